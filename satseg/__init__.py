@@ -1,0 +1,19 @@
+"""Config-driven experiments for semantic segmentation of satellite imagery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from satseg.checkpoint import load_model
+
+__all__ = ["load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public API on first use: commands must answer `--help` without torch."""
+    if name == "load_model":
+        from satseg.checkpoint import load_model
+
+        return load_model
+    raise AttributeError(f"module 'satseg' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""What listens to training: records, averaged weights, the model file."""

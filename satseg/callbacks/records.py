@@ -1,0 +1,102 @@
+"""What every run writes while it trains: metrics.csv, the speed, and the best weights as the model file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from satseg.files import write_text
+from satseg.task import SegmentationTask
+
+
+class MetricsCsv(pl.Callback):
+    """One row an epoch in metrics.csv; a resumed run drops the rows past the epoch it goes on from.
+
+    Args:
+        path: The file to write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the rows of the epochs that are done."""
+        rows = read_metrics(self.path) if self.path.exists() else []
+        self.rows = [r for r in rows if int(r["epoch"]) < trainer.current_epoch]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch's row."""
+        if not trainer.is_global_zero:
+            return
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
+        rate = trainer.optimizers[0].param_groups[-1]["lr"]
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **metrics})
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read metrics.csv; numbers as floats, blanks as None."""
+    with path.open(newline="") as file:
+        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+class Throughput(pl.Callback):
+    """Logs `train/images_per_second`, the time for waiting for data included."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.start, self.images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the images, and log the speed with the last batch, before validation begins."""
+        self.images += len(batch["image"]) * trainer.world_size
+        if trainer.is_last_batch:
+            speed = self.images / (time.perf_counter() - self.start)
+            pl_module.log("train/images_per_second", speed, on_step=False, on_epoch=True, batch_size=1)
+
+
+class BestModelFile(pl.Callback):
+    """Writes model.safetensors whenever the monitored score rises, so that a crash leaves the best model.
+
+    It stands before `ExponentialMovingAverage` in the list of callbacks: the averaged weights are in place then.
+
+    Args:
+        path: The file to write.
+        monitor: The score to watch; higher is better.
+    """
+
+    def __init__(self, path: Path, monitor: str) -> None:
+        self.path, self.monitor = path, monitor
+        self.best = -math.inf
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file if the score has risen, or if there is none yet."""
+        if trainer.sanity_checking or not isinstance(pl_module, SegmentationTask):
+            return
+        score = float(trainer.callback_metrics[self.monitor])
+        if score > self.best or (self.best == -math.inf and not self.path.exists()):
+            self.best = max(self.best, score)
+            if trainer.is_global_zero:
+                pl_module.save_model(self.path, {"epoch": trainer.current_epoch, self.monitor: score})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far, for resuming."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best score so far."""
+        self.best = state_dict["best"]

@@ -1,0 +1,190 @@
+"""What every entry point shares: paths taken as people have them, types checked, errors in one line."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from satseg.config import CONFIG_DIR
+from satseg.errors import ConfigError, SatsegError
+
+# Values of these keys are paths: Hydra's grammar would break on their spaces, commas, `=` and parentheses.
+PATH_KEYS = frozenset(
+    {
+        "backbone.weights",
+        "checkpoint",
+        "dataset.cache_dir",
+        "dataset.root",
+        "from_run",
+        "init_from",
+        "input",
+        "output",
+        "resume_from",
+        "resume_sweep",
+        "run_dir",
+        "runs_dir",
+    }
+)
+
+
+SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
+
+
+def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Turn a function of a composed config into a command.
+
+    Args:
+        config_name: The file in `conf/` that the command is configured by.
+
+    Returns:
+        A decorator; the decorated function takes its options from the command line, prints a
+        `SatsegError` as one line and exits with 1 (with a traceback where HYDRA_FULL_ERROR=1 is set).
+    """
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @functools.wraps(function)
+        def run(cfg: DictConfig) -> Any:
+            try:
+                check_types(cfg, config_name)
+                return function(cfg)
+            except SatsegError as error:
+                _announce(error)
+                raise
+
+        command = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run)
+
+        @functools.wraps(function)
+        def main() -> None:
+            sys.argv[1:] = quote_paths(sys.argv[1:])
+            _one_line_errors(command)
+
+        return main
+
+    return decorate
+
+
+def quote_paths(arguments: Sequence[str]) -> list[str]:
+    """Quote the values of path keys for Hydra's override grammar; all else is left as it is."""
+    return [_quote_argument(a) for a in arguments]
+
+
+def _quote_argument(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "???") or value[0] in "'\"[":
+        return argument
+    return f"{key}={quote_value(os.path.expanduser(value))}"  # noqa: PTH111 (the text is kept as it is)
+
+
+def quote_value(value: str) -> str:
+    """Return a string as Hydra's grammar quotes it, so that it is read back unchanged."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes count only before a quote
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return "'" + escaped.replace("${", "\\${") + "'"
+
+
+def check_types(cfg: DictConfig, config_name: str) -> None:
+    """Refuse options whose value has another type than the default: YAML itself would take `lr=abc`.
+
+    Raises:
+        ConfigError: Names the option, its value, and what was expected.
+    """
+    overrides = list(HydraConfig.get().overrides.task)
+    groups = [o for o in overrides if _key(o) in HydraConfig.get().runtime.choices]
+    plain = [_key(o) for o in overrides if o not in groups and not o.startswith(("+", "~"))]
+    if not plain:
+        return
+    loader = hydra.core.global_hydra.GlobalHydra.instance().config_loader()
+    defaults = loader.load_configuration(config_name, groups, hydra.types.RunMode.RUN)
+    for key in plain:
+        _check_type(key, OmegaConf.select(cfg, key), OmegaConf.select(defaults, key))
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{key}={value}: expected true or false.")
+    elif isinstance(default, int | float) and not _is_number(value):
+        raise ConfigError(f"{key}={value}: expected a number, such as {default}.")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _announce(error: SatsegError) -> None:
+    """Tell at once: a single run ends here, and in a sweep the other jobs go on."""
+    if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
+        job = HydraConfig.get().job
+        print(f"Run {job.num} ({job.override_dirname}) failed: {describe(error)}", file=sys.stderr)
+    elif os.environ.get(SHOW_TRACEBACK) != "1":
+        print(describe(error), file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _one_line_errors(command: Callable[[], Any]) -> None:
+    os.environ[SHOW_TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting by itself
+    try:
+        command()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        message = describe(error)
+        if message is None or os.environ[SHOW_TRACEBACK] == "1":
+            raise
+        print(message, file=sys.stderr)
+        sys.exit(1)
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = os.environ.pop(SHOW_TRACEBACK)
+
+
+def describe(error: BaseException) -> str | None:
+    """Return one line for an error that the user can mend, None for any other."""
+    for cause in _causes(error):
+        if isinstance(cause, SatsegError):
+            return f"{type(cause).__name__}: {_one_line(cause)}"
+    if isinstance(error, MissingConfigException) and error.options:
+        group = (error.missing_cfg_file or "").rpartition("/")
+        return f"ConfigError: {group[0]}={group[2]} is not there; choose one of {', '.join(error.options)}."
+    for cause in _causes(error):
+        if isinstance(cause, ConfigAttributeError | ConfigKeyError):
+            return _unknown_option(cause)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return f"ConfigError: {_one_line(error)}"
+    return None
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _unknown_option(error: OmegaConfBaseException) -> str:
+    key = str(error.full_key or error.key)
+    parent = error.parent_node
+    siblings = [str(k) for k in parent] if isinstance(parent, DictConfig) and not isinstance(parent, ListConfig) else []
+    near = difflib.get_close_matches(key.rpartition(".")[2], siblings, n=3, cutoff=0.5) or siblings
+    hint = f"; did you mean {' or '.join(near)}" if near and len(near) <= 3 else f"; there are {', '.join(near)}"
+    return f"ConfigError: there is no option {key}{hint if near else ''}."
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

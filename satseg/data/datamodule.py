@@ -1,0 +1,304 @@
+"""From samples to batches: the part that all datasets share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from satseg.data.augmentation import Augmentation
+from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
+from satseg.data.masks import ClassScheme
+from satseg.data.pairing import Sample
+from satseg.data.reader import SampleReader
+from satseg.data.sampler import PatchBatchSampler
+from satseg.data.splits import Splits
+from satseg.data.statistics import compute_statistics, fingerprint
+from satseg.errors import ConfigError, DataError
+from satseg.spec import BandStatistics, DatasetSpec, InputSpec
+
+Normalisation = Literal["auto", "backbone", "statistics", "none"]
+
+
+class SegmentationDataModule(pl.LightningDataModule):
+    """Splits, measures and loads a dataset; a subclass says where samples and classes come from.
+
+    Args:
+        split: Called with all samples and the root; returns the splits.
+        patch_size: Edge of a training patch in pixels.
+        batch_size: Patches a training batch.
+        eval_batch_size: Whole images of equal size a batch, in validation and evaluation.
+        patches_per_epoch: `auto` covers the training images' area once.
+        num_workers: Loader processes; 0 reads in the training process.
+        cache_gb: Memory for decoded files, in each worker.
+        bands: One-based numbers of the bands to read; all by default.
+        nodata: Value of missing pixels; each file's own by default.
+        scale: Divisor of raw numbers to unit scale; `auto` is 255 for 8-bit images, else the training
+            split's range from the 2nd to the 98th percentile.
+        normalisation: `backbone`: the backbone's own mean and deviation; `statistics`: the training split's;
+            `none`; `auto`: the backbone's for 8-bit RGB, else the split's.
+        augmentation: For the training patches.
+        sampling_seed: Order, place and augmentation of patches; never the split.
+    """
+
+    def __init__(
+        self,
+        *,
+        split: Callable[[Sequence[Sample], Path], Splits],
+        patch_size: int = 256,
+        batch_size: int = 8,
+        eval_batch_size: int = 1,
+        patches_per_epoch: int | Literal["auto"] = "auto",
+        num_workers: int = 0,
+        cache_gb: float = 1.0,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+        scale: float | Literal["auto"] = "auto",
+        normalisation: Normalisation = "auto",
+        augmentation: Augmentation | None = None,
+        sampling_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.split = split
+        self.patch_size, self.batch_size, self.eval_batch_size = patch_size, batch_size, eval_batch_size
+        self.patches_per_epoch, self.num_workers, self.cache_gb = patches_per_epoch, num_workers, cache_gb
+        self.bands, self.nodata, self.scale, self.normalisation = bands, nodata, scale, normalisation
+        self.augmentation = augmentation or Augmentation()
+        self.sampling_seed = sampling_seed
+        self.assumptions: list[str] = []
+        self._epoch = 0
+        for name, value in (("patch_size", patch_size), ("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"dataset.{name}={value}: expected a whole number from 1 up.")
+
+    @property
+    def root(self) -> Path:
+        """The dataset's folder."""
+        raise NotImplementedError
+
+    def samples(self) -> list[Sample]:
+        """Find all samples."""
+        raise NotImplementedError
+
+    def scheme(self) -> ClassScheme:
+        """Return the classes and what masks call them."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find and split the samples, and compare the headers of every image and mask; once."""
+        _ = self.sizes
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Samples by split."""
+        return self.split(self.samples(), self.root)
+
+    @cached_property
+    def reader(self) -> SampleReader:
+        """Reads samples, in the training process."""
+        return SampleReader(self.scheme(), self.bands, self.nodata, self.cache_gb)
+
+    @cached_property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Height and width of each image by name, checked against its mask."""
+        return {s.name: self.reader.check(s) for samples in self.splits.values() for s in samples}
+
+    @cached_property
+    def _measured(self) -> tuple[BandStatistics, np.ndarray]:
+        train = self.splits["train"]
+        statistics, counts = compute_statistics(train, self.reader, len(self.reader.scheme.names))
+        if counts.sum() == 0:
+            raise DataError("The training images have no labelled pixel that is not nodata.")
+        return statistics, counts
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Labelled valid pixels of the training split by class."""
+        return self._measured[1]
+
+    @cached_property
+    def spec(self) -> DatasetSpec:
+        """What the model needs to know; mean and std are None where the backbone's own are wanted."""
+        info = self.reader.info(self.splits["train"][0].image)
+        numbers = list(self.bands) if self.bands else list(range(1, info.count + 1))
+        names = tuple(info.band_names[n - 1] for n in numbers)
+        statistics = self._measured[0]
+        offset, scale = self._unit_scale(info.dtype, statistics)
+        mean, std = self._standardisation(info.dtype, statistics, offset, scale)
+        nodata = info.nodata if self.nodata is None else self.nodata
+        source = InputSpec(names, info.dtype, scale, offset, nodata, info.gsd_m, 1, mean, std, statistics)
+        scheme = self.reader.scheme
+        return DatasetSpec((source,), scheme.names, scheme.palette)
+
+    def _unit_scale(self, dtype: str, statistics: BandStatistics) -> tuple[float, float]:
+        if self.scale != "auto":
+            return 0.0, float(self.scale)
+        if dtype == "uint8":
+            return 0.0, 255.0
+        offset = min(0.0, *statistics.p02)
+        return offset, max(max(statistics.p98) - offset, 1e-6)
+
+    def _standardisation(
+        self, dtype: str, statistics: BandStatistics, offset: float, scale: float
+    ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+        bands = len(statistics.mean)
+        kind = self.normalisation
+        if kind == "auto":
+            kind = "backbone" if dtype == "uint8" and bands == 3 else "statistics"
+        if kind == "backbone":
+            return None, None
+        if kind == "none":
+            return (0.0,) * bands, (1.0,) * bands
+        if kind != "statistics":
+            raise ConfigError(f"dataset.normalisation={kind}: choose auto, backbone, statistics or none.")
+        mean = tuple((m - offset) / scale for m in statistics.mean)
+        return mean, tuple(max(s / scale, 1e-6) for s in statistics.std)
+
+    def class_weights(self, wanted: str | Sequence[float] | None) -> torch.Tensor | None:
+        """Return weights (K,) for the loss: none, balanced by the training split's pixels, or as given.
+
+        Raises:
+            ConfigError: If the weights do not fit the classes.
+        """
+        if wanted is None or wanted == "none":
+            return None
+        if wanted == "balanced":
+            shares = self.class_counts / self.class_counts.sum()
+            weights = 1 / np.sqrt(np.maximum(shares, 1e-6))  # the root: full inversion drowns frequent classes
+            return torch.tensor(weights / weights.mean(), dtype=torch.float32)
+        if isinstance(wanted, str) or len(wanted) != self.spec.num_classes:
+            raise ConfigError(
+                f"loss.class_weights={wanted}: expected none, balanced, or {self.spec.num_classes} numbers for "
+                f"{', '.join(self.spec.class_names)}."
+            )
+        return torch.tensor([float(w) for w in wanted], dtype=torch.float32)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of split and files."""
+        return fingerprint(self.splits)
+
+    def manifest(self) -> dict[str, list[str]]:
+        """Return the names by split."""
+        return {split: [s.name for s in samples] for split, samples in self.splits.items()}
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Training patches; each pass is the next epoch."""
+        train = self.splits["train"]
+        self.train_sampler = PatchBatchSampler(
+            [self.sizes[s.name] for s in train],
+            patch_size=self.patch_size,
+            batch_size=self.batch_size,
+            num_patches=self._num_patches(train),
+            seed=self.sampling_seed,
+            zoom=tuple(self.augmentation.zoom),  # type: ignore[arg-type]
+            **self._ranks(),
+        )
+        self.train_sampler.epoch = self._epoch
+        dataset = PatchDataset(train, self._own_reader(), self.augmentation, self.spec.inputs[0], self.patch_size)
+        return self._loader(dataset, self.train_sampler)
+
+    def _num_patches(self, train: Sequence[Sample]) -> int:
+        if self.patches_per_epoch != "auto":
+            return self.patches_per_epoch
+        return round(sum(np.prod(self.sizes[s.name]) for s in train) / self.patch_size**2)
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """Whole images of the validation split."""
+        return self.eval_dataloader("val")
+
+    def eval_dataloader(self, split: str) -> DataLoader[Item]:
+        """Whole images of a split, each once, on whichever rank.
+
+        Raises:
+            ConfigError: If the dataset has no such split.
+        """
+        samples = self.samples_of(split)
+        groups = _equal_sizes([self.sizes[s.name] for s in samples], self.eval_batch_size)
+        ranks = self._ranks()
+        own = groups[ranks["rank"] :: ranks["world_size"]]
+        return self._loader(ImageDataset(samples, self._own_reader()), _Batches(own))
+
+    def samples_of(self, split: str) -> list[Sample]:
+        """Return a split's samples."""
+        if not self.splits.get(split):
+            there = ", ".join(name for name, samples in self.splits.items() if samples)
+            raise ConfigError(f"split={split}: the dataset has no such images; it has {there}.")
+        return self.splits[split]
+
+    def named_items(self, split: str, names: Sequence[str]) -> Iterator[Item]:
+        """Read whole images by name, in that order."""
+        by_name = {s.name: s for s in self.samples_of(split)}
+        for name in names:
+            yield to_item(name, *self.reader.read(by_name[name]))
+
+    def _own_reader(self) -> SampleReader:
+        reader = self.reader
+        if self.num_workers == 0:
+            return reader
+        return SampleReader(reader.scheme, reader.bands, reader.nodata, reader.cache_gb, reader.count)
+
+    def _loader(self, dataset: Any, batches: Sampler[Any]) -> DataLoader[Item]:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _ranks(self) -> dict[str, int]:
+        trainer = self.trainer
+        if trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": trainer.global_rank, "world_size": trainer.world_size}
+
+    def on_after_batch_transfer(self, batch: Item, dataloader_idx: int) -> Item:
+        """Raise what went wrong in a worker."""
+        if "failure" in batch:
+            batch["failure"].raise_error()
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many epochs of patches have been drawn."""
+        return {"epoch": self.train_sampler.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the patches of the next epoch."""
+        self._epoch = state_dict["epoch"]
+
+
+class _Batches(Sampler[list[int]]):
+    def __init__(self, batches: list[list[int]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _equal_sizes(sizes: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:
+    """Group neighbours of equal size, up to a limit: whole images are never padded to each other."""
+    groups: list[list[int]] = []
+    for index, size in enumerate(sizes):
+        if groups and len(groups[-1]) < limit and sizes[groups[-1][0]] == size:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def default_workers() -> int:
+    """Return how many loader processes suit this machine: none where cores are few."""
+    cores = os.cpu_count() or 1
+    return 0 if cores <= 2 else min(8, cores - 1)

@@ -1,0 +1,111 @@
+"""The two datasets: training patches on request, and whole images in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from satseg.data.augmentation import Augmentation
+from satseg.data.pairing import Sample
+from satseg.data.reader import SampleReader
+from satseg.data.sampler import PatchRequest
+from satseg.errors import SatsegError
+from satseg.spec import InputSpec
+
+Item = dict[str, Any]
+
+
+class Failure:
+    """An error on its way from a loader's worker to the process that can tell the user."""
+
+    def __init__(self, error: SatsegError) -> None:
+        self.kind, self.message = type(error), str(error)
+
+    def raise_error(self) -> None:
+        """Raise the error as if it had happened here."""
+        raise self.kind(self.message)
+
+
+class PatchDataset(Dataset[Item]):
+    """A pure function from a `PatchRequest` to a patch.
+
+    Args:
+        samples: The training split.
+        reader: Reads them.
+        augmentation: Changes them.
+        spec: How raw numbers become unit scale.
+        patch_size: Edge of a patch in pixels.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], reader: SampleReader, augmentation: Augmentation, spec: InputSpec, patch_size: int
+    ) -> None:
+        self.samples, self.reader, self.augmentation = samples, reader, augmentation
+        self.spec, self.patch_size = spec, patch_size
+
+    def __getitem__(self, request: PatchRequest) -> Item:
+        """Return image (C, H, W), mask (H, W), valid (H, W) and name."""
+        sample = self.samples[request.sample]
+
+        def make() -> Item:
+            arrays = self.reader.read(sample, request.window)
+            arrays = self.augmentation(*arrays, request.seed, self.spec, self.patch_size)
+            return to_item(sample.name, *arrays)
+
+        return _or_failure(make)
+
+
+class ImageDataset(Dataset[Item]):
+    """Whole images, each once.
+
+    Args:
+        samples: The split.
+        reader: Reads them.
+    """
+
+    def __init__(self, samples: Sequence[Sample], reader: SampleReader) -> None:
+        self.samples, self.reader = samples, reader
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Item:
+        """Return image (C, H, W), mask (H, W), valid (H, W) and name."""
+        sample = self.samples[index]
+        return _or_failure(lambda: to_item(sample.name, *self.reader.read(sample)))
+
+
+def _or_failure(make: Callable[[], Item]) -> Item:
+    """A loader's worker would bury the error in a traceback of its own, so it travels as an item."""
+    try:
+        return make()
+    except SatsegError as error:
+        return {"failure": Failure(error)}
+
+
+def to_item(name: str, image: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Item:
+    """Make tensors; integers that torch cannot compute with become int32."""
+    if image.dtype in (np.uint16, np.uint32, np.int8):
+        image = image.astype(np.int32)
+    if image.dtype == np.float64:
+        image = image.astype(np.float32)
+    return {"image": _tensor(image), "mask": _tensor(mask), "valid": _tensor(valid), "name": name}
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(array, order="C"))  # a copy: the reader keeps its own
+
+
+def collate(items: Sequence[Item]) -> Item:
+    """Stack items to a batch; names become a list. A failed item fails the batch."""
+    for item in items:
+        if "failure" in item:
+            return item
+    batch: Item = default_collate([{k: v for k, v in item.items() if k != "name"} for item in items])
+    return batch | {"name": [item["name"] for item in items]}

@@ -1,0 +1,74 @@
+"""Any user's folder of images and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from satseg.data.datamodule import SegmentationDataModule
+from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
+from satseg.data.pairing import Sample, find_samples
+from satseg.errors import ConfigError
+
+
+class FolderDataModule(SegmentationDataModule):
+    """Images and masks below one folder, paired by name.
+
+    Args:
+        root: The folder.
+        images: Glob pattern of the images below it.
+        masks: Glob pattern of the masks.
+        image_suffix: Ending of image names that masks lack.
+        mask_suffix: Ending of mask names that images lack.
+        classes: Names, or names with values or colours; found from the masks by default.
+        mask_values: More values, each with the name of its class (or `ignore`).
+        ignore_values: Values or colours that are no class.
+        loading: The rest goes to `SegmentationDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        *,
+        images: str = "images/**/*",
+        masks: str = "masks/**/*",
+        image_suffix: str = "",
+        mask_suffix: str = "",
+        classes: Sequence[str] | Mapping[str, Any] | None = None,
+        mask_values: Mapping[int, str] | None = None,
+        ignore_values: Sequence[Any] | None = None,
+        **loading: Any,
+    ) -> None:
+        super().__init__(**loading)
+        if root is None:
+            raise ConfigError("This dataset needs its folder: give dataset.root=/path/to/the/data.")
+        self._root = Path(root)
+        self.patterns = {"images": images, "masks": masks, "image_suffix": image_suffix, "mask_suffix": mask_suffix}
+        self.classes, self.mask_values, self.ignore_values = classes, mask_values, ignore_values
+
+    @property
+    def root(self) -> Path:
+        """The dataset's folder."""
+        return self._root
+
+    @cached_property
+    def _samples(self) -> list[Sample]:
+        return find_samples(self.root, **self.patterns)
+
+    def samples(self) -> list[Sample]:
+        """Find all pairs."""
+        return self._samples
+
+    def scheme(self) -> ClassScheme:
+        """Return the classes as configured, or as found in the masks."""
+        if self.classes is not None:
+            return scheme_from_config(self.classes, self.mask_values, self.ignore_values)
+        scheme = discover_scheme(s.mask for s in self.samples())
+        self.assumptions += [
+            f"{len(self.samples())} pairs of {self.patterns['images']} and {self.patterns['masks']} below {self.root}",
+            f"{len(scheme.names)} classes, found in the masks: {', '.join(scheme.names)} (dataset.classes names them)",
+            f"split by {type(self.split).__name__.lower()} (dataset/split chooses another)",
+        ]
+        return scheme

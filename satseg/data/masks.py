@@ -1,0 +1,196 @@
+"""The classes of a dataset: from its configuration, or found in the masks."""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satseg.data.raster import RasterInfo, read_info, read_window
+from satseg.data.scheme import ClassScheme, Colour, pack
+from satseg.errors import ConfigError, DataError
+from satseg.spec import IGNORE_INDEX
+
+__all__ = ["ClassScheme", "default_colour", "discover_scheme", "scheme_from_config"]
+
+MAX_DISCOVERED = 64
+IGNORE = "ignore"
+
+
+def scheme_from_config(
+    classes: Sequence[str] | Mapping[str, Any],
+    mask_values: Mapping[Any, str] | None = None,
+    ignore_values: Sequence[Any] | None = None,
+) -> ClassScheme:
+    """Build a scheme from what a dataset's YAML says.
+
+    Args:
+        classes: Names in the order of their values, or a mapping from name to value, list of values, colour
+            `[r, g, b]` or `"#rrggbb"`, list of colours, or `{value: …, color: [r, g, b]}`. Three numbers are a
+            colour where every class could be one, so write three values of one class as `{value: [1, 2, 3]}`.
+        mask_values: More values (or colours as `"#rrggbb"`), each with the name of its class or `ignore`.
+        ignore_values: Values or colours that are no class; 255 is one in masks by value, unless it is a class.
+
+    Raises:
+        ConfigError: If a class is given twice or in a form that cannot be read.
+    """
+    given = list(classes.items()) if isinstance(classes, Mapping) else [(n, i) for i, n in enumerate(classes)]
+    names = tuple(str(name) for name, _ in given)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"dataset.classes: names must differ, but they are {', '.join(names)}.")
+    by_colour = bool(given) and all(_may_be_colour(value) for _, value in given)
+    values: dict[int, int] = {}
+    for index, (name, value) in enumerate(given):
+        for key in _keys(f"dataset.classes.{name}", value, by_colour):
+            _add(values, key, index, f"dataset.classes.{name}={value}")
+    for raw, name in (mask_values or {}).items():
+        option = f"dataset.mask_values: {raw} is mapped to {name}"
+        for key in _keys("dataset.mask_values", raw, by_colour):
+            _add(values, key, _index(str(name), names, option), option)
+    for key in _keys("dataset.ignore_values", list(ignore_values or ()), by_colour):
+        _add(values, key, IGNORE_INDEX, "dataset.ignore_values")
+    if not by_colour:
+        values.setdefault(IGNORE_INDEX, IGNORE_INDEX)
+    palette = tuple(_display(str(name), value, i, by_colour) for i, (name, value) in enumerate(given))
+    return ClassScheme(names, palette, values, by_colour)
+
+
+def _add(values: dict[int, int], key: int, index: int, option: str) -> None:
+    if values.setdefault(key, index) != index:
+        shown = f"#{key:06x} or {key}" if key > 255 else str(key)
+        raise ConfigError(f"{option}: value {shown} is given twice, for different classes; give each value once.")
+
+
+def _index(name: str, names: Sequence[str], option: str) -> int:
+    if name == IGNORE:
+        return IGNORE_INDEX
+    if name not in names:
+        raise ConfigError(f"{option}, but the classes are {', '.join(names)} (or {IGNORE}).")
+    return names.index(name)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_colour(value: Any) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r"#[0-9a-fA-F]{6}", value) is not None
+    return _is_list(value) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value)
+
+
+def _may_be_colour(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "value" not in value
+    return _is_colour(value) or (_is_list(value) and len(value) > 0 and all(_is_colour(v) for v in value))
+
+
+def _colour(value: Any) -> Colour:
+    if isinstance(value, str):
+        return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
+    return int(value[0]), int(value[1]), int(value[2])
+
+
+def _keys(option: str, value: Any, by_colour: bool) -> list[int]:
+    """Return the raw values, or packed colours, that an option's value stands for."""
+    if isinstance(value, Mapping):
+        value = value.get("color" if by_colour else "value")
+    if by_colour:
+        colours = [value] if _is_colour(value) else value
+        if _is_list(colours) and all(_is_colour(c) for c in colours):
+            return [red << 16 | green << 8 | blue for red, green, blue in map(_colour, colours)]
+        raise ConfigError(f'{option}={value}: expected a colour [r, g, b] or "#rrggbb", or a list of them.')
+    numbers = list(value) if _is_list(value) else [value]
+    if all(isinstance(v, int) and not isinstance(v, bool) for v in numbers):
+        return numbers
+    raise ConfigError(
+        f"{option}={value}: expected a whole number, a list of them, or {{value: …, color: [r, g, b]}}; "
+        "colours only where every class has one."
+    )
+
+
+def _display(name: str, value: Any, index: int, by_colour: bool) -> Colour:
+    """Return the colour to show a class in."""
+    shown = value.get("color") if isinstance(value, Mapping) else value if by_colour else None
+    if shown is None:
+        return default_colour(index)
+    first = shown if _is_colour(shown) else shown[0] if _is_list(shown) and shown else None
+    if not _is_colour(first):
+        raise ConfigError(f'dataset.classes.{name}.color={shown}: expected [r, g, b], each 0 to 255, or "#rrggbb".')
+    return _colour(first)
+
+
+def default_colour(index: int) -> Colour:
+    """Return a colour for the class of that index, far from its neighbours."""
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.55 + 0.15 * (index % 3), 0.9 - 0.15 * (index % 2))
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
+    """Find the classes from the masks themselves.
+
+    Masks are taken by colour where one is RGB, or where palettes differ; by value otherwise. In masks by value,
+    negative values are ignored, and so is 255 where there are two other values (0 and 255 are two classes).
+
+    Raises:
+        DataError: If there are so many values that the masks cannot be maps of classes.
+    """
+    infos = [read_info(path) for path in paths]
+    palettes = [info.colors for info in infos]
+    same = all(p == palettes[0] for p in palettes)
+    by_colour = any(i.count >= 3 for i in infos) or (not same and any(palettes))
+    seen: set[int] = set()
+    for info in infos:
+        seen |= _values(info, by_colour)
+        if len(seen) > MAX_DISCOVERED:
+            raise DataError(
+                f"{info.path} and the masks before it hold more than {MAX_DISCOVERED} different values: they are "
+                "anti-aliased, JPEG-compressed or no masks. Repair them, or give dataset.classes."
+            )
+    if by_colour:
+        return _by_colour(sorted(seen))
+    return _by_value(sorted(seen), (palettes[0] if palettes else None) or {})
+
+
+def _values(info: RasterInfo, by_colour: bool) -> set[int]:
+    """Return the values, or packed colours, that a mask holds."""
+    array = read_window(info.path)
+    keys = pack(array) if by_colour and len(array) >= 3 else array[0]
+    if np.issubdtype(keys.dtype, np.floating):
+        keys = keys[np.isfinite(keys)][None]
+    # Where a value differs from its left neighbour: as many different ones, in far fewer pixels to sort.
+    firsts = keys[:, 1:][keys[:, 1:] != keys[:, :-1]]
+    found = np.unique(np.concatenate([keys[:, :1].ravel(), firsts])).tolist()
+    fractions = [v for v in found if v != int(v)]
+    if fractions:
+        raise DataError(f"{info.path} holds {fractions[0]:g}, which is no whole number: it is no mask of classes.")
+    if by_colour and len(array) < 3:
+        colours = [(info.colors or {}).get(int(v), (int(v),) * 3) for v in found]
+        return {red << 16 | green << 8 | blue for red, green, blue in colours}
+    return {int(v) for v in found}
+
+
+def _by_colour(found: list[int]) -> ClassScheme:
+    _require_two(found)
+    palette = tuple((v >> 16, v >> 8 & 255, v & 255) for v in found)
+    names = tuple(f"color_{v:06x}" for v in found)
+    return ClassScheme(names, palette, {v: i for i, v in enumerate(found)}, by_colour=True)
+
+
+def _by_value(found: list[int], colors: Mapping[int, Colour]) -> ClassScheme:
+    kept = [v for v in found if v >= 0 and v != IGNORE_INDEX]
+    if len(kept) == 1 and IGNORE_INDEX in found:
+        kept.append(IGNORE_INDEX)
+    _require_two(kept)
+    values = dict.fromkeys((*found, IGNORE_INDEX), IGNORE_INDEX) | {v: i for i, v in enumerate(kept)}
+    palette = tuple(colors.get(v, default_colour(i)) for i, v in enumerate(kept))
+    return ClassScheme(tuple(f"class_{v}" for v in kept), palette, values)
+
+
+def _require_two(found: Sequence[int]) -> None:
+    if len(found) < 2:
+        raise DataError(f"The masks hold only {len(found)} class ({list(found)}); a segmentation needs at least two.")

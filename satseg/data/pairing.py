@@ -1,0 +1,117 @@
+"""Finding images and the masks that belong to them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from satseg.errors import ConfigError, DataError
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".vrt", ".webp", ".bmp"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its mask; the name is unique in its dataset and the same on every machine."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = "") -> list[Sample]:
+    """Pair images and masks by name.
+
+    Two files belong together when their paths below `root` are the same without the suffix and without the
+    folder that tells images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`).
+
+    Args:
+        root: The dataset's folder.
+        images: Glob pattern of the images, relative to the root.
+        masks: Glob pattern of the masks.
+        image_suffix: Ending of image names that masks lack, such as `_S2Hand`.
+        mask_suffix: Ending of mask names that images lack, such as `_LabelHand`.
+
+    Returns:
+        Samples in natural order of their names.
+
+    Raises:
+        DataError: If the root is missing or a pattern finds nothing, or a file has no partner.
+        ConfigError: If a pattern is no glob pattern relative to the root, or finds the same files as the other.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
+    found = {
+        "image": _find(root, images, image_suffix, masks),
+        "mask": _find(root, masks, mask_suffix, images),
+    }
+    for kind, pattern in (("image", images), ("mask", masks)):
+        if not found[kind]:
+            raise DataError(f"{root}: no {kind} matches dataset.{kind}s={pattern}; set the pattern to where they are.")
+    both = {*found["image"].values()} & {*found["mask"].values()}
+    if both:
+        raise ConfigError(
+            f"dataset.images={images} and dataset.masks={masks} both match {min(both).relative_to(root)}: make the "
+            "patterns narrower, or set dataset.image_suffix and dataset.mask_suffix."
+        )
+    _check_partners(root, found)
+    return [Sample(key, found["image"][key], found["mask"][key]) for key in sorted(found["image"], key=natural)]
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sort key that puts `part_2` before `part_10`."""
+    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in re.split(r"(\d+)", name)]
+
+
+def _find(root: Path, pattern: str, ending: str, other: str) -> dict[str, Path]:
+    own = _distinct_parts(pattern, other)
+    found: dict[str, Path] = {}
+    for path in _glob(root, pattern):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.stem.endswith(ending) or path.name.startswith("."):
+            continue
+        key = _key(path.relative_to(root), own, ending)
+        if key in found:
+            raise DataError(f"{found[key]} and {path} have the same name {key!r}: make the pattern narrower.")
+        found[key] = path
+    return found
+
+
+def _glob(root: Path, pattern: str) -> list[Path]:
+    try:
+        return [path for path in root.glob(pattern) if path.is_file()]
+    except (NotImplementedError, ValueError) as error:
+        raise ConfigError(
+            f"Pattern {pattern!r} (dataset.images, dataset.masks) cannot be used ({error}): give one relative to "
+            "dataset.root, such as images/**/*."
+        ) from error
+
+
+def _distinct_parts(pattern: str, other: str) -> set[str]:
+    """Folder names of a pattern that the other pattern lacks: they tell images from masks."""
+    return {p for p in PurePosixPath(pattern).parent.parts if "*" not in p} - set(PurePosixPath(other).parts)
+
+
+def _key(path: Path, own: set[str], ending: str) -> str:
+    stem = path.stem.removesuffix(ending)
+    key = "/".join([*(p for p in path.parent.parts if p not in own), stem])
+    return unicodedata.normalize("NFC", key)  # one side may come from a Mac, which writes é as e and an accent
+
+
+def _check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
+    images, masks = found["image"], found["mask"]
+    if not images.keys() & masks.keys():
+        one, two = next(iter(images.values())), next(iter(masks.values()))
+        raise DataError(
+            f"{root}: no image has a mask of the same name (such as {one.relative_to(root)} and "
+            f"{two.relative_to(root)}); set dataset.image_suffix and dataset.mask_suffix to what differs."
+        )
+    for kind, other, lonely in (
+        ("image", "mask", images.keys() - masks.keys()),
+        ("mask", "image", masks.keys() - images.keys()),
+    ):
+        if lonely:
+            first = found[kind][min(lonely, key=natural)].relative_to(root)
+            raise DataError(f"{root}: {len(lonely)} {kind}s have no {other}, the first is {first}; add or remove them.")

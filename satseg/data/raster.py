@@ -1,0 +1,255 @@
+"""Reading and writing rasters: windowed, through rasterio, with errors that name the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import CRSError, RasterioError
+
+from satseg.data.opening import open_raster, quiet, reason
+from satseg.errors import BandError, DataError
+from satseg.files import atomic_path
+
+METRES_PER_DEGREE = 111_320.0
+
+
+class Window(NamedTuple):
+    """An area of a raster in pixels; it may hang over the raster's edges."""
+
+    col: int
+    row: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What a raster's header says.
+
+    Attributes:
+        count: Bands without an alpha band.
+        nodata: The file's own nodata value.
+        crs: Coordinate reference system as WKT; None where there is none.
+        transform: The six numbers of the affine geotransform; None where there is none.
+        gsd_m: Pixel size in metres; at the centre's latitude where the CRS is geographic.
+        colors: RGB by value, where the raster is a palette image.
+    """
+
+    path: Path
+    width: int
+    height: int
+    count: int
+    dtype: str
+    nodata: float | None
+    crs: str | None
+    transform: tuple[float, ...] | None
+    band_names: tuple[str, ...]
+    gsd_m: float | None
+    colors: Mapping[int, tuple[int, int, int]] | None
+
+
+def read_info(path: Path) -> RasterInfo:
+    """Read a raster's header.
+
+    Raises:
+        RasterReadError: If the file is missing or no raster.
+    """
+    with open_raster(path) as source:
+        bands = _data_bands(source)
+        placed = not source.transform.is_identity
+        return RasterInfo(
+            path=Path(path),
+            width=source.width,
+            height=source.height,
+            count=len(bands),
+            dtype=source.dtypes[0],
+            nodata=None if source.nodata is None else float(source.nodata),
+            crs=source.crs.to_wkt() if source.crs else None,
+            transform=tuple(source.transform)[:6] if placed else None,
+            band_names=tuple(source.descriptions[b - 1] or f"band_{b}" for b in bands),
+            gsd_m=_gsd_m(source) if placed and source.crs else None,
+            colors=_colors(source),
+        )
+
+
+def _data_bands(source: Any) -> list[int]:
+    return [i for i, kind in zip(source.indexes, source.colorinterp) if kind != ColorInterp.alpha]
+
+
+def _gsd_m(source: Any) -> float | None:
+    size = math.hypot(source.transform.a, source.transform.d)
+    if source.crs.is_geographic:
+        return size * METRES_PER_DEGREE * math.cos(math.radians((source.bounds.top + source.bounds.bottom) / 2))
+    try:
+        return float(size * source.crs.linear_units_factor[1])
+    except CRSError:  # a local grid without a unit
+        return None
+
+
+def _colors(source: Any) -> dict[int, tuple[int, int, int]] | None:
+    try:
+        return {value: tuple(rgba[:3]) for value, rgba in source.colormap(1).items()}
+    except ValueError:  # the raster has no palette
+        return None
+
+
+def read_window(path: Path, window: Window | None = None, bands: Sequence[int] | None = None) -> np.ndarray:
+    """Read one window of a raster as stored, without scaling.
+
+    Args:
+        path: Any file or URL that GDAL can open.
+        window: Area in pixels; the whole raster by default. Parts outside are filled with nodata, or 0.
+        bands: One-based band numbers, in the wanted order; all but an alpha band by default. An alpha band that
+            is asked for counts as data.
+
+    Returns:
+        Array (bands, height, width) in the raster's own dtype.
+
+    Raises:
+        RasterReadError: If the file is missing, truncated or no raster; names the file and the reason.
+        BandError: If a band number is not in the raster; lists those that are.
+    """
+    with open_raster(path) as source:
+        return _read(source, window or Window(0, 0, source.width, source.height), _bands(source, bands, path))
+
+
+def _bands(source: Any, bands: Sequence[int] | None, path: Path) -> list[int]:
+    there = _data_bands(source)
+    if bands is None:
+        return there
+    missing = [b for b in bands if b not in source.indexes]
+    if missing:
+        known = ", ".join(map(str, source.indexes))
+        raise BandError(f"{path} has no band {missing[0]}, only {known}; set dataset.bands to some of these.")
+    return list(bands)
+
+
+def _inside(window: Window, width: int, height: int) -> tuple[slice, slice, rasterio.windows.Window]:
+    """Return where the inside part lies in the result, and which part of the raster it is."""
+    left, top = max(window.col, 0), max(window.row, 0)
+    right, bottom = min(window.col + window.width, width), min(window.row + window.height, height)
+    right, bottom = max(right, left), max(bottom, top)
+    rows = slice(top - window.row, bottom - window.row)
+    cols = slice(left - window.col, right - window.col)
+    return rows, cols, rasterio.windows.Window(left, top, right - left, bottom - top)
+
+
+def _read(source: Any, window: Window, bands: list[int]) -> np.ndarray:
+    rows, cols, part = _inside(window, source.width, source.height)
+    shape = (len(bands), window.height, window.width)
+    if part.width == window.width and part.height == window.height:
+        whole: np.ndarray = source.read(bands, window=part)
+        return whole
+    result = np.full(shape, _fill(source), source.dtypes[0])
+    if part.width and part.height:
+        result[:, rows, cols] = source.read(bands, window=part)
+    return result
+
+
+def _fill(source: Any) -> float:
+    """Return the nodata value, or 0 where there is none that the dtype can hold."""
+    if source.nodata is None:
+        return 0
+    dtype = np.dtype(source.dtypes[0])
+    if np.issubdtype(dtype, np.floating):
+        return float(source.nodata)
+    limits = np.iinfo(dtype)
+    return int(source.nodata) if limits.min <= source.nodata <= limits.max and source.nodata % 1 == 0 else 0
+
+
+def read_image(
+    path: Path, window: Window | None = None, bands: Sequence[int] | None = None, nodata: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a window of an image and which of its pixels can be used.
+
+    Args:
+        path: As for `read_window`.
+        window: As for `read_window`.
+        bands: As for `read_window`.
+        nodata: The value that marks a missing pixel in every band; the file's own by default.
+
+    Returns:
+        The image (bands, height, width) as stored, and a boolean array (height, width): False where every
+        band is nodata, any is not finite, the file's mask or alpha band says so, or outside the raster.
+
+    Raises:
+        RasterReadError: As `read_window`.
+        BandError: As `read_window`.
+    """
+    with open_raster(path) as source:
+        window = window or Window(0, 0, source.width, source.height)
+        numbers = _bands(source, bands, path)
+        image = _read(source, window, numbers)
+        valid = np.zeros(image.shape[1:], bool)
+        rows, cols, part = _inside(window, source.width, source.height)
+        valid[rows, cols] = True
+        if part.width and part.height and _has_mask(source, numbers):
+            valid[rows, cols] = source.read_masks(numbers[0], window=part) > 0
+        value = source.nodata if nodata is None else nodata
+    valid &= _usable(image, value)
+    return image, valid
+
+
+def _has_mask(source: Any, bands: list[int]) -> bool:
+    """Tell whether the file has a mask or an alpha band that is not itself wanted as data."""
+    alpha = [i for i, kind in zip(source.indexes, source.colorinterp) if kind == ColorInterp.alpha]
+    return MaskFlags.per_dataset in source.mask_flag_enums[bands[0] - 1] and not set(alpha) & set(bands)
+
+
+def _usable(image: np.ndarray, nodata: float | None) -> np.ndarray:
+    usable = np.ones(image.shape[1:], bool)
+    if np.issubdtype(image.dtype, np.floating):
+        usable &= np.isfinite(image).all(0)
+    if nodata is not None and not math.isnan(nodata):
+        usable &= ~(image == nodata).all(0)
+    return usable
+
+
+def write_raster(
+    path: Path,
+    array: np.ndarray,
+    *,
+    crs: str | None = None,
+    transform: Sequence[float] | None = None,
+    nodata: float | None = None,
+    colors: Mapping[int, tuple[int, int, int]] | None = None,
+    band_names: Sequence[str] = (),
+) -> None:
+    """Write a tiled, compressed GeoTIFF atomically.
+
+    Args:
+        path: The file to write; its folder is made.
+        array: Shape (bands, height, width).
+        crs: Anything that rasterio takes for one.
+        transform: Six numbers of the affine geotransform.
+        nodata: Value of missing pixels.
+        colors: RGB by value, for a map of classes.
+        band_names: One a band.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    count, height, width = array.shape
+    profile: dict[str, Any] = {"driver": "GTiff", "count": count, "height": height, "width": width}
+    profile |= {"dtype": array.dtype, "nodata": nodata, "compress": "deflate", "tiled": True, "crs": crs}
+    profile |= {"blockxsize": 256, "blockysize": 256}
+    if transform is not None:
+        profile["transform"] = rasterio.Affine(*transform)
+    if count != 3:  # GDAL takes the fourth of four uint8 bands for alpha otherwise
+        profile["photometric"] = "minisblack"
+    try:
+        with atomic_path(Path(path)) as temporary, quiet(), rasterio.open(temporary, "w", **profile) as target:
+            target.write(array)
+            for number, name in enumerate(band_names, 1):
+                target.set_band_description(number, name)
+            if colors:
+                target.write_colormap(1, {value: (*rgb, 255) for value, rgb in colors.items()})
+    except (RasterioError, OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} cannot be written ({reason(error)}).") from error

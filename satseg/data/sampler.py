@@ -1,0 +1,84 @@
+"""Which patches a training epoch sees: a pure function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from satseg.data.raster import Window
+
+
+class PatchRequest(NamedTuple):
+    """All that a dataset needs to make one training patch."""
+
+    sample: int
+    window: Window
+    seed: int
+
+
+class PatchBatchSampler(Sampler[list[PatchRequest]]):
+    """Draws windows from images in proportion to their area.
+
+    It counts its own epochs, one for each pass; `epoch` is set to go on from a checkpoint. Only whole batches
+    are drawn: a last batch of one would stop models with batch norm on pooled features.
+
+    Args:
+        sizes: Height and width of each image.
+        patch_size: Edge of a patch in pixels.
+        batch_size: Patches a batch.
+        num_patches: Patches an epoch, over all ranks; rounded down to whole batches.
+        seed: The run's seed.
+        zoom: Range of magnifications; a window's edge is the patch's divided by one of them.
+        rank: This process among `world_size`.
+        world_size: Number of processes that share an epoch.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        *,
+        patch_size: int,
+        batch_size: int,
+        num_patches: int,
+        seed: int,
+        zoom: tuple[float, float] = (1.0, 1.0),
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.sizes = sizes
+        self.patch_size, self.batch_size, self.seed, self.zoom = patch_size, batch_size, seed, zoom
+        self.num_batches = max(1, num_patches // (batch_size * world_size))
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        areas = np.array([height * width for height, width in sizes], float)
+        self._cumulative = np.cumsum(areas / areas.sum())
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[PatchRequest]]:
+        """Draw one epoch's batches, and count it."""
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        for batch in range(self.num_batches):
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            yield [self.request(epoch, first + i) for i in range(self.batch_size)]
+
+    def request(self, epoch: int, index: int) -> PatchRequest:
+        """Return the request of that place in that epoch."""
+        random = np.random.default_rng([self.seed, epoch, index])
+        sample = min(int(np.searchsorted(self._cumulative, random.random(), side="right")), len(self.sizes) - 1)
+        low, high = np.log(self.zoom)
+        edge = round(self.patch_size / float(np.exp(random.uniform(low, high))))
+        height, width = self.sizes[sample]
+        window = Window(_place(random, width, edge), _place(random, height, edge), edge, edge)
+        return PatchRequest(sample, window, int(random.integers(2**63)))
+
+
+def _place(random: np.random.Generator, length: int, edge: int) -> int:
+    """Return where a window begins; where the image is shorter than it, the window hangs over at both ends."""
+    low, high = sorted((0, length - edge))
+    return int(random.integers(low, high + 1))

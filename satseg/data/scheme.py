@@ -1,0 +1,189 @@
+"""Which value or colour of a mask is which class, and reading masks by that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from satseg.data.raster import RasterInfo, Window, read_image, read_info
+from satseg.errors import ConfigError, MaskValueError
+from satseg.spec import IGNORE_INDEX
+
+LARGEST_VALUE = 2**24 - 1  # a packed colour; larger values would need a table of gigabytes
+CHUNK_PIXELS = 2**17  # temporary arrays of this size stay in the processor's cache
+
+Colour = tuple[int, int, int]
+Lookup = tuple[int, np.ndarray]  # lowest key less one; class + 1 of each key from there on, 0 for no class
+
+
+@dataclass(frozen=True)
+class ClassScheme:
+    """Which value or colour of a mask is which class.
+
+    Attributes:
+        names: Class names, by index.
+        palette: A colour a class, for display.
+        values: Raw value, or colour packed as red·65536 + green·256 + blue, to class index or IGNORE_INDEX.
+        by_colour: Whether masks are colour-coded.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    values: Mapping[int, int]
+    by_colour: bool = False
+
+    def __post_init__(self) -> None:
+        for value in self.values:
+            if abs(value) > LARGEST_VALUE:
+                raise ConfigError(f"dataset.classes: value {value} is beyond ±{LARGEST_VALUE}; renumber the masks.")
+
+    def read(self, path: Path, window: Window | None = None) -> np.ndarray:
+        """Read a mask as class indices.
+
+        Returns:
+            uint8 array (height, width) of class indices and IGNORE_INDEX. Ignored, too, is what lies outside the
+            raster, and what is nodata or transparent in the file unless its value is that of a class.
+
+        Raises:
+            MaskValueError: If the mask holds something that is no class; names the file and the values.
+            RasterReadError: If the file cannot be read.
+        """
+        info = read_info(path)
+        raw, valid = read_image(path, window)
+        decoded = self.decode(raw, path, valid, info.colors)
+        if window is not None:
+            _ignore_outside(decoded, window, info)
+        return decoded
+
+    def decode(
+        self,
+        raw: np.ndarray,
+        path: Path,
+        valid: np.ndarray | None = None,
+        colors: Mapping[int, Colour] | None = None,
+    ) -> np.ndarray:
+        """Map what a mask file holds to class indices.
+
+        Args:
+            raw: Mask as stored, (bands, height, width).
+            path: The file, for the error.
+            valid: Boolean (height, width); where it is False, values without a class are ignored.
+            colors: The file's palette, where it has one.
+
+        Returns:
+            uint8 array (height, width) of class indices and IGNORE_INDEX.
+
+        Raises:
+            MaskValueError: If a valid pixel holds something that is no class.
+        """
+        colours = self.by_colour and len(raw) >= 3
+        if not self.by_colour and len(raw) > 1 and not (raw == raw[:1]).all():
+            raise MaskValueError(
+                f"{path} has {len(raw)} bands that differ, but the classes are given by value: give colours in "
+                "dataset.classes, such as water: [0, 0, 255]."
+            )
+        lookup = self._lookup(expand=self.by_colour and not colours, colors=colors)
+        decoded = np.empty(raw.shape[1:], np.uint8)
+        unknown: set[float] = set()
+        step = max(1, CHUNK_PIXELS // max(1, raw.shape[2]))
+        for top in range(0, raw.shape[1], step):
+            rows = slice(top, top + step)
+            keys = pack(raw[:, rows]) if colours else raw[0, rows]
+            unknown |= _map(keys, lookup, decoded[rows], None if valid is None else valid[rows])
+        if unknown:
+            self._refuse(unknown, None if colours or not self.by_colour else colors or {}, path)
+        return decoded
+
+    def _lookup(self, expand: bool, colors: Mapping[int, Colour] | None) -> Lookup:
+        """Return the table of values or packed colours, or (expand) of palette indices or grey values."""
+        if not expand:
+            return _table(tuple(sorted(self.values.items())))
+        packed = {v: _packed(_expand(v, colors or {})) for v in range(256)}
+        return _table(tuple((v, self.values[key]) for v, key in packed.items() if key in self.values))
+
+    def _refuse(self, unknown: Iterable[float], colors: Mapping[int, Colour] | None, path: Path) -> None:
+        found = sorted(unknown)
+        shown = [str(_expand(int(v), colors)) if colors is not None else self._show(v) for v in found[:5]]
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        known = [self._show(v) for v in sorted(self.values)[:20]]
+        known += ["…"] if len(self.values) > 20 else []
+        raise MaskValueError(
+            f"{path} holds {'colour' if self.by_colour else 'value'} {', '.join(shown)}{more}, but the dataset has "
+            f"{len(self.names)} classes, and only {', '.join(known)} are classes or ignored. Add the class to "
+            "dataset.classes, map it in dataset.mask_values, name it in dataset.ignore_values, or repair the mask."
+        )
+
+    def _show(self, value: float) -> str:
+        if self.by_colour:
+            return str((int(value) >> 16, int(value) >> 8 & 255, int(value) & 255)) if value >= 0 else "beyond 8 bits"
+        return f"{value:g}" if value != int(value) else str(int(value))
+
+
+@lru_cache(maxsize=16)
+def _table(classes: tuple[tuple[int, int], ...]) -> Lookup:
+    """Return the table of classes from the lowest key less one to the highest key plus one."""
+    low, high = (classes[0][0], classes[-1][0]) if classes else (0, 0)
+    table = np.zeros(high - low + 3, np.uint16)  # the system gives pages of zeros only when they are written to
+    for key, index in classes:
+        table[key - low + 1] = index + 1
+    return low - 1, table
+
+
+def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | None) -> set[float]:
+    """Write the classes of some keys, and return the keys that have none."""
+    low, table = lookup
+    places = _integers(keys)
+    places -= low
+    np.clip(places, 0, len(table) - 1, out=places)
+    codes = table.take(places)
+    np.subtract(codes, 1, out=out, casting="unsafe")  # 0, no class, becomes 255
+    if codes.all():
+        return set()
+    wrong = codes == 0
+    if valid is not None:
+        wrong &= valid
+    if np.issubdtype(keys.dtype, np.floating):
+        wrong &= np.isfinite(keys)
+    return set(np.unique(keys[wrong]).tolist())
+
+
+def _integers(keys: np.ndarray) -> np.ndarray:
+    """Return keys as int64; numbers that are not whole, or far too large, become a value no scheme has."""
+    nowhere = LARGEST_VALUE + 1
+    if np.issubdtype(keys.dtype, np.floating):
+        whole = np.isfinite(keys) & (np.abs(keys) < nowhere) & (keys == np.rint(keys))
+        keys = np.where(whole, keys, nowhere)
+    elif keys.dtype == np.uint64:
+        keys = np.minimum(keys, np.uint64(nowhere))
+    elif keys.dtype == np.int64:
+        keys = np.clip(keys, -nowhere, nowhere)
+    integers: np.ndarray = keys.astype(np.int64)
+    return integers
+
+
+def _ignore_outside(decoded: np.ndarray, window: Window, info: RasterInfo) -> None:
+    rows = np.arange(window.row, window.row + window.height)
+    cols = np.arange(window.col, window.col + window.width)
+    decoded[(rows < 0) | (rows >= info.height)] = IGNORE_INDEX
+    decoded[:, (cols < 0) | (cols >= info.width)] = IGNORE_INDEX
+
+
+def pack(colours: np.ndarray) -> np.ndarray:
+    """Pack colours (3 or more, height, width) into int32 (height, width); -1 where one is not of 8 bits."""
+    red, green, blue = colours[0].astype(np.int32), colours[1], colours[2]
+    packed: np.ndarray = (red << 16) | (green.astype(np.int32) << 8) | blue.astype(np.int32)
+    if colours.dtype != np.uint8:
+        packed[((colours[:3] < 0) | (colours[:3] > 255)).any(0)] = -1
+    return packed
+
+
+def _expand(value: int, colors: Mapping[int, Colour]) -> Colour:
+    return colors.get(value, (value, value, value))
+
+
+def _packed(colour: Colour) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]

@@ -1,0 +1,53 @@
+"""Every error that satseg raises on purpose: one line that says what, where, what was expected, what to do."""
+
+
+class SatsegError(Exception):
+    """Something the user can mend; entry points print it as one line, without a traceback."""
+
+
+class ConfigError(SatsegError):
+    """An option has a wrong type, value or combination."""
+
+
+class DataError(SatsegError):
+    """Something is wrong with a dataset as a whole: a missing folder, no pairs, an impossible split."""
+
+
+class RasterReadError(DataError):
+    """A file is missing, truncated, or no raster."""
+
+
+class BandError(DataError):
+    """A band number or count is not what the raster has."""
+
+
+class SizeMismatchError(DataError):
+    """An image and its mask differ in size."""
+
+
+class MaskValueError(DataError):
+    """A mask holds a value or colour outside the classes."""
+
+
+class ModelError(SatsegError):
+    """A model cannot be built as asked."""
+
+
+class ModelPairError(ModelError):
+    """This decoder does not work on this backbone."""
+
+
+class BackboneWeightsError(ModelError):
+    """Pretrained weights cannot be had or do not fit."""
+
+
+class CheckpointError(SatsegError):
+    """A model file is missing, broken, of another version, or asks for something it must not."""
+
+
+class RunError(SatsegError):
+    """A run folder cannot be made, found or continued."""
+
+
+class ResourceError(SatsegError):
+    """Memory or disk ran out."""

@@ -1,0 +1,77 @@
+"""Segmenting an image whole where it fits, else window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from satseg.models import SegmentationNetwork
+
+MAX_PIXELS = 4_194_304  # 2048 x 2048: larger images go by windows, on every machine
+WINDOW = 1024
+OVERLAP = 256
+
+
+class Piece(NamedTuple):
+    """A window along one axis, and the part of it that is kept."""
+
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+
+def plan(length: int, window: int, overlap: int) -> list[Piece]:
+    """Cut an axis into windows that overlap; each pixel is kept from the window whose border is farthest.
+
+    Args:
+        length: Pixels along the axis.
+        window: Pixels of a window.
+        overlap: Pixels that neighbours share at least.
+
+    Returns:
+        Pieces whose kept parts follow each other from 0 to `length`.
+    """
+    if length <= window:
+        return [Piece(0, length, 0, length)]
+    count = -(-(length - overlap) // (window - overlap))
+    starts = [round(i * (length - window) / (count - 1)) for i in range(count)]
+    edges = [0, *((a + window + b) // 2 for a, b in zip(starts, starts[1:], strict=False)), length]
+    return [Piece(s, s + window, edges[i], edges[i + 1]) for i, s in enumerate(starts)]
+
+
+def segment(network: SegmentationNetwork, image: Tensor, valid: Tensor) -> Tensor:
+    """Compute logits in float32, without gradients.
+
+    Args:
+        network: In evaluation mode.
+        image: Raw numbers (N, C, H, W), on the network's device.
+        valid: Boolean (N, H, W).
+
+    Returns:
+        Logits (N, K, H, W).
+    """
+    height, width = image.shape[-2:]
+    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+        if height * width <= MAX_PIXELS:
+            return network(image, valid)  # type: ignore[no-any-return]
+        result = torch.empty(len(image), network.spec.num_classes, height, width, device=image.device)
+        for rows, cols in _grid(height, width):
+            part = (..., slice(rows.start, rows.stop), slice(cols.start, cols.stop))
+            logits = network(image[part], valid[part])
+            kept = _kept(rows), _kept(cols)
+            result[..., rows.keep_start : rows.keep_stop, cols.keep_start : cols.keep_stop] = logits[(..., *kept)]
+    return result
+
+
+def _grid(height: int, width: int) -> Iterator[tuple[Piece, Piece]]:
+    for rows in plan(height, WINDOW, OVERLAP):
+        for cols in plan(width, WINDOW, OVERLAP):
+            yield rows, cols
+
+
+def _kept(piece: Piece) -> slice:
+    return slice(piece.keep_start - piece.start, piece.keep_stop - piece.start)

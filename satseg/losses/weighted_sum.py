@@ -1,0 +1,82 @@
+"""The one criterion of training: a weighted sum of losses, over valid pixels only."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from satseg.errors import ConfigError
+from satseg.spec import IGNORE_INDEX
+
+
+class WeightedSum(nn.Module):
+    """Takes ignored and invalid pixels out before any loss sees them.
+
+    Args:
+        terms: Partial constructors by name; each makes a loss of logits (1, K, P, 1) and classes (1, P, 1).
+        weights: A factor for each; 1 by default.
+        class_weights: Kept in the configuration alone; `set_class_weights` sets the numbers.
+        ignore_index: The class that is none.
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, Callable[..., nn.Module]],
+        weights: Mapping[str, float] | None = None,
+        class_weights: Any = None,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__()
+        self.makers = dict(terms)
+        self.weights = {name: float((weights or {}).get(name, 1.0)) for name in terms}
+        self.ignore_index = ignore_index
+        self.terms = nn.ModuleDict({name: make() for name, make in terms.items()})
+
+    def set_class_weights(self, weights: Tensor | None) -> None:
+        """Give the classes' weights to every loss that takes them.
+
+        Args:
+            weights: One number a class, or None.
+
+        Raises:
+            ConfigError: If no loss takes weights.
+        """
+        if weights is None:
+            return
+        takers = [name for name, make in self.makers.items() if "weight" in inspect.signature(make).parameters]
+        if not takers:
+            raise ConfigError(
+                f"loss.class_weights: {' and '.join(self.makers)} weighs every class alike by itself; use class_weights="
+                "none, or a loss that takes weights: cross_entropy, ce_dice or focal."
+            )
+        for name in takers:
+            self.terms[name] = self.makers[name](weight=weights)
+
+    def forward(self, logits: Tensor, mask: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the loss.
+
+        Args:
+            logits: (N, K, H, W).
+            mask: Class indices (N, H, W), any integer dtype.
+            valid: Boolean (N, H, W); all by default.
+
+        Returns:
+            A scalar in float32; zero, still joined to the graph, where no pixel is valid.
+        """
+        with torch.autocast(logits.device.type, enabled=False):
+            logits, target = self._valid_pixels(logits.float(), mask.long(), valid)
+            if target.numel() == 0:
+                return logits.sum()
+            return torch.stack([self.weights[n] * term(logits, target) for n, term in self.terms.items()]).sum()
+
+    def _valid_pixels(self, logits: Tensor, mask: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return logits (1, K, P, 1) and classes (1, P, 1) of the pixels that count."""
+        counted = mask != self.ignore_index
+        if valid is not None:
+            counted = counted & valid
+        pixels = logits.permute(0, 2, 3, 1)[counted]
+        return pixels.T[None, :, :, None], mask[counted][None, :, None]

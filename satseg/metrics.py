@@ -1,0 +1,152 @@
+"""One confusion matrix, and every score derived from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from satseg.spec import IGNORE_INDEX
+
+# What each score is, for the model file and for readers of tables.
+PROTOCOL = {
+    "pixels": "all pixels of whole images that are labelled, not ignored and not nodata; each once",
+    "iou/<class>": "TP / (TP + FP + FN) over the pixels of the whole split",
+    "miou": "mean of iou over the classes that occur in truth or prediction (macro)",
+    "miou_present": "mean of iou over the classes that occur in truth",
+    "micro_iou": "sum of TP / sum of (TP + FP + FN) over classes",
+    "f1": "mean of 2 TP / (2 TP + FP + FN) over the classes that occur in truth or prediction (macro)",
+    "accuracy": "share of pixels whose class is right",
+    "absent": "a class that occurs in neither truth nor prediction has no score (NaN) and is left out of means",
+    "precision_of_numbers": "float32 logits; counts are int64",
+}
+
+
+class ConfusionMatrix(Metric):
+    """Counts of pixels by true class (rows) and predicted class (columns), int64, summed over devices.
+
+    Args:
+        num_classes: Rows and columns.
+    """
+
+    full_state_update = False
+    matrix: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, matrices: Tensor) -> None:
+        """Add matrices (N, K, K)."""
+        self.matrix += matrices.sum(0)
+
+    def compute(self) -> Tensor:
+        """Return the matrix (K, K)."""
+        return self.matrix
+
+
+def confusion_matrices(predicted: Tensor, mask: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """Count pixels for each image.
+
+    Args:
+        predicted: Class indices (N, H, W).
+        mask: True class indices (N, H, W); IGNORE_INDEX does not count.
+        valid: Boolean (N, H, W); what is not valid does not count.
+        num_classes: K.
+
+    Returns:
+        int64 (N, K, K), rows truth, columns prediction.
+    """
+    matrices = []
+    for guess, truth, usable in zip(predicted, mask, valid, strict=True):
+        counted = usable & (truth != IGNORE_INDEX)
+        pairs = truth[counted].long() * num_classes + guess[counted].long()
+        matrices.append(torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes))
+    return torch.stack(matrices)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix says; per-class values are NaN for a class that occurs nowhere."""
+
+    class_names: tuple[str, ...]
+    matrix: np.ndarray
+
+    @classmethod
+    def from_matrix(cls, matrix: Tensor | np.ndarray, class_names: Sequence[str]) -> Scores:
+        """Derive scores from int64 counts (K, K), rows truth."""
+        array = matrix.cpu().numpy() if isinstance(matrix, Tensor) else np.asarray(matrix)
+        return cls(tuple(class_names), array.astype(np.int64))
+
+    @property
+    def _hits(self) -> np.ndarray:
+        return np.diag(self.matrix)
+
+    @property
+    def _truth(self) -> np.ndarray:
+        total: np.ndarray = self.matrix.sum(1)
+        return total
+
+    @property
+    def _predicted(self) -> np.ndarray:
+        total: np.ndarray = self.matrix.sum(0)
+        return total
+
+    @property
+    def iou(self) -> np.ndarray:
+        """Intersection over union by class."""
+        return _ratio(self._hits, self._truth + self._predicted - self._hits)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """F1 (Dice) by class."""
+        return _ratio(2 * self._hits, self._truth + self._predicted)
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Share of what is predicted as the class that is it."""
+        return _ratio(self._hits, self._predicted)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Share of the class that is found."""
+        return _ratio(self._hits, self._truth)
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur in truth or prediction."""
+        return _mean(self.iou)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of pixels whose class is right."""
+        return float(_ratio(self._hits.sum(), self.matrix.sum()))
+
+    def as_dict(self) -> dict[str, float]:
+        """Return all scores by name."""
+        union = self._truth + self._predicted - self._hits
+        scores = {
+            "miou": self.miou,
+            "miou_present": _mean(self.iou[self._truth > 0]),
+            "micro_iou": float(_ratio(self._hits.sum(), union.sum())),
+            "f1": _mean(self.f1),
+            "accuracy": self.accuracy,
+        }
+        for kind in ("iou", "f1", "precision", "recall"):
+            values = getattr(self, kind)
+            scores |= {f"{kind}/{n}": float(v) for n, v in zip(self.class_names, values, strict=True)}
+        return scores
+
+
+def _ratio(above: np.ndarray | np.int64, below: np.ndarray | np.int64) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(above, np.float64) / np.asarray(below, np.float64)
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")

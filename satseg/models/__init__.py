@@ -1,0 +1,7 @@
+"""Networks: a backbone, a decoder, and the normalisation that travels with them."""
+
+from satseg.models.build import build_model
+from satseg.models.network import SegmentationNetwork
+from satseg.models.transfer import freeze_backbone, init_from
+
+__all__ = ["SegmentationNetwork", "build_model", "freeze_backbone", "init_from"]

@@ -1,0 +1,88 @@
+"""Building a network from its configuration, for the bands and classes of a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from hydra.utils import get_class
+from torch import nn
+
+from satseg.errors import ModelError, ModelPairError, SatsegError
+from satseg.models.network import STRIDE, SegmentationNetwork
+from satseg.models.pairs import check_pair
+from satseg.models.weights import encoder_options
+from satseg.spec import DatasetSpec
+
+
+def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNetwork:
+    """Build a network.
+
+    Args:
+        config: `_target_` (the full name of the class), `encoder_name`, `encoder_weights` (`hub`, `none` or
+            the path of a file), and the class's own options.
+        spec: The dataset; mean and std that are None become the backbone's own.
+
+    Returns:
+        The network, whose `config` rebuilds it without weights.
+
+    Raises:
+        ModelPairError: If the decoder does not work on the backbone.
+        BackboneWeightsError: If the weights cannot be had or do not fit.
+    """
+    options = {k: v for k, v in config.items() if k not in ("_target_", "encoder_weights")}
+    options |= {"in_channels": spec.in_channels, "classes": spec.num_classes}
+    target, encoder = str(config["_target_"]), str(options.get("encoder_name"))
+    check_pair(target, encoder)
+    weights = str(config.get("encoder_weights") or "none")
+    net = _construct(target, encoder, options | encoder_options(encoder, weights))
+    plain = {"_target_": target, **options, "encoder_weights": None}
+    return SegmentationNetwork(net, complete(spec, encoder), plain)
+
+
+def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
+    try:
+        net: nn.Module = get_class(target)(**options)
+        _try(net, options["in_channels"])
+    except SatsegError:
+        raise
+    except Exception as error:
+        name = encoder.removeprefix("tu-")
+        if name != encoder and not timm.is_model(name.partition(".")[0]):
+            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8]) or "see timm.list_models()"
+            raise ModelError(f"backbone.encoder_name={encoder}: timm has no such model; there are {near}.") from error
+        raise ModelPairError(
+            f"{target.rpartition('.')[2]} does not work on the backbone {encoder} "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); the README lists the pairs that do."
+        ) from error
+    return net
+
+
+def _try(net: nn.Module, in_channels: int) -> None:
+    """Run the network once on a small image of no square shape: some pairs fail only then."""
+    training = net.training
+    with torch.no_grad():
+        logits = net.eval()(torch.zeros(1, in_channels, 2 * STRIDE, 3 * STRIDE))
+    net.train(training)
+    if logits.shape[-2:] != (2 * STRIDE, 3 * STRIDE):
+        raise ValueError(f"the output is {tuple(logits.shape[-2:])} for an image of {(2 * STRIDE, 3 * STRIDE)}")
+
+
+def complete(spec: DatasetSpec, encoder: str) -> DatasetSpec:
+    """Fill in the backbone's own mean and std where the spec has none."""
+    source = spec.inputs[0]
+    if source.mean is not None and source.std is not None:
+        return spec
+    backbone = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+    mean, std = (backbone.mean, backbone.std) if backbone else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    bands = len(source.bands)
+    if len(mean) != bands:
+        raise ModelError(
+            f"dataset.normalisation=backbone: {encoder} knows {len(mean)} bands, but the images have {bands}; "
+            "choose statistics."
+        )
+    filled = dataclasses.replace(source, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+    return dataclasses.replace(spec, inputs=(filled, *spec.inputs[1:]))

@@ -1,0 +1,91 @@
+"""Where a backbone's pretrained weights come from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from satseg.errors import BackboneWeightsError
+
+MIN_MATCHED = 0.9  # share of the backbone's own tensors that a file must have
+
+
+def encoder_options(encoder: str, weights: str) -> dict[str, Any]:
+    """Return the constructor's options for weights from the hub, from a file, or for none.
+
+    Raises:
+        BackboneWeightsError: If they cannot be had or do not fit.
+    """
+    if weights == "none":
+        return {"encoder_weights": None}
+    if weights == "hub":
+        _fetch(encoder)
+        return {"encoder_weights": True}
+    path = Path(weights)
+    _check(encoder, path, _load(path))
+    return {"encoder_weights": True, "pretrained_cfg_overlay": {"file": str(path)}}
+
+
+def _fetch(encoder: str) -> None:
+    """Bring the weights into the hub's cache, so that a failure is told in one line."""
+    name = encoder.removeprefix("tu-")
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not (config.hf_hub_id or config.url or config.file):
+        raise BackboneWeightsError(f"No pretrained weights are published for {name}; use backbone.weights=none.")
+    if not config.hf_hub_id:
+        return
+    from huggingface_hub import hf_hub_download
+
+    repository = name.join(config.hf_hub_id.split("timm/", 1)) if config.hf_hub_id == "timm/" else config.hf_hub_id
+    if config.hf_hub_id == "timm/":
+        repository = f"timm/{config.architecture}.{config.tag}"
+    try:
+        hf_hub_download(repository, config.hf_hub_filename or "model.safetensors", etag_timeout=5)
+    except Exception as error:
+        raise BackboneWeightsError(
+            f"The pretrained weights of {name} cannot be fetched from the hub ({type(error).__name__}). Give a local "
+            f"file, backbone.weights=/path/to/{name}.safetensors, or start from random numbers, backbone.weights=none."
+        ) from error
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """Read a weights file without unpickling anything but tensors."""
+    if not path.is_file():
+        raise BackboneWeightsError(f"backbone.weights={path} is not there; choose hub, none, or the path of a file.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BackboneWeightsError(f"backbone.weights={path} is broken: {error}.") from error
+    except Exception as error:  # an unpickler refuses in many ways
+        raise BackboneWeightsError(f"backbone.weights={path} holds more than tensors, or is broken.") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise BackboneWeightsError(f"backbone.weights={path} is no mapping of names to tensors.")
+    return state
+
+
+def _check(encoder: str, path: Path, state: dict[str, Tensor]) -> None:
+    """Compare names: loading is not strict, and would hide that nothing fits."""
+    with torch.device("meta"):
+        own = {k for k in timm.create_model(encoder.removeprefix("tu-"), features_only=True).state_dict()}
+    names = {_flat(k) for k in state}
+    matched = sum(_flat(k) in names for k in own) / max(len(own), 1)
+    if matched < MIN_MATCHED:
+        raise BackboneWeightsError(
+            f"backbone.weights={os.fspath(path)} has {matched:.0%} of the tensors of {encoder.removeprefix('tu-')}: "
+            "it belongs to another network, or its names are not timm's."
+        )
+
+
+def _flat(name: str) -> str:
+    """Names without what feature extraction changes (`stages.0.` becomes `stages_0.`)."""
+    return name.removeprefix("module.").replace(".", "_")

@@ -1,0 +1,94 @@
+"""From the composed configuration to the one that a run records: checked, absolute, or taken from an earlier run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from satseg.data import SegmentationDataModule
+from satseg.errors import ConfigError
+from satseg.runs import find_unfinished, read_config
+from satseg.spec import DatasetSpec
+
+DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
+
+
+def prepare_config(cfg: DictConfig) -> DictConfig:
+    """Return the configuration that the run is made from, with absolute paths.
+
+    With `resume_from` it is the record of that run; options given beside it replace single values.
+    """
+    if cfg.resume_from is not None:
+        cfg = _resumed(cfg)
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN and cfg.run_dir is None:
+        overrides = re.sub(r"[^A-Za-z0-9_.+-]+", "_", hydra.job.override_dirname.replace("=", "-"))
+        cfg.run_dir = str(Path(hydra.sweep.dir) / f"{hydra.job.num:03d}_{overrides[:100]}".rstrip("_"))
+    for key in DATA_PATHS:
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, str) and Path(value).exists():
+            OmegaConf.update(cfg, key, str(Path(value).resolve()))
+    return cfg
+
+
+def _resumed(cfg: DictConfig) -> DictConfig:
+    path = find_unfinished(cfg.resume_from, Path(cfg.runs_dir))
+    recorded = read_config(path)
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        key = override.key_or_group
+        if key in ("resume_from", "runs_dir"):
+            continue
+        if OmegaConf.is_config(OmegaConf.select(recorded, key)) or OmegaConf.select(recorded, key) is None:
+            raise ConfigError(
+                f"{key}= cannot be changed while resuming {path}; only single values such as trainer.max_epochs can. "
+                "To start anew from its weights use init_from= instead of resume_from=."
+            )
+        OmegaConf.update(recorded, key, override.value())
+    recorded.resume_from, recorded.runs_dir = str(path), cfg.runs_dir
+    return recorded
+
+
+def run_name(cfg: DictConfig) -> str:
+    """Return a short name for the run folder: the experiment, or what was chosen."""
+    choices: dict[str, Any] = HydraConfig.get().runtime.choices
+    experiment = choices.get("experiment")
+    if experiment and experiment != "null":
+        return str(experiment)
+    return "_".join(str(choices[group]) for group in ("dataset", "model", "backbone"))
+
+
+def recorded_datamodule(checkpoint: Path, changes: DictConfig, spec: DatasetSpec) -> SegmentationDataModule:
+    """Build the dataset that a model is scored on: the one it was trained on, or another by choice.
+
+    Args:
+        checkpoint: A run folder or a model file in one.
+        changes: The config group `dataset`; without `_target_` it changes values of the recorded one.
+        spec: What the model knows of its data.
+
+    Raises:
+        ConfigError: If the dataset's classes or bands are not the model's, or no record is there.
+    """
+    chosen = changes
+    if "_target_" not in changes:
+        folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+        chosen = read_config(folder).dataset
+        for key, value in changes.items():
+            if value is not None:
+                OmegaConf.update(chosen, str(key), value)
+    datamodule: SegmentationDataModule = instantiate(
+        {k: v for k, v in chosen.items() if v is not None}, _convert_="all"
+    )
+    datamodule.setup()
+    if datamodule.spec.class_names != spec.class_names:
+        raise ConfigError(
+            f"The dataset has the classes {', '.join(datamodule.spec.class_names)}, but {checkpoint} was trained on "
+            f"{', '.join(spec.class_names)}: give the dataset that belongs to the model, or set dataset.classes."
+        )
+    return datamodule

@@ -1,0 +1,190 @@
+"""Run folders: where they are, which are complete, what they record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from satseg.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+LATEST = "latest"
+PACKAGES = (
+    "satseg",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "timm",
+    "segmentation-models-pytorch",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "rasterio",
+    "numpy",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, and the checkpoint that it goes on from."""
+
+    path: Path
+    resume_path: Path | None = None
+
+
+def open_run(run_dir: str | None, runs_dir: Path, name: str, resume_from: str | None = None) -> Run:
+    """Make a new run folder, or open an unfinished one.
+
+    Args:
+        run_dir: The folder; a new one named by time and `name` by default.
+        runs_dir: Where new folders are made.
+        name: What the run is.
+        resume_from: An unfinished run's folder.
+
+    Raises:
+        RunError: If the folder cannot be made or holds another run, or there is nothing to resume.
+    """
+    if resume_from is not None:
+        path = Path(resume_from)
+        return Run(path, path / "checkpoints" / "last.ckpt")
+    if run_dir is not None:
+        path = Path(run_dir)
+        if (path / "config.yaml").exists():
+            raise RunError(f"run_dir={path} holds a run already: name another folder, or resume_from={path}.")
+        return Run(_make(path, exist_ok=True))
+    stem = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{re.sub(r'[^A-Za-z0-9_.+-]+', '_', name)}"
+    for number in range(100):  # two runs may start in one second
+        path = runs_dir / (f"{stem}_{number}" if number else stem)
+        if not path.exists():
+            return Run(_make(path, exist_ok=False))
+    raise RunError(f"No free name for a run folder in {runs_dir}.")
+
+
+def _make(path: Path, exist_ok: bool) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(f"The run folder {path} cannot be written ({error.strerror}); set run_dir or runs_dir.") from error
+    return path
+
+
+def find_complete(reference: str | Path, runs_dir: Path) -> Path:
+    """Return a path as it is, or for `latest` the newest complete run below `runs_dir`.
+
+    Raises:
+        RunError: If there is none.
+    """
+    return _find(reference, runs_dir, lambda folder: (folder / "summary.json").is_file(), "complete")
+
+
+def find_unfinished(reference: str | Path, runs_dir: Path) -> Path:
+    """Return a run folder that can be resumed; for `latest` the newest.
+
+    Raises:
+        RunError: If there is none, or the one named is complete or has no checkpoint yet.
+    """
+    path = _find(reference, runs_dir, _unfinished, "unfinished")
+    if not (path / "checkpoints" / "last.ckpt").is_file():
+        raise RunError(f"resume_from={path}: there is no checkpoints/last.ckpt in it to go on from.")
+    if (path / "summary.json").exists():
+        raise RunError(f"resume_from={path}: this run is complete; start from its weights with init_from={path}.")
+    return path
+
+
+def _unfinished(folder: Path) -> bool:
+    return not (folder / "summary.json").exists() and (folder / "checkpoints" / "last.ckpt").is_file()
+
+
+def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool], kind: str) -> Path:
+    if str(reference) != LATEST:
+        return Path(reference)
+    folders = [config.parent for config in runs_dir.rglob("config.yaml") if wanted(config.parent)]
+    if not folders:
+        raise RunError(
+            f"There is no {kind} run in {runs_dir.resolve()}: train one with python -m satseg.train experiment=demo, "
+            "or name a folder instead of latest."
+        )
+    newest = max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
+    print(f"latest: {newest}", file=sys.stderr)
+    return newest
+
+
+def read_config(folder: Path) -> DictConfig:
+    """Read the configuration that a run was made from.
+
+    Raises:
+        RunError: If the folder has none.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise RunError(f"{folder} is no run folder: it has no config.yaml.")
+    config = OmegaConf.load(path)
+    if not isinstance(config, DictConfig):
+        raise RunError(f"{path} is no configuration.")
+    return config
+
+
+def read_json(path: Path) -> Any:
+    """Read plain data."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def environment() -> dict[str, Any]:
+    """Return library versions, hardware, threads and the state of the code."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv[1:],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "git": _git_state(),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """Return a package's version; None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Return commit and changes of the checkout that satseg runs from, where it is one."""
+    package = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        tracked = git("ls-files", "errors.py")
+        if not tracked:  # installed into an environment that lies in somebody else's checkout
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "changed_files": git("status", "--porcelain").splitlines()}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,83 @@
+"""The LightningModule: one step, scored and stepped the same way on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from satseg.checkpoint import checkpoint_document, save_model
+from satseg.evaluation import score_batch
+from satseg.metrics import PROTOCOL, ConfusionMatrix, Scores
+from satseg.models import SegmentationNetwork
+from satseg.optimization import build_optimizer, build_scheduler
+
+Batch = Mapping[str, Any]
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains a network on batches of `{"image", "mask", "valid"}`.
+
+    Args:
+        network: Raw images in, logits out.
+        criterion: Called with logits (N, K, H, W), mask (N, H, W) and valid (N, H, W).
+        optimizer: The config group `optimizer`.
+        scheduler: The config group `scheduler`.
+    """
+
+    def __init__(
+        self, network: SegmentationNetwork, criterion: nn.Module, optimizer: Mapping[str, Any], scheduler: Mapping[str, Any]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.criterion = criterion
+        self.optimizer_config = optimizer
+        self.scheduler_config = scheduler
+        self.confusion = ConfusionMatrix(network.spec.num_classes)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss over the batch's valid pixels."""
+        logits = self.network(batch["image"], batch["valid"])
+        loss: Tensor = self.criterion(logits, batch["mask"], batch["valid"])
+        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(logits))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score whole images, in float32."""
+        scored = score_batch(self.network, batch, self.criterion)
+        self.confusion.update(scored.matrices)
+        self.log("val/loss", scored.loss, batch_size=max(int(scored.pixels), 1), on_epoch=True, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log every score that is derived from the split's one confusion matrix."""
+        scores = Scores.from_matrix(self.confusion.compute(), self.network.spec.class_names)
+        self.confusion.reset()
+        values = {f"val/{name}": value for name, value in scores.as_dict().items()}
+        self.log_dict({name: value for name, value in values.items() if name != "val/miou"})
+        self.log("val/miou", values["val/miou"], prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Build optimizer and schedule for the steps that the trainer will make."""
+        optimizer = build_optimizer(self.optimizer_config, self.network)
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = max(self.trainer.max_epochs or 1, 1)
+        scheduler = build_scheduler(self.scheduler_config, optimizer, total, max(total // epochs, 1))
+        return {"optimizer": optimizer, **({"lr_scheduler": scheduler} if scheduler else {})}
+
+    def save_model(self, path: Path, training: Mapping[str, Any]) -> None:
+        """Write the current weights as the model file."""
+        save_model(path, self.network, training=training, protocol=PROTOCOL)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the loader needs to rebuild the network, as plain data."""
+        training = {"epoch": self.current_epoch}
+        checkpoint["satseg"] = checkpoint_document(self.network, training=training, protocol=PROTOCOL)
+
+
+def channels_last(network: SegmentationNetwork) -> None:
+    """Lay the weights out for channels-last convolutions, which are faster on GPUs and many processors."""
+    network.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,25 @@
+"""`python -m satseg.train`: train, evaluate and save one model."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from satseg.cli import entry_point
+
+
+@entry_point("train")
+def main(cfg: DictConfig) -> float:
+    """Train one model; return the monitored score, which sweeps optimise."""
+    from satseg import training
+
+    cfg, run = training.start_run(cfg)
+    datamodule = training.build_datamodule(cfg)
+    task = training.build_task(cfg, datamodule)
+    trainer = training.build_trainer(cfg, run)
+    training.record(cfg, run, datamodule)
+    training.fit(trainer, task, datamodule, run)
+    return training.finish_run(cfg, run, datamodule)
+
+
+if __name__ == "__main__":
+    main()

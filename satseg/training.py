@@ -1,0 +1,202 @@
+"""The parts of a training run, in the order in which `satseg.train` puts them together."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from satseg.callbacks.averaging import ExponentialMovingAverage
+from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
+from satseg.callbacks.records import BestModelFile, MetricsCsv, Throughput
+from satseg.callbacks.seeding import SeedBatches
+from satseg.checkpoint import load_model
+from satseg.data import SegmentationDataModule
+from satseg.errors import ConfigError, ResourceError, RunError, SatsegError
+from satseg.models import build_model, freeze_backbone, init_from
+from satseg.reporting import report_run, report_split
+from satseg.runconfig import prepare_config, run_name
+from satseg.files import write_json, write_text
+from satseg.runs import Run, environment, open_run
+from satseg.task import SegmentationTask, channels_last
+
+logger = logging.getLogger(__name__)
+
+
+def start_run(cfg: DictConfig) -> tuple[DictConfig, Run]:
+    """Make or reopen the run folder, start its log, and seed every random number generator."""
+    cfg = prepare_config(cfg)
+    run = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from)
+    log_to(run.path / "train.log")
+    logger.info("Run folder: %s", run.path)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    return cfg, run
+
+
+def log_to(path: Path) -> None:
+    """Send satseg's messages to the terminal and to one file."""
+    root = logging.getLogger("satseg")
+    for handler in list(root.handlers):  # a sweep starts several runs in one process
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    terminal, file = logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(terminal)
+    root.addHandler(file)
+
+
+def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
+    """Find the data, measure the training split, and say what was assumed."""
+    augmentation = instantiate(cfg.augmentation, _convert_="all")
+    make = instantiate(cfg.dataset, _partial_=True, _convert_="all")
+    datamodule: SegmentationDataModule = make(augmentation=augmentation, sampling_seed=cfg.seed)
+    datamodule.setup()
+    for assumption in datamodule.assumptions:
+        logger.info("Assumed: %s", assumption)
+    sizes = ", ".join(f"{len(samples)} {split}" for split, samples in datamodule.splits.items())
+    logger.info("Data: %s images; classes: %s", sizes, ", ".join(datamodule.spec.class_names))
+    return datamodule
+
+
+def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> SegmentationTask:
+    """Build network, criterion and what optimises them, for the classes and bands that the data has."""
+    network = build_model(OmegaConf.to_container(cfg.model, resolve=True), datamodule.spec)
+    if cfg.init_from is not None:
+        logger.info("%s", init_from(network, load_model(cfg.init_from, runs_dir=Path(cfg.runs_dir))))
+    if cfg.backbone.freeze:
+        freeze_backbone(network)
+    if cfg.channels_last:
+        channels_last(network)
+    if cfg.compile:
+        network.net.compile()
+    criterion = instantiate(cfg.loss, class_weights=None)
+    criterion.set_class_weights(datamodule.class_weights(_plain(cfg.loss.get("class_weights", "none"))))
+    return SegmentationTask(network, criterion, _plain(cfg.optimizer), _plain(cfg.scheduler))
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
+    """Build Lightning's trainer with the run's records, callbacks and loggers."""
+    records = [
+        SeedBatches(cfg.seed),
+        Throughput(),
+        MetricsCsv(run.path / "metrics.csv"),
+        BestModelFile(run.path / "model.safetensors", cfg.monitor),
+        *([ExponentialMovingAverage()] if cfg.ema else []),
+        pl.callbacks.ModelCheckpoint(
+            run.path / "checkpoints",
+            filename="best",
+            monitor=cfg.monitor,
+            mode="max",
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+    loggers = [instantiate(node, save_dir=str(run.path)) for node in (cfg.logger or {}).values()]
+    listeners = [instantiate(node) for name, node in cfg.callbacks.items() if loggers or name != "learning_rate"]
+    try:
+        trainer: pl.Trainer = instantiate(
+            cfg.trainer,
+            callbacks=records + listeners,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO()],
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            default_root_dir=str(run.path),
+        )
+    except Exception as error:  # Hydra wraps whatever Lightning says about an impossible combination
+        raise ConfigError(f"The trainer cannot be built: {error.__cause__ or error}") from error
+    return trainer
+
+
+def record(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) -> None:
+    """Write down all that the run depends on, before it begins."""
+    write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    write_json(run.path / "environment.json", environment())
+    data = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
+    data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
+    write_json(run.path / "data.json", data | {"splits": datamodule.manifest(), "spec": datamodule.spec.to_dict()})
+
+
+def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDataModule, run: Run) -> None:
+    """Train.
+
+    Raises:
+        ResourceError: If memory or disk ran out; says what to make smaller.
+        RunError: If training was interrupted; says how to go on.
+    """
+    parameters = sum(p.numel() for p in task.network.parameters())
+    logger.info("Training %.1f million parameters on %s", parameters / 1e6, trainer.strategy.root_device)
+    try:
+        trainer.fit(task, datamodule=datamodule, ckpt_path=run.resume_path)
+    except SatsegError:
+        raise
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(f"Training cannot start: {error}") from error
+    except OSError as error:
+        raise ResourceError(f"{run.path}: {error}. The last good checkpoint is kept; {_resume(run)}") from error
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        raise ResourceError(
+            f"Memory ran out with dataset.batch_size={datamodule.batch_size} and dataset.patch_size="
+            f"{datamodule.patch_size}: make one of them smaller, and keep the effective batch with "
+            "trainer.accumulate_grad_batches."
+        ) from error
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        raise RunError(f"Interrupted; {_resume(run)}") from stop
+    if trainer.interrupted:
+        raise RunError(f"Interrupted; {_resume(run)}")
+
+
+def _resume(run: Run) -> str:
+    return f"go on with: python -m satseg.train resume_from={run.path}"
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) -> float:
+    """Score the saved model file on validation and test, write the pictures and the report, close the record."""
+    network = load_model(run.path).to(_device(cfg))
+    splits = [split for split in ("val", "test") if datamodule.splits.get(split)]
+    results = {split: report_split(network, datamodule, split, run.path / "evaluation" / split) for split in splits}
+    score = float(results["val"].scores.as_dict()[cfg.monitor.removeprefix("val/")])
+    summary = {
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "monitor": cfg.monitor,
+        "score": score,
+        "scores": {split: result.scores.as_dict() for split, result in results.items()},
+    }
+    report_run(run.path, cfg, results, datamodule)
+    write_json(run.path / "summary.json", summary)  # last: its presence says that the run is complete
+    _tell(run, results)
+    return score
+
+
+def _device(cfg: DictConfig) -> str:
+    accelerated = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "cuda" if accelerated else "cpu"
+
+
+def _tell(run: Run, results: dict[str, Any]) -> None:
+    for split, result in results.items():
+        logger.info("%s", result.table(split))
+    logger.info("Run folder: %s", run.path)
+    logger.info("Report:     %s", run.path / "report.html")
+    logger.info("Score it again: python -m satseg.evaluate checkpoint=%s split=test", run.path)

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Set up and run the main job on the embedded data: make it, train, evaluate. Options go to training.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/environment.sh
+
+python -m satseg.train experiment=demo "$@"
+python -m satseg.evaluate checkpoint=latest split=test
+cat <<'NEXT'
+
+Next, in this folder (first: source scripts/environment.sh):
+  python -m satseg.train dataset=folder dataset.root=/path/to/my/data    your own images/ and masks/
+  python -m satseg.train experiment=demo model=unet loss=lovasz          other choices
+  python -m satseg.train -m experiment=demo loss=dice,ce_dice            a sweep
+  python -m satseg.train --help                                          every option
+NEXT

@@ -1,0 +1,34 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("satseg", deadline=None, max_examples=30, print_blob=True)
+settings.load_profile("satseg")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _shared() -> Path:
+    return Path(os.environ.get("SATSEG_SHARED", ROOT.parent / "shared")).resolve()
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with real data and weights; tests that use it are marked `shared`."""
+    folder = _shared()
+    if (folder / "data").is_dir():
+        return folder
+    message = f"real data is not at {folder}; set SATSEG_SHARED to its folder"
+    if os.environ.get("SATSEG_REQUIRE_SHARED"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def root_dir() -> Path:
+    """The checkout."""
+    return ROOT

@@ -1,0 +1,76 @@
+"""The import rule: one way, and light where it has to be."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "satseg"
+# Lowest first; a module imports from lower layers, or from its own room.
+LAYERS = [
+    {"errors", "spec"},
+    {"config", "runs", "devices", "files"},
+    {"data", "models", "losses", "metrics", "visualization", "optimization"},
+    {"model_file", "checkpoint"},
+    {"inference"},
+    {"evaluation"},
+    {"task", "callbacks", "reporting", "runconfig"},
+    {"training", "cli"},
+]
+ENTRY_POINTS = {"train", "evaluate"}
+CHAINS = [("errors", "spec"), ("files", "config", "runs"), ("model_file", "checkpoint"), ("task", "callbacks"), ("runconfig",)]
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def layer(name: str) -> int:
+    return len(LAYERS) if name in ENTRY_POINTS else next(i for i, names in enumerate(LAYERS) if name in names)
+
+
+def imports() -> list[tuple[str, str]]:
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        importer = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if importer == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "satseg" else [node.module]
+            found += [(importer, room(n)) for n in names if n.startswith("satseg.")]
+    return found
+
+
+def allowed(importer: str, imported: str) -> bool:
+    if importer == imported:
+        return True
+    same_chain = any(
+        importer in chain and imported in chain and chain.index(imported) < chain.index(importer) for chain in CHAINS
+    )
+    return same_chain or layer(imported) < layer(importer)
+
+
+def test_imports_point_one_way() -> None:
+    found = imports()
+    assert len(found) > 50
+    assert not [f"{a} imports {b}" for a, b in found if not allowed(a, b)]
+
+
+def test_help_does_not_import_torch(tmp_path: Path) -> None:
+    for command in ENTRY_POINTS:
+        code = (
+            "import sys, runpy\n"
+            f"sys.argv = ['{command}', '--help']\n"
+            "try:\n"
+            f"    runpy.run_module('satseg.{command}', run_name='__main__')\n"
+            "except SystemExit:\n"
+            "    pass\n"
+            "sys.exit('torch' in sys.modules or 'pytorch_lightning' in sys.modules)"
+        )
+        environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "dataset" in done.stdout
