@@ -94,7 +94,9 @@ def _read_ckpt(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is broken, or holds more than tensors and plain data; it was not run.") from error
+        raise CheckpointError(
+            f"{path} is broken, or holds more than tensors and plain data; it was not run."
+        ) from error
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path} is no checkpoint of satseg.")
     check_document(checkpoint[CHECKPOINT_KEY], path)
@@ -143,7 +145,9 @@ def _fill(network: SegmentationNetwork, state: Mapping[str, Tensor], path: Path)
     own = network.state_dict()
     differing = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]
     if differing:
-        raise CheckpointError(f"{path}: its weights are not the model's; {len(differing)} differ, such as {differing[0]}.")
+        raise CheckpointError(
+            f"{path}: its weights are not the model's; {len(differing)} differ, such as {differing[0]}."
+        )
     network.load_state_dict(dict(state))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -104,7 +105,7 @@ def check_types(cfg: DictConfig, config_name: str) -> None:
     plain = [_key(o) for o in overrides if o not in groups and not o.startswith(("+", "~"))]
     if not plain:
         return
-    loader = hydra.core.global_hydra.GlobalHydra.instance().config_loader()
+    loader = GlobalHydra.instance().config_loader()
     defaults = loader.load_configuration(config_name, groups, hydra.types.RunMode.RUN)
     for key in plain:
         _check_type(key, OmegaConf.select(cfg, key), OmegaConf.select(defaults, key))

@@ -18,4 +18,6 @@ def choose_device(name: str) -> torch.device:
     try:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={name}: {error}; choose auto, cpu, or a GPU that is there such as cuda:0.") from error
+        raise ConfigError(
+            f"device={name}: {error}; choose auto, cpu, or a GPU that is there such as cuda:0."
+        ) from error

@@ -99,7 +99,10 @@ class EvaluationResult:
         truth = scores.matrix.sum(1)
         share = truth / max(truth.sum(), 1)
         lines = [f"{split}: {len(self.images)} images, {int(truth.sum())} pixels", ""]
-        lines += ["| class | IoU | F1 | precision | recall | share of pixels |", "| --- | --: | --: | --: | --: | --: |"]
+        lines += [
+            "| class | IoU | F1 | precision | recall | share of pixels |",
+            "| --- | --: | --: | --: | --: | --: |",
+        ]
         for i, name in enumerate(self.class_names):
             row = (scores.iou[i], scores.f1[i], scores.precision[i], scores.recall[i], share[i])
             lines.append(f"| {name} | " + " | ".join("–" if np.isnan(v) else f"{v:.4f}" for v in row) + " |")

@@ -23,9 +23,7 @@ MAX_HEADER_BYTES = 16 * 1024 * 1024
 VERSIONED = ("satseg", "torch", "timm", "segmentation-models-pytorch")
 
 
-def document(
-    network: SegmentationNetwork, training: Mapping[str, Any], protocol: Mapping[str, Any]
-) -> dict[str, Any]:
+def document(network: SegmentationNetwork, training: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that is needed to rebuild and to judge a model, as plain data.
 
     Args:
@@ -83,7 +81,7 @@ def check_document(found: Any, path: Path) -> None:
     if not isinstance(found, dict) or found.get("format_version") != FORMAT_VERSION:
         version = found.get("format_version") if isinstance(found, dict) else None
         raise CheckpointError(
-            f"{path} has format version {version}, but this satseg reads {FORMAT_VERSION}; use the satseg that wrote it."
+            f"{path} has format version {version}, but this satseg reads {FORMAT_VERSION}; use the one that wrote it."
         )
     for text in _texts(found):
         if "${" in text:

@@ -28,7 +28,9 @@ def build_optimizer(config: Mapping[str, Any], network: nn.Module) -> Optimizer:
     name = str(options.pop("name"))
     lr, decay, factor = (_number(options, key) for key in ("lr", "weight_decay", "backbone_lr_factor"))
     if name not in list_optimizers():
-        raise ConfigError(f"optimizer.name={name}: timm has no such optimizer; there are {', '.join(list_optimizers())}.")
+        raise ConfigError(
+            f"optimizer.name={name}: timm has no such optimizer; there are {', '.join(list_optimizers())}."
+        )
     groups = parameter_groups(network, lr, decay, factor)
     try:
         optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=decay, **options)

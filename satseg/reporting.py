@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from satseg.callbacks.records import read_metrics
 from satseg.data import SegmentationDataModule
 from satseg.evaluation import EvaluationResult, evaluate, write_evaluation
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
-from satseg.runs import read_json
+from satseg.runs import read_json, read_metrics
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_rgb
 from satseg.visualization.figures import plot_confusion_matrix, plot_curves, plot_samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -81,7 +82,9 @@ def _make(path: Path, exist_ok: bool) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise RunError(f"The run folder {path} cannot be written ({error.strerror}); set run_dir or runs_dir.") from error
+        raise RunError(
+            f"The run folder {path} cannot be written ({error.strerror}); set run_dir or runs_dir."
+        ) from error
     return path
 
 
@@ -144,6 +147,12 @@ def read_config(folder: Path) -> DictConfig:
 def read_json(path: Path) -> Any:
     """Read plain data."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read metrics.csv; numbers as floats, blanks as None."""
+    with path.open(newline="") as file:
+        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def environment() -> dict[str, Any]:

@@ -75,10 +75,13 @@ class DatasetSpec:
         if len(set(self.class_names)) != len(self.class_names):
             raise ConfigError(f"Class names must differ: {', '.join(self.class_names)}.")
         if len(self.palette) != len(self.class_names):
-            raise ConfigError(f"{len(self.class_names)} classes need as many colours, but {len(self.palette)} are given.")
+            raise ConfigError(
+                f"{len(self.class_names)} classes need as many colours, but {len(self.palette)} are given."
+            )
 
     @property
     def num_classes(self) -> int:
+        """How many classes a pixel may have."""
         return len(self.class_names)
 
     @property
@@ -88,7 +91,8 @@ class DatasetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and strings, ready for JSON."""
-        return _plain(asdict(self))
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> DatasetSpec:
@@ -109,7 +113,7 @@ class DatasetSpec:
 
 
 def _input_from_dict(data: Mapping[str, Any]) -> InputSpec:
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     if fields.get("statistics") is not None:
         fields["statistics"] = BandStatistics(**{k: tuple(map(float, v)) for k, v in fields["statistics"].items()})
     return InputSpec(**fields)

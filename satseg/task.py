@@ -30,7 +30,11 @@ class SegmentationTask(pl.LightningModule):
     """
 
     def __init__(
-        self, network: SegmentationNetwork, criterion: nn.Module, optimizer: Mapping[str, Any], scheduler: Mapping[str, Any]
+        self,
+        network: SegmentationNetwork,
+        criterion: nn.Module,
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.network = network
@@ -60,7 +64,7 @@ class SegmentationTask(pl.LightningModule):
         self.log_dict({name: value for name, value in values.items() if name != "val/miou"})
         self.log("val/miou", values["val/miou"], prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Build optimizer and schedule for the steps that the trainer will make."""
         optimizer = build_optimizer(self.optimizer_config, self.network)
         total = int(self.trainer.estimated_stepping_batches)
@@ -80,4 +84,4 @@ class SegmentationTask(pl.LightningModule):
 
 def channels_last(network: SegmentationNetwork) -> None:
     """Lay the weights out for channels-last convolutions, which are faster on GPUs and many processors."""
-    network.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.net.to(memory_format=torch.channels_last)

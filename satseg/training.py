@@ -10,8 +10,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from satseg.callbacks.averaging import ExponentialMovingAverage
 from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
@@ -20,10 +20,10 @@ from satseg.callbacks.seeding import SeedBatches
 from satseg.checkpoint import load_model
 from satseg.data import SegmentationDataModule
 from satseg.errors import ConfigError, ResourceError, RunError, SatsegError
+from satseg.files import write_json, write_text
 from satseg.models import build_model, freeze_backbone, init_from
 from satseg.reporting import report_run, report_split
 from satseg.runconfig import prepare_config, run_name
-from satseg.files import write_json, write_text
 from satseg.runs import Run, environment, open_run
 from satseg.task import SegmentationTask, channels_last
 
@@ -70,7 +70,7 @@ def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
 
 def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> SegmentationTask:
     """Build network, criterion and what optimises them, for the classes and bands that the data has."""
-    network = build_model(OmegaConf.to_container(cfg.model, resolve=True), datamodule.spec)
+    network = build_model(_plain(cfg.model), datamodule.spec)
     if cfg.init_from is not None:
         logger.info("%s", init_from(network, load_model(cfg.init_from, runs_dir=Path(cfg.runs_dir))))
     if cfg.backbone.freeze:
@@ -127,7 +127,7 @@ def record(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) -> Non
     """Write down all that the run depends on, before it begins."""
     write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run.path / "environment.json", environment())
-    data = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
+    data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
     data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
     write_json(run.path / "data.json", data | {"splits": datamodule.manifest(), "spec": datamodule.spec.to_dict()})
 

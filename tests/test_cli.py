@@ -28,7 +28,15 @@ def test_a_path_reaches_the_configuration_unchanged(path: str) -> None:
 
 @pytest.mark.parametrize(
     "argument",
-    ["loss=dice,ce_dice", "optimizer.lr=0.1", "--help", "-m", "checkpoint=[a,b]", "dataset.root='a b'", "init_from=null"],
+    [
+        "loss=dice,ce_dice",
+        "optimizer.lr=0.1",
+        "--help",
+        "-m",
+        "checkpoint=[a,b]",
+        "dataset.root='a b'",
+        "init_from=null",
+    ],
 )
 def test_everything_else_is_left_alone(argument: str) -> None:
     assert quote_paths([argument]) == [argument]

@@ -19,7 +19,13 @@ LAYERS = [
     {"training", "cli"},
 ]
 ENTRY_POINTS = {"train", "evaluate"}
-CHAINS = [("errors", "spec"), ("files", "config", "runs"), ("model_file", "checkpoint"), ("task", "callbacks"), ("runconfig",)]
+CHAINS = [
+    ("errors", "spec"),
+    ("files", "config", "runs"),
+    ("model_file", "checkpoint"),
+    ("task", "callbacks"),
+    ("runconfig",),
+]
 
 
 def room(module: str) -> str:
@@ -71,6 +77,8 @@ def test_help_does_not_import_torch(tmp_path: Path) -> None:
             "sys.exit('torch' in sys.modules or 'pytorch_lightning' in sys.modules)"
         )
         environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         assert "dataset" in done.stdout

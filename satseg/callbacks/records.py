@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from satseg.files import write_text
+from satseg.runs import read_metrics
 from satseg.task import SegmentationTask
 
 
@@ -44,12 +45,6 @@ class MetricsCsv(pl.Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.csv; numbers as floats, blanks as None."""
-    with path.open(newline="") as file:
-        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 class Throughput(pl.Callback):

@@ -85,12 +85,13 @@ def _to_raw(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if not np.issubdtype(dtype, np.integer):
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    rounded: np.ndarray = np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    return rounded
 
 
 def _turn(array: np.ndarray, turns: int, flip: bool) -> np.ndarray:
-    array = np.rot90(array, turns, axes=(-2, -1))
-    return array[..., ::-1] if flip else array
+    turned: np.ndarray = np.rot90(array, turns, axes=(-2, -1))
+    return turned[..., ::-1] if flip else turned
 
 
 def resize(image: np.ndarray, mask: np.ndarray, valid: np.ndarray, size: int) -> Arrays:

@@ -74,7 +74,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.sampling_seed = sampling_seed
         self.assumptions: list[str] = []
         self._epoch = 0
-        for name, value in (("patch_size", patch_size), ("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+        for name, value in (
+            ("patch_size", patch_size),
+            ("batch_size", batch_size),
+            ("eval_batch_size", eval_batch_size),
+        ):
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"dataset.{name}={value}: expected a whole number from 1 up.")
 

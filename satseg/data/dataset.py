@@ -43,7 +43,12 @@ class PatchDataset(Dataset[Item]):
     """
 
     def __init__(
-        self, samples: Sequence[Sample], reader: SampleReader, augmentation: Augmentation, spec: InputSpec, patch_size: int
+        self,
+        samples: Sequence[Sample],
+        reader: SampleReader,
+        augmentation: Augmentation,
+        spec: InputSpec,
+        patch_size: int,
     ) -> None:
         self.samples, self.reader, self.augmentation = samples, reader, augmentation
         self.spec, self.patch_size = spec, patch_size

@@ -30,7 +30,9 @@ def compute_statistics(
     Returns:
         Per-band numbers in raw units, and int64 counts of pixels by class.
     """
-    chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, min(len(samples), MAX_IMAGES)).astype(int))]
+    chosen = [
+        samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, min(len(samples), MAX_IMAGES)).astype(int))
+    ]
     counts = np.zeros(num_classes, np.int64)
     kept: list[np.ndarray] = []
     parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ def plan(length: int, window: int, overlap: int) -> list[Piece]:
         return [Piece(0, length, 0, length)]
     count = -(-(length - overlap) // (window - overlap))
     starts = [round(i * (length - window) / (count - 1)) for i in range(count)]
-    edges = [0, *((a + window + b) // 2 for a, b in zip(starts, starts[1:], strict=False)), length]
+    edges = [0, *((a + window + b) // 2 for a, b in pairwise(starts)), length]
     return [Piece(s, s + window, edges[i], edges[i + 1]) for i, s in enumerate(starts)]
 
 

@@ -50,7 +50,7 @@ class WeightedSum(nn.Module):
         takers = [name for name, make in self.makers.items() if "weight" in inspect.signature(make).parameters]
         if not takers:
             raise ConfigError(
-                f"loss.class_weights: {' and '.join(self.makers)} weighs every class alike by itself; use class_weights="
+                f"loss.class_weights: {' and '.join(self.makers)} weighs every class alike; use class_weights="
                 "none, or a loss that takes weights: cross_entropy, ce_dice or focal."
             )
         for name in takers:

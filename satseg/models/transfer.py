@@ -69,15 +69,18 @@ def _places(wanted: tuple[str, ...], there: tuple[str, ...]) -> list[tuple[int, 
     return [(i, there.index(name)) for i, name in enumerate(wanted) if name in there]
 
 
-def _adapt(
-    name: str, tensor: Tensor, given: Tensor, rows: list[tuple[int, int]], bands: list[tuple[int, int]]
-) -> bool:
+def _adapt(name: str, tensor: Tensor, given: Tensor, rows: list[tuple[int, int]], bands: list[tuple[int, int]]) -> bool:
     """Copy the rows of classes, or the columns of bands, that both networks know."""
     if _is_head(name) and tensor.shape[1:] == given.shape[1:]:
         for new, old in rows:
             tensor[new] = given[old]
         return bool(rows)
-    if tensor.ndim == 4 and given.ndim == 4 and tensor.shape[0] == given.shape[0] and tensor.shape[2:] == given.shape[2:]:
+    if (
+        tensor.ndim == 4
+        and given.ndim == 4
+        and tensor.shape[0] == given.shape[0]
+        and tensor.shape[2:] == given.shape[2:]
+    ):
         for new, old in bands:
             tensor[:, new] = given[:, old]
         return bool(bands)

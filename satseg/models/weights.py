@@ -76,7 +76,7 @@ def _load(path: Path) -> dict[str, Tensor]:
 def _check(encoder: str, path: Path, state: dict[str, Tensor]) -> None:
     """Compare names: loading is not strict, and would hide that nothing fits."""
     with torch.device("meta"):
-        own = {k for k in timm.create_model(encoder.removeprefix("tu-"), features_only=True).state_dict()}
+        own = set(timm.create_model(encoder.removeprefix("tu-"), features_only=True).state_dict())
     names = {_flat(k) for k in state}
     matched = sum(_flat(k) in names for k in own) / max(len(own), 1)
     if matched < MIN_MATCHED:

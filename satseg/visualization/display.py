@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 IGNORED_GREY = 128
+ERROR_RED = (200, 30, 45)
 RGB_NAMES = (("red", "b04", "b4", "r"), ("green", "b03", "b3", "g"), ("blue", "b02", "b2", "b"))
 
 
@@ -52,6 +53,6 @@ def colourise(mask: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.n
 def show_errors(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Return right pixels in pale grey, wrong ones in red and ignored ones in grey (H, W, 3), uint8."""
     picture = np.full((*truth.shape, 3), 235, np.uint8)
-    picture[predicted != truth] = (200, 30, 45)
+    picture[predicted != truth] = ERROR_RED
     picture[truth >= num_classes] = IGNORED_GREY
     return picture

@@ -10,10 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from satseg.files import atomic_path
-from satseg.visualization.display import IGNORED_GREY, colourise, show_errors
+from satseg.visualization.display import ERROR_RED, IGNORED_GREY, colourise, show_errors
 
 MAX_SIDE = 640  # pixels of an image in a grid
 MAX_COUNTED_CLASSES = 12  # a confusion matrix with more has no room for numbers
@@ -55,7 +57,7 @@ def _curves(axes: Axes, rows: Sequence[Mapping[str, Any]], keys: Mapping[str, st
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.has_data():
         axes.legend(frameon=False, fontsize=8, ncols=1 + len(keys) // 7)
 
@@ -97,8 +99,10 @@ def plot_samples(rows: Sequence[SampleRow], class_names: Sequence[str], palette:
     """
     ratios = [min(rgb.shape[0] / rgb.shape[1], 1.5) for _, rgb, _, _ in rows]
     width = 3.1
-    figure = Figure(figsize=(4 * width, sum(width * r + 0.28 for r in ratios) + 0.75), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
+    figure = Figure(
+        figsize=(4 * width, sum(width * r + 0.28 for r in ratios) + 0.75),
+        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01),
+    )
     grid = figure.subplots(len(rows), 4, squeeze=False, height_ratios=ratios)
     for line, (name, rgb, truth, predicted) in zip(grid, rows, strict=True):
         step = max(1, -(-max(truth.shape) // MAX_SIDE))
@@ -117,7 +121,11 @@ def plot_samples(rows: Sequence[SampleRow], class_names: Sequence[str], palette:
 
 
 def _legend(figure: Figure, class_names: Sequence[str], palette: Sequence[Colour]) -> None:
-    patches = [Patch(color=np.array(rgb) / 255, label=name) for name, rgb in zip(class_names, palette, strict=True)]
-    patches.append(Patch(color=(IGNORED_GREY / 255,) * 3, label="ignored"))
-    patches.append(Patch(color=np.array((200, 30, 45)) / 255, label="error"))
+    patches = [Patch(color=_unit(rgb), label=name) for name, rgb in zip(class_names, palette, strict=True)]
+    patches.append(Patch(color=_unit((IGNORED_GREY,) * 3), label="ignored"))
+    patches.append(Patch(color=_unit(ERROR_RED), label="error"))
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 10), frameon=False, fontsize=9)
+
+
+def _unit(colour: Colour) -> tuple[float, float, float]:
+    return colour[0] / 255, colour[1] / 255, colour[2] / 255

@@ -12,6 +12,8 @@ from rasterio.enums import ColorInterp
 from satseg.data.raster import Window, read_image, read_info, read_window, write_raster
 from satseg.errors import BandError, DataError, RasterReadError
 
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
 HOSTILE = ["a b.tif", "a,b.tif", "a=b.tif", "a (1).tif", "Zürich_東京.tif", "a'b\"c.tif", "[x]*?.tif", "a%20b#c.tif"]
 RNG = np.random.default_rng(5)
 
@@ -19,12 +21,10 @@ RNG = np.random.default_rng(5)
 def raster(path: Path, array: np.ndarray, **options: object) -> Path:
     """Write a raster without satseg."""
     count, height, width = array.shape
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(
-            path, "w", driver="GTiff", count=count, height=height, width=width, dtype=array.dtype, **options
-        ) as target:
-            target.write(array)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=array.dtype, **options
+    ) as target:
+        target.write(array)
     return path
 
 
@@ -228,3 +228,11 @@ def test_a_real_jpeg_equals_pillow_window_by_window(shared_dir):
     whole = read_window(path)
     assert np.abs(whole.astype(int) - expected).mean() < 0.5  # the two decoders scale chroma up differently
     np.testing.assert_array_equal(read_window(path, Window(100, 50, 64, 32)), whole[:, 50:82, 100:164])
+
+
+def test_rasters_without_coordinates_are_read_and_written_without_a_warning(tmp_path, recwarn):
+    warnings.simplefilter("always")
+    write_raster(tmp_path / "a.tif", numbers((1, 2, 2)))
+    read_info(tmp_path / "a.tif")
+    read_image(tmp_path / "a.tif")
+    assert not recwarn.list

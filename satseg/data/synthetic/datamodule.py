@@ -1,0 +1,97 @@
+"""The embedded dataset: scenes made once, then read like any folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_dir
+
+from satseg.data.folder import FolderDataModule
+from satseg.data.masks import ClassScheme
+from satseg.data.synthetic.layout import CLASS_NAMES, PALETTE
+from satseg.data.synthetic.scene import Bands, make_scene, write_scene
+from satseg.errors import ConfigError, ResourceError
+from satseg.spec import IGNORE_INDEX
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of the generator: another one makes other scenes, in another folder
+
+
+class SyntheticDataModule(FolderDataModule):
+    """Land-cover scenes with pixel-aligned masks.
+
+    Args:
+        seed: Another number gives other scenes.
+        scenes: How many by split.
+        size: Edge of a scene in pixels.
+        channels: `rgb` (uint8) or `multispectral` (six bands, uint16).
+        cache_dir: Where scenes are kept; the user's cache folder by default.
+        loading: The rest goes to `SegmentationDataModule`.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        scenes: dict[str, int],
+        size: int = 512,
+        channels: Bands = "rgb",
+        cache_dir: str | Path | None = None,
+        **loading: Any,
+    ) -> None:
+        if channels not in ("rgb", "multispectral"):
+            raise ConfigError(f"dataset.channels={channels}: choose rgb or multispectral.")
+        if size < 128:
+            raise ConfigError(f"dataset.size={size}: a scene needs at least 128 pixels.")
+        self.seed, self.scenes, self.size, self.channels = seed, dict(scenes), size, channels
+        cache = Path(cache_dir or os.environ.get("SATSEG_CACHE") or user_cache_dir("satseg"))
+        super().__init__(cache / self._key(), images="*/images/*.tif", masks="*/masks/*.tif", **loading)
+
+    def _key(self) -> str:
+        parameters = (VERSION, self.seed, sorted(self.scenes.items()), self.size, self.channels)
+        return f"synthetic-{hashlib.sha256(repr(parameters).encode()).hexdigest()[:12]}"
+
+    @cached_property
+    def _made(self) -> Path:
+        """The folder, filled if it was not there; a folder that is there is whole."""
+        if not self.root.is_dir():
+            temporary = self.root.with_name(f".{secrets.token_hex(6)}.tmp")
+            try:
+                self._write(temporary)
+                temporary.rename(self.root)
+            except OSError as error:
+                if not self.root.is_dir():  # else another process was faster
+                    raise ResourceError(
+                        f"The scenes cannot be written to {self.root} ({error.strerror}); set dataset.cache_dir."
+                    ) from error
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        return self.root
+
+    def _write(self, folder: Path) -> None:
+        total = sum(self.scenes.values())
+        logger.info("Making %d scenes in %s", total, self.root)
+        for row, (split, count) in enumerate(sorted(self.scenes.items())):
+            for number in range(count):
+                name = f"scene_{number:02d}.tif"
+                image, mask = (folder / split / kind / name for kind in ("images", "masks"))
+                scene = make_scene((self.seed, row, number), self.size)
+                write_scene(scene, image, mask, self.channels, (number, row))
+
+    def samples(self) -> list[Any]:
+        """Make the scenes where they are missing, and find them."""
+        _ = self._made
+        return super().samples()
+
+    def scheme(self) -> ClassScheme:
+        """Return the classes of the generator."""
+        values = {i: i for i in range(len(CLASS_NAMES))} | {IGNORE_INDEX: IGNORE_INDEX}
+        return ClassScheme(CLASS_NAMES, PALETTE, values)

@@ -1,0 +1,113 @@
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from satseg.data.pairing import find_samples, natural
+from satseg.errors import ConfigError, DataError
+
+
+def fill(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def pairs(root: Path, *arguments: str, **options: str) -> dict[str, tuple[str, str]]:
+    samples = find_samples(root, *arguments, **options)
+    return {s.name: (s.image.relative_to(root).as_posix(), s.mask.relative_to(root).as_posix()) for s in samples}
+
+
+def test_images_and_masks_pair_by_path_whatever_their_suffix(tmp_path):
+    fill(tmp_path, "images/a.JPG", "masks/a.png", "images/sub/a.tif", "masks/sub/a.tiff")
+    assert pairs(tmp_path, "images/**/*", "masks/**/*") == {
+        "a": ("images/a.JPG", "masks/a.png"),
+        "sub/a": ("images/sub/a.tif", "masks/sub/a.tiff"),
+    }
+
+
+def test_the_folder_that_differs_may_lie_in_the_middle(tmp_path):
+    fill(
+        tmp_path,
+        *(
+            f"Tile {i}/{kind}/x_{k}.{end}"
+            for i in (1, 10, 2)
+            for k in (1, 10, 2)
+            for kind, end in (("images", "jpg"), ("masks", "png"))
+        ),
+    )
+    found = pairs(tmp_path, "Tile */images/*.jpg", "Tile */masks/*.png")
+    assert list(found) == [f"Tile {i}/x_{k}" for i in (1, 2, 10) for k in (1, 2, 10)]
+    assert found["Tile 2/x_10"] == ("Tile 2/images/x_10.jpg", "Tile 2/masks/x_10.png")
+
+
+def test_endings_select_and_are_stripped(tmp_path):
+    fill(tmp_path, "Spain_1_S2Hand.tif", "Spain_1_LabelHand.tif", "Spain_1_S1Hand.tif")
+    found = pairs(tmp_path, "*.tif", "*.tif", image_suffix="_S2Hand", mask_suffix="_LabelHand")
+    assert found == {"Spain_1": ("Spain_1_S2Hand.tif", "Spain_1_LabelHand.tif")}
+
+
+def test_split_folders_stay_in_the_name(tmp_path):
+    fill(tmp_path, "train/images/a.png", "train/masks/a.png", "val/images/a.png", "val/masks/a.png")
+    assert list(pairs(tmp_path, "*/images/*", "*/masks/*")) == ["train/a", "val/a"]
+
+
+def test_sidecars_hidden_files_and_folders_are_no_images(tmp_path):
+    fill(tmp_path, "images/a.tif", "images/a.tif.aux.xml", "images/a.tfw", "images/._a.tif", "images/Thumbs.db")
+    fill(tmp_path, "masks/a.tif", "images/folder.tif/notes.txt")
+    assert list(pairs(tmp_path, "images/**/*", "masks/**/*")) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["a b", "a,b", "a=b", "a (1)", "Zürich_東京", "v1.2 [x]", "m²", "²", "1²"])
+def test_names_as_people_have_them(tmp_path, name):
+    root = fill(tmp_path / "dätä, (x)=1 [y]", f"images/{name}.png", f"masks/{name}.png")
+    assert pairs(root, "images/**/*", "masks/**/*") == {name: (f"images/{name}.png", f"masks/{name}.png")}
+
+
+def test_both_ways_of_writing_an_accent_are_one_name(tmp_path):
+    fill(tmp_path, "images/" + unicodedata.normalize("NFD", "é.png"), "masks/" + unicodedata.normalize("NFC", "é.png"))
+    assert [s.name for s in find_samples(tmp_path, "images/*", "masks/*")] == [unicodedata.normalize("NFC", "é")]
+
+
+def test_numbers_sort_by_value():
+    assert sorted(["b1", "a10", "a9", "a09", "a"], key=natural) == ["a", "a09", "a9", "a10", "b1"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "no image matches dataset.images=images"),
+        (["images/a.png"], "no mask matches dataset.masks=masks"),
+        (["images/a.png", "masks/b.png"], r"no image has a mask .*images/a\.png and masks/b\.png.*image_suffix"),
+        (["images/a.png", "images/b.png", "images/c.png", "masks/a.png"], r"2 images have no mask.*images/b\.png"),
+        (["images/a.png", "masks/b.png", "masks/a.png"], r"1 masks have no image.*masks/b\.png"),
+        (["images/a.png", "images/a.jpg", "masks/a.png"], "the same name 'a'"),
+    ],
+)
+def test_what_does_not_pair_is_named(tmp_path, files, message):
+    with pytest.raises(DataError, match=message) as error:
+        find_samples(fill(tmp_path, *files), "images/**/*", "masks/**/*")
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_missing_root_names_its_option(tmp_path):
+    with pytest.raises(DataError, match=r"dataset\.root=.*none is not a folder"):
+        find_samples(tmp_path / "none", "images/*", "masks/*")
+
+
+def test_patterns_that_cannot_work_are_refused(tmp_path):
+    fill(tmp_path, "images/a.png", "masks/a.png")
+    with pytest.raises(ConfigError, match=r"both match .*a\.png"):
+        find_samples(tmp_path, "**/*.png", "**/*.png")
+    with pytest.raises(ConfigError, match=r"relative to dataset\.root"):
+        find_samples(tmp_path, "/data/images/*", "masks/*")
+    with pytest.raises(ConfigError, match=r"relative to dataset\.root"):
+        find_samples(tmp_path, "images/*", "")
+
+
+@pytest.mark.shared
+def test_the_real_download_gives_72_pairs(shared_dir):
+    samples = find_samples(shared_dir / "data/dubai", "Tile */images/*.jpg", "Tile */masks/*.png")
+    assert [s.name for s in samples] == [f"Tile {t}/image_part_{p:03}" for t in range(1, 9) for p in range(1, 10)]
+    assert all(s.image.stem == s.mask.stem and s.image.parents[1] == s.mask.parents[1] for s in samples)

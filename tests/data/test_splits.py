@@ -1,0 +1,157 @@
+import random
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from satseg.data.pairing import Sample
+from satseg.data.splits import Fractions, Groups, Lists, Subfolder
+from satseg.errors import ConfigError, DataError
+
+ROOT = Path("/data")
+TILES = [f"Tile {t}/part_{p}" for t in range(1, 11) for p in range(3)]
+
+
+def make(names: list[str], root: Path = ROOT) -> list[Sample]:
+    return [Sample(n, root / "images" / f"{n}.png", root / "masks" / f"{n}.png") for n in names]
+
+
+def names(splits: dict[str, list[Sample]]) -> dict[str, list[str]]:
+    return {split: [s.name for s in samples] for split, samples in splits.items()}
+
+
+@given(st.sets(st.text("abc/é 1", min_size=1), min_size=10, max_size=60), st.integers(0, 9), st.randoms())
+def test_fractions_divide_all_samples_whatever_their_order(given_names, seed, rng):
+    ordered = sorted(given_names)
+    splits = names(Fractions(0.2, 0.3, seed)(make(ordered), ROOT))
+    assert sorted(chain(*splits.values())) == ordered
+    assert (len(splits["val"]), len(splits["test"])) == (round(0.2 * len(ordered)), round(0.3 * len(ordered)))
+    assert all(split == sorted(split) for split in splits.values())
+    rng.shuffle(ordered)
+    assert {k: sorted(v) for k, v in names(Fractions(0.2, 0.3, seed)(make(ordered), ROOT)).items()} == splits
+
+
+def test_fractions_are_the_same_on_every_machine():
+    splits = names(Fractions(0.2, 0.2, 0)(make([f"scene_{i}" for i in range(10)]), ROOT))
+    assert splits["test"] == ["scene_0", "scene_4"]  # the two lowest SHA-256 of seed and name; never to change
+    assert splits["val"] == ["scene_2", "scene_5"]
+
+
+def test_another_seed_gives_another_split():
+    samples = make([f"scene_{i}" for i in range(50)])
+    assert names(Fractions(seed=0)(samples, ROOT)) != names(Fractions(seed=1)(samples, ROOT))
+
+
+def test_a_small_share_takes_one_and_none_takes_none():
+    splits = names(Fractions(0.01, 0)(make(["a", "b", "c"]), ROOT))
+    assert [len(splits[s]) for s in ("train", "val", "test")] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(("val", "test"), [(1.0, 0.1), (-0.1, 0.1), (0.1, 2)])
+def test_a_share_beyond_one_is_refused(val, test):
+    with pytest.raises(ConfigError, match=r"dataset\.split\..*expected a share"):
+        Fractions(val, test)(make(["a", "b", "c"]), ROOT)
+
+
+@pytest.mark.parametrize(("val", "test", "empty"), [(0, 0.5, "val"), (0.5, 0.5, "train")])
+def test_an_empty_split_is_refused(val, test, empty):
+    with pytest.raises(DataError, match=f"The {empty} split is empty"):
+        Fractions(val, test)(make(["a", "b"]), ROOT)
+
+
+@given(st.integers(0, 20))
+def test_a_group_stays_on_one_side(seed):
+    splits = names(Groups(r"Tile (\d+)", 0.2, 0.3, seed)(make(TILES), ROOT))
+    tiles = {split: {n.split("/")[0] for n in found} for split, found in splits.items()}
+    assert [len(tiles[s]) for s in ("train", "val", "test")] == [5, 2, 3]
+    assert len(set.union(*tiles.values())) == 10
+    assert sum(map(len, splits.values())) == len(TILES)
+
+
+def test_groups_are_chosen_by_name_as_text_or_number():
+    splits = names(Groups(r"Tile (\d+)", ["2"], [6, 8])(make(TILES), ROOT))
+    assert splits["val"] == [f"Tile 2/part_{p}" for p in range(3)]
+    assert splits["test"] == [f"Tile {t}/part_{p}" for t in (6, 8) for p in range(3)]
+    assert names(Groups(r"Tile \d+", "Tile 2", None)(make(TILES), ROOT))["test"] == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_share_takes_nothing_that_a_list_names(seed):
+    splits = names(Groups(r"Tile (\d+)", ["1", "2", "3", "4", "5"], 0.3, seed)(make(TILES), ROOT))
+    assert not {*splits["val"]} & {*splits["test"]}
+    assert len(splits["test"]) == 9
+
+
+def test_groups_that_cannot_work_are_refused():
+    with pytest.raises(DataError, match="names the group 11; there are 1, 2, 3"):
+        Groups(r"Tile (\d+)", ["11"], [])(make(TILES), ROOT)
+    with pytest.raises(DataError, match="would be in the"):
+        Groups(r"Tile (\d+)", ["1"], ["1"])(make(TILES), ROOT)
+    with pytest.raises(DataError, match="is not found in the name other"):
+        Groups(r"Tile (\d+)")(make([*TILES, "other"]), ROOT)
+    with pytest.raises(ConfigError, match="no regular expression"):
+        Groups("Tile (")
+
+
+def test_subfolders_are_found_anywhere_in_the_path():
+    samples = make(["train/a", "x/train/b", "val/a", "c"])
+    assert names(Subfolder()(samples, ROOT)) == {"train": ["train/a", "x/train/b"], "val": ["val/a"], "test": []}
+    splits = Subfolder("x", "validation", "holdout")(make(["x/1", "validation/2", "holdout/3", "train.png"]), ROOT)
+    assert names(splits) == {"train": ["x/1"], "val": ["validation/2"], "test": ["holdout/3"]}
+
+
+def test_subfolders_that_are_missing_or_nested_are_refused():
+    with pytest.raises(DataError, match=r"val split is empty \(1 train, 0 val, 0 test\).*train, val, test below /data"):
+        Subfolder()(make(["train/a"]), ROOT)
+    with pytest.raises(DataError, match="train/val/a would be in"):
+        Subfolder()(make(["train/a", "train/val/a"]), ROOT)
+
+
+def write(root: Path, **lists: str) -> Path:
+    for name, text in lists.items():
+        (root / f"{name}.txt").write_text(text, encoding="utf-8")
+    return root
+
+
+def test_lists_take_names_suffixes_and_image_paths(tmp_path):
+    samples = make(["é/a", "b.v2", "c", "d", "e"], tmp_path)
+    write(tmp_path, train="\ufeff# ours\né/a\n\nb.v2\n", val="c.png\n c.png \n", test="images/d.png")
+    expected = {"train": ["é/a", "b.v2"], "val": ["c"], "test": ["d"]}
+    assert names(Lists()(samples, tmp_path)) == expected
+    assert names(Lists(test=None)(samples, tmp_path)) == expected | {"test": []}
+
+
+def test_lists_that_do_not_fit_are_refused(tmp_path):
+    samples = make(["a", "b"], tmp_path)
+    with pytest.raises(DataError, match=r"train\.txt cannot be read"):
+        Lists()(samples, tmp_path)
+    write(tmp_path, train="a\nmissing", val="b", test="")
+    with pytest.raises(DataError, match=r"train\.txt names missing, but no sample is so called; one is a"):
+        Lists()(samples, tmp_path)
+    write(tmp_path, train="a\nb", val="b")
+    with pytest.raises(DataError, match="b would be in the train and in the val split"):
+        Lists()(samples, tmp_path)
+    (tmp_path / "val.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"val\.txt cannot be read \(it is not UTF-8"):
+        Lists()(samples, tmp_path)
+
+
+@pytest.mark.parametrize("choice", ["subfolder", "lists", "groups", "fractions"])
+def test_every_choice_of_split_can_be_built_from_its_file(root_dir, tmp_path, choice):
+    config = OmegaConf.load(root_dir / f"conf/dataset/split/{choice}.yaml")
+    if choice == "groups":
+        config.pattern = r"^\w+"
+    split = instantiate(config)
+    sample_names = [f"{folder}/{i}" for folder in ("train", "val", "test") for i in range(4)]
+    write(tmp_path, **{s: "\n".join(n for n in sample_names if n.startswith(s)) for s in ("train", "val", "test")})
+    samples = make(sample_names, tmp_path)
+    splits = names(split(samples, tmp_path))
+    random.Random(0).shuffle(samples)
+    assert {k: sorted(v) for k, v in splits.items()} == {
+        k: sorted(v) for k, v in names(split(samples, tmp_path)).items()
+    }
+    assert sorted(chain(*splits.values())) == sorted(sample_names)
