@@ -1,27 +1,42 @@
-"""From raw images and masks to colours."""
+"""From raw numbers to what an eye sees."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
-IGNORED_GREY = 128
-ERROR_RED = (200, 30, 45)
+from satseg.errors import BandError
+
 RGB_NAMES = (("red", "b04", "b4", "r"), ("green", "b03", "b3", "g"), ("blue", "b02", "b2", "b"))
 
 
 def display_bands(band_names: Sequence[str]) -> list[int]:
-    """Return the indices of red, green and blue by name; else the first three, or the one band thrice."""
-    names = [name.lower() for name in band_names]
-    found = [next((names.index(n) for n in wanted if n in names), None) for wanted in RGB_NAMES]
+    """Return the indices of red, green and blue by name; else the first three, or the one band thrice.
+
+    Names are matched whole, then by word: "B04", "Red", "B4 - red" are red, "red edge" is not.
+    """
+    words = [re.findall(r"[a-z0-9]+", name.lower()) for name in band_names]
+    found = [_find(wanted, words) for wanted in RGB_NAMES]
     if None not in found:
         return [i for i in found if i is not None]
-    return [0, 1, 2] if len(names) >= 3 else [0, 0, 0]
+    return [0, 1, 2] if len(band_names) >= 3 else [0, 0, 0]
+
+
+def _find(wanted: Sequence[str], words: Sequence[list[str]]) -> int | None:
+    whole = [i for name in wanted for i, found in enumerate(words) if found == [name]]
+    within = [i for name in wanted for i, found in enumerate(words) if name in found and "edge" not in found]
+    return next(iter(whole + within), None)
 
 
 def display_rgb(
-    image: np.ndarray, valid: np.ndarray, low: Sequence[float], high: Sequence[float], band_names: Sequence[str]
+    image: np.ndarray,
+    valid: np.ndarray,
+    low: Sequence[float],
+    high: Sequence[float],
+    bands: Sequence[int] | None = None,
+    band_names: Sequence[str] = (),
 ) -> np.ndarray:
     """Stretch an image for the eye by constants, so that neighbours in one scene stay comparable.
 
@@ -30,29 +45,23 @@ def display_rgb(
         valid: Boolean (H, W); what is not valid becomes black.
         low: Raw numbers that become black, one a band or one for all.
         high: Raw numbers that become white.
+        bands: Indices of red, green and blue; by default those that `band_names` tell, else the first three
+            bands, or the first one as grey where there are fewer.
         band_names: To find red, green and blue.
 
     Returns:
         uint8 (H, W, 3).
+
+    Raises:
+        BandError: If `bands` are not three indices of the image's bands.
     """
-    bands = display_bands(band_names)
-    lows = np.broadcast_to(np.asarray(low, np.float32), len(image))[bands, None, None]
-    highs = np.broadcast_to(np.asarray(high, np.float32), len(image))[bands, None, None]
-    unit = (image[bands].astype(np.float32) - lows) / np.maximum(highs - lows, 1e-6)
-    rgb = np.clip(np.nan_to_num(unit) * 255 + 0.5, 0, 255).astype(np.uint8)
+    count = len(image)
+    chosen = list(bands) if bands is not None else display_bands(band_names or [""] * count)
+    if len(chosen) != 3 or not all(0 <= band < count for band in chosen):
+        raise BandError(f"bands={chosen}: expected three indices, each from 0 to {count - 1}, for red, green and blue.")
+    lows = np.broadcast_to(np.asarray(low, np.float32), count)[chosen, None, None]
+    highs = np.broadcast_to(np.asarray(high, np.float32), count)[chosen, None, None]
+    with np.errstate(over="ignore", invalid="ignore"):  # huge or non-finite numbers are clipped below
+        unit = (image[chosen].astype(np.float32) - lows) / np.maximum(highs - lows, 1e-6)
+        rgb = np.clip(np.nan_to_num(unit) * 255 + 0.5, 0, 255).astype(np.uint8)
     return np.moveaxis(np.where(valid, rgb, np.uint8(0)), 0, -1)
-
-
-def colourise(mask: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Return class indices (H, W) as colours (H, W, 3), uint8; what is no class is grey."""
-    table = np.full((256, 3), IGNORED_GREY, np.uint8)
-    table[: len(palette)] = palette
-    return table[mask.astype(np.uint8)]
-
-
-def show_errors(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return right pixels in pale grey, wrong ones in red and ignored ones in grey (H, W, 3), uint8."""
-    picture = np.full((*truth.shape, 3), 235, np.uint8)
-    picture[predicted != truth] = ERROR_RED
-    picture[truth >= num_classes] = IGNORED_GREY
-    return picture

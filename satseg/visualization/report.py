@@ -4,49 +4,103 @@ from __future__ import annotations
 
 import base64
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from satseg.files import write_text
 
-HEADLINE = ("miou", "micro_iou", "f1", "accuracy")
-BY_CLASS = ("iou", "f1", "precision", "recall")
-Picture = tuple[str, str, Path]
+HEADLINE = {"miou": "mIoU", "micro_iou": "micro IoU", "f1": "F1", "accuracy": "accuracy"}
+BY_CLASS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
+SHORT = 12  # lines of text that are shown unfolded
+MISSING = "–"
+
+
+class Picture(NamedTuple):
+    """A figure of the page: its PNG file's content as base64, and its size in pixels."""
+
+    title: str
+    caption: str
+    data: str
+    width: int
+    height: int
 
 
 def write_report(
     path: Path,
     *,
     title: str,
-    scores: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, Mapping[str, float | None]],
     class_names: Sequence[str],
-    figures: Sequence[Picture],
+    figures: Sequence[tuple[str, str, Path]],
     facts: Mapping[str, str],
+    warnings: Sequence[str] = (),
+    protocol: Mapping[str, str] | None = None,
+    palette: Sequence[tuple[int, int, int]] | None = None,
 ) -> None:
-    """Write a self-contained HTML page.
+    """Write a self-contained HTML page: light and dark, for wide screens and phones.
 
     Args:
         path: The file to write.
         title: Name of the run.
-        scores: By split, scores by name (`miou`, `iou/<class>` and so on).
+        scores: By split, scores by name (`miou`, `iou/<class>` and so on); None and NaN are shown as a dash.
         class_names: Classes in order.
         figures: Title, caption and PNG file of each picture.
         facts: Sections of text: configuration, environment, data.
+        warnings: What a reader must know before the numbers.
+        protocol: What each score is, by its name.
+        palette: A colour a class, shown beside its name.
+
+    Raises:
+        OSError: If a picture cannot be read or the page cannot be written.
     """
     environment = Environment(
-        loader=PackageLoader("satseg.visualization"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("satseg.visualization"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["score"] = lambda value: "–" if math.isnan(value) else f"{value:.4f}"
-    pictures = [(name, caption, base64.b64encode(file.read_bytes()).decode()) for name, caption, file in figures]
+    environment.filters.update(score=_score, exact=_exact, percent=_percent, unfolded=_unfolded)
     page = environment.get_template("report.html").render(
         title=title,
         scores=scores,
         headline=HEADLINE,
         by_class=BY_CLASS,
         class_names=class_names,
-        pictures=pictures,
+        colours=list(palette) if palette is not None else None,
+        pictures=[_picture(*figure) for figure in figures],
         facts=facts,
+        warnings=warnings,
+        protocol=protocol or {},
     )
-    write_text(path, page)
+    write_text(path, page.encode("utf-8", "replace").decode())  # file names may hold undecodable bytes
+
+
+def _picture(title: str, caption: str, path: Path) -> Picture:
+    content = path.read_bytes()
+    width, height = struct.unpack(">II", content[16:24])  # a PNG's header, always first
+    return Picture(title, caption, base64.b64encode(content).decode(), width, height)
+
+
+def _defined(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)
+
+
+def _score(value: float | None) -> str:
+    return f"{value:.4f}" if _defined(value) else MISSING
+
+
+def _exact(value: float | None) -> str:
+    return repr(float(value)) if value is not None and _defined(value) else "occurs in neither truth nor prediction"
+
+
+def _percent(value: float | None) -> str:
+    return f"{100 * value:.1f}%" if value is not None and _defined(value) else "0%"
+
+
+def _unfolded(text: str) -> bool:
+    return text.count("\n") < SHORT

@@ -1,0 +1,7 @@
+"""Figures of a run, as PNG files."""
+
+from satseg.visualization.figures.confusion import plot_confusion_matrix
+from satseg.visualization.figures.curves import plot_curves
+from satseg.visualization.figures.samples import plot_samples
+
+__all__ = ["plot_confusion_matrix", "plot_curves", "plot_samples"]

@@ -1,0 +1,150 @@
+"""Images beside their truth and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from satseg.visualization.figures.canvas import FAINT, INK, add_legend, save_figure, shorten
+from satseg.visualization.overlays import is_counted, show_errors
+from satseg.visualization.palette import ERROR_RED, IGNORED_GREY, Colour, colourise, css
+
+SampleRow = tuple[str, np.ndarray, np.ndarray, np.ndarray]
+
+DPI = 100
+CELL = 350  # all lengths in pixels
+MAX_HEIGHT = 525
+GAP = 10
+MARGIN = 16
+HEADING = 30
+CAPTION = 25
+LEGEND_LINE = 24
+FONT_SIZE = 11  # points
+EM = FONT_SIZE * DPI / 72
+CHARACTER = 0.6 * EM
+MAX_NAMED = 40  # classes in the legend; of more, those in the pictures
+COLUMNS = ("image", "truth", "prediction", "errors")
+
+
+def plot_samples(rows: Sequence[SampleRow], class_names: Sequence[str], palette: Sequence[Colour], path: Path) -> None:
+    """Draw image, truth, prediction and errors, a row for each image, with one legend.
+
+    Args:
+        rows: Name, colours (H, W, 3), true and predicted class indices (H, W); a true index that is no class is
+            ignored. Images may differ in size.
+        class_names: K names.
+        palette: K colours.
+        path: PNG file to write.
+    """
+    sizes = [_fit(truth.shape) for _, _, truth, _ in rows]
+    width = 2 * MARGIN + 4 * CELL + 3 * GAP
+    entries = _legend_entries(rows, class_names, palette)
+    per_line = _per_line([name for name, _ in entries], width - 2 * MARGIN)
+    lines = -(-len(entries) // per_line)
+    height = 2 * MARGIN + HEADING + sum(h + CAPTION + GAP for h, _ in sizes) + lines * LEGEND_LINE
+    page = _Page(width, height)
+    for column, heading in enumerate(COLUMNS):
+        page.write(heading, column, MARGIN + HEADING - 10, fontsize=13, fontweight="bold", color=INK)
+    top = MARGIN + HEADING
+    for row, size in zip(rows, sizes, strict=True):
+        _draw_row(page, top, row, size, palette)
+        top += CAPTION + size[0] + GAP
+    _legend(page.figure, entries, per_line)
+    save_figure(page.figure, path)
+
+
+class _Page:
+    """A figure on which things are placed by pixels from its top left corner."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+
+    def write(self, text: str, column: int, baseline: int, **style: Any) -> None:
+        left = MARGIN + column * (CELL + GAP)
+        self.figure.text(left / self.width, 1 - baseline / self.height, text, parse_math=False, **style)
+
+    def show(self, picture: np.ndarray, column: int, top: int) -> None:
+        height, width = picture.shape[:2]
+        left = MARGIN + column * (CELL + GAP)
+        box = left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height
+        axes = self.figure.add_axes(box)
+        axes.imshow(picture, aspect="auto", interpolation="nearest")
+        axes.set_axis_off()
+
+
+def _draw_row(page: _Page, top: int, row: SampleRow, size: tuple[int, int], palette: Sequence[Colour]) -> None:
+    name, rgb, truth, predicted = row
+    limit = int(CELL / CHARACTER)
+    page.write(shorten(name, limit, keep_end=True), 0, top + CAPTION - 7, fontsize=FONT_SIZE, color=FAINT)
+    page.write(_share_wrong(truth, predicted, len(palette)), 3, top + CAPTION - 7, fontsize=FONT_SIZE, color=FAINT)
+    errors = show_errors(rgb, truth, predicted, len(palette))
+    masks = [colourise(_nearest(mask, size), palette) for mask in (truth, predicted)]
+    for column, picture in enumerate((_smooth(rgb, size), *masks, _smooth(errors, size))):
+        page.show(picture, column, top + CAPTION)
+
+
+def _share_wrong(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> str:
+    counted = is_counted(truth, num_classes)
+    if not counted.any():
+        return "no labelled pixel"
+    return f"{np.mean(predicted[counted] != truth[counted]):.1%} of pixels wrong"
+
+
+def _fit(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return height and width in the grid, at the same aspect."""
+    scale = min(CELL / shape[1], MAX_HEIGHT / shape[0])
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    rows, columns = (
+        ((np.arange(n) + 0.5) * length / n).astype(int) for n, length in zip(size, mask.shape, strict=True)
+    )
+    picked: np.ndarray = mask[rows[:, None], columns]
+    return picked
+
+
+def _smooth(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Average a larger picture down; enlarge a smaller one without blur."""
+    method = Image.Resampling.BOX if picture.shape[0] > size[0] else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), method))
+
+
+def _legend_entries(
+    rows: Sequence[SampleRow], class_names: Sequence[str], palette: Sequence[Colour]
+) -> list[tuple[str, Colour]]:
+    shown = list(range(len(class_names)))
+    if len(class_names) > MAX_NAMED:
+        present = {int(i) for _, _, truth, predicted in rows for i in np.union1d(truth, predicted)}
+        shown = [i for i in shown if i in present]
+    entries = [(shorten(class_names[i], 32), palette[i]) for i in shown]
+    return [*entries, ("ignored", IGNORED_GREY), ("error", ERROR_RED)]
+
+
+def _per_line(names: Sequence[str], width: int) -> int:
+    return max(1, min(len(names), int((width + 2 * EM) / (4.3 * EM + CHARACTER * max(map(len, names))))))
+
+
+def _legend(figure: Figure, entries: Sequence[tuple[str, Colour]], per_line: int) -> None:
+    width, height = figure.get_size_inches() * DPI
+    patches = [Patch(facecolor=css(colour), edgecolor="#8c959f", linewidth=0.6) for _, colour in entries]
+    place = {"loc": "lower left", "bbox_to_anchor": (MARGIN / width, (MARGIN - 8) / height), "borderaxespad": 0}
+    names = [name for name, _ in entries]
+    add_legend(
+        figure,
+        patches,
+        names,
+        ncols=per_line,
+        fontsize=FONT_SIZE,
+        borderpad=0,
+        labelspacing=0.5,
+        handlelength=1.4,
+        **place,
+    )

@@ -1,0 +1,58 @@
+"""Colours laid over images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from satseg.errors import ConfigError
+from satseg.visualization.palette import ERROR_RED, IGNORED_GREY
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+FADE = 0.3  # how much of an image's contrast stays under its errors
+
+
+def overlay(rgb: np.ndarray, mask_rgb: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+    """Lay a coloured mask over an image.
+
+    Args:
+        rgb: The image, uint8 (H, W, 3).
+        mask_rgb: The colours, uint8 (H, W, 3).
+        opacity: 0 shows the image alone, 1 the colours alone.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ConfigError: If the opacity is not between 0 and 1.
+    """
+    if not 0 <= opacity <= 1:
+        raise ConfigError(f"opacity={opacity}: expected a number from 0 (image alone) to 1 (mask alone).")
+    mixed = rgb.astype(np.float32) * (1 - opacity) + mask_rgb.astype(np.float32) * opacity
+    return (mixed + 0.5).astype(np.uint8)
+
+
+def show_errors(rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Show where a prediction is wrong, on the image faded to pale grey.
+
+    Args:
+        rgb: The image, uint8 (H, W, 3).
+        truth: True class indices (H, W); an index that is no class is ignored.
+        predicted: Predicted class indices (H, W).
+        num_classes: K.
+
+    Returns:
+        uint8 (H, W, 3): wrong pixels red, ignored ones grey.
+    """
+    luma = rgb.astype(np.float32) @ LUMA
+    pale = (255 - FADE * (255 - luma) + 0.5).astype(np.uint8)
+    picture = np.repeat(pale[..., None], 3, axis=-1)
+    counted = is_counted(truth, num_classes)
+    picture[counted & (predicted != truth)] = ERROR_RED
+    picture[~counted] = IGNORED_GREY
+    return picture
+
+
+def is_counted(truth: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return where the truth is one of the classes, boolean (H, W)."""
+    counted: np.ndarray = (truth >= 0) & (truth < num_classes)
+    return counted

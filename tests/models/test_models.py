@@ -1,0 +1,153 @@
+"""Building networks: sizes, bands, pairs, weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from satseg.errors import BackboneWeightsError, ModelError, ModelPairError
+from satseg.models import build_model, freeze_backbone, init_from
+from satseg.models.pairs import BACKBONES, BROKEN, MODELS, table
+from satseg.spec import DatasetSpec, InputSpec
+
+
+def spec(bands: int = 3, classes: int = 4, **options: Any) -> DatasetSpec:
+    names = tuple(f"b{i}" for i in range(bands))
+    numbers = {"mean": (0.3,) * bands, "std": (0.2,) * bands, "scale": 255.0, "dtype": "uint8"} | options
+    return DatasetSpec(
+        (InputSpec(names, **numbers),), tuple(f"c{i}" for i in range(classes)), tuple((i, i, i) for i in range(classes))
+    )
+
+
+def config(model: str = "fpn", backbone: str = "resnet18", weights: str = "none") -> dict[str, Any]:
+    return {"_target_": MODELS[model], "encoder_name": f"tu-{backbone}", "encoder_weights": weights}
+
+
+def check(model: str, backbone: str, bands: int) -> None:
+    network = build_model(config(model, backbone), spec(bands)).train()
+    image = torch.randint(0, 256, (2, bands, 97, 70), dtype=torch.uint8)
+    logits = network(image)
+    assert logits.shape == (2, 4, 97, 70) and logits.dtype == torch.float32
+    logits.square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.encoder.parameters() if p.grad is not None)
+    assert torch.isfinite(network.eval()(image[:1])).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_takes_any_size_on_a_small_backbone(model: str) -> None:
+    check(model, "resnet18", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "backbone"), [(m, b) for b in BACKBONES for m in MODELS])
+def test_every_pair_works_or_is_one_clear_error(model: str, backbone: str) -> None:
+    if (model, backbone) in BROKEN:
+        with pytest.raises(ModelPairError, match=f"model={model} does not work on backbone={backbone}"):
+            build_model(config(model, backbone), spec())
+    else:
+        check(model, backbone, 6 if backbone == "resnet18" else 3)
+
+
+def test_the_readme_has_the_table_of_pairs(root_dir: Path) -> None:
+    assert table() in (root_dir / "README.md").read_text()
+
+
+def test_raw_numbers_are_standardised_and_invalid_pixels_become_zero() -> None:
+    network = build_model(config(), spec(2, scale=100.0, offset=-50.0, nodata=-9999.0, dtype="float32"))
+    image = torch.tensor([[[[-50.0, 50.0, -9999.0, float("nan")]], [[0.0, 50.0, -9999.0, 3.0]]]])
+    expected = torch.tensor(
+        [[[(0.0 - 0.3) / 0.2, (1.0 - 0.3) / 0.2, 0, 0]], [[(0.5 - 0.3) / 0.2, (1 - 0.3) / 0.2, 0, 0]]]
+    )
+    assert torch.allclose(network.normaliser(image)[0], expected)
+    given = network.normaliser(image, torch.tensor([[[False, True, False, False]]]))
+    assert (given[..., 0] == 0).all() and torch.allclose(given[0, :, :, 1], expected[:, :, 1])
+
+
+def test_16_bit_numbers_survive_autocast() -> None:
+    network = build_model(config(), spec(3, scale=65535.0, dtype="uint16"))
+    with torch.autocast("cpu", torch.float16):
+        standardised = network.normaliser(torch.full((1, 3, 4, 4), 65535, dtype=torch.int32))
+    assert standardised.dtype == torch.float32 and torch.allclose(standardised, torch.tensor((1 - 0.3) / 0.2))
+
+
+def test_a_wrong_number_of_bands_names_those_that_are_wanted() -> None:
+    with pytest.raises(ModelError, match="bands b0, b1, b2"):
+        build_model(config(), spec())(torch.zeros(1, 4, 32, 32))
+
+
+def test_the_backbones_own_mean_and_std_are_filled_in() -> None:
+    network = build_model(config(backbone="tf_efficientnet_lite0"), spec(mean=None, std=None))
+    assert network.spec.inputs[0].mean == (0.5, 0.5, 0.5) and network.spec.inputs[0].std == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("bands", [3, 7])
+def test_weights_from_a_file_are_in_the_encoder(shared_dir: Path, bands: int) -> None:
+    path = shared_dir / "weights" / "tf_efficientnet_lite0.safetensors"
+    network = build_model(config("unet", "tf_efficientnet_lite0", str(path)), spec(bands))
+    given = load_file(path)
+    own = {k.removeprefix("model."): v for k, v in network.encoder.state_dict().items()}
+    same = [k for k in own if k in given and given[k].shape == own[k].shape]
+    assert len(same) >= 0.95 * len(own)
+    assert all(torch.equal(own[k], given[k]) for k in same)
+
+
+def test_weights_of_another_network_broken_files_and_pickles_are_refused(tmp_path: Path) -> None:
+    save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "other.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    torch.save({"a": print}, tmp_path / "pickle.pth")
+    for name, message in (
+        ("other.safetensors", "belongs to another network"),
+        ("broken.safetensors", "is broken"),
+        ("pickle.pth", "more than tensors"),
+        ("missing.pth", "is not there"),
+    ):
+        with pytest.raises(BackboneWeightsError, match=message):
+            build_model(config(weights=str(tmp_path / name)), spec())
+
+
+def test_without_a_hub_the_error_names_both_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(BackboneWeightsError, match=r"backbone.weights=/path/to/resnet18.*backbone.weights=none"):
+        build_model(config(weights="hub"), spec())
+
+
+def test_a_frozen_backbone_does_not_move() -> None:
+    network = build_model(config(), spec()).train()
+    freeze_backbone(network)
+    before = {k: v.clone() for k, v in network.encoder.state_dict().items()}
+    network.train()
+    network(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).mean().backward()
+    assert all(torch.equal(v, before[k]) for k, v in network.encoder.state_dict().items())
+    assert all(p.grad is None for p in network.encoder.parameters())
+
+
+def test_init_from_takes_over_classes_and_bands_by_name() -> None:
+    source = build_model(config(), spec(3, 4))
+    target = build_model(
+        config(),
+        DatasetSpec(
+            (InputSpec(("b2", "new", "b0", "b1"), "uint8", 255.0, mean=(0.3,) * 4, std=(0.2,) * 4),),
+            ("other", "c3"),
+            ((0, 0, 0), (1, 1, 1)),
+        ),
+    )
+    init_from(target, source)
+    head, old = target.net.segmentation_head[0].weight, source.net.segmentation_head[0].weight
+    assert torch.equal(head[1], old[3]) and not torch.equal(head[0], old[0])
+    first, given = target.encoder.model.conv1.weight, source.encoder.model.conv1.weight
+    assert torch.equal(first[:, 0], given[:, 2]) and torch.equal(first[:, 2], given[:, 0])
+    assert torch.equal(target.encoder.model.layer1[0].conv1.weight, source.encoder.model.layer1[0].conv1.weight)
+
+
+def test_init_from_another_architecture_is_refused() -> None:
+    with pytest.raises(ModelError, match="same model and backbone"):
+        init_from(build_model(config(), spec()), build_model(config(backbone="mobilenetv4_conv_small"), spec()))
+
+
+def test_an_unknown_backbone_is_named() -> None:
+    with pytest.raises(ModelError, match="timm has no such model"):
+        build_model(config(backbone="resnet19"), spec())

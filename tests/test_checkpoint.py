@@ -1,0 +1,203 @@
+"""The model file and its loader; hostile files are refused and nothing in them runs."""
+
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from satseg.checkpoint import load_model, save_model
+from satseg.errors import CheckpointError, RunError
+from satseg.model_file import read_header
+from satseg.models import SegmentationNetwork, build_model
+from satseg.models.pairs import MODELS
+from satseg.spec import BandStatistics, DatasetSpec, InputSpec
+
+STATISTICS = BandStatistics(*(((1.0, 2.0, 3.0),) * 6))
+SPEC = DatasetSpec(
+    (InputSpec(("r", "g", "b"), "uint8", 255.0, nodata=0.0, gsd_m=0.5, statistics=STATISTICS),),
+    ("land", "water"),
+    ((1, 2, 3), (4, 5, 6)),
+)
+CONFIG = {"_target_": MODELS["fpn"], "encoder_name": "tu-resnet18", "encoder_weights": "none"}
+
+
+@pytest.fixture(scope="module")
+def network() -> SegmentationNetwork:
+    torch.manual_seed(0)
+    return build_model(CONFIG, SPEC).eval()
+
+
+@pytest.fixture
+def file(network: SegmentationNetwork, tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_model(path, network, training={"epoch": 3}, protocol={"miou": "macro"})
+    return path
+
+
+def test_a_model_comes_back_with_its_weights_spec_and_output(network: SegmentationNetwork, file: Path) -> None:
+    loaded = load_model(file)
+    assert loaded.spec == network.spec and loaded.config == network.config and not loaded.training
+    assert loaded.spec.inputs[0].mean == (0.485, 0.456, 0.406)
+    image = torch.randint(0, 255, (1, 3, 50, 70), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
+    assert load_model(file.parent).spec == network.spec  # a run folder
+    header = read_header(file)
+    assert header["training"] == {"epoch": 3} and header["metric_protocol"] == {"miou": "macro"}
+    assert header["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_equal_input_gives_equal_bytes(network: SegmentationNetwork, file: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "again.safetensors", network, training={"epoch": 3}, protocol={"miou": "macro"})
+    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+
+
+def rewrite(file: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    document = read_header(file)
+    changed = change(document)
+    document = document if changed is None else changed
+    state = load_file(file)
+    save_file(state, file, {"satseg": json.dumps(document)})
+    return file
+
+
+def set_model(**options: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["model"].update(options)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "torch.load",
+        "torch.hub.load",
+        "segmentation_models_pytorch.base.model.torch.load",
+        "segmentation_models_pytorch.decoders.unet.model.UnetDecoder",
+        "segmentation_models_pytorch.Unet",
+        "satseg.config.importlib.import_module",
+        "",
+    ],
+)
+def test_a_target_that_is_not_on_the_list_is_refused(file: Path, target: str) -> None:
+    with pytest.raises(CheckpointError, match="not allowed"):
+        load_model(rewrite(file, set_model(_target_=target)))
+
+
+def test_a_trusted_module_cannot_be_walked_through(file: Path) -> None:
+    name = "segmentation_models_pytorch.base.model.torch"
+    with pytest.raises(CheckpointError, match=r"not there|no class of that module"):
+        load_model(rewrite(file, set_model(_target_=f"{name}.load")), trusted_modules=[name])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"decoder_use_norm": {"_target_": "os.system", "command": "true"}},
+        {"decoder_channels": [{"deep": {"_target_": "torch.load"}}]},
+        {"checkpoint_path": "/etc/passwd"},
+        {"pretrained_cfg_overlay": {"file": "weights.bin"}},
+        {"pretrained": True},
+        {"encoder_name": "tu-hf-hub:someone/model"},
+        {"encoder_name": "tu-local-dir:/tmp"},
+        {"_partial_": True},
+    ],
+)
+def test_options_that_read_or_build_something_else_are_refused_at_any_depth(
+    file: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(CheckpointError, match=r"not allowed in a file|no plain timm name"):
+        load_model(rewrite(file, set_model(**options)))
+
+
+def test_weights_are_never_asked_of_a_hub(file: Path) -> None:
+    assert load_model(rewrite(file, set_model(encoder_weights="imagenet"))).config["encoder_weights"] is None
+
+
+@pytest.mark.parametrize("text", ["${oc.env:HOME}", "a ${x} b"])
+def test_an_interpolation_is_refused(file: Path, text: str) -> None:
+    with pytest.raises(CheckpointError, match="interpolation"):
+        load_model(rewrite(file, lambda d: d["training"].update({"note": [text]})))
+
+
+def test_another_format_version_is_refused(file: Path) -> None:
+    with pytest.raises(CheckpointError, match="format version 2"):
+        load_model(rewrite(file, lambda d: d | {"format_version": 2}))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda d: [], lambda d: {"format_version": 1}, lambda d: d.update(spec={"inputs": 3})]
+)
+def test_a_document_that_describes_no_model_is_refused(file: Path, change: Any) -> None:
+    with pytest.raises(CheckpointError):
+        load_model(rewrite(file, change))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00",
+        struct.pack("<Q", 2**60) + b"{}",
+        struct.pack("<Q", 100 * 2**20) + b"{" + b" " * 2**20,
+        struct.pack("<Q", 5) + b"{{{{{",
+        struct.pack("<Q", 100_000) + b"[" * 100_000,
+        struct.pack("<Q", 2) + b"{}",
+    ],
+)
+def test_a_broken_or_oversized_header_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=str(path)):
+        load_model(path)
+
+
+def test_cut_tensors_missing_tensors_and_other_shapes_are_refused(file: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(file.read_bytes()[:-1000])
+    state, metadata = load_file(file), {"satseg": json.dumps(read_header(file))}
+    name = next(iter(state))
+    save_file({k: v for k, v in state.items() if k != name}, tmp_path / "missing.safetensors", metadata)
+    save_file(state | {name: torch.zeros(1)}, tmp_path / "shape.safetensors", metadata)
+    for path in ("cut", "missing", "shape"):
+        with pytest.raises(CheckpointError, match=path):
+            load_model(tmp_path / f"{path}.safetensors")
+
+
+class Payload:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "last.ckpt", "checkpoints/best.ckpt"])
+@pytest.mark.parametrize("form", ["pickle", "torch", "torch-legacy"])
+def test_a_pickle_with_a_payload_is_refused_and_not_run(tmp_path: Path, name: str, form: str) -> None:
+    path, marker = tmp_path / name, tmp_path / "ran"
+    path.parent.mkdir(exist_ok=True)
+    payload = {"satseg": Payload(marker), "state_dict": {}}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(payload))
+    else:
+        torch.save(payload, path, _use_new_zipfile_serialization=form == "torch")
+    with pytest.raises(CheckpointError):
+        load_model(path if path.suffix == ".ckpt" else tmp_path)
+    assert not marker.exists()
+
+
+def test_latest_without_a_run_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no complete run.*experiment=demo"):
+        load_model("latest", runs_dir=tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not there"):
+        load_model(tmp_path / "nothing")

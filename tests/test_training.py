@@ -1,0 +1,182 @@
+"""Whole runs through the commands, in processes of their own, on tiny data."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from safetensors.numpy import load_file
+from sklearn.metrics import confusion_matrix
+
+TINY = [
+    "experiment=demo",
+    "backbone=mobilenetv4_conv_small",
+    "dataset.size=128",
+    "dataset.scenes={train: 2, val: 1, test: 2}",
+    "dataset.patch_size=64",
+    "dataset.batch_size=2",
+    "dataset.patches_per_epoch=8",
+    "trainer.max_epochs=2",
+    "trainer.enable_progress_bar=false",
+]
+
+
+def command(name: str, *options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cwd / "cache")}
+    environment.pop("WANDB_API_KEY", None)
+    return subprocess.run(
+        [sys.executable, "-m", f"satseg.{name}", *options], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+def train(cwd: Path, *options: str) -> Path:
+    done = command("train", *TINY, "run_dir=run", *options, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "run"
+
+
+def refused(name: str, *options: str, cwd: Path) -> str:
+    """Run a command that must fail with one line; return that line."""
+    done = command(name, *options, cwd=cwd)
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert done.returncode in (1, 2), done.stderr
+    errors = [line for line in lines if "Error" in line]
+    assert "Traceback" not in done.stderr and len(errors) == 1 and lines[-1] == errors[0], done.stderr
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("a folder, with (odd) näme=1"), "logger=[csv,tensorboard]")
+
+
+def test_a_run_is_complete(run: Path) -> None:
+    for name in ["config.yaml", "environment.json", "data.json", "metrics.csv", "summary.json", "report.html", "model.safetensors", "train.log", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "figures/curves.png", "evaluation/val/scores.json", "tensorboard", "evaluation/test/samples.png", "evaluation/test/worst.png", "evaluation/test/confusion_matrix.png"]:
+        assert (run / name).exists(), name
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"] and [row["step"] for row in rows] == ["4", "8"]
+    for key in (
+        "train/loss",
+        "val/loss",
+        "val/miou",
+        "val/micro_iou",
+        "val/iou/water",
+        "train/images_per_second",
+        "lr",
+    ):
+        assert all(row[key] for row in rows), key
+    data = json.loads((run / "data.json").read_text())
+    assert {k: len(v) for k, v in data["splits"].items()} == {"train": 2, "val": 1, "test": 2}
+    assert len(data["fingerprint"]) == 64
+    assert "<img" in (run / "report.html").read_text()
+    assert not list(run.rglob("*.tmp*"))
+
+
+def test_evaluate_gives_the_same_scores_to_the_last_digit_and_for_any_batch(run: Path) -> None:
+    trained = json.loads((run / "evaluation/test/scores.json").read_text())
+    for batch in (1, 2):
+        done = command(
+            "evaluate", f"checkpoint={run}", "output=again", f"dataset.eval_batch_size={batch}", cwd=run.parent
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads((run.parent / "again/scores.json").read_text()) == trained
+    assert json.loads((run / "summary.json").read_text())["scores"]["test"]["miou"] == trained["scores"]["miou"]
+
+
+def test_scores_are_those_of_sklearn_on_the_models_own_prediction(run: Path) -> None:
+    import torch
+
+    from satseg import load_model
+
+    network = load_model(run)
+    total = np.zeros((7, 7), int)
+    for path in sorted((run.parent / "cache").rglob("test/images/*.tif")):
+        with rasterio.open(path) as image, rasterio.open(str(path).replace("images", "masks")) as mask:
+            pixels, truth = torch.from_numpy(image.read()), mask.read(1)
+        with torch.no_grad():
+            predicted = network(pixels[None]).argmax(1)[0].numpy()
+        counted = (truth != 255) & (pixels.numpy() != 0).any(0)
+        total += confusion_matrix(truth[counted], predicted[counted], labels=range(7))
+    with (run / "evaluation/test/confusion_matrix.csv").open() as file:
+        written = np.array([row[1:] for row in csv.reader(file)][1:], int)
+    assert (written == total).all()
+
+
+def test_the_model_file_is_the_best_epochs_and_the_images_are_sorted_worst_first(run: Path) -> None:
+    with (run / "evaluation/test/images.csv").open() as file:
+        scores = [float(row["miou"]) for row in csv.DictReader(file)]
+    assert len(scores) == 2 and scores == sorted(scores)
+    with (run / "metrics.csv").open() as file:
+        best = max(float(row["val/miou"]) for row in csv.DictReader(file))
+    assert json.loads((run / "evaluation/val/scores.json").read_text())["scores"]["miou"] == pytest.approx(
+        best, abs=1e-9
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(run: Path, tmp_path: Path, workers: int) -> None:
+    again = train(tmp_path, f"dataset.num_workers={workers}")
+    first, second = load_file(run / "model.safetensors"), load_file(again / "model.safetensors")
+    assert all((first[k] == second[k]).all() for k in first)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_to_where_it_would_have_ended(run: Path, tmp_path: Path) -> None:
+    stopped = train(tmp_path, "trainer.max_epochs=1", "scheduler=none", "ema=false")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    expected = train(whole, "scheduler=none", "ema=false")
+    (stopped / "summary.json").unlink()
+    done = command("train", f"resume_from={stopped}", "trainer.max_epochs=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (stopped / "metrics.csv").read_text().count("\n") == 3
+    a, b = (load_file(folder / "model.safetensors") for folder in (stopped, expected))
+    assert all((a[k] == b[k]).all() for k in a)
+
+
+@pytest.mark.slow
+def test_a_sweep_makes_complete_runs_and_one_that_fails_leaves_the_rest(tmp_path: Path) -> None:
+    done = command(
+        "train", "-m", *TINY, "trainer=debug", "loss=dice,jaccard", "loss.class_weights=none,balanced", cwd=tmp_path
+    )
+    assert done.returncode == 1 and done.stderr.count("class_weights: dice weighs") >= 1
+    complete = list((tmp_path / "runs" / "sweeps").rglob("summary.json"))
+    assert len(complete) == 2 and all("=" not in str(p.relative_to(tmp_path)) for p in complete)
+
+
+@pytest.mark.slow
+def test_wandb_is_offline_by_itself(tmp_path: Path) -> None:
+    folder = train(tmp_path, "logger=wandb", "trainer=debug")
+    assert list(folder.rglob("run-*.wandb"))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["loss=banana"], "loss=banana is not there; choose one of ce_dice, cross_entropy"),
+        (["optimzer.lr=1"], "no option optimzer; did you mean optimizer"),
+        (["optimizer.lr=abc"], "optimizer.lr=abc: expected a number"),
+        (["ema=3"], "ema=3: expected true or false"),
+        (["dataset=folder"], "dataset.root=/path/to/the/data"),
+        (["dataset=folder", "dataset.root=/no/such, folder"], "dataset.root=/no/such, folder is not a folder"),
+        (["run_dir=/proc/nothing"], "/proc/nothing cannot be written"),
+        (["init_from=nowhere"], "nowhere is not there"),
+        (["resume_from=latest"], "no unfinished run"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path: Path) -> None:
+    line = refused("train", *TINY[:1], *options, cwd=tmp_path)
+    assert expected in line
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_evaluating_nothing_is_one_clear_line(tmp_path: Path) -> None:
+    assert "experiment=demo" in refused("evaluate", cwd=tmp_path)
+    assert "is not there" in refused("evaluate", "checkpoint=nothing (1).ckpt", cwd=tmp_path)
