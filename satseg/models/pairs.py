@@ -28,7 +28,9 @@ BACKBONES = (
     "convnext_large",
     "pvt_v2_b2",
 )
-BROKEN: dict[tuple[str, str], str] = {}
+BROKEN = {
+    ("deeplabv3plus", "pvt_v2_b2"): "the backbone cannot be dilated to keep an output stride of 16",
+}
 
 
 def check_pair(target: str, encoder: str) -> None:
