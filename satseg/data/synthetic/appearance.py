@@ -35,13 +35,13 @@ MATERIALS = {
     "white": (0.270, 0.280, 0.290, 0.30, 0.29, 0.26),
 }
 MIXTURES = {
-    WATER: {"deep": 3, "murky": 3, "dark_green": 2, "dark_grey": 2, "olive": 1},
-    FOREST: {"dark_green": 5, "olive": 3, "light_green": 1, "brown": 1},
-    CROPLAND: {"light_green": 3, "olive": 3, "dark_green": 2, "brown": 3, "tan": 3},
-    BARE: {"tan": 3, "brown": 4, "grey": 2, "olive": 1},
-    ROAD: {"grey": 4, "dark_grey": 3, "tan": 2, "brown": 1},
-    BUILDING: {"grey": 3, "red_brown": 2, "tan": 2, "dark_grey": 3, "brown": 2, "white": 1, "olive": 1},
-    SOLAR: {"deep": 2, "dark_grey": 4, "murky": 1},
+    WATER: {"deep": 5, "murky": 4, "dark_green": 1, "dark_grey": 1},
+    FOREST: {"dark_green": 6, "olive": 2},
+    CROPLAND: {"light_green": 5, "olive": 2, "dark_green": 1, "tan": 2},
+    BARE: {"tan": 2, "brown": 5, "grey": 1},
+    ROAD: {"grey": 4, "dark_grey": 2},
+    BUILDING: {"grey": 2, "red_brown": 4, "tan": 1, "dark_grey": 1, "white": 3},
+    SOLAR: {"deep": 2, "dark_grey": 4},
 }
 SHADE = 0.45  # light that reaches a shaded place
 
@@ -52,8 +52,8 @@ def render(layout: Layout, random: Random) -> np.ndarray:
     surface = _materials(layout, random) * _texture(layout, random, size)
     surface *= _light(layout, random, size)
     scene = np.stack([gaussian_filter(band, 0.6) for band in surface])
-    cast = random.uniform(0.85, 1.15, (6, 1, 1)) * random.uniform(0.75, 1.3)
-    haze = np.array((0.030, 0.022, 0.016, 0.008, 0.003, 0.002))[:, None, None] * random.uniform(0, 2.0)
+    cast = random.uniform(0.95, 1.05, (6, 1, 1)) * random.uniform(0.9, 1.1)
+    haze = np.array((0.030, 0.022, 0.016, 0.008, 0.003, 0.002))[:, None, None] * random.uniform(0, 1.0)
     scene = scene * cast + haze * (1 + 0.5 * smooth_noise(random, size, 100))
     scene += random.standard_normal(scene.shape) * random.uniform(0.004, 0.010)
     return np.clip(scene, 0.0005, 1.0).astype(np.float32)
@@ -69,9 +69,9 @@ def _materials(layout: Layout, random: Random) -> np.ndarray:
         mine = objects // 100_000 == kind
         shares = np.array([mixture.get(name, 0) for name in names], float)
         first, second = (random.choice(len(names), mine.sum(), p=shares / shares.sum()) for _ in range(2))
-        blend = random.uniform(0, 0.35, (mine.sum(), 1))
+        blend = random.uniform(0, 0.3, (mine.sum(), 1))
         chosen[mine] = spectra[first] * (1 - blend) + spectra[second] * blend
-    chosen *= random.uniform(0.8, 1.25, (len(objects), 1)) * random.uniform(0.92, 1.08, chosen.shape)
+    chosen *= random.uniform(0.87, 1.15, (len(objects), 1)) * random.uniform(0.92, 1.08, chosen.shape)
     return np.moveaxis(chosen[places.reshape(layout.objects.shape)], -1, 0)
 
 
