@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from satseg.data import SegmentationDataModule
 from satseg.evaluation import EvaluationResult, evaluate, write_evaluation
 from satseg.inference.windows import segment
+from satseg.metrics import PROTOCOL
 from satseg.models import SegmentationNetwork
 from satseg.runs import read_json, read_metrics
 from satseg.spec import DatasetSpec
@@ -83,8 +84,10 @@ def report_run(
         scores={split: result.scores.as_dict() for split, result in results.items()},
         class_names=list(datamodule.spec.class_names),
         figures=[p for p in pictures if p[2].exists()],
+        warnings=datamodule.assumptions,
+        protocol=PROTOCOL,
+        palette=datamodule.spec.palette,
         facts={
-            "Assumptions": "\n".join(datamodule.assumptions) or "none",
             "Data": f"fingerprint {datamodule.fingerprint}",
             "Configuration": OmegaConf.to_yaml(cfg, resolve=True),
             "Environment": json.dumps(read_json(folder / "environment.json"), indent=2),

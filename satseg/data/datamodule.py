@@ -36,7 +36,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         batch_size: Patches a training batch.
         eval_batch_size: Whole images of equal size a batch, in validation and evaluation.
         patches_per_epoch: `auto` covers the training images' area once.
-        num_workers: Loader processes; 0 reads in the training process.
+        num_workers: Loader processes; 0 reads in the training process, `auto` suits the machine.
         cache_gb: Memory for decoded files, in each worker.
         bands: One-based numbers of the bands to read; all by default.
         nodata: Value of missing pixels; each file's own by default.
@@ -56,7 +56,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         batch_size: int = 8,
         eval_batch_size: int = 1,
         patches_per_epoch: int | Literal["auto"] = "auto",
-        num_workers: int = 0,
+        num_workers: int | Literal["auto"] = "auto",
         cache_gb: float = 1.0,
         bands: Sequence[int] | None = None,
         nodata: float | None = None,
@@ -68,7 +68,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         super().__init__()
         self.split = split
         self.patch_size, self.batch_size, self.eval_batch_size = patch_size, batch_size, eval_batch_size
-        self.patches_per_epoch, self.num_workers, self.cache_gb = patches_per_epoch, num_workers, cache_gb
+        self.patches_per_epoch, self.cache_gb = patches_per_epoch, cache_gb
+        self.num_workers = default_workers() if num_workers == "auto" else num_workers
         self.bands, self.nodata, self.scale, self.normalisation = bands, nodata, scale, normalisation
         self.augmentation = augmentation or Augmentation()
         self.sampling_seed = sampling_seed

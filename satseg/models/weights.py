@@ -43,9 +43,8 @@ def _fetch(encoder: str) -> None:
         return
     from huggingface_hub import hf_hub_download
 
-    repository = name.join(config.hf_hub_id.split("timm/", 1)) if config.hf_hub_id == "timm/" else config.hf_hub_id
-    if config.hf_hub_id == "timm/":
-        repository = f"timm/{config.architecture}.{config.tag}"
+    shorthand = config.hf_hub_id == "timm/"  # timm's way to say: its own organisation, the model's own name
+    repository = f"timm/{config.architecture}.{config.tag}" if shorthand else config.hf_hub_id
     try:
         hf_hub_download(repository, config.hf_hub_filename or "model.safetensors", etag_timeout=5)
     except Exception as error:

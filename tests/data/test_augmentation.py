@@ -1,0 +1,74 @@
+"""Image and mask move together, masks are never mixed, and light changes at unit scale."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satseg.data.augmentation import Augmentation, resize
+from satseg.spec import InputSpec
+
+SPECS = {
+    "uint8": InputSpec(("r", "g", "b"), "uint8", 255.0),
+    "uint16": InputSpec(tuple("abcdefg"), "uint16", 10000.0),
+    "float32": InputSpec(("x",), "float32", 2.0, -1.0),
+}
+
+
+def patch(dtype: str, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image whose first band is the mask, times ten."""
+    random = np.random.default_rng(seed)
+    mask = random.integers(0, 7, (size, size), dtype=np.uint8)
+    image = np.stack([mask.astype(dtype) * 10] * len(SPECS[dtype].bands))
+    return image, mask, random.random((size, size)) > 0.1
+
+
+@pytest.mark.parametrize("dtype", SPECS)
+@given(seed=st.integers(0, 2**40))
+def test_flips_and_turns_keep_image_mask_and_valid_together(dtype: str, seed: int) -> None:
+    given_ = patch(dtype)
+    augmentation = Augmentation(quarter_turns=True, flips=True)
+    image, mask, valid = augmentation(*given_, seed, SPECS[dtype], 32)
+    assert image.dtype == dtype and (image[0] == mask.astype(dtype) * 10).all()
+    images = [np.rot90(f, k) for k in range(4) for f in (given_[1], given_[1][:, ::-1])]
+    place = [i for i, candidate in enumerate(images) if (candidate == mask).all()]
+    valids = [np.rot90(f, k) for k in range(4) for f in (given_[2], given_[2][:, ::-1])]
+    assert len(place) == 1 and (valids[place[0]] == valid).all()
+
+
+def test_all_eight_positions_occur_equally() -> None:
+    image, mask, valid = patch("uint8")
+    augmentation = Augmentation(quarter_turns=True, flips=True)
+    seen = [augmentation(image, mask, valid, seed, SPECS["uint8"], 32)[1].tobytes() for seed in range(800)]
+    counts = [seen.count(s) for s in set(seen)]
+    assert len(counts) == 8 and min(counts) > 60
+
+
+@pytest.mark.parametrize("dtype", SPECS)
+def test_light_changes_valid_pixels_only_and_never_the_mask(dtype: str) -> None:
+    image, mask, valid = patch(dtype)
+    strong = Augmentation(brightness=0.2, contrast=0.4, gamma=0.3, noise=0.05, band_shift=0.1)
+    changed, same_mask, same_valid = strong(image, mask, valid, 5, SPECS[dtype], 32)
+    assert (same_mask == mask).all() and (same_valid == valid).all() and changed.dtype == image.dtype
+    assert (changed[:, ~valid] == image[:, ~valid]).all()
+    assert (changed[:, valid] != image[:, valid]).mean() > 0.5
+    again = strong(image, mask, valid, 5, SPECS[dtype], 32)[0]
+    assert (again == changed).all()
+    assert (strong(image, mask, valid, 6, SPECS[dtype], 32)[0] != changed).any()
+
+
+def test_brightness_is_a_shift_at_unit_scale() -> None:
+    image, mask, valid = patch("float32")
+    changed, _, _ = Augmentation(brightness=0.1)(image, mask, valid, 1, SPECS["float32"], 32)
+    shift = (changed - image)[0][valid] / 2.0
+    assert np.ptp(shift) < 1e-5 and 0 < abs(shift.mean()) <= 0.1
+
+
+@given(st.integers(8, 90), st.sampled_from([16, 32, 33]))
+def test_resizing_never_makes_a_new_class_and_spreads_invalid_pixels(size: int, edge: int) -> None:
+    image, mask, valid = patch("uint8", size)
+    resized, small, usable = resize(image, mask, valid, edge)
+    assert resized.shape == (3, edge, edge) and small.shape == usable.shape == (edge, edge)
+    assert set(np.unique(small)) <= set(np.unique(mask))
+    image[:, ~valid] = 255
+    assert (resize(image, mask, valid, edge)[0][:, usable] <= 60).all()  # none was mixed with an invalid one
