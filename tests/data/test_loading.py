@@ -1,0 +1,181 @@
+"""From files to batches: what a loader yields, what the spec says, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+
+from satseg.data import SegmentationDataModule
+from satseg.data.augmentation import Augmentation
+from satseg.data.folder import FolderDataModule
+from satseg.data.splits import Splits
+from satseg.errors import BandError, ConfigError, DataError, MaskValueError, RasterReadError, SizeMismatchError
+
+
+def by_number(samples: Any, root: Path) -> Splits:
+    ordered = sorted(samples, key=lambda s: s.name)
+    return {"train": ordered[:-2], "val": ordered[-2:-1], "test": ordered[-1:]}
+
+
+def write(path: Path, array: np.ndarray, **profile: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bands = array if array.ndim == 3 else array[None]
+    shape = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype}
+    with rasterio.open(path, "w", driver="GTiff", **shape, **profile) as file:
+        file.write(bands)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for i, (height, width) in enumerate([(70, 90), (40, 50), (64, 64), (64, 64), (33, 47)]):
+        image = random.integers(1, 5000, (4, height, width), dtype=np.uint16)
+        image[:, :5] = 0
+        mask = random.integers(0, 3, (height, width), dtype=np.uint8)
+        mask[-3:] = 9
+        write(tmp_path / f"images/scene {i}.tif", image, nodata=0)
+        write(tmp_path / f"masks/scene {i}.tif", mask)
+    return tmp_path
+
+
+def module(root: Path, **options: Any) -> SegmentationDataModule:
+    classes = {"low": 0, "middle": 1, "high": 2}
+    defaults: dict[str, Any] = {"classes": classes, "ignore_values": [9], "split": by_number, "num_workers": 0}
+    result = FolderDataModule(
+        root, **(defaults | {"patch_size": 32, "batch_size": 4, "patches_per_epoch": 8} | options)
+    )
+    result.setup()
+    return result
+
+
+def test_a_training_batch(folder: Path) -> None:
+    batch = next(iter(module(folder).train_dataloader()))
+    assert batch["image"].shape == (4, 4, 32, 32) and batch["image"].dtype == torch.int32
+    assert batch["mask"].shape == batch["valid"].shape == (4, 32, 32)
+    assert batch["mask"].dtype == torch.uint8 and batch["valid"].dtype == torch.bool
+    assert set(batch["mask"].unique().tolist()) <= {0, 1, 2, 255}
+    assert (batch["image"].ne(0).any(1) == batch["valid"]).all()
+
+
+def test_each_pass_is_another_epoch_and_workers_change_nothing(folder: Path) -> None:
+    epochs = {}
+    for workers in (0, 2):
+        loader = module(folder, num_workers=workers, augmentation=Augmentation(True, True)).train_dataloader()
+        epochs[workers] = [[batch["image"] for batch in loader] for _ in range(2)]
+    for alone, shared in zip(epochs[0], epochs[2], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+    assert not torch.equal(epochs[0][0][0], epochs[0][1][0])
+
+
+def test_evaluation_sees_whole_images_each_once_and_stacks_only_equal_sizes(folder: Path) -> None:
+    def all_val(samples: Any, root: Path) -> Splits:
+        return {"train": list(samples)[:1], "val": sorted(samples, key=lambda s: s.name), "test": []}
+
+    batches = list(module(folder, split=all_val, eval_batch_size=2).val_dataloader())
+    assert [len(batch["name"]) for batch in batches] == [1, 1, 2, 1]
+    assert [tuple(batch["mask"].shape[1:]) for batch in batches] == [(70, 90), (40, 50), (64, 64), (33, 47)]
+    names = [name for batch in batches for name in batch["name"]]
+    assert len(set(names)) == len(names) == 5
+
+
+def test_the_spec_holds_what_numpy_measures_on_valid_training_pixels(folder: Path) -> None:
+    data = module(folder)
+    pixels, classes = [], []
+    for i in range(3):
+        with (
+            rasterio.open(folder / f"images/scene {i}.tif") as image,
+            rasterio.open(folder / f"masks/scene {i}.tif") as m,
+        ):
+            valid = image.dataset_mask() > 0
+            pixels.append(image.read()[:, valid].astype(float))
+            classes.append(m.read(1)[valid])
+    values, source = np.concatenate(pixels, 1), data.spec.inputs[0]
+    assert source.statistics is not None and source.dtype == "uint16" and source.nodata == 0
+    assert np.allclose(source.statistics.mean, values.mean(1)) and np.allclose(source.statistics.std, values.std(1))
+    assert np.allclose(source.statistics.p98, np.percentile(values, 98, axis=1), rtol=0.01)
+    assert np.allclose(np.array(source.mean) * source.scale + source.offset, values.mean(1))
+    counts = np.bincount(np.concatenate(classes), minlength=10)[:3]
+    assert (data.class_counts == counts).all()
+
+
+def test_class_weights(folder: Path) -> None:
+    data = module(folder)
+    assert data.class_weights("none") is None
+    balanced = data.class_weights("balanced")
+    assert balanced is not None
+    expected = 1 / np.sqrt(data.class_counts)
+    assert np.allclose(balanced.numpy(), expected / expected.mean())
+    with pytest.raises(ConfigError, match="3 numbers for low, middle, high"):
+        data.class_weights([1.0, 2.0])
+
+
+def test_the_fingerprint_follows_files_and_split(folder: Path) -> None:
+    first = module(folder).fingerprint
+    assert module(folder).fingerprint == first
+    other = module(folder, split=lambda samples, root: by_number(list(samples)[::-1], root) | {"test": []})
+    assert other.fingerprint != first
+    write(folder / "masks/scene 0.tif", np.ones((70, 90), np.uint8))
+    assert module(folder).fingerprint != first
+
+
+def test_bands_are_chosen_and_their_names_travel(folder: Path) -> None:
+    data = module(folder, bands=[3, 1])
+    batch = next(iter(data.val_dataloader()))
+    with rasterio.open(folder / "images" / f"{Path(batch['name'][0]).name.removesuffix('.tif')}.tif") as file:
+        assert (batch["image"][0].numpy() == file.read([3, 1])).all()
+    assert len(data.spec.inputs[0].bands) == 2
+
+
+def test_a_mask_value_outside_the_classes_names_file_value_and_classes(folder: Path) -> None:
+    mask = np.zeros((70, 90), np.uint8)
+    mask[3, 3] = 7
+    write(folder / "masks/scene 0.tif", mask)
+    with pytest.raises(MaskValueError, match=r"scene 0\.tif.*7.*dataset\.classes") as caught:
+        _ = module(folder).spec
+    assert "low" in str(caught.value) or "3 classes" in str(caught.value)
+
+
+def test_an_error_in_a_worker_arrives_as_itself(folder: Path) -> None:
+    data = module(folder, num_workers=1)
+    _ = data.spec
+    path = folder / "masks/scene 4.tif"
+    path.write_bytes(path.read_bytes()[:300])
+    batch = next(iter(data.eval_dataloader("test")))
+    with pytest.raises(RasterReadError, match=r"scene 4\.tif"):
+        data.on_after_batch_transfer(batch, 0)
+
+
+def test_sizes_bands_and_missing_partners_are_compared_before_training(folder: Path) -> None:
+    write(folder / "masks/scene 1.tif", np.zeros((40, 51), np.uint8))
+    with pytest.raises(SizeMismatchError, match=r"50x40.*51x40"):
+        module(folder)
+    write(folder / "masks/scene 1.tif", np.zeros((40, 50), np.uint8))
+    write(folder / "images/scene 1.tif", np.zeros((3, 40, 50), np.uint16))
+    with pytest.raises(BandError, match="3 bands, but the images before it have 4"):
+        module(folder)
+    for path in (folder / "masks").iterdir():
+        path.rename(path.with_name(f"other {path.name}"))
+    with pytest.raises(DataError, match="no image has a mask"):
+        module(folder)
+
+
+@pytest.mark.parametrize("name", ["patch_size", "batch_size", "eval_batch_size"])
+def test_sizes_must_be_whole_numbers(folder: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"dataset.{name}=0"):
+        module(folder, **{name: 0})
+
+
+def test_an_image_smaller_than_a_patch_is_filled_with_ignored_pixels(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.full((10, 12, 3), 200, np.uint8)).save(tmp_path / f"images/{i}.png")
+        Image.fromarray(np.ones((10, 12), np.uint8)).save(tmp_path / f"masks/{i}.png")
+    data = module(tmp_path, classes={"no": 0, "yes": 1}, ignore_values=None)
+    for batch in data.train_dataloader():
+        assert (batch["valid"].sum((1, 2)) == 120).all()
+        assert ((batch["mask"] == 1) == batch["valid"]).all() and (batch["mask"][~batch["valid"]] == 255).all()
