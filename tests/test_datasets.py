@@ -65,7 +65,7 @@ def test_a_folder_alone_is_enough_and_what_was_assumed_is_said(images: Path, tmp
         ("size", "64x64"),
         ("value", "5.png"),
         ("truncated", "4.jpg"),
-        ("bands", "3 bands"),
+        ("bands", "has 1 bands, but the images before it have 3"),
     ],
 )
 def test_faults_in_the_data_are_one_line_before_training(

@@ -61,7 +61,9 @@ def test_scores_are_sklearns(network: SegmentationNetwork) -> None:
     seen = sorted({*truth, *predicted})
     values = result.scores.as_dict()
     assert values["miou"] == pytest.approx(jaccard_score(truth, predicted, labels=seen, average="macro"), abs=1e-12)
-    assert values["micro_iou"] == pytest.approx(jaccard_score(truth, predicted, labels=seen, average="micro"), abs=1e-12)
+    assert values["micro_iou"] == pytest.approx(
+        jaccard_score(truth, predicted, labels=seen, average="micro"), abs=1e-12
+    )
     assert values["f1"] == pytest.approx(f1_score(truth, predicted, labels=seen, average="macro"), abs=1e-12)
     assert values["accuracy"] == accuracy_score(truth, predicted)
 
