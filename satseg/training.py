@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def log_to(path: Path) -> None:
         handler.close()
     root.setLevel(logging.INFO)
     root.propagate = False
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else advertisements and what it found normal
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own affair
     terminal, file = logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")
     terminal.setFormatter(logging.Formatter("%(message)s"))
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -36,11 +36,11 @@ MATERIALS = {
 }
 MIXTURES = {
     WATER: {"deep": 5, "murky": 4, "dark_green": 1, "dark_grey": 1},
-    FOREST: {"dark_green": 6, "olive": 2},
-    CROPLAND: {"light_green": 5, "olive": 2, "dark_green": 1, "tan": 2},
-    BARE: {"tan": 2, "brown": 5, "grey": 1},
-    ROAD: {"grey": 4, "dark_grey": 2},
-    BUILDING: {"grey": 2, "red_brown": 4, "tan": 1, "dark_grey": 1, "white": 3},
+    FOREST: {"dark_green": 6, "olive": 1},
+    CROPLAND: {"light_green": 6, "olive": 2, "tan": 1},
+    BARE: {"tan": 2, "brown": 6},
+    ROAD: {"grey": 5, "dark_grey": 1},
+    BUILDING: {"red_brown": 5, "white": 3, "grey": 1, "tan": 1},
     SOLAR: {"deep": 2, "dark_grey": 4},
 }
 SHADE = 0.45  # light that reaches a shaded place
@@ -55,7 +55,7 @@ def render(layout: Layout, random: Random) -> np.ndarray:
     cast = random.uniform(0.95, 1.05, (6, 1, 1)) * random.uniform(0.9, 1.1)
     haze = np.array((0.030, 0.022, 0.016, 0.008, 0.003, 0.002))[:, None, None] * random.uniform(0, 1.0)
     scene = scene * cast + haze * (1 + 0.5 * smooth_noise(random, size, 100))
-    scene += random.standard_normal(scene.shape) * random.uniform(0.004, 0.010)
+    scene += random.standard_normal(scene.shape) * random.uniform(0.003, 0.008)
     return np.clip(scene, 0.0005, 1.0).astype(np.float32)
 
 
