@@ -10,7 +10,7 @@ cat <<'NEXT'
 
 Next, in this folder (first: source scripts/environment.sh):
   python -m satseg.train dataset=folder dataset.root=/path/to/my/data    your own images/ and masks/
-  python -m satseg.train experiment=demo model=unet loss=lovasz          other choices
+  python -m satseg.train experiment=demo model=fpn loss=lovasz           other choices
   python -m satseg.train -m experiment=demo loss=dice,ce_dice            a sweep
   python -m satseg.train --help                                          every option
 NEXT
