@@ -27,6 +27,5 @@ def wandb_logger(save_dir: str, **options: Any) -> WandbLogger:
         raise ConfigError("logger=wandb needs the package wandb: pip install 'satseg[wandb]'.") from error
     from pytorch_lightning.loggers import WandbLogger
 
-    has_key = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
-    mode = os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
-    return WandbLogger(save_dir=save_dir, offline=mode != "online", **options)
+    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+    return WandbLogger(save_dir=save_dir, mode=mode, **options)
