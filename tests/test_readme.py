@@ -1,0 +1,45 @@
+"""What the README tells people to type exists: scripts, commands, groups and options."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from satseg.cli import quote_paths
+from satseg.config import CONFIG_DIR
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*/README.md")), ROOT / "scripts/demo.sh"]
+COMMANDS = sorted(
+    {
+        re.split(r"\s{3,}|\s+#", line.strip())[0]
+        for text in TEXTS
+        for line in text.read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith("python -m satseg.")
+    }
+)
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_composes(command: str) -> None:
+    name, *options = shlex.split(command.removeprefix("python -m satseg."))
+    if "-m" in options:  # a sweep: its first run
+        options = [re.sub(r"=([^,\[]+),.*", r"=\1", o) for o in options if o != "-m"]
+    options = [o for o in quote_paths(options) if not o.startswith(("--", "$@"))]
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose(name, options)
+    assert cfg.runs_dir == "runs"
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda t: t.parent.name)
+def test_files_that_are_named_are_there(text: Path) -> None:
+    content = text.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)\)", content)
+    assert all((text.parent / link).exists() for link in links if "://" not in link)
+    assert all((ROOT / script).is_file() for script in re.findall(r"\b(scripts/\w+\.(?:sh|py))", content))
