@@ -16,10 +16,11 @@ from torch import Tensor
 
 from satseg.errors import DataError
 from satseg.files import write_json, write_text
-from satseg.inference.windows import segment
-from satseg.metrics import PROTOCOL, Scores, confusion_matrices
+from satseg.inference.windows import PLAN, segment
+from satseg.metrics import SCORES, Scores, confusion_matrices
 from satseg.models import SegmentationNetwork
 
+PROTOCOL = SCORES | {"windows": PLAN}
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 

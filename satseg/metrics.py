@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from satseg.spec import IGNORE_INDEX
 
 # What each score is, for the model file and for readers of tables.
-PROTOCOL = {
+SCORES = {
     "pixels": "all pixels of whole images that are labelled, not ignored and not nodata; each once",
     "iou/<class>": "TP / (TP + FP + FN) over the pixels of the whole split",
     "miou": "mean of iou over the classes that occur in truth or prediction (macro)",

@@ -11,9 +11,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.data import SegmentationDataModule
-from satseg.evaluation import EvaluationResult, evaluate, write_evaluation
+from satseg.evaluation import PROTOCOL, EvaluationResult, evaluate, write_evaluation
 from satseg.inference.windows import segment
-from satseg.metrics import PROTOCOL
 from satseg.models import SegmentationNetwork
 from satseg.runs import read_json, read_metrics
 from satseg.spec import DatasetSpec

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from satseg.checkpoint import checkpoint_document, save_model
-from satseg.evaluation import score_batch
-from satseg.metrics import PROTOCOL, ConfusionMatrix, Scores
+from satseg.evaluation import PROTOCOL, score_batch
+from satseg.metrics import ConfusionMatrix, Scores
 from satseg.models import SegmentationNetwork
 from satseg.optimization import build_optimizer, build_scheduler
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from satseg.data.augmentation import Augmentation
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
@@ -34,7 +34,6 @@ class SegmentationDataModule(pl.LightningDataModule):
         split: Called with all samples and the root; returns the splits.
         patch_size: Edge of a training patch in pixels.
         batch_size: Patches a training batch.
-        eval_batch_size: Whole images of equal size a batch, in validation and evaluation.
         patches_per_epoch: `auto` covers the training images' area once.
         num_workers: Loader processes; 0 reads in the training process, `auto` suits the machine.
         cache_gb: Memory for decoded files, in each worker.
@@ -54,7 +53,6 @@ class SegmentationDataModule(pl.LightningDataModule):
         split: Callable[[Sequence[Sample], Path], Splits],
         patch_size: int = 256,
         batch_size: int = 8,
-        eval_batch_size: int = 1,
         patches_per_epoch: int | Literal["auto"] = "auto",
         num_workers: int | Literal["auto"] = "auto",
         cache_gb: float = 1.0,
@@ -67,7 +65,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.split = split
-        self.patch_size, self.batch_size, self.eval_batch_size = patch_size, batch_size, eval_batch_size
+        self.patch_size, self.batch_size = patch_size, batch_size
         self.patches_per_epoch, self.cache_gb = patches_per_epoch, cache_gb
         self.num_workers = default_workers() if num_workers == "auto" else num_workers
         self.bands, self.nodata, self.scale, self.normalisation = bands, nodata, scale, normalisation
@@ -75,11 +73,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.sampling_seed = sampling_seed
         self.assumptions: list[str] = []
         self._epoch = 0
-        for name, value in (
-            ("patch_size", patch_size),
-            ("batch_size", batch_size),
-            ("eval_batch_size", eval_batch_size),
-        ):
+        for name, value in (("patch_size", patch_size), ("batch_size", batch_size)):
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"dataset.{name}={value}: expected a whole number from 1 up.")
 
@@ -220,16 +214,15 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self.eval_dataloader("val")
 
     def eval_dataloader(self, split: str) -> DataLoader[Item]:
-        """Whole images of a split, each once, on whichever rank.
+        """Whole images of a split, one a batch and each once, on whichever rank.
 
         Raises:
             ConfigError: If the dataset has no such split.
         """
         samples = self.samples_of(split)
-        groups = _equal_sizes([self.sizes[s.name] for s in samples], self.eval_batch_size)
         ranks = self._ranks()
-        own = groups[ranks["rank"] :: ranks["world_size"]]
-        return self._loader(ImageDataset(samples, self._own_reader()), _Batches(own))
+        own = range(ranks["rank"], len(samples), ranks["world_size"])
+        return self._loader(ImageDataset(samples, self._own_reader()), [[index] for index in own])
 
     def samples_of(self, split: str) -> list[Sample]:
         """Return a split's samples."""
@@ -250,7 +243,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             return reader
         return SampleReader(reader.scheme, reader.bands, reader.nodata, reader.cache_gb, reader.count)
 
-    def _loader(self, dataset: Any, batches: Sampler[Any]) -> DataLoader[Item]:
+    def _loader(self, dataset: Any, batches: Iterable[list[Any]]) -> DataLoader[Item]:
         return DataLoader(
             dataset,
             batch_sampler=batches,
@@ -279,28 +272,6 @@ class SegmentationDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the patches of the next epoch."""
         self._epoch = state_dict["epoch"]
-
-
-class _Batches(Sampler[list[int]]):
-    def __init__(self, batches: list[list[int]]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-def _equal_sizes(sizes: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:
-    """Group neighbours of equal size, up to a limit: whole images are never padded to each other."""
-    groups: list[list[int]] = []
-    for index, size in enumerate(sizes):
-        if groups and len(groups[-1]) < limit and sizes[groups[-1][0]] == size:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return groups
 
 
 def default_workers() -> int:

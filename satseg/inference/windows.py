@@ -14,6 +14,10 @@ from satseg.models import SegmentationNetwork
 MAX_PIXELS = 4_194_304  # 2048 x 2048: larger images go by windows, on every machine
 WINDOW = 1024
 OVERLAP = 256
+PLAN = (
+    f"images of up to {MAX_PIXELS} pixels whole; larger ones by windows of {WINDOW} pixels that overlap by at least "
+    f"{OVERLAP}, each pixel from the window whose border is farthest"
+)
 
 
 class Piece(NamedTuple):
@@ -45,7 +49,7 @@ def plan(length: int, window: int, overlap: int) -> list[Piece]:
 
 
 def segment(network: SegmentationNetwork, image: Tensor, valid: Tensor) -> Tensor:
-    """Compute logits in float32, without gradients.
+    """Compute logits in float32, without gradients; image by image, as a batch's other images change the rounding.
 
     Args:
         network: In evaluation mode.
@@ -55,16 +59,22 @@ def segment(network: SegmentationNetwork, image: Tensor, valid: Tensor) -> Tenso
     Returns:
         Logits (N, K, H, W).
     """
-    height, width = image.shape[-2:]
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-        if height * width <= MAX_PIXELS:
-            return network(image, valid)  # type: ignore[no-any-return]
-        result = torch.empty(len(image), network.spec.num_classes, height, width, device=image.device)
-        for rows, cols in _grid(height, width):
-            part = (..., slice(rows.start, rows.stop), slice(cols.start, cols.stop))
-            logits = network(image[part], valid[part])
-            kept = _kept(rows), _kept(cols)
-            result[..., rows.keep_start : rows.keep_stop, cols.keep_start : cols.keep_stop] = logits[(..., *kept)]
+        parts = [_segment_one(network, image[i : i + 1], valid[i : i + 1]) for i in range(len(image))]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _segment_one(network: SegmentationNetwork, image: Tensor, valid: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    if height * width <= MAX_PIXELS:
+        logits: Tensor = network(image, valid)
+        return logits
+    result = torch.empty(1, network.spec.num_classes, height, width, device=image.device)
+    for rows, cols in _grid(height, width):
+        part = (..., slice(rows.start, rows.stop), slice(cols.start, cols.stop))
+        logits = network(image[part], valid[part])
+        kept = _kept(rows), _kept(cols)
+        result[..., rows.keep_start : rows.keep_stop, cols.keep_start : cols.keep_stop] = logits[(..., *kept)]
     return result
 
 

@@ -71,13 +71,13 @@ def test_each_pass_is_another_epoch_and_workers_change_nothing(folder: Path) -> 
     assert not torch.equal(epochs[0][0][0], epochs[0][1][0])
 
 
-def test_evaluation_sees_whole_images_each_once_and_stacks_only_equal_sizes(folder: Path) -> None:
+def test_evaluation_sees_whole_images_each_once(folder: Path) -> None:
     def all_val(samples: Any, root: Path) -> Splits:
         return {"train": list(samples)[:1], "val": sorted(samples, key=lambda s: s.name), "test": []}
 
-    batches = list(module(folder, split=all_val, eval_batch_size=2).val_dataloader())
-    assert [len(batch["name"]) for batch in batches] == [1, 1, 2, 1]
-    assert [tuple(batch["mask"].shape[1:]) for batch in batches] == [(70, 90), (40, 50), (64, 64), (33, 47)]
+    batches = list(module(folder, split=all_val).val_dataloader())
+    assert [len(batch["name"]) for batch in batches] == [1] * 5
+    assert [tuple(batch["mask"].shape[1:]) for batch in batches] == [(70, 90), (40, 50), (64, 64), (64, 64), (33, 47)]
     names = [name for batch in batches for name in batch["name"]]
     assert len(set(names)) == len(names) == 5
 
@@ -163,7 +163,7 @@ def test_sizes_bands_and_missing_partners_are_compared_before_training(folder: P
         module(folder)
 
 
-@pytest.mark.parametrize("name", ["patch_size", "batch_size", "eval_batch_size"])
+@pytest.mark.parametrize("name", ["patch_size", "batch_size"])
 def test_sizes_must_be_whole_numbers(folder: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=f"dataset.{name}=0"):
         module(folder, **{name: 0})
