@@ -59,8 +59,9 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
             try:
                 check_types(cfg, config_name)
                 return function(cfg)
-            except SatsegError as error:
-                _announce(error)
+            except Exception as error:
+                if describe(error) is not None:
+                    _announce(error)
                 raise
 
         command = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run)
@@ -127,7 +128,7 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _announce(error: SatsegError) -> None:
+def _announce(error: Exception) -> None:
     """Tell at once: a single run ends here, and in a sweep the other jobs go on."""
     if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
         job = HydraConfig.get().job
@@ -159,9 +160,10 @@ def describe(error: BaseException) -> str | None:
     for cause in _causes(error):
         if isinstance(cause, SatsegError):
             return f"{type(cause).__name__}: {_one_line(cause)}"
-    if isinstance(error, MissingConfigException) and error.options:
-        group = (error.missing_cfg_file or "").rpartition("/")
-        return f"ConfigError: {group[0]}={group[2]} is not there; choose one of {', '.join(error.options)}."
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+        return f"ConfigError: {group}={choice} is not there; choose one of {', '.join(options)}."
     for cause in _causes(error):
         if isinstance(cause, ConfigAttributeError | ConfigKeyError):
             return _unknown_option(cause)

@@ -1,6 +1,10 @@
-"""Which device a command computes on."""
+"""Which device a command computes on, and the memory that it may take there."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -21,3 +25,40 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError(
             f"device={name}: {error}; choose auto, cpu, or a GPU that is there such as cuda:0."
         ) from error
+
+
+@contextmanager
+def memory_limit(device: torch.device) -> Iterator[None]:
+    """Let this process take no more memory than the machine has free, so that too much is an error.
+
+    Otherwise Linux promises memory that is not there, and kills the process when it is used. Only where training
+    computes on the processor: a GPU's driver reserves far more addresses than it uses.
+    """
+    free = _free_bytes()
+    if device.type != "cpu" or free is None:
+        yield
+        return
+    import resource
+
+    earlier, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = free if hard == resource.RLIM_INFINITY else min(free, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (earlier, hard))
+
+
+def _free_bytes() -> int | None:
+    """Return what this process has and may still take; None where the system is not Linux."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines() + Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    numbers = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines) if "kB" in rest}
+    return 1024 * (numbers["MemAvailable"] + numbers["VmData"])
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, on whichever device."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)

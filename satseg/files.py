@@ -6,9 +6,11 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from satseg.errors import ResourceError
 
 
 @contextmanager
@@ -16,16 +18,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path in the same folder that takes `path`'s place when the block ends well.
 
     The folder is made where it is missing; after an error nothing is left and an older file stays.
+
+    Raises:
+        ResourceError: If the system cannot write: no right, no space, no such folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None:  # a library's own error, such as GDAL's
+            raise
+        raise ResourceError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

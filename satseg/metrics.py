@@ -82,6 +82,11 @@ class Scores:
         array = matrix.cpu().numpy() if isinstance(matrix, Tensor) else np.asarray(matrix)
         return cls(tuple(class_names), array.astype(np.int64))
 
+    @classmethod
+    def empty(cls, class_names: Sequence[str]) -> Scores:
+        """Return the scores of no pixel at all: which there are, each NaN."""
+        return cls.from_matrix(np.zeros((len(class_names), len(class_names))), class_names)
+
     @property
     def _hits(self) -> np.ndarray:
         return np.diag(self.matrix)

@@ -80,6 +80,8 @@ def recorded_datamodule(checkpoint: Path, changes: DictConfig, spec: DatasetSpec
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
         chosen = read_config(folder).dataset
         for key, value in changes.items():
+            if value is not None and key not in chosen:
+                raise ConfigError(f"dataset.{key!s}={value}: the dataset of {checkpoint} has no such option.")
             if value is not None:
                 OmegaConf.update(chosen, str(key), value)
     datamodule: SegmentationDataModule = instantiate(

@@ -13,9 +13,9 @@ def main(cfg: DictConfig) -> float:
     from satseg import training
 
     cfg, run = training.start_run(cfg)
+    trainer = training.build_trainer(cfg, run)
     datamodule = training.build_datamodule(cfg)
     task = training.build_task(cfg, datamodule)
-    trainer = training.build_trainer(cfg, run)
     training.record(cfg, run, datamodule)
     training.fit(trainer, task, datamodule, run)
     return training.finish_run(cfg, run, datamodule)

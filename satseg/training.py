@@ -20,8 +20,10 @@ from satseg.callbacks.records import BestModelFile, MetricsCsv, Throughput
 from satseg.callbacks.seeding import SeedBatches
 from satseg.checkpoint import load_model
 from satseg.data import SegmentationDataModule
+from satseg.devices import memory_limit, out_of_memory
 from satseg.errors import ConfigError, ResourceError, RunError, SatsegError
 from satseg.files import write_json, write_text
+from satseg.metrics import Scores
 from satseg.models import build_model, freeze_backbone, init_from
 from satseg.reporting import report_run, report_split
 from satseg.runconfig import prepare_config, run_name
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 def start_run(cfg: DictConfig) -> tuple[DictConfig, Run]:
     """Make or reopen the run folder, start its log, and seed every random number generator."""
     cfg = prepare_config(cfg)
+    if cfg.seed not in range(2**32):
+        raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}.")
     run = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from)
     log_to(run.path / "train.log")
     logger.info("Run folder: %s", run.path)
@@ -51,6 +55,7 @@ def log_to(path: Path) -> None:
     root.propagate = False
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else advertisements and what it found normal
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own affair
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")  # an epoch that is not scored
     terminal, file = logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")
     terminal.setFormatter(logging.Formatter("%(message)s"))
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -73,6 +78,9 @@ def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
 
 def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> SegmentationTask:
     """Build network, criterion and what optimises them, for the classes and bands that the data has."""
+    scores = [f"val/{name}" for name in Scores.empty(datamodule.spec.class_names).as_dict()]
+    if cfg.monitor not in scores:
+        raise ConfigError(f"monitor={cfg.monitor}: there is no such score; choose one of {', '.join(scores)}.")
     network = build_model(_plain(cfg.model), datamodule.spec)
     if cfg.init_from is not None:
         logger.info("%s", init_from(network, load_model(cfg.init_from, runs_dir=Path(cfg.runs_dir))))
@@ -92,7 +100,17 @@ def _plain(node: Any) -> Any:
 
 
 def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
-    """Build Lightning's trainer with the run's records, callbacks and loggers."""
+    """Build Lightning's trainer with the run's records, callbacks and loggers.
+
+    Raises:
+        ConfigError: If its options do not go together, or no epoch would be scored.
+    """
+    every, epochs = cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs
+    if epochs is not None and 0 <= epochs < (every or 1):
+        raise ConfigError(
+            f"trainer.max_epochs={epochs} with trainer.check_val_every_n_epoch={every}: no epoch would be scored, and "
+            "no model chosen; train at least as many epochs."
+        )
     records = [
         SeedBatches(cfg.seed),
         Throughput(),
@@ -122,7 +140,10 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             default_root_dir=str(run.path),
         )
     except Exception as error:  # Hydra wraps whatever Lightning says about an impossible combination
-        raise ConfigError(f"The trainer cannot be built: {error.__cause__ or error}") from error
+        raise ConfigError(
+            f"The trainer cannot be built: {error.__cause__ or error} Choose trainer=auto, cpu, gpu or debug, and "
+            "options that go together."
+        ) from error
     return trainer
 
 
@@ -145,15 +166,22 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
     parameters = sum(p.numel() for p in task.network.parameters())
     logger.info("Training %.1f million parameters on %s", parameters / 1e6, trainer.strategy.root_device)
     try:
-        trainer.fit(task, datamodule=datamodule, ckpt_path=run.resume_path)
+        with memory_limit(trainer.strategy.root_device):
+            trainer.fit(task, datamodule=datamodule, ckpt_path=run.resume_path)
+    except ResourceError as error:
+        raise ResourceError(f"{error} The last good checkpoint is kept; {_resume(run)}") from error
     except SatsegError:
         raise
     except (MisconfigurationException, ValueError) as error:
+        if "more than 1 value per channel" in str(error):
+            raise ConfigError(
+                "dataset.batch_size=1: this model normalises over the batch and needs at least 2."
+            ) from error
         raise ConfigError(f"Training cannot start: {error}") from error
     except OSError as error:
         raise ResourceError(f"{run.path}: {error}. The last good checkpoint is kept; {_resume(run)}") from error
-    except RuntimeError as error:
-        if not _out_of_memory(error):
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
             raise
         raise ResourceError(
             f"Memory ran out with dataset.batch_size={datamodule.batch_size} and dataset.patch_size="
@@ -168,10 +196,6 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
 
 def _resume(run: Run) -> str:
     return f"go on with: python -m satseg.train resume_from={run.path}"
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) -> float:

@@ -94,7 +94,7 @@ def test_what_is_written_can_be_read_by_other_programs(network: SegmentationNetw
     write_evaluation(result, tmp_path, "test")
     document = json.loads((tmp_path / "scores.json").read_text())
     assert document["scores"]["miou"] == result.scores.miou and document["split"] == "test"
-    assert set(document["protocol"]) >= {"miou", "micro_iou", "accuracy"}
+    assert set(document["protocol"]) >= {"miou", "micro_iou", "accuracy", "windows"}
     with (tmp_path / "images.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(r["miou"]) for r in rows] == sorted(float(r["miou"]) for r in rows) and len(rows) == 4

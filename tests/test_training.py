@@ -187,12 +187,38 @@ def test_wandb_is_offline_by_itself(tmp_path: Path) -> None:
         (["run_dir=/proc/nothing"], "/proc/nothing cannot be written"),
         (["init_from=nowhere"], "nowhere is not there"),
         (["resume_from=latest"], "no unfinished run"),
+        (["seed=-1"], "seed=-1: expected a whole number from 0"),
+        (["logger=[csv,banana]"], "logger=banana is not there; choose one of csv, none, tensorboard, wandb"),
+        (["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=2"], "no epoch would be scored"),
+        (["monitor=val/banana", "dataset.size=128"], "monitor=val/banana: there is no such score; choose one of"),
+        (["model=deeplabv3plus", "dataset.batch_size=1", "dataset.size=128"], "needs at least 2"),
     ],
 )
 def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path: Path) -> None:
     line = refused("train", *TINY[:1], *options, cwd=tmp_path)
     assert expected in line
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("output=/proc/nothing", "/proc/nothing/scores.json cannot be written"),
+        ("split=banana", "it has train, val, test"),
+        ("dataset.root=/nowhere", "dataset.root=/nowhere: the dataset"),
+        ("dataset=folder", "dataset.root=/path/to/the/data"),
+    ],
+)
+def test_evaluating_wrongly_is_one_clear_line(run: Path, option: str, expected: str) -> None:
+    assert expected in refused("evaluate", f"checkpoint={run}", option, cwd=run.parent)
+
+
+@pytest.mark.slow
+def test_an_epoch_that_is_not_scored_has_no_scores(tmp_path: Path) -> None:
+    folder = train(tmp_path, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2")
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["val/miou"]) for row in rows] == [False, True, False] and all(row["train/loss"] for row in rows)
 
 
 def test_evaluating_nothing_is_one_clear_line(tmp_path: Path) -> None:

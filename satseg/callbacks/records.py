@@ -26,17 +26,23 @@ class MetricsCsv(pl.Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
+        self.last_scored = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows of the epochs that are done."""
         rows = read_metrics(self.path) if self.path.exists() else []
         self.rows = [r for r in rows if int(r["epoch"]) < trainer.current_epoch]
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note which epoch the scores belong to: Lightning keeps them for the epochs that are not scored."""
+        self.last_scored = trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row."""
         if not trainer.is_global_zero:
             return
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
+        kinds = ("train/", "val/") if self.last_scored == trainer.current_epoch else ("train/",)
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(kinds)}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **metrics})
         columns = list(dict.fromkeys(key for row in self.rows for key in row))

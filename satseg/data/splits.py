@@ -42,7 +42,7 @@ class Subfolder:
     """
 
     def __init__(self, train: str = "train", val: str = "val", test: str = "test") -> None:
-        self.folders = {"train": train, "val": val, "test": test}
+        self.folders = {"train": str(train), "val": str(val), "test": str(test)}  # a folder may be called 1
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split; images in none of the folders are left out."""

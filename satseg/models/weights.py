@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from satseg.errors import BackboneWeightsError
+
+logger = logging.getLogger(__name__)
 
 MIN_MATCHED = 0.9  # share of the backbone's own tensors that a file must have
 
@@ -25,28 +29,35 @@ def encoder_options(encoder: str, weights: str) -> dict[str, Any]:
     """
     if weights == "none":
         return {"encoder_weights": None}
+    logging.getLogger("timm").setLevel(logging.ERROR)  # else it lists the classifier's weights, which nothing needs
     if weights == "hub":
-        _fetch(encoder)
-        return {"encoder_weights": True}
+        file = _fetch(encoder)
+        return {"encoder_weights": True, **({"pretrained_cfg_overlay": {"file": file}} if file else {})}
     path = Path(weights)
     _check(encoder, path, _load(path))
     return {"encoder_weights": True, "pretrained_cfg_overlay": {"file": str(path)}}
 
 
-def _fetch(encoder: str) -> None:
-    """Bring the weights into the hub's cache, so that a failure is told in one line."""
+def _fetch(encoder: str) -> str | None:
+    """Return the file in the hub's cache, brought there where it is missing; None where timm knows another way."""
     name = encoder.removeprefix("tu-")
     config = timm.get_pretrained_cfg(name)
     if config is None or not (config.hf_hub_id or config.url or config.file):
         raise BackboneWeightsError(f"No pretrained weights are published for {name}; use backbone.weights=none.")
     if not config.hf_hub_id:
-        return
+        return None
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each retry
     shorthand = config.hf_hub_id == "timm/"  # timm's way to say: its own organisation, the model's own name
     repository = f"timm/{config.architecture}.{config.tag}" if shorthand else config.hf_hub_id
+    filename = config.hf_hub_filename or "model.safetensors"
     try:
-        hf_hub_download(repository, config.hf_hub_filename or "model.safetensors", etag_timeout=5)
+        with suppress(LocalEntryNotFoundError):
+            return hf_hub_download(repository, filename, local_files_only=True)
+        logger.info("Fetching %s from the hub", repository)
+        return hf_hub_download(repository, filename, etag_timeout=5)
     except Exception as error:
         raise BackboneWeightsError(
             f"The pretrained weights of {name} cannot be fetched from the hub ({type(error).__name__}). Give a local "

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -113,6 +114,19 @@ def test_without_a_hub_the_error_names_both_ways_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BackboneWeightsError, match=r"backbone.weights=/path/to/resnet18.*backbone.weights=none"):
         build_model(config(weights="hub"), spec())
+
+
+def test_weights_in_the_hubs_cache_need_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given = {k: torch.rand_like(v.float()).to(v.dtype) for k, v in timm.create_model("resnet18").state_dict().items()}
+    cached = tmp_path / "models--timm--resnet18.a1_in1k"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs/main").write_text("abc")
+    (cached / "snapshots/abc").mkdir(parents=True)
+    save_file(given, cached / "snapshots/abc/model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    network = build_model(config(weights="hub"), spec())
+    assert torch.equal(network.encoder.model.conv1.weight, given["conv1.weight"])
 
 
 def test_a_frozen_backbone_does_not_move() -> None:

@@ -17,7 +17,7 @@ from satseg.data.folder import FolderDataModule
 from satseg.data.masks import ClassScheme
 from satseg.data.synthetic.layout import CLASS_NAMES, PALETTE
 from satseg.data.synthetic.scene import Bands, make_scene, write_scene
-from satseg.errors import ConfigError, ResourceError
+from satseg.errors import ConfigError, ResourceError, SatsegError
 from satseg.spec import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
@@ -67,10 +67,10 @@ class SyntheticDataModule(FolderDataModule):
             try:
                 self._write(temporary)
                 temporary.rename(self.root)
-            except OSError as error:
+            except (OSError, SatsegError) as error:
                 if not self.root.is_dir():  # else another process was faster
                     raise ResourceError(
-                        f"The scenes cannot be written to {self.root} ({error.strerror}); set dataset.cache_dir."
+                        f"The scenes cannot be written to {self.root} ({error}); set dataset.cache_dir."
                     ) from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,44 @@
+"""Memory that is not there is an error, not the end of the process."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from satseg.devices import choose_device
+from satseg.errors import ConfigError
+
+# Linux promises eight times a quarter of what is free; it would kill the process when the pages are written to.
+TOO_MUCH = """
+import os, torch
+from satseg.devices import memory_limit, out_of_memory
+quarter = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+kept = []
+try:
+    with memory_limit(torch.device("cpu")):
+        kept += [torch.empty(quarter, dtype=torch.uint8) for _ in range(8)]
+except RuntimeError as error:
+    print("refused" if out_of_memory(error) else error)
+kept += [torch.empty(quarter, dtype=torch.uint8) for _ in range(4)]
+print("and then unlimited")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux promises memory that is not there")
+def test_too_much_memory_is_an_error_within_the_limit() -> None:
+    done = subprocess.run([sys.executable, "-c", TOO_MUCH], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["refused", "and then unlimited"], done.stderr
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    from satseg.devices import out_of_memory
+
+    assert not out_of_memory(RuntimeError("size mismatch"))
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory")) and out_of_memory(MemoryError())
+
+
+def test_a_device_that_is_not_there_is_named_with_the_choices() -> None:
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(ConfigError, match=r"device=banana: .*choose auto, cpu"):
+        choose_device("banana")
