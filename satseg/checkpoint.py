@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import re
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,19 +10,14 @@ import torch
 from torch import Tensor
 
 from satseg.config import resolve_target
-from satseg.errors import CheckpointError, ConfigError
+from satseg.errors import CheckpointError, ConfigError, ModelError
 from satseg.model_file import check_document, document, read_header, read_tensors, write_model_file
-from satseg.models import SegmentationNetwork
+from satseg.models import SegmentationNetwork, check_options
 from satseg.runs import LATEST, find_complete
 from satseg.spec import DatasetSpec
 
 MODEL_FILE = "model.safetensors"
 CHECKPOINT_KEY = "satseg"
-ENCODER_NAME = re.compile(r"(tu-)?[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # no hub or folder prefix, which timm would open
-# Options by which a constructor would read a file, ask a hub, or build anything but a plain decoder.
-FORBIDDEN_OPTIONS = frozenset(
-    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights", "activation"}
-)
 
 
 def save_model(
@@ -93,16 +85,19 @@ def load_model(
 def _read_ckpt(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # an unpickler refuses in many ways
         raise CheckpointError(
             f"{path} is broken, or holds more than tensors and plain data; it was not run."
         ) from error
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path} is no checkpoint of satseg.")
     check_document(checkpoint[CHECKPOINT_KEY], path)
-    prefix = "network."
-    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    return checkpoint[CHECKPOINT_KEY], state
+    weights, prefix = checkpoint["state_dict"], "network."
+    if not isinstance(weights, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
+    ):
+        raise CheckpointError(f"{path} holds no weights: its state_dict is no mapping of names to tensors.")
+    return checkpoint[CHECKPOINT_KEY], {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
 def _rebuild(described: Mapping[str, Any], path: Path, trusted_modules: Collection[str]) -> SegmentationNetwork:
@@ -110,10 +105,10 @@ def _rebuild(described: Mapping[str, Any], path: Path, trusted_modules: Collecti
         config = dict(described["model"])
         spec = DatasetSpec.from_dict(described["spec"])
         target = str(config["_target_"])
-    except (KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{path} does not describe a model: {error}.") from error
-    options = {k: v for k, v in config.items() if k != "_target_"}
-    _check_options(options, path)
+        options = {k: v for k, v in config.items() if k != "_target_"}
+        check_options(options)
+    except (KeyError, TypeError, ValueError, ConfigError, ModelError) as error:
+        raise CheckpointError(f"{path} does not describe a model that may be built: {error}") from error
     options |= {"encoder_weights": None, "in_channels": spec.in_channels, "classes": spec.num_classes}
     constructor = resolve_target(target, trusted_modules)
     try:
@@ -122,23 +117,6 @@ def _rebuild(described: Mapping[str, Any], path: Path, trusted_modules: Collecti
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its model cannot be built ({type(error).__name__}: {reason}).") from error
-
-
-def _check_options(options: Mapping[str, Any], path: Path) -> None:
-    for key, value in _items(options):
-        if key in FORBIDDEN_OPTIONS or key.startswith("_"):
-            raise CheckpointError(f"{path}: its model has the option {key}={value}, which is not allowed in a file.")
-    if not ENCODER_NAME.fullmatch(str(options.get("encoder_name", ""))):
-        raise CheckpointError(f"{path}: encoder_name={options.get('encoder_name')} is no plain timm name.")
-
-
-def _items(value: Any) -> list[tuple[str, Any]]:
-    """Return all keys with their values, at every depth."""
-    if isinstance(value, Mapping):
-        return [(str(k), v) for k, v in value.items()] + [i for v in value.values() for i in _items(v)]
-    if isinstance(value, list | tuple):
-        return [i for v in value for i in _items(v)]
-    return []
 
 
 def _fill(network: SegmentationNetwork, state: Mapping[str, Tensor], path: Path) -> None:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from satseg.config import CONFIG_DIR
-from satseg.errors import ConfigError, SatsegError
+from satseg.errors import ConfigError, InterruptedRunError, SatsegError
 
 # Values of these keys are paths: Hydra's grammar would break on their spaces, commas, `=` and parentheses.
 PATH_KEYS = frozenset(
@@ -26,6 +26,8 @@ PATH_KEYS = frozenset(
         "backbone.weights",
         "checkpoint",
         "dataset.cache_dir",
+        "dataset.images",
+        "dataset.masks",
         "dataset.root",
         "from_run",
         "init_from",
@@ -39,6 +41,7 @@ PATH_KEYS = frozenset(
 )
 
 
+LISTS = frozenset({"checkpoint", "input"})  # may hold a list of paths, `[a,b]`
 SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
 
 
@@ -59,6 +62,9 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
             try:
                 check_types(cfg, config_name)
                 return function(cfg)
+            except InterruptedRunError as error:
+                print(describe(error), file=sys.stderr)
+                raise KeyboardInterrupt from error  # which ends a sweep, too
             except Exception as error:
                 if describe(error) is not None:
                     _announce(error)
@@ -77,15 +83,23 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
-    """Quote the values of path keys for Hydra's override grammar; all else is left as it is."""
-    return [_quote_argument(a) for a in arguments]
+    """Quote the values of path keys for Hydra's override grammar; all else is left as it is.
+
+    In a sweep (`-m`) a value with commas that is no path itself is one path for each run.
+    """
+    sweep = "-m" in arguments or "--multirun" in arguments
+    return [_quote_argument(a, sweep) for a in arguments]
 
 
-def _quote_argument(argument: str) -> str:
+def _quote_argument(argument: str, sweep: bool) -> str:
     key, equals, value = argument.partition("=")
-    if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "???") or value[0] in "'\"[":
+    name = key.lstrip("+")
+    if not equals or name not in PATH_KEYS or value in ("", "null", "???") or value[0] in "'\"":
         return argument
-    return f"{key}={quote_value(os.path.expanduser(value))}"  # noqa: PTH111 (the text is kept as it is)
+    if value[0] == "[" and name in LISTS:
+        return argument
+    values = value.split(",") if sweep and not os.path.exists(value) else [value]  # noqa: PTH110
+    return f"{key}={','.join(quote_value(os.path.expanduser(v)) for v in values)}"  # noqa: PTH111 (kept as it is)
 
 
 def quote_value(value: str) -> str:

@@ -49,5 +49,13 @@ class RunError(SatsegError):
     """A run folder cannot be made, found or continued."""
 
 
+class InterruptedRunError(RunError):
+    """The user stopped a run."""
+
+
+class DivergedError(SatsegError):
+    """The loss is no longer a number."""
+
+
 class ResourceError(SatsegError):
     """Memory or disk ran out."""

@@ -16,11 +16,12 @@ def main(cfg: DictConfig) -> None:
     from satseg.devices import choose_device
     from satseg.reporting import report_split
     from satseg.runconfig import recorded_datamodule
+    from satseg.runs import run_folder
 
     checkpoint = fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir))
-    network = load_model(checkpoint).to(choose_device(cfg.device))
+    folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "evaluation" / cfg.split
+    network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec)
-    folder = Path(cfg.output) if cfg.output else checkpoint / "evaluation" / cfg.split
     result = report_split(network, datamodule, cfg.split, folder)
     print(result.table(cfg.split))
     print(f"Scores and pictures: {folder}")

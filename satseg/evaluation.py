@@ -139,8 +139,7 @@ def evaluate(
 
 def write_evaluation(result: EvaluationResult, folder: Path, split: str) -> None:
     """Write scores.json, scores.md, images.csv (worst first) and confusion_matrix.csv."""
-    scores = {k: None if np.isnan(v) else v for k, v in result.scores.as_dict().items()}
-    write_json(folder / "scores.json", {"split": split, "scores": scores, "protocol": PROTOCOL})
+    write_json(folder / "scores.json", {"split": split, "scores": result.scores.as_dict(), "protocol": PROTOCOL})
     write_text(folder / "scores.md", result.table(split) + "\n")
     ious = [f"iou/{name}" for name in result.class_names]
     rows: list[list[Any]] = [["name", "pixels", "miou", "accuracy", *ious]]

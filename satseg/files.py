@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -45,5 +46,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write plain data as JSON atomically."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    """Write plain data as JSON atomically; what is not a number becomes null, as JSON has no NaN."""
+    write_text(path, json.dumps(_defined(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _defined(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _defined(value) for key, value in data.items()}
+    return [_defined(value) for value in data] if isinstance(data, list | tuple) else data

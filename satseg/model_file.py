@@ -78,8 +78,8 @@ def check_document(found: Any, path: Path) -> None:
     Raises:
         CheckpointError: Says which.
     """
-    if not isinstance(found, dict) or found.get("format_version") != FORMAT_VERSION:
-        version = found.get("format_version") if isinstance(found, dict) else None
+    version = found.get("format_version") if isinstance(found, dict) else None
+    if type(version) is not int or version != FORMAT_VERSION:  # True equals 1
         raise CheckpointError(
             f"{path} has format version {version}, but this satseg reads {FORMAT_VERSION}; use the one that wrote it."
         )

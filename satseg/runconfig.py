@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg.data import SegmentationDataModule
 from satseg.errors import ConfigError
-from satseg.runs import find_unfinished, read_config
-from satseg.spec import DatasetSpec
+from satseg.runs import find_unfinished, read_config, run_folder
+from satseg.spec import DatasetSpec, InputSpec
 
 DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
 
@@ -29,7 +30,10 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
         cfg = _resumed(cfg)
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and cfg.run_dir is None:
-        overrides = re.sub(r"[^A-Za-z0-9_.+-]+", "_", hydra.job.override_dirname.replace("=", "-"))
+        swept = [
+            o.replace("=", "-") for o in hydra.overrides.task if o not in sys.argv
+        ]  # the rest is alike in all runs
+        overrides = re.sub(r"[^A-Za-z0-9_.+-]+", "_", ",".join(swept))
         cfg.run_dir = str(Path(hydra.sweep.dir) / f"{hydra.job.num:03d}_{overrides[:100]}".rstrip("_"))
     for key in DATA_PATHS:
         value = OmegaConf.select(cfg, key)
@@ -45,7 +49,9 @@ def _resumed(cfg: DictConfig) -> DictConfig:
         key = override.key_or_group
         if key in ("resume_from", "runs_dir"):
             continue
-        if OmegaConf.is_config(OmegaConf.select(recorded, key)) or OmegaConf.select(recorded, key) is None:
+        parent, _, name = key.rpartition(".")
+        there = OmegaConf.select(recorded, parent) if parent else recorded
+        if there is None or name not in there or OmegaConf.is_config(there[name]):
             raise ConfigError(
                 f"{key}= cannot be changed while resuming {path}; only single values such as trainer.max_epochs can. "
                 "To start anew from its weights use init_from= instead of resume_from=."
@@ -77,8 +83,7 @@ def recorded_datamodule(checkpoint: Path, changes: DictConfig, spec: DatasetSpec
     """
     chosen = changes
     if "_target_" not in changes:
-        folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-        chosen = read_config(folder).dataset
+        chosen = read_config(run_folder(checkpoint)).dataset
         for key, value in changes.items():
             if value is not None and key not in chosen:
                 raise ConfigError(f"dataset.{key!s}={value}: the dataset of {checkpoint} has no such option.")
@@ -93,4 +98,15 @@ def recorded_datamodule(checkpoint: Path, changes: DictConfig, spec: DatasetSpec
             f"The dataset has the classes {', '.join(datamodule.spec.class_names)}, but {checkpoint} was trained on "
             f"{', '.join(spec.class_names)}: give the dataset that belongs to the model, or set dataset.classes."
         )
+    _check_input(datamodule.spec.inputs[0], spec.inputs[0], checkpoint)
     return datamodule
+
+
+def _check_input(given: InputSpec, wanted: InputSpec, checkpoint: Path) -> None:
+    """Refuse images whose numbers mean something else than those that the model was trained on."""
+    reordered = given.bands != wanted.bands and sorted(given.bands) == sorted(wanted.bands)
+    if given.dtype != wanted.dtype or len(given.bands) != len(wanted.bands) or reordered:
+        raise ConfigError(
+            f"The dataset has {given.dtype} images with the bands {', '.join(given.bands)}, but {checkpoint} was "
+            f"trained on {wanted.dtype} and {', '.join(wanted.bands)}: set dataset.bands, or give its own data."
+        )

@@ -129,6 +129,18 @@ def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool],
     return newest
 
 
+def run_folder(path: Path) -> Path:
+    """Return the folder of the run that a file or folder belongs to.
+
+    Raises:
+        RunError: If it lies in none.
+    """
+    for folder in (path, *path.resolve().parents):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise RunError(f"{path} lies in no run folder: give dataset= and output= beside it.")
+
+
 def read_config(folder: Path) -> DictConfig:
     """Read the configuration that a run was made from.
 

@@ -70,7 +70,11 @@ class SegmentationTask(pl.LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(self.trainer.max_epochs or 1, 1)
         scheduler = build_scheduler(self.scheduler_config, optimizer, total, max(total // epochs, 1))
-        return {"optimizer": optimizer, **({"lr_scheduler": scheduler} if scheduler else {})}
+        if scheduler is None:
+            return optimizer
+        if scheduler["interval"] == "epoch":  # it needs a score, and not every epoch has one
+            scheduler["frequency"] = self.trainer.check_val_every_n_epoch or 1
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def save_model(self, path: Path, training: Mapping[str, Any]) -> None:
         """Write the current weights as the model file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 import warnings
 from pathlib import Path
@@ -21,7 +22,7 @@ from satseg.callbacks.seeding import SeedBatches
 from satseg.checkpoint import load_model
 from satseg.data import SegmentationDataModule
 from satseg.devices import memory_limit, out_of_memory
-from satseg.errors import ConfigError, ResourceError, RunError, SatsegError
+from satseg.errors import ConfigError, InterruptedRunError, ResourceError
 from satseg.files import write_json, write_text
 from satseg.metrics import Scores
 from satseg.models import build_model, freeze_backbone, init_from
@@ -81,9 +82,13 @@ def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> Segmentat
     scores = [f"val/{name}" for name in Scores.empty(datamodule.spec.class_names).as_dict()]
     if cfg.monitor not in scores:
         raise ConfigError(f"monitor={cfg.monitor}: there is no such score; choose one of {', '.join(scores)}.")
-    network = build_model(_plain(cfg.model), datamodule.spec)
-    if cfg.init_from is not None:
-        logger.info("%s", init_from(network, load_model(cfg.init_from, runs_dir=Path(cfg.runs_dir))))
+    model = _plain(cfg.model)
+    if cfg.init_from is not None or cfg.resume_from is not None:  # these bring the backbone's weights too
+        model["encoder_weights"] = "none"
+    network = build_model(model, datamodule.spec)
+    if cfg.init_from is not None and cfg.resume_from is None:
+        source = load_model(cfg.init_from, trusted_modules=cfg.trusted_modules, runs_dir=Path(cfg.runs_dir))
+        logger.info("%s", init_from(network, source))
     if cfg.backbone.freeze:
         freeze_backbone(network)
     if cfg.channels_last:
@@ -106,7 +111,9 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         ConfigError: If its options do not go together, or no epoch would be scored.
     """
     every, epochs = cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs
-    if epochs is not None and 0 <= epochs < (every or 1):
+    if cfg.trainer.devices not in (1, "1", "auto"):
+        raise ConfigError(f"trainer.devices={cfg.trainer.devices}: this version trains on one device; use 1.")
+    if epochs is not None and epochs < (every or 1):
         raise ConfigError(
             f"trainer.max_epochs={epochs} with trainer.check_val_every_n_epoch={every}: no epoch would be scored, and "
             "no model chosen; train at least as many epochs."
@@ -161,7 +168,7 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
 
     Raises:
         ResourceError: If memory or disk ran out; says what to make smaller.
-        RunError: If training was interrupted; says how to go on.
+        InterruptedRunError: If training was interrupted; says how to go on.
     """
     parameters = sum(p.numel() for p in task.network.parameters())
     logger.info("Training %.1f million parameters on %s", parameters / 1e6, trainer.strategy.root_device)
@@ -169,17 +176,15 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
         with memory_limit(trainer.strategy.root_device):
             trainer.fit(task, datamodule=datamodule, ckpt_path=run.resume_path)
     except ResourceError as error:
-        raise ResourceError(f"{error} The last good checkpoint is kept; {_resume(run)}") from error
-    except SatsegError:
-        raise
-    except (MisconfigurationException, ValueError) as error:
-        if "more than 1 value per channel" in str(error):
-            raise ConfigError(
-                "dataset.batch_size=1: this model normalises over the batch and needs at least 2."
-            ) from error
+        raise ResourceError(f"{error} {_resume(run)}") from error
+    except MisconfigurationException as error:
         raise ConfigError(f"Training cannot start: {error}") from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError("dataset.batch_size=1: this model normalises over the batch and needs at least 2.") from error
     except OSError as error:
-        raise ResourceError(f"{run.path}: {error}. The last good checkpoint is kept; {_resume(run)}") from error
+        raise ResourceError(f"{run.path}: {error}. {_resume(run)}") from error
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -189,18 +194,23 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
             "trainer.accumulate_grad_batches."
         ) from error
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        raise RunError(f"Interrupted; {_resume(run)}") from stop
+        raise InterruptedRunError(f"Interrupted. {_resume(run)}") from stop
     if trainer.interrupted:
-        raise RunError(f"Interrupted; {_resume(run)}")
+        raise InterruptedRunError(f"Interrupted. {_resume(run)}")
 
 
 def _resume(run: Run) -> str:
-    return f"go on with: python -m satseg.train resume_from={run.path}"
+    if not (run.path / "checkpoints" / "last.ckpt").exists():
+        return "There is no checkpoint yet to go on from; start again."
+    return (
+        f"The last good checkpoint is kept; go on with: python -m satseg.train resume_from={shlex.quote(str(run.path))}"
+    )
 
 
 def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) -> float:
     """Score the saved model file on validation and test, write the pictures and the report, close the record."""
-    network = load_model(run.path).to(_device(cfg))
+    own = str(cfg.model._target_).rpartition(".")[0]  # the user named it, so it is trusted
+    network = load_model(run.path, _device(cfg), trusted_modules=[*cfg.trusted_modules, own])
     splits = [split for split in ("val", "test") if datamodule.splits.get(split)]
     results = {split: report_split(network, datamodule, split, run.path / "evaluation" / split) for split in splits}
     score = float(results["val"].scores.as_dict()[cfg.monitor.removeprefix("val/")])
@@ -226,4 +236,4 @@ def _tell(run: Run, results: dict[str, Any]) -> None:
         logger.info("%s", result.table(split))
     logger.info("Run folder: %s", run.path)
     logger.info("Report:     %s", run.path / "report.html")
-    logger.info("Score it again: python -m satseg.evaluate checkpoint=%s split=test", run.path)
+    logger.info("Score it again: python -m satseg.evaluate checkpoint=%s split=test", shlex.quote(str(run.path)))

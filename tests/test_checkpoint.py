@@ -132,7 +132,15 @@ def test_another_format_version_is_refused(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [lambda d: [], lambda d: {"format_version": 1}, lambda d: d.update(spec={"inputs": 3})]
+    "change",
+    [
+        lambda d: [],
+        lambda d: {"format_version": 1},
+        lambda d: d.update(spec={"inputs": 3}),
+        lambda d: d.update(model="abc"),
+        lambda d: d.update(model=["abc"]),
+        lambda d: d.update(format_version=True),
+    ],
 )
 def test_a_document_that_describes_no_model_is_refused(file: Path, change: Any) -> None:
     with pytest.raises(CheckpointError):
@@ -168,6 +176,19 @@ def test_cut_tensors_missing_tensors_and_other_shapes_are_refused(file: Path, tm
     for path in ("cut", "missing", "shape"):
         with pytest.raises(CheckpointError, match=path):
             load_model(tmp_path / f"{path}.safetensors")
+
+
+@pytest.mark.parametrize("weights", [[], {3: torch.zeros(1)}, {"network.a": "text"}])
+def test_a_checkpoint_whose_weights_are_none_is_refused(file: Path, tmp_path: Path, weights: Any) -> None:
+    torch.save({"satseg": read_header(file), "state_dict": weights}, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        load_model(tmp_path / "last.ckpt")
+
+
+def test_a_broken_pickle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"\x80\x02.")
+    with pytest.raises(CheckpointError, match="broken"):
+        load_model(tmp_path / "last.ckpt")
 
 
 class Payload:

@@ -1,5 +1,7 @@
 """The command line: paths as people have them, types, one-line errors."""
 
+from pathlib import Path
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
@@ -17,13 +19,20 @@ from satseg.cli import quote_paths
 @example("3")
 @example("true")
 def test_a_path_reaches_the_configuration_unchanged(path: str) -> None:
-    if path[0] in "'\"[" or path in ("null", "???") or path.startswith("~"):
-        return  # quoted by the user already, a list, or a value with a meaning of its own
+    if path[0] in "'\"" or path in ("null", "???") or path.startswith("~"):
+        return  # quoted by the user already, or a value with a meaning of its own
     (argument,) = quote_paths([f"dataset.root={path}"])
     (override,) = OverridesParser.create().parse_overrides([argument])
     cfg = OmegaConf.create({"dataset": {"root": None}})
     OmegaConf.update(cfg, override.key_or_group, override.value())
     assert cfg.dataset.root == path
+
+
+def test_a_sweep_over_paths_quotes_each(tmp_path: Path) -> None:
+    there = tmp_path / "a, b.safetensors"
+    there.touch()
+    swept, one = quote_paths(["-m", "backbone.weights=none,/x (1)/y.pth", f"init_from={there}"])[1:]
+    assert swept == "backbone.weights='none','/x (1)/y.pth'" and one == f"init_from='{there}'"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 import csv
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +98,13 @@ def test_a_run_is_complete(run: Path) -> None:
     assert not list(run.rglob("*.tmp*"))
 
 
-def test_evaluate_gives_the_same_scores_to_the_last_digit(run: Path) -> None:
+@pytest.mark.parametrize("file", ["", "model.safetensors", "checkpoints/best.ckpt"])
+def test_evaluate_gives_the_same_scores_to_the_last_digit(run: Path, file: str) -> None:
     trained = json.loads((run / "evaluation/test/scores.json").read_text())
-    done = command("evaluate", f"checkpoint={run}", "output=again", cwd=run.parent)
+    (run / "evaluation/test/scores.json").unlink()
+    done = command("evaluate", f"checkpoint={run / file}", cwd=run.parent)
     assert done.returncode == 0, done.stderr
-    assert json.loads((run.parent / "again/scores.json").read_text()) == trained
+    assert json.loads((run / "evaluation/test/scores.json").read_text()) == trained
     assert json.loads((run / "summary.json").read_text())["scores"]["test"]["miou"] == trained["scores"]["miou"]
 
 
@@ -160,6 +165,60 @@ def test_a_run_that_was_stopped_goes_on_to_where_it_would_have_ended(run: Path, 
 
 
 @pytest.mark.slow
+def test_a_model_of_the_users_own_trains_and_is_scored(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from segmentation_models_pytorch import Unet\n\nclass Mine(Unet):\n    pass\n")
+    (tmp_path / "my_conf/model").mkdir(parents=True)
+    (tmp_path / "my_conf/model/mine.yaml").write_text(
+        "_target_: mine.Mine\nencoder_name: ${backbone.encoder_name}\nencoder_weights: ${backbone.weights}\n"
+        "decoder_channels: [32, 16, 16, 8, 8]\n"
+    )
+    folder = train(tmp_path, f"--config-dir={tmp_path / 'my_conf'}", "model=mine", "trainer=debug")
+    assert "mine.Mine, which is not allowed" in refused("evaluate", f"checkpoint={folder}", cwd=tmp_path)
+    done = command("evaluate", f"checkpoint={folder}", "trusted_modules=[mine]", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_rate_that_makes_the_loss_not_a_number_is_one_clear_line(tmp_path: Path) -> None:
+    line = refused("train", *TINY, "optimizer=sgd", "optimizer.lr=1e30", "scheduler=none", "ema=false", cwd=tmp_path)
+    assert "DivergedError: train/loss is" in line and "optimizer.lr" in line
+
+
+@pytest.mark.slow
+def test_plateau_waits_for_the_epochs_that_are_scored(tmp_path: Path) -> None:
+    train(tmp_path, "scheduler=plateau", "trainer.check_val_every_n_epoch=2")
+
+
+@pytest.mark.slow
+def test_init_from_and_resuming_ask_no_hub(run: Path, tmp_path: Path) -> None:
+    done = command("train", *TINY, "trainer=debug", "backbone.weights=hub", f"init_from={run}", cwd=tmp_path)
+    assert done.returncode == 0 and "Fetching" not in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
+    options = [*TINY, "trainer.max_epochs=500", "seed=1,2", "runs_dir=runs (1)"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "satseg.train", "-m", *options],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.rglob("last.ckpt")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 130 and "Traceback" not in stderr, stderr
+    assert stderr.count("Interrupted. ") == 1
+    (resume,) = [line.split("resume_from=")[1] for line in stderr.splitlines() if "resume_from=" in line]
+    assert (tmp_path / shlex.split(resume)[0] / "checkpoints/last.ckpt").is_file()
+    names = [path.parent.name for path in tmp_path.rglob("config.yaml")]
+    assert names == ["000_seed-1"]
+
+
+@pytest.mark.slow
 def test_a_sweep_makes_complete_runs_and_one_that_fails_leaves_the_rest(tmp_path: Path) -> None:
     done = command(
         "train", "-m", *TINY, "trainer=debug", "loss=dice,jaccard", "loss.class_weights=none,balanced", cwd=tmp_path
@@ -184,6 +243,12 @@ def test_wandb_is_offline_by_itself(tmp_path: Path) -> None:
         (["ema=3"], "ema=3: expected true or false"),
         (["dataset=folder"], "dataset.root=/path/to/the/data"),
         (["dataset=folder", "dataset.root=/no/such, folder"], "dataset.root=/no/such, folder is not a folder"),
+        (["trainer.devices=2"], "trains on one device"),
+        (["trainer.max_epochs=-1"], "no epoch would be scored"),
+        (
+            ["dataset=folder", "dataset.images=Tile (1)/*", "dataset.root=."],
+            "no image matches dataset.images=Tile (1)/*",
+        ),
         (["run_dir=/proc/nothing"], "/proc/nothing cannot be written"),
         (["init_from=nowhere"], "nowhere is not there"),
         (["resume_from=latest"], "no unfinished run"),
@@ -207,6 +272,7 @@ def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path
         ("split=banana", "it has train, val, test"),
         ("dataset.root=/nowhere", "dataset.root=/nowhere: the dataset"),
         ("dataset=folder", "dataset.root=/path/to/the/data"),
+        ("dataset=synthetic_multispectral", "uint16 images with the bands blue"),
     ],
 )
 def test_evaluating_wrongly_is_one_clear_line(run: Path, option: str, expected: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from satseg.errors import DivergedError
 from satseg.files import write_text
 from satseg.runs import read_metrics
 from satseg.task import SegmentationTask
@@ -31,14 +32,19 @@ class MetricsCsv(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows of the epochs that are done."""
         rows = read_metrics(self.path) if self.path.exists() else []
-        self.rows = [r for r in rows if int(r["epoch"]) < trainer.current_epoch]
+        whole = [r | {"epoch": int(r["epoch"]), "step": int(r["step"])} for r in rows]
+        self.rows = [r for r in whole if r["epoch"] < trainer.current_epoch]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note which epoch the scores belong to: Lightning keeps them for the epochs that are not scored."""
         self.last_scored = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add the epoch's row."""
+        """Add the epoch's row.
+
+        Raises:
+            DivergedError: If the loss is no longer a number: no later epoch would mend it.
+        """
         if not trainer.is_global_zero:
             return
         kinds = ("train/", "val/") if self.last_scored == trainer.current_epoch else ("train/",)
@@ -51,6 +57,11 @@ class MetricsCsv(pl.Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
+        if not math.isfinite(metrics["train/loss"]):
+            raise DivergedError(
+                f"train/loss is {metrics['train/loss']} after epoch {trainer.current_epoch}: lower optimizer.lr, set "
+                "trainer.gradient_clip_val=1, or look for broken pixels in the data."
+            )
 
 
 class Throughput(pl.Callback):

@@ -59,11 +59,14 @@ class Augmentation:
         flip = self.flips and random.random() < 0.5
         image, mask, valid = (_turn(a, turns, flip) for a in (image, mask, valid))
         if self.brightness or self.contrast or self.gamma or self.noise or self.band_shift:
-            image = np.where(valid, self._photometric(image, random, spec), image)
+            image = np.where(valid, self._photometric(image, valid, random, spec), image)
         return image, mask, valid
 
-    def _photometric(self, image: np.ndarray, random: np.random.Generator, spec: InputSpec) -> np.ndarray:
+    def _photometric(
+        self, image: np.ndarray, valid: np.ndarray, random: np.random.Generator, spec: InputSpec
+    ) -> np.ndarray:
         unit = (image.astype(np.float32) - np.float32(spec.offset)) / np.float32(spec.scale)
+        unit = np.where(valid, unit, 0)  # nodata may be anything, also not a number
         bands = (len(image), 1, 1)
 
         def draw(limit: float, shape: tuple[int, ...] = ()) -> np.ndarray:
@@ -72,7 +75,7 @@ class Augmentation:
         if self.gamma:
             unit = np.sign(unit) * np.abs(unit) ** np.exp(draw(self.gamma))
         if self.contrast:
-            mean = unit.mean((1, 2), keepdims=True)
+            mean = unit.sum((1, 2), keepdims=True) / max(1, np.count_nonzero(valid))  # of valid pixels
             unit = mean + (unit - mean) * (1 + draw(self.contrast))
         unit = unit + draw(self.brightness) + draw(self.band_shift, bands)
         if self.noise:

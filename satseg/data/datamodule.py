@@ -21,7 +21,7 @@ from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchBatchSampler
 from satseg.data.splits import Splits
 from satseg.data.statistics import compute_statistics, fingerprint
-from satseg.errors import ConfigError, DataError
+from satseg.errors import BandError, ConfigError, DataError
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 Normalisation = Literal["auto", "backbone", "statistics", "none"]
@@ -72,10 +72,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.augmentation = augmentation or Augmentation()
         self.sampling_seed = sampling_seed
         self.assumptions: list[str] = []
-        self._epoch = 0
-        for name, value in (("patch_size", patch_size), ("batch_size", batch_size)):
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"dataset.{name}={value}: expected a whole number from 1 up.")
+        self._epoch, self._checked = 0, False
+        _check_options(patch_size, batch_size, patches_per_epoch, num_workers, bands, scale)
 
     @property
     def root(self) -> Path:
@@ -92,7 +90,24 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Find and split the samples, and compare the headers of every image and mask; once."""
-        _ = self.sizes
+        if not self._checked:
+            _ = self.sizes
+            self._check_bands()
+            self._checked = True
+
+    def _check_bands(self) -> None:
+        info = self.reader.info(self.splits["train"][0].image)
+        there = range(1, len(info.band_names) + 1)
+        missing = [b for b in self.bands or () if b not in there]
+        if missing:
+            raise BandError(
+                f"{info.path} has no band {missing[0]}, only 1 to {len(there)}; set dataset.bands to some of these."
+            )
+        alpha = [b for b in there if b not in info.bands]
+        if alpha and self.bands is None:
+            self.assumptions.append(
+                f"band {alpha[0]} of the images is transparency (dataset.bands={list(there)} takes it as data)"
+            )
 
     @cached_property
     def splits(self) -> Splits:
@@ -126,7 +141,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     def spec(self) -> DatasetSpec:
         """What the model needs to know; mean and std are None where the backbone's own are wanted."""
         info = self.reader.info(self.splits["train"][0].image)
-        numbers = list(self.bands) if self.bands else list(range(1, info.count + 1))
+        numbers = self.bands or info.bands
         names = tuple(info.band_names[n - 1] for n in numbers)
         statistics = self._measured[0]
         offset, scale = self._unit_scale(info.dtype, statistics)
@@ -172,7 +187,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             shares = self.class_counts / self.class_counts.sum()
             weights = 1 / np.sqrt(np.maximum(shares, 1e-6))  # the root: full inversion drowns frequent classes
             return torch.tensor(weights / weights.mean(), dtype=torch.float32)
-        if isinstance(wanted, str) or len(wanted) != self.spec.num_classes:
+        fits = isinstance(wanted, list | tuple) and len(wanted) == self.spec.num_classes
+        if not fits or not all(isinstance(w, int | float) and w >= 0 for w in wanted):
             raise ConfigError(
                 f"loss.class_weights={wanted}: expected none, balanced, or {self.spec.num_classes} numbers for "
                 f"{', '.join(self.spec.class_names)}."
@@ -241,7 +257,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         reader = self.reader
         if self.num_workers == 0:
             return reader
-        return SampleReader(reader.scheme, reader.bands, reader.nodata, reader.cache_gb, reader.count)
+        return SampleReader(reader.scheme, reader.bands, reader.nodata, reader.cache_gb, reader.like)
 
     def _loader(self, dataset: Any, batches: Iterable[list[Any]]) -> DataLoader[Item]:
         return DataLoader(
@@ -272,6 +288,28 @@ class SegmentationDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the patches of the next epoch."""
         self._epoch = state_dict["epoch"]
+
+
+def _check_options(
+    patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_workers: Any, bands: Any, scale: Any
+) -> None:
+    """Refuse what YAML lets through."""
+
+    def whole(value: Any, least: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    for name, value, least in (
+        ("patch_size", patch_size, 1),
+        ("batch_size", batch_size, 1),
+        ("patches_per_epoch", patches_per_epoch, 1),
+        ("num_workers", num_workers, 0),
+    ):
+        if not (whole(value, least) or (value == "auto" and name in ("patches_per_epoch", "num_workers"))):
+            raise ConfigError(f"dataset.{name}={value}: expected a whole number from {least} up.")
+    if bands is not None and not (isinstance(bands, list | tuple) and bands and all(whole(b, 1) for b in bands)):
+        raise ConfigError(f"dataset.bands={bands}: expected a list of band numbers from 1 up, such as [4, 3, 2].")
+    if scale != "auto" and not (isinstance(scale, int | float) and scale > 0):
+        raise ConfigError(f"dataset.scale={scale}: expected auto, or a number above 0.")
 
 
 def default_workers() -> int:

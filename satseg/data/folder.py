@@ -11,6 +11,7 @@ from satseg.data.datamodule import SegmentationDataModule
 from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
 from satseg.data.pairing import Sample, find_samples
 from satseg.errors import ConfigError
+from satseg.spec import IGNORE_INDEX
 
 
 class FolderDataModule(SegmentationDataModule):
@@ -71,4 +72,9 @@ class FolderDataModule(SegmentationDataModule):
             f"{len(scheme.names)} classes, found in the masks: {', '.join(scheme.names)} (dataset.classes names them)",
             f"split by {type(self.split).__name__.lower()} (dataset/split chooses another)",
         ]
+        ignored = [str(value) for value, index in sorted(scheme.values.items()) if index == IGNORE_INDEX]
+        if ignored:
+            self.assumptions.append(
+                f"mask value {', '.join(ignored)} is no class and ignored (dataset.classes names them)"
+            )
         return scheme

@@ -186,7 +186,7 @@ def _by_value(found: list[int], colors: Mapping[int, Colour]) -> ClassScheme:
     if len(kept) == 1 and IGNORE_INDEX in found:
         kept.append(IGNORE_INDEX)
     _require_two(kept)
-    values = dict.fromkeys((*found, IGNORE_INDEX), IGNORE_INDEX) | {v: i for i, v in enumerate(kept)}
+    values = dict.fromkeys(found, IGNORE_INDEX) | {v: i for i, v in enumerate(kept)}
     palette = tuple(colors.get(v, default_colour(i)) for i, v in enumerate(kept))
     return ClassScheme(tuple(f"class_{v}" for v in kept), palette, values)
 

@@ -35,9 +35,11 @@ class RasterInfo:
 
     Attributes:
         count: Bands without an alpha band.
+        bands: One-based numbers of these.
         nodata: The file's own nodata value.
         crs: Coordinate reference system as WKT; None where there is none.
         transform: The six numbers of the affine geotransform; None where there is none.
+        band_names: Of all bands, an alpha band too.
         gsd_m: Pixel size in metres; at the centre's latitude where the CRS is geographic.
         colors: RGB by value, where the raster is a palette image.
     """
@@ -46,6 +48,7 @@ class RasterInfo:
     width: int
     height: int
     count: int
+    bands: tuple[int, ...]
     dtype: str
     nodata: float | None
     crs: str | None
@@ -69,11 +72,12 @@ def read_info(path: Path) -> RasterInfo:
             width=source.width,
             height=source.height,
             count=len(bands),
+            bands=tuple(bands),
             dtype=source.dtypes[0],
             nodata=None if source.nodata is None else float(source.nodata),
             crs=source.crs.to_wkt() if source.crs else None,
             transform=tuple(source.transform)[:6] if placed else None,
-            band_names=tuple(source.descriptions[b - 1] or f"band_{b}" for b in bands),
+            band_names=tuple(source.descriptions[b - 1] or f"band_{b}" for b in source.indexes),
             gsd_m=_gsd_m(source) if placed and source.crs else None,
             colors=_colors(source),
         )

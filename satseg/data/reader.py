@@ -12,7 +12,7 @@ import numpy as np
 from satseg.data.masks import ClassScheme
 from satseg.data.pairing import Sample
 from satseg.data.raster import RasterInfo, Window, read_image, read_info
-from satseg.errors import BandError, SizeMismatchError
+from satseg.errors import BandError, DataError, SizeMismatchError
 from satseg.spec import IGNORE_INDEX
 
 WHOLE_FILE_PIXELS = 64_000_000  # larger files are read by windows
@@ -35,7 +35,7 @@ class SampleReader:
     bands: Sequence[int] | None = None
     nodata: float | None = None
     cache_gb: float = 1.0
-    count: int | None = None  # bands of the first image, which all others must have
+    like: RasterInfo | None = None  # the first image, whose bands and dtype all others must have
     _cache: OrderedDict[str, Arrays] = field(default_factory=OrderedDict, repr=False)
     _cached_bytes: int = 0
     _infos: dict[Path, RasterInfo] = field(default_factory=dict, repr=False)
@@ -52,6 +52,7 @@ class SampleReader:
         Raises:
             SizeMismatchError: If image and mask differ in size.
             BandError: If the image has another number of bands than the rest.
+            DataError: If it has another dtype: the same scale would not fit both.
         """
         image, mask = self.info(sample.image), read_info(sample.mask)
         if (image.width, image.height) != (mask.width, mask.height):
@@ -59,11 +60,16 @@ class SampleReader:
                 f"{sample.image} is {image.width}x{image.height} pixels, but its mask {sample.mask} is "
                 f"{mask.width}x{mask.height}: cut or resample one of them so that they cover the same pixels."
             )
-        self.count = self.count or image.count
-        if self.bands is None and image.count != self.count:
+        like = self.like = self.like or image
+        if self.bands is None and image.count != like.count:
             raise BandError(
-                f"{sample.image} has {image.count} bands, but the images before it have {self.count}: set "
+                f"{sample.image} has {image.count} bands, but the images before it have {like.count}: set "
                 "dataset.bands to those that all have, such as [1, 2, 3]."
+            )
+        if image.dtype != like.dtype:
+            raise DataError(
+                f"{sample.image} is {image.dtype}, but the images before it are {like.dtype}: convert them to "
+                "one of the two, so that their numbers mean the same."
             )
         return image.height, image.width
 

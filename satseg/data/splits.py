@@ -156,7 +156,10 @@ class Fractions:
         """Split."""
         sides = _choose(sorted(s.name for s in samples), self.val, self.test, self.seed)
         splits: Splits = {split: [s for s in samples if s.name in names] for split, names in sides.items()}
-        return checked(splits, f"{len(samples)} images are too few to be split by fractions.")
+        return checked(
+            splits,
+            f"{len(samples)} images cannot be divided by val={self.val} and test={self.test}; change these shares.",
+        )
 
 
 def _choose(

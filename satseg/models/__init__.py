@@ -2,6 +2,7 @@
 
 from satseg.models.build import build_model
 from satseg.models.network import SegmentationNetwork
+from satseg.models.options import check_options
 from satseg.models.transfer import freeze_backbone, init_from
 
-__all__ = ["SegmentationNetwork", "build_model", "freeze_backbone", "init_from"]
+__all__ = ["SegmentationNetwork", "build_model", "check_options", "freeze_backbone", "init_from"]

@@ -13,6 +13,7 @@ from torch import nn
 
 from satseg.errors import ModelError, ModelPairError, SatsegError
 from satseg.models.network import STRIDE, SegmentationNetwork
+from satseg.models.options import check_options
 from satseg.models.pairs import check_pair
 from satseg.models.weights import encoder_options
 from satseg.spec import DatasetSpec
@@ -31,9 +32,11 @@ def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNet
 
     Raises:
         ModelPairError: If the decoder does not work on the backbone.
+        ModelError: If an option could not be loaded again from a file.
         BackboneWeightsError: If the weights cannot be had or do not fit.
     """
     options = {k: v for k, v in config.items() if k not in ("_target_", "encoder_weights")}
+    check_options(options)
     options |= {"in_channels": spec.in_channels, "classes": spec.num_classes}
     target, encoder = str(config["_target_"]), str(options.get("encoder_name"))
     check_pair(target, encoder)

@@ -43,11 +43,14 @@ def init_from(network: SegmentationNetwork, source: SegmentationNetwork) -> str:
     target, given = network.state_dict(), source.state_dict()
     rows = _places(network.spec.class_names, source.spec.class_names)
     bands = _places(network.spec.inputs[0].bands, source.spec.inputs[0].bands)
+    first = next(f"net.encoder.{n}" for n, p in network.encoder.named_parameters() if p.ndim == 4)
+    same_rows, same_bands = rows == _same(network.spec.class_names), bands == _same(network.spec.inputs[0].bands)
     copied, adapted = 0, 0
     for name, tensor in target.items():
         if name not in given:
             continue
-        if given[name].shape == tensor.shape and not (_is_head(name) and rows != _same(tensor)):
+        moved = (_is_head(name) and not same_rows) or (name == first and not same_bands)
+        if given[name].shape == tensor.shape and not moved:
             tensor.copy_(given[name])
             copied += 1
         elif _adapt(name, tensor, given[name], rows, bands):
@@ -61,8 +64,8 @@ def _is_head(name: str) -> bool:
     return name.startswith("net.segmentation_head.")
 
 
-def _same(tensor: Tensor) -> list[tuple[int, int]]:
-    return [(i, i) for i in range(len(tensor))]
+def _same(names: tuple[str, ...]) -> list[tuple[int, int]]:
+    return [(i, i) for i in range(len(names))]
 
 
 def _places(wanted: tuple[str, ...], there: tuple[str, ...]) -> list[tuple[int, int]]:

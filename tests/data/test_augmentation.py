@@ -57,6 +57,17 @@ def test_light_changes_valid_pixels_only_and_never_the_mask(dtype: str) -> None:
     assert (strong(image, mask, valid, 6, SPECS[dtype], 32)[0] != changed).any()
 
 
+def test_what_lies_under_invalid_pixels_changes_nothing() -> None:
+    image, mask, valid = patch("float32")
+    strong = Augmentation(brightness=0.2, contrast=0.4, gamma=0.3, noise=0.05, band_shift=0.1)
+    results = []
+    for nodata in (0, -9999, np.nan):
+        filled = np.where(valid, image, np.float32(nodata))
+        results.append(strong(filled, mask, valid, 5, SPECS["float32"], 32)[0][:, valid])
+    assert np.isfinite(results[0]).all()
+    assert (results[1] == results[0]).all() and (results[2] == results[0]).all()
+
+
 def test_brightness_is_a_shift_at_unit_scale() -> None:
     image, mask, valid = patch("float32")
     changed, _, _ = Augmentation(brightness=0.1)(image, mask, valid, 1, SPECS["float32"], 32)

@@ -109,8 +109,9 @@ def test_class_weights(folder: Path) -> None:
     assert balanced is not None
     expected = 1 / np.sqrt(data.class_counts)
     assert np.allclose(balanced.numpy(), expected / expected.mean())
-    with pytest.raises(ConfigError, match="3 numbers for low, middle, high"):
-        data.class_weights([1.0, 2.0])
+    for wrong in ([1.0, 2.0], ["a", "b", "c"], "heavy"):
+        with pytest.raises(ConfigError, match="3 numbers for low, middle, high"):
+            data.class_weights(wrong)
 
 
 def test_the_fingerprint_follows_files_and_split(folder: Path) -> None:
@@ -161,6 +162,46 @@ def test_sizes_bands_and_missing_partners_are_compared_before_training(folder: P
         path.rename(path.with_name(f"other {path.name}"))
     with pytest.raises(DataError, match="no image has a mask"):
         module(folder)
+
+
+def test_images_of_another_dtype_than_the_first_are_refused(folder: Path) -> None:
+    write(folder / "images/scene 1.tif", np.zeros((4, 40, 50), np.float32))
+    with pytest.raises(DataError, match=r"scene 1\.tif is float32, but the images before it are uint16"):
+        module(folder)
+
+
+def test_the_fourth_of_four_8_bit_bands_can_be_data_and_is_said_to_be_transparency(tmp_path: Path) -> None:
+    for i in range(3):
+        write(tmp_path / f"images/{i}.tif", np.full((4, 40, 40), 9, np.uint8), photometric="rgb", alpha="yes")
+        write(tmp_path / f"masks/{i}.tif", np.tile(np.arange(40, dtype=np.uint8) % 3, (40, 1)))
+    data = module(tmp_path)
+    assert len(data.spec.inputs[0].bands) == 3 and any("band 4" in a and "[1, 2, 3, 4]" in a for a in data.assumptions)
+    assert len(module(tmp_path, bands=[1, 2, 3, 4]).spec.inputs[0].bands) == 4
+    with pytest.raises(BandError, match="no band 9, only 1 to 4"):
+        module(tmp_path, bands=[1, 9])
+
+
+def test_values_that_discovery_ignores_are_said(tmp_path: Path) -> None:
+    for i in range(3):
+        write(tmp_path / f"images/{i}.tif", np.full((3, 40, 40), 9, np.uint8))
+        write(tmp_path / f"masks/{i}.tif", np.tile(np.array([0, 128, 255, 0], np.uint8), (40, 10)))
+    assert any(
+        "mask value 255 is no class" in a for a in module(tmp_path, classes=None, ignore_values=None).assumptions
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"bands": 3}, "dataset.bands=3: expected a list"),
+        ({"patches_per_epoch": "abc"}, "dataset.patches_per_epoch=abc: expected a whole number"),
+        ({"num_workers": -1}, "dataset.num_workers=-1: expected a whole number from 0"),
+        ({"scale": 0}, "dataset.scale=0: expected auto, or a number above 0"),
+    ],
+)
+def test_options_of_a_wrong_kind_are_named(folder: Path, option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        module(folder, **option)
 
 
 @pytest.mark.parametrize("name", ["patch_size", "batch_size"])

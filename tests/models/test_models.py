@@ -157,6 +157,21 @@ def test_init_from_takes_over_classes_and_bands_by_name() -> None:
     assert torch.equal(target.encoder.model.layer1[0].conv1.weight, source.encoder.model.layer1[0].conv1.weight)
 
 
+def test_init_from_follows_bands_in_another_order() -> None:
+    source = build_model(config(), spec(3, 4))
+    reordered = (InputSpec(("b2", "b1", "b0"), "uint8", 255.0, mean=(0.3,) * 3, std=(0.2,) * 3),)
+    target = build_model(config(), DatasetSpec(reordered, source.spec.class_names, source.spec.palette))
+    init_from(target, source)
+    assert torch.equal(target.encoder.model.conv1.weight, source.encoder.model.conv1.weight.flip(1))
+    assert torch.equal(target.net.segmentation_head[0].weight, source.net.segmentation_head[0].weight)
+
+
+@pytest.mark.parametrize("options", [{"activation": "sigmoid"}, {"encoder_name": "tu-hf-hub:someone/model"}])
+def test_what_could_not_be_loaded_again_is_not_built(options: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"not allowed|no plain timm name"):
+        build_model(config() | options, spec())
+
+
 def test_init_from_another_architecture_is_refused() -> None:
     with pytest.raises(ModelError, match="same model and backbone"):
         init_from(build_model(config(), spec()), build_model(config(backbone="mobilenetv4_conv_small"), spec()))

@@ -1,0 +1,44 @@
+"""Files are there whole or not at all, also when the disk is full."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from satseg.errors import ResourceError
+from satseg.files import write_json, write_text
+
+# A limit on the size of files stands in for a full disk: the system refuses in the middle of a write.
+FULL = """
+import resource, sys, torch
+from pathlib import Path
+from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
+from satseg.errors import ResourceError
+io, path = AtomicCheckpointIO(), Path(sys.argv[1]) / "last.ckpt"
+io.save_checkpoint({"a": 1}, path)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    io.save_checkpoint({"a": torch.zeros(1_000_000)}, path)
+except ResourceError as error:
+    print(error)
+print(io.load_checkpoint(path), [p.name for p in path.parent.iterdir()])
+"""
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    first, second = done.stdout.splitlines()
+    assert first == f"{tmp_path}/last.ckpt cannot be written: File too large."
+    assert second == "{'a': 1} ['last.ckpt']"
+
+
+def test_a_folder_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(ResourceError, match="cannot be written: No such file"):
+        write_text(Path("/proc/nothing/a.txt"), "")
+
+
+def test_what_is_not_a_number_becomes_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5], "b": {"c": float("inf")}, "d": (1,)})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "b": {"c": None}, "d": [1]}
