@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,20 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
         cfg = _resumed(cfg)
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and cfg.run_dir is None:
-        swept = [
-            o.replace("=", "-") for o in hydra.overrides.task if o not in sys.argv
-        ]  # the rest is alike in all runs
-        overrides = re.sub(r"[^A-Za-z0-9_.+-]+", "_", ",".join(swept))
-        cfg.run_dir = str(Path(hydra.sweep.dir) / f"{hydra.job.num:03d}_{overrides[:100]}".rstrip("_"))
+        cfg.run_dir = str(Path(hydra.sweep.dir) / f"{hydra.job.num:03d}_{_swept(hydra.overrides.task)}".rstrip("_"))
     for key in DATA_PATHS:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str) and Path(value).exists():
             OmegaConf.update(cfg, key, str(Path(value).resolve()))
     return cfg
+
+
+def _swept(overrides: Sequence[str]) -> str:
+    """Return what tells this run from the others of its sweep, as a file name."""
+    given = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+    swept = {o.key_or_group for o in OverridesParser.create().parse_overrides(given) if o.is_sweep_override()}
+    own = ",".join(o.replace("=", "-") for o in overrides if o.lstrip("+~").partition("=")[0] in swept)
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", own)[:100]
 
 
 def _resumed(cfg: DictConfig) -> DictConfig:

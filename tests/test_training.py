@@ -172,7 +172,10 @@ def test_a_model_of_the_users_own_trains_and_is_scored(tmp_path: Path) -> None:
         "_target_: mine.Mine\nencoder_name: ${backbone.encoder_name}\nencoder_weights: ${backbone.weights}\n"
         "decoder_channels: [32, 16, 16, 8, 8]\n"
     )
-    folder = train(tmp_path, f"--config-dir={tmp_path / 'my_conf'}", "model=mine", "trainer=debug")
+    options = [*TINY, "run_dir=run", "model=mine", "trainer=debug"]
+    done = command("train", "--config-dir", str(tmp_path / "my_conf"), *options, cwd=tmp_path)
+    folder = tmp_path / "run"
+    assert done.returncode == 0, done.stderr
     assert "mine.Mine, which is not allowed" in refused("evaluate", f"checkpoint={folder}", cwd=tmp_path)
     done = command("evaluate", f"checkpoint={folder}", "trusted_modules=[mine]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -256,7 +259,10 @@ def test_wandb_is_offline_by_itself(tmp_path: Path) -> None:
         (["logger=[csv,banana]"], "logger=banana is not there; choose one of csv, none, tensorboard, wandb"),
         (["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=2"], "no epoch would be scored"),
         (["monitor=val/banana", "dataset.size=128"], "monitor=val/banana: there is no such score; choose one of"),
-        (["model=deeplabv3plus", "dataset.batch_size=1", "dataset.size=128"], "needs at least 2"),
+        (
+            ["model=deeplabv3plus", "model.decoder_channels=256", "dataset.batch_size=1", "dataset.size=128"],
+            "needs at least 2",
+        ),
     ],
 )
 def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path: Path) -> None:

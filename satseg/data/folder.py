@@ -31,7 +31,7 @@ class FolderDataModule(SegmentationDataModule):
 
     def __init__(
         self,
-        root: str | Path | None,
+        root: str | Path | None = None,
         *,
         images: str = "images/**/*",
         masks: str = "masks/**/*",
