@@ -33,6 +33,7 @@ PATH_KEYS = frozenset(
         "init_from",
         "input",
         "output",
+        "region",
         "resume_from",
         "resume_sweep",
         "run_dir",
@@ -41,7 +42,7 @@ PATH_KEYS = frozenset(
 )
 
 
-LISTS = frozenset({"checkpoint", "input"})  # may hold a list of paths, `[a,b]`
+LISTS = frozenset({"checkpoint", "input", "region"})  # may hold a list, `[a,b]`
 SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
 
 

@@ -41,6 +41,14 @@ class BackboneWeightsError(ModelError):
     """Pretrained weights cannot be had or do not fit."""
 
 
+class LayerError(SatsegError):
+    """A layer's activation cannot be shown as a map."""
+
+
+class EmptyRegionError(SatsegError):
+    """The region to explain has no pixel."""
+
+
 class CheckpointError(SatsegError):
     """A model file is missing, broken, of another version, or asks for something it must not."""
 

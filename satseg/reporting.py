@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from satseg.data import SegmentationDataModule
 from satseg.evaluation import PROTOCOL, EvaluationResult, evaluate, write_evaluation
@@ -49,18 +49,28 @@ def _plot(
         image, valid = item["image"][None].to(device), item["valid"][None].to(device)
         predicted = segment(network, image, valid)[0].argmax(0)
         truth = item["mask"].where(item["valid"], spec.ignore_index)
-        rows.append((item["name"], _rgb(item, spec), truth.numpy(), predicted.cpu().numpy()))
+        rgb = to_rgb(item["image"], item["valid"], spec)
+        rows.append((item["name"], rgb, truth.numpy(), predicted.cpu().numpy()))
     if rows:
         plot_samples(rows, list(spec.class_names), spec.palette, path)
 
 
-def _rgb(item: dict[str, Any], spec: DatasetSpec) -> np.ndarray:
-    """Stretch an image for display by constants of the training split."""
+def to_rgb(image: Tensor, valid: Tensor, spec: DatasetSpec) -> np.ndarray:
+    """Stretch an image for display by constants of the training split.
+
+    Args:
+        image: Raw numbers (C, H, W).
+        valid: Boolean (H, W).
+        spec: What the model knows of its data.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
     source = spec.inputs[0]
     low, high = (source.statistics.p02, source.statistics.p98) if source.statistics else ((0,), (255,))
     if source.dtype == "uint8" and len(source.bands) in (1, 3):  # already made for the eye
         low, high = (0,), (255,)
-    return display_rgb(item["image"].numpy(), item["valid"].numpy(), low, high, band_names=source.bands)
+    return display_rgb(image.numpy(), valid.numpy(), low, high, band_names=source.bands)
 
 
 def report_run(

@@ -15,16 +15,17 @@ LAYERS = [
     {"model_file", "checkpoint"},
     {"inference"},
     {"evaluation"},
-    {"task", "callbacks", "reporting", "runconfig"},
-    {"training", "cli"},
+    {"task", "callbacks", "reporting", "runconfig", "attribution"},
+    {"training", "cli", "pictures", "explaining"},
 ]
-ENTRY_POINTS = {"train", "evaluate"}
+ENTRY_POINTS = {"train", "evaluate", "explain"}
 CHAINS = [
     ("errors", "spec"),
     ("files", "config", "runs"),
     ("model_file", "checkpoint"),
     ("task", "callbacks"),
     ("runconfig",),
+    ("pictures", "explaining"),
 ]
 
 

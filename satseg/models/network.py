@@ -92,6 +92,10 @@ class SegmentationNetwork(nn.Module):
                 f"but got {tuple(image.shape)}."
             )
         height, width = image.shape[-2:]
-        standardised = pad(self.normaliser(image, valid), (0, -width % STRIDE, 0, -height % STRIDE))
-        logits: Tensor = self.net(standardised)
+        logits: Tensor = self.net(self.standardise(image, valid))
         return logits[..., :height, :width].float()
+
+    def standardise(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return what `net` sees of raw images: standardised, and padded right and below to a multiple of 32."""
+        height, width = image.shape[-2:]
+        return pad(self.normaliser(image, valid), (0, -width % STRIDE, 0, -height % STRIDE))

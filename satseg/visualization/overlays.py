@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib import colormaps
 
 from satseg.errors import ConfigError
 from satseg.visualization.palette import ERROR_RED, IGNORED_GREY
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+HEAT_OPACITY = 0.75
 FADE = 0.3  # how much of an image's contrast stays under its errors
 
 
@@ -29,6 +31,24 @@ def overlay(rgb: np.ndarray, mask_rgb: np.ndarray, opacity: float = 0.5) -> np.n
         raise ConfigError(f"opacity={opacity}: expected a number from 0 (image alone) to 1 (mask alone).")
     mixed = rgb.astype(np.float32) * (1 - opacity) + mask_rgb.astype(np.float32) * opacity
     return (mixed + 0.5).astype(np.uint8)
+
+
+def heat(rgb: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+    """Lay the positive part of a map over an image: the stronger, the brighter and the more opaque.
+
+    Args:
+        rgb: The image, uint8 (H, W, 3).
+        evidence: Any numbers (H, W); where none is positive, the image stays as it is.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    positive = np.clip(np.nan_to_num(evidence), 0, None)
+    unit = positive / max(float(positive.max()), np.finfo(np.float32).tiny)
+    glow = colormaps["inferno"](0.25 + 0.75 * unit)[..., :3] * 255
+    opacity = np.minimum(1, 1.5 * unit)[..., None] * HEAT_OPACITY
+    mixed: np.ndarray = rgb * (1 - opacity) + glow * opacity + 0.5
+    return mixed.astype(np.uint8)
 
 
 def show_errors(rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

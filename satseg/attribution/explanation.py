@@ -1,0 +1,147 @@
+"""Maps of evidence, through Captum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from captum.attr import IntegratedGradients, LayerGradCam, LayerGradientXActivation, Occlusion
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from satseg.attribution.layers import Layer, find_layer
+from satseg.attribution.region import RegionScore
+from satseg.errors import ConfigError
+from satseg.models import SegmentationNetwork
+
+INTEGRATION_STEPS = 32
+OCCLUDER = 32  # pixels; half of it is the step
+
+LAYER_METHODS = ("gradcam", "hirescam")
+METHODS = (*LAYER_METHODS, "integrated_gradients", "occlusion")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Evidence for a class.
+
+    Attributes:
+        evidence: Float32 (H, W), in units of the logit; what is negative speaks against the class.
+        layer: Name of the layer, or `input`.
+        bands: Evidence (C,) summed over the image by band, where the method tells bands apart.
+    """
+
+    evidence: Tensor
+    layer: str
+    bands: Tensor | None = None
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether anything speaks for the class."""
+        return bool(self.evidence.max() > 0)
+
+
+def explain(
+    network: SegmentationNetwork,
+    image: Tensor,
+    valid: Tensor,
+    pixels: Tensor,
+    target: int,
+    *,
+    against: int | None = None,
+    method: str = "gradcam",
+    layer: str = "auto",
+) -> Explanation:
+    """Explain the sum of a class's logits over a region of one image.
+
+    Args:
+        network: Left as it was: weights, buffers, mode, hooks, gradients.
+        image: Raw numbers (1, C, H, W), on the network's device.
+        valid: Boolean (1, H, W).
+        pixels: The region (H, W), boolean.
+        target: Index of the class.
+        against: Index of a class to contrast with: the evidence is for the one against the other.
+        method: `gradcam` (Selvaraju et al., 2017), `hirescam` (Draelos and Carin, 2020), `integrated_gradients`
+            (Sundararajan et al., 2017) or `occlusion` (Zeiler and Fergus, 2014).
+        layer: For the first two; see `find_layer`.
+
+    Raises:
+        LayerError: If the layer's activation is no map.
+        ConfigError: If the method is unknown.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"method={method}: choose {', '.join(METHODS)}.")
+    score = RegionScore(network, valid, pixels, target, against)
+    with untouched(network):
+        if method in LAYER_METHODS:
+            return _layer_evidence(network, score, image, valid, method, layer)
+        attribute = _integrated_gradients if method == "integrated_gradients" else _occlusion
+        by_band = attribute(score, image.float(), _background(network, image))[0]
+    return Explanation(by_band.sum(0), "input", by_band.sum((1, 2)))
+
+
+@contextmanager
+def untouched(network: nn.Module) -> Iterator[None]:
+    """Evaluate, and leave every module's mode as it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.enable_grad(), torch.autocast(next(network.parameters()).device.type, enabled=False):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _layer_evidence(
+    network: SegmentationNetwork, score: RegionScore, image: Tensor, valid: Tensor, method: str, name: str
+) -> Explanation:
+    standardised = network.standardise(image, valid)
+    found = find_layer(network.net, name, standardised)
+    with found.tapped() as tap:
+        maps = _gradcam(score, tap, image) if method == "gradcam" else _hirescam(score, tap, image)
+    return Explanation(_enlarge(maps, found, standardised.shape[-2:], image.shape[-2:]), found.name)
+
+
+def _gradcam(score: RegionScore, tap: nn.Module, image: Tensor) -> Tensor:
+    maps: Tensor = LayerGradCam(score, tap).attribute(image.float())
+    return maps.detach()
+
+
+def _hirescam(score: RegionScore, tap: nn.Module, image: Tensor) -> Tensor:
+    products: Tensor = LayerGradientXActivation(score, tap).attribute(image.float())
+    return products.detach().sum(1, keepdim=True)
+
+
+def _enlarge(maps: Tensor, layer: Layer, padded: torch.Size, size: torch.Size) -> Tensor:
+    """Bring a map (1, 1, h, w), which covers the padded image, to the image's own pixels (H, W)."""
+    whole = interpolate(maps.float(), size=tuple(padded), mode="bilinear", align_corners=False)
+    return whole[0, 0, : size[0], : size[1]].contiguous()
+
+
+def _background(network: SegmentationNetwork, image: Tensor) -> Tensor:
+    """Return the bands' training means (1, C, 1, 1): raw zero is nodata, or black water."""
+    source = network.spec.inputs[0]
+    if source.statistics is None:
+        return torch.zeros(1, image.shape[1], 1, 1, device=image.device)
+    return torch.tensor(source.statistics.mean, dtype=torch.float32, device=image.device).view(1, -1, 1, 1)
+
+
+def _integrated_gradients(score: RegionScore, image: Tensor, background: Tensor) -> Tensor:
+    baseline = background.expand_as(image).contiguous()
+    attribution: Tensor = IntegratedGradients(score).attribute(
+        image, baseline, n_steps=INTEGRATION_STEPS, internal_batch_size=1
+    )
+    return attribution.detach()
+
+
+def _occlusion(score: Callable[[Tensor], Tensor], image: Tensor, background: Tensor) -> Tensor:
+    window = (1, min(OCCLUDER, image.shape[2]), min(OCCLUDER, image.shape[3]))
+    steps = (1, max(1, window[1] // 2), max(1, window[2] // 2))
+    with torch.no_grad():
+        attribution: Tensor = Occlusion(score).attribute(
+            image, window, strides=steps, baselines=background.expand_as(image).contiguous()
+        )
+    return attribution.detach()

@@ -1,0 +1,164 @@
+"""Layers whose activation is a map: found by name, probed before use, and brought to (N, C, h, w)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from satseg.errors import LayerError
+
+MAX_STRIDE = 64
+# Layouts that a shape alone cannot tell from others, by the module that defines the layer's class.
+NHWC_MODULES = ("timm.models.swin_transformer", "timm.models.swin_transformer_v2")
+TOKEN_MODULES = ("timm.models.vision_transformer", "timm.models.pvt_v2")
+INDEX = re.compile(r"\[(-?\d+)\]")
+ENCODER = "encoder."
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with a map for an activation.
+
+    Attributes:
+        name: Its name in the network.
+        module: The layer.
+        layout: `NCHW`, `NHWC` or `tokens`.
+        size: Height and width of the map.
+        prefix: Tokens before the map's, such as a class token.
+    """
+
+    name: str
+    module: nn.Module
+    layout: str
+    size: tuple[int, int]
+    prefix: int = 0
+
+    def to_maps(self, activation: Tensor) -> Tensor:
+        """Return the activation as (N, C, h, w)."""
+        if self.layout == "NHWC":
+            return activation.permute(0, 3, 1, 2)
+        if self.layout == "tokens":
+            columns = activation[:, self.prefix :].transpose(1, 2)
+            return columns.reshape(*columns.shape[:2], *self.size)
+        return activation
+
+    def from_maps(self, maps: Tensor, activation: Tensor) -> Tensor:
+        """Return maps (N, C, h, w) in the activation's own layout, with its prefix tokens."""
+        if self.layout == "NHWC":
+            return maps.permute(0, 2, 3, 1)
+        if self.layout == "tokens":
+            return torch.cat([activation[:, : self.prefix], maps.flatten(2).transpose(1, 2)], 1)
+        return maps
+
+    @contextmanager
+    def tapped(self) -> Iterator[nn.Module]:
+        """Give a module through which the layer's maps (N, C, h, w) flow while the block lasts."""
+        tap = nn.Identity()
+
+        def through(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            return self.from_maps(tap(self.to_maps(output)), output)
+
+        handle = self.module.register_forward_hook(through)
+        try:
+            yield tap
+        finally:
+            handle.remove()
+
+
+def find_layer(net: nn.Module, name: str, image: Tensor) -> Layer:
+    """Return a layer that can be explained by its activation.
+
+    Args:
+        net: The network of an encoder, a decoder and a head.
+        name: As in `named_modules`, or with `[index]`; `auto` and `encoder` are the deepest encoder layer that is
+            used, `decoder` what the head sees.
+        image: What the network takes, (1, C, H, W); its output is thrown away.
+
+    Raises:
+        LayerError: If there is no such layer, or its activation is no map; lists layers that work.
+    """
+    outputs = _trace(net, image)
+    modules = dict(net.named_modules())
+    prefix = int(getattr(getattr(getattr(net, "encoder", None), "model", None), "num_prefix_tokens", 0))
+    found = {}
+    for candidate, calls in outputs.items():
+        layer = _describe(candidate, modules[candidate], calls, image.shape[-2:], prefix)
+        if layer is not None:
+            found[candidate] = layer
+    wanted = _resolve(net, name, list(found))
+    if wanted not in found:
+        reason = "its activation is no map of the image" if wanted in modules else "there is no such layer"
+        raise LayerError(f"layer={name}: {reason}; layers that work are {', '.join(_main(found))}.")
+    return found[wanted]
+
+
+def _trace(net: nn.Module, image: Tensor) -> dict[str, list[Any]]:
+    """Return what each layer gives, in the order in which they finish."""
+    outputs: dict[str, list[Any]] = {}
+
+    def note(name: str) -> Any:
+        return lambda module, inputs, output: outputs.setdefault(name, []).append(output)
+
+    handles = [module.register_forward_hook(note(name)) for name, module in net.named_modules() if name]
+    try:
+        with torch.no_grad():
+            net(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
+def _describe(name: str, module: nn.Module, calls: list[Any], shape: torch.Size, prefix: int) -> Layer | None:
+    """Return the layer if it gives one map in a layout that is certain."""
+    if len(calls) != 1 or not isinstance(calls[0], Tensor):
+        return None
+    output, origin = calls[0], type(module).__module__
+    if output.ndim == 3 and origin in TOKEN_MODULES:
+        return _tokens(name, module, output, shape, prefix)
+    if output.ndim != 4:
+        return None
+    layout = "NHWC" if origin in NHWC_MODULES else "NCHW"
+    height, width = output.shape[1:3] if layout == "NHWC" else output.shape[2:]
+    return Layer(name, module, layout, (height, width)) if _plausible((height, width), shape) else None
+
+
+def _tokens(name: str, module: nn.Module, output: Tensor, shape: torch.Size, prefix: int) -> Layer | None:
+    for before in {prefix, 0}:
+        for stride in range(1, MAX_STRIDE + 1):
+            size = (shape[0] // stride, shape[1] // stride)
+            if _plausible(size, shape) and size[0] * size[1] == output.shape[1] - before:
+                return Layer(name, module, "tokens", size, before)
+    return None
+
+
+def _plausible(size: tuple[int, int], shape: torch.Size) -> bool:
+    """A map of the image has the same whole stride along both axes."""
+    if not all(size) or shape[0] % size[0] or shape[1] % size[1]:
+        return False
+    return shape[0] // size[0] == shape[1] // size[1] <= MAX_STRIDE
+
+
+def _resolve(net: nn.Module, name: str, maps: list[str]) -> str:
+    if name in ("auto", "encoder"):
+        return next((n for n in reversed(maps) if n.startswith(ENCODER)), name)
+    parts: list[str] = []
+    for part in INDEX.sub(r".\1", name).split("."):
+        if part.startswith("-"):
+            children = [n for n, _ in dict(net.named_modules())[".".join(parts)].named_children()]
+            part = children[int(part)] if len(children) >= -int(part) else part
+        parts.append(part)
+    return ".".join(parts)
+
+
+def _main(found: dict[str, Layer]) -> list[str]:
+    """Return the layers of an outline: no parts of a stage."""
+    return [name for name in found if name.count(".") <= (2 if name.startswith(ENCODER) else 1)][-20:] or list(found)[
+        -20:
+    ]

@@ -1,0 +1,75 @@
+"""An image, what a model makes of it, and the evidence for a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from satseg.files import atomic_path
+from satseg.visualization.figures.canvas import FAINT, INK, add_legend, save_figure, shorten
+from satseg.visualization.palette import Colour, colourise, css
+
+Panels = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+MAX_NAMED = 24
+
+
+def save_picture(picture: np.ndarray, path: Path) -> None:
+    """Write colours (H, W, 3), uint8, as PNG, pixel by pixel."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def plot_evidence(
+    name: str,
+    subtitle: str,
+    panels: Panels,
+    class_names: Sequence[str],
+    palette: Sequence[Colour],
+    region: np.ndarray,
+    path: Path,
+) -> None:
+    """Draw image, prediction, evidence with its scale, and overlay side by side.
+
+    Args:
+        name: Of the image.
+        subtitle: What was asked.
+        panels: Colours (H, W, 3), predicted class indices (H, W), evidence (H, W), and overlay (H, W, 3).
+        class_names: K names.
+        palette: K colours.
+        region: The pixels that were explained (H, W), boolean; outlined on the overlay.
+        path: PNG file to write.
+    """
+    rgb, predicted, evidence, overlaid = panels
+    height = 4.1 * min(max(rgb.shape[0] / rgb.shape[1], 0.4), 2.0) + 1.5
+    figure = Figure(figsize=(17, height), dpi=100, layout="constrained")
+    figure.suptitle(shorten(name, 120, keep_end=True), x=0.01, ha="left", fontsize=14, color=INK, parse_math=False)
+    axes = figure.subplots(1, 4)
+    titles = ("image", "prediction", "evidence", "overlay")
+    limit = float(np.abs(evidence).max()) or 1.0
+    pictures = (rgb, colourise(predicted, palette), evidence, overlaid)
+    for axis, title, picture in zip(axes, titles, pictures, strict=True):
+        shown = axis.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
+        axis.set_axis_off()
+        if title == "evidence":
+            bar = figure.colorbar(shown, ax=axis, shrink=0.8, pad=0.02)
+            bar.ax.tick_params(labelsize=8, colors=FAINT)
+            bar.set_label("against  ←  logit  →  for", fontsize=9, color=FAINT)
+    _outline(axes[3], region)
+    present = [i for i in range(len(class_names)) if (predicted == i).any()][:MAX_NAMED]
+    handles = [Patch(facecolor=css(palette[i]), edgecolor="#8c959f", linewidth=0.6) for i in present]
+    names = [shorten(class_names[i], 24) for i in present]
+    add_legend(figure, handles, names, loc="outside lower left", ncols=10, fontsize=10)
+    figure.text(0.99, 0.995, shorten(subtitle, 130), ha="right", va="top", fontsize=11, color=FAINT, parse_math=False)
+    save_figure(figure, path)
+
+
+def _outline(axes: Axes, region: np.ndarray) -> None:
+    if 0 < np.count_nonzero(region) < region.size and min(region.shape) > 1:
+        axes.contour(region, levels=[0.5], colors=["white"], linewidths=0.8)

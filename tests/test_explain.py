@@ -1,0 +1,85 @@
+"""`python -m satseg.explain`, in processes of its own, on a tiny model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from commands import TINY, command, refused
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explain (1), ü=x")
+    done = command("train", *TINY, "run_dir=run", "trainer=debug", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def image(run: Path) -> Path:
+    return next(run.parent.rglob("test/images/*.tif"))
+
+
+def explain(run: Path, *options: str) -> tuple[list[dict], Path]:
+    output = run.parent / "out"
+    done = command("explain", f"checkpoint={run}", f"output={output}", *options, cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    return json.loads((output / "explanations.json").read_text()), output
+
+
+def test_a_window_of_a_file_gives_map_overlay_and_sheet_at_its_place(run: Path, image: Path) -> None:
+    rows, output = explain(
+        run, f"input={image}", "window=[20,10,70,50]", "target=water", "region=[5,5,20,20]", "layer=[auto,decoder]"
+    )
+    assert [row["layer"].split(".")[0] for row in rows] == ["encoder", "decoder"]
+    assert all(row["region_pixels"] == 400 for row in rows)
+    with rasterio.open(image) as source, rasterio.open(output / rows[0]["map"]) as written:
+        assert written.crs == source.crs and written.shape == (50, 70) and written.dtypes == ("float32",)
+        assert written.transform == source.transform @ source.transform.translation(20, 10)
+        assert np.isfinite(written.read()).all() and written.read().std() > 0
+    assert Image.open(output / rows[1]["overlay"]).size == (70, 50)
+    assert Image.open(output / rows[1]["sheet"]).width > 1000
+
+
+def test_all_classes_of_a_split_and_a_contrast(run: Path) -> None:
+    rows, _ = explain(run, "split=test", "target=all", "region=true", "method=hirescam", "layer=decoder")
+    assert len({row["image"] for row in rows}) == 2 and len({row["target"] for row in rows}) >= 3
+    rows, output = explain(run, "split=test", "contrast=[water,forest]", "region=[60,60]", "method=occlusion")
+    assert {row["target"] for row in rows} == {"water against forest"} and set(rows[0]["bands"]) == {
+        "red",
+        "green",
+        "blue",
+    }
+    assert all((output / row["sheet"]).is_file() for row in rows)
+
+
+def test_a_mask_file_names_the_region(run: Path, image: Path) -> None:
+    mask = np.zeros((128, 128), np.uint8)
+    mask[50:60, 50:70] = 1
+    path = run.parent / "region (1).png"
+    Image.fromarray(mask).save(path)
+    rows, _ = explain(run, f"input={image}", "target=water", f"region={path}")
+    assert rows[0]["region"] == "mask" and rows[0]["region_pixels"] == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["target=water"], "Give input="),
+        (["split=test", "target=banana"], "target=banana: choose all, or one of water, forest"),
+        (["split=test"], "target=None: choose all"),
+        (["split=test", "contrast=[water]"], "contrast= takes two classes"),
+        (["split=test", "target=water", "method=banana"], "method=banana: choose gradcam"),
+        (["split=test", "target=water", "layer=banana", "region=[60,60]"], "layers that work are encoder"),
+        (["input=nothing (1).tif", "target=water"], "nothing (1).tif is not there"),
+        (["input=IMAGE", "target=water", "region=true"], "region=true needs labels"),
+        (["input=IMAGE", "target=water", "window=[1,2]"], "expected '[column,row,width,height]'"),
+        (["input=IMAGE", "target=water", "window=[500,500,20,20]", "region=[3,3]"], "Nothing was explained"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(run: Path, image: Path, options: list[str], expected: str) -> None:
+    options = [f"input={image}" if o == "input=IMAGE" else o for o in options]
+    assert expected in refused("explain", f"checkpoint={run}", *options, cwd=run.parent)
