@@ -55,7 +55,8 @@ def write_report(
         palette: A colour a class, shown beside its name.
 
     Raises:
-        OSError: If a picture cannot be read or the page cannot be written.
+        OSError: If a picture cannot be read.
+        ResourceError: If the page cannot be written.
     """
     environment = Environment(
         loader=PackageLoader("satseg.visualization"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from satseg.errors import ResourceError
 from satseg.visualization.figures import plot_confusion_matrix, plot_curves, plot_samples
 from satseg.visualization.figures.canvas import shorten
 from satseg.visualization.figures.confusion import short_count
@@ -113,7 +114,7 @@ def test_samples_of_any_size_and_name_share_one_grid(tmp_path):
 def test_a_figure_that_fails_leaves_nothing_half_written(tmp_path):
     folder = tmp_path / "matrix.png"
     (folder / "older").mkdir(parents=True)
-    with pytest.raises(OSError):
+    with pytest.raises(ResourceError):
         plot_confusion_matrix(np.ones((3, 3), np.int64), ("a", "b", "c"), folder)
     assert list(tmp_path.iterdir()) == [folder]
 
