@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 from satseg.data.augmentation import Augmentation
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
 from satseg.data.masks import ClassScheme
+from satseg.data.options import check_options, default_workers
 from satseg.data.pairing import Sample
 from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchBatchSampler
@@ -73,7 +73,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.sampling_seed = sampling_seed
         self.assumptions: list[str] = []
         self._epoch, self._checked = 0, False
-        _check_options(patch_size, batch_size, patches_per_epoch, num_workers, bands, scale)
+        check_options(patch_size, batch_size, patches_per_epoch, num_workers, bands, scale)
 
     @property
     def root(self) -> Path:
@@ -288,31 +288,3 @@ class SegmentationDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the patches of the next epoch."""
         self._epoch = state_dict["epoch"]
-
-
-def _check_options(
-    patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_workers: Any, bands: Any, scale: Any
-) -> None:
-    """Refuse what YAML lets through."""
-
-    def whole(value: Any, least: int) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-    for name, value, least in (
-        ("patch_size", patch_size, 1),
-        ("batch_size", batch_size, 1),
-        ("patches_per_epoch", patches_per_epoch, 1),
-        ("num_workers", num_workers, 0),
-    ):
-        if not (whole(value, least) or (value == "auto" and name in ("patches_per_epoch", "num_workers"))):
-            raise ConfigError(f"dataset.{name}={value}: expected a whole number from {least} up.")
-    if bands is not None and not (isinstance(bands, list | tuple) and bands and all(whole(b, 1) for b in bands)):
-        raise ConfigError(f"dataset.bands={bands}: expected a list of band numbers from 1 up, such as [4, 3, 2].")
-    if scale != "auto" and not (isinstance(scale, int | float) and scale > 0):
-        raise ConfigError(f"dataset.scale={scale}: expected auto, or a number above 0.")
-
-
-def default_workers() -> int:
-    """Return how many loader processes suit this machine: none where cores are few."""
-    cores = os.cpu_count() or 1
-    return 0 if cores <= 2 else min(8, cores - 1)
