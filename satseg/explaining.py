@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
-from satseg.attribution import METHODS, Explanation, Region, explain, find_region
+from satseg.attribution import LAYER_METHODS, METHODS, Explanation, Region, explain, find_region
 from satseg.data.raster import read_window, write_raster
 from satseg.errors import ConfigError, EmptyRegionError
 from satseg.files import write_json
@@ -59,8 +59,9 @@ class Question:
         """
         if cfg.method not in METHODS:
             raise ConfigError(f"method={cfg.method}: choose {', '.join(METHODS)}.")
-        names = [cfg.target] if cfg.contrast is None else list(cfg.contrast)
-        if cfg.contrast is not None and (cfg.target is not None or len(names) != 2):
+        pair = list(cfg.contrast) if isinstance(cfg.contrast, ListConfig) else []
+        names = [str(name) for name in (pair or [cfg.target])]  # a class may be called 1
+        if cfg.contrast is not None and (cfg.target is not None or len(pair) != 2):
             raise ConfigError("contrast= takes two classes, '[water,road]', and stands instead of target=.")
         everything = names == ["all"]
         for name in [] if everything else names:
@@ -70,6 +71,8 @@ class Question:
         against = class_names.index(names[1]) if len(names) == 2 else None
         region = list(cfg.region) if isinstance(cfg.region, ListConfig) else str(cfg.region)
         layers = list(cfg.layer) if isinstance(cfg.layer, ListConfig) else [cfg.layer]
+        if cfg.method not in LAYER_METHODS or not layers:
+            layers = ["auto"]
         return cls(tuple(targets), against, region, cfg.method, tuple(map(str, layers)))
 
     def close(self, written: Sequence[Row], folder: Path) -> None:

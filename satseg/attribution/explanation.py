@@ -73,12 +73,13 @@ def explain(
     """
     if method not in METHODS:
         raise ConfigError(f"method={method}: choose {', '.join(METHODS)}.")
+    image = image.float().masked_fill(~valid[:, None], 0.0)  # nodata may not be a number
     score = RegionScore(network, valid, pixels, target, against)
     with untouched(network):
         if method in LAYER_METHODS:
             return _layer_evidence(network, score, image, valid, method, layer)
         attribute = _integrated_gradients if method == "integrated_gradients" else _occlusion
-        by_band = attribute(score, image.float(), _background(network, image))[0]
+        by_band = attribute(score, image, network.normaliser.shift)[0]  # what standardises to zero
     return Explanation(by_band.sum(0), "input", by_band.sum((1, 2)))
 
 
@@ -106,12 +107,12 @@ def _layer_evidence(
 
 
 def _gradcam(score: RegionScore, tap: nn.Module, image: Tensor) -> Tensor:
-    maps: Tensor = LayerGradCam(score, tap).attribute(image.float())
+    maps: Tensor = LayerGradCam(score, tap).attribute(image)
     return maps.detach()
 
 
 def _hirescam(score: RegionScore, tap: nn.Module, image: Tensor) -> Tensor:
-    products: Tensor = LayerGradientXActivation(score, tap).attribute(image.float())
+    products: Tensor = LayerGradientXActivation(score, tap).attribute(image)
     return products.detach().sum(1, keepdim=True)
 
 
@@ -119,14 +120,6 @@ def _enlarge(maps: Tensor, layer: Layer, padded: torch.Size, size: torch.Size) -
     """Bring a map (1, 1, h, w), which covers the padded image, to the image's own pixels (H, W)."""
     whole = interpolate(maps.float(), size=tuple(padded), mode="bilinear", align_corners=False)
     return whole[0, 0, : size[0], : size[1]].contiguous()
-
-
-def _background(network: SegmentationNetwork, image: Tensor) -> Tensor:
-    """Return the bands' training means (1, C, 1, 1): raw zero is nodata, or black water."""
-    source = network.spec.inputs[0]
-    if source.statistics is None:
-        return torch.zeros(1, image.shape[1], 1, 1, device=image.device)
-    return torch.tensor(source.statistics.mean, dtype=torch.float32, device=image.device).view(1, -1, 1, 1)
 
 
 def _integrated_gradients(score: RegionScore, image: Tensor, background: Tensor) -> Tensor:

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from satseg.errors import LayerError
 
 MAX_STRIDE = 64
+WIDER = 32  # pixels by which the second probe is wider
 # Layouts that a shape alone cannot tell from others, by the module that defines the layer's class.
 NHWC_MODULES = ("timm.models.swin_transformer", "timm.models.swin_transformer_v2")
 TOKEN_MODULES = ("timm.models.vision_transformer", "timm.models.pvt_v2")
@@ -83,13 +85,13 @@ def find_layer(net: nn.Module, name: str, image: Tensor) -> Layer:
     Raises:
         LayerError: If there is no such layer, or its activation is no map; lists layers that work.
     """
-    outputs = _trace(net, image)
+    outputs, wider = _trace(net, image), _trace(net, pad(image, (0, WIDER)))
     modules = dict(net.named_modules())
     prefix = int(getattr(getattr(getattr(net, "encoder", None), "model", None), "num_prefix_tokens", 0))
     found = {}
     for candidate, calls in outputs.items():
         layer = _describe(candidate, modules[candidate], calls, image.shape[-2:], prefix)
-        if layer is not None:
+        if layer is not None and (layer.layout != "NCHW" or _grows(calls, wider.get(candidate), layer, image)):
             found[candidate] = layer
     wanted = _resolve(net, name, list(found))
     if wanted not in found:
@@ -99,11 +101,13 @@ def find_layer(net: nn.Module, name: str, image: Tensor) -> Layer:
 
 
 def _trace(net: nn.Module, image: Tensor) -> dict[str, list[Any]]:
-    """Return what each layer gives, in the order in which they finish."""
+    """Return the shapes that each layer gives, None for what is no tensor, in the order in which layers finish."""
     outputs: dict[str, list[Any]] = {}
 
     def note(name: str) -> Any:
-        return lambda module, inputs, output: outputs.setdefault(name, []).append(output)
+        return lambda module, inputs, output: outputs.setdefault(name, []).append(
+            output.shape if isinstance(output, Tensor) else None
+        )
 
     handles = [module.register_forward_hook(note(name)) for name, module in net.named_modules() if name]
     try:
@@ -117,23 +121,31 @@ def _trace(net: nn.Module, image: Tensor) -> dict[str, list[Any]]:
 
 def _describe(name: str, module: nn.Module, calls: list[Any], shape: torch.Size, prefix: int) -> Layer | None:
     """Return the layer if it gives one map in a layout that is certain."""
-    if len(calls) != 1 or not isinstance(calls[0], Tensor):
+    if len(calls) != 1 or calls[0] is None or not calls[0] or calls[0][0] != 1:
         return None
     output, origin = calls[0], type(module).__module__
-    if output.ndim == 3 and origin in TOKEN_MODULES:
-        return _tokens(name, module, output, shape, prefix)
-    if output.ndim != 4:
+    if len(output) == 3 and origin in TOKEN_MODULES:
+        return _tokens(name, module, output[1], shape, prefix)
+    if len(output) != 4:
         return None
     layout = "NHWC" if origin in NHWC_MODULES else "NCHW"
-    height, width = output.shape[1:3] if layout == "NHWC" else output.shape[2:]
+    height, width = output[1:3] if layout == "NHWC" else output[2:]
     return Layer(name, module, layout, (height, width)) if _plausible((height, width), shape) else None
 
 
-def _tokens(name: str, module: nn.Module, output: Tensor, shape: torch.Size, prefix: int) -> Layer | None:
-    for before in {prefix, 0}:
+def _grows(calls: list[Any], wider: list[Any] | None, layer: Layer, image: Tensor) -> bool:
+    """Tell whether a wider image widens the map alone: channels that look like a map's columns do not grow."""
+    if not wider or wider[0] is None:
+        return False
+    step, rest = divmod(WIDER * layer.size[1], image.shape[-1])
+    return rest == 0 and tuple(wider[0]) == (*calls[0][:3], calls[0][3] + step)
+
+
+def _tokens(name: str, module: nn.Module, count: int, shape: torch.Size, prefix: int) -> Layer | None:
+    for before in (prefix, 0):
         for stride in range(1, MAX_STRIDE + 1):
             size = (shape[0] // stride, shape[1] // stride)
-            if _plausible(size, shape) and size[0] * size[1] == output.shape[1] - before:
+            if _plausible(size, shape) and size[0] * size[1] == count - before:
                 return Layer(name, module, "tokens", size, before)
     return None
 
@@ -149,9 +161,11 @@ def _resolve(net: nn.Module, name: str, maps: list[str]) -> str:
     if name in ("auto", "encoder"):
         return next((n for n in reversed(maps) if n.startswith(ENCODER)), name)
     parts: list[str] = []
+    modules = dict(net.named_modules())
     for part in INDEX.sub(r".\1", name).split("."):
-        if part.startswith("-"):
-            children = [n for n, _ in dict(net.named_modules())[".".join(parts)].named_children()]
+        parent = modules.get(".".join(parts))
+        if re.fullmatch(r"-\d+", part) and parent is not None:
+            children = [n for n, _ in parent.named_children()]
             part = children[int(part)] if len(children) >= -int(part) else part
         parts.append(part)
     return ".".join(parts)

@@ -146,10 +146,24 @@ def test_tokens_become_a_map_and_prefix_tokens_are_dropped() -> None:
     assert torch.isfinite(gradcam.evidence).all() and gradcam.evidence.std() > 0
 
 
-@pytest.mark.parametrize("layer", ["banana", "encoder.model", "decoder.blocks[9]", "decoder.blocks[-9]"])
+@pytest.mark.parametrize("layer", ["banana", "banana[-1]", "encoder.model", "decoder.blocks[9]", "decoder.blocks[-9]"])
 def test_a_layer_without_a_map_is_an_error_that_lists_layers_that_work(layer: str) -> None:
     with pytest.raises(LayerError, match=r"layers that work are .*encoder\.model\.layer4.*decoder"):
         explain(build(), *scene(64, 64), 1, layer=layer)
+
+
+def test_channels_that_look_like_columns_are_not_taken_for_a_map() -> None:
+    network = build("fpn", "convnext_tiny")  # 96 channels last, where a map of 384 pixels has 96 columns
+    with pytest.raises(LayerError, match="no map of the image"):
+        explain(network, *scene(384, 384), 1, layer="encoder.model.stages_0.blocks.0.norm")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nodata_that_is_not_a_number_leaves_numbers(method: str) -> None:
+    image, valid, pixels = scene(64, 64)
+    image = image.float()
+    image[..., 40:], valid[..., 40:] = torch.nan, False
+    assert torch.isfinite(explain(build(), image, valid, pixels, 1, method=method).evidence).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -172,7 +186,7 @@ def test_integrated_gradients_add_up_to_the_difference_from_the_background() -> 
     network, (image, valid, pixels) = build(), scene(64, 64)
     found = explain(network, image, valid, pixels, 1, method="integrated_gradients")
     with torch.no_grad():
-        difference = (network(image, valid) - network(torch.zeros_like(image), valid))[0, 1][pixels].sum()
+        difference = (network(image, valid) - network(torch.full(image.shape, 127.5), valid))[0, 1][pixels].sum()
     assert float(found.evidence.sum()) == pytest.approx(float(difference), rel=0.05)
     assert found.bands is not None and float(found.bands.sum()) == pytest.approx(float(found.evidence.sum()), rel=1e-4)
 
