@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     checkpoint = fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir))
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "evaluation" / cfg.split
     network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
-    datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec)
+    datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
     result = report_split(network, datamodule, cfg.split, folder)
     print(result.table(cfg.split))
     print(f"Scores and pictures: {folder}")

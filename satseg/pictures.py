@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,8 @@ def find_pictures(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec) -> Itera
     window = _window(cfg.window)
     if cfg.split is not None:
         return _from_split(cfg, checkpoint, spec, window)
-    return (_from_file(path, checkpoint, spec, window) for path in _files(Path(cfg.input)))
+    trusted = list(cfg.trusted_modules)
+    return (_from_file(path, checkpoint, spec, window, trusted) for path in _files(Path(cfg.input)))
 
 
 def _window(wanted: Any) -> Window | None:
@@ -79,9 +80,11 @@ def _files(path: Path) -> list[Path]:
     return sorted(found, key=lambda p: natural(str(p)))
 
 
-def _from_file(path: Path, checkpoint: Path, spec: DatasetSpec, window: Window | None) -> Picture:
+def _from_file(
+    path: Path, checkpoint: Path, spec: DatasetSpec, window: Window | None, trusted_modules: Collection[str]
+) -> Picture:
     info, source = read_info(path), spec.inputs[0]
-    bands = _recorded_bands(checkpoint)
+    bands = _recorded_bands(checkpoint, trusted_modules)
     count = len(bands or info.bands)
     if count != len(source.bands) or info.dtype != source.dtype:
         raise ConfigError(
@@ -94,10 +97,10 @@ def _from_file(path: Path, checkpoint: Path, spec: DatasetSpec, window: Window |
     return Picture(path.stem, item["image"][None], item["valid"][None], None, info.crs, _moved(info, window))
 
 
-def _recorded_bands(checkpoint: Path) -> Sequence[int] | None:
+def _recorded_bands(checkpoint: Path, trusted_modules: Collection[str]) -> Sequence[int] | None:
     """Return the numbers of the bands that training read; all where nothing is known."""
     try:
-        bands = read_config(run_folder(checkpoint)).dataset.get("bands")
+        bands = read_config(run_folder(checkpoint), trusted_modules).dataset.get("bands")
     except RunError:
         return None
     return list(bands) if bands else None
@@ -120,7 +123,7 @@ def _moved(info: RasterInfo, window: Window | None) -> tuple[float, ...] | None:
 
 
 def _from_split(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec, window: Window | None) -> Iterator[Picture]:
-    datamodule = recorded_datamodule(checkpoint, cfg.dataset, spec)
+    datamodule = recorded_datamodule(checkpoint, cfg.dataset, spec, cfg.trusted_modules)
     for sample in datamodule.samples_of(cfg.split):
         info = datamodule.reader.info(sample.image)
         _check_size(sample.name, info, window)

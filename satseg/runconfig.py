@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,10 @@ def _swept(overrides: Sequence[str]) -> str:
 
 def _resumed(cfg: DictConfig) -> DictConfig:
     path = find_unfinished(cfg.resume_from, Path(cfg.runs_dir))
-    recorded = read_config(path)
+    recorded = read_config(path, cfg.trusted_modules)
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         key = override.key_or_group
-        if key in ("resume_from", "runs_dir"):
+        if key in ("resume_from", "runs_dir", "trusted_modules"):
             continue
         parent, _, name = key.rpartition(".")
         there = OmegaConf.select(recorded, parent) if parent else recorded
@@ -63,6 +63,7 @@ def _resumed(cfg: DictConfig) -> DictConfig:
             )
         OmegaConf.update(recorded, key, override.value())
     recorded.resume_from, recorded.runs_dir = str(path), cfg.runs_dir
+    recorded.trusted_modules = cfg.trusted_modules  # the user trusts, never a file
     return recorded
 
 
@@ -75,20 +76,23 @@ def run_name(cfg: DictConfig) -> str:
     return "_".join(str(choices[group]) for group in ("dataset", "model", "backbone"))
 
 
-def recorded_datamodule(checkpoint: Path, changes: DictConfig, spec: DatasetSpec) -> SegmentationDataModule:
+def recorded_datamodule(
+    checkpoint: Path, changes: DictConfig, spec: DatasetSpec, trusted_modules: Collection[str] = ()
+) -> SegmentationDataModule:
     """Build the dataset that a model is scored on: the one it was trained on, or another by choice.
 
     Args:
         checkpoint: A run folder or a model file in one.
         changes: The config group `dataset`; without `_target_` it changes values of the recorded one.
         spec: What the model knows of its data.
+        trusted_modules: Modules of the caller's own, whose classes a record may name.
 
     Raises:
         ConfigError: If the dataset's classes or bands are not the model's, or no record is there.
     """
     chosen = changes
     if "_target_" not in changes:
-        chosen = read_config(run_folder(checkpoint)).dataset
+        chosen = read_config(run_folder(checkpoint), trusted_modules).dataset
         for key, value in changes.items():
             if value is not None and key not in chosen:
                 raise ConfigError(f"dataset.{key!s}={value}: the dataset of {checkpoint} has no such option.")

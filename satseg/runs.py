@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from satseg.config import check_targets
 from satseg.errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -141,11 +142,12 @@ def run_folder(path: Path) -> Path:
     raise RunError(f"{path} lies in no run folder: give dataset= and output= beside it.")
 
 
-def read_config(folder: Path) -> DictConfig:
-    """Read the configuration that a run was made from.
+def read_config(folder: Path, trusted_modules: Collection[str] = ()) -> DictConfig:
+    """Read the configuration that a run was made from; it may come from outside, as its folder may.
 
     Raises:
         RunError: If the folder has none.
+        ConfigError: If it names what satseg's own configuration does not, outside the trusted modules.
     """
     path = folder / "config.yaml"
     if not path.is_file():
@@ -153,6 +155,7 @@ def read_config(folder: Path) -> DictConfig:
     config = OmegaConf.load(path)
     if not isinstance(config, DictConfig):
         raise RunError(f"{path} is no configuration.")
+    check_targets(OmegaConf.to_container(config, resolve=False), path, trusted_modules)
     return config
 
 

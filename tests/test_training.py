@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,6 +263,22 @@ def test_an_epoch_that_is_not_scored_has_no_scores(tmp_path: Path) -> None:
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [bool(row["val/miou"]) for row in rows] == [False, True, False] and all(row["train/loss"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("evaluate", ["split=test"]), ("explain", ["split=test", "target=water"]), ("train", [])],
+)
+def test_a_record_from_outside_builds_nothing_else(run: Path, tmp_path: Path, name: str, options: list[str]) -> None:
+    folder, marker = tmp_path / "downloaded", tmp_path / "ran"
+    shutil.copytree(run, folder)
+    text = (folder / "config.yaml").read_text().replace("_target_: satseg.data.splits.Subfolder", "_target_: os.mkdir")
+    (folder / "config.yaml").write_text(text.replace("  train: train", f"  path: {marker}", 1))
+    if name == "train":
+        (folder / "summary.json").unlink()
+    key = "resume_from" if name == "train" else "checkpoint"
+    assert "names os.mkdir" in refused(name, f"{key}={folder}", *options, cwd=tmp_path)
+    assert not marker.exists()
 
 
 def test_evaluating_nothing_is_one_clear_line(tmp_path: Path) -> None:

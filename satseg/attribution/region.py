@@ -43,7 +43,7 @@ def find_region(
         raise ConfigError(f"region={wanted}: choose {CHOICES}.")
     if wanted == "true" and truth is None:
         raise ConfigError("region=true needs labels: explain a split (split=test) instead of input=.")
-    source = predicted if wanted == "predicted" or truth is None else truth
+    source = truth if wanted == "true" and truth is not None else predicted
     return checked(Region(source == class_index, f"{wanted} as {class_name}"))
 
 

@@ -37,7 +37,8 @@ class MetricsCsv(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note which epoch the scores belong to: Lightning keeps them for the epochs that are not scored."""
-        self.last_scored = trainer.current_epoch
+        if not trainer.sanity_checking:
+            self.last_scored = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row.
