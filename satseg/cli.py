@@ -20,8 +20,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError, InterruptedRunError, SatsegError
 
-# Values of these keys are paths: Hydra's grammar would break on their spaces, commas, `=` and parentheses.
-PATH_KEYS = frozenset(
+# Hydra's grammar would break on what these hold: paths with spaces, commas, `=` and parentheses; layers with brackets.
+VERBATIM_KEYS = frozenset(
     {
         "backbone.weights",
         "checkpoint",
@@ -32,6 +32,7 @@ PATH_KEYS = frozenset(
         "from_run",
         "init_from",
         "input",
+        "layer",
         "output",
         "region",
         "resume_from",
@@ -42,7 +43,7 @@ PATH_KEYS = frozenset(
 )
 
 
-LISTS = frozenset({"checkpoint", "input", "region"})  # may hold a list, `[a,b]`
+LISTS = frozenset({"checkpoint", "input", "layer", "region"})  # may hold a list, `[a,b]`
 SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
 
 
@@ -95,7 +96,7 @@ def quote_paths(arguments: Sequence[str]) -> list[str]:
 def _quote_argument(argument: str, sweep: bool) -> str:
     key, equals, value = argument.partition("=")
     name = key.lstrip("+")
-    if not equals or name not in PATH_KEYS or value in ("", "null", "???") or value[0] in "'\"":
+    if not equals or name not in VERBATIM_KEYS or value in ("", "null", "???") or value[0] in "'\"":
         return argument
     if value[0] == "[" and name in LISTS:
         return argument

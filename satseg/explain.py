@@ -14,18 +14,15 @@ def main(cfg: DictConfig) -> None:
 
     from satseg.checkpoint import fetch_checkpoint, load_model
     from satseg.devices import choose_device
-    from satseg.explaining import Question, explain_picture, find_pictures, output_folder
+    from satseg.explaining import Question, explain_pictures, output_folder
+    from satseg.pictures import find_pictures
 
     checkpoint = fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir))
     folder = output_folder(cfg.output, checkpoint)
     network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
     question = Question.from_config(cfg, network.spec.class_names)
-    written = [
-        explained
-        for picture in find_pictures(cfg, checkpoint, network.spec)
-        for explained in explain_picture(network, picture, question, folder)
-    ]
-    question.close(written, folder)
+    rows = explain_pictures(network, find_pictures(cfg, checkpoint, network.spec), question, folder)
+    print(f"{len(rows)} explanations: {folder}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,19 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
-from satseg.attribution import LAYER_METHODS, METHODS, Explanation, Region, explain, find_region
-from satseg.data.raster import read_window, write_raster
-from satseg.errors import ConfigError, EmptyRegionError
+from satseg.attribution import LAYER_METHODS, METHODS, Explanation, Layer, Region, explain, find_region, layers_of
+from satseg.data.raster import read_image, read_info, write_raster
+from satseg.devices import out_of_memory
+from satseg.errors import ConfigError, EmptyRegionError, ResourceError
 from satseg.files import write_json
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
-from satseg.pictures import Picture, find_pictures
+from satseg.pictures import Picture
 from satseg.reporting import to_rgb
 from satseg.runs import run_folder
 from satseg.spec import DatasetSpec
 from satseg.visualization.figures import plot_evidence, save_picture
 from satseg.visualization.overlays import heat
-
-__all__ = ["Question", "explain_picture", "find_pictures", "output_folder"]
 
 Row = dict[str, Any]
 
@@ -71,22 +71,14 @@ class Question:
         against = class_names.index(names[1]) if len(names) == 2 else None
         region = list(cfg.region) if isinstance(cfg.region, ListConfig) else str(cfg.region)
         layers = list(cfg.layer) if isinstance(cfg.layer, ListConfig) else [cfg.layer]
-        if cfg.method not in LAYER_METHODS or not layers:
-            layers = ["auto"]
-        return cls(tuple(targets), against, region, cfg.method, tuple(map(str, layers)))
+        return cls(tuple(targets), against, region, cfg.method, tuple(map(str, layers or ["auto"])))
 
-    def close(self, written: Sequence[Row], folder: Path) -> None:
-        """Write the list of what was explained, and say where it is.
-
-        Raises:
-            EmptyRegionError: If nothing was.
-        """
-        if not written:
-            raise EmptyRegionError(
-                "Nothing was explained: no image has a pixel of the region; choose another target or region."
-            )
-        write_json(folder / "explanations.json", list(written))
-        print(f"{len(written)} explanations: {folder}")
+    @property
+    def region_name(self) -> str:
+        """The region as part of a file name."""
+        if isinstance(self.region, str):
+            return Path(self.region).stem
+        return "_".join(map(str, self.region))
 
 
 def output_folder(output: str | None, checkpoint: Path) -> Path:
@@ -94,47 +86,80 @@ def output_folder(output: str | None, checkpoint: Path) -> Path:
     return Path(output) if output else run_folder(checkpoint) / "explanations"
 
 
-def explain_picture(network: SegmentationNetwork, picture: Picture, question: Question, folder: Path) -> Iterator[Row]:
-    """Explain one image, class by class and layer by layer; write the files and say what is in them."""
+def explain_pictures(
+    network: SegmentationNetwork, pictures: Iterable[Picture], question: Question, folder: Path
+) -> list[Row]:
+    """Explain images one by one; write the files, and after each image the list of them, `explanations.json`.
+
+    Returns:
+        What was explained, a row a map.
+
+    Raises:
+        EmptyRegionError: If no image has a pixel of the region.
+        ResourceError: If memory runs out.
+    """
+    rows: list[Row] = []
+    taken: set[str] = set()
+    for picture in pictures:
+        try:
+            for row in _explain_picture(network, picture, question, folder, taken):
+                rows.append(row)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ResourceError(
+                f"{picture.name}: memory ran out; name a part of it, such as window='[0,0,512,512]'."
+            ) from error
+        finally:
+            if rows:
+                write_json(folder / "explanations.json", rows)
+    if not rows:
+        raise EmptyRegionError(
+            "Nothing was explained: no image has a pixel of the region; choose another target or region."
+        )
+    return rows
+
+
+def _explain_picture(
+    network: SegmentationNetwork, picture: Picture, question: Question, folder: Path, taken: set[str]
+) -> Iterator[Row]:
     device = next(network.parameters()).device
     image, valid = picture.image.to(device), picture.valid.to(device)
-    predicted = segment(network, image, valid)[0].argmax(0)
+    predicted = segment(network, image, valid)[0].argmax(0).cpu()
+    layers: Sequence[str | Layer] = ["auto"]
+    if question.method in LAYER_METHODS:
+        layers = layers_of(network, image, valid, question.layers)
     for target in question.targets:
-        try:
-            region = _region(question, target, network.spec, predicted, picture)
-        except EmptyRegionError as error:
-            print(f"{picture.name}: {error}", file=sys.stderr)
+        region = _region(question, target, network.spec, predicted, picture)
+        if not region.pixels.any():
+            name = network.spec.class_names[target]
+            print(f"{picture.name}: no pixel of the region ({region.name}) can be used for {name}.", file=sys.stderr)
             continue
-        for layer in question.layers:
-            found = explain(
-                network,
-                image,
-                valid,
-                region.pixels.to(device),
-                target,
-                against=question.against,
-                method=question.method,
-                layer=layer,
-            )
-            yield _write(network.spec, picture, predicted, question, target, region, found, folder)
+        pixels, against, method = region.pixels.to(device), question.against, question.method
+        for layer in layers:
+            found = explain(network, image, valid, pixels, target, against=against, method=method, layer=layer)
+            yield _write(network.spec, picture, predicted, question, target, region, found, folder, taken)
 
 
 def _region(question: Question, target: int, spec: DatasetSpec, predicted: Tensor, picture: Picture) -> Region:
-    name, wanted = spec.class_names[target], question.region
+    wanted = question.region
     if isinstance(wanted, str) and wanted not in ("predicted", "true"):
-        mask = read_window(Path(wanted))[0]
-        if mask.shape != tuple(predicted.shape):
-            size = f"{mask.shape[1]} x {mask.shape[0]}"
-            raise ConfigError(
-                f"region={wanted} has {size} pixels, but {picture.name} {predicted.shape[1]} x {predicted.shape[0]}."
-            )
-        region = Region(torch.from_numpy(mask != 0), "mask")
+        region = _mask_file(Path(wanted), predicted.shape, picture)
     else:
-        region = find_region(wanted, target, name, predicted.cpu(), picture.truth)
-    seen = Region(region.pixels & picture.valid[0], region.name)
-    if not seen.pixels.any():
-        raise EmptyRegionError(f"no pixel of the region ({region.name}) can be used for {name}.")
-    return seen
+        region = find_region(wanted, target, spec.class_names[target], predicted, picture.truth)
+    return Region(region.pixels & picture.valid[0], region.name)
+
+
+def _mask_file(path: Path, shape: torch.Size, picture: Picture) -> Region:
+    """Read a mask of the whole image or of the window alone; any band that is not 0 counts."""
+    info = read_info(path)
+    whole = picture.window is not None and (info.height, info.width) != tuple(shape)
+    mask, valid = read_image(path, picture.window if whole else None)
+    if mask.shape[1:] != tuple(shape):
+        raise ConfigError(
+            f"region={path} has {info.width} x {info.height} pixels, but {picture.name} {shape[1]} x {shape[0]}."
+        )
+    return Region(torch.from_numpy((mask != 0).any(0) & valid), "mask")
 
 
 def _write(
@@ -146,11 +171,13 @@ def _write(
     region: Region,
     found: Explanation,
     folder: Path,
+    taken: set[str],
 ) -> Row:
     title = spec.class_names[target]
     if question.against is not None:
         title = f"{title} against {spec.class_names[question.against]}"
-    stem = re.sub(r"[^\w.+-]+", "_", f"{picture.name}_{title}_{question.method}_{found.layer}")
+    place = [] if region.name.startswith("predicted") else [question.region_name]
+    stem = _free("_".join([picture.name, title, *place, question.method, found.layer]), taken)
     evidence, rgb = found.evidence.cpu().numpy(), to_rgb(picture.image[0], picture.valid[0], spec)
     if not found.has_evidence:
         print(
@@ -166,19 +193,26 @@ def _write(
     )
     overlaid = heat(rgb, evidence)
     save_picture(overlaid, folder / f"{stem}_overlay.png")
-    outside = np.where(picture.valid[0].numpy(), predicted.cpu().numpy(), spec.ignore_index)
-    subtitle = f"{title} · {question.method} at {found.layer} · region: {region.name}"
     plot_evidence(
         picture.name,
-        subtitle,
-        (rgb, outside, evidence, overlaid),
+        f"{title} · {question.method} at {found.layer} · region: {region.name}",
+        (rgb, np.where(picture.valid[0].numpy(), predicted.numpy(), spec.ignore_index), evidence, overlaid),
         spec.class_names,
         spec.palette,
         region.pixels.numpy(),
         folder / f"{stem}_sheet.png",
+        unit="relative" if question.method == "gradcam" else "logit",
     )
     row: Row = {"image": picture.name, "target": title, "method": question.method, "layer": found.layer}
     row |= {"region": region.name, "region_pixels": int(region.pixels.sum()), "has_evidence": found.has_evidence}
     if found.bands is not None:
         row["bands"] = dict(zip(spec.inputs[0].bands, found.bands.tolist(), strict=True))
     return row | {"map": f"{stem}.tif", "overlay": f"{stem}_overlay.png", "sheet": f"{stem}_sheet.png"}
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return a file name that no other map of this call has, without what file names of ours do not hold."""
+    stem = re.sub(r"[^\w.+-]+", "_", name)
+    free = next(s for s in chain([stem], (f"{stem}_{n}" for n in count(2))) if s.casefold() not in taken)
+    taken.add(free.casefold())
+    return free

@@ -27,12 +27,13 @@ class Picture:
     """One image.
 
     Attributes:
-        name: The file's name without its ending, or the sample's.
+        name: The file's name without its ending, or the sample's; with the window, where it is a part.
         image: Raw numbers (1, C, H, W).
         valid: Boolean (1, H, W).
         truth: Class indices (H, W), where they are known.
         crs: Coordinate reference system as WKT, where it is known.
         transform: Six numbers of the affine geotransform, where they are known.
+        window: The part of the file that it is; all by default.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Picture:
     truth: Tensor | None = None
     crs: str | None = None
     transform: tuple[float, ...] | None = None
+    window: Window | None = None
 
 
 def find_pictures(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec) -> Iterator[Picture]:
@@ -56,7 +58,9 @@ def find_pictures(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec) -> Itera
     if cfg.split is not None:
         return _from_split(cfg, checkpoint, spec, window)
     trusted = list(cfg.trusted_modules)
-    return (_from_file(path, checkpoint, spec, window, trusted) for path in _files(Path(cfg.input)))
+    named = list(cfg.input) if OmegaConf.is_list(cfg.input) else [cfg.input]
+    paths = [path for name in named for path in _files(Path(name).expanduser())]
+    return (_from_file(path, checkpoint, spec, window, trusted) for path in dict.fromkeys(paths))
 
 
 def _window(wanted: Any) -> Window | None:
@@ -69,14 +73,15 @@ def _window(wanted: Any) -> Window | None:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-    elif path.exists() or not any(c in str(path) for c in "*?["):
-        return [path]
-    else:
-        found = list(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    if path.is_file() or not (path.is_dir() or any(c in str(path) for c in "*?[")):
+        return [path]  # whatever it is: what cannot be read is told when it is opened
+    try:
+        there = path.iterdir() if path.is_dir() else Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
+        found = [p for p in there if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"input={path}: the pattern cannot be used: {error}.") from error
     if not found:
-        raise DataError(f"input={path}: there is no image.")
+        raise DataError(f"input={path}: there is no image; its name must end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
     return sorted(found, key=lambda p: natural(str(p)))
 
 
@@ -91,10 +96,15 @@ def _from_file(
             f"{path} has {count} bands of {info.dtype}, but the model takes {len(source.bands)} of {source.dtype} "
             f"({', '.join(source.bands)})."
         )
-    _check_size(str(path), info, window)
+    _check_size(path, info, window)
     image, valid = read_image(path, window, bands, source.nodata)
-    item = to_item(path.stem, image, valid, valid)
-    return Picture(path.stem, item["image"][None], item["valid"][None], None, info.crs, _moved(info, window))
+    item = to_item(_name(path.stem, window), image, valid, valid)
+    place = info.crs, _moved(info, window), window
+    return Picture(item["name"], item["image"][None], item["valid"][None], None, *place)
+
+
+def _name(stem: str, window: Window | None) -> str:
+    return stem if window is None else f"{stem}_{'_'.join(map(str, window))}"
 
 
 def _recorded_bands(checkpoint: Path, trusted_modules: Collection[str]) -> Sequence[int] | None:
@@ -106,11 +116,15 @@ def _recorded_bands(checkpoint: Path, trusted_modules: Collection[str]) -> Seque
     return list(bands) if bands else None
 
 
-def _check_size(name: str, info: RasterInfo, window: Window | None) -> None:
+def _check_size(path: Path, info: RasterInfo, window: Window | None) -> None:
     width, height = (info.width, info.height) if window is None else (window.width, window.height)
+    if window is not None and not (
+        -width < window.col < info.width and -height < window.row < info.height
+    ):  # what hangs over the edge is filled, but there must be something
+        raise ConfigError(f"window={list(window)} lies outside {path}, which has {info.width} x {info.height} pixels.")
     if width * height > MAX_PIXELS:
         raise ConfigError(
-            f"{name} has {width} x {height} pixels, too many at once: name a part of it, such as "
+            f"{path} has {width} x {height} pixels, too many at once: name a part of it, such as "
             "window='[0,0,1024,1024]'."
         )
 
@@ -126,8 +140,8 @@ def _from_split(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec, window: Wi
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, spec, cfg.trusted_modules)
     for sample in datamodule.samples_of(cfg.split):
         info = datamodule.reader.info(sample.image)
-        _check_size(sample.name, info, window)
-        item = to_item(sample.name, *datamodule.reader.read(sample, window))
+        _check_size(sample.image, info, window)
+        item = to_item(_name(sample.name, window), *datamodule.reader.read(sample, window))
         truth = torch.where(item["valid"], item["mask"], IGNORE_INDEX)
-        place = info.crs, _moved(info, window)
-        yield Picture(sample.name, item["image"][None], item["valid"][None], truth, *place)
+        place = info.crs, _moved(info, window), window
+        yield Picture(item["name"], item["image"][None], item["valid"][None], truth, *place)

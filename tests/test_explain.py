@@ -63,6 +63,21 @@ def test_a_mask_file_names_the_region(run: Path, image: Path) -> None:
     Image.fromarray(mask).save(path)
     rows, _ = explain(run, f"input={image}", "target=water", f"region={path}")
     assert rows[0]["region"] == "mask" and rows[0]["region_pixels"] == 200
+    rows, _ = explain(run, f"input={image}", "target=water", f"region={path}", "window=[0,0,60,64]")
+    assert rows[0]["region_pixels"] == 100  # the same window of the mask
+
+
+def test_files_of_the_same_name_and_other_parts_of_one_do_not_overwrite_each_other(run: Path, image: Path) -> None:
+    (run.parent / "other").mkdir()
+    copy = run.parent / "other" / image.name
+    copy.write_bytes(image.read_bytes())
+    (copy.parent / "._hidden.tif").write_bytes(b"")
+    asked = ["target=water", "region=[60,60]", "window=[0,0,64,64]", "layer=decoder.blocks[1]"]
+    rows, output = explain(run, f"input=['{image}','{copy.parent}']", *asked)
+    assert len(rows) == 2 and rows[0]["map"] != rows[1]["map"] and rows[0]["layer"] == "decoder.blocks.1"
+    moved, _ = explain(run, f"input={image}", *asked[:1], "region=[10,20]", "window=[9,9,64,64]", "layer=decoder")
+    assert len({row["map"] for row in rows + moved}) == 3
+    assert all((output / row["map"]).is_file() for row in rows + moved)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,9 @@ def test_a_mask_file_names_the_region(run: Path, image: Path) -> None:
         (["input=nothing (1).tif", "target=water"], "nothing (1).tif is not there"),
         (["input=IMAGE", "target=water", "region=true"], "region=true needs labels"),
         (["input=IMAGE", "target=water", "window=[1,2]"], "expected '[column,row,width,height]'"),
-        (["input=IMAGE", "target=water", "window=[500,500,20,20]", "region=[3,3]"], "Nothing was explained"),
+        (["input=IMAGE", "target=water", "window=[500,500,20,20]", "region=[3,3]"], "lies outside"),
+        (["split=test", "target=water", "window=[500,500,20,20]", "region=[3,3]"], "which has 128 x 128 pixels"),
+        (["input=a**b/*.tif", "target=water"], "there is no image"),
     ],
 )
 def test_wrong_use_is_one_clear_line(run: Path, image: Path, options: list[str], expected: str) -> None:

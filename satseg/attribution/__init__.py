@@ -1,6 +1,7 @@
 """Where the evidence for a class comes from."""
 
-from satseg.attribution.explanation import LAYER_METHODS, METHODS, Explanation, explain
+from satseg.attribution.explanation import LAYER_METHODS, METHODS, Explanation, explain, layers_of
+from satseg.attribution.layers import Layer
 from satseg.attribution.region import Region, find_region
 
-__all__ = ["LAYER_METHODS", "METHODS", "Explanation", "Region", "explain", "find_region"]
+__all__ = ["LAYER_METHODS", "METHODS", "Explanation", "Layer", "Region", "explain", "find_region", "layers_of"]

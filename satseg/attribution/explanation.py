@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from satseg.attribution.layers import Layer, find_layer
 from satseg.attribution.region import RegionScore
-from satseg.errors import ConfigError
+from satseg.errors import ConfigError, EmptyRegionError
 from satseg.models import SegmentationNetwork
 
 INTEGRATION_STEPS = 32
@@ -28,7 +29,8 @@ class Explanation:
     """Evidence for a class.
 
     Attributes:
-        evidence: Float32 (H, W), in units of the logit; what is negative speaks against the class.
+        evidence: Float32 (H, W); what is negative speaks against the class. In units of the logit, but for
+            `gradcam`, which is relative.
         layer: Name of the layer, or `input`.
         bands: Evidence (C,) summed over the image by band, where the method tells bands apart.
     """
@@ -52,7 +54,7 @@ def explain(
     *,
     against: int | None = None,
     method: str = "gradcam",
-    layer: str = "auto",
+    layer: str | Layer = "auto",
 ) -> Explanation:
     """Explain the sum of a class's logits over a region of one image.
 
@@ -65,14 +67,17 @@ def explain(
         against: Index of a class to contrast with: the evidence is for the one against the other.
         method: `gradcam` (Selvaraju et al., 2017), `hirescam` (Draelos and Carin, 2020), `integrated_gradients`
             (Sundararajan et al., 2017) or `occlusion` (Zeiler and Fergus, 2014).
-        layer: For the first two; see `find_layer`.
+        layer: For the first two: a name, as for `find_layer`, or what `layers_of` found on an image of this size.
 
     Raises:
         LayerError: If the layer's activation is no map.
         ConfigError: If the method is unknown.
+        EmptyRegionError: If the region has no pixel.
     """
     if method not in METHODS:
         raise ConfigError(f"method={method}: choose {', '.join(METHODS)}.")
+    if not pixels.any():
+        raise EmptyRegionError("The region has no pixel, so there is nothing to explain.")
     image = image.float().masked_fill(~valid[:, None], 0.0)  # nodata may not be a number
     score = RegionScore(network, valid, pixels, target, against)
     with untouched(network):
@@ -81,6 +86,24 @@ def explain(
         attribute = _integrated_gradients if method == "integrated_gradients" else _occlusion
         by_band = attribute(score, image, network.normaliser.shift)[0]  # what standardises to zero
     return Explanation(by_band.sum(0), "input", by_band.sum((1, 2)))
+
+
+def layers_of(network: SegmentationNetwork, image: Tensor, valid: Tensor, names: Sequence[str]) -> list[Layer]:
+    """Find layers by name; the answer holds for images of this size.
+
+    Args:
+        network: Left as it was.
+        image: Raw numbers (1, C, H, W).
+        valid: Boolean (1, H, W).
+        names: As for `find_layer`.
+
+    Raises:
+        LayerError: If a layer's activation is no map.
+    """
+    image = image.float().masked_fill(~valid[:, None], 0.0)
+    with untouched(network):
+        standardised = network.standardise(image, valid)
+        return [find_layer(network.net, name, standardised) for name in names]
 
 
 @contextmanager
@@ -97,11 +120,12 @@ def untouched(network: nn.Module) -> Iterator[None]:
 
 
 def _layer_evidence(
-    network: SegmentationNetwork, score: RegionScore, image: Tensor, valid: Tensor, method: str, name: str
+    network: SegmentationNetwork, score: RegionScore, image: Tensor, valid: Tensor, method: str, layer: str | Layer
 ) -> Explanation:
     standardised = network.standardise(image, valid)
-    found = find_layer(network.net, name, standardised)
-    with found.tapped() as tap:
+    found = layer if isinstance(layer, Layer) else find_layer(network.net, layer, standardised)
+    with found.tapped() as tap, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Captum's, about the gradients that it asks for itself
         maps = _gradcam(score, tap, image) if method == "gradcam" else _hirescam(score, tap, image)
     return Explanation(_enlarge(maps, found, standardised.shape[-2:], image.shape[-2:]), found.name)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from satseg.errors import ConfigError, EmptyRegionError
+from satseg.errors import ConfigError
 
 CHOICES = "predicted, true, a box [column, row, width, height], a pixel [column, row], or the path of a mask file"
 
@@ -24,7 +24,7 @@ class Region:
 def find_region(
     wanted: str | Sequence[int], class_index: int, class_name: str, predicted: Tensor, truth: Tensor | None = None
 ) -> Region:
-    """Return the pixels that are asked for.
+    """Return the pixels that are asked for; there may be none.
 
     Args:
         wanted: `predicted` or `true` pixels of the class, a box [column, row, width, height], or one pixel.
@@ -34,7 +34,6 @@ def find_region(
         truth: True class indices (H, W), where they are known.
 
     Raises:
-        EmptyRegionError: If the region has no pixel.
         ConfigError: If it lies outside the image, needs a truth that is not known, or cannot be read.
     """
     if not isinstance(wanted, str):
@@ -44,20 +43,7 @@ def find_region(
     if wanted == "true" and truth is None:
         raise ConfigError("region=true needs labels: explain a split (split=test) instead of input=.")
     source = truth if wanted == "true" and truth is not None else predicted
-    return checked(Region(source == class_index, f"{wanted} as {class_name}"))
-
-
-def checked(region: Region) -> Region:
-    """Return the region if it has a pixel.
-
-    Raises:
-        EmptyRegionError: If it has none.
-    """
-    if not region.pixels.any():
-        raise EmptyRegionError(
-            f"No pixel is {region.name}, so there is nothing to explain; choose another target or region."
-        )
-    return region
+    return Region(source == class_index, f"{wanted} as {class_name}")
 
 
 def _box(wanted: Sequence[int], predicted: Tensor) -> Tensor:

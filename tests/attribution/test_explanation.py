@@ -198,8 +198,7 @@ def test_regions() -> None:
     assert find_region("true", 2, "c", predicted, predicted + 2).pixels.sum() == 19
     assert find_region([3, 2, 9, 1], 1, "b", predicted).pixels.nonzero().tolist() == [[2, 3], [2, 4]]
     assert find_region([3, 2], 1, "b", predicted).pixels.nonzero().tolist() == [[2, 3]]
-    with pytest.raises(EmptyRegionError, match="No pixel is predicted as c"):
-        find_region("predicted", 2, "c", predicted)
+    assert not find_region("predicted", 2, "c", predicted).pixels.any()
     for wrong, message in (
         ("true", "needs labels"),
         ("banana", "choose predicted"),
@@ -214,3 +213,9 @@ def test_regions() -> None:
 def test_an_unknown_method_is_named_with_the_choices() -> None:
     with pytest.raises(ConfigError, match="method=banana: choose gradcam"):
         explain(build(), *scene(64, 64), 1, method="banana")
+
+
+def test_an_empty_region_is_said_so() -> None:
+    image, valid, pixels = scene(64, 64)
+    with pytest.raises(EmptyRegionError, match="no pixel"):
+        explain(build(), image, valid, torch.zeros_like(pixels), 1)

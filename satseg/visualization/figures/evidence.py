@@ -33,6 +33,7 @@ def plot_evidence(
     palette: Sequence[Colour],
     region: np.ndarray,
     path: Path,
+    unit: str = "logit",
 ) -> None:
     """Draw image, prediction, evidence with its scale, and overlay side by side.
 
@@ -44,6 +45,7 @@ def plot_evidence(
         palette: K colours.
         region: The pixels that were explained (H, W), boolean; outlined on the overlay.
         path: PNG file to write.
+        unit: Of the evidence.
     """
     rgb, predicted, evidence, overlaid = panels
     height = 4.1 * min(max(rgb.shape[0] / rgb.shape[1], 0.4), 2.0) + 1.5
@@ -60,7 +62,7 @@ def plot_evidence(
         if title == "evidence":
             bar = figure.colorbar(shown, ax=axis, shrink=0.8, pad=0.02)
             bar.ax.tick_params(labelsize=8, colors=FAINT)
-            bar.set_label("against  ←  logit  →  for", fontsize=9, color=FAINT)
+            bar.set_label(f"against  ←  {unit}  →  for", fontsize=9, color=FAINT)
     _outline(axes[3], region)
     present = [i for i in range(len(class_names)) if (predicted == i).any()][:MAX_NAMED]
     handles = [Patch(facecolor=css(palette[i]), edgecolor="#8c959f", linewidth=0.6) for i in present]
