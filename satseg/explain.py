@@ -1,28 +1,55 @@
-"""`python -m satseg.explain`: show where the evidence for a class comes from."""
+"""`python -m satseg.explain`: show where the evidence for a class comes from, and find out why a model is wrong."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from satseg.cli import entry_point
 
+if TYPE_CHECKING:
+    from satseg.models import SegmentationNetwork
+
 
 @entry_point("explain")
 def main(cfg: DictConfig) -> None:
-    """Write a map of evidence, an overlay and a sheet for every image and class; print where they are."""
-    from pathlib import Path
-
+    """Write a map of evidence, an overlay and a sheet for every image and class; or, with `report`, a diagnosis."""
     from satseg.checkpoint import fetch_checkpoint, load_model
     from satseg.devices import choose_device
+
+    checkpoint = fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir))
+    network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
+    if cfg.report:
+        _diagnose(cfg, checkpoint, network)
+    else:
+        _explain(cfg, checkpoint, network)
+
+
+def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
     from satseg.explaining import Question, explain_pictures, output_folder
     from satseg.pictures import find_pictures
 
-    checkpoint = fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir))
-    folder = output_folder(cfg.output, checkpoint)
-    network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
+    folder = output_folder(cfg.output, checkpoint, "explanations")
     question = Question.from_config(cfg, network.spec.class_names)
     rows = explain_pictures(network, find_pictures(cfg, checkpoint, network.spec), question, folder)
     print(f"{len(rows)} explanations: {folder}")
+
+
+def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
+    from satseg.diagnosis import diagnose, summary, write_diagnosis
+    from satseg.explaining import check_report, output_folder
+    from satseg.runconfig import recorded_datamodule
+    from satseg.runs import run_folder
+
+    check_report(cfg)
+    folder = output_folder(cfg.output, checkpoint, f"diagnosis/{cfg.split}")
+    datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
+    found = diagnose(network, datamodule, cfg.split)
+    page = write_diagnosis(found, network.spec, cfg.split, run_folder(checkpoint).name, folder)
+    print("\n".join(f"- {line}" for line in summary(found, network.spec.class_names)))
+    print(f"Diagnosis: {page}")
 
 
 if __name__ == "__main__":

@@ -81,9 +81,22 @@ class Question:
         return "_".join(map(str, self.region))
 
 
-def output_folder(output: str | None, checkpoint: Path) -> Path:
-    """Return the folder to write to: the one named, or `explanations` in the model's run folder."""
-    return Path(output) if output else run_folder(checkpoint) / "explanations"
+def output_folder(output: str | None, checkpoint: Path, name: str) -> Path:
+    """Return the folder to write to: the one that the user named, or one in the model's run folder."""
+    return Path(output) if output else run_folder(checkpoint) / name
+
+
+def check_report(cfg: DictConfig) -> None:
+    """Refuse options that a report has no use for.
+
+    Raises:
+        ConfigError: If no split is named, or a single image or class is.
+    """
+    if cfg.split is None:
+        raise ConfigError("report=true needs labels: name a split, split=train, val or test.")
+    for key in ("input", "window", "target", "contrast"):
+        if cfg[key] is not None:
+            raise ConfigError(f"report=true looks at a whole split and all its classes: leave out {key}=.")
 
 
 def explain_pictures(

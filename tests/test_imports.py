@@ -16,7 +16,7 @@ LAYERS = [
     {"inference"},
     {"evaluation"},
     {"task", "callbacks", "reporting", "runconfig", "attribution"},
-    {"training", "cli", "pictures", "explaining"},
+    {"training", "cli", "pictures", "explaining", "diagnosis"},
 ]
 ENTRY_POINTS = {"train", "evaluate", "explain"}
 CHAINS = [
@@ -26,6 +26,7 @@ CHAINS = [
     ("task", "callbacks"),
     ("runconfig",),
     ("pictures", "explaining"),
+    ("diagnosis",),
 ]
 
 

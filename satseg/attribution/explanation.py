@@ -12,7 +12,7 @@ from captum.attr import IntegratedGradients, LayerGradCam, LayerGradientXActivat
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from satseg.attribution.layers import Layer, find_layer
+from satseg.attribution.layers import Layer, find_layer, outline
 from satseg.attribution.region import RegionScore
 from satseg.errors import ConfigError, EmptyRegionError
 from satseg.models import SegmentationNetwork
@@ -88,14 +88,16 @@ def explain(
     return Explanation(by_band.sum(0), "input", by_band.sum((1, 2)))
 
 
-def layers_of(network: SegmentationNetwork, image: Tensor, valid: Tensor, names: Sequence[str]) -> list[Layer]:
+def layers_of(
+    network: SegmentationNetwork, image: Tensor, valid: Tensor, names: Sequence[str] | None = None
+) -> list[Layer]:
     """Find layers by name; the answer holds for images of this size.
 
     Args:
         network: Left as it was.
         image: Raw numbers (1, C, H, W).
         valid: Boolean (1, H, W).
-        names: As for `find_layer`.
+        names: As for `find_layer`; an outline of the network by default, from fine to coarse.
 
     Raises:
         LayerError: If a layer's activation is no map.
@@ -103,6 +105,8 @@ def layers_of(network: SegmentationNetwork, image: Tensor, valid: Tensor, names:
     image = image.float().masked_fill(~valid[:, None], 0.0)
     with untouched(network):
         standardised = network.standardise(image, valid)
+        if names is None:
+            return outline(network.net, standardised)
         return [find_layer(network.net, name, standardised) for name in names]
 
 

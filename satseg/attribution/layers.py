@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from satseg.errors import LayerError
 
 MAX_STRIDE = 64
+FINEST = 4  # stride of the finest stage of an outline
 WIDER = 32  # pixels by which the second probe is wider
 # Layouts that a shape alone cannot tell from others, by the module that defines the layer's class.
 NHWC_MODULES = ("timm.models.swin_transformer", "timm.models.swin_transformer_v2")
@@ -85,6 +86,27 @@ def find_layer(net: nn.Module, name: str, image: Tensor) -> Layer:
     Raises:
         LayerError: If there is no such layer, or its activation is no map; lists layers that work.
     """
+    found, modules = usable_layers(net, image), dict(net.named_modules())
+    wanted = _resolve(net, name, list(found))
+    if wanted not in found:
+        reason = "its activation is no map of the image" if wanted in modules else "there is no such layer"
+        raise LayerError(f"layer={name}: {reason}; layers that work are {', '.join(_main(found))}.")
+    return found[wanted]
+
+
+def outline(net: nn.Module, image: Tensor) -> list[Layer]:
+    """Return the encoder's deepest layer at each stride from 4 up, finest first, and what the head sees."""
+    by_size: dict[tuple[int, int], Layer] = {}
+    found = usable_layers(net, image)
+    for name, layer in found.items():
+        if name.startswith(ENCODER) and image.shape[-1] >= FINEST * layer.size[1]:
+            by_size[layer.size] = layer  # later ones are deeper
+    stages = sorted(by_size.values(), key=lambda layer: -layer.size[1])
+    return stages + ([found["decoder"]] if "decoder" in found else [])
+
+
+def usable_layers(net: nn.Module, image: Tensor) -> dict[str, Layer]:
+    """Return the layers whose activation is certainly a map, in the order in which they finish."""
     outputs, wider = _trace(net, image), _trace(net, pad(image, (0, WIDER)))
     modules = dict(net.named_modules())
     prefix = int(getattr(getattr(getattr(net, "encoder", None), "model", None), "num_prefix_tokens", 0))
@@ -93,11 +115,7 @@ def find_layer(net: nn.Module, name: str, image: Tensor) -> Layer:
         layer = _describe(candidate, modules[candidate], calls, image.shape[-2:], prefix)
         if layer is not None and (layer.layout != "NCHW" or _grows(calls, wider.get(candidate), layer, image)):
             found[candidate] = layer
-    wanted = _resolve(net, name, list(found))
-    if wanted not in found:
-        reason = "its activation is no map of the image" if wanted in modules else "there is no such layer"
-        raise LayerError(f"layer={name}: {reason}; layers that work are {', '.join(_main(found))}.")
-    return found[wanted]
+    return found
 
 
 def _trace(net: nn.Module, image: Tensor) -> dict[str, list[Any]]:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import math
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from satseg.files import write_text
+from satseg.visualization.page import read_picture, render_page
 
 HEADLINE = {"miou": "mIoU", "micro_iou": "micro IoU", "f1": "F1", "accuracy": "accuracy"}
 BY_CLASS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 SHORT = 12  # lines of text that are shown unfolded
 MISSING = "–"
-
-
-class Picture(NamedTuple):
-    """A figure of the page: its PNG file's content as base64, and its size in pixels."""
-
-    title: str
-    caption: str
-    data: str
-    width: int
-    height: int
 
 
 def write_report(
@@ -58,33 +44,21 @@ def write_report(
         OSError: If a picture cannot be read.
         ResourceError: If the page cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("satseg.visualization"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(score=_score, exact=_exact, percent=_percent, unfolded=_unfolded)
-    page = environment.get_template("report.html").render(
+    text = render_page(
+        "report.html",
+        {"score": _score, "exact": _exact, "percent": _percent, "unfolded": _unfolded},
         title=title,
         scores=scores,
         headline=HEADLINE,
         by_class=BY_CLASS,
         class_names=class_names,
         colours=list(palette) if palette is not None else None,
-        pictures=[_picture(*figure) for figure in figures],
+        pictures=[read_picture(*figure) for figure in figures],
         facts=facts,
         warnings=warnings,
         protocol=protocol or {},
     )
-    write_text(path, page.encode("utf-8", "replace").decode())  # file names may hold undecodable bytes
-
-
-def _picture(title: str, caption: str, path: Path) -> Picture:
-    content = path.read_bytes()
-    width, height = struct.unpack(">II", content[16:24])  # a PNG's header, always first
-    return Picture(title, caption, base64.b64encode(content).decode(), width, height)
+    write_text(path, text)
 
 
 def _defined(value: float | None) -> bool:

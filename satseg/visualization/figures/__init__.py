@@ -3,6 +3,16 @@
 from satseg.visualization.figures.confusion import plot_confusion_matrix
 from satseg.visualization.figures.curves import plot_curves
 from satseg.visualization.figures.evidence import plot_evidence, save_picture
+from satseg.visualization.figures.panels import Panel, plot_panels, plot_trust
 from satseg.visualization.figures.samples import plot_samples
 
-__all__ = ["plot_confusion_matrix", "plot_curves", "plot_evidence", "plot_samples", "save_picture"]
+__all__ = [
+    "Panel",
+    "plot_confusion_matrix",
+    "plot_curves",
+    "plot_evidence",
+    "plot_panels",
+    "plot_samples",
+    "plot_trust",
+    "save_picture",
+]

@@ -1,0 +1,111 @@
+"""Parts of images that are looked into, all of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import label
+from torch import Tensor
+
+from satseg.data import SegmentationDataModule
+from satseg.data.dataset import to_item
+from satseg.data.raster import Window
+from satseg.diagnosis.survey import Spot
+from satseg.inference.windows import segment
+from satseg.models import SegmentationNetwork
+
+LARGEST = 256  # pixels along a side
+STEP = 32
+REACH = 48  # pixels from a spot's centre that its region extends to: the rest of a large one is its context
+
+
+@dataclass(frozen=True)
+class Case:
+    """A part of an image with a region that is predicted as one class.
+
+    Attributes:
+        spot: What it is about.
+        window: The part.
+        image: Raw numbers (1, C, H, W).
+        valid: Boolean (1, H, W).
+        truth: Class indices (H, W); the ignore index where they are not known.
+        predicted: Class indices (H, W).
+        pixels: The region (H, W), boolean.
+    """
+
+    spot: Spot
+    window: Window
+    image: Tensor
+    valid: Tensor
+    truth: Tensor
+    predicted: Tensor
+    pixels: Tensor
+
+
+class CaseReader:
+    """Cuts cases out of a split.
+
+    Args:
+        network: In evaluation mode.
+        datamodule: Set up.
+        split: Name.
+    """
+
+    def __init__(self, network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str) -> None:
+        self.network, self.reader = network, datamodule.reader
+        self.samples = {sample.name: sample for sample in datamodule.samples_of(split)}
+        infos = [self.reader.info(sample.image) for sample in self.samples.values()]
+        longest = max(max(info.width, info.height) for info in infos)
+        self.side = min(LARGEST, -(-longest // STEP) * STEP)
+        self._sizes = {name: (i.height, i.width) for name, i in zip(self.samples, infos, strict=True)}
+
+    def read(self, spots: Sequence[Spot], count: int) -> list[Case]:
+        """Return the first cases of which the network says the same when it sees the part alone."""
+        cases: list[Case] = []
+        for spot in spots:
+            case = self._case(spot)
+            if case is not None:
+                cases.append(case)
+            if len(cases) == count:
+                break
+        return cases
+
+    def spread(self, count: int, seed: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give image (C, H, W), valid and truth (H, W) of parts in random places, the split's images in turn."""
+        generator = np.random.default_rng(seed)
+        names = [list(self.samples)[i] for i in generator.permutation(len(self.samples))]
+        for turn in range(count):
+            name = names[turn % len(names)]
+            centre = tuple(int(generator.integers(n)) for n in self._sizes[name])
+            image, valid, truth = self._part(name, self._window(name, centre))
+            yield image[0], valid[0], truth
+
+    def _case(self, spot: Spot) -> Case | None:
+        window = self._window(spot.image, spot.centre)
+        image, valid, truth = self._part(spot.image, window)
+        predicted = segment(self.network, image, valid)[0].argmax(0)
+        same = ((truth == spot.truth) & (predicted == spot.predicted)).cpu().numpy()
+        labels, _ = label(same)
+        row, col = spot.centre[0] - window.row, spot.centre[1] - window.col
+        if not same[row, col]:
+            return None
+        rows, cols = np.ogrid[: self.side, : self.side]
+        near = (rows - row) ** 2 + (cols - col) ** 2 <= REACH**2
+        pixels = torch.from_numpy((labels == labels[row, col]) & near).to(image.device)
+        return Case(spot, window, image, valid, truth, predicted, pixels)
+
+    def _window(self, name: str, centre: Sequence[int]) -> Window:
+        starts = [
+            max(0, min(middle - self.side // 2, length - self.side))
+            for middle, length in zip(centre, self._sizes[name], strict=True)
+        ]
+        return Window(starts[1], starts[0], self.side, self.side)
+
+    def _part(self, name: str, window: Window) -> tuple[Tensor, Tensor, Tensor]:
+        item = to_item(name, *self.reader.read(self.samples[name], window))
+        device = next(self.network.parameters()).device
+        truth = item["mask"].where(item["valid"], self.network.spec.ignore_index)
+        return item["image"][None].to(device), item["valid"][None].to(device), truth.to(device)

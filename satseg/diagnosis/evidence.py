@@ -1,0 +1,100 @@
+"""Where the evidence for an error lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_dilation, binary_erosion
+
+from satseg.attribution import Explanation, Layer, explain
+from satseg.diagnosis.cases import Case
+from satseg.diagnosis.trust import METHOD
+from satseg.models import SegmentationNetwork
+
+BORDER = 4  # pixels on either side of a region's edge
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the positive evidence of a map, and of the picture's pixels for comparison.
+
+    Attributes:
+        by_truth: Evidence by true class (K,), then unlabelled; sums to 1.
+        pixels_by_truth: The same for the pixels.
+        inside: Evidence in the region, without its border.
+        border: Evidence at the region's border.
+        outside: The rest.
+    """
+
+    by_truth: tuple[float, ...]
+    pixels_by_truth: tuple[float, ...]
+    inside: float
+    border: float
+    outside: float
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Evidence in one case at one layer: for the predicted class, for the true one, and for the one against the other.
+
+    Attributes:
+        layer: Name.
+        predicted: Map (H, W).
+        true: Map (H, W).
+        contrast: Map (H, W).
+        shares: Of the contrast's evidence; None where it has no positive part.
+    """
+
+    layer: str
+    predicted: np.ndarray
+    true: np.ndarray
+    contrast: np.ndarray
+    shares: Shares | None
+
+
+def explain_error(network: SegmentationNetwork, case: Case, layer: Layer) -> Maps:
+    """Compute the three maps of an error."""
+    truth, predicted = case.spot.truth, case.spot.predicted
+
+    def evidence(target: int, against: int | None = None) -> Explanation:
+        asked = (case.image, case.valid, case.pixels, target)
+        return explain(network, *asked, against=against, method=METHOD, layer=layer)
+
+    contrast = evidence(predicted, truth)
+    one, other, lead = (e.evidence.cpu().numpy() for e in (evidence(predicted), evidence(truth), contrast))
+    shares = shares_of(lead, case.truth.cpu().numpy(), case.pixels.cpu().numpy(), network.spec.num_classes)
+    return Maps(contrast.layer, one, other, lead, shares)
+
+
+def shares_of(evidence: np.ndarray, truth: np.ndarray, region: np.ndarray, num_classes: int) -> Shares | None:
+    """Divide the positive part of a map (H, W) by true class and by place.
+
+    Args:
+        evidence: The map.
+        truth: True class indices (H, W); others than 0 to K - 1 count as unlabelled.
+        region: Boolean (H, W).
+        num_classes: K.
+    """
+    positive = np.clip(evidence, 0, None).astype(np.float64)
+    total = positive.sum()
+    if total <= 0:
+        return None
+    labels = np.minimum(truth, num_classes).ravel()
+    border = binary_dilation(region, iterations=BORDER) & ~binary_erosion(region, iterations=BORDER)
+    at_border, inside = positive[border].sum() / total, positive[region & ~border].sum() / total
+    return Shares(
+        tuple((np.bincount(labels, positive.ravel(), num_classes + 1) / total).tolist()),
+        tuple((np.bincount(labels, minlength=num_classes + 1) / labels.size).tolist()),
+        float(inside),
+        float(at_border),
+        float(1 - inside - at_border),
+    )
+
+
+def mean_shares(shares: Sequence[Shares]) -> Shares:
+    """Average over cases."""
+    columns = [np.mean([getattr(s, name) for s in shares], axis=0) for name in ("by_truth", "pixels_by_truth")]
+    places = [float(np.mean([getattr(s, name) for s in shares])) for name in ("inside", "border", "outside")]
+    return Shares(tuple(columns[0].tolist()), tuple(columns[1].tolist()), *places)

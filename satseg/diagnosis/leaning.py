@@ -1,0 +1,89 @@
+"""Whether a class hangs on something beside its objects: shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from scipy.stats import binom
+
+from satseg.attribution import Layer, explain
+from satseg.attribution.context import DRAWS, ContextCheck, check_context
+from satseg.diagnosis.cases import Case
+from satseg.diagnosis.trust import METHOD
+from satseg.models import SegmentationNetwork
+
+CLEAR = 0.2  # share of a region's pixels that must be lost beyond chance
+SIGNIFICANT = 0.01  # chance that patches at random stand out as often, over all layers
+
+
+@dataclass(frozen=True)
+class Leaning:
+    """What happens to regions of one kind when the loudest context is replaced.
+
+    Attributes:
+        truth: Index of the true class.
+        predicted: Index of the class that is predicted.
+        layer: The layer whose maps found the context that matters most.
+        checks: Case and check, the most harmed first.
+        excess: Share of a region's pixels that are lost beyond chance, median over the cases.
+        probability: Of so many cases standing out if the context did not matter, over all layers tried.
+        lies_on: Share of the replaced pixels by true class (K,), then unlabelled; sums to 1.
+    """
+
+    truth: int
+    predicted: int
+    layer: str
+    checks: tuple[tuple[Case, ContextCheck], ...]
+    excess: float
+    probability: float
+    lies_on: tuple[float, ...]
+
+    @property
+    def shortcut(self) -> bool:
+        """Whether it does clearly more harm than chance."""
+        return self.excess >= CLEAR and self.probability <= SIGNIFICANT
+
+
+def find_leaning(network: SegmentationNetwork, cases: Sequence[Case], layers: Sequence[Layer]) -> Leaning | None:
+    """Try the maps of each layer; return the one whose context matters most, None where no case can be tested.
+
+    Args:
+        network: In evaluation mode.
+        cases: Of one true and one predicted class.
+        layers: Whose maps say what is loud.
+    """
+    found = [leaning for layer in layers if (leaning := _on_layer(network, cases, layer, len(layers)))]
+    return max(found, key=lambda leaning: (leaning.shortcut, leaning.excess), default=None)
+
+
+def _on_layer(network: SegmentationNetwork, cases: Sequence[Case], layer: Layer, tried: int) -> Leaning | None:
+    checks = []
+    for seed, case in enumerate(cases):
+        asked = (case.image, case.valid, case.pixels, case.spot.predicted)
+        evidence = explain(network, *asked, method=METHOD, layer=layer).evidence
+        check = check_context(network, *asked, evidence, seed)
+        if check is not None:
+            checks.append((case, check))
+    if not checks:
+        return None
+    outstanding = sum(check.stands_out for _, check in checks)
+    by_chance = float(binom.sf(outstanding - 1, len(checks), 1 / (DRAWS + 1)))
+    checks.sort(key=lambda pair: -pair[1].excess)
+    return Leaning(
+        cases[0].spot.truth,
+        cases[0].spot.predicted,
+        layer.name,
+        tuple(checks),
+        median(check.excess for _, check in checks),
+        min(1.0, by_chance * tried),
+        _lies_on(checks, network.spec.num_classes),
+    )
+
+
+def _lies_on(checks: Sequence[tuple[Case, ContextCheck]], count: int) -> tuple[float, ...]:
+    truths = np.concatenate([case.truth.cpu().numpy()[check.patch] for case, check in checks])
+    counts = np.bincount(np.minimum(truths, count), minlength=count + 1)
+    return tuple((counts / counts.sum()).tolist())

@@ -1,0 +1,144 @@
+"""One pass over a split: what is taken for what, where with the most confidence, and which labels are in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt, label
+from torch import Tensor
+
+from satseg.data.dataset import Item
+from satseg.inference.windows import segment
+from satseg.metrics import confusion_matrices
+from satseg.models import SegmentationNetwork
+
+KEPT = 8  # spots of each pair of classes
+CONFIDENT = 0.5  # lead over the true class from which a pixel disagrees with confidence
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Connected pixels of one true and one predicted class.
+
+    Attributes:
+        image: Name.
+        truth: Index of the true class.
+        predicted: Index of the predicted class; the same where it is right.
+        centre: Row and column of the pixel farthest from the spot's border.
+        pixels: How many they are.
+        weight: Probability of the predicted class (less the true one's, in an error), summed with each pixel's
+            distance from the border: large and confident spots weigh most, seams between classes little.
+    """
+
+    image: str
+    truth: int
+    predicted: int
+    centre: tuple[int, int]
+    pixels: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """How much an image's labels are contradicted with confidence.
+
+    Attributes:
+        image: Name.
+        share: Of the labelled pixels, those where the predicted class leads the labelled one by CONFIDENT or more.
+        truth: Class that is most contradicted.
+        predicted: Class that most contradicts it.
+    """
+
+    image: str
+    share: float
+    truth: int
+    predicted: int
+
+
+@dataclass
+class Survey:
+    """What the pass found.
+
+    Attributes:
+        matrix: Counts (K, K), rows truth.
+        spots: The weightiest by true and predicted class, weightiest first.
+        disagreements: Images by share, largest first.
+    """
+
+    matrix: np.ndarray
+    spots: dict[tuple[int, int], list[Spot]] = field(default_factory=dict)
+    disagreements: list[Disagreement] = field(default_factory=list)
+
+    def confused_pairs(self) -> list[tuple[int, int]]:
+        """Return pairs of true and predicted class that are confused at all, by pixels."""
+        wrong = self.matrix.copy()
+        np.fill_diagonal(wrong, 0)
+        order = np.argsort(-wrong, axis=None, kind="stable")
+        pairs = [divmod(int(i), len(wrong)) for i in order]
+        return [(t, p) for t, p in pairs if wrong[t, p]]
+
+
+def survey(network: SegmentationNetwork, items: Iterable[Item]) -> Survey:
+    """Segment every image once.
+
+    Args:
+        network: In evaluation mode.
+        items: Whole images with `image`, `mask`, `valid` and `name`.
+    """
+    count, device = network.spec.num_classes, next(network.parameters()).device
+    found = Survey(np.zeros((count, count), np.int64))
+    for item in items:
+        image, valid = item["image"][None].to(device), item["valid"][None].to(device)
+        probabilities = segment(network, image, valid)[0].softmax(0)
+        predicted, truth = probabilities.argmax(0), item["mask"].to(device)
+        found.matrix += confusion_matrices(predicted[None], truth[None], valid, count)[0].cpu().numpy()
+        counted = valid[0] & (truth != network.spec.ignore_index)
+        lead = _lead(probabilities, predicted, truth.where(counted, 0))
+        arrays = [t.cpu().numpy() for t in (predicted, truth, counted, lead)]
+        _note_spots(found, item["name"], *arrays)
+        _note_disagreement(found, item["name"], *arrays)
+    found.disagreements.sort(key=lambda d: -d.share)
+    return found
+
+
+def _lead(probabilities: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
+    """Return the predicted class's probability, less the true one's where they differ (H, W)."""
+    best = probabilities.amax(0)
+    labelled = probabilities.gather(0, truth[None].long())[0]
+    return torch.where(predicted == truth, best, best - labelled)
+
+
+def _note_spots(
+    found: Survey, name: str, predicted: np.ndarray, truth: np.ndarray, counted: np.ndarray, lead: np.ndarray
+) -> None:
+    count = len(found.matrix)
+    pairs = np.where(counted, truth.astype(np.int64) * count + predicted, -1)
+    for pair in np.unique(pairs[counted]):
+        labels, number = label(pairs == pair)
+        distance = distance_transform_edt(pairs == pair)
+        weights = np.bincount(labels.ravel(), (lead * (distance - 1)).ravel(), number + 1)[1:]
+        sizes = np.bincount(labels.ravel(), minlength=number + 1)[1:]
+        key = divmod(int(pair), count)
+        kept = found.spots.get(key, [])
+        for spot in np.argsort(-weights, kind="stable")[:KEPT]:
+            if weights[spot] > 0:
+                inside = np.where(labels == spot + 1, distance, 0)
+                centre = np.unravel_index(int(inside.argmax()), inside.shape)
+                kept.append(Spot(name, *key, (int(centre[0]), int(centre[1])), int(sizes[spot]), float(weights[spot])))
+        if kept:
+            found.spots[key] = sorted(kept, key=lambda s: -s.weight)[:KEPT]
+
+
+def _note_disagreement(
+    found: Survey, name: str, predicted: np.ndarray, truth: np.ndarray, counted: np.ndarray, lead: np.ndarray
+) -> None:
+    count = len(found.matrix)
+    doubtful = counted & (predicted != truth) & (lead >= CONFIDENT)
+    if not doubtful.any():
+        return
+    pairs = np.bincount(truth[doubtful].astype(np.int64) * count + predicted[doubtful], minlength=count**2)
+    share = np.count_nonzero(doubtful) / np.count_nonzero(counted)
+    found.disagreements.append(Disagreement(name, share, *divmod(int(pairs.argmax()), count)))
