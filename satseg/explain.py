@@ -28,10 +28,11 @@ def main(cfg: DictConfig) -> None:
 
 
 def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
-    from satseg.explaining import Question, explain_pictures, output_folder
+    from satseg.explaining import Question, explain_pictures
     from satseg.pictures import find_pictures
+    from satseg.runs import run_folder
 
-    folder = output_folder(cfg.output, checkpoint, "explanations")
+    folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "explanations"
     question = Question.from_config(cfg, network.spec.class_names)
     rows = explain_pictures(network, find_pictures(cfg, checkpoint, network.spec), question, folder)
     print(f"{len(rows)} explanations: {folder}")
@@ -39,12 +40,12 @@ def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) ->
 
 def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
     from satseg.diagnosis import diagnose, summary, write_diagnosis
-    from satseg.explaining import check_report, output_folder
+    from satseg.explaining import check_report
     from satseg.runconfig import recorded_datamodule
     from satseg.runs import run_folder
 
     check_report(cfg)
-    folder = output_folder(cfg.output, checkpoint, f"diagnosis/{cfg.split}")
+    folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "diagnosis" / cfg.split
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
     found = diagnose(network, datamodule, cfg.split)
     page = write_diagnosis(found, network.spec, cfg.split, run_folder(checkpoint).name, folder)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up and run the main job on the embedded data: make it, train, evaluate, explain. Options go to training.
+# Set up and run the main job on the embedded data: make it, train, evaluate, explain, diagnose. Options go to training.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
@@ -7,6 +7,7 @@ source scripts/environment.sh
 python -m satseg.train experiment=demo "$@"
 python -m satseg.evaluate checkpoint=latest split=test
 python -m satseg.explain checkpoint=latest split=test target=building method=hirescam layer=decoder
+python -m satseg.explain checkpoint=latest split=test report=true
 cat <<'NEXT'
 
 Next, in this folder (first: source scripts/environment.sh):

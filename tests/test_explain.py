@@ -100,3 +100,39 @@ def test_files_of_the_same_name_and_other_parts_of_one_do_not_overwrite_each_oth
 def test_wrong_use_is_one_clear_line(run: Path, image: Path, options: list[str], expected: str) -> None:
     options = [f"input={image}" if o == "input=IMAGE" else o for o in options]
     assert expected in refused("explain", f"checkpoint={run}", *options, cwd=run.parent)
+
+
+def test_a_report_shows_a_split_whole_in_one_page(run: Path) -> None:
+    output = run.parent / "diagnosis"
+    done = command("explain", f"checkpoint={run}", "split=test", "report=true", f"output={output}", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((output / "diagnosis.json").read_text())
+    scores = json.loads((run / "evaluation" / "test" / "scores.json").read_text())["scores"]
+    matrix = np.array(found["confusion_matrix"])
+    assert np.trace(matrix) / matrix.sum() == pytest.approx(scores["accuracy"])
+    wrong = matrix - np.diag(np.diag(matrix))
+    first = found["pairs"][0]
+    assert (
+        first["pixels"] == wrong.max() == wrong[tuple(found["classes"].index(first[k]) for k in ("truth", "predicted"))]
+    )
+    assert {b["bands"][0] for b in found["bands"]} == {"red", "green", "blue"}
+    assert found["trust"]["layers"] and all(-1 <= t["score"] <= 1 for t in found["trust"]["layers"])
+    page = (output / "diagnosis.html").read_text()
+    assert all(line.replace("&", "&amp;") in page for line in found["summary"]) and "http" not in page
+    assert page.count("<img") == page.count("data:image/png;base64,") >= 2
+    assert all(line in done.stdout for line in found["summary"])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "name a split"),
+        (["split=banana"], "split=banana"),
+        (["split=test", "target=water"], "leave out target="),
+        (["split=test", "input=x.tif"], "leave out input="),
+        (["split=test", "report=maybe"], "expected true or false"),
+    ],
+)
+def test_a_report_refuses_what_it_has_no_use_for(run: Path, options: list[str], expected: str) -> None:
+    options = ["report=true", *options] if "report=maybe" not in options else options
+    assert expected in refused("explain", f"checkpoint={run}", *options, cwd=run.parent)

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from satseg.attribution.replacement import blurred, replaced
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 
-FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the pixels, strongest evidence first
+FRACTIONS = (0.0, 0.03, 0.1, 0.25, 0.5, 1.0)  # of the pixels, strongest evidence first
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,26 @@ def curves(
         evidence: The map (H, W).
     """
     without = blurred(image, valid)
-    rank = torch.empty(evidence.numel(), dtype=torch.int64, device=evidence.device)
-    rank[evidence.flatten().argsort(descending=True, stable=True)] = torch.arange(
-        evidence.numel(), device=evidence.device
-    )
-    first = (rank.view_as(evidence) + 1) / evidence.numel()
+    first = _order(evidence)
 
     def probability(shown: Tensor) -> float:
         return float(segment(network, shown, valid).softmax(1)[0, target][pixels].mean())
 
-    strongest = [first <= fraction for fraction in FRACTIONS]
+    parts = [first <= fraction for fraction in FRACTIONS[1:-1]]
+    whole, nothing = probability(image), probability(without)
     return Curves(
-        tuple(probability(replaced(image, without, part)) for part in strongest),
-        tuple(probability(replaced(image, without, ~part)) for part in strongest),
+        (whole, *(probability(replaced(image, without, part)) for part in parts), nothing),
+        (nothing, *(probability(replaced(image, without, ~part)) for part in parts), whole),
     )
+
+
+def _order(evidence: Tensor) -> Tensor:
+    """Return for each pixel (H, W) the share of pixels whose evidence is at least as strong; equals at random."""
+    values = evidence.flatten().cpu()
+    shuffled = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
+    rank = torch.empty(len(values))
+    rank[shuffled[values[shuffled].argsort(descending=True, stable=True)]] = torch.arange(1.0, len(values) + 1)
+    return (rank / len(values)).view_as(evidence).to(evidence.device)
 
 
 def moved(values: Tensor, generator: torch.Generator) -> Tensor:
@@ -87,8 +92,14 @@ def randomised(network: SegmentationNetwork, seed: int = 0) -> SegmentationNetwo
 
 
 def similarity(first: Tensor, second: Tensor) -> float:
-    """Rank correlation of two maps' magnitudes, -1 to 1; 0 where one of them is flat or no number."""
-    magnitudes = [m.abs().flatten().cpu().numpy() for m in (first, second)]
-    if any(not np.isfinite(m).all() or m.std() == 0 for m in magnitudes):
-        return 0.0
-    return float(spearmanr(*magnitudes).statistic)
+    """Cosine of two maps' positive parts, 0 to 1; the second one's sign is chosen so that it is largest.
+
+    A random network's sign means nothing. 0 where a map has no such part, or holds what is no number.
+    """
+    one = first.flatten().double().clamp(min=0)
+    cosines = []
+    for other in (second, -second):
+        part = other.flatten().double().clamp(min=0)
+        length = one.norm() * part.norm()
+        cosines.append(float(one @ part / length) if bool(torch.isfinite(length)) and length > 0 else 0.0)
+    return max(cosines)

@@ -95,14 +95,21 @@ def find_layer(net: nn.Module, name: str, image: Tensor) -> Layer:
 
 
 def outline(net: nn.Module, image: Tensor) -> list[Layer]:
-    """Return the encoder's deepest layer at each stride from 4 up, finest first, and what the head sees."""
+    """Return the encoder's deepest layer at each stride from 4 up, finest first, and what the head sees.
+
+    Raises:
+        LayerError: If no layer's activation is a map.
+    """
     by_size: dict[tuple[int, int], Layer] = {}
     found = usable_layers(net, image)
     for name, layer in found.items():
         if name.startswith(ENCODER) and image.shape[-1] >= FINEST * layer.size[1]:
             by_size[layer.size] = layer  # later ones are deeper
     stages = sorted(by_size.values(), key=lambda layer: -layer.size[1])
-    return stages + ([found["decoder"]] if "decoder" in found else [])
+    stages += [found["decoder"]] if "decoder" in found else []
+    if not stages:
+        raise LayerError("No layer of this network has an activation that is a map of the image.")
+    return stages
 
 
 def usable_layers(net: nn.Module, image: Tensor) -> dict[str, Layer]:

@@ -21,10 +21,10 @@ from satseg.models import SegmentationNetwork
 
 PAIRS = 5  # of confused classes that are looked into
 ERRORS = 3  # of each
-REGIONS = 6  # of each class, for the question what it leans on
+REGIONS = 5  # of each class, for the question what it leans on
 CLASSES = 12  # the most frequent ones, for the same
-JUDGED = 6  # cases on which layers are tested
-PARTS = 24  # of images, for the importance of bands
+JUDGED = 4  # cases on which layers are tested
+PARTS = 16  # of images, for the importance of bands
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from satseg.diagnosis.trust import METHOD
 from satseg.models import SegmentationNetwork
 
 CLEAR = 0.2  # share of a region's pixels that must be lost beyond chance
+FIRST = 2  # cases on which all layers are tried
+FOLLOWED = 2  # layers that are tried on the rest
 SIGNIFICANT = 0.01  # chance that patches at random stand out as often, over all layers
 
 
@@ -47,43 +49,56 @@ class Leaning:
         return self.excess >= CLEAR and self.probability <= SIGNIFICANT
 
 
+Checks = list[tuple[Case, ContextCheck]]
+
+
 def find_leaning(network: SegmentationNetwork, cases: Sequence[Case], layers: Sequence[Layer]) -> Leaning | None:
     """Try the maps of each layer; return the one whose context matters most, None where no case can be tested.
+
+    All layers are tried on the first cases, and the most telling ones on the rest where there is anything to
+    follow: where none of the first cases is harmed, too few could stand out to tell them from chance.
 
     Args:
         network: In evaluation mode.
         cases: Of one true and one predicted class.
         layers: Whose maps say what is loud.
     """
-    found = [leaning for layer in layers if (leaning := _on_layer(network, cases, layer, len(layers)))]
+    checks = {layer.name: _check(network, cases[:FIRST], layer) for layer in layers}
+    telling = sorted(layers, key=lambda layer: -max((c.excess for _, c in checks[layer.name]), default=0.0))[:FOLLOWED]
+    for layer in telling:
+        if any(check.chance for _, check in checks[layer.name]):
+            checks[layer.name] += _check(network, cases[FIRST:], layer)
+    found = [_judge(network, name, tested, len(layers)) for name, tested in checks.items() if tested]
     return max(found, key=lambda leaning: (leaning.shortcut, leaning.excess), default=None)
 
 
-def _on_layer(network: SegmentationNetwork, cases: Sequence[Case], layer: Layer, tried: int) -> Leaning | None:
+def _check(network: SegmentationNetwork, cases: Sequence[Case], layer: Layer) -> Checks:
     checks = []
-    for seed, case in enumerate(cases):
+    for case in cases:
         asked = (case.image, case.valid, case.pixels, case.spot.predicted)
         evidence = explain(network, *asked, method=METHOD, layer=layer).evidence
-        check = check_context(network, *asked, evidence, seed)
+        check = check_context(network, *asked, evidence)
         if check is not None:
             checks.append((case, check))
-    if not checks:
-        return None
+    return checks
+
+
+def _judge(network: SegmentationNetwork, layer: str, checks: Checks, tried: int) -> Leaning:
     outstanding = sum(check.stands_out for _, check in checks)
     by_chance = float(binom.sf(outstanding - 1, len(checks), 1 / (DRAWS + 1)))
-    checks.sort(key=lambda pair: -pair[1].excess)
+    spot = checks[0][0].spot
     return Leaning(
-        cases[0].spot.truth,
-        cases[0].spot.predicted,
-        layer.name,
-        tuple(checks),
+        spot.truth,
+        spot.predicted,
+        layer,
+        tuple(sorted(checks, key=lambda pair: -pair[1].excess)),
         median(check.excess for _, check in checks),
         min(1.0, by_chance * tried),
         _lies_on(checks, network.spec.num_classes),
     )
 
 
-def _lies_on(checks: Sequence[tuple[Case, ContextCheck]], count: int) -> tuple[float, ...]:
+def _lies_on(checks: Checks, count: int) -> tuple[float, ...]:
     truths = np.concatenate([case.truth.cpu().numpy()[check.patch] for case, check in checks])
     counts = np.bincount(np.minimum(truths, count), minlength=count + 1)
     return tuple((counts / counts.sum()).tolist())

@@ -14,7 +14,7 @@ from satseg.diagnosis.cases import Case
 from satseg.models import SegmentationNetwork
 
 METHOD = "hirescam"
-ALIKE = 0.5  # rank correlation with a random network's map from which a map shows the image, not the model
+ALIKE = 0.5  # cosine with a random network's map from which a map shows the image, not the model
 MOSTLY = 2 / 3  # of the cases in which a map must beat a random one
 
 
@@ -28,7 +28,7 @@ class LayerTrust:
         score: Insertion less deletion, median over the cases; higher is better.
         random_score: The same for the maps moved to a random place.
         wins: Share of the cases in which the map beats the moved one.
-        similarity: To the maps of the network with shuffled weights, median rank correlation.
+        similarity: To the maps of the network with shuffled weights, median cosine of the positive parts.
         curves: Of the first case, with those of the moved map.
     """
 

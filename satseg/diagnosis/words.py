@@ -27,9 +27,8 @@ def summary(found: Diagnosis, class_names: Sequence[str]) -> list[str]:
     if doubtful:
         first = doubtful[0]
         lines.append(
-            f"{len(doubtful)} images have labels worth checking, first {first.image}: on {first.share:.1%} of its "
-            f"pixels the model is sure of another class, mostly {class_names[first.predicted]} where the label says "
-            f"{class_names[first.truth]}."
+            f"Labels to check first: {first.image}. On {first.share:.1%} of its pixels the model is sure of another "
+            f"class, mostly of {class_names[first.predicted]} where the label says {class_names[first.truth]}."
         )
     return lines
 

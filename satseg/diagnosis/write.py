@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from satseg.files import write_json, write_text
 from satseg.reporting import to_rgb
 from satseg.spec import DatasetSpec
 from satseg.visualization.figures import Panel, plot_confusion_matrix, plot_panels, plot_trust
+from satseg.visualization.overlays import signed_heat
 from satseg.visualization.page import Picture, read_picture, render_page
 from satseg.visualization.palette import colourise
 
@@ -36,7 +38,7 @@ def write_diagnosis(found: Diagnosis, spec: DatasetSpec, split: str, title: str,
     figures = folder / "figures"
     plot_confusion_matrix(found.survey.matrix, names, figures / "confusion_matrix.png")
     _plot_trust(found, figures / "trust.png")
-    rates = found.survey.matrix.sum(1)
+    rates, passing = found.survey.matrix.sum(1), {t.layer for t in found.trust if t.passes}
     page = render_page(
         "diagnosis.html",
         {"percent": lambda v: f"{v:.1%}", "signed": lambda v: f"{v:+.3f}", "loss": lambda v: f"{v:.4f}"},
@@ -50,7 +52,7 @@ def write_diagnosis(found: Diagnosis, spec: DatasetSpec, split: str, title: str,
             for t, p in found.survey.confused_pairs()[:10]
         ],
         errors=[
-            (pair_words(pair, found, names), _pair_pictures(pair, i, spec, figures))
+            (pair_words(pair, found, names), _pair_pictures(pair, i, spec, passing, figures))
             for i, pair in enumerate(found.pairs)
         ],
         leaning=[
@@ -86,25 +88,25 @@ def _plot_trust(found: Diagnosis, path: Path) -> None:
     plot_trust(lines, FRACTIONS, path)
 
 
-def _pair_pictures(pair: Pair, number: int, spec: DatasetSpec, folder: Path) -> list[Picture]:
+def _pair_pictures(pair: Pair, number: int, spec: DatasetSpec, passing: Collection[str], folder: Path) -> list[Picture]:
     """Draw crop, truth, prediction, and the three maps of each layer, an error a picture."""
     truth, predicted = spec.class_names[pair.truth], spec.class_names[pair.predicted]
     pictures = []
     for i, (case, maps) in enumerate(pair.errors[:SHOWN]):
-        region = [(REGION, case.pixels.cpu().numpy())]
+        rgb, region = _rgb(case, spec), [(REGION, case.pixels.cpu().numpy())]
         panels = [
-            Panel("image", _rgb(case, spec), region),
+            Panel("image", rgb, region),
             Panel("truth", colourise(case.truth.cpu().numpy(), spec.palette), region),
             Panel("prediction", colourise(case.predicted.cpu().numpy(), spec.palette), region),
         ]
         black = [("#000000", region[0][1])]
         for at in maps:
-            layer = at.layer.removeprefix("encoder.model.").removeprefix("encoder.")
-            panels += [
-                Panel(f"for {predicted}, {layer}", at.predicted, black),
-                Panel(f"for {truth}, {layer}", at.true, black),
-                Panel(f"{predicted} against {truth}, {layer}", at.contrast, black),
-            ]
+            layer = at.layer.removeprefix("encoder.model.").removeprefix("encoder.") + (
+                "" if at.layer in passing else " (fails)"
+            )
+            for title, evidence in ((f"for {predicted}", at.predicted), (f"for {truth}", at.true)):
+                panels.append(Panel(f"{title}, {layer}", signed_heat(rgb, evidence), black))
+            panels.append(Panel(f"the one against the other, {layer}", signed_heat(rgb, at.contrast), black))
         path = folder / f"pair_{number + 1}_{i + 1}.png"
         plot_panels(panels, path, columns=3)
         pictures.append(read_picture(_where(case), "", path))

@@ -51,6 +51,31 @@ def heat(rgb: np.ndarray, evidence: np.ndarray) -> np.ndarray:
     return mixed.astype(np.uint8)
 
 
+def signed_heat(rgb: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+    """Lay a map over an image faded to pale grey: red where it is positive, blue where it is negative.
+
+    Args:
+        rgb: The image, uint8 (H, W, 3).
+        evidence: Any numbers (H, W); the largest magnitude is the strongest colour.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    defined = np.nan_to_num(evidence)
+    unit = defined / max(float(np.abs(defined).max()), np.finfo(np.float32).tiny)
+    glow = colormaps["RdBu_r"](0.5 + 0.5 * unit)[..., :3] * 255
+    opacity = np.sqrt(np.abs(unit))[..., None]  # weak evidence is seen, too
+    mixed: np.ndarray = pale_grey(rgb) * (1 - opacity) + glow * opacity + 0.5
+    return mixed.astype(np.uint8)
+
+
+def pale_grey(rgb: np.ndarray) -> np.ndarray:
+    """Return an image (H, W, 3), uint8, faded to pale grey."""
+    luma = rgb.astype(np.float32) @ LUMA
+    pale = (255 - FADE * (255 - luma) + 0.5).astype(np.uint8)
+    return np.repeat(pale[..., None], 3, axis=-1)
+
+
 def show_errors(rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Show where a prediction is wrong, on the image faded to pale grey.
 
@@ -63,9 +88,7 @@ def show_errors(rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, num_c
     Returns:
         uint8 (H, W, 3): wrong pixels red, ignored ones grey.
     """
-    luma = rgb.astype(np.float32) @ LUMA
-    pale = (255 - FADE * (255 - luma) + 0.5).astype(np.uint8)
-    picture = np.repeat(pale[..., None], 3, axis=-1)
+    picture = pale_grey(rgb)
     counted = is_counted(truth, num_classes)
     picture[counted & (predicted != truth)] = ERROR_RED
     picture[~counted] = IGNORED_GREY

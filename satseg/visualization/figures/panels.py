@@ -21,7 +21,7 @@ class Panel:
 
     Attributes:
         title: Above it.
-        picture: Colours (H, W, 3), or a map (H, W), shown from blue (negative) to red.
+        picture: Colours (H, W, 3).
         outlines: Colour, and the pixels (H, W) that it goes around.
     """
 
@@ -43,8 +43,7 @@ def plot_panels(panels: Sequence[Panel], path: Path, columns: int) -> None:
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
-    limit = float(np.abs(panel.picture).max()) or 1.0 if panel.picture.ndim == 2 else 1.0
-    axes.imshow(panel.picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.imshow(panel.picture, interpolation="nearest")
     axes.set_title(shorten(panel.title, 34), loc="left", fontsize=9, color=INK, parse_math=False)
     for colour, pixels in panel.outlines:
         if 0 < np.count_nonzero(pixels) < pixels.size:

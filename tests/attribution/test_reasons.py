@@ -1,0 +1,190 @@
+"""Context, faithfulness and bands, on networks whose reasons are written down."""
+
+import numpy as np
+import pytest
+import torch
+from planted import by_first_band, by_marker, written
+from sklearn.metrics import jaccard_score
+
+from satseg.attribution import explain
+from satseg.attribution.bands import alike, band_importance
+from satseg.attribution.context import DRAWS, MARGIN, SHARE, check_context, loudest, moved_patches
+from satseg.attribution.faithfulness import FRACTIONS, curves, moved, randomised, similarity
+from satseg.attribution.replacement import blurred, elsewhere, replaced
+from satseg.models import SegmentationNetwork, build_model
+from satseg.models.pairs import MODELS
+from satseg.spec import DatasetSpec, InputSpec
+
+VALID = torch.ones(1, 96, 96, dtype=torch.bool)
+
+
+def marked() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return an image with a marker, a region far from it, and a map that points at the marker."""
+    image = torch.zeros(1, 3, 96, 96)
+    image[..., 8:16, 8:16] = 1
+    pixels = torch.zeros(96, 96, dtype=torch.bool)
+    pixels[60:80, 60:80] = True
+    return image, pixels, image[0, 0].clone()
+
+
+def test_a_marker_that_everything_hangs_on_stands_out() -> None:
+    image, pixels, evidence = marked()
+    found = check_context(written(by_marker), image, VALID, pixels, 1, evidence)
+    assert found is not None and found.harm == 1.0 and len(found.chance) == DRAWS
+    assert found.patch.sum() == 64 and found.patch[8:16, 8:16].all()
+    assert found.excess > 0.9 and found.stands_out
+
+
+def test_a_network_that_looks_at_each_pixel_alone_leans_on_nothing() -> None:
+    image, pixels, evidence = marked()
+    image[..., 60:80, 60:80] = 1
+    found = check_context(written(by_first_band), image, VALID, pixels, 1, evidence)
+    assert found is not None and found.harm == 0 and found.excess == 0 and not found.stands_out
+
+
+def test_without_evidence_outside_or_room_elsewhere_there_is_nothing_to_check() -> None:
+    image, pixels, _ = marked()
+    assert check_context(written(by_marker), image, VALID, pixels, 1, pixels.float()) is None
+    everywhere = torch.ones_like(pixels)
+    everywhere[0, 0] = False
+    assert check_context(written(by_marker), image, VALID, everywhere, 1, torch.ones(96, 96)) is None
+
+
+def test_the_loudest_pixels_are_the_strongest_free_ones() -> None:
+    evidence = np.arange(100.0).reshape(10, 10)
+    free = np.ones((10, 10), bool)
+    free[9, 9] = False
+    chosen = loudest(evidence, free)
+    assert chosen is not None and chosen.nonzero()[1].tolist() == [6, 7, 8] and SHARE == 0.03
+    assert loudest(-evidence, free) is None
+
+
+def test_moved_patches_keep_their_shape_and_stay_off_the_region() -> None:
+    patch, free = np.zeros((64, 64), bool), np.ones((64, 64), bool)
+    patch[3:9, 3:9] = True
+    free[20:40, 20:40] = False
+    places = list(moved_patches(patch, free, 0))
+    assert len(places) == DRAWS
+    for place in places:
+        assert 0.8 * 36 <= place.sum() <= 36 and not (place & ~free).any() and (place & patch).sum() < 18
+    assert not list(moved_patches(patch, patch, 0)) and MARGIN > 0
+
+
+def test_replacements() -> None:
+    image = torch.rand(1, 2, 40, 50)
+    valid = torch.ones(1, 40, 50, dtype=torch.bool)
+    valid[:, :, 30:] = False
+    image[..., 30:] = torch.nan
+    flat = torch.full((1, 2, 40, 50), 7.0).masked_fill(~valid[:, None], torch.nan)
+    assert torch.allclose(blurred(flat, valid)[..., :30], torch.tensor(7.0), atol=1e-3)
+    assert blurred(image, valid).isfinite().all()
+    assert torch.equal(elsewhere(image)[0, 0, 20, 25], image[0, 0, 0, 0])
+    pixels = torch.zeros(40, 50, dtype=torch.bool)
+    pixels[1, 2] = True
+    changed = replaced(image, torch.zeros_like(image), pixels)
+    assert changed[0, 0, 1, 2] == 0 and torch.equal(changed[0, 0, 2:, :30], image[0, 0, 2:, :30])
+
+
+def test_curves_of_a_map_that_tells_the_truth_beat_those_of_a_moved_one() -> None:
+    image, pixels, evidence = marked()
+    network = written(lambda x: 20 * by_marker(x))
+    found = curves(network, image, VALID, pixels, 1, evidence)
+    assert found.deletion[0] > 0.99 and found.insertion[-1] == found.deletion[0]
+    assert found.insertion[0] == found.deletion[-1] < 0.01  # without the marker it is the other class
+    assert max(found.deletion[1:]) < 0.01 and min(found.insertion[1:]) > 0.99
+    area = found.deletion[0] * FRACTIONS[1] / 2
+    assert found.score == pytest.approx(1 - 2 * area, abs=0.01)
+    random = curves(network, image, VALID, pixels, 1, moved(evidence, torch.Generator().manual_seed(0)))
+    assert random.score < 0.5 < found.score
+
+
+def test_similarity_is_the_cosine_of_what_speaks_for_the_class_in_either_sign() -> None:
+    first, second = torch.tensor([[3.0, 4.0, -9.0]]), torch.tensor([[4.0, 3.0, 0.0]])
+    assert similarity(first, second) == similarity(first, -second) == pytest.approx(24 / 25)
+    assert similarity(first, torch.zeros(1, 3)) == 0 and similarity(first, torch.full((1, 3), torch.nan)) == 0
+
+
+def test_a_randomised_network_has_the_same_weights_in_another_order_and_leaves_the_first_alone() -> None:
+    network = written(by_marker)
+    network.net.extra = torch.nn.Linear(8, 8)
+    before = network.net.extra.weight.clone()
+    twin = randomised(network)
+    assert torch.equal(network.net.extra.weight, before) and not torch.equal(twin.net.extra.weight, before)
+    assert torch.equal(twin.net.extra.weight.flatten().sort().values, before.flatten().sort().values)
+
+
+def test_bands_are_ranked_by_what_their_loss_costs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(6, 3, 32, 32, generator=generator)
+    images[:, 2] = images[:, 0] + 0.01 * torch.rand(6, 32, 32, generator=generator)  # says the same as the first
+    valid, truth = torch.ones(6, 32, 32, dtype=torch.bool), (images[:, 0] > 0.5).long()
+    found = band_importance(written(by_first_band), images, valid, truth)
+    assert [b.bands for b in found if b.permuted > 0.01] in ([("b1",), ("b1", "b3")], [("b1", "b3"), ("b1",)])
+    first = next(b for b in found if b.bands == ("b1",))
+    guess = (images[:, 0].roll(1, 0) > 0.5).long()
+    expected = jaccard_score(truth.flatten(), guess.flatten(), average=None)
+    assert first.by_class == pytest.approx(tuple(1 - expected)) and first.permuted == pytest.approx(1 - expected.mean())
+    filled = jaccard_score(truth.flatten(), torch.zeros_like(truth).flatten(), average="macro")  # the mean is 0
+    assert first.filled == pytest.approx(1 - filled)
+    assert next(b for b in found if b.bands == ("b2",)).permuted == 0
+
+
+def test_only_bands_that_say_nearly_the_same_are_taken_together() -> None:
+    values = torch.rand(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    values[:, 3], values[:, 2] = 2 * values[:, 1] + 5, 0.5
+    assert alike(values, torch.ones(2, 16, 16, dtype=torch.bool)) == [[1, 3]]
+
+
+def discs(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images (N, 3, 128, 128) with two bright discs on noise, and their masks."""
+    generator = np.random.default_rng(0)
+    rows, cols = np.mgrid[:128, :128]
+    masks = np.zeros((count, 128, 128), np.int64)
+    for mask in masks:
+        for side in (0, 1):  # one disc in either half, never touching
+            row, col = generator.integers(24, 104), generator.integers(20, 44) + 64 * side
+            mask[(rows - row) ** 2 + (cols - col) ** 2 <= 16**2] = 1
+    images = 90 + 50 * masks[:, None] + generator.normal(0, 30, (count, 3, 128, 128))
+    return torch.from_numpy(images.clip(0, 255).astype(np.uint8)), torch.from_numpy(masks)
+
+
+@pytest.fixture(scope="module")
+def trained() -> SegmentationNetwork:
+    spec = DatasetSpec(
+        (InputSpec(("r", "g", "b"), "uint8", 255.0, mean=(0.4,) * 3, std=(0.2,) * 3),),
+        ("ground", "disc"),
+        ((0,) * 3, (1,) * 3),
+    )
+    torch.manual_seed(0)
+    config = {"_target_": MODELS["unet"], "encoder_name": "tu-resnet18", "encoder_weights": "none"}
+    network = build_model(config, spec).train()
+    images, masks = discs(64)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    for start in [0, 8, 16, 24, 32, 40, 48, 56] * 4:
+        logits = network(images[start : start + 8])
+        loss = torch.nn.functional.cross_entropy(logits, masks[start : start + 8])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.mark.parametrize("layer", ["decoder", "decoder.blocks[-2]"])
+def test_maps_of_two_objects_differ_more_than_those_of_two_halves_of_one(
+    trained: SegmentationNetwork, layer: str
+) -> None:
+    image, mask = discs(1)
+    valid = torch.ones(1, 128, 128, dtype=torch.bool)
+    predicted = trained(image)[0].argmax(0)
+    assert jaccard_score(mask[0].flatten(), predicted.flatten()) > 0.8  # it is a trained model
+    left = torch.zeros(128, 128, dtype=torch.bool)
+    left[:, :64] = True
+    one, other = (predicted == 1) & left, (predicted == 1) & ~left
+    coin = torch.rand(128, 128, generator=torch.Generator().manual_seed(0)) < 0.5
+
+    def evidence(pixels: torch.Tensor) -> np.ndarray:
+        return explain(trained, image, valid, pixels, 1, method="hirescam", layer=layer).evidence.flatten().numpy()
+
+    apart = np.corrcoef(evidence(one), evidence(other))[0, 1]
+    together = np.corrcoef(evidence(one & coin), evidence(one & ~coin))[0, 1]
+    assert apart < 0.5 and apart < together

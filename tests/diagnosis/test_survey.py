@@ -1,0 +1,78 @@
+"""What a pass over a split finds, and where evidence lies, on arrays small enough to count."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted import by_first_band, written
+from sklearn.metrics import confusion_matrix
+
+from satseg.diagnosis.evidence import BORDER, mean_shares, shares_of
+from satseg.diagnosis.survey import survey
+
+
+def item(name: str, predicted: np.ndarray, truth: np.ndarray, sure: float = 4.0) -> dict[str, Any]:
+    """Return an item of which the network says `predicted`, with a lead of `sure` in the logits."""
+    image = torch.zeros(3, *predicted.shape)
+    image[0] = torch.from_numpy(np.where(predicted == 1, 0.5 + sure / 2, 0.5 - sure / 2)).float()
+    valid = torch.ones(predicted.shape, dtype=torch.bool)
+    return {"name": name, "image": image, "mask": torch.from_numpy(truth.astype(np.uint8)), "valid": valid}
+
+
+@pytest.fixture
+def items() -> list[dict[str, Any]]:
+    predicted, truth = np.zeros((40, 60), int), np.zeros((40, 60), int)
+    predicted[5:25, 5:25] = 1  # a large error
+    predicted[30:33, 30:60] = 1  # a seam
+    truth[0:2] = 255
+    doubtful = np.zeros((40, 60), int)
+    doubtful[10:20, 10:22] = 1
+    return [item("a", predicted, truth), item("b", doubtful, np.zeros((40, 60), int)), item("c", truth % 2, truth % 2)]
+
+
+def test_errors_are_counted_and_the_large_and_confident_come_first(items: list[dict[str, Any]]) -> None:
+    found = survey(written(by_first_band), iter(items))
+    truths = np.concatenate([i["mask"].numpy().ravel() for i in items])
+    guesses = np.concatenate([(i["image"][0] > 0.5).numpy().ravel() for i in items])
+    expected = confusion_matrix(truths[truths != 255], guesses[truths != 255], labels=[0, 1])
+    assert np.array_equal(found.matrix, expected) and found.confused_pairs() == [(0, 1)]
+    spots = found.spots[0, 1]
+    assert [(s.image, s.pixels) for s in spots] == [("a", 400), ("b", 120), ("a", 90)]
+    assert all(abs(v - 14.5) <= 1 for v in spots[0].centre)
+    assert found.spots[1, 1][0].image == "c"
+
+
+def test_images_are_ranked_by_confident_disagreement(items: list[dict[str, Any]]) -> None:
+    unsure = item("unsure", np.ones((40, 60), int), np.zeros((40, 60), int), sure=0.2)
+    found = survey(written(by_first_band), [*items, unsure])
+    assert [d.image for d in found.disagreements] == ["a", "b"]
+    assert found.disagreements[0].share == pytest.approx(490 / (38 * 60))
+    assert (found.disagreements[1].truth, found.disagreements[1].predicted) == (0, 1)
+
+
+def test_nothing_wrong_is_no_pair_and_no_doubt() -> None:
+    def right() -> Iterator[dict[str, Any]]:
+        yield item("c", np.eye(8, dtype=int), np.eye(8, dtype=int))
+
+    found = survey(written(by_first_band), right())
+    assert found.confused_pairs() == [] and found.disagreements == []
+
+
+def test_shares_of_evidence_by_class_and_place() -> None:
+    evidence, truth, region = np.zeros((40, 40)), np.zeros((40, 40), int), np.zeros((40, 40), bool)
+    region[10:30, 10:30] = True
+    truth[:, 35:] = 1
+    truth[:, 38:] = 255
+    evidence[20, 20] = 3  # inside
+    evidence[10, 20] = 1  # at the border
+    evidence[5, 36] = 4  # outside, on class 1
+    evidence[5, 39] = 2  # outside, unlabelled
+    evidence[0, 0] = -50  # speaks against
+    found = shares_of(evidence, truth, region, 2)
+    assert found is not None and found.by_truth == pytest.approx((0.4, 0.4, 0.2))
+    assert found.pixels_by_truth == pytest.approx((35 / 40, 3 / 40, 2 / 40)) and BORDER == 4
+    assert (found.inside, found.border, found.outside) == pytest.approx((0.3, 0.1, 0.6))
+    assert shares_of(-np.abs(evidence), truth, region, 2) is None
+    assert mean_shares([found, found]) == found
