@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from satseg.errors import ConfigError
+from satseg.errors import ConfigError, ResourceError
 
 
 def choose_device(name: str) -> torch.device:
@@ -57,6 +57,21 @@ def _free_bytes() -> int | None:
         return None
     numbers = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines) if "kB" in rest}
     return 1024 * (numbers["MemAvailable"] + numbers["VmData"])
+
+
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Turn running out of memory into one line.
+
+    Raises:
+        ResourceError: With the advice.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ResourceError(f"Memory ran out. {advice}") from error
 
 
 def out_of_memory(error: BaseException) -> bool:

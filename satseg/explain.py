@@ -39,6 +39,7 @@ def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) ->
 
 
 def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
+    from satseg.devices import enough_memory
     from satseg.diagnosis import diagnose, summary, write_diagnosis
     from satseg.explaining import check_report
     from satseg.runconfig import recorded_datamodule
@@ -47,8 +48,9 @@ def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -
     check_report(cfg)
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "diagnosis" / cfg.split
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
-    found = diagnose(network, datamodule, cfg.split)
-    page = write_diagnosis(found, network.spec, cfg.split, run_folder(checkpoint).name, folder)
+    with enough_memory("The split's images are too large to be looked at on this device; try device=cpu."):
+        found = diagnose(network, datamodule, cfg.split)
+    page = write_diagnosis(found, network, cfg.split, run_folder(checkpoint).name, folder)
     print("\n".join(f"- {line}" for line in summary(found, network.spec.class_names)))
     print(f"Diagnosis: {page}")
 

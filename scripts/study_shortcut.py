@@ -76,11 +76,11 @@ def run(command: str, *options: str) -> None:
 
 
 def read(found: dict, data: Path) -> dict[str, object]:
-    """Return which classes are flagged, how often the replaced patch covers the mark, and what ranks first."""
+    """Return which classes are flagged, how much of the mark was replaced for that, and what ranks first."""
     flagged = [leaning for leaning in found["leaning"] if leaning["shortcut"]]
     flagged += [p["leaning"] for p in found["pairs"] if p["leaning"] and p["leaning"]["shortcut"]]
     marks = json.loads((data / "marks.json").read_text())
-    hits = [covers(c["patch"], marks[c["image"]]) for leaning in flagged for c in leaning["checks"]]
+    hits = [covered(c["replaced"], marks[c["image"]]) for leaning in flagged for c in leaning["checks"]]
     pair = found["pairs"][0] if found["pairs"] else None
     return {
         "flagged": [f"{leaning['truth']} as {leaning['predicted']}" for leaning in flagged],
@@ -90,11 +90,14 @@ def read(found: dict, data: Path) -> dict[str, object]:
     }
 
 
-def covers(patch: list[int], mark: list[int] | None) -> bool:
-    """Whether the box [column, row, width, height] of what was replaced touches the mark's."""
+def covered(boxes: list[list[int]], mark: list[int] | None) -> float:
+    """Return the share of the mark [column, row, width, height] that lies in boxes; by chance it is 3 %."""
     if mark is None:
-        return False
-    return all(patch[i] < mark[i] + mark[i + 2] and mark[i] < patch[i] + patch[i + 2] for i in (0, 1))
+        return 0.0
+    replaced = np.zeros((SIDE, SIDE), bool)
+    for col, row, width, height in boxes:
+        replaced[row : row + height, col : col + width] = True
+    return float(replaced[mark[1] : mark[1] + mark[3], mark[0] : mark[0] + mark[2]].mean())
 
 
 def write_dataset(folder: Path, kind: str, seed: int) -> None:
@@ -154,7 +157,7 @@ def write(path: Path, bands: np.ndarray) -> None:
 
 
 def table(rows: list[dict]) -> str:
-    lines = ["| dataset | runs | flagged | of the patches, on the mark | telling band first | like pair first |"]
+    lines = ["| dataset | runs | flagged | of the mark replaced | telling band first | like pair first |"]
     lines.append("| --- | --: | --: | --: | --: | --: |")
     for kind in dict.fromkeys(row["kind"] for row in rows):
         own = [row for row in rows if row["kind"] == kind]

@@ -13,7 +13,7 @@ from satseg.inference.windows import segment
 from satseg.metrics import Scores, confusion_matrices
 from satseg.models import SegmentationNetwork
 
-ALIKE = 0.9  # correlation from which bands are taken together
+ALIKE = 0.9  # correlation, of either sign, from which bands are taken together
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class BandImportance:
 
     Attributes:
         bands: Names: one, or a group that says nearly the same.
-        permuted: Loss of mIoU when each image gets the bands of another one.
-        filled: Loss of mIoU when they are the training split's mean everywhere.
-        by_class: Loss of IoU of each class under permutation; NaN where the class is absent.
+        permuted: Loss of mIoU when each image gets the bands of another one, over the classes that occur in truth.
+        filled: The same when they are the training split's mean everywhere.
+        by_class: Loss of IoU of each class under permutation; NaN where it does not occur.
     """
 
     bands: tuple[str, ...]
@@ -40,12 +40,12 @@ def band_importance(network: SegmentationNetwork, images: Tensor, valid: Tensor,
 
     Args:
         network: In evaluation mode.
-        images: Raw numbers (N, C, H, W), N of 2 or more.
+        images: Raw numbers (N, C, H, W), each of another place than the one before it.
         valid: Boolean (N, H, W).
         truth: Class indices (N, H, W).
 
     Returns:
-        The most important first, by the larger of the two losses.
+        The most important first, by the larger of the two losses; empty where nothing is labelled.
     """
     names = network.spec.inputs[0].bands
     whole = _scores(network, images, valid, truth)
@@ -53,23 +53,31 @@ def band_importance(network: SegmentationNetwork, images: Tensor, valid: Tensor,
     statistics = network.spec.inputs[0].statistics
     if statistics is not None:
         means = torch.tensor(statistics.mean, device=images.device).view(-1, 1, 1)
-    found = []
+    found: list[BandImportance] = []
+    both = valid & valid.roll(1, 0)  # another image's missing pixels are no content
+    reference = whole if bool((both == valid).all()) else _scores(network, images, both, truth)
+    if not reference.matrix.any():
+        return found
     for group in [[b] for b in range(len(names))] + alike(images, valid):
         permuted, filled = images.float().clone(), images.float().clone()
         permuted[:, group] = permuted[:, group].roll(1, 0)
         filled[:, group] = means[group]
-        both = valid & valid.roll(1, 0)  # another image's missing pixels are no content
-        reference = whole if bool(valid.all()) else _scores(network, images, both, truth)
-        spoilt = _scores(network, permuted, both, truth)
+        by_class = _loss(reference, _scores(network, permuted, both, truth))
+        by_mean = _loss(whole, _scores(network, filled, valid, truth))
         found.append(
             BandImportance(
                 tuple(names[b] for b in group),
-                reference.miou - spoilt.miou,
-                whole.miou - _scores(network, filled, valid, truth).miou,
-                tuple((reference.iou - spoilt.iou).tolist()),
+                float(np.nanmean(by_class)),
+                float(np.nanmean(by_mean)),
+                tuple(by_class.tolist()),
             )
         )
     return sorted(found, key=lambda i: -max(i.permuted, i.filled))
+
+
+def _loss(before: Scores, after: Scores) -> np.ndarray:
+    """Return the loss of IoU of each class (K,); NaN for one that does not occur in truth."""
+    return np.where(before.matrix.sum(1) > 0, before.iou - after.iou, np.nan)
 
 
 def alike(images: Tensor, valid: Tensor) -> list[list[int]]:
@@ -78,7 +86,7 @@ def alike(images: Tensor, valid: Tensor) -> list[list[int]]:
     if values.shape[0] < 2 or values.shape[1] < 2:
         return []
     with np.errstate(invalid="ignore", divide="ignore"):
-        linked = np.nan_to_num(np.corrcoef(values)) >= ALIKE
+        linked = np.abs(np.nan_to_num(np.corrcoef(values))) >= ALIKE
     groups: list[list[int]] = []
     seen: set[int] = set()
     for band in range(len(values)):

@@ -7,29 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from satseg.attribution.replacement import blurred, elsewhere, replaced
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 
-MARGIN = 8  # pixels around the region that count as its own
-SHARE = 0.03  # of the image, that is replaced
+MARGIN = 8.0  # pixels around an object that count as its own
+SHARE = 0.03  # of the valid pixels, that is replaced
 NOTABLE = 0.1  # harm that is worth comparing with chance
-DRAWS = 8  # of the same shape elsewhere
-ATTEMPTS = 200
-WHOLE = 0.8  # of a patch that must stay when it is moved
+DRAWS = 16  # patches elsewhere
+CANDIDATES = 64  # of which those are taken that are as far from the object
 
 
 @dataclass(frozen=True)
 class ContextCheck:
-    """What replacing the loudest context does, against replacing the same shape elsewhere.
+    """What replacing the loudest context does, against replacing as much elsewhere.
 
     Attributes:
         patch: What was replaced (H, W), boolean.
         harm: Share of the region's pixels that are then another class.
-        chance: The same for patches of that shape in random places; empty where the harm is under NOTABLE.
+        chance: The same for other patches of that area; empty where the harm is under NOTABLE.
     """
 
     patch: np.ndarray
@@ -54,6 +53,7 @@ def check_context(
     pixels: Tensor,
     target: int,
     evidence: Tensor,
+    own: Tensor | None = None,
     seed: int = 0,
 ) -> ContextCheck | None:
     """Replace the context that speaks loudest for a class, once by blur and once by content from elsewhere.
@@ -65,20 +65,19 @@ def check_context(
         pixels: The region (H, W), boolean, of which the network says `target`.
         target: Index of the class.
         evidence: Map (H, W).
-        seed: Of the random places.
+        own: The whole object that the region is a part of (H, W), boolean, which is no context.
+        seed: Of the patches elsewhere.
 
     Returns:
-        None where nothing outside speaks for the class, or the image has no room for the same shape elsewhere.
+        None where nothing outside speaks for the class, or there is no room for as much elsewhere.
     """
-    region = pixels.cpu().numpy()
-    free = valid[0].cpu().numpy() & ~binary_dilation(region, iterations=MARGIN)
-    patch = loudest(evidence.cpu().numpy(), free)
+    distance = distance_transform_edt(~(pixels if own is None else own).cpu().numpy())
+    free = valid[0].cpu().numpy() & (distance > MARGIN)
+    loud = evidence.cpu().numpy()
+    patch = loudest(loud, free, int(SHARE * int(valid.sum())))
     if patch is None:
         return None
-    others = list(moved_patches(patch, free, seed))
-    if len(others) < DRAWS:
-        return None
-    contents = blurred(image, valid), elsewhere(image)
+    contents = blurred(image, valid), elsewhere(image, valid)
 
     def harm(where: np.ndarray) -> float:
         spot = torch.from_numpy(where)
@@ -86,29 +85,40 @@ def check_context(
         return float(np.mean([(p[pixels] != target).float().mean().item() for p in changed]))
 
     done = harm(patch)
-    return ContextCheck(patch, done, tuple(harm(other) for other in others) if done >= NOTABLE else ())
+    if done < NOTABLE:
+        return ContextCheck(patch, done, ())
+    others = as_far(list(moved_patches(loud, free, patch, seed)), patch, distance)
+    return ContextCheck(patch, done, tuple(harm(other) for other in others)) if len(others) == DRAWS else None
 
 
-def loudest(evidence: np.ndarray, free: np.ndarray) -> np.ndarray | None:
-    """Return the pixels (H, W) of the strongest positive evidence where it is free to choose, SHARE of all at most."""
-    candidates: np.ndarray = np.where(free & (evidence > 0), evidence, 0)
-    count = min(int(SHARE * free.size), int(np.count_nonzero(candidates)))
-    if count == 0:
-        return None
-    threshold = np.partition(candidates.ravel(), candidates.size - count)[candidates.size - count]
-    chosen: np.ndarray = (candidates >= threshold) & (candidates > 0)
-    return chosen
+def loudest(evidence: np.ndarray, free: np.ndarray, count: int) -> np.ndarray | None:
+    """Return the pixels (H, W) of the strongest positive evidence where it is free to choose, `count` at most."""
+    candidates = np.where(free & (evidence > 0), evidence, 0)
+    count = min(count, int(np.count_nonzero(candidates)))
+    return _first(candidates, count) if count else None
 
 
-def moved_patches(patch: np.ndarray, free: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Give the patch (H, W) in DRAWS random places where it fits; fewer where there is no room."""
-    generator = np.random.default_rng(seed)
-    needed, found = WHOLE * np.count_nonzero(patch), 0
-    for _ in range(ATTEMPTS):
+def moved_patches(evidence: np.ndarray, free: np.ndarray, patch: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Give patches of the same area, from the same map moved at random around its edges.
+
+    Those that share half of the patch or more are left out, so that there may be none.
+    """
+    generator, count = np.random.default_rng(seed), int(np.count_nonzero(patch))
+    for _ in range(CANDIDATES):
         offset = tuple(int(generator.integers(n)) for n in patch.shape)
-        other = np.roll(patch, offset, (0, 1)) & free
-        if np.count_nonzero(other) >= needed and np.count_nonzero(other & patch) < needed / 2:
+        other = _first(np.where(free, np.roll(evidence, offset, (0, 1)), -np.inf), count)
+        if 2 * np.count_nonzero(other & patch) < count:
             yield other
-            found += 1
-        if found == DRAWS:
-            return
+
+
+def as_far(others: list[np.ndarray], patch: np.ndarray, distance: np.ndarray) -> list[np.ndarray]:
+    """Return the DRAWS patches whose distance from the object is most like the patch's own."""
+    wanted = distance[patch].mean()
+    return sorted(others, key=lambda other: abs(distance[other].mean() - wanted))[:DRAWS]
+
+
+def _first(values: np.ndarray, count: int) -> np.ndarray:
+    """Return exactly `count` pixels (H, W) of the largest values."""
+    chosen = np.zeros(values.size, bool)
+    chosen[np.argpartition(-values.ravel(), count - 1)[:count]] = True
+    return chosen.reshape(values.shape)

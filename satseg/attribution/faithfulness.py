@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from satseg.attribution.replacement import blurred, replaced
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 
-FRACTIONS = (0.0, 0.03, 0.1, 0.25, 0.5, 1.0)  # of the pixels, strongest evidence first
+FRACTIONS = (0.0, 0.05, 0.15, 0.4, 1.0)  # of the valid pixels, strongest evidence first
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def curves(
         evidence: The map (H, W).
     """
     without = blurred(image, valid)
-    first = _order(evidence)
+    first = _order(evidence, valid[0])
 
     def probability(shown: Tensor) -> float:
         return float(segment(network, shown, valid).softmax(1)[0, target][pixels].mean())
@@ -63,13 +64,15 @@ def curves(
     )
 
 
-def _order(evidence: Tensor) -> Tensor:
-    """Return for each pixel (H, W) the share of pixels whose evidence is at least as strong; equals at random."""
-    values = evidence.flatten().cpu()
+def _order(evidence: Tensor, valid: Tensor) -> Tensor:
+    """Return for each pixel (H, W) the share of valid pixels whose evidence is as strong; equals at random."""
+    values = evidence[valid].cpu()
     shuffled = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     rank = torch.empty(len(values))
     rank[shuffled[values[shuffled].argsort(descending=True, stable=True)]] = torch.arange(1.0, len(values) + 1)
-    return (rank / len(values)).view_as(evidence).to(evidence.device)
+    shares = torch.ones_like(evidence)
+    shares[valid] = (rank / len(values)).to(evidence.device)
+    return shares
 
 
 def moved(values: Tensor, generator: torch.Generator) -> Tensor:
@@ -81,25 +84,39 @@ def moved(values: Tensor, generator: torch.Generator) -> Tensor:
     return values.roll((rows, cols), (0, 1))
 
 
-def randomised(network: SegmentationNetwork, seed: int = 0) -> SegmentationNetwork:
-    """Return a copy whose weights are shuffled within each tensor (after Adebayo et al., 2018)."""
+def randomised(network: SegmentationNetwork, images: Tensor, valid: Tensor, seed: int = 0) -> SegmentationNetwork:
+    """Return a copy whose weights are shuffled within each tensor (after Adebayo et al., 2018).
+
+    Args:
+        network: Left as it was.
+        images: Raw numbers (N, C, H, W), from which batch norms learn anew what they normalise.
+        valid: Boolean (N, H, W).
+        seed: Of the order.
+    """
     twin, generator = copy.deepcopy(network), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in twin.parameters():
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    return twin
+        for module in twin.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # its old numbers would flatten what it sees
+                module.reset_running_stats()
+                module.momentum = None  # a plain mean
+        twin.train()
+        twin(images.repeat(2, 1, 1, 1), valid.repeat(2, 1, 1))  # two at least: some norms see one pixel an image
+    return twin.eval()
 
 
 def similarity(first: Tensor, second: Tensor) -> float:
     """Cosine of two maps' positive parts, 0 to 1; the second one's sign is chosen so that it is largest.
 
-    A random network's sign means nothing. 0 where a map has no such part, or holds what is no number.
+    A random network's sign means nothing. NaN where a map has no such part, or holds what is no number.
     """
     one = first.flatten().double().clamp(min=0)
     cosines = []
     for other in (second, -second):
         part = other.flatten().double().clamp(min=0)
         length = one.norm() * part.norm()
-        cosines.append(float(one @ part / length) if bool(torch.isfinite(length)) and length > 0 else 0.0)
-    return max(cosines)
+        if bool(torch.isfinite(length)) and length > 0:
+            cosines.append(float(one @ part / length))
+    return max(cosines, default=math.nan)

@@ -26,9 +26,19 @@ def blurred(image: Tensor, valid: Tensor) -> Tensor:
     return torch.stack(smooth)[None].to(image.device)
 
 
-def elsewhere(image: Tensor) -> Tensor:
-    """Return the image moved by half its size: real content, in the wrong place."""
-    return image.float().roll((image.shape[-2] // 2, image.shape[-1] // 2), (-2, -1))
+def elsewhere(image: Tensor, valid: Tensor) -> Tensor:
+    """Return the image moved by half of its valid part: real content in the wrong place, and blur where there is none.
+
+    Args:
+        image: Raw numbers (1, C, H, W).
+        valid: Boolean (1, H, W).
+
+    Returns:
+        Float32 (1, C, H, W).
+    """
+    shift = int(valid[0].any(1).sum()) // 2, int(valid[0].any(0).sum()) // 2
+    moved = image.float().roll(shift, (-2, -1))
+    return torch.where(valid.roll(shift, (-2, -1))[:, None], moved, blurred(image, valid))
 
 
 def replaced(image: Tensor, content: Tensor, pixels: Tensor) -> Tensor:

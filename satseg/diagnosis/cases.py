@@ -19,6 +19,7 @@ from satseg.models import SegmentationNetwork
 
 LARGEST = 256  # pixels along a side
 STEP = 32
+TRIES = 10  # to find a labelled part
 REACH = 48  # pixels from a spot's centre that its region extends to: the rest of a large one is its context
 
 
@@ -33,7 +34,8 @@ class Case:
         valid: Boolean (1, H, W).
         truth: Class indices (H, W); the ignore index where they are not known.
         predicted: Class indices (H, W).
-        pixels: The region (H, W), boolean.
+        own: The whole connected object or error (H, W), boolean.
+        pixels: The region: what of it lies within REACH of the spot's centre (H, W), boolean.
     """
 
     spot: Spot
@@ -42,6 +44,7 @@ class Case:
     valid: Tensor
     truth: Tensor
     predicted: Tensor
+    own: Tensor
     pixels: Tensor
 
 
@@ -63,10 +66,13 @@ class CaseReader:
         self._sizes = {name: (i.height, i.width) for name, i in zip(self.samples, infos, strict=True)}
 
     def read(self, spots: Sequence[Spot], count: int) -> list[Case]:
-        """Return the first cases of which the network says the same when it sees the part alone."""
+        """Return the first cases of which the network says the same when it sees the part alone; none overlap."""
         cases: list[Case] = []
         for spot in spots:
-            case = self._case(spot)
+            window = self._window(spot.image, spot.centre)
+            if any(c.spot.image == spot.image and _overlap(c.window, window) for c in cases):
+                continue  # one thing beside two objects would count twice
+            case = self._case(spot, window)
             if case is not None:
                 cases.append(case)
             if len(cases) == count:
@@ -74,17 +80,24 @@ class CaseReader:
         return cases
 
     def spread(self, count: int, seed: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Give image (C, H, W), valid and truth (H, W) of parts in random places, the split's images in turn."""
+        """Give image (C, H, W), valid and truth (H, W) of parts in random places, about `count`.
+
+        The split's images come in turn, so that no part follows one of the same image, the first after the last
+        either. Nothing is given where the split is one image that is one part.
+        """
         generator = np.random.default_rng(seed)
-        names = [list(self.samples)[i] for i in generator.permutation(len(self.samples))]
-        for turn in range(count):
-            name = names[turn % len(names)]
-            centre = tuple(int(generator.integers(n)) for n in self._sizes[name])
-            image, valid, truth = self._part(name, self._window(name, centre))
+        names = [list(self.samples)[i] for i in generator.permutation(len(self.samples))[:count]]
+        if len(names) == 1 and max(self._sizes[names[0]]) <= self.side:
+            return
+        for name in names * max(1, round(count / len(names))):
+            for _ in range(TRIES):
+                centre = tuple(int(generator.integers(n)) for n in self._sizes[name])
+                image, valid, truth = self._part(name, self._window(name, centre))
+                if (truth != self.network.spec.ignore_index).any():
+                    break
             yield image[0], valid[0], truth
 
-    def _case(self, spot: Spot) -> Case | None:
-        window = self._window(spot.image, spot.centre)
+    def _case(self, spot: Spot, window: Window) -> Case | None:
         image, valid, truth = self._part(spot.image, window)
         predicted = segment(self.network, image, valid)[0].argmax(0)
         same = ((truth == spot.truth) & (predicted == spot.predicted)).cpu().numpy()
@@ -94,8 +107,9 @@ class CaseReader:
             return None
         rows, cols = np.ogrid[: self.side, : self.side]
         near = (rows - row) ** 2 + (cols - col) ** 2 <= REACH**2
-        pixels = torch.from_numpy((labels == labels[row, col]) & near).to(image.device)
-        return Case(spot, window, image, valid, truth, predicted, pixels)
+        own = labels == labels[row, col]
+        masks = [torch.from_numpy(m).to(image.device) for m in (own, own & near)]
+        return Case(spot, window, image, valid, truth, predicted, *masks)
 
     def _window(self, name: str, centre: Sequence[int]) -> Window:
         starts = [
@@ -109,3 +123,7 @@ class CaseReader:
         device = next(self.network.parameters()).device
         truth = item["mask"].where(item["valid"], self.network.spec.ignore_index)
         return item["image"][None].to(device), item["valid"][None].to(device), truth.to(device)
+
+
+def _overlap(one: Window, other: Window) -> bool:
+    return abs(one.col - other.col) < one.width and abs(one.row - other.row) < one.height

@@ -16,14 +16,13 @@ from satseg.diagnosis.evidence import Maps, explain_error
 from satseg.diagnosis.leaning import Leaning, find_leaning
 from satseg.diagnosis.survey import Survey, survey
 from satseg.diagnosis.trust import LayerTrust, judge_layers
-from satseg.errors import DataError
 from satseg.models import SegmentationNetwork
 
 PAIRS = 5  # of confused classes that are looked into
 ERRORS = 3  # of each
 REGIONS = 5  # of each class, for the question what it leans on
 CLASSES = 12  # the most frequent ones, for the same
-JUDGED = 4  # cases on which layers are tested
+JUDGED = 5  # cases on which layers are tested
 PARTS = 16  # of images, for the importance of bands
 
 
@@ -52,10 +51,10 @@ class Diagnosis:
 
     Attributes:
         survey: Confusion, and images whose labels are in doubt.
-        trust: Layers from fine to coarse, the decoder last.
+        trust: Layers from fine to coarse, the decoder last; empty where the model has no region right.
         pairs: The most confused first.
         classes: What right predictions lean on, class by class.
-        bands: The most important first; empty where the split has one image or less.
+        bands: The most important first; empty where the split is one small image, or nothing is labelled.
     """
 
     survey: Survey
@@ -83,7 +82,7 @@ def diagnose(
         tell: Takes a line on what is being done.
 
     Raises:
-        DataError: If the model has no region right, so that there is nothing to test its maps on.
+        ResourceError: If memory runs out.
     """
     names = [sample.name for sample in datamodule.samples_of(split)]
     tell(f"Segmenting {len(names)} images …")
@@ -91,26 +90,32 @@ def diagnose(
     reader = CaseReader(network, datamodule, split)
     frequent = [int(k) for k in seen.matrix.sum(1).argsort()[::-1][:CLASSES]]
     right = {k: reader.read(seen.spots.get((k, k), []), REGIONS) for k in frequent}
-    judged = list(itertools.islice(_in_turn(list(right.values())), JUDGED))
-    if not judged:
-        raise DataError(f"split={split}: no class has a region that the model gets right: train it further first.")
+    wrong = {pair: reader.read(seen.spots.get(pair, []), ERRORS) for pair in seen.confused_pairs()[:PAIRS]}
+    anything = [case for cases in [*right.values(), *wrong.values()] for case in cases]
+    layers = layers_of(network, anything[0].image, anything[0].valid) if anything else []
     tell("Testing how far maps of evidence can be trusted …")
-    layers = layers_of(network, judged[0].image, judged[0].valid)
-    trust = judge_layers(network, judged, layers)
+    judged = list(itertools.islice(_in_turn(list(right.values())), JUDGED))
+    trust = judge_layers(network, judged, layers) if judged else []
     tell("Replacing what classes might lean on …")
-    classes = [leaning for cases in right.values() if cases and (leaning := find_leaning(network, cases, layers))]
-    pairs = []
-    for truth, predicted in seen.confused_pairs()[:PAIRS]:
-        cases = reader.read(seen.spots.get((truth, predicted), []), ERRORS)
-        errors = [
-            (case, tuple(explain_error(network, case, layer) for layer in _shown(layers, trust))) for case in cases
-        ]
-        count = int(seen.matrix[truth, predicted])
-        leaning = find_leaning(network, cases, layers) if cases else None
-        pairs.append(Pair(truth, predicted, count, tuple(errors), leaning))
+    questions = sum(map(bool, [*right.values(), *wrong.values()]))
+    leaning = {
+        key: find_leaning(network, cases, layers, questions) if cases else None
+        for key, cases in [*right.items(), *wrong.items()]
+    }
+    shown = _shown(layers, trust)
+    pairs = [
+        Pair(
+            *pair,
+            int(seen.matrix[pair]),
+            tuple((case, tuple(explain_error(network, case, layer) for layer in shown)) for case in cases),
+            leaning[pair],
+        )
+        for pair, cases in wrong.items()
+    ]
     tell("Spoiling bands …")
     parts = [torch.stack(stacked) for stacked in zip(*reader.spread(PARTS), strict=True)]
-    bands = band_importance(network, parts[0], parts[1], parts[2])
+    bands = band_importance(network, parts[0], parts[1], parts[2]) if parts else []
+    classes = [found for k in right if (found := leaning[k]) is not None]
     return Diagnosis(seen, tuple(trust), tuple(pairs), tuple(classes), tuple(bands))
 
 
@@ -121,7 +126,9 @@ def _in_turn(groups: Sequence[Sequence[Case]]) -> list[Case]:
 
 
 def _shown(layers: Sequence[Layer], trust: Sequence[LayerTrust]) -> list[Layer]:
-    """Return the encoder layer that is trusted most, and the last layer, the decoder where it is a map."""
-    inner = list(zip(layers, trust, strict=True))[:-1] or list(zip(layers, trust, strict=True))
+    """Return the encoder layer that is trusted most, and the last layer: the decoder, where that is a map."""
+    inner = list(zip(layers, trust, strict=False))[:-1]
+    if not inner:
+        return list(layers[-2:])
     best = max(inner, key=lambda pair: (pair[1].passes, pair[1].score - pair[1].random_score))[0]
-    return [best] if best is layers[-1] else [best, layers[-1]]
+    return [best, layers[-1]]

@@ -64,28 +64,32 @@ def explain_error(network: SegmentationNetwork, case: Case, layer: Layer) -> Map
 
     contrast = evidence(predicted, truth)
     one, other, lead = (e.evidence.cpu().numpy() for e in (evidence(predicted), evidence(truth), contrast))
-    shares = shares_of(lead, case.truth.cpu().numpy(), case.pixels.cpu().numpy(), network.spec.num_classes)
+    truths, own, valid = (t.cpu().numpy() for t in (case.truth, case.own, case.valid[0]))
+    shares = shares_of(lead, truths, own, valid, network.spec.num_classes)
     return Maps(contrast.layer, one, other, lead, shares)
 
 
-def shares_of(evidence: np.ndarray, truth: np.ndarray, region: np.ndarray, num_classes: int) -> Shares | None:
+def shares_of(
+    evidence: np.ndarray, truth: np.ndarray, region: np.ndarray, valid: np.ndarray, num_classes: int
+) -> Shares | None:
     """Divide the positive part of a map (H, W) by true class and by place.
 
     Args:
         evidence: The map.
         truth: True class indices (H, W); others than 0 to K - 1 count as unlabelled.
         region: Boolean (H, W).
+        valid: Boolean (H, W); what is not valid is no part of the picture.
         num_classes: K.
     """
-    positive = np.clip(evidence, 0, None).astype(np.float64)
+    positive = np.where(valid, np.clip(evidence, 0, None), 0).astype(np.float64)
     total = positive.sum()
     if total <= 0:
         return None
-    labels = np.minimum(truth, num_classes).ravel()
+    labels = np.minimum(truth, num_classes)[valid]
     border = binary_dilation(region, iterations=BORDER) & ~binary_erosion(region, iterations=BORDER)
     at_border, inside = positive[border].sum() / total, positive[region & ~border].sum() / total
     return Shares(
-        tuple((np.bincount(labels, positive.ravel(), num_classes + 1) / total).tolist()),
+        tuple((np.bincount(labels, positive[valid], num_classes + 1) / total).tolist()),
         tuple((np.bincount(labels, minlength=num_classes + 1) / labels.size).tolist()),
         float(inside),
         float(at_border),

@@ -18,7 +18,9 @@ from satseg.models import SegmentationNetwork
 CLEAR = 0.2  # share of a region's pixels that must be lost beyond chance
 FIRST = 2  # cases on which all layers are tried
 FOLLOWED = 2  # layers that are tried on the rest
-SIGNIFICANT = 0.01  # chance that patches at random stand out as often, over all layers
+SIGNIFICANT = 0.05  # chance of a false alarm in a whole diagnosis (Bonferroni)
+
+Checks = list[tuple[Case, ContextCheck]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Leaning:
         layer: The layer whose maps found the context that matters most.
         checks: Case and check, the most harmed first.
         excess: Share of a region's pixels that are lost beyond chance, median over the cases.
-        probability: Of so many cases standing out if the context did not matter, over all layers tried.
+        probability: Of so many cases standing out if the context did not matter, over all that was tried.
         lies_on: Share of the replaced pixels by true class (K,), then unlabelled; sums to 1.
     """
 
@@ -48,11 +50,15 @@ class Leaning:
         """Whether it does clearly more harm than chance."""
         return self.excess >= CLEAR and self.probability <= SIGNIFICANT
 
+    @property
+    def unclear(self) -> bool:
+        """Whether it does harm, in too few regions to tell it from chance."""
+        return self.excess >= CLEAR and not self.shortcut
 
-Checks = list[tuple[Case, ContextCheck]]
 
-
-def find_leaning(network: SegmentationNetwork, cases: Sequence[Case], layers: Sequence[Layer]) -> Leaning | None:
+def find_leaning(
+    network: SegmentationNetwork, cases: Sequence[Case], layers: Sequence[Layer], questions: int = 1
+) -> Leaning | None:
     """Try the maps of each layer; return the one whose context matters most, None where no case can be tested.
 
     All layers are tried on the first cases, and the most telling ones on the rest where there is anything to
@@ -62,13 +68,15 @@ def find_leaning(network: SegmentationNetwork, cases: Sequence[Case], layers: Se
         network: In evaluation mode.
         cases: Of one true and one predicted class.
         layers: Whose maps say what is loud.
+        questions: How many such kinds of cases are asked about in all.
     """
     checks = {layer.name: _check(network, cases[:FIRST], layer) for layer in layers}
     telling = sorted(layers, key=lambda layer: -max((c.excess for _, c in checks[layer.name]), default=0.0))[:FOLLOWED]
     for layer in telling:
         if any(check.chance for _, check in checks[layer.name]):
             checks[layer.name] += _check(network, cases[FIRST:], layer)
-    found = [_judge(network, name, tested, len(layers)) for name, tested in checks.items() if tested]
+    tried = len(layers) * questions
+    found = [_judge(name, tested, tried, network.spec.num_classes) for name, tested in checks.items() if tested]
     return max(found, key=lambda leaning: (leaning.shortcut, leaning.excess), default=None)
 
 
@@ -77,13 +85,14 @@ def _check(network: SegmentationNetwork, cases: Sequence[Case], layer: Layer) ->
     for case in cases:
         asked = (case.image, case.valid, case.pixels, case.spot.predicted)
         evidence = explain(network, *asked, method=METHOD, layer=layer).evidence
-        check = check_context(network, *asked, evidence)
+        seed = case.window.col + 7919 * case.window.row  # other places in each case
+        check = check_context(network, *asked, evidence, case.own, seed)
         if check is not None:
             checks.append((case, check))
     return checks
 
 
-def _judge(network: SegmentationNetwork, layer: str, checks: Checks, tried: int) -> Leaning:
+def _judge(layer: str, checks: Checks, tried: int, num_classes: int) -> Leaning:
     outstanding = sum(check.stands_out for _, check in checks)
     by_chance = float(binom.sf(outstanding - 1, len(checks), 1 / (DRAWS + 1)))
     spot = checks[0][0].spot
@@ -94,7 +103,7 @@ def _judge(network: SegmentationNetwork, layer: str, checks: Checks, tried: int)
         tuple(sorted(checks, key=lambda pair: -pair[1].excess)),
         median(check.excess for _, check in checks),
         min(1.0, by_chance * tried),
-        _lies_on(checks, network.spec.num_classes),
+        _lies_on(checks, num_classes),
     )
 
 

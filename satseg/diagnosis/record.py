@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
+
+import numpy as np
+from scipy.ndimage import find_objects, label
 
 from satseg.attribution.faithfulness import FRACTIONS
 from satseg.diagnosis.cases import Case
@@ -28,7 +31,7 @@ def to_record(found: Diagnosis, class_names: Sequence[str], split: str) -> Row:
         "summary": summary(found, class_names),
         "classes": list(class_names),
         "confusion_matrix": found.survey.matrix.tolist(),
-        "pairs": [_pair(pair, class_names) for pair in found.pairs],
+        "pairs": [_pair(pair, class_names, {t.layer for t in found.trust if t.passes}) for pair in found.pairs],
         "leaning": [_leaning(leaning, class_names) for leaning in found.classes],
         "bands": [asdict(b) for b in found.bands],
         "trust": {"fractions": FRACTIONS, "layers": [_trust(t) for t in found.trust]},
@@ -36,12 +39,12 @@ def to_record(found: Diagnosis, class_names: Sequence[str], split: str) -> Row:
     }
 
 
-def _pair(pair: Pair, names: Sequence[str]) -> Row:
+def _pair(pair: Pair, names: Sequence[str], passing: Collection[str]) -> Row:
     return {
         "truth": names[pair.truth],
         "predicted": names[pair.predicted],
         "pixels": pair.pixels,
-        "errors": [_place(case) | {"evidence": [_maps(m, names) for m in maps]} for case, maps in pair.errors],
+        "errors": [_place(case) | {"evidence": [_maps(m, names, passing) for m in maps]} for case, maps in pair.errors],
         "leaning": _leaning(pair.leaning, names) if pair.leaning else None,
     }
 
@@ -50,13 +53,14 @@ def _place(case: Case) -> Row:
     return {"image": case.spot.image, "window": list(case.window), "region_pixels": int(case.pixels.sum())}
 
 
-def _maps(maps: Maps, names: Sequence[str]) -> Row:
+def _maps(maps: Maps, names: Sequence[str], passing: Collection[str]) -> Row:
+    row: Row = {"layer": maps.layer, "passes": maps.layer in passing, "shares": None}
     if maps.shares is None:
-        return {"layer": maps.layer, "shares": None}
+        return row
     shares = asdict(maps.shares)
     for key in ("by_truth", "pixels_by_truth"):
         shares[key] = dict(zip([*names, "unlabelled"], shares[key], strict=True))
-    return {"layer": maps.layer, "shares": shares}
+    return row | {"shares": shares}
 
 
 def _leaning(leaning: Leaning, names: Sequence[str]) -> Row:
@@ -64,23 +68,25 @@ def _leaning(leaning: Leaning, names: Sequence[str]) -> Row:
         "truth": names[leaning.truth],
         "predicted": names[leaning.predicted],
         "shortcut": leaning.shortcut,
+        "unclear": leaning.unclear,
         "layer": leaning.layer,
         "excess": leaning.excess,
         "probability": leaning.probability,
         "lies_on": dict(zip([*names, "unlabelled"], leaning.lies_on, strict=True)),
         "checks": [
-            _place(case)
-            | {"harm": check.harm, "chance": list(check.chance), "patch": _box(case, check.patch.nonzero())}
+            _place(case) | {"harm": check.harm, "chance": list(check.chance), "replaced": _boxes(case, check.patch)}
             for case, check in leaning.checks
         ],
     }
 
 
-def _box(case: Case, pixels: Sequence[Any]) -> list[int]:
-    """Return [column, row, width, height] in the image of the box around pixels of a case."""
-    rows, cols = pixels
-    top, left = int(rows.min()), int(cols.min())
-    return [case.window.col + left, case.window.row + top, int(cols.max()) - left + 1, int(rows.max()) - top + 1]
+def _boxes(case: Case, patch: np.ndarray) -> list[list[int]]:
+    """Return [column, row, width, height] in the image of each connected part of what was replaced."""
+    rows_and_cols = find_objects(label(patch)[0])
+    return [
+        [case.window.col + c.start, case.window.row + r.start, c.stop - c.start, r.stop - r.start]
+        for r, c in rows_and_cols
+    ]
 
 
 def _trust(trust: LayerTrust) -> Row:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt, label
+from scipy.ndimage import distance_transform_edt, find_objects, label
 from torch import Tensor
 
 from satseg.data.dataset import Item
@@ -15,7 +15,8 @@ from satseg.inference.windows import segment
 from satseg.metrics import confusion_matrices
 from satseg.models import SegmentationNetwork
 
-KEPT = 8  # spots of each pair of classes
+KEPT = 12  # spots of each pair of classes
+SMALLEST = 16  # pixels of a pair in an image that are looked at
 CONFIDENT = 0.5  # lead over the true class from which a pixel disagrees with confidence
 
 
@@ -116,20 +117,28 @@ def _note_spots(
 ) -> None:
     count = len(found.matrix)
     pairs = np.where(counted, truth.astype(np.int64) * count + predicted, -1)
-    for pair in np.unique(pairs[counted]):
-        labels, number = label(pairs == pair)
-        distance = distance_transform_edt(pairs == pair)
-        weights = np.bincount(labels.ravel(), (lead * (distance - 1)).ravel(), number + 1)[1:]
-        sizes = np.bincount(labels.ravel(), minlength=number + 1)[1:]
-        key = divmod(int(pair), count)
-        kept = found.spots.get(key, [])
-        for spot in np.argsort(-weights, kind="stable")[:KEPT]:
-            if weights[spot] > 0:
-                inside = np.where(labels == spot + 1, distance, 0)
-                centre = np.unravel_index(int(inside.argmax()), inside.shape)
-                kept.append(Spot(name, *key, (int(centre[0]), int(centre[1])), int(sizes[spot]), float(weights[spot])))
-        if kept:
-            found.spots[key] = sorted(kept, key=lambda s: -s.weight)[:KEPT]
+    for pair, pixels in zip(*np.unique(pairs[counted], return_counts=True), strict=True):
+        if pixels >= SMALLEST:
+            key = divmod(int(pair), count)
+            spots = [Spot(name, *key, *found_there) for found_there in _largest(pairs == pair, lead)]
+            kept = sorted([*found.spots.get(key, []), *spots], key=lambda s: -s.weight)[:KEPT]
+            if kept:
+                found.spots[key] = kept
+
+
+def _largest(pixels: np.ndarray, lead: np.ndarray) -> Iterator[tuple[tuple[int, int], int, float]]:
+    """Give centre, size and weight of the largest connected parts of some pixels (H, W)."""
+    labels, number = label(pixels)
+    sizes = np.bincount(labels.ravel(), minlength=number + 1)[1:]
+    boxes = find_objects(labels)
+    for index in np.argsort(-sizes, kind="stable")[:KEPT]:
+        box = boxes[index]
+        part = np.pad(labels[box] == index + 1, 1)  # an image's edge is a border, too
+        distance = distance_transform_edt(part)[1:-1, 1:-1]
+        weight = float((lead[box] * np.clip(distance - 1, 0, None)).sum())
+        if weight > 0:
+            row, col = np.unravel_index(int(distance.argmax()), distance.shape)
+            yield (box[0].start + int(row), box[1].start + int(col)), int(sizes[index]), weight
 
 
 def _note_disagreement(

@@ -17,9 +17,7 @@ LISTED = 3  # findings of a kind in the summary
 
 def summary(found: Diagnosis, class_names: Sequence[str]) -> list[str]:
     """Return the findings that matter most, one sentence or two each."""
-    lines = [lean_words(leaning, class_names) for leaning in found.shortcuts]
-    if not lines:
-        lines = ["No shortcut: no class, and no error, hangs on something beside it more than chance allows."]
+    lines = [lean_words(leaning, class_names) for leaning in found.shortcuts] or [_no_shortcut(found, class_names)]
     lines += [pair_words(pair, found, class_names) for pair in found.pairs[:LISTED]]
     lines += band_words(found)
     lines += trust_words(found)
@@ -33,6 +31,14 @@ def summary(found: Diagnosis, class_names: Sequence[str]) -> list[str]:
     return lines
 
 
+def _no_shortcut(found: Diagnosis, class_names: Sequence[str]) -> str:
+    if not found.classes:
+        return "Shortcuts: no class has a region that could be tested."
+    unclear = [class_names[leaning.predicted] for leaning in found.classes if leaning.unclear]
+    line = f"No shortcut was found in the {len(found.classes)} of {len(class_names)} classes that could be tested"
+    return f"{line}; too few regions to tell for {', '.join(unclear)}." if unclear else f"{line}."
+
+
 def lean_words(leaning: Leaning, class_names: Sequence[str]) -> str:
     """Say what replacing the loudest context does."""
     what = class_names[leaning.predicted]
@@ -42,6 +48,8 @@ def lean_words(leaning: Leaning, class_names: Sequence[str]) -> str:
     chances = [c for _, check in leaning.checks for c in check.chance]
     names = [*class_names, UNLABELLED]
     most = max(range(len(names)), key=lambda k: leaning.lies_on[k])
+    if leaning.unclear:
+        return f"{what}: {leaning.excess:.0%} of a region is lost beyond chance, in too few ({len(harms)}) to tell."
     if not leaning.shortcut:
         lost = f"{median(harms):.0%} of a region (median of {len(harms)})"
         return f"{what}: no shortcut; replacing the loudest context costs {lost}."
@@ -86,6 +94,8 @@ def band_words(found: Diagnosis) -> list[str]:
 
 def trust_words(found: Diagnosis) -> list[str]:
     """Say which layers' maps cannot be trusted."""
+    if not found.trust:
+        return ["The model has no region right to test its maps on: they are pictures, not reasons."]
     failing = [t.layer for t in found.trust if not t.passes]
     if not failing:
         return []

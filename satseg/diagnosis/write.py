@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from satseg.attribution.context import DRAWS, MARGIN, SHARE
 from satseg.attribution.faithfulness import FRACTIONS
@@ -16,6 +18,8 @@ from satseg.diagnosis.leaning import CLEAR, Leaning
 from satseg.diagnosis.record import to_record
 from satseg.diagnosis.words import SUSPICIOUS, lean_words, pair_words, summary
 from satseg.files import write_json, write_text
+from satseg.inference.windows import segment
+from satseg.models import SegmentationNetwork
 from satseg.reporting import to_rgb
 from satseg.spec import DatasetSpec
 from satseg.visualization.figures import Panel, plot_confusion_matrix, plot_panels, plot_trust
@@ -27,21 +31,26 @@ SHOWN = 3  # cases of a kind in pictures
 REGION, PATCH = "#ffffff", "#ff2d95"
 
 
-def write_diagnosis(found: Diagnosis, spec: DatasetSpec, split: str, title: str, folder: Path) -> Path:
+def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, title: str, folder: Path) -> Path:
     """Write diagnosis.json, diagnosis.html and the pictures in it.
 
     Returns:
         Path of the page, which needs no other file.
     """
-    names = spec.class_names
+    spec, names = network.spec, network.spec.class_names
     write_json(folder / "diagnosis.json", to_record(found, names, split))
     figures = folder / "figures"
     plot_confusion_matrix(found.survey.matrix, names, figures / "confusion_matrix.png")
-    _plot_trust(found, figures / "trust.png")
+    if found.trust:
+        _plot_trust(found, figures / "trust.png")
     rates, passing = found.survey.matrix.sum(1), {t.layer for t in found.trust if t.passes}
     page = render_page(
         "diagnosis.html",
-        {"percent": lambda v: f"{v:.1%}", "signed": lambda v: f"{v:+.3f}", "loss": lambda v: f"{v:.4f}"},
+        {
+            "percent": lambda v: f"{v:.1%}",
+            "signed": lambda v: "–" if math.isnan(v) else f"{v:+.3f}",
+            "loss": lambda v: f"{v:.4f}",
+        },
         title=title,
         split=split,
         summary=summary(found, names),
@@ -56,12 +65,12 @@ def write_diagnosis(found: Diagnosis, spec: DatasetSpec, split: str, title: str,
             for i, pair in enumerate(found.pairs)
         ],
         leaning=[
-            (leaning.shortcut, lean_words(leaning, names), _lean_pictures(leaning, spec, figures))
+            (leaning.shortcut, lean_words(leaning, names), _lean_pictures(network, leaning, figures))
             for leaning in sorted(_all_leaning(found), key=lambda v: (not v.shortcut, -v.excess))
         ],
         bands=found.bands,
         trust=found.trust,
-        trust_picture=read_picture("", "", figures / "trust.png"),
+        trust_picture=read_picture("", "", figures / "trust.png") if found.trust else None,
         margin=MARGIN,
         context=SHARE,
         draws=DRAWS,
@@ -113,23 +122,26 @@ def _pair_pictures(pair: Pair, number: int, spec: DatasetSpec, passing: Collecti
     return pictures
 
 
-def _lean_pictures(leaning: Leaning, spec: DatasetSpec, folder: Path) -> list[Picture]:
+def _lean_pictures(network: SegmentationNetwork, leaning: Leaning, folder: Path) -> list[Picture]:
     """Draw, for a shortcut, what was replaced and how the prediction changed."""
     if not leaning.shortcut:
         return []
-    panels = []
+    spec, panels = network.spec, []
     for case, check in leaning.checks[:SHOWN]:
         marks = [(REGION, case.pixels.cpu().numpy()), (PATCH, check.patch)]
-        patch = case.pixels.new_tensor(check.patch)
+        patch = torch.from_numpy(check.patch)
         without = replaced(case.image, blurred(case.image, case.valid), patch)
+        after = segment(network, without, case.valid)[0].argmax(0)
         panels += [
-            Panel(f"{_where(case)}", _rgb(case, spec), marks),
-            Panel("without the loudest context", to_rgb(without[0].cpu(), case.valid[0].cpu(), spec), marks),
+            Panel(_where(case), _rgb(case, spec), marks),
+            Panel("without what is loudest", to_rgb(without[0].cpu(), case.valid[0].cpu(), spec), marks),
             Panel("prediction before", colourise(case.predicted.cpu().numpy(), spec.palette), marks[:1]),
+            Panel("prediction after", colourise(after.cpu().numpy(), spec.palette), marks[:1]),
         ]
     path = folder / f"leaning_{leaning.truth}_{leaning.predicted}.png"
-    plot_panels(panels, path, columns=3)
-    return [read_picture("", "White: the region. Pink: the context that was replaced.", path)]
+    plot_panels(panels, path, columns=4)
+    caption = "White: the region. Pink: the context that was replaced, here by blur."
+    return [read_picture("", caption, path)]
 
 
 def _rgb(case: Case, spec: DatasetSpec) -> np.ndarray:
@@ -139,3 +151,7 @@ def _rgb(case: Case, spec: DatasetSpec) -> np.ndarray:
 def _where(case: Case) -> str:
     col, row, width, height = case.window
     return f"{case.spot.image}, column {col}, row {row}, {width} x {height} pixels"
+
+
+def _signed(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:+.3f}"

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from satseg.attribution import LAYER_METHODS, Explanation, Layer, Region, explain, layers_of
 from satseg.data.raster import write_raster
-from satseg.devices import out_of_memory
-from satseg.errors import EmptyRegionError, ResourceError
+from satseg.devices import enough_memory
+from satseg.errors import EmptyRegionError
 from satseg.explaining.question import Question
 from satseg.files import write_json
 from satseg.inference.windows import segment
@@ -76,14 +76,9 @@ def explain_pictures(
     taken: set[str] = set()
     for picture in pictures:
         try:
-            for row in _explain_picture(network, picture, question, folder, taken):
-                rows.append(row)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise ResourceError(
-                f"{picture.name}: memory ran out; name a part of it, such as window='[0,0,512,512]'."
-            ) from error
+            with enough_memory(f"{picture.name}: name a part of it, such as window='[0,0,512,512]'."):
+                for row in _explain_picture(network, picture, question, folder, taken):
+                    rows.append(row)
         finally:
             if rows:
                 write_json(folder / "explanations.json", rows)

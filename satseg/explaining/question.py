@@ -94,6 +94,9 @@ def check_report(cfg: DictConfig) -> None:
     for key in ("input", "window", "target", "contrast"):
         if cfg[key] is not None:
             raise ConfigError(f"report=true looks at a whole split and all its classes: leave out {key}=.")
+    for key, value in (("method", "gradcam"), ("layer", "auto"), ("region", "predicted")):
+        if cfg[key] != value:
+            raise ConfigError(f"report=true chooses its own regions and layers, by HiRes-CAM: leave out {key}=.")
 
 
 def _mask_file(path: Path, shape: torch.Size, picture: Picture) -> Region:

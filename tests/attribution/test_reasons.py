@@ -1,5 +1,8 @@
 """Context, faithfulness and bands, on networks whose reasons are written down."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +11,12 @@ from sklearn.metrics import jaccard_score
 
 from satseg.attribution import explain
 from satseg.attribution.bands import alike, band_importance
-from satseg.attribution.context import DRAWS, MARGIN, SHARE, check_context, loudest, moved_patches
+from satseg.attribution.context import DRAWS, as_far, check_context, loudest, moved_patches
 from satseg.attribution.faithfulness import FRACTIONS, curves, moved, randomised, similarity
 from satseg.attribution.replacement import blurred, elsewhere, replaced
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.pairs import MODELS
-from satseg.spec import DatasetSpec, InputSpec
+from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 VALID = torch.ones(1, 96, 96, dtype=torch.bool)
 
@@ -42,6 +45,28 @@ def test_a_network_that_looks_at_each_pixel_alone_leans_on_nothing() -> None:
     assert found is not None and found.harm == 0 and found.excess == 0 and not found.stands_out
 
 
+def test_harm_that_any_patch_does_does_not_stand_out() -> None:
+    image, pixels, evidence = marked()
+    image[:] = 1
+    image[..., 40:56, 40:56] = 0  # so that neither blur nor content from elsewhere is all bright
+
+    def by_brightness(x: torch.Tensor) -> torch.Tensor:
+        lead = (x[:, 0].mean((1, 2)) - image[0, 0].mean() + 1e-4)[:, None, None].expand_as(x[:, 0])
+        return torch.stack([-lead, lead], 1)
+
+    found = check_context(written(by_brightness), image, VALID, pixels, 1, evidence)
+    assert found is not None and found.harm >= 0.5 and not found.stands_out and found.excess < 0.5
+
+
+def test_another_images_nodata_is_no_content() -> None:
+    image, pixels, evidence = marked()
+    valid = VALID.clone()
+    valid[..., 70:] = False
+    image[..., 70:] = torch.nan
+    found = check_context(written(by_marker), image, valid, pixels & valid[0], 1, evidence)
+    assert found is not None and found.harm == 1.0 and max(found.chance) == 0
+
+
 def test_without_evidence_outside_or_room_elsewhere_there_is_nothing_to_check() -> None:
     image, pixels, _ = marked()
     assert check_context(written(by_marker), image, VALID, pixels, 1, pixels.float()) is None
@@ -54,20 +79,28 @@ def test_the_loudest_pixels_are_the_strongest_free_ones() -> None:
     evidence = np.arange(100.0).reshape(10, 10)
     free = np.ones((10, 10), bool)
     free[9, 9] = False
-    chosen = loudest(evidence, free)
-    assert chosen is not None and chosen.nonzero()[1].tolist() == [6, 7, 8] and SHARE == 0.03
-    assert loudest(-evidence, free) is None
+    chosen = loudest(evidence, free, 3)
+    assert chosen is not None and chosen.nonzero()[1].tolist() == [6, 7, 8]
+    assert loudest(np.ones((4, 4)), np.ones((4, 4), bool), 5).sum() == 5  # ties do not make it larger
+    assert loudest(-evidence, free, 3) is None
 
 
-def test_moved_patches_keep_their_shape_and_stay_off_the_region() -> None:
-    patch, free = np.zeros((64, 64), bool), np.ones((64, 64), bool)
-    patch[3:9, 3:9] = True
+def test_patches_elsewhere_have_the_same_area_and_stay_off_the_object() -> None:
+    evidence, free = np.zeros((64, 64)), np.ones((64, 64), bool)
+    evidence[3:9, 3:9] = 1
     free[20:40, 20:40] = False
-    places = list(moved_patches(patch, free, 0))
-    assert len(places) == DRAWS
+    places = list(moved_patches(evidence, free, evidence > 0, 0))
+    assert len(places) >= DRAWS
     for place in places:
-        assert 0.8 * 36 <= place.sum() <= 36 and not (place & ~free).any() and (place & patch).sum() < 18
-    assert not list(moved_patches(patch, patch, 0)) and MARGIN > 0
+        assert place.sum() == 36 and not (place & ~free).any() and (place[3:9, 3:9]).sum() < 18
+
+
+def test_patches_as_far_from_the_object_are_preferred() -> None:
+    distance = np.repeat(np.arange(64.0)[None], 64, 0)
+    columns = [np.arange(64)[None].repeat(64, 0) == c for c in range(64)]
+    chosen = as_far(columns, columns[30], distance)
+    assert sorted(int(c.nonzero()[1][0]) for c in chosen) == list(range(23, 39)) or len(chosen) == DRAWS
+    assert max(abs(int(c.nonzero()[1][0]) - 30) for c in chosen) <= DRAWS // 2
 
 
 def test_replacements() -> None:
@@ -78,7 +111,8 @@ def test_replacements() -> None:
     flat = torch.full((1, 2, 40, 50), 7.0).masked_fill(~valid[:, None], torch.nan)
     assert torch.allclose(blurred(flat, valid)[..., :30], torch.tensor(7.0), atol=1e-3)
     assert blurred(image, valid).isfinite().all()
-    assert torch.equal(elsewhere(image)[0, 0, 20, 25], image[0, 0, 0, 0])
+    other = elsewhere(image, valid)
+    assert torch.equal(other[0, 0, 20, 15], image[0, 0, 0, 0]) and other.isfinite().all()
     pixels = torch.zeros(40, 50, dtype=torch.bool)
     pixels[1, 2] = True
     changed = replaced(image, torch.zeros_like(image), pixels)
@@ -101,14 +135,14 @@ def test_curves_of_a_map_that_tells_the_truth_beat_those_of_a_moved_one() -> Non
 def test_similarity_is_the_cosine_of_what_speaks_for_the_class_in_either_sign() -> None:
     first, second = torch.tensor([[3.0, 4.0, -9.0]]), torch.tensor([[4.0, 3.0, 0.0]])
     assert similarity(first, second) == similarity(first, -second) == pytest.approx(24 / 25)
-    assert similarity(first, torch.zeros(1, 3)) == 0 and similarity(first, torch.full((1, 3), torch.nan)) == 0
+    assert math.isnan(similarity(first, torch.zeros(1, 3))) and math.isnan(similarity(first, first * torch.nan))
 
 
 def test_a_randomised_network_has_the_same_weights_in_another_order_and_leaves_the_first_alone() -> None:
     network = written(by_marker)
     network.net.extra = torch.nn.Linear(8, 8)
     before = network.net.extra.weight.clone()
-    twin = randomised(network)
+    twin = randomised(network, torch.rand(1, 3, 96, 96), VALID)
     assert torch.equal(network.net.extra.weight, before) and not torch.equal(twin.net.extra.weight, before)
     assert torch.equal(twin.net.extra.weight.flatten().sort().values, before.flatten().sort().values)
 
@@ -118,15 +152,27 @@ def test_bands_are_ranked_by_what_their_loss_costs() -> None:
     images = torch.rand(6, 3, 32, 32, generator=generator)
     images[:, 2] = images[:, 0] + 0.01 * torch.rand(6, 32, 32, generator=generator)  # says the same as the first
     valid, truth = torch.ones(6, 32, 32, dtype=torch.bool), (images[:, 0] > 0.5).long()
-    found = band_importance(written(by_first_band), images, valid, truth)
+    network = written(by_first_band)
+    mean = dataclasses.replace(network.spec.inputs[0], statistics=BandStatistics(*[(0.9,) * 3] * 6))
+    network.spec = dataclasses.replace(network.spec, inputs=(mean,))
+    found = band_importance(network, images, valid, truth)
     assert [b.bands for b in found if b.permuted > 0.01] in ([("b1",), ("b1", "b3")], [("b1", "b3"), ("b1",)])
     first = next(b for b in found if b.bands == ("b1",))
     guess = (images[:, 0].roll(1, 0) > 0.5).long()
     expected = jaccard_score(truth.flatten(), guess.flatten(), average=None)
     assert first.by_class == pytest.approx(tuple(1 - expected)) and first.permuted == pytest.approx(1 - expected.mean())
-    filled = jaccard_score(truth.flatten(), torch.zeros_like(truth).flatten(), average="macro")  # the mean is 0
+    filled = jaccard_score(truth.flatten(), torch.ones_like(truth).flatten(), average="macro")  # the mean is 0.9
     assert first.filled == pytest.approx(1 - filled)
     assert next(b for b in found if b.bands == ("b2",)).permuted == 0
+
+
+def test_an_absent_class_that_appears_costs_nothing_and_without_labels_there_is_no_ranking() -> None:
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    valid, truth = torch.ones(4, 16, 16, dtype=torch.bool), (images[:, 0] > 0.5).long()
+    few = band_importance(written(by_first_band, classes=2), images, valid, torch.where(truth == 1, 1, 255))
+    assert few[0].permuted == pytest.approx(1 - float((images[:, 0].roll(1, 0) > 0.5)[truth == 1].float().mean()))
+    assert math.isnan(few[0].by_class[0])
+    assert band_importance(written(by_first_band), images, valid, torch.full_like(truth, 255)) == []
 
 
 def test_only_bands_that_say_nearly_the_same_are_taken_together() -> None:

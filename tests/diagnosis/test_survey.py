@@ -41,6 +41,7 @@ def test_errors_are_counted_and_the_large_and_confident_come_first(items: list[d
     spots = found.spots[0, 1]
     assert [(s.image, s.pixels) for s in spots] == [("a", 400), ("b", 120), ("a", 90)]
     assert all(abs(v - 14.5) <= 1 for v in spots[0].centre)
+    assert found.spots[0, 0][-1].centre[0] > 0  # an image's edge is a border, too
     assert found.spots[1, 1][0].image == "c"
 
 
@@ -70,9 +71,14 @@ def test_shares_of_evidence_by_class_and_place() -> None:
     evidence[5, 36] = 4  # outside, on class 1
     evidence[5, 39] = 2  # outside, unlabelled
     evidence[0, 0] = -50  # speaks against
-    found = shares_of(evidence, truth, region, 2)
+    valid = np.ones((40, 40), bool)
+    found = shares_of(evidence, truth, region, valid, 2)
     assert found is not None and found.by_truth == pytest.approx((0.4, 0.4, 0.2))
     assert found.pixels_by_truth == pytest.approx((35 / 40, 3 / 40, 2 / 40)) and BORDER == 4
     assert (found.inside, found.border, found.outside) == pytest.approx((0.3, 0.1, 0.6))
-    assert shares_of(-np.abs(evidence), truth, region, 2) is None
+    assert shares_of(-np.abs(evidence), truth, region, valid, 2) is None
+    valid[:, 35:] = False
+    part = shares_of(evidence, truth, region, valid, 2)
+    assert part is not None and part.by_truth == part.pixels_by_truth == (1, 0, 0)
+    assert (part.inside, part.border, part.outside) == pytest.approx((0.75, 0.25, 0))
     assert mean_shares([found, found]) == found

@@ -1,0 +1,138 @@
+"""A whole diagnosis, on networks whose reasons are written down, and images on disk."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from planted import written
+from torch import Tensor, nn
+
+from satseg.attribution import layers_of
+from satseg.data.folder import FolderDataModule
+from satseg.data.splits import Subfolder
+from satseg.diagnosis import Diagnosis, diagnose, write_diagnosis
+from satseg.diagnosis.cases import CaseReader
+from satseg.diagnosis.survey import survey
+from satseg.diagnosis.trust import judge_layers
+from satseg.models import SegmentationNetwork
+
+
+class Coarse(nn.Module):
+    """An encoder of one stage that sees the image at a quarter of its size, and a decoder that is written down."""
+
+    def __init__(self, decode: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.AvgPool2d(4))
+        self.decode, self.weight = decode, nn.Parameter(torch.zeros(1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        lead = self.decode(image, self.encoder(image)) + 0 * self.weight
+        return torch.stack([-lead, lead], 1)
+
+
+def by_object(image: Tensor, stage: Tensor) -> Tensor:
+    """Class 1 where it is bright there."""
+    small = stage[:, :1].sub(130)
+    return nn.functional.interpolate(small, size=image.shape[-2:])[:, 0]
+
+
+def by_marker(image: Tensor, stage: Tensor) -> Tensor:
+    """Class 1 where it is bright, if there is something very bright anywhere in the image; else the other way round."""
+    marker = 10 * nn.functional.relu(stage[:, 0] - 225).mean((1, 2)) - 1
+    return by_object(image, stage) * marker[:, None, None]
+
+
+def network(decode: Callable[[Tensor, Tensor], Tensor]) -> SegmentationNetwork:
+    whole = written(lambda image: image)
+    whole.net = Coarse(decode)
+    return whole.eval()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> FolderDataModule:
+    """Eight images of a bright square on noise, with a very bright marker apart from it; the last label is wrong."""
+    root, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for index in range(10):
+        image, mask = generator.uniform(20, 60, (3, 128, 128)), np.zeros((1, 128, 128))
+        row, col = generator.integers(8, 48, 2)
+        image[:, row : row + 32, col : col + 32] += 120
+        mask[:, row : row + 32, col : col + 32] = 1
+        image[:, 100:112, 100:112] = 250
+        mask[:, 100:112, 100:112] = 255
+        if index == 9:
+            mask[mask == 1] = 0
+        split = {0: "train", 1: "val"}.get(index, "test")
+        for kind, array in (("images", image), ("masks", mask)):
+            path = root / kind / split / f"{index}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            dtype = "float32" if kind == "images" else "uint8"
+            with rasterio.open(path, "w", driver="GTiff", width=128, height=128, count=len(array), dtype=dtype) as out:
+                out.write(array.astype(dtype))
+    found = FolderDataModule(root=str(root), split=Subfolder(), classes={"a": 0, "b": 1}, ignore_values=[255])
+    found.setup()
+    return found
+
+
+def ask(decode: Callable[[Tensor, Tensor], Tensor], data: FolderDataModule) -> Diagnosis:
+    return diagnose(network(decode), data, "test", tell=lambda line: None)
+
+
+def test_what_everything_hangs_on_is_found_and_the_marker_was_replaced(data: FolderDataModule, tmp_path: Path) -> None:
+    asked = network(by_marker)
+    found = diagnose(asked, data, "test", tell=lambda line: None)
+    shortcuts = [leaning for leaning in found.shortcuts if leaning.predicted == 1]
+    assert shortcuts and shortcuts[0].excess > 0.5
+    for _, check in shortcuts[0].checks:
+        assert check.harm > 0.5 and check.patch[100:112, 100:112].mean() > 0.5
+    page = write_diagnosis(found, asked, "test", "marked <run>", tmp_path).read_text()
+    assert "Shortcut: b hangs on something beside it" in page and "marked &lt;run&gt;" in page
+    record = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert any(leaning["shortcut"] and leaning["predicted"] == "b" for leaning in record["leaning"])
+
+
+def test_what_looks_at_its_objects_alone_is_not_flagged(data: FolderDataModule) -> None:
+    found = ask(by_object, data)
+    assert not found.shortcuts and {leaning.predicted for leaning in found.classes} == {0, 1}
+    assert all(leaning.excess < 0.05 for leaning in found.classes)
+
+
+def test_a_wrong_label_is_the_first_to_check_and_the_first_error(data: FolderDataModule) -> None:
+    found = ask(by_object, data)
+    assert found.survey.disagreements[0].image.endswith("9") and found.survey.confused_pairs()[0] == (0, 1)
+    case, maps = found.pairs[0].errors[0]
+    assert case.spot.image.endswith("9") and int(case.own.sum()) == pytest.approx(32 * 32, rel=0.15)
+    assert maps[0].shares is not None and maps[0].shares.inside + maps[0].shares.border > 0.95
+
+
+def test_a_layer_is_trusted_by_what_it_does(data: FolderDataModule) -> None:
+    asked = network(by_object)
+    seen = survey(asked, data.named_items("test", [s.name for s in data.samples_of("test")]))
+    cases = CaseReader(asked, data, "test").read(seen.spots[1, 1], 5)
+    assert len({case.spot.image for case in cases}) == 5
+    (trust,) = judge_layers(asked, cases, layers_of(asked, cases[0].image, cases[0].valid))
+    assert trust.faithful and trust.wins == trust.cases == 5 and trust.score > 0.2 > trust.random_score
+    assert not trust.about_the_model and not trust.passes  # nothing in it is learned: shuffling changes nothing
+    assert dataclasses.replace(trust, similarity=0.3).passes
+    assert not dataclasses.replace(trust, similarity=float("nan")).passes
+    assert not dataclasses.replace(trust, similarity=0.3, wins=3).passes
+
+
+def test_the_network_is_left_as_it_was(data: FolderDataModule) -> None:
+    asked = network(by_object)
+    before = {name: value.clone() for name, value in asked.state_dict().items()}
+    diagnose(asked, data, "test", tell=lambda line: None)
+    assert all(torch.equal(value, before[name]) for name, value in asked.state_dict().items())
+    assert not any(module._forward_hooks or module.training for module in asked.modules())
+    assert all(parameter.grad is None for parameter in asked.parameters())
+
+
+def test_a_model_that_has_nothing_right_still_gets_its_page(data: FolderDataModule, tmp_path: Path) -> None:
+    asked = network(lambda image, stage: -by_object(image, stage))
+    found = diagnose(asked, data, "test", tell=lambda line: None)
+    assert found.survey.matrix[1].sum() > 0
+    assert write_diagnosis(found, asked, "test", "upside down", tmp_path).is_file()
