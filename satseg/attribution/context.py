@@ -69,14 +69,15 @@ def check_context(
         seed: Of the patches elsewhere.
 
     Returns:
-        None where nothing outside speaks for the class, or there is no room for as much elsewhere.
+        Without a patch where nothing outside speaks for the class; None where there is no outside, or no room for as
+        much elsewhere.
     """
     distance = distance_transform_edt(~(pixels if own is None else own).cpu().numpy())
     free = valid[0].cpu().numpy() & (distance > MARGIN)
     loud = evidence.cpu().numpy()
     patch = loudest(loud, free, int(SHARE * int(valid.sum())))
     if patch is None:
-        return None
+        return ContextCheck(np.zeros_like(free), 0.0, ()) if free.any() else None
     contents = blurred(image, valid), elsewhere(image, valid)
 
     def harm(where: np.ndarray) -> float:
@@ -101,14 +102,13 @@ def loudest(evidence: np.ndarray, free: np.ndarray, count: int) -> np.ndarray | 
 def moved_patches(evidence: np.ndarray, free: np.ndarray, patch: np.ndarray, seed: int) -> Iterator[np.ndarray]:
     """Give patches of the same area, from the same map moved at random around its edges.
 
-    Those that share half of the patch or more are left out, so that there may be none.
+    None shares a pixel with the patch; where there is not as much room, there are none.
     """
     generator, count = np.random.default_rng(seed), int(np.count_nonzero(patch))
-    for _ in range(CANDIDATES):
+    room = free & ~patch
+    for _ in range(CANDIDATES if np.count_nonzero(room) >= count else 0):
         offset = tuple(int(generator.integers(n)) for n in patch.shape)
-        other = _first(np.where(free, np.roll(evidence, offset, (0, 1)), -np.inf), count)
-        if 2 * np.count_nonzero(other & patch) < count:
-            yield other
+        yield _first(np.where(room, np.roll(evidence, offset, (0, 1)), -np.inf), count)
 
 
 def as_far(others: list[np.ndarray], patch: np.ndarray, distance: np.ndarray) -> list[np.ndarray]:

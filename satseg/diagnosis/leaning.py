@@ -34,7 +34,8 @@ class Leaning:
         checks: Case and check, the most harmed first.
         excess: Share of a region's pixels that are lost beyond chance, median over the cases.
         probability: Of so many cases standing out if the context did not matter, over all that was tried.
-        lies_on: Share of the replaced pixels by true class (K,), then unlabelled; sums to 1.
+        lies_on: Share of the replaced pixels by true class (K,), then unlabelled; sums to 1, or 0
+            where nothing outside spoke for the class.
     """
 
     truth: int
@@ -110,4 +111,4 @@ def _judge(layer: str, checks: Checks, tried: int, num_classes: int) -> Leaning:
 def _lies_on(checks: Checks, count: int) -> tuple[float, ...]:
     truths = np.concatenate([case.truth.cpu().numpy()[check.patch] for case, check in checks])
     counts = np.bincount(np.minimum(truths, count), minlength=count + 1)
-    return tuple((counts / counts.sum()).tolist())
+    return tuple((counts / max(int(counts.sum()), 1)).tolist())

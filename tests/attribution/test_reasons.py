@@ -47,15 +47,19 @@ def test_a_network_that_looks_at_each_pixel_alone_leans_on_nothing() -> None:
 
 def test_harm_that_any_patch_does_does_not_stand_out() -> None:
     image, pixels, evidence = marked()
-    image[:] = 1
-    image[..., 40:56, 40:56] = 0  # so that neither blur nor content from elsewhere is all bright
+    image = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
 
-    def by_brightness(x: torch.Tensor) -> torch.Tensor:
-        lead = (x[:, 0].mean((1, 2)) - image[0, 0].mean() + 1e-4)[:, None, None].expand_as(x[:, 0])
+    def roughness(x: torch.Tensor) -> torch.Tensor:
+        return (x[:, 0] - x[:, 0].roll(1, 1)).abs().mean((1, 2))
+
+    def by_roughness(x: torch.Tensor) -> torch.Tensor:
+        """Class 1 if the image is as rough as it was, so that blur anywhere makes it class 0."""
+        lead = (roughness(x) - roughness(image) + 1e-6)[:, None, None].expand_as(x[:, 0])
         return torch.stack([-lead, lead], 1)
 
-    found = check_context(written(by_brightness), image, VALID, pixels, 1, evidence)
-    assert found is not None and found.harm >= 0.5 and not found.stands_out and found.excess < 0.5
+    found = check_context(written(by_roughness), image, VALID, pixels, 1, evidence)
+    assert found is not None and found.harm >= 0.5 and min(found.chance) >= 0.5
+    assert not found.stands_out and abs(found.excess) <= 0.5
 
 
 def test_another_images_nodata_is_no_content() -> None:
@@ -69,7 +73,8 @@ def test_another_images_nodata_is_no_content() -> None:
 
 def test_without_evidence_outside_or_room_elsewhere_there_is_nothing_to_check() -> None:
     image, pixels, _ = marked()
-    assert check_context(written(by_marker), image, VALID, pixels, 1, pixels.float()) is None
+    silent = check_context(written(by_marker), image, VALID, pixels, 1, pixels.float())
+    assert silent is not None and silent.harm == 0 and not silent.patch.any()
     everywhere = torch.ones_like(pixels)
     everywhere[0, 0] = False
     assert check_context(written(by_marker), image, VALID, everywhere, 1, torch.ones(96, 96)) is None
@@ -90,16 +95,16 @@ def test_patches_elsewhere_have_the_same_area_and_stay_off_the_object() -> None:
     evidence[3:9, 3:9] = 1
     free[20:40, 20:40] = False
     places = list(moved_patches(evidence, free, evidence > 0, 0))
-    assert len(places) >= DRAWS
+    assert len(places) >= DRAWS and not list(moved_patches(evidence, evidence > 0, evidence > 0, 0))
     for place in places:
-        assert place.sum() == 36 and not (place & ~free).any() and (place[3:9, 3:9]).sum() < 18
+        assert place.sum() == 36 and not (place & ~free).any() and not place[3:9, 3:9].any()
 
 
 def test_patches_as_far_from_the_object_are_preferred() -> None:
     distance = np.repeat(np.arange(64.0)[None], 64, 0)
     columns = [np.arange(64)[None].repeat(64, 0) == c for c in range(64)]
     chosen = as_far(columns, columns[30], distance)
-    assert sorted(int(c.nonzero()[1][0]) for c in chosen) == list(range(23, 39)) or len(chosen) == DRAWS
+    assert len(chosen) == DRAWS
     assert max(abs(int(c.nonzero()[1][0]) - 30) for c in chosen) <= DRAWS // 2
 
 

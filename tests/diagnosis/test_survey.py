@@ -26,7 +26,7 @@ def items() -> list[dict[str, Any]]:
     predicted, truth = np.zeros((40, 60), int), np.zeros((40, 60), int)
     predicted[5:25, 5:25] = 1  # a large error
     predicted[30:33, 30:60] = 1  # a seam
-    truth[0:2] = 255
+    truth[0:4] = 255
     doubtful = np.zeros((40, 60), int)
     doubtful[10:20, 10:22] = 1
     return [item("a", predicted, truth), item("b", doubtful, np.zeros((40, 60), int)), item("c", truth % 2, truth % 2)]
@@ -49,7 +49,7 @@ def test_images_are_ranked_by_confident_disagreement(items: list[dict[str, Any]]
     unsure = item("unsure", np.ones((40, 60), int), np.zeros((40, 60), int), sure=0.2)
     found = survey(written(by_first_band), [*items, unsure])
     assert [d.image for d in found.disagreements] == ["a", "b"]
-    assert found.disagreements[0].share == pytest.approx(490 / (38 * 60))
+    assert found.disagreements[0].share == pytest.approx(490 / (36 * 60))
     assert (found.disagreements[1].truth, found.disagreements[1].predicted) == (0, 1)
 
 
