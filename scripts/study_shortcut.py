@@ -21,8 +21,8 @@ import numpy as np
 import rasterio
 from scipy.ndimage import gaussian_filter
 
-SIDE, RADIUS, MARK, GAP = 128, 18, 8, 10
-COUNTS = {"train": 40, "val": 6, "test": 12}
+SIDE, RADIUS, MARK, GAP = 96, 14, 8, 10
+COUNTS = {"train": 40, "val": 4, "test": 20}
 TELLING = 2  # index of the band that tells discs apart in the banded dataset
 CLASSES = ["ground", "first", "second"]
 
@@ -51,7 +51,7 @@ def study(folder: Path, kind: str, seed: int) -> dict[str, object]:
         f"dataset.root={folder / 'data'}",
         "dataset/split=subfolder",
         f"dataset.classes={classes}",
-        "dataset.patch_size=128",
+        "dataset.patch_size=96",
         "dataset.patches_per_epoch=160",
         "model=unet",
         "backbone=mobilenetv4_conv_small",

@@ -104,7 +104,9 @@ def outline(net: nn.Module, image: Tensor) -> list[Layer]:
     found = usable_layers(net, image)
     for name, layer in found.items():
         if name.startswith(ENCODER) and image.shape[-1] >= FINEST * layer.size[1]:
-            by_size[layer.size] = layer  # later ones are deeper
+            other = by_size.get(layer.size)
+            if other is None or name.count(".") <= other.name.count("."):  # a whole stage rather than a part of one
+                by_size[layer.size] = layer  # of equals, later ones are deeper
     stages = sorted(by_size.values(), key=lambda layer: -layer.size[1])
     stages += [found["decoder"]] if "decoder" in found else []
     if not stages:

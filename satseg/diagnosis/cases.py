@@ -35,6 +35,7 @@ class Case:
         truth: Class indices (H, W); the ignore index where they are not known.
         predicted: Class indices (H, W).
         own: The whole connected object or error (H, W), boolean.
+        near: What of it lies within twice REACH of the spot's centre (H, W): the rest of a vast one is context.
         pixels: The region: what of it lies within REACH of the spot's centre (H, W), boolean.
     """
 
@@ -45,6 +46,7 @@ class Case:
     truth: Tensor
     predicted: Tensor
     own: Tensor
+    near: Tensor
     pixels: Tensor
 
 
@@ -106,9 +108,12 @@ class CaseReader:
         if not same[row, col]:
             return None
         rows, cols = np.ogrid[: self.side, : self.side]
-        near = (rows - row) ** 2 + (cols - col) ** 2 <= REACH**2
+        distance = np.hypot(rows - row, cols - col)
         own = labels == labels[row, col]
-        masks = [torch.from_numpy(m).to(image.device) for m in (own, own & near)]
+        masks = [
+            torch.from_numpy(m).to(image.device)
+            for m in (own, own & (distance <= 2 * REACH), own & (distance <= REACH))
+        ]
         return Case(spot, window, image, valid, truth, predicted, *masks)
 
     def _window(self, name: str, centre: Sequence[int]) -> Window:

@@ -20,7 +20,7 @@ from satseg.models import SegmentationNetwork
 
 PAIRS = 5  # of confused classes that are looked into
 ERRORS = 3  # of each
-REGIONS = 5  # of each class, for the question what it leans on
+REGIONS = 8  # of each class, for the question what it leans on
 CLASSES = 12  # the most frequent ones, for the same
 JUDGED = 5  # cases on which layers are tested
 PARTS = 16  # of images, for the importance of bands

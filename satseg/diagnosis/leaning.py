@@ -10,14 +10,15 @@ import numpy as np
 from scipy.stats import binom
 
 from satseg.attribution import Layer, explain
-from satseg.attribution.context import DRAWS, ContextCheck, check_context
+from satseg.attribution.context import DRAWS, ContextCheck, check_context, context_by_occlusion
 from satseg.diagnosis.cases import Case
 from satseg.diagnosis.trust import METHOD
 from satseg.models import SegmentationNetwork
 
 CLEAR = 0.2  # share of a region's pixels that must be lost beyond chance
-FIRST = 2  # cases on which all layers are tried
+FIRST = 3  # cases on which all layers are tried
 FOLLOWED = 2  # layers that are tried on the rest
+OCCLUSION = "occlusion"
 SIGNIFICANT = 0.05  # chance of a false alarm in a whole diagnosis (Bonferroni)
 
 Checks = list[tuple[Case, ContextCheck]]
@@ -30,7 +31,7 @@ class Leaning:
     Attributes:
         truth: Index of the true class.
         predicted: Index of the class that is predicted.
-        layer: The layer whose maps found the context that matters most.
+        layer: The layer whose maps found the context that matters most, or OCCLUSION.
         checks: Case and check, the most harmed first.
         excess: Share of a region's pixels that are lost beyond chance, median over the cases.
         probability: Of so many cases standing out if the context did not matter, over all that was tried.
@@ -60,9 +61,9 @@ class Leaning:
 def find_leaning(
     network: SegmentationNetwork, cases: Sequence[Case], layers: Sequence[Layer], questions: int = 1
 ) -> Leaning | None:
-    """Try the maps of each layer; return the one whose context matters most, None where no case can be tested.
+    """Try the maps of each layer, and occlusion; return what matters most, None where no case can be tested.
 
-    All layers are tried on the first cases, and the most telling ones on the rest where there is anything to
+    All are tried on the first cases, and the most telling ones on the rest where there is anything to
     follow: where none of the first cases is harmed, too few could stand out to tell them from chance.
 
     Args:
@@ -71,23 +72,28 @@ def find_leaning(
         layers: Whose maps say what is loud.
         questions: How many such kinds of cases are asked about in all.
     """
-    checks = {layer.name: _check(network, cases[:FIRST], layer) for layer in layers}
-    telling = sorted(layers, key=lambda layer: -max((c.excess for _, c in checks[layer.name]), default=0.0))[:FOLLOWED]
-    for layer in telling:
-        if any(check.chance for _, check in checks[layer.name]):
-            checks[layer.name] += _check(network, cases[FIRST:], layer)
-    tried = len(layers) * questions
+    ways: dict[str, Layer | None] = {layer.name: layer for layer in layers} | {OCCLUSION: None}
+    checks = {name: _check(network, cases[:FIRST], way) for name, way in ways.items()}
+    telling = sorted(ways, key=lambda name: -max((c.excess for _, c in checks[name]), default=0.0))[:FOLLOWED]
+    for name in telling:
+        if any(check.chance for _, check in checks[name]):
+            checks[name] += _check(network, cases[FIRST:], ways[name])
+    tried = len(ways) * questions
     found = [_judge(name, tested, tried, network.spec.num_classes) for name, tested in checks.items() if tested]
     return max(found, key=lambda leaning: (leaning.shortcut, leaning.excess), default=None)
 
 
-def _check(network: SegmentationNetwork, cases: Sequence[Case], layer: Layer) -> Checks:
+def _check(network: SegmentationNetwork, cases: Sequence[Case], layer: Layer | None) -> Checks:
+    """Replace what a layer's maps say is loud, or without a layer, what occlusion says."""
     checks = []
     for case in cases:
         asked = (case.image, case.valid, case.pixels, case.spot.predicted)
-        evidence = explain(network, *asked, method=METHOD, layer=layer).evidence
+        if layer is None:
+            evidence = context_by_occlusion(network, *asked, case.near)
+        else:
+            evidence = explain(network, *asked, method=METHOD, layer=layer).evidence
         seed = case.window.col + 7919 * case.window.row  # other places in each case
-        check = check_context(network, *asked, evidence, case.own, seed)
+        check = check_context(network, *asked, evidence, case.near, seed)
         if check is not None:
             checks.append((case, check))
     return checks

@@ -120,7 +120,7 @@ def _note_spots(
     for pair, pixels in zip(*np.unique(pairs[counted], return_counts=True), strict=True):
         if pixels >= SMALLEST:
             key = divmod(int(pair), count)
-            spots = [Spot(name, *key, *found_there) for found_there in _largest(pairs == pair, lead)]
+            spots = [Spot(name, *key, centre, size, weight) for centre, size, weight in _largest(pairs == pair, lead)]
             kept = sorted([*found.spots.get(key, []), *spots], key=lambda s: -s.weight)[:KEPT]
             if kept:
                 found.spots[key] = kept

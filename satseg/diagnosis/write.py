@@ -115,7 +115,7 @@ def _pair_pictures(pair: Pair, number: int, spec: DatasetSpec, passing: Collecti
             )
             for title, evidence in ((f"for {predicted}", at.predicted), (f"for {truth}", at.true)):
                 panels.append(Panel(f"{title}, {layer}", signed_heat(rgb, evidence), black))
-            panels.append(Panel(f"the one against the other, {layer}", signed_heat(rgb, at.contrast), black))
+            panels.append(Panel(f"contrast, {layer}", signed_heat(rgb, at.contrast), black))
         path = folder / f"pair_{number + 1}_{i + 1}.png"
         plot_panels(panels, path, columns=3)
         pictures.append(read_picture(_where(case), "", path))
