@@ -41,12 +41,13 @@ def main() -> None:
     print(f"{args.model}, {args.backbone}, {args.size} x {args.size}, {torch.get_num_threads()} threads")
     for layer in layers_of(network, image, valid, ["encoder", "decoder"]):
         for method in LAYER_METHODS:
-            compare(
-                f"{method} at {layer.name}",
-                lambda m=method, at=layer: explain(network, image, valid, pixels, 1, method=m, layer=at),
-                lambda: forward_and_backward(network, image, valid, pixels),
-                args.rounds,
-            )
+            for at, how in ((layer, "found before"), (layer.name, "found by its name each time")):
+                compare(
+                    f"{method} at {layer.name}, {how}",
+                    lambda m=method, at=at: explain(network, image, valid, pixels, 1, method=m, layer=at),
+                    lambda: forward_and_backward(network, image, valid, pixels),
+                    args.rounds,
+                )
 
 
 def forward_and_backward(

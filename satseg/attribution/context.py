@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from satseg.attribution.replacement import blurred, elsewhere, replaced
-from satseg.inference.windows import segment
+from satseg.attribution.replacement import blurred, elsewhere, logits_of, replaced
 from satseg.models import SegmentationNetwork
 
 MARGIN = 8.0  # pixels around an object that count as its own
@@ -81,16 +80,18 @@ def check_context(
         return ContextCheck(np.zeros_like(free), 0.0, ()) if free.any() else None
     contents = blurred(image, valid), elsewhere(image, valid)
 
-    def harm(where: np.ndarray) -> float:
-        spot = torch.from_numpy(where)
-        changed = [segment(network, replaced(image, c, spot), valid)[0].argmax(0) for c in contents]
-        return float(np.mean([(p[pixels] != target).float().mean().item() for p in changed]))
+    def harm(patches: list[np.ndarray]) -> list[float]:
+        variants = (replaced(image, c, torch.from_numpy(p)) for p in patches for c in contents)
+        lost = [
+            (each.argmax(0)[pixels] != target).float().mean().item() for each in logits_of(network, variants, valid)
+        ]
+        return np.reshape(lost, (-1, len(contents))).mean(1).tolist()
 
-    done = harm(patch)
+    (done,) = harm([patch])
     if done < NOTABLE:
         return ContextCheck(patch, done, ())
     others = as_far(list(moved_patches(loud, free, patch, seed)), patch, distance)
-    return ContextCheck(patch, done, tuple(harm(other) for other in others)) if len(others) == DRAWS else None
+    return ContextCheck(patch, done, tuple(harm(others))) if len(others) == DRAWS else None
 
 
 def context_by_occlusion(
@@ -114,29 +115,34 @@ def context_by_occlusion(
     without = blurred(image, valid)
     evidence = torch.zeros(image.shape[-2:], device=image.device)
 
-    def lead(shown: Tensor) -> float:
-        logits = segment(network, shown, valid)[0][:, pixels]
-        others = logits.clone()
-        others[target] = -torch.inf
-        return float((logits[target] - others.amax(0)).mean())
+    evidence = torch.zeros(image.shape[-2:], device=image.device)
 
-    def look(row: int, col: int) -> float:
-        block = torch.zeros_like(free)
-        block[max(row, 0) : row + side, max(col, 0) : col + side] = True
-        block &= free
-        if 2 * int(block.sum()) < side * side:
-            return 0.0
-        lost = before - lead(replaced(image, without, block))
-        evidence[block] = evidence[block].clamp(min=lost)
-        return lost
+    def block(row: int, col: int) -> Tensor:
+        inside = torch.zeros_like(free)
+        inside[max(row, 0) : row + side, max(col, 0) : col + side] = True
+        return inside & free
 
-    before = lead(image)
-    corners = [(row, col) for row in range(0, free.shape[0], side) for col in range(0, free.shape[1], side)]
-    row, col = max(corners, key=lambda corner: look(*corner))
-    half = side // 2
-    for down, right in itertools.product((-half, 0, half), repeat=2):
-        look(row + down, col + right)
+    def look(corners: Iterable[tuple[int, int]]) -> None:
+        """Note what each block takes from the lead; blocks that are half taken up by what is not free are left out."""
+        blocks = [block(*corner) for corner in corners]
+        used = [b for b in blocks if 2 * int(b.sum()) >= side * side]
+        shown = [image.float(), *(replaced(image, without, b) for b in used)]
+        whole, *leads = [_lead(logits, pixels, target) for logits in logits_of(network, shown, valid)]
+        for b, lead in zip(used, leads, strict=True):
+            evidence[b] = evidence[b].clamp(min=whole - lead)
+
+    look(itertools.product(range(0, free.shape[0], side), range(0, free.shape[1], side)))
+    row, col = divmod(int(evidence.argmax()), free.shape[1])
+    steps = (-(side // 2), 0, side // 2)
+    look((row // side * side + down, col // side * side + right) for down, right in itertools.product(steps, steps))
     return evidence
+
+
+def _lead(logits: Tensor, pixels: Tensor, target: int) -> float:
+    """Return the class's mean lead over the strongest other class in a region."""
+    seen = logits[:, pixels]
+    others = torch.cat([seen[:target], seen[target + 1 :]]).amax(0)
+    return float((seen[target] - others).mean())
 
 
 def loudest(evidence: np.ndarray, free: np.ndarray, count: int) -> np.ndarray | None:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from satseg.attribution.replacement import blurred, replaced
-from satseg.inference.windows import segment
+from satseg.attribution.replacement import blurred, logits_of, replaced
 from satseg.models import SegmentationNetwork
 
 FRACTIONS = (0.0, 0.05, 0.15, 0.4, 1.0)  # of the valid pixels, strongest evidence first
@@ -53,15 +52,13 @@ def curves(
     without = blurred(image, valid)
     first = _order(evidence, valid[0])
 
-    def probability(shown: Tensor) -> float:
-        return float(segment(network, shown, valid).softmax(1)[0, target][pixels].mean())
-
     parts = [first <= fraction for fraction in FRACTIONS[1:-1]]
-    whole, nothing = probability(image), probability(without)
-    return Curves(
-        (whole, *(probability(replaced(image, without, part)) for part in parts), nothing),
-        (nothing, *(probability(replaced(image, without, ~part)) for part in parts), whole),
-    )
+    deleted = [replaced(image, without, part) for part in parts]
+    inserted = [replaced(image, without, ~part) for part in parts]
+    variants = [image.float(), without, *deleted, *inserted]
+    seen = [float(each.softmax(0)[target][pixels].mean()) for each in logits_of(network, variants, valid)]
+    whole, nothing, falling, rising = seen[0], seen[1], seen[2 : 2 + len(parts)], seen[2 + len(parts) :]
+    return Curves((whole, *falling, nothing), (nothing, *rising, whole))
 
 
 def _order(evidence: Tensor, valid: Tensor) -> Tensor:

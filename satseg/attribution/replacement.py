@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from satseg.models import SegmentationNetwork
+
 BLUR = 12.0  # pixels, standard deviation
+TOGETHER = 262_144  # pixels that are segmented at once
 
 
 def blurred(image: Tensor, valid: Tensor) -> Tensor:
@@ -44,3 +50,17 @@ def elsewhere(image: Tensor, valid: Tensor) -> Tensor:
 def replaced(image: Tensor, content: Tensor, pixels: Tensor) -> Tensor:
     """Return the image (1, C, H, W) with other content at some pixels (H, W)."""
     return torch.where(pixels.to(image.device), content, image.float())
+
+
+def logits_of(network: SegmentationNetwork, variants: Iterable[Tensor], valid: Tensor) -> Iterator[Tensor]:
+    """Give logits (K, H, W) for variants (1, C, H, W) of an image, in order, some of them computed at once.
+
+    Args:
+        network: In evaluation mode.
+        variants: Raw numbers.
+        valid: Boolean (1, H, W), of all of them.
+    """
+    remaining, size = iter(variants), max(1, TOGETHER // (valid.shape[-2] * valid.shape[-1]))
+    while some := list(islice(remaining, size)):
+        with torch.no_grad(), torch.autocast(valid.device.type, enabled=False):
+            yield from network(torch.cat(some), valid.expand(len(some), -1, -1))

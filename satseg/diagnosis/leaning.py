@@ -49,13 +49,23 @@ class Leaning:
 
     @property
     def shortcut(self) -> bool:
+        """Whether it does clearly more harm than chance, and is something else than the class itself."""
+        return self.clear and not self.nearby
+
+    @property
+    def clear(self) -> bool:
         """Whether it does clearly more harm than chance."""
         return self.excess >= CLEAR and self.probability <= SIGNIFICANT
 
     @property
+    def nearby(self) -> bool:
+        """Whether it lies mostly on the predicted class: an error that is the seam of its neighbour, no shortcut."""
+        return self.lies_on[self.predicted] >= 0.5
+
+    @property
     def unclear(self) -> bool:
         """Whether it does harm, in too few regions to tell it from chance."""
-        return self.excess >= CLEAR and not self.shortcut
+        return self.excess >= CLEAR and not self.clear
 
 
 def find_leaning(

@@ -50,6 +50,8 @@ def lean_words(leaning: Leaning, class_names: Sequence[str]) -> str:
     most = max(range(len(names)), key=lambda k: leaning.lies_on[k])
     if leaning.unclear:
         return f"{what}: {leaning.excess:.0%} of a region is lost beyond chance, in too few ({len(harms)}) to tell."
+    if leaning.clear and leaning.nearby:
+        return f"{what}: no shortcut; it hangs on other {class_names[leaning.predicted]} nearby."
     if not leaning.shortcut:
         lost = f"{median(harms):.0%} of a region (median of {len(harms)})"
         return f"{what}: no shortcut; replacing the loudest context costs {lost}."

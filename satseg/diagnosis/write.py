@@ -133,7 +133,7 @@ def _lean_pictures(network: SegmentationNetwork, leaning: Leaning, folder: Path)
         without = replaced(case.image, blurred(case.image, case.valid), patch)
         after = segment(network, without, case.valid)[0].argmax(0)
         panels += [
-            Panel(_where(case), _rgb(case, spec), marks),
+            Panel(case.spot.image, _rgb(case, spec), marks),
             Panel("without what is loudest", to_rgb(without[0].cpu(), case.valid[0].cpu(), spec), marks),
             Panel("prediction before", colourise(case.predicted.cpu().numpy(), spec.palette), marks[:1]),
             Panel("prediction after", colourise(after.cpu().numpy(), spec.palette), marks[:1]),

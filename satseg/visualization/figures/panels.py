@@ -44,7 +44,7 @@ def plot_panels(panels: Sequence[Panel], path: Path, columns: int) -> None:
 
 def _draw(axes: Axes, panel: Panel) -> None:
     axes.imshow(panel.picture, interpolation="nearest")
-    axes.set_title(shorten(panel.title, 34), loc="left", fontsize=9, color=INK, parse_math=False)
+    axes.set_title(shorten(panel.title, 34, keep_end=True), loc="left", fontsize=9, color=INK, parse_math=False)
     for colour, pixels in panel.outlines:
         if 0 < np.count_nonzero(pixels) < pixels.size:
             axes.contour(pixels, levels=[0.5], colors=[colour], linewidths=1.2)

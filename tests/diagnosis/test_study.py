@@ -1,0 +1,27 @@
+"""The study of planted shortcuts, once: real training, the real command."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "study_shortcut.py"
+
+
+@pytest.mark.slow
+def test_what_is_planted_is_named_and_the_clean_twin_is_not_flagged(tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--seeds", "1", "--output", str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    marked, clean, banded = json.loads((tmp_path / "study.json").read_text())
+    assert "first as first" in marked["flagged"] and marked["on_the_mark"] > 0.5
+    assert clean["flagged"] == [] and banded["flagged"] == []
+    assert banded["first_band"] == ["band_3"] and set(banded["first_pair"]) == {"second", "third"}
