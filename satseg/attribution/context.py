@@ -82,10 +82,9 @@ def check_context(
 
     def harm(patches: list[np.ndarray]) -> list[float]:
         variants = (replaced(image, c, torch.from_numpy(p)) for p in patches for c in contents)
-        lost = [
-            (each.argmax(0)[pixels] != target).float().mean().item() for each in logits_of(network, variants, valid)
-        ]
-        return np.reshape(lost, (-1, len(contents))).mean(1).tolist()
+        wrong = [each.argmax(0)[pixels] != target for each in logits_of(network, variants, valid)]
+        shares = np.reshape([w.float().mean().item() for w in wrong], (-1, len(contents)))
+        return [float(share) for share in shares.mean(1)]
 
     (done,) = harm([patch])
     if done < NOTABLE:
