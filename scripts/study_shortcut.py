@@ -43,6 +43,15 @@ def main() -> None:
 
 
 def study(folder: Path, kind: str, seed: int) -> dict[str, object]:
+    if not (folder / "run" / "summary.json").exists():  # what is trained is not trained again
+        train(folder, kind, seed)
+    run("explain", f"checkpoint={folder / 'run'}", "split=test", "report=true", "device=cpu")
+    found = json.loads((folder / "run" / "diagnosis" / "test" / "diagnosis.json").read_text())
+    scores = json.loads((folder / "run" / "summary.json").read_text())["scores"]["test"]
+    return {"miou": scores["miou"]} | read(found, folder / "data")
+
+
+def train(folder: Path, kind: str, seed: int) -> None:
     write_dataset(folder / "data", kind, seed)
     names = CLASSES + (["third"] if kind == "banded" else [])
     classes = "{" + ", ".join(f"{name}: {i}" for i, name in enumerate(names)) + "}"
@@ -63,10 +72,6 @@ def study(folder: Path, kind: str, seed: int) -> dict[str, object]:
         f"run_dir={folder / 'run'}",
     ]
     run("train", *options)
-    run("explain", f"checkpoint={folder / 'run'}", "split=test", "report=true", "device=cpu")
-    found = json.loads((folder / "run" / "diagnosis" / "test" / "diagnosis.json").read_text())
-    scores = json.loads((folder / "run" / "summary.json").read_text())["scores"]["test"]
-    return {"miou": scores["miou"]} | read(found, folder / "data")
 
 
 def run(command: str, *options: str) -> None:

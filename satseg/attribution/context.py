@@ -17,6 +17,7 @@ from satseg.models import SegmentationNetwork
 MARGIN = 8.0  # pixels around an object that count as its own
 SHARE = 0.03  # of the valid pixels, that is replaced
 NOTABLE = 0.1  # harm that is worth comparing with chance
+CLEAR = 0.2  # share of a region's pixels by which harm must exceed chance
 DRAWS = 16  # patches elsewhere
 CANDIDATES = 64  # of which those are taken that are as far from the object
 
@@ -27,7 +28,7 @@ class ContextCheck:
 
     Attributes:
         patch: What was replaced (H, W), boolean.
-        harm: Share of the region's pixels that are then another class.
+        harm: Share of the region's pixels that are then another class, whatever stands in for the patch.
         chance: The same for other patches of that area; empty where the harm is under NOTABLE.
     """
 
@@ -42,8 +43,8 @@ class ContextCheck:
 
     @property
     def stands_out(self) -> bool:
-        """Whether no patch elsewhere does as much harm."""
-        return bool(self.chance) and self.harm > max(self.chance)
+        """Whether every patch elsewhere does clearly less harm."""
+        return bool(self.chance) and self.harm >= max(self.chance) + CLEAR
 
 
 def check_context(
@@ -84,7 +85,7 @@ def check_context(
         variants = (replaced(image, c, torch.from_numpy(p)) for p in patches for c in contents)
         wrong = [each.argmax(0)[pixels] != target for each in logits_of(network, variants, valid)]
         shares = np.reshape([w.float().mean().item() for w in wrong], (-1, len(contents)))
-        return [float(share) for share in shares.mean(1)]
+        return [float(share) for share in shares.min(1)]
 
     (done,) = harm([patch])
     if done < NOTABLE:

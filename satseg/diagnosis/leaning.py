@@ -10,12 +10,11 @@ import numpy as np
 from scipy.stats import binom
 
 from satseg.attribution import Layer, explain
-from satseg.attribution.context import DRAWS, ContextCheck, check_context, context_by_occlusion
+from satseg.attribution.context import CLEAR, DRAWS, ContextCheck, check_context, context_by_occlusion
 from satseg.diagnosis.cases import Case
 from satseg.diagnosis.trust import METHOD
 from satseg.models import SegmentationNetwork
 
-CLEAR = 0.2  # share of a region's pixels that must be lost beyond chance
 FIRST = 3  # cases on which all layers are tried
 FOLLOWED = 2  # layers that are tried on the rest
 OCCLUSION = "occlusion"
@@ -34,7 +33,8 @@ class Leaning:
         layer: The layer whose maps found the context that matters most, or OCCLUSION.
         checks: Case and check, the most harmed first.
         excess: Share of a region's pixels that are lost beyond chance, median over the cases.
-        probability: Of so many cases standing out if the context did not matter, over all that was tried.
+        probability: Of so many cases standing out if the context did not matter, over all that was tried; a bound by
+            ranks, which the margin CLEAR makes safe for occlusion too, as that looks for the worst block.
         lies_on: Share of the replaced pixels by true class (K,), then unlabelled; sums to 1, or 0
             where nothing outside spoke for the class.
     """

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from satseg.attribution.context import DRAWS, MARGIN, SHARE
+from satseg.attribution.context import CLEAR, DRAWS, MARGIN, SHARE
 from satseg.attribution.faithfulness import FRACTIONS
 from satseg.attribution.replacement import blurred, replaced
 from satseg.diagnosis.cases import Case
 from satseg.diagnosis.diagnose import Diagnosis, Pair
-from satseg.diagnosis.leaning import CLEAR, Leaning
+from satseg.diagnosis.leaning import Leaning
 from satseg.diagnosis.record import to_record
 from satseg.diagnosis.words import SUSPICIOUS, lean_words, pair_words, summary
 from satseg.files import write_json, write_text
