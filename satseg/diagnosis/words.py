@@ -12,6 +12,7 @@ from satseg.diagnosis.leaning import Leaning
 
 UNLABELLED = "unlabelled ground"
 SUSPICIOUS = 0.01  # share of an image's pixels from which its labels are worth a look
+SLIGHT = 0.01  # loss of mIoU below which no band stands out
 LISTED = 3  # findings of a kind in the summary
 
 
@@ -88,6 +89,8 @@ def band_words(found: Diagnosis) -> list[str]:
     if len(alone) < 2:
         return []
     first, last = alone[0], alone[-1]
+    if max(first.permuted, first.filled) < SLIGHT:
+        return [f"No band alone costs {SLIGHT} of mIoU when it is spoilt."]
     return [
         f"The band {first.bands[0]} matters most: mIoU falls by {first.permuted:.3f} with another image's, by "
         f"{first.filled:.3f} with its mean. {last.bands[0]} matters least ({last.permuted:.3f} and {last.filled:.3f})."
