@@ -115,8 +115,6 @@ def context_by_occlusion(
     without = blurred(image, valid)
     evidence = torch.zeros(image.shape[-2:], device=image.device)
 
-    evidence = torch.zeros(image.shape[-2:], device=image.device)
-
     def block(row: int, col: int) -> Tensor:
         inside = torch.zeros_like(free)
         inside[max(row, 0) : row + side, max(col, 0) : col + side] = True

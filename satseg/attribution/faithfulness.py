@@ -51,7 +51,6 @@ def curves(
     """
     without = blurred(image, valid)
     first = _order(evidence, valid[0])
-
     parts = [first <= fraction for fraction in FRACTIONS[1:-1]]
     deleted = [replaced(image, without, part) for part in parts]
     inserted = [replaced(image, without, ~part) for part in parts]

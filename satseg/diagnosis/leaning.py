@@ -74,7 +74,7 @@ def find_leaning(
     """Try the maps of each layer, and occlusion; return what matters most, None where no case can be tested.
 
     All are tried on the first cases, and the most telling ones on the rest where there is anything to
-    follow: where none of the first cases is harmed, too few could stand out to tell them from chance.
+    follow: where none of the first cases is harmed, the rest is left, to save time.
 
     Args:
         network: In evaluation mode.

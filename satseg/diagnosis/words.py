@@ -58,7 +58,7 @@ def lean_words(leaning: Leaning, class_names: Sequence[str]) -> str:
         return f"{what}: no shortcut; replacing the loudest context costs {lost}."
     return (
         f"Shortcut: {what} hangs on something beside it. Replacing the {SHARE:.0%} of the picture that speak loudest, "
-        f"outside a region, costs {mean(harms):.0%} of its pixels, the same shapes elsewhere {mean(chances):.0%} "
+        f"outside a region, costs {mean(harms):.0%} of its pixels, as much elsewhere {mean(chances):.0%} "
         f"(mean of {len(harms)} regions). They lie mostly on {names[most]} ({leaning.lies_on[most]:.0%})."
     )
 

@@ -151,7 +151,3 @@ def _rgb(case: Case, spec: DatasetSpec) -> np.ndarray:
 def _where(case: Case) -> str:
     col, row, width, height = case.window
     return f"{case.spot.image}, column {col}, row {row}, {width} x {height} pixels"
-
-
-def _signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.3f}"
