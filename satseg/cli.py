@@ -39,11 +39,13 @@ VERBATIM_KEYS = frozenset(
         "resume_sweep",
         "run_dir",
         "runs_dir",
+        "vectors",
     }
 )
 
 
 LISTS = frozenset({"checkpoint", "input", "layer", "region"})  # may hold a list, `[a,b]`
+MAPPINGS = frozenset({"dataset.images", "input"})  # may hold bands in files of their own, `{B02: a, B03: b}`
 SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
 
 
@@ -98,7 +100,7 @@ def _quote_argument(argument: str, sweep: bool) -> str:
     name = key.lstrip("+")
     if not equals or name not in VERBATIM_KEYS or value in ("", "null", "???") or value[0] in "'\"":
         return argument
-    if value[0] == "[" and name in LISTS:
+    if (value[0] == "[" and name in LISTS) or (value[0] == "{" and name in MAPPINGS):
         return argument
     values = value.split(",") if sweep and not os.path.exists(value) else [value]  # noqa: PTH110
     return f"{key}={','.join(quote_value(os.path.expanduser(v)) for v in values)}"  # noqa: PTH111 (kept as it is)

@@ -53,6 +53,22 @@ class CheckpointError(SatsegError):
     """A model file is missing, broken, of another version, or asks for something it must not."""
 
 
+class ExportError(SatsegError):
+    """A model cannot be written in a format, or what was written disagrees with PyTorch."""
+
+
+class FixedSizeError(ExportError):
+    """A model can only be written for images of one size."""
+
+
+class EngineError(SatsegError):
+    """An engine cannot compute what it is asked for."""
+
+
+class MissingPackageError(SatsegError):
+    """An optional package is not installed."""
+
+
 class RunError(SatsegError):
     """A run folder cannot be made, found or continued."""
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from rasterio import Affine
+from omegaconf import DictConfig
 from torch import Tensor
 
 from satseg.data.dataset import to_item
-from satseg.data.pairing import IMAGE_SUFFIXES, natural
-from satseg.data.raster import RasterInfo, Window, read_image, read_info
-from satseg.errors import ConfigError, DataError, RunError
+from satseg.data.inputs import bands_by_name, find_inputs, name_of
+from satseg.data.opening import shown
+from satseg.data.raster import RasterInfo, Window, parse_window, read_image, read_info, window_transform
+from satseg.errors import ConfigError
 from satseg.inference.windows import MAX_PIXELS
-from satseg.runconfig import recorded_datamodule
-from satseg.runs import read_config, run_folder
+from satseg.runconfig import recorded_bands, recorded_datamodule
 from satseg.spec import IGNORE_INDEX, DatasetSpec
 
 
@@ -54,51 +52,28 @@ def find_pictures(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec) -> Itera
     """
     if (cfg.input is None) == (cfg.split is None):
         raise ConfigError("Give input= (a file, a folder or a pattern) or split= (train, val or test), and not both.")
-    window = _window(cfg.window)
+    window = parse_window(cfg.window)
     if cfg.split is not None:
         return _from_split(cfg, checkpoint, spec, window)
     trusted = list(cfg.trusted_modules)
-    named = list(cfg.input) if OmegaConf.is_list(cfg.input) else [cfg.input]
-    paths = [path for name in named for path in _files(Path(name).expanduser())]
-    return (_from_file(path, checkpoint, spec, window, trusted) for path in dict.fromkeys(paths))
-
-
-def _window(wanted: Any) -> Window | None:
-    if wanted is None:
-        return None
-    numbers = list(wanted) if OmegaConf.is_list(wanted) else []
-    if len(numbers) != 4 or not all(isinstance(n, int) for n in numbers) or min(numbers[2:]) < 1:
-        raise ConfigError(f"window={wanted}: expected '[column,row,width,height]' in pixels.")
-    return Window(*numbers)
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file() or not (path.is_dir() or any(c in str(path) for c in "*?[")):
-        return [path]  # whatever it is: what cannot be read is told when it is opened
-    try:
-        there = path.iterdir() if path.is_dir() else Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
-        found = [p for p in there if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"input={path}: the pattern cannot be used: {error}.") from error
-    if not found:
-        raise DataError(f"input={path}: there is no image; its name must end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
-    return sorted(found, key=lambda p: natural(str(p)))
+    sources = find_inputs(cfg.input, spec.inputs[0].nodata)
+    return (_from_file(source, checkpoint, spec, window, trusted) for source in sources)
 
 
 def _from_file(
-    path: Path, checkpoint: Path, spec: DatasetSpec, window: Window | None, trusted_modules: Collection[str]
+    path: Path | str, checkpoint: Path, spec: DatasetSpec, window: Window | None, trusted_modules: Collection[str]
 ) -> Picture:
     info, source = read_info(path), spec.inputs[0]
-    bands = _recorded_bands(checkpoint, trusted_modules)
+    bands = bands_by_name(info, source.bands) or recorded_bands(checkpoint, trusted_modules)
     count = len(bands or info.bands)
     if count != len(source.bands) or info.dtype != source.dtype:
         raise ConfigError(
-            f"{path} has {count} bands of {info.dtype}, but the model takes {len(source.bands)} of {source.dtype} "
-            f"({', '.join(source.bands)})."
+            f"{shown(path)} has {count} bands of {info.dtype}, but the model takes {len(source.bands)} of "
+            f"{source.dtype} ({', '.join(source.bands)})."
         )
     _check_size(path, info, window)
     image, valid = read_image(path, window, bands, source.nodata)
-    item = to_item(_name(path.stem, window), image, valid, valid)
+    item = to_item(_name(name_of(path), window), image, valid, valid)
     place = info.crs, _moved(info, window), window
     return Picture(item["name"], item["image"][None], item["valid"][None], None, *place)
 
@@ -107,33 +82,23 @@ def _name(stem: str, window: Window | None) -> str:
     return stem if window is None else f"{stem}_{'_'.join(map(str, window))}"
 
 
-def _recorded_bands(checkpoint: Path, trusted_modules: Collection[str]) -> Sequence[int] | None:
-    """Return the numbers of the bands that training read; all where nothing is known."""
-    try:
-        bands = read_config(run_folder(checkpoint), trusted_modules).dataset.get("bands")
-    except RunError:
-        return None
-    return list(bands) if bands else None
-
-
-def _check_size(path: Path, info: RasterInfo, window: Window | None) -> None:
+def _check_size(path: Path | str, info: RasterInfo, window: Window | None) -> None:
     width, height = (info.width, info.height) if window is None else (window.width, window.height)
     if window is not None and not (
         -width < window.col < info.width and -height < window.row < info.height
     ):  # what hangs over the edge is filled, but there must be something
-        raise ConfigError(f"window={list(window)} lies outside {path}, which has {info.width} x {info.height} pixels.")
+        raise ConfigError(
+            f"window={list(window)} lies outside {shown(path)}, which has {info.width} x {info.height} pixels."
+        )
     if width * height > MAX_PIXELS:
         raise ConfigError(
-            f"{path} has {width} x {height} pixels, too many at once: name a part of it, such as "
+            f"{shown(path)} has {width} x {height} pixels, too many at once: name a part of it, such as "
             "window='[0,0,1024,1024]'."
         )
 
 
 def _moved(info: RasterInfo, window: Window | None) -> tuple[float, ...] | None:
-    """Return the geotransform of a window."""
-    if info.transform is None or window is None:
-        return info.transform
-    return tuple(Affine(*info.transform) @ Affine.translation(window.col, window.row))[:6]
+    return info.transform if window is None else window_transform(info, window)
 
 
 def _from_split(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec, window: Window | None) -> Iterator[Picture]:

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.data import SegmentationDataModule
-from satseg.errors import ConfigError
+from satseg.errors import ConfigError, RunError
 from satseg.runs import find_unfinished, read_config, run_folder
 from satseg.spec import DatasetSpec, InputSpec
 
@@ -109,6 +109,15 @@ def recorded_datamodule(
         )
     _check_input(datamodule.spec.inputs[0], spec.inputs[0], checkpoint)
     return datamodule
+
+
+def recorded_bands(checkpoint: Path, trusted_modules: Collection[str] = ()) -> list[int] | None:
+    """Return the numbers of the bands that training read; None where all were, or nothing is known."""
+    try:
+        bands = read_config(run_folder(checkpoint), trusted_modules).dataset.get("bands")
+    except RunError:
+        return None
+    return list(bands) if bands else None
 
 
 def _check_input(given: InputSpec, wanted: InputSpec, checkpoint: Path) -> None:

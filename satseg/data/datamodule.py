@@ -112,7 +112,9 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def splits(self) -> Splits:
         """Samples by split."""
-        return self.split(self.samples(), self.root)
+        whole = {s.name: s for s in self.samples()}
+        sides = self.split([s.by_file()[0] for s in whole.values()], self.root)  # a stack lies outside of the root
+        return {split: [whole[s.name] for s in samples] for split, samples in sides.items()}
 
     @cached_property
     def reader(self) -> SampleReader:
@@ -198,7 +200,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of split and files."""
-        return fingerprint(self.splits)
+        return fingerprint({split: [f for s in samples for f in s.by_file()] for split, samples in self.splits.items()})
 
     def manifest(self) -> dict[str, list[str]]:
         """Return the names by split."""

@@ -95,12 +95,17 @@ def _or_failure(make: Callable[[], Item]) -> Item:
 
 
 def to_item(name: str, image: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Item:
-    """Make tensors; integers that torch cannot compute with become int32."""
+    """Make tensors of a sample's arrays."""
+    return {"image": to_tensor(image), "mask": _tensor(mask), "valid": _tensor(valid), "name": name}
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """Make a tensor of raw numbers; integers that torch cannot compute with become int32."""
     if image.dtype in (np.uint16, np.uint32, np.int8):
         image = image.astype(np.int32)
     if image.dtype == np.float64:
         image = image.astype(np.float32)
-    return {"image": _tensor(image), "mask": _tensor(mask), "valid": _tensor(valid), "name": name}
+    return _tensor(image)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

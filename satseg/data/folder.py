@@ -10,6 +10,7 @@ from typing import Any
 from satseg.data.datamodule import SegmentationDataModule
 from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
 from satseg.data.pairing import Sample, find_samples
+from satseg.data.stacks import find_stack_samples
 from satseg.errors import ConfigError
 from satseg.spec import IGNORE_INDEX
 
@@ -19,7 +20,7 @@ class FolderDataModule(SegmentationDataModule):
 
     Args:
         root: The folder.
-        images: Glob pattern of the images below it.
+        images: Glob pattern of the images below it; or a pattern by band, where bands lie in separate files.
         masks: Glob pattern of the masks.
         image_suffix: Ending of image names that masks lack.
         mask_suffix: Ending of mask names that images lack.
@@ -33,7 +34,7 @@ class FolderDataModule(SegmentationDataModule):
         self,
         root: str | Path | None = None,
         *,
-        images: str = "images/**/*",
+        images: str | Mapping[str, str] = "images/**/*",
         masks: str = "masks/**/*",
         image_suffix: str = "",
         mask_suffix: str = "",
@@ -46,7 +47,12 @@ class FolderDataModule(SegmentationDataModule):
         if root is None:
             raise ConfigError("This dataset needs its folder: give dataset.root=/path/to/the/data.")
         self._root = Path(root)
-        self.patterns = {"images": images, "masks": masks, "image_suffix": image_suffix, "mask_suffix": mask_suffix}
+        if image_suffix and not isinstance(images, str):
+            raise ConfigError(
+                f"dataset.image_suffix={image_suffix}: leave it out where dataset.images names a pattern for each band."
+            )
+        self.images, self.masks = images, masks
+        self.image_suffix, self.mask_suffix = image_suffix, mask_suffix
         self.classes, self.mask_values, self.ignore_values = classes, mask_values, ignore_values
 
     @property
@@ -56,7 +62,9 @@ class FolderDataModule(SegmentationDataModule):
 
     @cached_property
     def _samples(self) -> list[Sample]:
-        return find_samples(self.root, **self.patterns)
+        if isinstance(self.images, str):
+            return find_samples(self.root, self.images, self.masks, self.image_suffix, self.mask_suffix)
+        return find_stack_samples(self.root, self.images, self.masks, self.mask_suffix, self.nodata)
 
     def samples(self) -> list[Sample]:
         """Find all pairs."""
@@ -67,8 +75,9 @@ class FolderDataModule(SegmentationDataModule):
         if self.classes is not None:
             return scheme_from_config(self.classes, self.mask_values, self.ignore_values)
         scheme = discover_scheme(s.mask for s in self.samples())
+        images = self.images if isinstance(self.images, str) else ", ".join(self.images.values())
         self.assumptions += [
-            f"{len(self.samples())} pairs of {self.patterns['images']} and {self.patterns['masks']} below {self.root}",
+            f"{len(self.samples())} pairs of {images} and {self.masks} below {self.root}",
             f"{len(scheme.names)} classes, found in the masks: {', '.join(scheme.names)} (dataset.classes names them)",
             f"split by {type(self.split).__name__.lower()} (dataset/split chooses another)",
         ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,25 +17,72 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from satseg.errors import RasterReadError, ResourceError
 
 PNG_END = b"IEND\xaeB`\x82"
+# Only the ranges that are needed, few requests, patience with a server that is busy, none with one that is silent.
+REMOTE_OPTIONS = {
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds; doubled each time
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_TIMEOUT": "300",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+    "VSI_CACHE": "YES",
+}
+
+
+class _SecretsFilter(logging.Filter):
+    """rasterio logs what GDAL says, the whole URL with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if "://" in text:
+            record.msg, record.args = _without_secrets(text), ()
+        return True
+
+
+logging.getLogger("rasterio._env").addFilter(_SecretsFilter())
+
+
+def is_remote(path: Path | str) -> bool:
+    """Tell a URL from the path of a file."""
+    return isinstance(path, str) and re.match(r"[a-z][a-z0-9+.-]*://", path, re.IGNORECASE) is not None
+
+
+def shown(path: Path | str) -> str:
+    """Return how messages call a raster: a URL without its user, password and query, which may hold secrets."""
+    return _without_secrets(re.split(r"[?#]", str(path))[0]) if is_remote(path) else str(path)
+
+
+def _without_secrets(text: str) -> str:
+    return re.sub(r"\?[^\s'\"]*", "", re.sub(r"(?<=://)[^/@\s]*@", "", text))
 
 
 @contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
+def open_raster(path: Path | str) -> Iterator[Any]:
     """Open a raster; what goes wrong in the block, too, becomes an error that names the file."""
-    options = _checked_options(path)
+    options = _options(path)
     try:
-        with rasterio.Env(**options), quiet(), rasterio.open(path if "://" in str(path) else Path(path)) as source:
+        with rasterio.Env(**options), quiet(), rasterio.open(path if is_remote(path) else Path(path)) as source:
             yield source
     except (RasterioError, OSError, ValueError, OverflowError) as error:
+        if is_remote(path):
+            raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's own words hold the whole URL
         raise RasterReadError(f"{path} cannot be read; it is truncated or no raster ({reason(error)}).") from error
     except MemoryError as error:
-        raise ResourceError(f"{path} does not fit into memory; read it by windows.") from error
+        raise ResourceError(f"{shown(path)} does not fit into memory; read it by windows.") from error
 
 
 def reason(error: Exception) -> str:
     """Return what GDAL said, on one line."""
-    text = " ".join(str(error.__cause__ or error).split())
-    return text.partition(" (this error can be turned")[0].rstrip(".")
+    text = " ".join(str(error.__cause__ or error).split()).partition(" (this error can be turned")[0].rstrip(".")
+    return _without_secrets(text) if "://" in text else text
+
+
+def _remote_message(url: str, error: Exception) -> str:
+    hint = "check the address, the connection, and that you may read it"
+    if url.startswith("s3://"):
+        hint += " (AWS_NO_SIGN_REQUEST=YES in the environment for a public bucket)"
+    return f"{shown(url)} cannot be read ({reason(error)}); {hint}."
 
 
 @contextmanager
@@ -44,11 +93,25 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _checked_options(path: Path) -> dict[str, str]:
+def _options(path: Path | str) -> dict[str, str]:
     """Refuse what cannot be a raster, and return the GDAL options to open the rest with."""
-    if "://" in str(path):
-        return {}
+    if is_remote(path):  # files beside it are not looked for: listing them is slow, and often not allowed
+        return _unset({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} | REMOTE_OPTIONS)
     path = Path(path)
+    ending = _checked_ending(path)
+    if path.suffix.lower() == ".vrt":  # its sources may be remote
+        return _unset(REMOTE_OPTIONS)
+    # GDAL's fast path for PNG fills what a truncated file lacks without a word; the slow one reports it.
+    suspicious = path.suffix.lower() == ".png" and ending != PNG_END
+    return {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"} if suspicious else {}
+
+
+def _unset(options: dict[str, str]) -> dict[str, str]:
+    """Leave out what the user has set."""
+    return {name: value for name, value in options.items() if name not in os.environ}
+
+
+def _checked_ending(path: Path) -> bytes:
     if not path.exists():
         raise RasterReadError(f"{path} is not there; check the path.")
     if path.is_dir():
@@ -57,11 +120,9 @@ def _checked_options(path: Path) -> dict[str, str]:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - 8, 0))
-            tail = file.read()
+            ending = file.read()
     except OSError as error:
         raise RasterReadError(f"{path} cannot be read ({error.strerror}).") from error
     if not size:
         raise RasterReadError(f"{path} is empty; copy or download it again.")
-    # GDAL's fast path for PNG fills what a truncated file lacks without a word; the slow one reports it.
-    suspicious = path.suffix.lower() == ".png" and tail != PNG_END
-    return {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"} if suspicious else {}
+    return ending

@@ -14,11 +14,20 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".vrt", ".we
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and its mask; the name is unique in its dataset and the same on every machine."""
+    """One image and its mask; the name is unique in its dataset and the same on every machine.
+
+    Attributes:
+        band_files: The user's own files, where the image is a stack of them.
+    """
 
     name: str
     image: Path
     mask: Path
+    band_files: tuple[Path, ...] = ()
+
+    def by_file(self) -> list[Sample]:
+        """Return a sample of the same name and mask for each of the user's image files."""
+        return [Sample(self.name, file, self.mask) for file in self.band_files or (self.image,)]
 
 
 def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = "") -> list[Sample]:
@@ -57,7 +66,7 @@ def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", ma
             f"dataset.images={images} and dataset.masks={masks} both match {min(both).relative_to(root)}: make the "
             "patterns narrower, or set dataset.image_suffix and dataset.mask_suffix."
         )
-    _check_partners(root, found)
+    check_partners(root, found)
     return [Sample(key, found["image"][key], found["mask"][key]) for key in sorted(found["image"], key=natural)]
 
 
@@ -100,7 +109,16 @@ def _key(path: Path, own: set[str], ending: str) -> str:
     return unicodedata.normalize("NFC", key)  # one side may come from a Mac, which writes é as e and an accent
 
 
-def _check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
+def check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
+    """Refuse images without a mask and masks without an image.
+
+    Args:
+        root: The dataset's folder.
+        found: Files by name, of each kind: `image` and `mask`.
+
+    Raises:
+        DataError: If a file has no partner; names the first.
+    """
     images, masks = found["image"], found["mask"]
     if not images.keys() & masks.keys():
         one, two = next(iter(images.values())), next(iter(masks.values()))

@@ -13,8 +13,8 @@ import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, RasterioError
 
-from satseg.data.opening import open_raster, quiet, reason
-from satseg.errors import BandError, DataError
+from satseg.data.opening import is_remote, open_raster, quiet, reason, shown
+from satseg.errors import BandError, ConfigError, DataError
 from satseg.files import atomic_path
 
 METRES_PER_DEGREE = 111_320.0
@@ -27,6 +27,20 @@ class Window(NamedTuple):
     row: int
     width: int
     height: int
+
+
+def parse_window(wanted: Any) -> Window | None:
+    """Return the window that four numbers name; None where none is asked for.
+
+    Raises:
+        ConfigError: If it is no window.
+    """
+    if wanted is None:
+        return None
+    numbers = list(wanted) if isinstance(wanted, Sequence) and not isinstance(wanted, str) else []
+    if len(numbers) != 4 or not all(isinstance(n, int) for n in numbers) or min(numbers[2:]) < 1:
+        raise ConfigError(f"window={wanted}: expected '[column,row,width,height]' in pixels.")
+    return Window(*numbers)
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,10 @@ class RasterInfo:
         band_names: Of all bands, an alpha band too.
         gsd_m: Pixel size in metres; at the centre's latitude where the CRS is geographic.
         colors: RGB by value, where the raster is a palette image.
+        masked: Whether a mask or an alpha band marks missing pixels.
     """
 
-    path: Path
+    path: Path | str
     width: int
     height: int
     count: int
@@ -56,9 +71,17 @@ class RasterInfo:
     band_names: tuple[str, ...]
     gsd_m: float | None
     colors: Mapping[int, tuple[int, int, int]] | None
+    masked: bool = False
 
 
-def read_info(path: Path) -> RasterInfo:
+def window_transform(info: RasterInfo, window: Window) -> tuple[float, ...] | None:
+    """Return the geotransform of a window, where the raster has one."""
+    if info.transform is None:
+        return None
+    return tuple(rasterio.Affine(*info.transform) @ rasterio.Affine.translation(window.col, window.row))[:6]
+
+
+def read_info(path: Path | str) -> RasterInfo:
     """Read a raster's header.
 
     Raises:
@@ -68,7 +91,7 @@ def read_info(path: Path) -> RasterInfo:
         bands = _data_bands(source)
         placed = not source.transform.is_identity
         return RasterInfo(
-            path=Path(path),
+            path=path if is_remote(path) else Path(path),
             width=source.width,
             height=source.height,
             count=len(bands),
@@ -80,6 +103,7 @@ def read_info(path: Path) -> RasterInfo:
             band_names=tuple(source.descriptions[b - 1] or f"band_{b}" for b in source.indexes),
             gsd_m=_gsd_m(source) if placed and source.crs else None,
             colors=_colors(source),
+            masked=MaskFlags.per_dataset in source.mask_flag_enums[0],
         )
 
 
@@ -104,11 +128,11 @@ def _colors(source: Any) -> dict[int, tuple[int, int, int]] | None:
         return None
 
 
-def read_window(path: Path, window: Window | None = None, bands: Sequence[int] | None = None) -> np.ndarray:
+def read_window(path: Path | str, window: Window | None = None, bands: Sequence[int] | None = None) -> np.ndarray:
     """Read one window of a raster as stored, without scaling.
 
     Args:
-        path: Any file or URL that GDAL can open.
+        path: A file, or a URL (`https://`, `s3://`, `gs://`), of which only the parts that are needed are read.
         window: Area in pixels; the whole raster by default. Parts outside are filled with nodata, or 0.
         bands: One-based band numbers, in the wanted order; all but an alpha band by default. An alpha band that
             is asked for counts as data.
@@ -124,14 +148,14 @@ def read_window(path: Path, window: Window | None = None, bands: Sequence[int] |
         return _read(source, window or Window(0, 0, source.width, source.height), _bands(source, bands, path))
 
 
-def _bands(source: Any, bands: Sequence[int] | None, path: Path) -> list[int]:
+def _bands(source: Any, bands: Sequence[int] | None, path: Path | str) -> list[int]:
     there = _data_bands(source)
     if bands is None:
         return there
     missing = [b for b in bands if b not in source.indexes]
     if missing:
         known = ", ".join(map(str, source.indexes))
-        raise BandError(f"{path} has no band {missing[0]}, only {known}; set dataset.bands to some of these.")
+        raise BandError(f"{shown(path)} has no band {missing[0]}, only {known}; set dataset.bands to some of these.")
     return list(bands)
 
 
@@ -169,7 +193,7 @@ def _fill(source: Any) -> float:
 
 
 def read_image(
-    path: Path, window: Window | None = None, bands: Sequence[int] | None = None, nodata: float | None = None
+    path: Path | str, window: Window | None = None, bands: Sequence[int] | None = None, nodata: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a window of an image and which of its pixels can be used.
 
@@ -189,15 +213,18 @@ def read_image(
     """
     with open_raster(path) as source:
         window = window or Window(0, 0, source.width, source.height)
-        numbers = _bands(source, bands, path)
-        image = _read(source, window, numbers)
-        valid = np.zeros(image.shape[1:], bool)
-        rows, cols, part = _inside(window, source.width, source.height)
-        valid[rows, cols] = True
-        if part.width and part.height and _has_mask(source, numbers):
-            valid[rows, cols] = source.read_masks(numbers[0], window=part) > 0
-        value = source.nodata if nodata is None else nodata
-    valid &= _usable(image, value)
+        return image_in(source, window, _bands(source, bands, path), nodata)
+
+
+def image_in(source: Any, window: Window, bands: list[int], nodata: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Read a window as `read_image` does, from a raster that is open already."""
+    image = _read(source, window, bands)
+    valid = np.zeros(image.shape[1:], bool)
+    rows, cols, part = _inside(window, source.width, source.height)
+    valid[rows, cols] = True
+    if part.width and part.height and _has_mask(source, bands):
+        valid[rows, cols] = source.read_masks(bands[0], window=part) > 0
+    valid &= usable(image, source.nodata if nodata is None else nodata)
     return image, valid
 
 
@@ -207,7 +234,8 @@ def _has_mask(source: Any, bands: list[int]) -> bool:
     return MaskFlags.per_dataset in source.mask_flag_enums[bands[0] - 1] and not set(alpha) & set(bands)
 
 
-def _usable(image: np.ndarray, nodata: float | None) -> np.ndarray:
+def usable(image: np.ndarray, nodata: float | None) -> np.ndarray:
+    """Return which pixels (h, w) of an image (bands, h, w) are finite, and not nodata in every band."""
     usable = np.ones(image.shape[1:], bool)
     if np.issubdtype(image.dtype, np.floating):
         usable &= np.isfinite(image).all(0)

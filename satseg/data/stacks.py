@@ -1,0 +1,191 @@
+"""Bands in separate files, as Sentinel-2 and Landsat come: found by a pattern for each band, read as one raster."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from platformdirs import user_cache_dir
+
+from satseg.data.opening import is_remote, shown
+from satseg.data.pairing import Sample, check_partners, natural
+from satseg.data.stack_vrt import stack_vrt
+from satseg.data.wildcards import find_rasters, split_pattern, wildcard_text
+from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
+from satseg.files import write_text
+
+VERSION = 1  # of the files that are kept: another one writes them anew
+MAX_NAME = 150  # characters of a file name that a stack's own name may take
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The files of one image, by band; its name is what the wildcards of their patterns stand for."""
+
+    name: str
+    files: Mapping[str, Path | str]
+
+
+def find_stacks(patterns: Mapping[Any, Any], root: Path | None = None, option: str = "input") -> list[Stack]:
+    """Find the files of each band, and put together those whose patterns' wildcards stand for the same.
+
+    Args:
+        patterns: A pattern (`s2/*_B02_10m.jp2`), a file or a URL by band.
+        root: What the patterns are relative to; the working folder by default.
+        option: What messages call the patterns.
+
+    Returns:
+        Stacks in natural order of their names, their bands in the order of the patterns.
+
+    Raises:
+        ConfigError: If a pattern cannot be used.
+        DataError: If a pattern finds nothing, or an image lacks a band.
+    """
+    if not patterns:
+        raise ConfigError(f"{option}={{}}: name a file or a pattern for each band.")
+    found = {str(band): _find_band(f"{option}.{band}", pattern, root) for band, pattern in patterns.items()}
+    names = sorted({name for files in found.values() for name in files}, key=natural)
+    stacks = [Stack(name, {b: files[name] for b, files in found.items() if name in files}) for name in names]
+    for stack in stacks:
+        _check_complete(stack, patterns, option)
+    return [Stack(s.name or _common_name(s), s.files) for s in stacks]
+
+
+def _find_band(option: str, pattern: Any, root: Path | None) -> dict[str, Path | str]:
+    if not isinstance(pattern, str | Path) or not str(pattern):
+        raise ConfigError(f"{option}={pattern}: expected a file or a pattern.")
+    if root is None and is_remote(pattern):
+        if "*" in urlsplit(str(pattern)).path:
+            raise ConfigError(f"{option}={shown(pattern)}: a server cannot be searched; name each file.")
+        return {"": pattern}
+    path = Path(pattern).expanduser()
+    if root is not None and path.is_absolute():
+        raise ConfigError(f"{option}={pattern}: give a pattern relative to dataset.root.")
+    if root is None and path.is_file():
+        return {"": path}
+    folder, rest = (root, path.as_posix()) if root is not None else split_pattern(path)
+    files: dict[str, Path | str] = {}
+    for file in _rasters(folder, rest, option):
+        name = wildcard_text(rest, file.relative_to(folder).as_posix())
+        if name in files:
+            raise DataError(f"{option}={pattern}: {files[name]} and {file} are both {name}; make the pattern narrower.")
+        files[name] = file
+    if not files:
+        raise DataError(f"{option}={pattern}: there is no such raster{'' if root is None else f' below {root}'}.")
+    return files
+
+
+def _rasters(folder: Path, pattern: str, option: str) -> list[Path]:
+    try:
+        return sorted(find_rasters(folder, pattern))
+    except (ValueError, NotImplementedError, OSError) as error:
+        raise ConfigError(f"{option}={pattern}: the pattern cannot be used: {error}.") from error
+
+
+def _check_complete(stack: Stack, patterns: Mapping[Any, Any], option: str) -> None:
+    for band, pattern in patterns.items():
+        if str(band) not in stack.files:
+            other, file = next(iter(stack.files.items()))
+            raise DataError(
+                f"{option}: {stack.name or 'the image'} lacks the band {band}: no file of {shown(pattern)} belongs to "
+                f"{shown(file)} (band {other}). Add it, or make the patterns narrower."
+            )
+    twice = {str(file): band for band, file in stack.files.items()}
+    for band, file in stack.files.items():
+        if twice[str(file)] != band:
+            raise ConfigError(f"{option}: the bands {band} and {twice[str(file)]} are both {shown(file)}.")
+
+
+def _common_name(stack: Stack) -> str:
+    """Return what the names of single files have in common, up to the last separator."""
+    stems = [Path(urlsplit(f).path if is_remote(f) else f).stem for f in map(str, stack.files.values())]
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*stems, strict=False))
+    start = re.match(r"(.+)[_\-. ]", "".join(letters[0] for letters in same))
+    return start.group(1) if start and len(stems) > 1 else stems[0]
+
+
+def write_stack(stack: Stack, nodata: float | None = None) -> Path:
+    """Write the VRT that shows a stack as one raster into the cache folder, if it is not there.
+
+    Args:
+        stack: The files.
+        nodata: The value that marks a missing pixel in every band; the files' own by default.
+
+    Raises:
+        RasterReadError: If a file cannot be read.
+        DataError: If the files do not fit together.
+        ResourceError: If the cache folder cannot be written to.
+    """
+    cache = Path(os.environ.get("SATSEG_CACHE") or user_cache_dir("satseg")).absolute()
+    bands = [(band, *_state(file)) for band, file in stack.files.items()]
+    key = hashlib.sha256(repr((VERSION, bands, repr(nodata))).encode(errors="surrogateescape")).hexdigest()[:16]
+    name = re.sub(r"[\x00-\x1f/\\]", "_", stack.name)[-MAX_NAME:]
+    path = cache / "stacks" / key / f"{name}.vrt"
+    remote = any(map(is_remote, stack.files.values()))  # of which nothing tells whether they have changed
+    if remote or not path.is_file():
+        text = stack_vrt(stack.files, nodata)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            _keep(path, text, private=remote)
+    return path
+
+
+def _keep(path: Path, text: str, *, private: bool) -> None:
+    try:
+        if private:  # a URL may be signed
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_text(path, text)
+    except (ResourceError, OSError) as error:
+        raise ResourceError(f"{error} The environment's SATSEG_CACHE names another folder.") from error
+
+
+def _state(file: Path | str) -> tuple[str, int, int]:
+    if is_remote(file):
+        return str(file), 0, 0
+    try:
+        stat = Path(file).stat()
+    except OSError as error:
+        raise RasterReadError(f"{file} cannot be read ({error.strerror}).") from error
+    return str(Path(file).absolute()), stat.st_size, stat.st_mtime_ns
+
+
+def find_stack_samples(
+    root: Path, images: Mapping[str, str], masks: str, mask_suffix: str = "", nodata: float | None = None
+) -> list[Sample]:
+    """Pair stacks and masks by what the wildcards of their patterns stand for.
+
+    Args:
+        root: The dataset's folder.
+        images: Glob pattern by band, relative to the root.
+        masks: Glob pattern of the masks.
+        mask_suffix: Ending of mask names that belongs to no wildcard, such as `_LabelHand`.
+        nodata: As for `write_stack`.
+
+    Returns:
+        Samples in natural order of their names.
+
+    Raises:
+        ConfigError: If a pattern is none that is relative to the root, or files would be image and mask.
+        DataError: If the root is missing, a pattern finds nothing, an image lacks a band, or a file has no partner.
+    """
+    if not root.is_dir():
+        raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
+    stacks = find_stacks(images, root, "dataset.images")
+    found = _find_band("dataset.masks", masks, root)
+    named = {name.removesuffix(mask_suffix): Path(file) for name, file in found.items() if name.endswith(mask_suffix)}
+    files = {s.name: tuple(Path(f) for f in s.files.values()) for s in stacks}
+    both = {file for own in files.values() for file in own} & {*named.values()}
+    if both:
+        raise ConfigError(
+            f"dataset.images and dataset.masks={masks} both match {min(both)}: make the patterns narrower."
+        )
+    if not named:
+        raise DataError(f"{root}: no mask of dataset.masks={masks} ends in dataset.mask_suffix={mask_suffix}.")
+    check_partners(root, {"image": {name: own[0] for name, own in files.items()}, "mask": named})
+    return [Sample(s.name, write_stack(s, nodata), named[s.name], files[s.name]) for s in stacks]

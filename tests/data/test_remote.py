@@ -1,0 +1,179 @@
+"""Rasters behind a URL, from a server on this machine: read by ranges, and errors that keep secrets."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+
+from satseg.data.inputs import find_inputs, name_of
+from satseg.data.opening import shown
+from satseg.data.raster import Window, read_image, read_info, read_window
+from satseg.errors import RasterReadError
+
+SIZE = 1536
+WINDOW = Window(300, 400, 256, 256)
+SECRET = "se=2030&sig=SECRET"
+
+
+class Server(BaseHTTPRequestHandler):
+    """Serves files by ranges, and counts what it sends."""
+
+    folder: ClassVar[Path]
+    asked: ClassVar[list[str]] = []
+    sent: ClassVar[int] = 0
+    busy: ClassVar[int] = 0  # how many more requests are turned away
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        Server.asked.append(self.path)
+        file = self.folder / self.path.partition("?")[0].rpartition("/")[2]
+        if Server.busy > 0 or not file.is_file():
+            status = 503 if Server.busy > 0 else 404
+            Server.busy -= 1
+            self.reply(status, b"", {})
+            return
+        data = file.read_bytes()
+        span = self.headers.get("Range")
+        if span is None:
+            self.reply(200, data, {"Accept-Ranges": "bytes"})
+            return
+        first, _, last = span.removeprefix("bytes=").partition("-")
+        part = data[int(first) : int(last) + 1 if last else None]
+        self.reply(206, part, {"Content-Range": f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"})
+
+    def reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        if self.command == "GET":
+            Server.sent += len(body)
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """Put a scene of some megabytes on the server; return its numbers."""
+    Server.folder = tmp_path_factory.mktemp("server")
+    array = np.random.default_rng(2).integers(1, 60_000, (1, SIZE, SIZE)).astype(np.uint16)
+    profile = {"driver": "GTiff", "count": 1, "width": SIZE, "height": SIZE, "dtype": "uint16", "crs": "EPSG:32633"}
+    profile["transform"] = rasterio.Affine(10, 0, 500_000, 0, -10, 4_600_000)
+    with rasterio.MemoryFile() as memory:
+        with memory.open(**profile) as target:
+            target.write(array)
+        with memory.open() as source:
+            rasterio.shutil.copy(source, Server.folder / "scene.tif", driver="COG", blocksize=256)
+    return array
+
+
+@pytest.fixture
+def host(scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server of its own for each test: GDAL remembers what it has read from one."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    Server.asked, Server.sent, Server.busy = [], 0, 0
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_window_transfers_a_small_share_of_the_file(host: str, scene: np.ndarray) -> None:
+    url = f"http://{host}/scene.tif?{SECRET}"
+    (found,) = find_inputs(url)
+    info = read_info(found)
+    assert (info.path, info.width, info.dtype, info.gsd_m, name_of(found)) == (url, SIZE, "uint16", 10, "scene")
+    expected = scene[:, 400:656, 300:556]
+    np.testing.assert_array_equal(read_window(found, WINDOW), expected)
+    image, valid = read_image(found, WINDOW)
+    np.testing.assert_array_equal(image, expected)
+    size = (Server.folder / "scene.tif").stat().st_size
+    assert size > 4_000_000 and valid.all()
+    assert expected.nbytes < Server.sent < 0.2 * size
+    assert {path.partition("?")[0] for path in Server.asked} == {"/scene.tif"}  # nothing beside it is looked for
+
+
+def test_buckets_are_read_too(host: str, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {
+        "AWS_S3_ENDPOINT": host,
+        "AWS_HTTPS": "NO",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+        "AWS_NO_SIGN_REQUEST": "YES",
+    }
+    settings |= {"CPL_GS_ENDPOINT": f"http://{host}/", "GS_NO_SIGN_REQUEST": "YES"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    for url in ("s3://bucket/scene.tif", "gs://bucket/scene.tif"):
+        np.testing.assert_array_equal(read_window(url, WINDOW), scene[:, 400:656, 300:556])
+    with pytest.raises(RasterReadError, match=r"s3://bucket/none\.tif cannot be read .*404.*AWS_NO_SIGN_REQUEST"):
+        read_info("s3://bucket/none.tif")
+
+
+def test_a_busy_server_is_asked_again(host: str, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.01")  # what the user sets is kept
+    Server.busy = 2
+    np.testing.assert_array_equal(read_window(f"http://{host}/scene.tif", WINDOW), scene[:, 400:656, 300:556])
+    assert len(Server.asked) > 3
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (f"http://HOST/none.tif?{SECRET}", r"/none\.tif cannot be read \(.*404"),
+        (f"http://user:SECRET@HOST/none.tif?{SECRET}", r"http://127\.0\.0\.1:\d+/none\.tif cannot be read \(.*404"),
+        (f"http://HOST/text.tif?{SECRET}", r"/text\.tif cannot be read \(.*not recognized"),
+        (f"http://user:SECRET@127.0.0.1:1/a.tif?{SECRET}", r"http://127\.0\.0\.1:1/a\.tif cannot be read .*connect"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_without_secrets(
+    host: str, url: str, expected: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (Server.folder / "text.tif").write_text("no raster")
+    caplog.set_level(logging.INFO)
+    with pytest.raises(RasterReadError, match=expected) as error:
+        read_info(url.replace("HOST", host))
+    assert "\n" not in str(error.value) and "check the address" in str(error.value)
+    assert error.value.__suppress_context__
+    for text in (str(error.value), caplog.text, *capfd.readouterr()):
+        assert "SECRET" not in text
+
+
+def test_messages_name_a_url_without_what_may_be_secret() -> None:
+    assert shown(f"https://me:pw@example.org/a.tif?{SECRET}#x") == "https://example.org/a.tif"
+    assert shown("s3://bucket/a@b.tif") == "s3://bucket/a@b.tif"
+    assert shown(Path("a?b#c.tif")) == "a?b#c.tif"
+
+
+def test_bands_behind_urls_are_one_raster(
+    host: str, scene: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SATSEG_CACHE", str(tmp_path))
+    with rasterio.open(Server.folder / "scene.tif") as source:
+        half = source.profile | {"width": SIZE // 2, "height": SIZE // 2, "driver": "GTiff"}
+        half["transform"] = source.transform @ rasterio.Affine.scale(2)
+    with rasterio.open(Server.folder / "half.tif", "w", **half) as target:
+        target.write(np.full((1, SIZE // 2, SIZE // 2), 7, np.uint16))
+    named = {"B02": f"http://{host}/scene.tif?{SECRET}", "B8A": f"http://{host}/half.tif"}
+    (path,) = find_inputs(named)
+    written = path.stat().st_mtime_ns
+    assert find_inputs(named) == [path] and path.stat().st_mtime_ns == written
+    image = read_window(path, WINDOW)
+    np.testing.assert_array_equal(image[0], scene[0, 400:656, 300:556])
+    assert (image[1] == 7).all() and read_info(path).band_names == ("B02", "B8A")
