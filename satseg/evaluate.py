@@ -19,10 +19,11 @@ def main(cfg: DictConfig) -> None:
     from satseg.runs import run_folder
 
     checkpoint = fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir))
-    folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "evaluation" / cfg.split
+    name = cfg.split if cfg.tta == "none" else f"{cfg.split}_{cfg.tta}"
+    folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "evaluation" / name
     network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
-    result = report_split(network, datamodule, cfg.split, folder)
+    result = report_split(network, datamodule, cfg.split, folder, cfg.tta)
     print(result.table(cfg.split))
     print(f"Scores and pictures: {folder}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from satseg.errors import DataError
 from satseg.files import write_json, write_text
+from satseg.inference.combining import SELF, View, views
 from satseg.inference.windows import PLAN, segment
 from satseg.metrics import SCORES, Scores, confusion_matrices
 from satseg.models import SegmentationNetwork
@@ -42,13 +43,16 @@ class BatchScores:
 
 
 def score_batch(
-    network: SegmentationNetwork, batch: Mapping[str, Any], criterion: Criterion | None = None
+    network: SegmentationNetwork,
+    batch: Mapping[str, Any],
+    criterion: Criterion | None = None,
+    looks: Sequence[View] = (SELF,),
 ) -> BatchScores:
     """Segment a batch and count right and wrong pixels."""
     if "failure" in batch:
         batch["failure"].raise_error()
     image, mask, valid = batch["image"], batch["mask"], batch["valid"]
-    logits = segment(network, image, valid)
+    logits = segment(network, image, valid, looks)
     predicted = logits.argmax(1)
     matrices = confusion_matrices(predicted, mask, valid, network.spec.num_classes)
     pixels = int(matrices.sum())
@@ -73,10 +77,16 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A split's scores, whole and by image."""
+    """A split's scores, whole and by image; `tta` says which views of an image were averaged."""
 
     class_names: tuple[str, ...]
     images: list[ImageScores]
+    tta: str = "none"
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """What was scored how."""
+        return PROTOCOL | {"tta": self.tta}
 
     @cached_property
     def matrix(self) -> np.ndarray:
@@ -99,7 +109,8 @@ class EvaluationResult:
         scores, values = self.scores, self.scores.as_dict()
         truth = scores.matrix.sum(1)
         share = truth / max(truth.sum(), 1)
-        lines = [f"{split}: {len(self.images)} images, {int(truth.sum())} pixels", ""]
+        averaged = "" if self.tta == "none" else f", the mean over the views of tta={self.tta}"
+        lines = [f"{split}: {len(self.images)} images, {int(truth.sum())} pixels{averaged}", ""]
         lines += [
             "| class | IoU | F1 | precision | recall | share of pixels |",
             "| --- | --: | --: | --: | --: | --: |",
@@ -116,22 +127,30 @@ class EvaluationResult:
 
 
 def evaluate(
-    network: SegmentationNetwork, loader: Iterable[Mapping[str, Any]], device: torch.device
+    network: SegmentationNetwork, loader: Iterable[Mapping[str, Any]], device: torch.device, tta: str = "none"
 ) -> EvaluationResult:
     """Score every image of a loader, in float32.
 
+    Args:
+        network: The model.
+        loader: Whole images.
+        device: Where the network is.
+        tta: Test-time augmentation: `none`, `flips` or `d4`.
+
     Raises:
+        ConfigError: If there is no such test-time augmentation.
         DataError: If no pixel of the split is labelled.
     """
     network.eval()
+    looks = views(tta)
     names = network.spec.class_names
     images: list[ImageScores] = []
     for batch in loader:
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-        scored = score_batch(network, moved)
+        scored = score_batch(network, moved, looks=looks)
         for name, matrix in zip(moved["name"], scored.matrices, strict=True):
             images.append(ImageScores(name, Scores.from_matrix(matrix, names)))
-    result = EvaluationResult(names, images)
+    result = EvaluationResult(names, images, tta)
     if not images or result.matrix.sum() == 0:
         raise DataError("The split has no labelled pixel to score.")
     return result
@@ -139,7 +158,7 @@ def evaluate(
 
 def write_evaluation(result: EvaluationResult, folder: Path, split: str) -> None:
     """Write scores.json, scores.md, images.csv (worst first) and confusion_matrix.csv."""
-    write_json(folder / "scores.json", {"split": split, "scores": result.scores.as_dict(), "protocol": PROTOCOL})
+    write_json(folder / "scores.json", {"split": split, "scores": result.scores.as_dict(), "protocol": result.protocol})
     write_text(folder / "scores.md", result.table(split) + "\n")
     ious = [f"iou/{name}" for name in result.class_names]
     rows: list[list[Any]] = [["name", "pixels", "miou", "accuracy", *ious]]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from satseg.data import SegmentationDataModule
 from satseg.evaluation import PROTOCOL, EvaluationResult, evaluate, write_evaluation
+from satseg.inference.combining import View, views
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 from satseg.runs import read_json, read_metrics
@@ -24,30 +25,36 @@ NUM_PICTURES = 4
 
 
 def report_split(
-    network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str, folder: Path
+    network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str, folder: Path, tta: str = "none"
 ) -> EvaluationResult:
     """Score a split and write scores, tables and pictures to a folder."""
     device = next(network.parameters()).device
-    result = evaluate(network, datamodule.eval_dataloader(split), device)
+    result = evaluate(network, datamodule.eval_dataloader(split), device, tta)
     write_evaluation(result, folder, split)
     plot_confusion_matrix(result.matrix, list(result.class_names), folder / "confusion_matrix.png")
     names = [image.name for image in result.images]
     step = max(1, len(names) // NUM_PICTURES)
-    _plot(network, datamodule, split, sorted(names)[::step][:NUM_PICTURES], folder / "samples.png")
+    looks = views(tta)
+    _plot(network, datamodule, split, sorted(names)[::step][:NUM_PICTURES], folder / "samples.png", looks)
     worst = [image.name for image in result.worst(NUM_PICTURES)]
-    _plot(network, datamodule, split, worst, folder / "worst.png")
+    _plot(network, datamodule, split, worst, folder / "worst.png", looks)
     return result
 
 
 def _plot(
-    network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str, names: Sequence[str], path: Path
+    network: SegmentationNetwork,
+    datamodule: SegmentationDataModule,
+    split: str,
+    names: Sequence[str],
+    path: Path,
+    looks: Sequence[View],
 ) -> None:
     """Draw image, truth and prediction of the named images."""
     spec, device = network.spec, next(network.parameters()).device
     rows = []
     for item in datamodule.named_items(split, names):
         image, valid = item["image"][None].to(device), item["valid"][None].to(device)
-        predicted = segment(network, image, valid)[0].argmax(0)
+        predicted = segment(network, image, valid, looks)[0].argmax(0)
         truth = item["mask"].where(item["valid"], spec.ignore_index)
         rgb = to_rgb(item["image"], item["valid"], spec)
         rows.append((item["name"], rgb, truth.numpy(), predicted.cpu().numpy()))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from satseg.inference.combining import SELF, Segmenter, View, averaged
 from satseg.models import SegmentationNetwork
 
 MAX_PIXELS = 4_194_304  # 2048 x 2048: larger images go by windows, on every machine
@@ -48,31 +49,32 @@ def plan(length: int, window: int, overlap: int) -> list[Piece]:
     return [Piece(s, s + window, edges[i], edges[i + 1]) for i, s in enumerate(starts)]
 
 
-def segment(network: SegmentationNetwork, image: Tensor, valid: Tensor) -> Tensor:
+def segment(network: SegmentationNetwork, image: Tensor, valid: Tensor, looks: Sequence[View] = (SELF,)) -> Tensor:
     """Compute logits in float32, without gradients; image by image, as a batch's other images change the rounding.
 
     Args:
         network: In evaluation mode.
         image: Raw numbers (N, C, H, W), on the network's device.
         valid: Boolean (N, H, W).
+        looks: Views whose probabilities are averaged; the image as it is by default.
 
     Returns:
         Logits (N, K, H, W).
     """
+    segmenter, classes = averaged([network], looks), network.spec.num_classes
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-        parts = [_segment_one(network, image[i : i + 1], valid[i : i + 1]) for i in range(len(image))]
+        parts = [_segment_one(segmenter, classes, image[i : i + 1], valid[i : i + 1]) for i in range(len(image))]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _segment_one(network: SegmentationNetwork, image: Tensor, valid: Tensor) -> Tensor:
+def _segment_one(segmenter: Segmenter, num_classes: int, image: Tensor, valid: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     if height * width <= MAX_PIXELS:
-        logits: Tensor = network(image, valid)
-        return logits
-    result = torch.empty(1, network.spec.num_classes, height, width, device=image.device)
+        return segmenter(image, valid)
+    result = torch.empty(1, num_classes, height, width, device=image.device)
     for rows, cols in _grid(height, width):
         part = (..., slice(rows.start, rows.stop), slice(cols.start, cols.stop))
-        logits = network(image[part], valid[part])
+        logits = segmenter(image[part], valid[part])
         kept = _kept(rows), _kept(cols)
         result[..., rows.keep_start : rows.keep_stop, cols.keep_start : cols.keep_stop] = logits[(..., *kept)]
     return result
