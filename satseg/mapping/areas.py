@@ -1,0 +1,95 @@
+"""How much ground each class covers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from satseg.files import write_text
+from satseg.mapping.classmap import INVALID, ClassMap, open_class_map
+
+SQUARE_METRES_PER_HECTARE = 10_000
+
+
+@dataclass(frozen=True)
+class ClassArea:
+    """What one class covers.
+
+    Attributes:
+        name: Of the class.
+        pixels: How many it has.
+        share: Of the valid pixels, 0 to 1; None where none is valid.
+        area_m2: On the ground, in square metres; None for a map without coordinates.
+    """
+
+    name: str
+    pixels: int
+    share: float | None
+    area_m2: float | None
+
+    @property
+    def area_ha(self) -> float | None:
+        """The area in hectares."""
+        return None if self.area_m2 is None else self.area_m2 / SQUARE_METRES_PER_HECTARE
+
+
+def class_areas(raster: Path, class_names: Sequence[str]) -> list[ClassArea]:
+    """Sum up the area of each class, block by block.
+
+    Areas are those of the grid where the CRS is projected, and those of an equal-area projection (EPSG:6933) where it
+    is geographic or Mercator, whose grids do not keep areas.
+
+    Args:
+        raster: Class map, one uint8 band; nodata marks what is invalid.
+        class_names: Name of value 0, 1, …
+
+    Returns:
+        One entry a class, in their order, also for a class that the map does not have.
+
+    Raises:
+        RasterReadError: If the file is missing, truncated or no raster.
+        DataError: If it is no class map, or holds a value that is no class.
+    """
+    pixels, sizes = np.zeros(len(class_names), np.int64), np.zeros(len(class_names))
+    with open_class_map(raster, len(class_names)) as source:
+        for counted, measured in _by_block(source):
+            pixels += counted
+            sizes += measured
+        metric = source.ground.metric
+    total = int(pixels.sum())
+    return [
+        ClassArea(name, int(count), int(count) / total if total else None, float(size) if metric else None)
+        for name, count, size in zip(class_names, pixels, sizes, strict=True)
+    ]
+
+
+def _by_block(source: ClassMap) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Yield pixels and area by class."""
+    for window in source.blocks():
+        classes = source.read(window)
+        valid = classes != INVALID
+        counted = np.bincount(classes[valid], minlength=source.num_classes)
+        if source.ground.pixel_area is not None:
+            yield counted, counted * source.ground.pixel_area
+            continue
+        sizes = source.ground.pixel_areas(window.row, window.col, window.height, window.width)
+        weights = np.broadcast_to(sizes, classes.shape)[valid]
+        yield counted, np.bincount(classes[valid], weights, minlength=source.num_classes)
+
+
+def write_areas(areas: Iterable[ClassArea], output: Path) -> None:
+    """Write class areas as CSV; what is not known, such as square metres without coordinates, stays empty.
+
+    Raises:
+        ResourceError: If the file cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["class", "pixels", "share", "area_m2", "area_ha"])
+    table.writerows([a.name, a.pixels, a.share, a.area_m2, a.area_ha] for a in areas)
+    write_text(output, text.getvalue())

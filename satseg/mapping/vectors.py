@@ -1,0 +1,91 @@
+"""From a class map to polygons by class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from satseg.data.raster import Window
+from satseg.errors import ConfigError
+from satseg.mapping.classmap import BLOCK, ClassMap, open_class_map
+from satseg.mapping.layers import driver_of, open_layer
+from satseg.mapping.merging import Merger
+from satseg.mapping.polygons import cut
+
+
+def write_vectors(
+    raster: Path,
+    output: Path,
+    class_names: Sequence[str],
+    *,
+    min_area_m2: float = 0.0,
+    simplify_m: float = 0.0,
+    block_size: int = BLOCK,
+) -> int:
+    """Write the connected areas of a class map as polygons: each whole, and neighbours without gaps.
+
+    Pixels that touch at a corner only are not connected. Attributes: `class` (name), `value` (its number) and
+    `area_m2`, the true area of the polygon as it is written, see `class_areas`. The map is read block by block; what
+    stays in memory are the polygons that go on in a block still to come.
+
+    A map without a CRS gives a layer without one: in pixels from the upper left corner, y down, unless the file has a
+    geotransform. Its attribute is `area_px`, and `min_area_m2` and `simplify_m` then count in pixels.
+
+    Args:
+        raster: Class map, one uint8 band; nodata marks what is invalid and becomes no polygon.
+        output: Ends in .gpkg, .geojson or .fgb. GeoJSON is in WGS84 longitude and latitude, the others in the map's
+            CRS.
+        class_names: Name of value 0, 1, …
+        min_area_m2: Smaller polygons are left out; where they were, there is none.
+        simplify_m: Takes vertices out of the borders between two polygons (Visvalingam and Whyatt 1993), as long as the
+            triangle that goes with each is smaller than about the square of this length. The outline of the valid area
+            and the points where the borders of blocks are crossed stay.
+        block_size: Pixels along a block's side; without simplification the polygons do not depend on it.
+
+    Returns:
+        The number of polygons.
+
+    Raises:
+        ConfigError: If the output has another ending, or an option is negative.
+        RasterReadError: If the map is missing, truncated or no raster.
+        DataError: If it is no class map, or holds a value that is no class.
+        ResourceError: If the output cannot be written.
+    """
+    driver_of(output)
+    for name, value in (("min_area_m2", min_area_m2), ("simplify_m", simplify_m)):
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"{name}={value}: expected a number from 0 on.")
+    names = np.array(class_names, object)
+    with open_class_map(raster, len(names)) as source, open_layer(output, source.ground.crs) as layer:
+        ground = source.ground
+        for polygons, values in _sweep(source, simplify_m, block_size):
+            areas = ground.areas(polygons)
+            kept = areas >= min_area_m2
+            fields = {"class": names[values[kept]], "value": values[kept].astype(np.int32)}
+            fields["area_m2" if ground.metric else "area_px"] = areas[kept]
+            layer.add(shapely.transform(polygons[kept], ground.place), fields)
+        return layer.count
+
+
+def _sweep(source: ClassMap, simplify_m: float, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield whole polygons in pixel coordinates and their classes, as they become whole."""
+    merger = Merger(source.source.width)
+    for window in source.blocks(block_size):
+        classes = source.read(Window(window.col - 1, window.row - 1, window.width + 2, window.height + 2))
+        pieces = cut(classes, window.row, window.col)
+        if simplify_m:
+            tolerance = simplify_m / _pixel_side(source, window)
+            simpler = shapely.coverage_simplify(pieces.polygons, tolerance, simplify_boundary=False)
+            pieces = replace(pieces, polygons=simpler)
+        yield merger.add(pieces, classes, window)
+
+
+def _pixel_side(source: ClassMap, window: Window) -> float:
+    """Return the root of a pixel's area amid a window: simplification goes by areas, so pixels need not be square."""
+    row, col = window.row + window.height // 2, window.col + window.width // 2
+    return math.sqrt(source.ground.pixel_areas(row, col, 1, 1).item())

@@ -1,0 +1,116 @@
+"""Class areas are those on the ground, whatever the CRS."""
+
+import csv
+
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+
+from satseg.errors import DataError, RasterReadError
+from satseg.mapping import ClassArea, class_areas, write_areas
+from satseg.mapping.classmap import BLOCK
+
+NAMES = ("water", "forest", "bare soil")
+GEOD = pyproj.Geod(ellps="WGS84")
+RNG = np.random.default_rng(2)
+
+
+def by_geodesics(classes: np.ndarray, crs: str, transform: rasterio.Affine) -> list[float]:
+    """Add up the area of every pixel on the ellipsoid."""
+    to_lonlat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform
+    areas = [0.0] * len(NAMES)
+    for row, col in np.ndindex(classes.shape):
+        if classes[row, col] < len(NAMES):
+            corners = [transform @ c for c in ((col, row), (col + 1, row), (col + 1, row + 1), (col, row + 1))]
+            lon, lat = zip(*(to_lonlat(*c) for c in corners))
+            areas[classes[row, col]] += abs(GEOD.polygon_area_perimeter(lon, lat)[0])
+    return areas
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:4326", rasterio.Affine(0.02, 0, 10, 0, -0.02, 72)),
+        ("EPSG:4326", rasterio.Affine(0.02, 0, -70, 0, 0.02, -35)),  # rows run to the north
+        ("EPSG:4326", rasterio.Affine(0.02, 0.01, 10, -0.005, -0.02, 50)),  # rotated
+        ("EPSG:4326", rasterio.Affine(0.02, 0, 179.8, 0, -0.02, -16)),  # across the date line
+        ("EPSG:4258", rasterio.Affine(0.02, 0, 10, 0, -0.02, 50)),
+        ("EPSG:3857", rasterio.Affine(2000, 0, 1_000_000, 0, -2000, 8_000_000)),
+        ("EPSG:3857", rasterio.Affine(1500, 800, 1_000_000, 300, -2000, 8_000_000)),
+        ("EPSG:3395", rasterio.Affine(2000, 0, 1_000_000, 0, -2000, 8_000_000)),
+        ("EPSG:32633", rasterio.Affine(30, 0, 400_000, 0, -30, 5_000_000)),
+    ],
+)
+def test_areas_are_those_on_the_ellipsoid(class_map, crs, transform):
+    classes = RNG.choice([0, 1, 2, 255], (30, 20)).astype(np.uint8)
+    areas = class_areas(class_map(classes, crs=crs, transform=transform), NAMES)
+    np.testing.assert_allclose([a.area_m2 for a in areas], by_geodesics(classes, crs, transform), rtol=1e-3)
+    assert [a.pixels for a in areas] == [(classes == i).sum() for i in range(3)]
+
+
+def test_the_globe_is_whole(class_map):
+    classes = np.zeros((180, 360), np.uint8)
+    classes[:90] = 1
+    areas = class_areas(class_map(classes, crs="EPSG:4326", transform=rasterio.Affine(1, 0, -180, 0, -1, 90)), NAMES)
+    assert [a.area_m2 for a in areas] == pytest.approx([510.0656e12 / 2, 510.0656e12 / 2, 0], rel=1e-5)
+
+
+def test_a_projected_map_counts_the_areas_of_its_grid_across_blocks(class_map):
+    classes = RNG.choice([0, 1, 255], (BLOCK + 30, BLOCK + 70)).astype(np.uint8)
+    areas = class_areas(class_map(classes, crs="EPSG:32633", transform=rasterio.Affine(2, 1, 0, 1, -3, 0)), NAMES)
+    counts = [int((classes == i).sum()) for i in range(3)]
+    assert areas == [
+        ClassArea(name, count, count / sum(counts), count * 7.0) for name, count in zip(NAMES, counts, strict=True)
+    ]
+    assert areas[0].area_ha == pytest.approx(counts[0] * 7e-4)
+
+
+def test_feet_become_metres(class_map):
+    raster = class_map(np.zeros((3, 3)), crs="EPSG:2263", transform=rasterio.Affine(10, 0, 9e5, 0, -10, 2e5))
+    assert class_areas(raster, NAMES)[0].area_m2 == pytest.approx(9 * (10 * 1200 / 3937) ** 2)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"crs": "EPSG:32633"},
+        {"transform": rasterio.Affine(2, 0, 9, 0, -2, 9)},
+        {"crs": 'LOCAL_CS["arbitrary"]', "transform": rasterio.Affine(2, 0, 9, 0, -2, 9)},
+    ],
+)
+def test_a_map_without_coordinates_gives_a_table_without_areas(class_map, tmp_path, options):
+    write_areas(class_areas(class_map(np.array([[0, 1, 0, 255]]), **options), NAMES), tmp_path / "new" / "a.csv")
+    with (tmp_path / "new" / "a.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["class", "pixels", "share", "area_m2", "area_ha"]
+    assert [(r[0], int(r[1]), float(r[2])) for r in rows[1:]] == [
+        ("water", 2, pytest.approx(2 / 3)),
+        ("forest", 1, pytest.approx(1 / 3)),
+        ("bare soil", 0, 0.0),
+    ]
+    assert {(r[3], r[4]) for r in rows[1:]} == {("", "")}
+
+
+def test_the_table_holds_the_areas_and_names_with_commas(class_map, tmp_path):
+    raster = class_map(np.zeros((10, 10)), crs="EPSG:32633", transform=rasterio.Affine(10, 0, 0, 0, -10, 0))
+    write_areas(class_areas(raster, ["Wald, licht", "Größe"]), tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["class"] for r in rows] == ["Wald, licht", "Größe"]
+    assert float(rows[0]["area_m2"]) == 10_000 and float(rows[0]["area_ha"]) == 1 and rows[1]["area_m2"] == "0.0"
+
+
+def test_without_a_valid_pixel_there_are_no_shares(class_map):
+    raster = class_map(np.full((4, 4), 255), crs="EPSG:32633", transform=rasterio.Affine(10, 0, 0, 0, -10, 0))
+    assert class_areas(raster, NAMES) == [ClassArea(name, 0, None, 0.0) for name in NAMES]
+
+
+def test_what_is_no_class_map_is_refused(class_map, tmp_path):
+    with pytest.raises(DataError, match=r"holds value 3, but there are 3 classes \(0-2\)"):
+        class_areas(class_map(np.array([[3]]), crs="EPSG:32633", transform=rasterio.Affine(1, 0, 9, 0, -1, 9)), NAMES)
+    (tmp_path / "a.tif").write_text("no raster")
+    with pytest.raises(RasterReadError, match=r"a\.tif cannot be read"):
+        class_areas(tmp_path / "a.tif", NAMES)

@@ -1,0 +1,78 @@
+"""Blocks become polygons as GDAL makes them, and areas are let go of as soon as they are whole."""
+
+import numpy as np
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rasterio.features import shapes
+
+from satseg.data.raster import Window
+from satseg.mapping.merging import Merger
+from satseg.mapping.polygons import cut
+
+BLOCKS = arrays(np.int16, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(-1, 2))
+
+
+def comparable(polygons: np.ndarray, values: np.ndarray) -> list[tuple[int, str]]:
+    """Sorted, without vertices on straight lines."""
+    plain = shapely.normalize(shapely.simplify(shapely.normalize(polygons), 0))
+    return sorted(zip(map(int, values), shapely.to_wkt(plain)))
+
+
+def by_gdal(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = list(shapes(classes, mask=classes >= 0, connectivity=4))
+    polygons = [shapely.Polygon(s["coordinates"][0], s["coordinates"][1:]) for s, _ in found]
+    return np.array(polygons, object), np.array([v for _, v in found], np.int16)
+
+
+@given(BLOCKS)
+def test_pieces_are_what_gdal_finds_but_share_every_vertex(classes):
+    pieces = cut(np.pad(classes, 1, constant_values=-1))
+    assert comparable(pieces.polygons, pieces.values) == comparable(*by_gdal(classes))
+    assert shapely.is_valid(pieces.polygons).all()
+    if len(pieces.polygons):
+        assert shapely.coverage_is_valid(pieces.polygons)
+    for index, polygon in enumerate(pieces.polygons, 1):
+        assert polygon.area == (pieces.labels == index).sum()
+        assert (classes[pieces.labels == index] == pieces.values[index - 1]).all()
+
+
+@given(BLOCKS, st.integers(1, 5))
+def test_polygons_do_not_depend_on_the_blocks(classes, size):
+    polygons, values, still_open = sweep(classes, size)
+    assert comparable(polygons, values) == comparable(*by_gdal(classes))
+    assert still_open[-1] == 0
+    if len(polygons):
+        assert shapely.coverage_is_valid(polygons)
+
+
+def sweep(classes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Return whole polygons, their classes, and how many were open after each block."""
+    height, width = classes.shape
+    around = np.pad(classes, 1, constant_values=-1)
+    merger, found, still_open = Merger(width), [], []
+    for row in range(0, height, size):
+        for col in range(0, width, size):
+            window = Window(col, row, min(size, width - col), min(size, height - row))
+            block = around[row : row + window.height + 2, col : col + window.width + 2]
+            found.append(merger.add(cut(block, row, col), block, window))
+            still_open.append(merger.num_open)
+    return np.concatenate([p for p, _ in found]), np.concatenate([v for _, v in found]), still_open
+
+
+def test_a_long_map_leaves_no_more_open_than_a_short_one():
+    classes = np.random.default_rng(3).integers(0, 2, (1600, 40)).astype(np.int16)
+    polygons, _, still_open = sweep(classes, 20)
+    assert len(polygons) > 5000
+    assert max(still_open) <= 40 + 20  # an open area needs a pixel of the border of what is done
+    assert max(still_open[80:]) <= 1.5 * max(still_open[:80])
+
+
+def test_an_area_that_goes_through_all_blocks_is_one_polygon_with_its_holes():
+    classes = np.zeros((60, 60), np.int16)
+    classes[1::4, 1::4] = 1  # 225 islands
+    polygons, values, _ = sweep(classes, 7)
+    sea = polygons[values == 0]
+    assert len(sea) == 1 and shapely.get_num_interior_rings(sea[0]) == 225 == (values == 1).sum()
+    assert sea[0].area == 60 * 60 - 225

@@ -1,0 +1,226 @@
+"""A class map on disk becomes a layer of polygons."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pyproj
+import pytest
+import rasterio
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rasterio.features import rasterize
+from scipy.ndimage import gaussian_filter
+
+from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
+from satseg.mapping import class_areas, layers, write_vectors
+
+NAMES = ("water", "forest", "bare soil")
+UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)}
+ROTATED = {"crs": "EPSG:32633", "transform": rasterio.Affine(8, 3, 500_000, 2, -7, 4_000_000)}
+LONLAT = {"crs": "EPSG:4326", "transform": rasterio.Affine(0.01, 0, 24, 0, -0.01, 61)}
+ENDINGS = [".gpkg", ".geojson", ".fgb"]
+
+
+def blobs(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Areas with borders as a network draws them, and a part without data."""
+    noise = np.random.default_rng(seed).standard_normal((len(NAMES), height, width))
+    classes = gaussian_filter(noise, (0, 2, 2)).argmax(0).astype(np.uint8)
+    rows, cols = np.ogrid[:height, :width]
+    classes[(rows - height / 2) ** 2 + (cols - width / 3) ** 2 < (min(height, width) / 5) ** 2] = 255
+    return classes
+
+
+def read(path: Path) -> tuple[dict, np.ndarray, dict[str, np.ndarray]]:
+    meta, _, wkb, data = pyogrio.raw.read(path)
+    return meta, shapely.from_wkb(wkb), dict(zip(meta["fields"], data))
+
+
+def outline(classes: np.ndarray, transform: rasterio.Affine) -> shapely.Geometry:
+    """The valid area."""
+    found = rasterio.features.shapes((classes != 255).astype(np.uint8), mask=classes != 255, transform=transform)
+    return shapely.union_all([shapely.geometry.shape(s) for s, _ in found])
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, 255])))
+def test_drawing_the_polygons_gives_the_map_back(class_map, tmp_path_factory, classes):
+    output = tmp_path_factory.mktemp("drawn") / "a.gpkg"
+    for place in (UTM, ROTATED):
+        write_vectors(class_map(classes, **place), output, NAMES, block_size=4)
+        _, polygons, fields = read(output)
+        blank = [(shapely.Point(0, 0), 255)]  # far away, as GDAL draws no empty list
+        shapes = blank + list(zip(polygons, fields["value"].tolist()))
+        drawn = rasterize(shapes, classes.shape, fill=255, transform=place["transform"])
+        np.testing.assert_array_equal(drawn, classes)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_format_opens_again_with_crs_and_attributes(class_map, tmp_path, ending):
+    classes = np.array([[0, 0, 1], [2, 0, 255]], np.uint8)
+    count = write_vectors(class_map(classes, **UTM), tmp_path / f"a b{ending}", NAMES)
+    meta, polygons, fields = read(tmp_path / f"a b{ending}")
+    assert count == 3 == len(polygons)
+    assert {k: sorted(v.tolist()) for k, v in fields.items()} == {
+        "class": sorted(NAMES),
+        "value": [0, 1, 2],
+        "area_m2": [100.0, 100.0, 300.0],
+    }
+    assert [NAMES[v] for v in fields["value"]] == fields["class"].tolist()
+    assert pyogrio.list_layers(tmp_path / f"a b{ending}").tolist() == [["a b", "Polygon"]]
+    soil = np.array([[500_000, 3_999_980], [500_010, 3_999_980], [500_010, 3_999_990], [500_000, 3_999_990]], float)
+    if ending == ".geojson":
+        soil = np.stack(pyproj.Transformer.from_crs(32633, 4326, always_xy=True).transform(*soil.T), axis=1)
+    expected = shapely.Polygon(soil)
+    assert meta["crs"] == ("EPSG:4326" if ending == ".geojson" else "EPSG:32633")
+    found = polygons[fields["value"].tolist().index(2)]
+    assert found.symmetric_difference(expected).area < 1e-3 * expected.area
+    assert [p.name for p in tmp_path.iterdir()] == [f"a b{ending}"]
+
+
+def test_simplified_polygons_have_neither_gaps_nor_overlaps(class_map, tmp_path):
+    classes = blobs(90, 70)
+    raster = class_map(classes, **UTM)
+    whole = write_vectors(raster, tmp_path / "whole.gpkg", NAMES, block_size=32)
+    simple = write_vectors(raster, tmp_path / "simple.gpkg", NAMES, block_size=32, simplify_m=25)
+    before, after = read(tmp_path / "whole.gpkg")[1], read(tmp_path / "simple.gpkg")[1]
+    assert simple == whole == len(after)
+    assert shapely.get_num_coordinates(after).sum() < 0.7 * shapely.get_num_coordinates(before).sum()
+    assert shapely.coverage_is_valid(after) and shapely.is_valid(after).all()
+    union, expected = shapely.union_all(after), outline(classes, UTM["transform"])
+    assert union.symmetric_difference(expected).area < 1e-6 * expected.area
+    assert shapely.area(after).sum() == pytest.approx(expected.area, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_wider_tolerance_leaves_fewer_vertices_wherever_the_map_lies(class_map, tmp_path):
+    def vertices(place: dict, simplify_m: float) -> int:
+        write_vectors(class_map(blobs(60, 60), **place), tmp_path / "a.gpkg", NAMES, simplify_m=simplify_m)
+        return int(shapely.get_num_coordinates(read(tmp_path / "a.gpkg")[1]).sum())
+
+    counts = [vertices(UTM, tolerance) for tolerance in (0, 10, 20, 40)]
+    assert counts == sorted(counts, reverse=True) and len(set(counts)) == 4
+    # Metres are metres: pixels of 20 m lose at 40 m what pixels of 10 m lose at 20, and pixels without metres at 2.
+    coarse = UTM | {"transform": rasterio.Affine(20, 0, 500_000, 0, -20, 4_000_000)}
+    assert vertices(coarse, 40) == vertices({}, 2) == counts[2]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("options", [{}, {"crs": "EPSG:32633"}])
+def test_a_map_without_coordinates_gives_pixels(class_map, tmp_path, ending, options):
+    classes = np.array([[0, 1], [0, 1], [0, 0]], np.uint8)
+    assert write_vectors(class_map(classes, **options), tmp_path / f"a{ending}", NAMES, min_area_m2=3) == 1
+    meta, polygons, fields = read(tmp_path / f"a{ending}")
+    assert polygons[0].equals(shapely.Polygon([(0, 0), (1, 0), (1, 2), (2, 2), (2, 3), (0, 3)]))
+    assert fields["area_px"].tolist() == [4.0] and "area_m2" not in fields
+    if ending != ".geojson":  # which has no way to say so
+        assert meta["crs"] is None
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_map_without_valid_pixels_gives_an_empty_layer(class_map, tmp_path, ending):
+    raster = class_map(np.full((5, 5), 255, np.uint8), **UTM)
+    assert write_vectors(raster, tmp_path / f"a{ending}", NAMES, simplify_m=5) == 0
+    assert len(read(tmp_path / f"a{ending}")[1]) == 0
+
+
+def test_small_polygons_are_left_out(class_map, tmp_path):
+    raster = class_map(blobs(50, 50), **UTM)
+    write_vectors(raster, tmp_path / "all.gpkg", NAMES)
+    areas = read(tmp_path / "all.gpkg")[2]["area_m2"]
+    count = write_vectors(raster, tmp_path / "large.gpkg", NAMES, min_area_m2=600)
+    kept = read(tmp_path / "large.gpkg")[2]["area_m2"]
+    assert count == len(kept) < len(areas)
+    assert sorted(kept) == sorted(a for a in areas if a >= 600)
+
+
+@pytest.mark.parametrize("simplify_m", [0, 2000])
+def test_areas_in_degrees_are_true_and_add_up_to_the_classes(class_map, tmp_path, simplify_m):
+    raster = class_map(blobs(60, 60), **LONLAT)
+    write_vectors(raster, tmp_path / "a.fgb", NAMES, simplify_m=simplify_m, block_size=40)
+    _, polygons, fields = read(tmp_path / "a.fgb")
+    geod = pyproj.Geod(ellps="WGS84")
+    dense = shapely.segmentize(polygons, 0.001)  # a geodesic is no straight line in longitude and latitude
+    expected = [abs(geod.geometry_area_perimeter(p)[0]) for p in dense]
+    np.testing.assert_allclose(fields["area_m2"], expected, rtol=1e-3)
+    if not simplify_m:
+        for index, area in enumerate(class_areas(raster, NAMES)):
+            assert fields["area_m2"][fields["value"] == index].sum() == pytest.approx(area.area_m2, rel=1e-9)
+
+
+def test_many_batches_are_all_written(class_map, tmp_path, monkeypatch):
+    monkeypatch.setattr(layers, "BATCH", 7)
+    raster = class_map(blobs(60, 60), **UTM)
+    for ending in ENDINGS:
+        count = write_vectors(raster, tmp_path / f"a{ending}", NAMES, block_size=16)
+        assert count == len(read(tmp_path / f"a{ending}")[1]) > 50
+
+
+def test_what_cannot_be_is_one_clear_line(class_map, tmp_path):
+    raster = class_map(np.array([[0, 7]], np.uint8), **UTM)
+    with pytest.raises(ConfigError, match=r"a\.shp: expected a name that ends in \.gpkg, \.geojson, \.fgb"):
+        write_vectors(raster, tmp_path / "a.shp", NAMES)
+    local = class_map(np.zeros((2, 2)), crs='LOCAL_CS["site",UNIT["metre",1]]', transform=UTM["transform"])
+    with pytest.raises(ConfigError, match=r"no longitude and latitude for GeoJSON; write \.gpkg or \.fgb"):
+        write_vectors(local, tmp_path / "a.geojson", NAMES)
+    with pytest.raises(ConfigError, match="min_area_m2=-1: expected a number from 0 on"):
+        write_vectors(raster, tmp_path / "a.gpkg", NAMES, min_area_m2=-1)
+    with pytest.raises(ConfigError, match="simplify_m=nan"):
+        write_vectors(raster, tmp_path / "a.gpkg", NAMES, simplify_m=float("nan"))
+    with pytest.raises(DataError, match=re.escape(f"{raster} holds value 7, but there are 3 classes (0-2)")):
+        write_vectors(raster, tmp_path / "a.gpkg", NAMES)
+    with pytest.raises(DataError, match="1 bands of uint16, but a class map has one of uint8"):
+        write_vectors(class_map(np.zeros((2, 2)), dtype="uint16", **UTM), tmp_path / "a.gpkg", NAMES)
+    with pytest.raises(RasterReadError, match="is not there"):
+        write_vectors(tmp_path / "none.tif", tmp_path / "a.gpkg", NAMES)
+    with pytest.raises(ResourceError, match="cannot be written"):
+        write_vectors(class_map(np.zeros((2, 2)), **UTM), Path("/proc/nothing/a.gpkg"), NAMES)
+    assert not list(tmp_path.iterdir())
+
+
+# A limit on the size of files stands in for a full disk. GDAL says nothing when room runs out as it closes a file.
+FULL = """
+import resource, sys
+from pathlib import Path
+from satseg.errors import ResourceError
+from satseg.mapping import write_vectors
+raster, folder, *endings = sys.argv[1:]
+for ending in endings:
+    whole, output = Path(folder) / f"whole{ending}", Path(folder) / "full" / f"whole{ending}"
+    size = whole.stat().st_size
+    for missing in (2, 99, size // 2):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, -1))
+        try:
+            write_vectors(raster, output, ("water", "forest", "bare soil"))
+        except ResourceError as error:
+            print(error)
+        assert list(output.parent.iterdir()) == [], (ending, missing)
+"""
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(class_map, tmp_path):
+    raster = class_map(blobs(200, 200), **UTM)
+    (tmp_path / "full").mkdir()
+    for ending in ENDINGS:
+        write_vectors(raster, tmp_path / f"whole{ending}", NAMES)
+    command = [sys.executable, "-c", FULL, str(raster), str(tmp_path), *ENDINGS]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3 * len(ENDINGS) == done.stdout.count(" cannot be written: ")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_error_on_the_way_leaves_the_older_file(class_map, tmp_path, monkeypatch, ending):
+    monkeypatch.setattr(layers, "BATCH", 1)
+    output = tmp_path / f"a{ending}"
+    output.write_text("older")
+    classes = np.zeros((8, 8), np.uint8)
+    classes[::2, ::2], classes[7, 7] = 1, 9
+    with pytest.raises(DataError, match="holds value 9"):
+        write_vectors(class_map(classes, **UTM), output, NAMES, block_size=2)
+    assert output.read_text() == "older" and list(tmp_path.iterdir()) == [output]
