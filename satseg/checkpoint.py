@@ -71,15 +71,23 @@ def load_model(
     Raises:
         CheckpointError: If the file is missing, broken, or asks for something that it must not.
     """
-    path = fetch_checkpoint(LATEST, runs_dir) if str(path) == LATEST else Path(path)
-    if path.is_dir():
-        path = path / MODEL_FILE
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not there; name a run folder, a model file, or latest.")
+    path = model_path(fetch_checkpoint(LATEST, runs_dir) if str(path) == LATEST else Path(path))
     described, state = _read_ckpt(path) if path.suffix == ".ckpt" else (read_header(path), read_tensors(path))
     network = _rebuild(described, path, trusted_modules)
     _fill(network, state, path)
     return network.to(device).eval()
+
+
+def model_path(path: Path) -> Path:
+    """Return the model file that a run folder, or a file itself, stands for.
+
+    Raises:
+        CheckpointError: If it is not there.
+    """
+    path = path / MODEL_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there; name a run folder, a model file, or latest.")
+    return path
 
 
 def _read_ckpt(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

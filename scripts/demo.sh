@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set up and run the main job on the embedded data: make it, train, evaluate, explain, diagnose. Options go to training.
+# Set up and run the main job on the embedded data: make it, train, evaluate, explain, diagnose, and segment a larger
+# scene. Options go to training.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
@@ -8,9 +9,12 @@ python -m satseg.train experiment=demo "$@"
 python -m satseg.evaluate checkpoint=latest split=test
 python -m satseg.explain checkpoint=latest split=test target=building method=hirescam layer=decoder
 python -m satseg.explain checkpoint=latest split=test report=true
+python scripts/make_scene.py runs/demo_scene.tif
+python -m satseg.predict checkpoint=latest input=runs/demo_scene.tif output=runs/demo_map.tif areas=true vectors=gpkg preview=true
 cat <<'NEXT'
 
 Next, in this folder (first: source scripts/environment.sh):
+  runs/demo_map_preview.png, runs/demo_map.tif, runs/demo_map.gpkg      the larger scene, segmented
   python -m satseg.train dataset=folder dataset.root=/path/to/my/data    your own images/ and masks/
   python -m satseg.train experiment=demo model=fpn loss=lovasz           other choices
   python -m satseg.train -m experiment=demo loss=dice,ce_dice            a sweep

@@ -11,14 +11,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "satseg"
 LAYERS = [
     {"errors", "spec"},
     {"config", "runs", "devices", "files"},
-    {"data", "models", "losses", "metrics", "visualization", "optimization"},
+    {"data", "models", "losses", "metrics", "visualization", "optimization", "mapping"},
     {"model_file", "checkpoint"},
-    {"inference"},
+    {"exporting", "inference"},
     {"evaluation"},
     {"task", "callbacks", "reporting", "runconfig", "attribution"},
-    {"training", "cli", "pictures", "explaining", "diagnosis"},
+    {"training", "cli", "pictures", "explaining", "diagnosis", "predicting"},
 ]
-ENTRY_POINTS = {"train", "evaluate", "explain"}
+ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export"}
 CHAINS = [
     ("errors", "spec"),
     ("files", "config", "runs"),
@@ -27,6 +27,8 @@ CHAINS = [
     ("runconfig",),
     ("pictures", "explaining"),
     ("diagnosis",),
+    ("data", "mapping"),
+    ("exporting", "inference"),
 ]
 
 

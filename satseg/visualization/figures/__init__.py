@@ -3,6 +3,7 @@
 from satseg.visualization.figures.confusion import plot_confusion_matrix
 from satseg.visualization.figures.curves import plot_curves
 from satseg.visualization.figures.evidence import plot_evidence, save_picture
+from satseg.visualization.figures.maps import plot_map
 from satseg.visualization.figures.panels import Panel, plot_panels, plot_trust
 from satseg.visualization.figures.samples import plot_samples
 
@@ -11,6 +12,7 @@ __all__ = [
     "plot_confusion_matrix",
     "plot_curves",
     "plot_evidence",
+    "plot_map",
     "plot_panels",
     "plot_samples",
     "plot_trust",

@@ -1,0 +1,58 @@
+"""`python -m satseg.export`: write a model for other runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from satseg.cli import entry_point
+
+if TYPE_CHECKING:
+    from satseg.exporting import Request, Source
+
+
+@entry_point("export")
+def main(cfg: DictConfig) -> None:
+    """Write the model in a format, and check it against eager PyTorch before it is kept."""
+    from satseg.checkpoint import fetch_checkpoint, load_model, model_path
+    from satseg.exporting import Request, Source, export_model
+    from satseg.runs import run_folder
+
+    checkpoint = model_path(fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir)))
+    if cfg.output is None:
+        cfg.output = f"{run_folder(checkpoint) / 'exported'}/"
+    request = Request.from_config(cfg)
+    network = load_model(checkpoint, trusted_modules=cfg.trusted_modules)
+    source = Source(network, checkpoint, tuple(cfg.trusted_modules))
+    if request.int8:
+        _export_int8(cfg, source, request)
+    else:
+        difference = export_model(source, request)
+        print(f"Exported: {request.output}; its logits are PyTorch's to {difference:.1e} of the largest.")
+
+
+def _export_int8(cfg: DictConfig, source: Source, request: Request) -> None:
+    import torch
+
+    from satseg.evaluation import evaluate
+    from satseg.exporting import calibration_crops, export_int8
+    from satseg.inference.engines import keep_int8
+    from satseg.models import SegmentationNetwork
+    from satseg.runconfig import recorded_datamodule
+
+    datamodule = recorded_datamodule(source.checkpoint, cfg.dataset, source.network.spec, source.trusted_modules)
+
+    def score(network: SegmentationNetwork) -> float:
+        return evaluate(network, datamodule.val_dataloader(), torch.device("cpu")).scores.miou
+
+    crops = calibration_crops(datamodule, cfg.calibration_images)
+    measured = export_int8(source, request.output, crops, score)
+    keep_int8(source.checkpoint.parent / "engines", source.network, request.output)
+    miou = measured["miou"]
+    print(f"Exported: {request.output}; mIoU {miou['int8']:.4f} instead of {miou['fp32']:.4f} on the validation split.")
+
+
+if __name__ == "__main__":
+    main()

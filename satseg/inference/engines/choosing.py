@@ -1,0 +1,117 @@
+"""Which engine is the fastest that agrees with eager PyTorch: measured once, then remembered."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from satseg.errors import SatsegError
+from satseg.exporting.agreement import random_images
+from satseg.exporting.graph import Size
+from satseg.files import write_json
+from satseg.inference.engines.engine import Engine
+from satseg.runs import read_json
+
+logger = logging.getLogger(__name__)
+
+MEMORY = "engine.json"
+REMEMBERED = 50  # measurements in a file
+RUNS = 3
+LEAST_AGREEMENT = 0.999  # of the probe's pixels
+PROBE_SIDE = 512  # pixels: a larger window would take long, and rank the engines alike
+
+
+@dataclass
+class Measurement:
+    """What was found out about the engines.
+
+    Attributes:
+        best: Name of the fastest that agrees.
+        seconds: For one image of the probe, by engine.
+        left_out: Why, by engine.
+    """
+
+    best: str = "torch"
+    seconds: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def fastest(names: list[str], open_named: Callable[[str], Engine], shape: Size) -> tuple[Engine, Measurement]:
+    """Measure engines on a fixed random probe.
+
+    Args:
+        names: Of the engines; `torch`, which comes first, is what the others must agree with.
+        open_named: Opens one.
+        shape: Height and width of the windows.
+
+    Returns:
+        The fastest of those that give at least 99.9 % of the pixels the class that `torch` gives, and the measurement.
+    """
+    found, expected = Measurement(), None
+    opened: dict[str, Engine] = {}
+    for name in names:
+        try:
+            opened[name] = open_named(name)
+        except SatsegError as error:
+            found.left_out[name] = str(error)
+    bound = any(getattr(engine, "size", None) for engine in opened.values())
+    side = max(shape) if bound else PROBE_SIDE
+    probe = random_images(opened["torch"].spec.inputs[0], (1, min(shape[0], side), min(shape[1], side)), invalid=False)
+    for name, engine in opened.items():
+        seconds, classes = _time(engine, probe)
+        expected = classes if expected is None else expected
+        agreement = float((classes == expected).float().mean())
+        if agreement < LEAST_AGREEMENT:
+            found.left_out[name] = f"gives only {agreement:.2%} of the pixels the class that torch gives"
+        else:
+            found.seconds[name] = seconds
+    found.best = min(found.seconds, key=lambda name: found.seconds[name])
+    logger.info("Engines: %s; left out: %s", found.seconds, found.left_out)
+    return opened[found.best], found
+
+
+def _time(engine: Engine, probe: Tensor) -> tuple[float, Tensor]:
+    """Return the median seconds of a few runs after the first, and the classes (1, H, W)."""
+    valid = torch.ones(1, *probe.shape[-2:], dtype=torch.bool)
+    classes = engine(probe, valid).argmax(1)
+    seconds = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        engine(probe, valid)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds), classes
+
+
+def recall(cache: Path, conditions: dict[str, Any]) -> str | None:
+    """Return which engine was the best under the same conditions."""
+    for record in _records(cache):
+        if record.get("conditions") == conditions and isinstance(record.get("best"), str):
+            best: str = record["best"]
+            return best
+    return None
+
+
+def remember(cache: Path, conditions: dict[str, Any], found: Measurement) -> None:
+    """Write a measurement to the cache, where that can be written."""
+    others = [record for record in _records(cache) if record.get("conditions") != conditions]
+    latest = {"conditions": conditions, "best": found.best, "seconds": found.seconds, "left_out": found.left_out}
+    try:
+        write_json(cache / MEMORY, [latest, *others][:REMEMBERED])
+    except SatsegError as error:
+        logger.info("The choice of an engine is not remembered: %s", error)
+
+
+def _records(cache: Path) -> list[dict[str, Any]]:
+    try:
+        records = read_json(cache / MEMORY)
+    except (OSError, ValueError):
+        return []
+    return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else []

@@ -1,0 +1,48 @@
+"""PyTorch as it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from satseg.models import SegmentationNetwork
+from satseg.spec import DatasetSpec
+
+GPU_BATCH = 4
+
+
+class TorchEngine:
+    """Eager PyTorch, channels last: float32 on the CPU, 16 bits where a GPU is faster with them.
+
+    Args:
+        network: A trained network; it is moved to the device.
+        device: Where to compute.
+    """
+
+    name = "torch"
+
+    def __init__(self, network: SegmentationNetwork, device: torch.device) -> None:
+        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self.device = device
+        self.batch_size = 1 if device.type == "cpu" else GPU_BATCH
+        self.precision = _precision(device)
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Inputs and classes of the model."""
+        return self.network.spec
+
+    def __call__(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Segment windows; see `Engine`."""
+        moved = image.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        reduced = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        with torch.no_grad(), reduced:
+            logits: Tensor = self.network(moved, valid.to(self.device, non_blocking=True))
+        return logits
+
+
+def _precision(device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        return torch.float32
+    with torch.cuda.device(device):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -1,0 +1,154 @@
+"""Exported graphs in ONNX Runtime and OpenVINO, kept beside the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from satseg.errors import EngineError, FixedSizeError
+from satseg.exporting.agreement import Graph, check_agreement
+from satseg.exporting.graph import GRAPH_VERSION, Size, describe, marked
+from satseg.exporting.onnx_files import open_onnx
+from satseg.exporting.openvino_files import convert_onnx, open_openvino
+from satseg.exporting.packages import load_package
+from satseg.exporting.writing import Source, open_exported, write_checked
+from satseg.inference.engines.cache import Cache
+from satseg.models import SegmentationNetwork
+from satseg.runs import package_version
+from satseg.spec import DatasetSpec
+
+logger = logging.getLogger(__name__)
+
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "openvino_int8": "openvino"}
+FILES = {"onnx": "model.onnx", "openvino": "model.xml", "openvino_int8": "model.xml"}
+MADE_BY = {"onnx": (), "openvino": ("openvino",)}
+EXPORTERS = ("satseg", "torch", "timm", "segmentation-models-pytorch", "onnx", "onnxscript")
+
+
+class GraphEngine:
+    """An exported graph on the CPU.
+
+    Args:
+        name: Of the engine.
+        graph: What it runs.
+        spec: Inputs and classes of the model.
+        size: Height and width of the only windows that it takes, where it does not take any.
+    """
+
+    batch_size = 1
+
+    def __init__(self, name: str, graph: Graph, spec: DatasetSpec, size: Size | None) -> None:
+        self.name, self.graph, self.spec, self.size = name, graph, spec, size
+
+    def __call__(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Segment windows; see `Engine`."""
+        given = (image.shape[-2], image.shape[-1])
+        if self.size is not None and given != self.size:
+            raise EngineError(
+                f"engine={self.name} was made for windows of {self.size[1]} x {self.size[0]} pixels, but is given "
+                f"{given[1]} x {given[0]}, and this model cannot take both; choose engine=torch."
+            )
+        return self.graph(marked(image, valid, self.spec.inputs[0].nodata).contiguous())
+
+
+def open_graph(name: str, source: Source, cache: Cache, shape: Size) -> GraphEngine:
+    """Open a graph of the model, and make it where there is none in the cache.
+
+    Raises:
+        EngineError: If there is no quantised model for `openvino_int8`.
+        ExportError: If the model cannot be exported.
+        MissingPackageError: If the runtime or the exporter is not installed.
+        ResourceError: If the cache cannot be written.
+    """
+    load_package(RUNTIMES[name])
+    path, size = _quantised(source, cache) if name == "openvino_int8" else _exported(name, source, cache, shape)
+    opener: Callable[[Path, int], Graph] = open_onnx if name == "onnx" else open_openvino
+    return GraphEngine(name, opener(path, torch.get_num_threads()), source.network.spec, size)
+
+
+def _exported(name: str, source: Source, cache: Cache, shape: Size) -> tuple[Path, Size | None]:
+    """Return the file and the only size that it takes; a graph for any size is preferred."""
+    digest = model_digest(source.network)
+    for size in (None, shape):
+        if found := cache.find(_key(name, digest, size)):
+            return found / FILES[name], size
+    try:
+        return _make(name, source, cache, digest, None), None
+    except FixedSizeError as error:
+        logger.info("engine=%s is made for windows of %s: %s", name, shape, error)
+        return _make(name, source, cache, digest, shape), shape
+
+
+def _key(name: str, digest: str, size: Size | None) -> str:
+    versions = [package_version(package) for package in (*EXPORTERS, *MADE_BY[name])]
+    suffix = "" if size is None else f"-{size[0]}x{size[1]}"
+    return f"{name}-{digest_of(digest, GRAPH_VERSION, versions)}{suffix}"
+
+
+def _make(name: str, source: Source, cache: Cache, digest: str, size: Size | None) -> Path:
+    graph = cache.find(_key("onnx", digest, size)) if name == "openvino" else None
+
+    def write(folder: Path) -> None:
+        path = folder / FILES[name]
+        if graph is None:
+            write_checked(path, source, name, size)
+        else:  # which saves exporting it once more
+            convert_onnx(path, graph / FILES["onnx"], describe(source.network, size))
+            check_agreement(open_exported(path, source, name), source.network, size, f"engine={name}")
+
+    return cache.make(_key(name, digest, size), write) / FILES[name]
+
+
+def _quantised(source: Source, cache: Cache) -> tuple[Path, None]:
+    found = cache.find(_int8_key(source.network))
+    if found is None:
+        raise EngineError(
+            f"engine=openvino_int8: there is no quantised model of {source.checkpoint} yet; make it with "
+            f"python -m satseg.export checkpoint={source.checkpoint} format=openvino int8=true"
+        )
+    return found / FILES["openvino_int8"], None
+
+
+def keep_int8(cache: Path, network: SegmentationNetwork, exported: Path) -> None:
+    """Put a quantised model into the cache, for `openvino_int8`.
+
+    Args:
+        cache: Folder beside the model.
+        network: What it was made of.
+        exported: The `.xml`, with its `.bin` beside it.
+
+    Raises:
+        ResourceError: If the cache cannot be written.
+    """
+
+    def copy(folder: Path) -> None:
+        target = folder / FILES["openvino_int8"]
+        for suffix in (".xml", ".bin"):
+            target.with_suffix(suffix).write_bytes(exported.with_suffix(suffix).read_bytes())
+
+    Cache(cache).make(_int8_key(network), copy)
+
+
+def _int8_key(network: SegmentationNetwork) -> str:
+    return f"openvino_int8-{digest_of(model_digest(network), GRAPH_VERSION)}"
+
+
+def model_digest(network: SegmentationNetwork) -> str:
+    """Return a hash of all that a model computes with: weights, configuration, spec."""
+    found = hashlib.sha256(json.dumps([network.config, network.spec.to_dict()], sort_keys=True).encode())
+    for name, tensor in network.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def digest_of(*parts: Any) -> str:
+    """Return a short hash of plain data."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,98 @@
+"""Engines by name."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from satseg.errors import ConfigError, EngineError
+from satseg.exporting.graph import Size
+from satseg.exporting.packages import installed
+from satseg.exporting.writing import Source
+from satseg.inference.engines.cache import Cache
+from satseg.inference.engines.choosing import fastest, recall, remember
+from satseg.inference.engines.eager import TorchEngine
+from satseg.inference.engines.engine import Engine
+from satseg.inference.engines.graphs import EXPORTERS, RUNTIMES, model_digest, open_graph
+from satseg.models import SegmentationNetwork
+from satseg.runs import package_version
+
+logger = logging.getLogger(__name__)
+
+NAMES = ("auto", "torch", "onnx", "openvino", "openvino_int8")
+MEASURED = ("onnx", "openvino")  # beside torch; int8 computes something else
+
+
+def open_engine(
+    checkpoint: Path,
+    network: SegmentationNetwork,
+    name: str,
+    device: torch.device,
+    cache: Path,
+    *,
+    shape: Size = (512, 512),
+) -> Engine:
+    """Open an engine for a trained model.
+
+    Args:
+        checkpoint: The model's file, for errors.
+        network: What it holds, on the device.
+        name: `torch`, `onnx`, `openvino`, `openvino_int8`, or `auto`: the fastest of the first three that agrees with
+            `torch`. They are measured once, and the choice is remembered in the cache.
+        device: Where to compute; all but `torch` do so on the CPU only.
+        cache: Folder beside the model, for exported graphs and the choice of `auto`.
+        shape: Height and width of the windows. A model that cannot be exported for any size is exported for this one.
+
+    Raises:
+        ConfigError: If there is no such engine.
+        EngineError: If the engine does not compute on the device, or there is no quantised model.
+        ExportError: If the model cannot be exported.
+        MissingPackageError: If the engine is not installed.
+        ResourceError: If the cache cannot be written.
+    """
+    if name not in NAMES:
+        raise ConfigError(f"engine={name}: choose {', '.join(NAMES)}.")
+    source = Source(network, checkpoint)
+    if name == "auto":
+        return _choose(source, device, cache, shape)
+    return _open(source, device, cache, shape, name)
+
+
+def _open(source: Source, device: torch.device, cache: Path, shape: Size, name: str) -> Engine:
+    if name == "torch":
+        return TorchEngine(source.network, device)
+    if device.type != "cpu":
+        raise EngineError(f"engine={name} computes on the processor: set device=cpu, or choose engine=torch.")
+    return open_graph(name, source, Cache(cache), shape)
+
+
+def _choose(source: Source, device: torch.device, cache: Path, shape: Size) -> Engine:
+    names = ["torch"]
+    if device.type == "cpu" and installed("onnx", "onnxscript"):
+        names += [name for name in MEASURED if installed(RUNTIMES[name])]
+    open_named = partial(_open, source, device, cache, shape)
+    if len(names) == 1:
+        return open_named("torch")
+    conditions = _conditions(source.network, device, shape, names)
+    best = recall(cache, conditions)
+    if best in names:
+        return open_named(best)
+    engine, found = fastest(names, open_named, shape)
+    remember(cache, conditions, found)
+    return engine
+
+
+def _conditions(network: SegmentationNetwork, device: torch.device, shape: Size, names: list[str]) -> dict[str, Any]:
+    """Return all that the speed and the agreement of engines depend on, as plain data."""
+    packages = (*EXPORTERS, *(RUNTIMES[name] for name in names if name in RUNTIMES))
+    return {
+        "model": model_digest(network),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "shape": list(shape),
+        "versions": {package: package_version(package) for package in packages},
+    }

@@ -1,0 +1,79 @@
+"""Reading, inference and writing at the same time, with little waiting in memory."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+_END: Any = object()
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in each part of the work; parts that run at the same time count each."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "infer", "write"), 0.0))
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time that a block takes."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+def ahead(items: Iterable[Item], depth: int) -> Generator[Item]:
+    """Iterate in a thread, at most `depth` items before they are asked for.
+
+    All of the iteration runs in that one thread, as a raster that it opens must be read there.
+    """
+    iterator, waiting = iter(items), deque[Future[Any]]()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="read")
+    try:
+        for _ in range(depth):
+            waiting.append(pool.submit(next, iterator, _END))
+        while (item := waiting.popleft().result()) is not _END:
+            waiting.append(pool.submit(next, iterator, _END))
+            yield item
+    finally:
+        for future in waiting:
+            future.cancel()
+        if isinstance(iterator, Generator):
+            pool.submit(iterator.close)
+        pool.shutdown()
+
+
+class Behind:
+    """Runs calls in a thread, in order, at most `depth` of them behind; an error comes out at a later call."""
+
+    def __init__(self, depth: int) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._waiting: deque[Future[None]] = deque()
+        self._depth = depth
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            self.wait()
+
+    def submit(self, call: Callable[[], None]) -> None:
+        """Take a call; wait where too many are behind."""
+        self._waiting.append(self._pool.submit(call))
+        while len(self._waiting) > self._depth:
+            self._waiting.popleft().result()
+
+    def wait(self) -> None:
+        """Return when every call has been made."""
+        while self._waiting:
+            self._waiting.popleft().result()

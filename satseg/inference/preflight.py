@@ -1,0 +1,175 @@
+"""Comparing a scene with what the model was trained on, before hours are spent on numbers that mean something else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from satseg.data.inputs import bands_by_name
+from satseg.data.opening import shown
+from satseg.data.raster import RasterInfo
+from satseg.errors import BandError, ConfigError
+from satseg.inference.reading import SceneSource
+from satseg.spec import BandStatistics, InputSpec
+
+SAMPLE = {"count": 4, "side": 128}  # windows that values are taken from: no scene is too large for them
+FACTOR = 15.0  # values this many times too large or small are in another unit
+FEW_PIXELS = 50
+GSD_RATIO = 1.5
+UNITS = (10.0, 100.0, 255.0, 257.0, 1000.0, 10_000.0, 65_535.0)
+
+
+@dataclass
+class Findings:
+    """What speaks against a scene.
+
+    Attributes:
+        errors: What makes the result worthless.
+        warnings: What may.
+    """
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def choose_bands(
+    info: RasterInfo, source: InputSpec, wanted: Sequence[int] | None, recorded: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """Return the one-based numbers of the scene's bands in the model's order.
+
+    They are those asked for; else, where the file names its bands as the model does, those of these names; else those
+    that training read; else all.
+
+    Args:
+        info: The scene's header.
+        source: The model's input.
+        wanted: What the user says.
+        recorded: What the training's record says.
+
+    Raises:
+        BandError: If the file has not as many, or other ones.
+    """
+    names = info.band_names
+    if wanted is not None:
+        missing = [number for number in wanted if not 1 <= number <= len(names)]
+        if missing or len(wanted) != len(source.bands):
+            raise BandError(_needs(info, source, f"bands={list(wanted)} does not give them"))
+        return tuple(wanted)
+    if (named := bands_by_name(info, source.bands)) is not None:
+        return named
+    if recorded is not None and max(recorded) <= len(names):
+        return tuple(recorded)
+    if info.count != len(source.bands):
+        raise BandError(_needs(info, source, "set bands=[…] to their numbers"))
+    return info.bands
+
+
+def _needs(info: RasterInfo, source: InputSpec, end: str) -> str:
+    there = ", ".join(f"{number} ({name})" for number, name in enumerate(info.band_names, 1))
+    return (
+        f"{shown(info.path)} has the bands {there}, but the model "
+        f"takes {len(source.bands)}, {', '.join(source.bands)}: {end}."
+    )
+
+
+def inspect(scene: SceneSource, source: InputSpec) -> Findings:
+    """Compare a scene's names, values and pixel size with the model's training.
+
+    Args:
+        scene: To be segmented.
+        source: The model's input, with the training split's statistics where they are known.
+    """
+    found = Findings()
+    _names(scene, source, found)
+    _pixel_size(scene.info, source, found)
+    with scene.open() as reader:
+        values = reader.sample(**SAMPLE)
+    if values.shape[1] < FEW_PIXELS:
+        found.warnings.append(f"{shown(scene.info.path)} has hardly a valid pixel.")
+    elif source.statistics is not None:
+        _values(values, scene, source, source.statistics, found)
+    return found
+
+
+def _names(scene: SceneSource, source: InputSpec, found: Findings) -> None:
+    there = [scene.info.band_names[number - 1] for number in scene.bands]
+    known = set(source.bands) & set(there)
+    if known and tuple(there) != source.bands:
+        found.errors.append(
+            f"{shown(scene.info.path)}: the bands in use are {', '.join(there)}, but the model takes "
+            f"{', '.join(source.bands)}; set bands=[…] to their numbers in this order."
+        )
+
+
+def _pixel_size(info: RasterInfo, source: InputSpec, found: Findings) -> None:
+    if info.gsd_m is None or source.gsd_m is None:
+        return
+    ratio = info.gsd_m / source.gsd_m
+    if max(ratio, 1 / ratio) > GSD_RATIO:
+        found.warnings.append(
+            f"{shown(info.path)} has pixels of {info.gsd_m:.3g} m, {ratio:.2g} times those of the training "
+            f"({source.gsd_m:.3g} m), so things look smaller or larger than the model knows; set "
+            f"gsd_m={source.gsd_m:g} to have it resampled on reading."
+        )
+
+
+def _values(values: np.ndarray, scene: SceneSource, source: InputSpec, known: BandStatistics, found: Findings) -> None:
+    high, trained = np.percentile(values, 98, axis=1), np.array(known.p98)
+    name = shown(scene.info.path)
+    constant = [band_name for band_name, band in zip(source.bands, values, strict=True) if band.min() == band.max()]
+    if constant:
+        found.warnings.append(f"{name}: the same value everywhere in {', '.join(constant)}; is it missing?")
+    usable = (high > 0) & (trained > 0)
+    if not usable.any():
+        return
+    factor = float(np.median(trained[usable] / high[usable]))
+    if max(factor, 1 / factor) > FACTOR:
+        found.errors.append(
+            f"{name}: values reach {np.median(high):.3g}, in training {np.median(trained):.3g} (98th "
+            f"percentiles), so they are in another unit; set scale={scene.scale * _unit(factor):g}."
+        )
+    elif len(source.bands) > 1 and not constant:
+        _order(values, scene, source, known, found)
+
+
+def _unit(factor: float) -> float:
+    """Return the usual factor between two units that is nearest to what was measured."""
+    candidates = [*UNITS, *(1 / unit for unit in UNITS)]
+    return min(candidates, key=lambda unit: abs(math.log(unit / factor)))
+
+
+def _order(values: np.ndarray, scene: SceneSource, source: InputSpec, known: BandStatistics, found: Findings) -> None:
+    """Warn where another order of the bands fits the training far better than the one in use."""
+    mean, trained = values.mean(1), np.array(known.mean)
+    spread = np.array(known.std) + 1e-9
+    level = np.median(mean - trained)  # the scene may be brighter or darker as a whole
+    cost = np.abs((mean[:, None] - level - trained[None]) / spread[None])
+    scene_order, model_order = linear_sum_assignment(cost)
+    best, given = cost[scene_order, model_order].mean(), np.diag(cost).mean()
+    if given > 1.0 and best < given / 4:
+        numbers = [scene.bands[i] for i in np.argsort(model_order)]
+        found.warnings.append(
+            f"{shown(scene.info.path)}: the bands look swapped: in the order {numbers} their means fit the training "
+            f"far better; if so, set bands={numbers}."
+        )
+
+
+def settle(findings: Findings, mode: str) -> list[str]:
+    """Return what to warn of.
+
+    Args:
+        findings: Of a scene.
+        mode: `stop` at errors, or only `warn`.
+
+    Raises:
+        ConfigError: With the first error, in mode `stop`; or if there is no such mode.
+    """
+    if mode not in ("stop", "warn"):
+        raise ConfigError(f"preflight={mode}: choose stop or warn.")
+    if findings.errors and mode == "stop":
+        raise ConfigError(f"{findings.errors[0].removesuffix('.')}, or preflight=warn to go on as it is.")
+    return [*findings.errors, *findings.warnings]

@@ -1,0 +1,120 @@
+"""Rasters while they grow, and what they become: cloud-optimised GeoTIFFs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from satseg.data.opening import quiet, reason
+from satseg.data.raster import RasterInfo
+from satseg.errors import ResourceError
+from satseg.files import atomic_path
+from satseg.inference.products import Product
+from satseg.spec import DatasetSpec
+
+BLOCK = 512
+TAG = "SATSEG_CLASSES"
+
+
+class WorkRaster:
+    """A product of a scene, uncompressed, so that any part of it can be written again in place.
+
+    Args:
+        folder: Where it lies.
+        product: What it is.
+        scene: Where on Earth.
+        spec: The model's classes and colours.
+    """
+
+    def __init__(self, folder: Path, product: Product, scene: RasterInfo, spec: DatasetSpec) -> None:
+        self.path = folder / f"{product.name or 'map'}.tif"
+        self.product, self._scene, self._spec = product, scene, spec
+        self._target: Any = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Size on disk."""
+        pixels = self._scene.width * self._scene.height * len(self.product.band_names)
+        return pixels * np.dtype(self.product.dtype).itemsize
+
+    def create(self) -> None:
+        """Make the file, all of its blocks included."""
+        scene, product = self._scene, self.product
+        profile: dict[str, Any] = {"driver": "GTiff", "width": scene.width, "height": scene.height}
+        profile |= {"count": len(product.band_names), "dtype": product.dtype, "nodata": product.nodata}
+        profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "if_safer"}
+        profile |= {"photometric": "minisblack", "interleave": "band", "crs": scene.crs}
+        if scene.transform is not None:
+            profile["transform"] = rasterio.Affine(*scene.transform)
+        with quiet(), rasterio.open(self.path, "w", **profile) as target:
+            for number, name in enumerate(product.band_names, 1):
+                target.set_band_description(number, name)
+            if product.name == "":
+                target.write_colormap(1, {i: (*rgb, 255) for i, rgb in enumerate(self._spec.palette)})
+                target.update_tags(**{TAG: json.dumps(dict(enumerate(self._spec.class_names)), ensure_ascii=False)})
+            elif product.scale != 1.0:
+                target.scales = [product.scale] * target.count
+        if self.path.stat().st_size < self.num_bytes:  # GDAL does not always tell that the disk is full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def open(self) -> None:
+        """Go on writing."""
+        with quiet():
+            self._target = rasterio.open(self.path, "r+")
+
+    def write(self, row: int, col: int, array: np.ndarray) -> None:
+        """Write a block (bands, h, w) whose upper left pixel is (row, col)."""
+        _, height, width = array.shape
+        self._target.write(array, window=Window(col, row, width, height))
+
+    def close(self) -> None:
+        """Make sure that all that was written is on the disk."""
+        if self._target is None:
+            return
+        self._target.close()
+        self._target = None
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def finish(self, output: Path, overviews: str) -> None:
+        """Write the cloud-optimised GeoTIFF.
+
+        Args:
+            output: Its name.
+            overviews: How classes are made coarser, `mode` or `nearest`; probabilities are averaged.
+
+        Raises:
+            ResourceError: If there is no room or no right.
+        """
+        resampling = overviews if self.product.name == "" else "average"
+        options: dict[str, Any] = {"compress": "DEFLATE", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
+        options |= {"overview_resampling": resampling.upper(), "num_threads": "ALL_CPUS"}
+        with atomic_path(output) as temporary:
+            try:
+                with quiet():
+                    rasterio.shutil.copy(self.path, temporary, driver="COG", **options)
+                    _check(temporary)
+            except RasterioError as error:
+                raise ResourceError(f"{output} cannot be written ({reason(error)}).") from error
+
+
+def _check(path: Path) -> None:
+    """Read the last block and the smallest overview, which a full disk would have cut off."""
+    with rasterio.open(path) as source:
+        source.read(1, window=Window(source.width - 1, source.height - 1, 1, 1))
+        source.read(1, out_shape=(1, 1))
+
+
+def class_names_of(tags: Mapping[str, str]) -> dict[int, str]:
+    """Return the class names by value that a map of ours carries."""
+    return {int(value): name for value, name in json.loads(tags.get(TAG, "{}")).items()}

@@ -1,0 +1,155 @@
+"""Reading a scene window by window, as the numbers that the model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from rasterio import Affine
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+from torch import Tensor
+
+from satseg.data.dataset import to_tensor
+from satseg.data.opening import open_raster, shown
+from satseg.data.raster import RasterInfo, Window, image_in, usable, window_transform
+from satseg.errors import ConfigError
+
+TILED_CACHE_BYTES = 64 << 20  # what GDAL keeps of decoded blocks
+VRT_CACHE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class SceneSource:
+    """A scene, and how its stored numbers become those of the model's training.
+
+    Attributes:
+        info: Its header.
+        bands: One-based numbers, in the model's order.
+        nodata: Stored value of missing pixels in every band; the file's own by default.
+        scale: Stored numbers are multiplied by this.
+        offset: Then this is added.
+        area: The part of the file that is the scene; `info` is that part's.
+        resampled: Whether the file has another pixel size than `info`, and is resampled on reading.
+    """
+
+    info: RasterInfo
+    bands: tuple[int, ...]
+    nodata: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    area: Window | None = None
+    resampled: bool = False
+
+    @contextmanager
+    def open(self, cache_bytes: int = TILED_CACHE_BYTES) -> Iterator[SceneReader]:
+        """Open the scene for one thread."""
+        with rasterio.Env(GDAL_CACHEMAX=cache_bytes), open_raster(self.info.path) as source:
+            if not self.resampled:
+                yield SceneReader(self, source)
+                return
+            with WarpedVRT(source, **self._grid(source)) as resampled:
+                yield SceneReader(self, resampled)
+
+    def _grid(self, source: Any) -> dict[str, Any]:
+        assert self.info.transform is not None
+        coarser = self.info.width < source.width
+        return {
+            "crs": source.crs,
+            "transform": rasterio.Affine(*self.info.transform),
+            "width": self.info.width,
+            "height": self.info.height,
+            "resampling": Resampling.average if coarser else Resampling.bilinear,
+            "tolerance": 1e-6,  # of a pixel: the same for every window
+        }
+
+    def convert(self, image: np.ndarray) -> np.ndarray:
+        """Return stored numbers as the model takes them; unchanged where no scale and offset are set."""
+        if self.scale == 1.0 and self.offset == 0.0:
+            return image
+        converted: np.ndarray = image.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+        return converted
+
+
+@dataclass(frozen=True)
+class SceneReader:
+    """An open scene."""
+
+    scene: SceneSource
+    source: Any
+
+    def read(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Return raw numbers (C, h, w) and which pixels are valid (h, w)."""
+        if self.scene.area is not None:
+            window = window._replace(col=window.col + self.scene.area.col, row=window.row + self.scene.area.row)
+        image, valid = image_in(self.source, window, list(self.scene.bands), self.scene.nodata)
+        return to_tensor(self.scene.convert(image)), torch.from_numpy(valid)
+
+    def sample(self, count: int, side: int) -> np.ndarray:
+        """Return the valid pixels (C, n) of `count` x `count` windows of `side` pixels, spread over the scene."""
+        height, width = self.scene.info.height, self.scene.info.width
+        found = []
+        for row in np.linspace(0, max(height - side, 0), count, dtype=int):
+            for col in np.linspace(0, max(width - side, 0), count, dtype=int):
+                image, valid = self.read(Window(int(col), int(row), min(side, width), min(side, height)))
+                found.append(image[:, valid].numpy())
+        return np.concatenate(found, axis=1)
+
+    def thumbnail(self, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the whole scene made small, (C, h, w) and valid (h, w), no side longer than `side` pixels."""
+        area = self.scene.area or Window(0, 0, self.scene.info.width, self.scene.info.height)
+        factor = max(1.0, max(area.width, area.height) / side)
+        shape = tuple(max(1, round(n / factor)) for n in (area.height, area.width))
+        part, bands = rasterio.windows.Window(*area), list(self.scene.bands)
+        image = self.source.read(bands, out_shape=(len(bands), *shape), window=part)
+        valid = self.source.read_masks(bands[0], out_shape=shape, window=part) > 0
+        nodata = self.source.nodata if self.scene.nodata is None else self.scene.nodata
+        return self.scene.convert(image), valid & usable(image, nodata)
+
+
+def place(info: RasterInfo, area: Window | None, gsd_m: float | None) -> RasterInfo:
+    """Return a scene's header for a part of a file, or at another pixel size.
+
+    Args:
+        info: The file's.
+        area: The part; all by default.
+        gsd_m: Pixel size in metres; the file's by default.
+
+    Raises:
+        ConfigError: If the area lies outside, or the file says no pixel size.
+    """
+    if area is not None:
+        inside = area.col >= 0 and area.row >= 0 and min(area.width, area.height) > 0
+        if not inside or area.col + area.width > info.width or area.row + area.height > info.height:
+            raise ConfigError(
+                f"window={list(area)} does not lie inside {shown(info.path)}, "
+                f"which has {info.width} x {info.height} pixels."
+            )
+        info = replace(info, width=area.width, height=area.height, transform=window_transform(info, area))
+    if gsd_m is None:
+        return info
+    if info.gsd_m is None or info.transform is None or area is not None:
+        raise ConfigError(
+            f"gsd_m={gsd_m:g}: {shown(info.path)} is read whole, and must have coordinates that tell its pixel size."
+        )
+    factor = info.gsd_m / gsd_m
+    width, height = (max(1, round(n * factor)) for n in (info.width, info.height))
+    scaled = Affine(*info.transform) @ Affine.scale(info.width / width, info.height / height)
+    return replace(info, width=width, height=height, transform=tuple(scaled)[:6], gsd_m=gsd_m)
+
+
+def cache_bytes(info: RasterInfo, bands: Sequence[int], rows: int) -> int:
+    """Return how much GDAL must keep so that no block is decoded twice within a row of windows."""
+    with open_raster(info.path) as source:
+        height, width = source.block_shapes[0]
+        if source.driver == "VRT":  # its blocks are not those of the files behind it
+            return VRT_CACHE_BYTES
+    if width < info.width:
+        return TILED_CACHE_BYTES
+    row = info.width * len(bands) * np.dtype(info.dtype).itemsize  # scanlines: a window takes whole ones
+    return int(max(TILED_CACHE_BYTES, row * (rows + 2 * height)))

@@ -1,0 +1,22 @@
+"""`python -m satseg.predict`: segment whole scenes of any size, with their coordinates."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from satseg.cli import entry_point
+
+
+@entry_point("predict")
+def main(cfg: DictConfig) -> None:
+    """Write a map, and what else is asked for, of every scene; say where, and how fast."""
+    from satseg.predicting import open_models, predict_scenes, table
+
+    outcomes = predict_scenes(cfg, open_models(cfg))
+    print(table(outcomes) if len(outcomes) > 1 else f"Map: {outcomes[0].line()}")
+    if any(outcome.error for outcome in outcomes):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

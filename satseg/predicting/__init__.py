@@ -1,0 +1,6 @@
+"""What `satseg.predict` asks and answers: scenes from files and folders, one after the other, and what came of each."""
+
+from satseg.predicting.models import open_models
+from satseg.predicting.scenes import Outcome, predict_scenes, table
+
+__all__ = ["Outcome", "open_models", "predict_scenes", "table"]

@@ -1,0 +1,102 @@
+"""The model, or models, that segment scenes, on an engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from satseg.checkpoint import fetch_checkpoint, load_model, model_path
+from satseg.devices import choose_device
+from satseg.inference.combining import Segmenter, averaged, check_alike, views
+from satseg.inference.engines import Engine, open_engine
+from satseg.models import SegmentationNetwork
+from satseg.runs import package_version
+from satseg.spec import DatasetSpec
+
+RUNTIMES = ("satseg", "torch", "onnxruntime", "openvino")  # whose versions a result depends on
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Several models or views as one engine."""
+
+    name: str
+    spec: DatasetSpec
+    batch_size: int
+    segmenter: Segmenter
+
+    def __call__(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Return the logarithm of the mean probabilities (N, K, H, W)."""
+        return self.segmenter(image, valid)
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models that are averaged; mostly one.
+
+    Attributes:
+        checkpoints: Run folders or model files.
+        networks: What they hold.
+        engine: Name of the engine.
+        tta: Test-time augmentation.
+        batch_size: Windows at a time; the engine's own by default.
+    """
+
+    checkpoints: tuple[Path, ...]
+    networks: tuple[SegmentationNetwork, ...]
+    device: torch.device
+    engine: str
+    tta: str
+    batch_size: int | None
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Classes and inputs, which all have in common."""
+        return self.networks[0].spec
+
+    def open(self, shape: tuple[int, int]) -> Engine:
+        """Return the engine for windows of a shape."""
+        engines = [self._open(i, shape) for i in range(len(self.networks))]
+        batch_size = self.batch_size or engines[0].batch_size
+        name = "+".join(engine.name for engine in engines) + ("" if self.tta == "none" else f" tta={self.tta}")
+        return Combined(name, self.spec, batch_size, averaged(engines, views(self.tta)))
+
+    def _open(self, index: int, shape: tuple[int, int]) -> Engine:
+        path = model_path(self.checkpoints[index])
+        cache = path.parent / "engines"
+        return open_engine(path, self.networks[index], self.engine, self.device, cache, shape=shape)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what of the models a result depends on."""
+        digests = [_digest(model_path(path)) for path in self.checkpoints]
+        versions = {package: package_version(package) for package in RUNTIMES}
+        device = {"device": self.device.type, "threads": torch.get_num_threads()}
+        return {"models": digests, "tta": self.tta, "versions": versions} | device
+
+
+def open_models(cfg: DictConfig) -> Models:
+    """Load what `checkpoint=` names, a path or a list of them.
+
+    Raises:
+        CheckpointError: If one cannot be loaded.
+        ConfigError: If they do not go together, or a choice is unknown.
+    """
+    views(cfg.tta)
+    named: Sequence[str] = list(cfg.checkpoint) if OmegaConf.is_list(cfg.checkpoint) else [cfg.checkpoint]
+    device = choose_device(cfg.device)
+    paths = [fetch_checkpoint(str(name), Path(cfg.runs_dir)) for name in named]
+    networks = [load_model(path, device, trusted_modules=cfg.trusted_modules) for path in paths]
+    check_alike([network.spec for network in networks], [str(path) for path in paths])
+    return Models(tuple(paths), tuple(networks), device, cfg.engine, cfg.tta, cfg.batch_size)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

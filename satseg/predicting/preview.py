@@ -1,0 +1,34 @@
+"""A small picture of a scene and its map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rasterio
+import torch
+
+from satseg.data.opening import quiet
+from satseg.inference.reading import SceneSource
+from satseg.reporting import to_rgb
+from satseg.spec import DatasetSpec
+from satseg.visualization.figures import plot_map
+
+SIDE = 1024  # pixels, at most
+
+
+def write_preview(name: str, scene: SceneSource, output: Path, spec: DatasetSpec, path: Path) -> None:
+    """Draw a scene beside its finished map.
+
+    Args:
+        name: Of the scene.
+        scene: As it was read.
+        output: The map.
+        spec: The model's.
+        path: PNG file to write.
+    """
+    with scene.open() as reader:
+        image, valid = reader.thumbnail(SIDE)
+    with quiet(), rasterio.open(output) as source:
+        classes = source.read(1, out_shape=valid.shape)
+    rgb = to_rgb(torch.from_numpy(image), torch.from_numpy(valid), spec)
+    plot_map(name, rgb, classes, spec.class_names, spec.palette, path)

@@ -1,0 +1,236 @@
+"""Segmenting the scenes that `input=` names, one by one, past those that are broken."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from satseg.data.inputs import find_inputs, name_of
+from satseg.data.opening import is_remote
+from satseg.data.raster import RasterInfo, parse_window, read_info
+from satseg.devices import enough_memory
+from satseg.errors import ConfigError, SatsegError
+from satseg.inference.pipeline import Stopwatch
+from satseg.inference.plans import plan_scene
+from satseg.inference.preflight import choose_bands, inspect, settle
+from satseg.inference.products import products_of
+from satseg.inference.reading import SceneSource, place
+from satseg.inference.scene import MakeStrips, Progress, SceneTask, predict_scene
+from satseg.inference.strips import StripMaker
+from satseg.mapping import class_areas, write_areas, write_vectors
+from satseg.mapping.layers import DRIVERS
+from satseg.predicting.models import Models
+from satseg.predicting.preview import write_preview
+from satseg.runconfig import recorded_bands
+from satseg.runs import run_folder
+
+ADVICE = "Set a smaller window_size or batch_size, or device=cpu."
+MAP_SUFFIXES = (".tif", ".tiff")
+VECTOR_SUFFIXES = tuple(DRIVERS)
+WINDOW = {False: 1536, True: 1024}  # pixels of a side: larger ones see less twice, but on a GPU several go at a time
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a scene.
+
+    Attributes:
+        name: The scene's.
+        files: What was written, the map first; none where it failed.
+        pixels: Of the scene.
+        watch: Seconds by part of the work, and `all`.
+        error: Why it failed, on one line.
+    """
+
+    name: str
+    files: Sequence[Path]
+    pixels: int
+    watch: Stopwatch
+    error: str = ""
+
+    def line(self) -> str:
+        """Return what to say of it."""
+        if self.error:
+            return f"failed: {self.error}"
+        seconds = max(self.watch.seconds["all"], 1e-9)
+        return (
+            f"{self.files[0]} ({self.pixels / 1e6:.3g} Mpx in {seconds:.3g} s, {self.pixels / 1e6 / seconds:.3g} Mpx/s)"
+        )
+
+
+def predict_scenes(cfg: DictConfig, models: Models) -> list[Outcome]:
+    """Segment every scene of `input=`.
+
+    Args:
+        cfg: The composed configuration of `satseg.predict`.
+        models: Loaded.
+
+    Returns:
+        An outcome a scene, failed ones too; an error of a single scene is raised instead.
+
+    Raises:
+        ConfigError: If an option cannot be used.
+    """
+    named = OmegaConf.to_container(cfg.input, resolve=True) if OmegaConf.is_config(cfg.input) else cfg.input
+    scenes = find_inputs(named, models.spec.inputs[0].nodata if cfg.nodata is None else cfg.nodata)
+    outputs = _outputs(cfg, models, [name_of(scene) for scene in scenes])
+    _check(cfg, len(scenes))
+    for scene, output in zip(scenes, outputs, strict=True):
+        if not is_remote(scene) and output.exists() and output.samefile(scene):
+            raise ConfigError(f"output={output} is the scene itself, which would be lost; name another file or folder.")
+    if cfg.executor == "local":
+        if len(scenes) == 1:
+            return [_predict(cfg, models, scenes[0], outputs[0])]
+        return [predict_or_tell(cfg, models, *job) for job in zip(scenes, outputs, strict=True)]
+    from satseg.predicting.cluster import cluster
+
+    with cluster(cfg) as workers:
+        if len(scenes) == 1:
+            return [_predict(cfg, models, scenes[0], outputs[0], partial(workers.strips, scenes[0]))]
+        return list(workers.map("scene", list(zip(scenes, outputs, strict=True))))
+
+
+def predict_or_tell(cfg: DictConfig, models: Models, scene: str | Path, output: Path) -> Outcome:
+    """Segment a scene; what is wrong with it is told, and part of the outcome."""
+    try:
+        return _predict(cfg, models, scene, output)
+    except SatsegError as error:
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(message, file=sys.stderr)
+        return Outcome(name_of(scene), (), 0, Stopwatch(), message)
+
+
+def _outputs(cfg: DictConfig, models: Models, names: Sequence[str]) -> list[Path]:
+    """Return the map's path of each scene."""
+    folder = Path(cfg.output) if cfg.output else run_folder(models.checkpoints[0]) / "predictions"
+    if folder.suffix.lower() in MAP_SUFFIXES and not folder.is_dir():
+        if len(names) > 1:
+            raise ConfigError(f"output={folder}: {len(names)} scenes need a folder, not one file.")
+        return [folder]
+    if cfg.output and folder.suffix and not folder.is_dir():
+        raise ConfigError(f"output={folder}: a map is a GeoTIFF, so its name ends in .tif; or name a folder.")
+    taken: set[str] = set()
+    return [folder / f"{_free(name, taken)}.tif" for name in names]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    free = next(n for n in _numbered(name) if n.casefold() not in taken)
+    taken.add(free.casefold())
+    return free
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}_{number}"
+        number += 1
+
+
+def _check(cfg: DictConfig, scenes: int) -> None:
+    """Refuse options before anything is computed."""
+    vectors = cfg.vectors
+    suffix = f".{vectors}" if vectors and f".{vectors}" in VECTOR_SUFFIXES else Path(str(vectors)).suffix
+    if vectors and suffix not in VECTOR_SUFFIXES:
+        known = ", ".join(s.removeprefix(".") for s in VECTOR_SUFFIXES)
+        raise ConfigError(f"vectors={vectors}: choose {known}, or a path that ends in one of them.")
+    if vectors and scenes > 1 and f".{vectors}" not in VECTOR_SUFFIXES:
+        raise ConfigError(f"vectors={vectors}: {scenes} scenes have a file each; say vectors={suffix[1:]}.")
+    if cfg.executor not in ("local", "ray"):
+        raise ConfigError(f"executor={cfg.executor}: choose local or ray.")
+    if cfg.overviews not in ("nearest", "mode"):
+        raise ConfigError(f"overviews={cfg.overviews}: choose nearest or mode.")
+
+
+def _predict(
+    cfg: DictConfig, models: Models, scene: str | Path, output: Path, strips: MakeStrips | None = None
+) -> Outcome:
+    source = _source(cfg, models, read_info(scene))
+    for warning in settle(inspect(source, models.spec.inputs[0]), cfg.preflight):
+        print(f"Warning: {warning}", file=sys.stderr)
+    maker = maker_of(cfg, models, scene)
+    watch, start = Stopwatch(), time.perf_counter()
+    task = SceneTask(maker, output, cfg.overviews, models.identity() | _file_identity(source.info.path))
+    pixels = maker.plan.height * maker.plan.width
+    with _bar(cfg.progress, name_of(scene), pixels) as progress, enough_memory(ADVICE):
+        files = predict_scene(task, progress, watch, strips)
+    files += _extras(cfg, models, source, output)
+    watch.seconds["all"] = time.perf_counter() - start
+    return Outcome(name_of(scene), files, pixels, watch)
+
+
+def maker_of(cfg: DictConfig, models: Models, scene: str | Path) -> StripMaker:
+    """Return what computes the strips of a scene."""
+    source = _source(cfg, models, read_info(scene))
+    window = WINDOW[models.device.type == "cuda"] if cfg.window_size == "auto" else cfg.window_size
+    plan = plan_scene(source.info.height, source.info.width, window=window, overlap=cfg.overlap, blend=cfg.blend)
+    products = products_of(
+        models.spec, probabilities=cfg.probabilities, dtype=cfg.probability_dtype, entropy=cfg.entropy
+    )
+    return StripMaker(models.open(plan.window), source, plan, products, int(cfg.max_ram_gb * 1e9))
+
+
+def _source(cfg: DictConfig, models: Models, info: RasterInfo) -> SceneSource:
+    """Return a scene as the options say that it is read."""
+    inputs = models.spec.inputs[0]
+    wanted = None if cfg.bands is None else list(cfg.bands)
+    recorded = recorded_bands(models.checkpoints[0], cfg.trusted_modules)
+    area = parse_window(cfg.window)
+    return SceneSource(
+        info=place(info, area, cfg.gsd_m),
+        bands=choose_bands(info, inputs, wanted, recorded),
+        nodata=inputs.nodata if cfg.nodata is None else cfg.nodata,
+        scale=cfg.scale,
+        offset=cfg.offset,
+        area=area,
+        resampled=cfg.gsd_m is not None,
+    )
+
+
+def _file_identity(path: str | Path) -> dict[str, Any]:
+    if is_remote(path):
+        return {}
+    state = Path(path).stat()
+    return {"size": state.st_size, "changed": state.st_mtime_ns}
+
+
+def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> list[Path]:
+    """Write what is made of a finished map: a picture, areas, polygons."""
+    files = []
+    if cfg.preview:
+        files.append(output.with_name(f"{output.stem}_preview.png"))
+        write_preview(name_of(source.info.path), source, output, models.spec, files[-1])
+    if cfg.areas:
+        files.append(output.with_name(f"{output.stem}_areas.csv"))
+        write_areas(class_areas(output, models.spec.class_names), files[-1])
+    if cfg.vectors:
+        beside = f".{cfg.vectors}" in VECTOR_SUFFIXES
+        files.append(output.with_suffix(f".{cfg.vectors}") if beside else Path(cfg.vectors))
+        write_vectors(
+            output, files[-1], models.spec.class_names, min_area_m2=cfg.min_area_m2, simplify_m=cfg.simplify_m
+        )
+    return files
+
+
+@contextmanager
+def _bar(wanted: bool, name: str, pixels: int) -> Iterator[Progress]:
+    """Show megapixels a second and the time that is left."""
+    form = "{desc}: {percentage:3.0f} % of {total:.4g} Mpx, {rate_fmt}, {remaining} left"
+    with tqdm(total=pixels / 1e6, desc=name, unit="Mpx", bar_format=form, disable=not wanted) as bar:
+        yield lambda finished: bar.update(finished / 1e6) and None
+
+
+def table(outcomes: Collection[Outcome]) -> str:
+    """Return a line a scene, and how many failed."""
+    lines = [f"- {outcome.name}: {outcome.line()}" for outcome in outcomes]
+    failed = sum(bool(outcome.error) for outcome in outcomes)
+    return "\n".join([*lines, f"{len(outcomes) - failed} of {len(outcomes)} scenes segmented"])

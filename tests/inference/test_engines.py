@@ -1,0 +1,319 @@
+"""Engines agree with PyTorch; what they make is kept, checked, and made again."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from satseg.errors import ConfigError, EngineError, MissingPackageError, ResourceError
+from satseg.inference.engines import Engine, keep_int8, open_engine
+from satseg.inference.engines.cache import Cache
+from satseg.inference.engines.choosing import fastest
+from satseg.models import SegmentationNetwork, build_model
+from satseg.models.pairs import MODELS
+from satseg.spec import DatasetSpec, InputSpec
+
+CPU = torch.device("cpu")
+GRAPHS = ("onnx", "openvino")
+SOME_SLOW = ("onnx", pytest.param("openvino", marks=pytest.mark.slow))
+
+
+def spec(bands: int = 3, **options: Any) -> DatasetSpec:
+    numbers = {"mean": (0.3,) * bands, "std": (0.2,) * bands, "scale": 255.0, "dtype": "uint8", "nodata": 0.0} | options
+    return DatasetSpec(
+        (InputSpec(tuple(f"b{i}" for i in range(bands)), **numbers),),
+        ("water", "forest", "road", "roof"),
+        tuple((i, i, i) for i in range(4)),
+    )
+
+
+class Tiny(nn.Module):
+    """A network that is exported in a second; where it is `bound`, for one size only."""
+
+    def __init__(self, bound: bool = False) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.head = nn.Conv2d(8, 4, 3, padding=1)
+        self.bound = bound
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = interpolate(self.head(self.down(image).relu()), size=image.shape[-2:], mode="bilinear")
+        return logits * float(1 + int(image.shape[-1]) // 32) if self.bound else logits
+
+
+def tiny(bound: bool = False, seed: int = 0, **options: Any) -> SegmentationNetwork:
+    torch.manual_seed(seed)
+    return SegmentationNetwork(Tiny(bound), spec(**options), {"_target_": "tests.Tiny", "bound": bound}).eval()
+
+
+def smp(model: str, backbone: str, **options: Any) -> SegmentationNetwork:
+    torch.manual_seed(0)
+    config = {"_target_": MODELS[model], "encoder_name": f"tu-{backbone}", "encoder_weights": "none"}
+    return build_model(config, spec(**options)).eval()
+
+
+def windows(count: int, height: int, width: int, dtype: torch.dtype = torch.uint8) -> tuple[Tensor, Tensor]:
+    """Images of which a corner and single pixels are invalid, and some valid pixels look like nodata."""
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(0, 256, (count, 3, height, width), generator=generator).to(dtype)
+    valid = torch.rand(count, height, width, generator=generator) > 0.05
+    valid[:, :9, :7] = False
+    image[..., 20:24, 20:30] = 0
+    valid[..., 20:22, 20:30], valid[..., 22:24, 20:30] = True, False
+    return image, valid
+
+
+def check(engine: Engine, network: SegmentationNetwork, *shapes: tuple[int, int, int], dtype: torch.dtype) -> None:
+    for shape in shapes:
+        image, valid = windows(*shape, dtype=dtype)
+        given = image.clone()
+        logits = engine(image, valid)
+        with torch.no_grad():
+            expected = network(image, valid)
+        assert torch.equal(image, given)
+        assert logits.dtype == torch.float32 and logits.shape == (shape[0], 4, *shape[1:])
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def opened(network: SegmentationNetwork, name: str, cache: Path, **options: Any) -> Engine:
+    return open_engine(cache.parent / "model.safetensors", network, name, CPU, cache, **options)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for the tests that do not look into it."""
+    return tmp_path_factory.mktemp("engines (1), ü=x")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
+@pytest.mark.parametrize("name", ["torch", *GRAPHS])
+def test_an_engine_computes_what_the_network_does(name: str, dtype: torch.dtype, shared: Path) -> None:
+    network = tiny()
+    engine = opened(network, name, shared)
+    assert (engine.name, engine.spec, engine.batch_size) == (name, network.spec, 1)
+    check(engine, network, (1, 64, 96), (2, 75, 131), (3, 33, 47), dtype=dtype)
+
+
+@pytest.mark.slow
+def test_one_export_of_a_real_network_serves_both_runtimes(tmp_path: Path) -> None:
+    network = smp("unet", "mobilenetv4_conv_small")
+    for name in GRAPHS:
+        check(opened(network, name, tmp_path / "engines"), network, (1, 64, 96), (2, 75, 131), dtype=torch.uint8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_every_decoder_runs_on_every_engine(model: str, tmp_path: Path) -> None:
+    network = smp(model, "resnet18")
+    for name in GRAPHS:
+        check(opened(network, name, tmp_path / "engines"), network, (1, 64, 96), (2, 75, 131), dtype=torch.uint8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "backbone"),
+    [("unet", "tf_efficientnet_lite0"), ("deeplabv3plus", "tf_efficientnet_lite0"), ("segformer", "pvt_v2_b2")],
+)
+def test_backbones_that_exporters_find_hard(model: str, backbone: str, tmp_path: Path) -> None:
+    network = smp(model, backbone)
+    for name in GRAPHS:
+        check(opened(network, name, tmp_path / "engines"), network, (1, 64, 96), (2, 75, 131), dtype=torch.uint8)
+
+
+def test_float_images_have_a_nodata_value_of_their_own(tmp_path: Path) -> None:
+    network = tiny(dtype="float32", nodata=-9999.0)
+    image, valid = windows(2, 40, 50, torch.float32)
+    image[..., 30:34, :] = -9999.0
+    for name in GRAPHS:
+        logits = opened(network, name, tmp_path / "engines")(image, valid)
+        with torch.no_grad():
+            expected = network(image, valid)
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", SOME_SLOW)
+def test_a_network_of_one_size_is_made_for_the_windows_size(name: str, tmp_path: Path) -> None:
+    network, cache = tiny(bound=True), tmp_path / "engines"
+    engine = opened(network, name, cache, shape=(75, 131))
+    check(engine, network, (2, 75, 131), dtype=torch.uint8)
+    with pytest.raises(EngineError, match=r"windows of 131 x 75 pixels, but is given 64 x 64.*engine=torch"):
+        engine(*windows(1, 64, 64))
+    other = opened(network, name, cache, shape=(50, 60))
+    check(other, network, (1, 50, 60), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("name", SOME_SLOW)
+def test_a_spoilt_graph_is_made_again(name: str, tmp_path: Path) -> None:
+    network, cache = tiny(), tmp_path / "engines"
+    opened(network, name, cache)
+    (path,) = cache.glob(f"{name}-*/model.{'onnx' if name == 'onnx' else 'bin'}")
+    before = path.read_bytes()
+    path.write_bytes(before[: len(before) // 2])
+    check(opened(network, name, cache), network, (1, 40, 50), dtype=torch.uint8)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("harm", ["cut", "change", "remove", "add", "forget"])
+def test_the_cache_gives_whole_and_unchanged_files_only(harm: str, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "engines")
+
+    def write(folder: Path) -> None:
+        (folder / "a").write_bytes(b"0123")
+        (folder / "b").write_bytes(b"4567")
+
+    assert cache.find("entry") is None
+    entry = cache.make("entry", write)
+    assert cache.find("entry") == entry
+    if harm == "cut":
+        (entry / "a").write_bytes(b"01")
+    elif harm == "change":
+        (entry / "b").write_bytes(b"4568")
+    elif harm == "remove":
+        (entry / "a").unlink()
+    elif harm == "add":
+        (entry / "c").touch()
+    else:
+        (entry / "files.json").write_text('{"a": ')
+    assert cache.find("entry") is None
+    assert cache.make("entry", write) == cache.find("entry") == entry
+    assert (entry / "a").read_bytes() == b"0123" and list(cache.folder.iterdir()) == [entry]
+
+
+def test_a_cache_that_cannot_be_written_keeps_what_it_had_or_says_so(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "engines")
+
+    def fail(folder: Path) -> None:
+        (folder / "a").touch()
+        raise EngineError("no")
+
+    entry = cache.make("entry", lambda folder: (folder / "a").touch())
+    with pytest.raises(EngineError, match="no"):
+        cache.make("entry", fail)
+    assert cache.find("entry") == entry and list(cache.folder.iterdir()) == [entry]
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match=r"file/entry cannot be written"):
+        Cache(tmp_path / "file").make("entry", fail)
+
+
+def test_a_graph_is_used_again_and_never_for_other_weights(tmp_path: Path) -> None:
+    network, cache = tiny(), tmp_path / "engines"
+    opened(network, "onnx", cache)
+    (path,) = cache.glob("onnx-*/model.onnx")
+    written = path.stat().st_mtime_ns
+    opened(network, "onnx", cache)
+    assert path.stat().st_mtime_ns == written
+    other = tiny(seed=1)
+    check(opened(other, "onnx", cache), other, (1, 40, 50), dtype=torch.uint8)
+    check(opened(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
+
+
+def remembered(cache: Path) -> list[dict[str, Any]]:
+    return json.loads((cache / "engine.json").read_text())
+
+
+def test_auto_measures_once_and_anew_for_another_model(tmp_path: Path) -> None:
+    network, cache = tiny(), tmp_path / "engines"
+    engine = opened(network, "auto", cache, shape=(64, 64))
+    (record,) = remembered(cache)
+    assert set(record["seconds"]) == {"torch", *GRAPHS} and not record["left_out"]
+    assert engine.name == record["best"] == min(record["seconds"], key=record["seconds"].get)
+    check(engine, network, (2, 75, 131), dtype=torch.uint8)
+    for name in ("torch", *GRAPHS):  # what is remembered decides, so nothing is measured
+        (cache / "engine.json").write_text(json.dumps([record | {"best": name}]))
+        assert opened(network, "auto", cache, shape=(64, 64)).name == name
+    opened(tiny(seed=1), "auto", cache, shape=(64, 64))
+    assert len(remembered(cache)) == 2
+    opened(network, "auto", cache, shape=(32, 64))
+    assert len(remembered(cache)) == 3
+    (cache / "engine.json").write_text('[{"conditions"')
+    assert opened(network, "auto", cache, shape=(64, 64)).name == remembered(cache)[0]["best"]
+
+
+class Fake:
+    batch_size = 1
+
+    def __init__(self, name: str, seconds: float, wrong: int = 0) -> None:
+        self.name, self.seconds, self.wrong, self.spec = name, seconds, wrong, spec()
+
+    def __call__(self, image: Tensor, valid: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        logits = torch.zeros(1, 4, *image.shape[-2:])
+        logits[:, 1] = 1
+        logits[:, 2].view(-1)[: self.wrong] = 2
+        return logits
+
+
+@pytest.mark.parametrize(("wrong", "best"), [(0, "onnx"), (9, "onnx"), (11, "openvino")])
+def test_the_fastest_must_give_999_of_1000_pixels_the_class_of_torch(wrong: int, best: str) -> None:
+    engines = {f.name: f for f in (Fake("torch", 0.2), Fake("onnx", 0.0, wrong), Fake("openvino", 0.1))}
+    engine, found = fastest(list(engines), engines.__getitem__, (100, 100))
+    assert engine.name == found.best == best
+    assert ("onnx" in found.left_out) == (best != "onnx")
+
+
+def test_auto_does_without_what_is_not_installed_or_cannot_be_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(Tiny):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(image) * float(image.numpy().any())  # which no exporter follows
+
+    network = SegmentationNetwork(Odd(), spec(), {"_target_": "tests.Odd"}).eval()
+    assert opened(network, "auto", tmp_path / "a", shape=(64, 64)).name == "torch"
+    assert set(remembered(tmp_path / "a")[0]["left_out"]) == set(GRAPHS)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    opened(tiny(), "auto", tmp_path / "b", shape=(64, 64))
+    assert set(remembered(tmp_path / "b")[0]["seconds"]) == {"torch", "openvino"}
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert opened(tiny(), "auto", tmp_path / "c").name == "torch" and not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(("name", "package", "extra"), [("onnx", "onnxruntime", "onnx"), ("openvino",) * 3])
+def test_an_engine_that_is_not_installed_names_what_to_install(
+    name: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=rf"{package}.*pip install 'satseg\[{extra}\]'"):
+        opened(tiny(), name, tmp_path / "engines")
+
+
+def test_unknown_engines_and_other_devices_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="engine=banana: choose auto, torch, onnx"):
+        opened(tiny(), "banana", tmp_path)
+    with pytest.raises(EngineError, match="engine=onnx computes on the processor"):
+        open_engine(tmp_path, tiny(), "onnx", torch.device("meta"), tmp_path)
+
+
+def test_8_bits_are_taken_from_the_cache_or_asked_for(tmp_path: Path) -> None:
+    network, cache = tiny(), tmp_path / "engines"
+    with pytest.raises(EngineError, match=r"satseg\.export checkpoint=.*model\.safetensors format=openvino int8=true"):
+        opened(network, "openvino_int8", cache)
+    opened(network, "openvino", cache)
+    (exported,) = cache.glob("openvino-*/model.xml")
+    keep_int8(cache, network, exported)  # which stands for a quantised one
+    engine = opened(network, "openvino_int8", cache)
+    assert engine.name == "openvino_int8"
+    check(engine, network, (2, 75, 131), dtype=torch.uint8)
+    with pytest.raises(EngineError, match="there is no quantised model"):
+        opened(tiny(seed=1), "openvino_int8", cache)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_logits_stay_there_and_classes_are_those_of_float32(tmp_path: Path) -> None:
+    network = smp("unet", "resnet18")
+    image, valid = windows(8, 75, 131)
+    with torch.no_grad():
+        expected = network(image, valid)
+    engine = open_engine(tmp_path, network, "auto", torch.device("cuda"), tmp_path)
+    logits = engine(image, valid)
+    assert engine.name == "torch" and engine.batch_size > 1
+    assert logits.device.type == "cuda" and logits.dtype == torch.float32
+    first, second = expected.topk(2, 1).values.unbind(1)
+    clear = first - second > 0.05 * expected.abs().max()
+    assert (logits.argmax(1).cpu() == expected.argmax(1))[clear].float().mean() > 0.999

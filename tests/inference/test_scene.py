@@ -1,0 +1,304 @@
+"""Scenes come out whole: no seam, no pixel lost, the same bytes whatever the memory and wherever it was stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted_scenes import SPEC, LocalEngine, PointwiseEngine, WindowEngine, task, write_scene
+from rio_cogeo.cogeo import cog_validate
+
+from satseg.data.raster import Window
+from satseg.errors import ConfigError, ResourceError
+from satseg.inference.plans import plan_scene
+from satseg.inference.rasters import class_names_of
+from satseg.inference.scene import predict_scene
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as source:
+        return source.read()
+
+
+@given(
+    height=st.integers(1, 700),
+    width=st.integers(1, 700),
+    window=st.integers(4, 12).map(lambda n: 32 * n),
+    data=st.data(),
+)
+def test_a_plan_covers_every_pixel_by_windows_of_one_size_whose_seams_do_not_meet(
+    height: int, width: int, window: int, data: st.DataObject
+) -> None:
+    overlap = data.draw(st.integers(0, window // 4))
+    plan = plan_scene(height, width, window=window, overlap=overlap)
+    for pieces, length, side in ((plan.rows, height, plan.window[0]), (plan.cols, width, plan.window[1])):
+        assert pieces[0].keep_start == 0 and pieces[-1].keep_stop == length
+        assert {piece.stop - piece.start for piece in pieces} == {side} and side <= max(window, 1)
+        for piece, after in pairwise(pieces):
+            seam = piece.keep_stop - overlap // 2
+            assert piece.keep_stop == after.keep_start
+            assert after.start <= seam and seam + overlap <= piece.stop  # both windows see all of the seam
+            assert seam >= piece.keep_start + (
+                overlap - overlap // 2 if piece.keep_start else 0
+            )  # after the one before
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(1, 420),
+    width=st.integers(1, 420),
+    overlap=st.integers(0, 32),
+    blend=st.booleans(),
+    batch_size=st.integers(1, 3),
+)
+def test_a_network_of_single_pixels_gives_the_same_for_any_tiling(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, overlap: int, blend: bool, batch_size: int
+) -> None:
+    folder = tmp_path_factory.mktemp("scene")
+    image = write_scene(folder / "scene.tif", height, width)
+    job = task(PointwiseEngine(batch_size), folder / "scene.tif", folder / "map.tif", overlap=overlap, blend=blend)
+    (path,) = predict_scene(job)
+    expected = np.where((image == 0).all(0), 255, PointwiseEngine.classes(image))
+    with rasterio.open(path) as found:
+        assert np.array_equal(found.read(1), expected)
+        assert (found.width, found.height, found.nodata, found.dtypes) == (width, height, 255, ("uint8",))
+
+
+def test_the_map_keeps_place_colours_names_and_is_a_cog(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", 700, 900)
+    (path,) = predict_scene(task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif"))
+    with rasterio.open(tmp_path / "scene.tif") as scene, rasterio.open(path) as found:
+        assert (found.crs, found.transform, found.shape) == (scene.crs, scene.transform, scene.shape)
+        assert [found.colormap(1)[i][:3] for i in range(3)] == list(SPEC.palette)
+        assert class_names_of(found.tags()) == {0: "a", 1: "b", 2: "c"}
+        assert found.block_shapes == [(512, 512)] and found.overviews(1)
+        assert found.compression.name == "deflate"
+    assert cog_validate(path, strict=True, quiet=True)[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.tif", "scene.tif"]  # nothing else stays
+
+
+def test_a_file_without_coordinates_gives_a_map_without(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", 300, 310, placed=False)
+    (path,) = predict_scene(task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif"))
+    with rasterio.open(path) as found:
+        assert found.crs is None and found.transform.is_identity
+
+
+@pytest.mark.parametrize("size", [(513, 700), (97, 400), (128, 128), (129, 257)])
+def test_with_a_margin_as_wide_as_the_network_looks_it_is_as_if_it_saw_all_at_once(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    engine = LocalEngine()  # three 3x3 convolutions: a pixel sees three to each side
+    image = write_scene(tmp_path / "scene.tif", *size, nodata=False)
+    job = task(engine, tmp_path / "scene.tif", tmp_path / "map.tif", overlap=8, blend=False, probabilities="all")
+    _, path = predict_scene(job)
+    whole = engine(torch.from_numpy(image)[None], torch.ones(1, *size, dtype=torch.bool))[0].softmax(0)
+    np.testing.assert_allclose(read(path), whole.numpy(), atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(height=st.integers(129, 600), width=st.integers(129, 600), overlap=st.integers(1, 32))
+def test_seams_are_blended_by_weights_that_sum_to_one(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, overlap: int
+) -> None:
+    """Against sums over all windows with explicit weights, for logits that tell the window and the place in it."""
+    folder = tmp_path_factory.mktemp("blend")
+    write_scene(folder / "scene.tif", height, width, nodata=False)
+    job = task(WindowEngine(), folder / "scene.tif", folder / "map.tif", overlap=overlap, probabilities="all")
+    _, path = predict_scene(job)
+    plan, engine = job.maker.plan, WindowEngine()
+    total, weight = np.zeros((3, height, width)), np.zeros((height, width))
+    for rows in plan.rows:
+        for cols in plan.cols:
+            shape = rows.stop - rows.start, cols.stop - cols.start
+            logits = engine(torch.zeros(1, 2, *shape), torch.ones(1, *shape, dtype=torch.bool))[0].numpy()
+            w = np.outer(axis_weight(rows, height, overlap), axis_weight(cols, width, overlap))
+            total[:, rows.start : rows.stop, cols.start : cols.stop] += logits * w
+            weight[rows.start : rows.stop, cols.start : cols.stop] += w
+    np.testing.assert_allclose(weight, 1, atol=1e-12)
+    np.testing.assert_allclose(read(path), torch.from_numpy(total).softmax(0).numpy(), atol=1e-5)
+
+
+def axis_weight(piece, length: int, zone: int) -> np.ndarray:
+    """A window's weight along an axis: a Hann rise and fall about the places where it meets its neighbours."""
+    x = np.arange(piece.start, piece.stop) + 0.5
+
+    def rise(edge: float) -> np.ndarray:
+        return np.sin(np.clip((x - (edge - zone // 2)) / zone, 0, 1) * math.pi / 2) ** 2
+
+    up = rise(piece.keep_start) if piece.keep_start else np.ones(len(x))
+    down = 1 - rise(piece.keep_stop) if piece.keep_stop < length else np.ones(len(x))
+    return up * down
+
+
+def test_probabilities_and_entropy(tmp_path: Path) -> None:
+    image = write_scene(tmp_path / "scene.tif", 200, 300)
+    scene, valid = tmp_path / "scene.tif", ~(image == 0).all(0)
+    logits = PointwiseEngine()(torch.from_numpy(image)[None], torch.from_numpy(valid)[None])[0].double()
+    shares = logits.softmax(0).numpy()
+    entropy = -(shares * np.log(shares)).sum(0) / np.log(3)
+    exact = task(PointwiseEngine(), scene, tmp_path / "map.tif", probabilities="all", dtype="float32", entropy=True)
+    _, all_path, entropy_path = predict_scene(exact)
+    assert [all_path.name, entropy_path.name] == ["map_probabilities.tif", "map_entropy.tif"]
+    np.testing.assert_allclose(read(all_path)[:, valid], shares[:, valid], atol=1e-5)
+    np.testing.assert_allclose(read(entropy_path)[0][valid], entropy[valid], atol=1e-5)
+    assert np.isnan(read(all_path)[:, ~valid]).all()
+    with rasterio.open(all_path) as found:
+        assert found.descriptions == ("a", "b", "c")
+    bytes_ = task(PointwiseEngine(), scene, tmp_path / "map.tif", probabilities="top", dtype="uint8")
+    _, top_path = predict_scene(bytes_)
+    with rasterio.open(top_path) as found:
+        stored, scale = found.read(1), found.scales[0]
+    np.testing.assert_allclose(stored[valid] * scale, shares.max(0)[valid], atol=0.5 / 254 + 1e-6)
+    assert (stored[~valid] == 255).all()
+
+
+def test_memory_changes_nothing_and_too_little_is_said(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", 900, 900)
+    maps = [
+        predict_scene(task(WindowEngine(), tmp_path / "scene.tif", tmp_path / f"{gb}.tif", max_ram_gb=gb))[0]
+        for gb in (0.07, 2.0)
+    ]
+    assert maps[0].read_bytes() == maps[1].read_bytes()
+    with pytest.raises(ConfigError, match=r"max_ram_gb=0\.01: windows of .* need .* smaller window_size"):
+        predict_scene(task(WindowEngine(), tmp_path / "scene.tif", tmp_path / "x.tif", max_ram_gb=0.01))
+    assert not (tmp_path / "x.tif").exists()
+
+
+def test_a_part_of_a_scene_lies_where_it_belongs(tmp_path: Path) -> None:
+    image = write_scene(tmp_path / "scene.tif", 400, 500)
+    job = task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif", area=Window(120, 60, 333, 222))
+    (path,) = predict_scene(job)
+    part = image[:, 60:282, 120:453]
+    assert np.array_equal(read(path)[0], np.where((part == 0).all(0), 255, PointwiseEngine.classes(part)))
+    with rasterio.open(path) as found, rasterio.open(tmp_path / "scene.tif") as scene:
+        assert found.transform == scene.window_transform(rasterio.windows.Window(120, 60, 333, 222))
+
+
+KILLED = """
+import sys, time, os, signal
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from planted_scenes import WindowEngine, task
+from satseg.inference.scene import predict_scene
+engine, left = WindowEngine(), int(sys.argv[4])
+def dying(image, valid):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return engine(image, valid)
+class Dying(WindowEngine):
+    def __call__(self, image, valid):
+        return dying(image, valid)
+job = task(Dying(), Path(sys.argv[2]), Path(sys.argv[3]), entropy=True)
+predict_scene(job, lambda pixels: print(pixels, flush=True))
+"""
+
+
+def run_killed(folder: Path, output: Path, windows: int) -> subprocess.CompletedProcess[str]:
+    """Segment in a process of its own that is killed after so many windows."""
+    tests = str(Path(__file__).resolve().parents[1])
+    arguments = [sys.executable, "-c", KILLED, tests, str(folder / "scene.tif"), str(output), str(windows)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, cwd=folder)
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", 700, 500)
+    whole = run_killed(tmp_path, tmp_path / "whole" / "map.tif", 10**6)
+    assert whole.returncode == 0, whole.stderr
+    output = tmp_path / "stopped" / "map.tif"
+    for windows in (0, 7, 3, 11):  # in the first strip, within one, again, later
+        done = run_killed(tmp_path, output, windows)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not output.exists()
+    last = run_killed(tmp_path, output, 10**6)
+    assert last.returncode == 0
+    assert int(last.stdout.split()[0]) > 0  # finished strips were not computed again
+    for name in ("map.tif", "map_entropy.tif"):
+        assert (tmp_path / "whole" / name).read_bytes() == (output.parent / name).read_bytes()
+
+
+def test_finished_strips_of_other_work_are_not_taken(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", 700, 500)
+    output = tmp_path / "map.tif"
+    assert run_killed(tmp_path, output, 10).returncode == -signal.SIGKILL
+    journal = json.loads((tmp_path / ".map.tif.partial" / "journal.json").read_text())
+    assert journal["finished"] > 0
+    (path,) = predict_scene(task(PointwiseEngine(), tmp_path / "scene.tif", output))
+    image = read(tmp_path / "scene.tif")
+    assert np.array_equal(read(path)[0], np.where((image == 0).all(0), 255, PointwiseEngine.classes(image)))
+
+
+def test_no_room_is_one_line_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scene(tmp_path / "scene.tif", 300, 300)
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("satseg.inference.scene.shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(ResourceError, match=r"free, but up to .* are needed"):
+        predict_scene(task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif"))
+    assert not (tmp_path / "map.tif").exists()
+
+
+PEAK = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from planted_scenes import PointwiseEngine, task
+from satseg.inference.scene import predict_scene
+predict_scene(task(PointwiseEngine(), Path(sys.argv[2]), Path(sys.argv[3]), window=512))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_scene(tmp_path: Path) -> None:
+    peaks = []
+    for side in (5_000, 20_000):
+        write_scene(tmp_path / f"{side}.tif", side, side, sparse=True)
+        tests = str(Path(__file__).resolve().parents[1])
+        arguments = [sys.executable, "-c", PEAK, tests, str(tmp_path / f"{side}.tif"), str(tmp_path / "map.tif")]
+        done = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout))
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+FULL = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from planted_scenes import PointwiseEngine, task
+from satseg.errors import ResourceError
+from satseg.inference.scene import predict_scene
+job = task(PointwiseEngine(), Path(sys.argv[2]), Path(sys.argv[3]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
+try:
+    predict_scene(job)
+except ResourceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("kilobytes", [3, 300, 1000])
+def test_a_disk_that_fills_up_is_one_line_and_leaves_no_map(tmp_path: Path, kilobytes: int) -> None:
+    write_scene(tmp_path / "scene.tif", 900, 900)
+    tests = str(Path(__file__).resolve().parents[1])
+    arguments = [sys.executable, "-c", FULL, tests, str(tmp_path / "scene.tif"), str(tmp_path / "map.tif")]
+    done = subprocess.run([*arguments, str(kilobytes * 1024)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert len(lines) == 1 and "cannot be written" in lines[0]
+    assert not (tmp_path / "map.tif").exists()

@@ -1,0 +1,228 @@
+"""`python -m satseg.predict`, in processes of its own, on a tiny model."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import rasterio
+import torch
+from commands import TINY, command, refused
+from PIL import Image
+
+import satseg
+from satseg.runs import read_json
+
+BAND_NAMES = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict (1), ü=x")
+    done = command("train", *TINY, "run_dir=run", "trainer=debug", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def scene(run: Path) -> Path:
+    """A scene of 3 x 3 images, with coordinates and a corner of nodata."""
+    first = next(run.parent.rglob("test/images/*.tif"))
+    with rasterio.open(first) as source:
+        profile, tile = source.profile, source.read()
+    image = np.tile(np.maximum(tile, 1), (1, 3, 3))[:, :350, :370]
+    image[:, :40, :60] = 0
+    path = run.parent / "scene (ä).tif"
+    with rasterio.open(path, "w", **profile | {"height": 350, "width": 370}) as target:
+        target.write(image)
+        target.descriptions = BAND_NAMES
+    return path
+
+
+def predict(run: Path, *options: str, cwd: Path, checkpoint: str | None = None) -> str:
+    done = command("predict", f"checkpoint={checkpoint or run}", "progress=false", *options, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as source:
+        return source.read()
+
+
+def logits_of(run: Path, image: np.ndarray, valid: np.ndarray) -> torch.Tensor:
+    with torch.no_grad():
+        return satseg.load_model(run)(torch.from_numpy(image)[None], torch.from_numpy(valid)[None])[0]
+
+
+def test_a_scene_that_fits_a_window_is_what_the_model_says_of_it(run: Path, scene: Path, tmp_path: Path) -> None:
+    said = predict(
+        run,
+        f"input={scene}",
+        f"output={tmp_path / 'map.tif'}",
+        "areas=true",
+        "vectors=gpkg",
+        "engine=torch",
+        cwd=tmp_path,
+    )
+    assert str(tmp_path / "map.tif") in said and "Mpx/s" in said
+    image = read(scene)
+    valid = ~(image == 0).all(0)
+    expected = logits_of(run, image, valid).argmax(0).numpy()
+    found = read(tmp_path / "map.tif")[0]
+    assert (found[valid] == expected[valid]).mean() > 0.9999 and (found[~valid] == 255).all()
+    with (tmp_path / "map_areas.csv").open(newline="") as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    with rasterio.open(scene) as source:
+        pixel_m2 = abs(source.transform.a * source.transform.e)
+    for index, name in enumerate(satseg.load_model(run).spec.class_names):
+        assert int(rows[name]["pixels"]) == (found == index).sum()
+        assert float(rows[name]["area_m2"]) == pytest.approx((found == index).sum() * pixel_m2)
+    assert (tmp_path / "map.gpkg").is_file()
+
+
+def test_the_default_output_lies_in_the_run_folder(run: Path, scene: Path, tmp_path: Path) -> None:
+    predict(run, f"input={scene}", "window=[10,20,150,140]", "engine=torch", cwd=tmp_path)
+    assert read(run / "predictions" / f"{scene.stem}.tif").shape == (1, 140, 150)
+
+
+def test_test_time_augmentation_and_ensembles_average_probabilities(run: Path, scene: Path, tmp_path: Path) -> None:
+    done = command("train", *TINY, "run_dir=other", "trainer=debug", "seed=1", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    other = run.parent / "other"
+    options = [f"input={scene}", f"output={tmp_path / 'map.tif'}", "probabilities=all", "probability_dtype=float32"]
+    both = f"['{run}','{other}']"
+    predict(run, *options, "tta=d4", "engine=torch", cwd=tmp_path, checkpoint=both)
+    image = read(scene)
+    valid = ~(image == 0).all(0)
+    total, count = 0, 0
+    for folder in (run, other):
+        for turns in range(4):
+            for mirror in (False, True):
+                seen = [np.rot90(x, turns, (-2, -1)) for x in (image, valid)]
+                seen = [np.ascontiguousarray(x[..., ::-1] if mirror else x) for x in seen]
+                shares = logits_of(folder, *seen).softmax(0).numpy()
+                shares = shares[..., ::-1] if mirror else shares
+                total, count = total + np.rot90(shares, -turns, (-2, -1)), count + 1
+    np.testing.assert_allclose(read(tmp_path / "map_probabilities.tif")[:, valid], (total / count)[:, valid], atol=1e-4)
+
+
+def test_a_folder_goes_on_past_a_broken_scene(run: Path, scene: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    (folder / "a.tif").write_bytes(scene.read_bytes())
+    (folder / "b.tif").write_bytes(scene.read_bytes()[:3000])
+    Image.fromarray(read(scene).transpose(1, 2, 0)).save(folder / "c.png")
+    output = tmp_path / "maps"
+    options = [f"checkpoint={run}", f"input={folder}", f"output={output}", "progress=false", "engine=torch"]
+    done = command("predict", *options, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert sorted(p.name for p in output.iterdir()) == ["a.tif", "c.tif"]
+    assert "b.tif" in done.stderr and "2 of 3 scenes segmented" in done.stdout and "- b: failed" in done.stdout
+    assert np.array_equal(read(output / "a.tif")[0, 50:], read(output / "c.tif")[0, 50:])
+
+
+def rewrite(scene: Path, path: Path, image: np.ndarray, **changes: object) -> Path:
+    names = changes.pop("names", BAND_NAMES)
+    with rasterio.open(scene) as source:
+        profile = source.profile | {"count": len(image), "dtype": image.dtype} | changes
+    with rasterio.open(path, "w", **profile) as target:
+        target.write(image)
+        target.descriptions = names
+    return path
+
+
+def test_bands_are_taken_by_name(run: Path, scene: Path, tmp_path: Path) -> None:
+    swapped = rewrite(scene, tmp_path / "bgr.tif", read(scene)[::-1].copy(), names=BAND_NAMES[::-1])
+    for path, name in ((scene, "a.tif"), (swapped, "b.tif")):
+        predict(run, f"input={path}", f"output={tmp_path / name}", "engine=torch", cwd=tmp_path)
+    assert np.array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))
+
+
+def test_other_bands_values_and_pixel_sizes_are_stopped_or_warned_of(run: Path, scene: Path, tmp_path: Path) -> None:
+    image = read(scene)
+    two = rewrite(scene, tmp_path / "two.tif", image[:2], names=("x", "y"))
+    said = refused("predict", f"checkpoint={run}", f"input={two}", "output=map.tif", cwd=tmp_path)
+    assert "two.tif has the bands 1 (x), 2 (y)" in said and "red, green, blue" in said and "bands=" in said
+    assert "bands=[1, 2, 9]" in refused(
+        "predict", f"checkpoint={run}", f"input={two}", "output=map.tif", "bands=[1,2,9]", cwd=tmp_path
+    )
+    unit = rewrite(scene, tmp_path / "unit.tif", image.astype(np.float32) / 255)
+    said = refused("predict", f"checkpoint={run}", f"input={unit}", "output=map.tif", cwd=tmp_path)
+    assert "set scale=255" in said and "preflight=warn" in said
+    output = tmp_path / "scaled.tif"
+    predict(run, f"input={unit}", f"output={output}", "scale=255", "engine=torch", cwd=tmp_path)
+    predict(run, f"input={scene}", f"output={tmp_path / 'plain.tif'}", "engine=torch", cwd=tmp_path)
+    assert (read(output) == read(tmp_path / "plain.tif")).mean() > 0.999
+    with rasterio.open(scene) as source:
+        wide = source.transform @ source.transform.scale(2)
+        fine = source.transform.a
+    coarse = rewrite(scene, tmp_path / "coarse.tif", image, transform=wide)
+    said = predict(run, f"input={coarse}", f"output={output}", "engine=torch", cwd=tmp_path)
+    assert "Warning" in said and "2 times" in said and "gsd_m=" in said
+    predict(run, f"input={coarse}", f"output={output}", f"gsd_m={fine}", "engine=torch", cwd=tmp_path)
+    with rasterio.open(output) as found, rasterio.open(coarse) as source:
+        assert found.shape == (700, 740) and found.bounds == source.bounds
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["overlap=900"], "overlap=900: expected 0 to 384"),
+        (["window_size=500"], "window_size=500: expected a multiple of 32"),
+        (["output=map.png"], "output=map.png"),
+        (["output={scene}"], "is the scene itself"),
+        (["vectors=map.shp"], "vectors=map.shp: choose"),
+        (["tta=all"], "tta=all: choose none, flips, d4"),
+        (["engine=fast"], "engine=fast"),
+        (["executor=slurm"], "executor=slurm: choose local or ray"),
+        (["probabilities=some"], "probabilities=some: choose"),
+        (["preflight=off"], "preflight=off: choose stop or warn"),
+        (["window=[0,0,9000,10]"], "does not lie inside"),
+        (["max_ram_gb=0.01"], "max_ram_gb=0.01"),
+        (["input=nowhere.tif"], "nowhere.tif"),
+        (["checkpoint=nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_options_are_one_line(run: Path, scene: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    given = [f"checkpoint={run}", f"input={scene}", "output=map.tif", "engine=torch", "progress=false"]
+    names = {option.partition("=")[0] for option in options}
+    kept = [option for option in given if option.partition("=")[0] not in names]
+    assert message in refused("predict", *kept, *[o.format(scene=scene) for o in options], cwd=tmp_path)
+    assert not list(tmp_path.glob("*.tif"))
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes_and_survives_the_loss_of_a_worker(run: Path, scene: Path, tmp_path: Path) -> None:
+    options = [f"checkpoint={run}", f"input={scene}", "engine=torch", "window_size=128", "overlap=32", "progress=false"]
+    assert command("predict", *options, "output=local.tif", cwd=tmp_path).returncode == 0
+    arguments = [sys.executable, "-m", "satseg.predict", *options, "output=ray.tif", "executor=ray", "workers=2"]
+    with subprocess.Popen(
+        arguments, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline, killed = time.monotonic() + 300, False
+        while process.poll() is None and time.monotonic() < deadline and not killed:
+            workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "Worker" in p.name()]
+            if len(workers) >= 2:
+                workers[0].send_signal(signal.SIGKILL)
+                killed = True
+            time.sleep(0.1)
+        assert process.wait(300) == 0, process.stderr.read() if process.stderr else ""
+    assert killed and (tmp_path / "ray.tif").read_bytes() == (tmp_path / "local.tif").read_bytes()
+
+
+def test_evaluation_with_test_time_augmentation_is_scored_beside_the_plain_one(run: Path, tmp_path: Path) -> None:
+    for tta in ("none", "d4"):
+        done = command("evaluate", f"checkpoint={run}", "split=test", f"tta={tta}", cwd=run.parent)
+        assert done.returncode == 0, done.stderr
+    plain, turned = (read_json(run / "evaluation" / name / "scores.json") for name in ("test", "test_d4"))
+    assert (plain["protocol"]["tta"], turned["protocol"]["tta"]) == ("none", "d4")
+    assert plain["scores"]["miou"] != turned["scores"]["miou"]
