@@ -10,8 +10,9 @@ from satseg.cli import entry_point
 @entry_point("predict")
 def main(cfg: DictConfig) -> None:
     """Write a map, and what else is asked for, of every scene; say where, and how fast."""
-    from satseg.predicting import open_models, predict_scenes, table
+    from satseg.predicting import check_options, open_models, predict_scenes, table
 
+    check_options(cfg)
     outcomes = predict_scenes(cfg, open_models(cfg))
     print(table(outcomes) if len(outcomes) > 1 else f"Map: {outcomes[0].line()}")
     if any(outcome.error for outcome in outcomes):

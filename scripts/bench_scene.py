@@ -137,13 +137,14 @@ def bare(engine: str, checkpoint: Path, scene: Path, output: Path, window: int |
     from satseg.config import CONFIG_DIR
     from satseg.inference.pipeline import Stopwatch
     from satseg.predicting import open_models
-    from satseg.predicting.scenes import maker_of
+    from satseg.predicting.scenes import maker_of, source_of
 
     options = [f"checkpoint='{checkpoint}'", f"input='{scene}'", f"engine={engine}", f"overlap={OVERLAP}"]
     options += ["device=cpu"] + ([f"window_size={window}"] if window else [])
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("predict", options)
-    maker = maker_of(cfg, open_models(cfg), scene)
+    models = open_models(cfg)
+    maker = maker_of(cfg, models, source_of(cfg, models, scene))
     batches = list(maker._read(range(len(maker.plan.rows)), Stopwatch()))
     maker.engine(*batches[0])
     start = time.perf_counter()

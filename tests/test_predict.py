@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,9 +17,14 @@ import pytest
 import rasterio
 import torch
 from commands import TINY, command, refused
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 import satseg
+from satseg.config import CONFIG_DIR
+from satseg.errors import ConfigError
+from satseg.inference.workspace import alone
+from satseg.predicting import check_options
 from satseg.runs import read_json
 
 BAND_NAMES = ("red", "green", "blue")
@@ -179,7 +185,7 @@ def test_other_bands_values_and_pixel_sizes_are_stopped_or_warned_of(run: Path, 
         (["overlap=900"], "overlap=900: expected 0 to 384"),
         (["window_size=500"], "window_size=500: expected a multiple of 32"),
         (["output=map.png"], "output=map.png"),
-        (["output={scene}"], "is the scene itself"),
+        (["output={scene}"], "is a scene, which would be lost"),
         (["vectors=map.shp"], "vectors=map.shp: choose"),
         (["tta=all"], "tta=all: choose none, flips, d4"),
         (["engine=fast"], "engine=fast"),
@@ -187,7 +193,7 @@ def test_other_bands_values_and_pixel_sizes_are_stopped_or_warned_of(run: Path, 
         (["probabilities=some"], "probabilities=some: choose"),
         (["preflight=off"], "preflight=off: choose stop or warn"),
         (["window=[0,0,9000,10]"], "does not lie inside"),
-        (["max_ram_gb=0.01"], "max_ram_gb=0.01"),
+        (["max_ram_gb=0.01"], "max_ram_gb=0.01: windows of"),
         (["input=nowhere.tif"], "nowhere.tif"),
         (["checkpoint=nowhere"], "nowhere"),
     ],
@@ -226,3 +232,64 @@ def test_evaluation_with_test_time_augmentation_is_scored_beside_the_plain_one(r
     plain, turned = (read_json(run / "evaluation" / name / "scores.json") for name in ("test", "test_d4"))
     assert (plain["protocol"]["tta"], turned["protocol"]["tta"]) == ("none", "d4")
     assert plain["scores"]["miou"] != turned["scores"]["miou"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(
+            "bands=3",
+            "bands=[1.5,2,3]",
+            "bands=[]",
+            "nodata=abc",
+            "gsd_m=0",
+            "gsd_m=nan",
+            "batch_size=0",
+            "batch_size=1.5",
+        ),
+        *(
+            "max_ram_gb=null",
+            "max_ram_gb=inf",
+            "scale=0",
+            "scale=nan",
+            "offset=null",
+            "min_area_m2=-1",
+            "simplify_m=null",
+        ),
+        *("workers=-1", "workers=abc", "checkpoint=[]", "window=[1,2]", "overlap=-1", "overviews=cubic", "vectors=shp"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_opened(option: str) -> None:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("predict", ["input=nothing.tif", option])
+    with pytest.raises(ConfigError, match=re.escape(option.partition("=")[0])):
+        check_options(cfg)
+
+
+def test_no_scene_is_written_over_and_no_file_twice(run: Path, scene: Path, tmp_path: Path) -> None:
+    for name in ("a.tif", "a_entropy.tif", "b.png"):
+        (tmp_path / name).write_bytes(scene.read_bytes())
+    given = [f"checkpoint={run}", "engine=torch"]
+    said = refused("predict", *given, "input=a_entropy.tif", "output=a.tif", "entropy=true", cwd=tmp_path)
+    assert "a_entropy.tif is a scene" in said
+    assert "is a scene" in refused("predict", *given, "input=.", "output=.", cwd=tmp_path)
+    said = refused("predict", *given, "input=[a.tif,a_entropy.tif]", "output=maps", "entropy=true", cwd=tmp_path)
+    assert "would be written twice" in said
+    assert all((tmp_path / name).read_bytes() == scene.read_bytes() for name in ("a.tif", "a_entropy.tif"))
+
+
+def test_a_second_run_of_the_same_map_is_refused_and_a_finished_one_is_kept(
+    run: Path, scene: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "map.tif"
+    with alone(output):
+        said = refused(
+            "predict", f"checkpoint={run}", f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path
+        )
+    assert "Another run is writing" in said and not output.exists()
+    predict(run, f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path)
+    before = output.stat().st_mtime_ns
+    predict(run, f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path)
+    assert output.stat().st_mtime_ns == before  # the very same work was done already
+    predict(run, f"input={scene}", f"output={output}", "engine=torch", "tta=flips", cwd=tmp_path)
+    assert output.stat().st_mtime_ns > before and [p.name for p in tmp_path.iterdir()] == ["map.tif"]

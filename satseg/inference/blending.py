@@ -56,7 +56,7 @@ def cross(earlier: Tensor, later: Tensor, dim: int) -> Tensor:
         dim: The axis, -1 or -2.
     """
     rising = weights(later.shape[dim], later.device)
-    return torch.lerp(earlier, later, rising if dim == -1 else rising[:, None])
+    return torch.lerp(earlier.to(later.device), later, rising if dim == -1 else rising[:, None])
 
 
 def strips(plan: ScenePlan, row: int, windows: Iterable[Seen]) -> Iterator[Parts]:

@@ -70,6 +70,11 @@ def averaged(segmenters: Sequence[Segmenter], looks: Sequence[View]) -> Segmente
     return segment
 
 
+def _numbers(spec: DatasetSpec) -> tuple[str, ...]:
+    source = spec.inputs[0]
+    return source.dtype, f"nodata {source.nodata}", f"scale {source.scale:g}", f"offset {source.offset:g}"
+
+
 def check_alike(specs: Sequence[DatasetSpec], names: Sequence[str]) -> None:
     """Refuse an ensemble of models that do not speak of the same bands and classes.
 
@@ -81,7 +86,7 @@ def check_alike(specs: Sequence[DatasetSpec], names: Sequence[str]) -> None:
         for what, one, other in (
             ("classes", first.class_names, spec.class_names),
             ("bands", first.inputs[0].bands, spec.inputs[0].bands),
-            ("numbers", (first.inputs[0].dtype,), (spec.inputs[0].dtype,)),
+            ("numbers", _numbers(first), _numbers(spec)),
         ):
             if one != other:
                 raise ConfigError(

@@ -23,12 +23,17 @@ class EdgeStore:
     def __init__(self, folder: Path, plan: ScenePlan, num_classes: int) -> None:
         self._paths = [folder / f"seam_{i}.bin" for i in (0, 1)]
         self._spans, self._zone, self._classes = list(plan.spans()), plan.zone, num_classes
-        for path in self._paths:
-            path.touch()
+
+    @property
+    def num_bytes(self) -> int:
+        """Size on disk, at most."""
+        return 2 * self._bytes(self._spans[-1][1])
 
     def save(self, row: int, index: int, logits: Tensor) -> None:
         """Keep the lower zone (K, zone, w) of a strip's column of windows."""
-        with self._paths[row % 2].open("r+b") as file:
+        path = self._paths[row % 2]
+        path.touch()
+        with path.open("r+b") as file:
             file.seek(self._offset(index))
             file.write(logits.float().cpu().contiguous().numpy().tobytes())
 
@@ -42,8 +47,9 @@ class EdgeStore:
 
     def sync(self, row: int) -> None:
         """Make sure that a strip's zones are on the disk."""
-        with self._paths[row % 2].open("rb") as file:
-            os.fsync(file.fileno())
+        if self._paths[row % 2].exists():
+            with self._paths[row % 2].open("rb") as file:
+                os.fsync(file.fileno())
 
     def _offset(self, index: int) -> int:
         return self._bytes(self._spans[index][0])

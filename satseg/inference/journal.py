@@ -24,7 +24,7 @@ class Journal:
 
     def __init__(self, folder: Path, work: Mapping[str, Any]) -> None:
         self.folder = folder
-        self._key = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+        self.key = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
         self.finished = self._read()
 
     @property
@@ -40,7 +40,7 @@ class Journal:
     def record(self, finished: int) -> None:
         """Say that so many strips are finished, and safe on the disk."""
         self.finished = finished
-        write_json(self.folder / NAME, {"key": self._key, "finished": finished})
+        write_json(self.folder / NAME, {"key": self.key, "finished": finished})
 
     def clear(self) -> None:
         """Take the working folder away: the result stands."""
@@ -49,6 +49,6 @@ class Journal:
     def _read(self) -> int | None:
         try:
             record = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
-            return int(record["finished"]) if record["key"] == self._key else None
+            return int(record["finished"]) if record["key"] == self.key else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from satseg.errors import ConfigError
 from satseg.inference.windows import Piece, plan
 from satseg.models import STRIDE
 
 SMALLEST_WINDOW = 128
+OVERLAP = 128  # pixels, where windows are large enough
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,26 @@ class ScenePlan:
         return pairwise(edges)
 
 
-def plan_scene(height: int, width: int, *, window: int, overlap: int, blend: bool = True) -> ScenePlan:
+def plan_scene(height: int, width: int, *, window: int, overlap: int | str, blend: bool = True) -> ScenePlan:
     """Cut a scene into windows of one size; neighbours share at least `overlap` pixels, and little is seen twice.
 
     Args:
         height: Of the scene, in pixels.
         width: Of the scene, in pixels.
         window: The longest side that a window may have; they are made as small as their number allows.
-        overlap: Pixels that neighbours share at least.
+        overlap: Pixels that neighbours share at least, or `auto`.
         blend: Whether both neighbours count in the overlap, by weights that change smoothly.
+
+    Raises:
+        ConfigError: If window and overlap do not go together.
+    """
+    overlap = check_windows(window, overlap)
+    rows, cols = (tuple(plan(n, fit(n, window, overlap), overlap)) for n in (height, width))
+    return ScenePlan(rows, cols, overlap if blend else 0)
+
+
+def check_windows(window: Any, overlap: Any) -> int:
+    """Return the overlap; `auto` is 128 pixels, or less where windows are small.
 
     Raises:
         ConfigError: If window and overlap do not go together.
@@ -65,12 +78,13 @@ def plan_scene(height: int, width: int, *, window: int, overlap: int, blend: boo
         raise ConfigError(
             f"window_size={window}: expected a multiple of {STRIDE} from {SMALLEST_WINDOW} on, such as 512."
         )
+    if overlap == "auto":
+        return min(OVERLAP, window // 4)
     if not isinstance(overlap, int) or not 0 <= overlap <= window // 4:
         raise ConfigError(
-            f"overlap={overlap}: expected 0 to {window // 4}, a quarter of window_size={window}; set window_size too."
+            f"overlap={overlap}: expected 0 to {window // 4}, a quarter of window_size={window}; or auto."
         )
-    rows, cols = (tuple(plan(n, fit(n, window, overlap), overlap)) for n in (height, width))
-    return ScenePlan(rows, cols, overlap if blend else 0)
+    return overlap
 
 
 def fit(length: int, window: int, overlap: int) -> int:

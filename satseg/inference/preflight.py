@@ -54,6 +54,8 @@ def choose_bands(
         BandError: If the file has not as many, or other ones.
     """
     names = info.band_names
+    if info.dtype.startswith("complex"):
+        raise BandError(f"{shown(info.path)} holds complex numbers, which no model takes; take their amplitudes.")
     if wanted is not None:
         missing = [number for number in wanted if not 1 <= number <= len(names)]
         if missing or len(wanted) != len(source.bands):
@@ -88,6 +90,11 @@ def inspect(scene: SceneSource, source: InputSpec) -> Findings:
     _pixel_size(scene.info, source, found)
     with scene.open() as reader:
         values = reader.sample(**SAMPLE)
+        if scene.info.transform is None and reader.source.gcps[0]:
+            found.warnings.append(
+                f"{shown(scene.info.path)} has ground control points instead of a geotransform, so the map has no "
+                "coordinates; warp it first (gdalwarp)."
+            )
     if values.shape[1] < FEW_PIXELS:
         found.warnings.append(f"{shown(scene.info.path)} has hardly a valid pixel.")
     elif source.statistics is not None:
@@ -123,17 +130,31 @@ def _values(values: np.ndarray, scene: SceneSource, source: InputSpec, known: Ba
     constant = [band_name for band_name, band in zip(source.bands, values, strict=True) if band.min() == band.max()]
     if constant:
         found.warnings.append(f"{name}: the same value everywhere in {', '.join(constant)}; is it missing?")
-    usable = (high > 0) & (trained > 0)
-    if not usable.any():
-        return
-    factor = float(np.median(trained[usable] / high[usable]))
+    factors = _factors(values, high, known)
+    factor = float(np.median(factors))
     if max(factor, 1 / factor) > FACTOR:
         found.errors.append(
-            f"{name}: values reach {np.median(high):.3g}, in training {np.median(trained):.3g} (98th "
-            f"percentiles), so they are in another unit; set scale={scene.scale * _unit(factor):g}."
+            f"{name}: values reach {np.median(high):.3g}, in training {np.median(trained):.3g} (98th percentiles), so "
+            f"they are in another unit; set scale={scene.scale * _unit(factor):g}."
         )
+        return
+    odd = [b for b, f in zip(source.bands, factors, strict=True) if max(f, 1 / f) > FACTOR and b not in constant]
+    if odd:
+        found.warnings.append(f"{name}: the values of {', '.join(odd)} are far from those of the training.")
     elif len(source.bands) > 1 and not constant:
         _order(values, scene, source, known, found)
+
+
+def _factors(values: np.ndarray, high: np.ndarray, known: BandStatistics) -> np.ndarray:
+    """Return by which factor each band's values are smaller than in training.
+
+    It is that of the highest values, or that of the spread where values are negative, as decibels are.
+    """
+    trained, low = np.array(known.p98), np.percentile(values, 2, axis=1)
+    positive = (high > 0) & (trained > 0) & (low >= 0) & (np.array(known.p02) >= 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = np.where(positive, trained / high, (trained - np.array(known.p02)) / (high - low))
+    return np.where(np.isfinite(factors) & (factors > 0), factors, 1.0)
 
 
 def _unit(factor: float) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -74,6 +75,11 @@ def products_of(spec: DatasetSpec, *, probabilities: str, dtype: str, entropy: b
     if entropy:
         products.append(_share("entropy", ("entropy",), dtype, _entropy))
     return tuple(products)
+
+
+def product_paths(output: Path, products: Sequence[Product]) -> list[Path]:
+    """Return the file of each product, the map's first."""
+    return [output.with_stem(f"{output.stem}_{p.name}") if p.name else output for p in products]
 
 
 def _classes(logits: Tensor) -> Tensor:

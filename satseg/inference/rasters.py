@@ -15,15 +15,14 @@ import rasterio.shutil
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from satseg.data.opening import quiet, reason
+from satseg.data.opening import quiet
 from satseg.data.raster import RasterInfo
-from satseg.errors import ResourceError
-from satseg.files import atomic_path
 from satseg.inference.products import Product
 from satseg.spec import DatasetSpec
 
 BLOCK = 512
 TAG = "SATSEG_CLASSES"
+WORK_TAG = "SATSEG_WORK"
 
 
 class WorkRaster:
@@ -34,9 +33,11 @@ class WorkRaster:
         product: What it is.
         scene: Where on Earth.
         spec: The model's classes and colours.
+        work: A hash of all that it depends on, by which a finished one is known.
     """
 
-    def __init__(self, folder: Path, product: Product, scene: RasterInfo, spec: DatasetSpec) -> None:
+    def __init__(self, folder: Path, product: Product, scene: RasterInfo, spec: DatasetSpec, work: str) -> None:
+        self._work = work
         self.path = folder / f"{product.name or 'map'}.tif"
         self.product, self._scene, self._spec = product, scene, spec
         self._target: Any = None
@@ -57,6 +58,7 @@ class WorkRaster:
         if scene.transform is not None:
             profile["transform"] = rasterio.Affine(*scene.transform)
         with quiet(), rasterio.open(self.path, "w", **profile) as target:
+            target.update_tags(**{WORK_TAG: self._work})
             for number, name in enumerate(product.band_names, 1):
                 target.set_band_description(number, name)
             if product.name == "":
@@ -86,26 +88,22 @@ class WorkRaster:
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
 
-    def finish(self, output: Path, overviews: str) -> None:
-        """Write the cloud-optimised GeoTIFF.
+    def finish(self, overviews: str) -> Path:
+        """Write the cloud-optimised GeoTIFF beside the growing file.
 
         Args:
-            output: Its name.
             overviews: How classes are made coarser, `mode` or `nearest`; probabilities are averaged.
-
-        Raises:
-            ResourceError: If there is no room or no right.
         """
         resampling = overviews if self.product.name == "" else "average"
         options: dict[str, Any] = {"compress": "DEFLATE", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
         options |= {"overview_resampling": resampling.upper(), "num_threads": "ALL_CPUS"}
-        with atomic_path(output) as temporary:
-            try:
-                with quiet():
-                    rasterio.shutil.copy(self.path, temporary, driver="COG", **options)
-                    _check(temporary)
-            except RasterioError as error:
-                raise ResourceError(f"{output} cannot be written ({reason(error)}).") from error
+        path = self.path.with_name(f"{self.path.stem}_finished.tif")
+        with quiet():
+            rasterio.shutil.copy(self.path, path, driver="COG", **options)
+            _check(path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return path
 
 
 def _check(path: Path) -> None:
@@ -113,6 +111,15 @@ def _check(path: Path) -> None:
     with rasterio.open(path) as source:
         source.read(1, window=Window(source.width - 1, source.height - 1, 1, 1))
         source.read(1, out_shape=(1, 1))
+
+
+def is_finished(path: Path, work: str) -> bool:
+    """Tell whether a file is the result of this very work."""
+    try:
+        with quiet(), rasterio.open(path) as source:
+            return bool(source.tags().get(WORK_TAG) == work)
+    except RasterioError:  # not there, or anything else
+        return False
 
 
 def class_names_of(tags: Mapping[str, str]) -> dict[int, str]:

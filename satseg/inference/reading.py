@@ -149,7 +149,8 @@ def cache_bytes(info: RasterInfo, bands: Sequence[int], rows: int) -> int:
         height, width = source.block_shapes[0]
         if source.driver == "VRT":  # its blocks are not those of the files behind it
             return VRT_CACHE_BYTES
-    if width < info.width:
+        whole = source.width
+    if width < whole:
         return TILED_CACHE_BYTES
-    row = info.width * len(bands) * np.dtype(info.dtype).itemsize  # scanlines: a window takes whole ones
+    row = whole * len(bands) * np.dtype(info.dtype).itemsize  # scanlines: a window takes whole ones
     return int(max(TILED_CACHE_BYTES, row * (rows + 2 * height)))

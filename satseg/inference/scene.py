@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rasterio.errors import RasterioError
+import rasterio
 
-from satseg.data.opening import reason
-from satseg.errors import ResourceError
 from satseg.inference.blending import cross
 from satseg.inference.edges import EdgeStore
 from satseg.inference.journal import Journal
 from satseg.inference.pipeline import Behind, Stopwatch
 from satseg.inference.plans import ScenePlan
-from satseg.inference.rasters import WorkRaster
+from satseg.inference.products import product_paths
+from satseg.inference.rasters import WorkRaster, is_finished
+from satseg.inference.reading import TILED_CACHE_BYTES
 from satseg.inference.strips import StripMaker, StripPart
+from satseg.inference.workspace import alone, begin, publish, writing
 
 Strips = Generator[tuple[int, Iterator[StripPart]]]
 MakeStrips = Callable[[Sequence[int]], Strips]
@@ -47,8 +47,7 @@ class SceneTask:
 
     def outputs(self) -> list[Path]:
         """Return the file of each product."""
-        names = [product.name for product in self.maker.products]
-        return [self.output.with_stem(f"{self.output.stem}_{name}") if name else self.output for name in names]
+        return product_paths(self.output, self.maker.products)
 
     def work(self) -> dict[str, Any]:
         """Return all that the result depends on."""
@@ -71,7 +70,7 @@ def predict_scene(
     watch: Stopwatch | None = None,
     make: MakeStrips | None = None,
 ) -> list[Path]:
-    """Segment a scene; go on where an earlier call with the same task was stopped.
+    """Segment a scene; go on where an earlier call with the same task was stopped, or take what it finished.
 
     Args:
         task: What to do.
@@ -87,51 +86,35 @@ def predict_scene(
         RasterReadError: If the scene cannot be read to its end.
     """
     watch = watch or Stopwatch()
+    task.maker.depth()  # too little memory is told before anything is written
+    with rasterio.Env(GDAL_CACHEMAX=TILED_CACHE_BYTES), alone(task.output):
+        journal = Journal(task.output.with_name(f".{task.output.name}.partial"), task.work())
+        if all(is_finished(path, journal.key) for path in task.outputs()):
+            progress(task.maker.plan.height * task.maker.plan.width)
+        else:
+            _make(task, journal, progress, watch, make)
+        journal.clear()
+    return task.outputs()
+
+
+def _make(task: SceneTask, journal: Journal, progress: Progress, watch: Stopwatch, make: MakeStrips | None) -> None:
     maker, plan = task.maker, task.maker.plan
-    journal = Journal(task.output.with_name(f".{task.output.name}.partial"), task.work())
     spec, info = maker.engine.spec, maker.scene.info
-    rasters = [WorkRaster(journal.folder, product, info, spec) for product in maker.products]
+    rasters = [WorkRaster(journal.folder, product, info, spec, journal.key) for product in maker.products]
+    edges = EdgeStore(journal.folder, plan, spec.num_classes)
     if journal.fresh or not all(raster.path.exists() for raster in rasters):
-        with _writing(task.output.parent):
-            _begin(journal, rasters)
+        begin(journal, rasters, edges.num_bytes)
     first: int = journal.finished or 0
     progress(plan.rows[first - 1].keep_stop * plan.width if first else 0)
-    sink = Sink(plan, maker, rasters, EdgeStore(journal.folder, plan, spec.num_classes))
-    rows = range(first, len(plan.rows))
+    sink, rows = Sink(plan, maker, rasters, edges), range(first, len(plan.rows))
     with closing(make(rows) if make else maker.make(rows, watch)) as strips:
         for row, parts in strips:
-            with _writing(task.output.parent):
+            with writing(task.output.parent):
                 sink.take(row, parts, watch)
             journal.record(row + 1)
             progress((plan.rows[row].keep_stop - plan.rows[row].keep_start) * plan.width)
     with watch.measure("finish"):
-        for raster, output in zip(rasters, task.outputs(), strict=True):
-            raster.finish(output, task.overviews)
-    journal.clear()
-    return task.outputs()
-
-
-def _begin(journal: Journal, rasters: Sequence[WorkRaster]) -> None:
-    """Take the room that the work needs, or say at once that it is not there."""
-    journal.start()
-    needed, free = sum(raster.num_bytes for raster in rasters), shutil.disk_usage(journal.folder).free
-    if 2 * needed > free:  # the files while they grow, and then the compressed ones
-        raise ResourceError(
-            f"{journal.folder.parent} has {free / 1e9:.1f} GB free, but up to {2 * needed / 1e9:.1f} are needed; "
-            "make room, or name another output."
-        )
-    for raster in rasters:
-        raster.create()
-    journal.record(0)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn what the system or GDAL says of a write into one line."""
-    try:
-        yield
-    except (RasterioError, OSError) as error:
-        raise ResourceError(f"{folder} cannot be written ({reason(error)}); is the disk full?") from error
+        publish(rasters, task.outputs(), task.overviews)
 
 
 @dataclass(frozen=True)

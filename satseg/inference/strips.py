@@ -88,12 +88,13 @@ class StripMaker:
         scene, engine = self.scene.info, self.engine
         pixels = self.plan.window[0] * self.plan.window[1] * engine.batch_size
         batch = pixels * (len(self.scene.bands) * 4 + 1)
-        results = pixels * engine.spec.num_classes * 4 * 3  # as they come, joined, and as probabilities
+        results = pixels * engine.spec.num_classes * 4 * 5  # as they come, averaged and as probabilities
+        results += 4 * pixels * sum(len(p.band_names) * np.dtype(p.dtype).itemsize for p in self.products)
         fixed = cache_bytes(scene, self.scene.bands, self.plan.window[0]) + results
         if fixed + 2 * batch > self.max_ram_bytes:
             raise ConfigError(
                 f"max_ram_gb={self.max_ram_bytes / 1e9:g}: windows of {self.plan.window[1]} x {self.plan.window[0]} "
-                f"pixels need {(fixed + 2 * batch) / 1e9:.2g}; raise it, or set a smaller window_size."
+                f"pixels need {(fixed + 2 * batch) / 1e9:.2g}; raise it, or set a smaller window_size or batch_size."
             )
         return int(min((self.max_ram_bytes - fixed) // batch - 1, MOST_AHEAD))
 

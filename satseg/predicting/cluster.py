@@ -6,6 +6,7 @@ Workers open scene and model by the same paths as the caller, so on several mach
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,50 +16,67 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from satseg.errors import ConfigError, ResourceError, SatsegError
+from satseg.data.opening import is_remote
+from satseg.errors import CheckpointError, ConfigError, ResourceError, SatsegError
 from satseg.inference.blending import Seen
 from satseg.inference.pipeline import Stopwatch
 from satseg.inference.strips import StripPart
+from satseg.predicting.models import Models
 
+PROBE = (512, 512)  # windows that an engine is chosen by
 RESTARTS = 3  # of a worker that died, before the run gives up
 
 
 @contextmanager
-def cluster(cfg: DictConfig) -> Iterator[Cluster]:
+def cluster(cfg: DictConfig, models: Models) -> Iterator[Cluster]:
     """Start Ray on this machine, or join the cluster at `ray_address`, for the length of a block.
 
     Raises:
-        ConfigError: If Ray is not installed, or there is no cluster at the address.
+        ConfigError: If Ray is not installed, there is no cluster at the address, or it has too few cores or GPUs.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     try:
         import ray
     except ImportError as error:
         raise ConfigError("executor=ray needs Ray: pip install 'satseg[ray]'.") from error
+    _check_address(cfg.ray_address)
     local: dict[str, Any] = {} if cfg.ray_address else {"include_dashboard": False}
     try:
         ray.init(address=cfg.ray_address or None, logging_level="ERROR", log_to_driver=False, **local)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"ray_address={cfg.ray_address}: no cluster answers ({error}).") from error
     try:
-        yield Cluster(ray, cfg)
+        yield Cluster(ray, cfg, models)
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """Ray itself would wait for a cluster that is not there."""
+    host, _, port = str(address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ConfigError(f"ray_address={address}: no cluster answers ({error}).") from error
 
 
 class Cluster:
     """Workers that each hold the model."""
 
-    def __init__(self, ray: Any, cfg: DictConfig) -> None:
+    def __init__(self, ray: Any, cfg: DictConfig, models: Models) -> None:
         self._ray = ray
-        gpu = cfg.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
-        threads = torch.get_num_threads()  # as in this process: results may depend on it
-        available = ray.cluster_resources().get("GPU" if gpu else "CPU", 1)
-        count = cfg.workers or max(1, int(available if gpu else available // threads))
-        resources = {"num_gpus": 1} if gpu else {"num_cpus": min(threads, available)}
+        threads, gpu = torch.get_num_threads(), models.device.type == "cuda"  # results may depend on the threads
+        there = ray.cluster_resources().get("GPU" if gpu else "CPU", 0)
+        most = int(there // (1 if gpu else min(threads, max(there, 1))))
+        if (cfg.workers or 1) > most:
+            what = "GPUs" if gpu else f"processor cores, {threads} for each"
+            raise ConfigError(f"workers={cfg.workers}: the cluster has {there:g} {what}; ask for at most {most}.")
+        resources = {"num_gpus": 1} if gpu else {"num_cpus": min(threads, there)}
         actor = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS, **resources)(Worker)
-        config = OmegaConf.merge(cfg, {"executor": "local", "progress": False})
-        self._workers = [actor.remote(OmegaConf.to_yaml(config, resolve=True), threads) for _ in range(count)]
+        config = OmegaConf.to_yaml(_settled(cfg, models), resolve=True)
+        self._workers = [actor.remote(config, threads, models.digests) for _ in range(cfg.workers or most)]
 
     def map(self, method: str, items: Sequence[Any]) -> Iterator[Any]:
         """Return a method's results for items, in order, with one waiting a worker."""
@@ -81,38 +99,61 @@ class Cluster:
         except self._ray.exceptions.RayError as error:
             raise ResourceError(f"A worker of the cluster was lost {RESTARTS + 1} times: {error}") from error
 
+    def scenes(self, scenes: Sequence[str | Path], outputs: Sequence[Path]) -> Iterator[Any]:
+        """Segment whole scenes; return their outcomes in order."""
+        pairs = zip(scenes, outputs, strict=True)
+        return self.map("scene", [(_absolute(scene), output.resolve()) for scene, output in pairs])
+
     def strips(self, scene: str | Path, rows: Sequence[int]) -> Generator[tuple[int, Iterator[StripPart]]]:
         """Compute strips of a scene; in order, whichever worker is first."""
-        results = self.map("strip", [(scene, row) for row in rows])
+        results = self.map("strip", [(_absolute(scene), row) for row in rows])
         for row, parts in zip(rows, results, strict=True):
             yield row, map(_unpack, parts)
+
+
+def _absolute(path: str | Path) -> str | Path:
+    return path if is_remote(path) else Path(path).resolve()
+
+
+def _settled(cfg: DictConfig, models: Models) -> DictConfig:
+    """Return the options with what `latest` and `auto` stand for, so that all workers agree."""
+    engine = models.open(PROBE).name.partition(" ")[0].partition("+")[0]
+    paths = [str(path.resolve()) for path in models.checkpoints]
+    changes = {"checkpoint": paths, "engine": engine, "executor": "local", "progress": False}
+    return cast(DictConfig, OmegaConf.merge(cfg, changes))
 
 
 class Worker:
     """Lives in a process of its own, on any machine of the cluster."""
 
-    def __init__(self, config: str, threads: int) -> None:
+    def __init__(self, config: str, threads: int, digests: list[str]) -> None:
         from satseg.predicting.models import open_models
 
         torch.set_num_threads(threads)
         self._cfg = cast(DictConfig, OmegaConf.create(config))
-        self._models = open_models(self._cfg)
+        self._models, self._wanted = open_models(self._cfg), digests
         self._makers: dict[str, Any] = {}
 
-    def strip(self, item: tuple[str, int]) -> list[tuple[Any, ...]]:
-        """Return a strip's parts, as arrays."""
-        from satseg.predicting.scenes import maker_of
+    def _check(self) -> None:
+        if self._models.digests != self._wanted:
+            raise CheckpointError(f"checkpoint={self._cfg.checkpoint}: the model changed while it was in use.")
 
+    def strip(self, item: tuple[str | Path, int]) -> list[tuple[Any, ...]]:
+        """Return a strip's parts, as arrays."""
+        from satseg.predicting.scenes import maker_of, source_of
+
+        self._check()
         scene, row = item
-        if scene not in self._makers:
-            self._makers[scene] = maker_of(self._cfg, self._models, scene)
-        maker = self._makers[scene]
+        if str(scene) not in self._makers:
+            self._makers[str(scene)] = maker_of(self._cfg, self._models, source_of(self._cfg, self._models, scene))
+        maker = self._makers[str(scene)]
         return [_pack(part) for _, parts in maker.make([row], Stopwatch()) for part in parts]
 
     def scene(self, item: tuple[str | Path, Path]) -> Any:
         """Segment a whole scene; return its outcome."""
         from satseg.predicting.scenes import predict_or_tell
 
+        self._check()
         return predict_or_tell(self._cfg, self._models, *item)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +63,31 @@ class Models:
         return self.networks[0].spec
 
     def open(self, shape: tuple[int, int]) -> Engine:
-        """Return the engine for windows of a shape."""
-        engines = [self._open(i, shape) for i in range(len(self.networks))]
-        batch_size = self.batch_size or engines[0].batch_size
-        name = "+".join(engine.name for engine in engines) + ("" if self.tta == "none" else f" tta={self.tta}")
-        return Combined(name, self.spec, batch_size, averaged(engines, views(self.tta)))
+        """Return the engine for windows of a shape; one for any shape is opened once."""
+        if not self._opened or any(getattr(e, "size", None) not in (None, shape) for e in self._opened):
+            self._opened[:] = [self._open(i, shape) for i in range(len(self.networks))]
+        name = "+".join(engine.name for engine in self._opened) + ("" if self.tta == "none" else f" tta={self.tta}")
+        batch_size = self.batch_size or self._opened[0].batch_size
+        return Combined(name, self.spec, batch_size, averaged(self._opened, views(self.tta)))
 
     def _open(self, index: int, shape: tuple[int, int]) -> Engine:
         path = model_path(self.checkpoints[index])
-        cache = path.parent / "engines"
-        return open_engine(path, self.networks[index], self.engine, self.device, cache, shape=shape)
+        return open_engine(path, self.networks[index], self.engine, self.device, path.parent / "engines", shape=shape)
+
+    @cached_property
+    def _opened(self) -> list[Engine]:
+        return []
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """Hashes of the model files."""
+        return [_digest(model_path(path)) for path in self.checkpoints]
 
     def identity(self) -> dict[str, Any]:
         """Return what of the models a result depends on."""
-        digests = [_digest(model_path(path)) for path in self.checkpoints]
         versions = {package: package_version(package) for package in RUNTIMES}
         device = {"device": self.device.type, "threads": torch.get_num_threads()}
-        return {"models": digests, "tta": self.tta, "versions": versions} | device
+        return {"models": self.digests, "tta": self.tta, "versions": versions} | device
 
 
 def open_models(cfg: DictConfig) -> Models:

@@ -11,31 +11,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import rasterio
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from satseg.data.inputs import find_inputs, name_of
 from satseg.data.opening import is_remote
-from satseg.data.raster import RasterInfo, parse_window, read_info
+from satseg.data.raster import parse_window, read_info
 from satseg.devices import enough_memory
-from satseg.errors import ConfigError, SatsegError
 from satseg.inference.pipeline import Stopwatch
 from satseg.inference.plans import plan_scene
 from satseg.inference.preflight import choose_bands, inspect, settle
-from satseg.inference.products import products_of
-from satseg.inference.reading import SceneSource, place
+from satseg.inference.products import Product, products_of
+from satseg.inference.reading import TILED_CACHE_BYTES, SceneSource, place
 from satseg.inference.scene import MakeStrips, Progress, SceneTask, predict_scene
 from satseg.inference.strips import StripMaker
 from satseg.mapping import class_areas, write_areas, write_vectors
-from satseg.mapping.layers import DRIVERS
 from satseg.predicting.models import Models
+from satseg.predicting.outputs import check_paths, extra_paths, map_paths
 from satseg.predicting.preview import write_preview
 from satseg.runconfig import recorded_bands
 from satseg.runs import run_folder
 
 ADVICE = "Set a smaller window_size or batch_size, or device=cpu."
-MAP_SUFFIXES = (".tif", ".tiff")
-VECTOR_SUFFIXES = tuple(DRIVERS)
 WINDOW = {False: 1536, True: 1024}  # pixels of a side: larger ones see less twice, but on a GPU several go at a time
 
 
@@ -82,82 +80,38 @@ def predict_scenes(cfg: DictConfig, models: Models) -> list[Outcome]:
     """
     named = OmegaConf.to_container(cfg.input, resolve=True) if OmegaConf.is_config(cfg.input) else cfg.input
     scenes = find_inputs(named, models.spec.inputs[0].nodata if cfg.nodata is None else cfg.nodata)
-    outputs = _outputs(cfg, models, [name_of(scene) for scene in scenes])
-    _check(cfg, len(scenes))
-    for scene, output in zip(scenes, outputs, strict=True):
-        if not is_remote(scene) and output.exists() and output.samefile(scene):
-            raise ConfigError(f"output={output} is the scene itself, which would be lost; name another file or folder.")
+    folder = Path(cfg.output) if cfg.output else run_folder(models.checkpoints[0]) / "predictions"
+    outputs = map_paths(folder, scenes)
+    check_paths(cfg, scenes, outputs, _products(cfg, models))
     if cfg.executor == "local":
         if len(scenes) == 1:
             return [_predict(cfg, models, scenes[0], outputs[0])]
         return [predict_or_tell(cfg, models, *job) for job in zip(scenes, outputs, strict=True)]
     from satseg.predicting.cluster import cluster
 
-    with cluster(cfg) as workers:
+    with cluster(cfg, models) as workers:
         if len(scenes) == 1:
             return [_predict(cfg, models, scenes[0], outputs[0], partial(workers.strips, scenes[0]))]
-        return list(workers.map("scene", list(zip(scenes, outputs, strict=True))))
+        return list(workers.scenes(scenes, outputs))
 
 
 def predict_or_tell(cfg: DictConfig, models: Models, scene: str | Path, output: Path) -> Outcome:
-    """Segment a scene; what is wrong with it is told, and part of the outcome."""
+    """Segment a scene; what is wrong with it is told, and part of the outcome: the others go on."""
     try:
         return _predict(cfg, models, scene, output)
-    except SatsegError as error:
+    except Exception as error:
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         print(message, file=sys.stderr)
         return Outcome(name_of(scene), (), 0, Stopwatch(), message)
 
 
-def _outputs(cfg: DictConfig, models: Models, names: Sequence[str]) -> list[Path]:
-    """Return the map's path of each scene."""
-    folder = Path(cfg.output) if cfg.output else run_folder(models.checkpoints[0]) / "predictions"
-    if folder.suffix.lower() in MAP_SUFFIXES and not folder.is_dir():
-        if len(names) > 1:
-            raise ConfigError(f"output={folder}: {len(names)} scenes need a folder, not one file.")
-        return [folder]
-    if cfg.output and folder.suffix and not folder.is_dir():
-        raise ConfigError(f"output={folder}: a map is a GeoTIFF, so its name ends in .tif; or name a folder.")
-    taken: set[str] = set()
-    return [folder / f"{_free(name, taken)}.tif" for name in names]
-
-
-def _free(name: str, taken: set[str]) -> str:
-    free = next(n for n in _numbered(name) if n.casefold() not in taken)
-    taken.add(free.casefold())
-    return free
-
-
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    number = 2
-    while True:
-        yield f"{name}_{number}"
-        number += 1
-
-
-def _check(cfg: DictConfig, scenes: int) -> None:
-    """Refuse options before anything is computed."""
-    vectors = cfg.vectors
-    suffix = f".{vectors}" if vectors and f".{vectors}" in VECTOR_SUFFIXES else Path(str(vectors)).suffix
-    if vectors and suffix not in VECTOR_SUFFIXES:
-        known = ", ".join(s.removeprefix(".") for s in VECTOR_SUFFIXES)
-        raise ConfigError(f"vectors={vectors}: choose {known}, or a path that ends in one of them.")
-    if vectors and scenes > 1 and f".{vectors}" not in VECTOR_SUFFIXES:
-        raise ConfigError(f"vectors={vectors}: {scenes} scenes have a file each; say vectors={suffix[1:]}.")
-    if cfg.executor not in ("local", "ray"):
-        raise ConfigError(f"executor={cfg.executor}: choose local or ray.")
-    if cfg.overviews not in ("nearest", "mode"):
-        raise ConfigError(f"overviews={cfg.overviews}: choose nearest or mode.")
-
-
 def _predict(
     cfg: DictConfig, models: Models, scene: str | Path, output: Path, strips: MakeStrips | None = None
 ) -> Outcome:
-    source = _source(cfg, models, read_info(scene))
+    source = source_of(cfg, models, scene)
     for warning in settle(inspect(source, models.spec.inputs[0]), cfg.preflight):
         print(f"Warning: {warning}", file=sys.stderr)
-    maker = maker_of(cfg, models, scene)
+    maker = maker_of(cfg, models, source)
     watch, start = Stopwatch(), time.perf_counter()
     task = SceneTask(maker, output, cfg.overviews, models.identity() | _file_identity(source.info.path))
     pixels = maker.plan.height * maker.plan.width
@@ -168,19 +122,20 @@ def _predict(
     return Outcome(name_of(scene), files, pixels, watch)
 
 
-def maker_of(cfg: DictConfig, models: Models, scene: str | Path) -> StripMaker:
+def maker_of(cfg: DictConfig, models: Models, source: SceneSource) -> StripMaker:
     """Return what computes the strips of a scene."""
-    source = _source(cfg, models, read_info(scene))
     window = WINDOW[models.device.type == "cuda"] if cfg.window_size == "auto" else cfg.window_size
     plan = plan_scene(source.info.height, source.info.width, window=window, overlap=cfg.overlap, blend=cfg.blend)
-    products = products_of(
-        models.spec, probabilities=cfg.probabilities, dtype=cfg.probability_dtype, entropy=cfg.entropy
-    )
-    return StripMaker(models.open(plan.window), source, plan, products, int(cfg.max_ram_gb * 1e9))
+    return StripMaker(models.open(plan.window), source, plan, _products(cfg, models), int(cfg.max_ram_gb * 1e9))
 
 
-def _source(cfg: DictConfig, models: Models, info: RasterInfo) -> SceneSource:
+def _products(cfg: DictConfig, models: Models) -> tuple[Product, ...]:
+    return products_of(models.spec, probabilities=cfg.probabilities, dtype=cfg.probability_dtype, entropy=cfg.entropy)
+
+
+def source_of(cfg: DictConfig, models: Models, scene: str | Path) -> SceneSource:
     """Return a scene as the options say that it is read."""
+    info = read_info(scene)
     inputs = models.spec.inputs[0]
     wanted = None if cfg.bands is None else list(cfg.bands)
     recorded = recorded_bands(models.checkpoints[0], cfg.trusted_modules)
@@ -205,20 +160,16 @@ def _file_identity(path: str | Path) -> dict[str, Any]:
 
 def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> list[Path]:
     """Write what is made of a finished map: a picture, areas, polygons."""
-    files = []
-    if cfg.preview:
-        files.append(output.with_name(f"{output.stem}_preview.png"))
-        write_preview(name_of(source.info.path), source, output, models.spec, files[-1])
-    if cfg.areas:
-        files.append(output.with_name(f"{output.stem}_areas.csv"))
-        write_areas(class_areas(output, models.spec.class_names), files[-1])
-    if cfg.vectors:
-        beside = f".{cfg.vectors}" in VECTOR_SUFFIXES
-        files.append(output.with_suffix(f".{cfg.vectors}") if beside else Path(cfg.vectors))
-        write_vectors(
-            output, files[-1], models.spec.class_names, min_area_m2=cfg.min_area_m2, simplify_m=cfg.simplify_m
-        )
-    return files
+    paths, spec = extra_paths(cfg, output), models.spec
+    with rasterio.Env(GDAL_CACHEMAX=TILED_CACHE_BYTES):
+        if "preview" in paths:
+            write_preview(name_of(source.info.path), source, output, spec, paths["preview"])
+        if "areas" in paths:
+            write_areas(class_areas(output, spec.class_names), paths["areas"])
+        if "vectors" in paths:
+            limits = {"min_area_m2": cfg.min_area_m2, "simplify_m": cfg.simplify_m}
+            write_vectors(output, paths["vectors"], spec.class_names, **limits)
+    return list(paths.values())
 
 
 @contextmanager
@@ -226,7 +177,11 @@ def _bar(wanted: bool, name: str, pixels: int) -> Iterator[Progress]:
     """Show megapixels a second and the time that is left."""
     form = "{desc}: {percentage:3.0f} % of {total:.4g} Mpx, {rate_fmt}, {remaining} left"
     with tqdm(total=pixels / 1e6, desc=name, unit="Mpx", bar_format=form, disable=not wanted) as bar:
-        yield lambda finished: bar.update(finished / 1e6) and None
+
+        def finished(pixels: int) -> None:
+            bar.update(pixels / 1e6)
+
+        yield finished
 
 
 def table(outcomes: Collection[Outcome]) -> str:

@@ -174,7 +174,7 @@ def test_memory_changes_nothing_and_too_little_is_said(tmp_path: Path) -> None:
     assert maps[0].read_bytes() == maps[1].read_bytes()
     with pytest.raises(ConfigError, match=r"max_ram_gb=0\.01: windows of .* need .* smaller window_size"):
         predict_scene(task(WindowEngine(), tmp_path / "scene.tif", tmp_path / "x.tif", max_ram_gb=0.01))
-    assert not (tmp_path / "x.tif").exists()
+    assert not [path for path in tmp_path.iterdir() if "x.tif" in path.name]
 
 
 def test_a_part_of_a_scene_lies_where_it_belongs(tmp_path: Path) -> None:
@@ -246,10 +246,10 @@ def test_finished_strips_of_other_work_are_not_taken(tmp_path: Path) -> None:
 def test_no_room_is_one_line_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scene(tmp_path / "scene.tif", 300, 300)
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr("satseg.inference.scene.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("satseg.inference.workspace.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(ResourceError, match=r"free, but up to .* are needed"):
         predict_scene(task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif"))
-    assert not (tmp_path / "map.tif").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
 
 
 PEAK = """

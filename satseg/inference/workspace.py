@@ -1,0 +1,102 @@
+"""A scene's working folder: one run at a time, room for all that is written, and results that appear whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rasterio.errors import RasterioError
+
+from satseg.data.opening import reason
+from satseg.errors import ResourceError
+from satseg.inference.journal import Journal
+from satseg.inference.rasters import WorkRaster
+
+
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Keep other runs from writing the same map; a run that is killed lets go of it.
+
+    Raises:
+        ResourceError: If another run is writing it, or nothing can be written there.
+    """
+    lock = output.with_name(f".{output.name}.lock")
+    with writing(output.parent):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    with file:
+        if not _locked(file.fileno()):
+            raise ResourceError(f"Another run is writing {output}: wait for it, or name another output.")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: runs must be kept apart by hand
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def begin(journal: Journal, rasters: Sequence[WorkRaster], seam_bytes: int) -> None:
+    """Take the room that the work needs, or say at once that it is not there.
+
+    Raises:
+        ResourceError: If there is no room, or no right to write.
+    """
+    with writing(journal.folder.parent), _all_or_nothing(journal):
+        journal.start()
+        free = shutil.disk_usage(journal.folder).free
+        needed = 2 * sum(raster.num_bytes for raster in rasters) + seam_bytes  # as they grow, and then compressed
+        if needed > free:
+            raise ResourceError(
+                f"{journal.folder.parent} has {free / 1e9:.1f} GB free, but up to {needed / 1e9:.1f} are needed; "
+                "make room, or name another output."
+            )
+        for raster in rasters:
+            raster.create()
+        journal.record(0)
+
+
+@contextmanager
+def _all_or_nothing(journal: Journal) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        journal.clear()
+        raise
+
+
+def publish(rasters: Sequence[WorkRaster], outputs: Sequence[Path], overviews: str) -> None:
+    """Make cloud-optimised GeoTIFFs in the working folder, and give them their names.
+
+    Raises:
+        ResourceError: If there is no room or no right.
+    """
+    with writing(outputs[0].parent):
+        made = [raster.finish(overviews) for raster in rasters]
+        for path, output in zip(made, outputs, strict=True):
+            path.replace(output)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the system or GDAL says of a write into one line."""
+    try:
+        yield
+    except RasterioError as error:
+        raise ResourceError(f"{folder} cannot be written ({reason(error)}); is the disk full?") from error
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else reason(error)
+        raise ResourceError(f"{folder} cannot be written: {why}.") from error
