@@ -173,6 +173,7 @@ def spawn(arguments: argparse.Namespace, variant: str, scene: Path, output: Path
     command = [sys.executable, __file__, "--run", variant, "--checkpoint", str(arguments.checkpoint)]
     command += ["--scene", str(scene), "--output", str(output), "--engine", arguments.engine]
     command += ["--window", str(arguments.window)] if arguments.window else []
+    output.unlink(missing_ok=True)  # a finished map would be taken as it is
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     if done.returncode:
         raise SystemExit(done.stderr)
