@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("satseg", deadline=None, max_examples=30, print_blob=True)
@@ -26,6 +27,12 @@ def shared_dir() -> Path:
     if os.environ.get("SATSEG_REQUIRE_SHARED"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, and say so, what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(scope="session")
