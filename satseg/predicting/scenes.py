@@ -175,7 +175,7 @@ def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) 
 @contextmanager
 def _bar(wanted: bool, name: str, pixels: int) -> Iterator[Progress]:
     """Show megapixels a second and the time that is left."""
-    form = "{desc}: {percentage:3.0f} % of {total:.4g} Mpx, {rate_fmt}, {remaining} left"
+    form = "{desc}: {percentage:3.0f} % of {total:.4g} Mpx, {rate_noinv_fmt}, {remaining} left"
     with tqdm(total=pixels / 1e6, desc=name, unit="Mpx", bar_format=form, disable=not wanted) as bar:
 
         def finished(pixels: int) -> None:
