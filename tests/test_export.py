@@ -482,6 +482,8 @@ def test_8_bits_come_with_what_they_cost_and_serve_as_an_engine(run: Path) -> No
     torch.testing.assert_close(logits, graph(marked), rtol=1e-4, atol=1e-4)
     other = torch.where(valid[:, None], image, 255 - image)
     assert torch.equal(engine(other, valid), logits)  # what is invalid has no say
+    larger = engine(image.repeat(1, 1, 2, 3), valid.repeat(1, 2, 3))  # after a smaller one
+    assert larger.shape[-2:] == (192, 384) and larger.isfinite().all()
     with torch.no_grad():
         exact = network(image, valid)
     assert torch.corrcoef(torch.stack([logits.flatten(), exact.flatten()]))[0, 1] > 0.9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,8 +66,15 @@ def write_int8(path: Path, exact: Path, crops: Iterable[Tensor]) -> int:
     return len(images)
 
 
-def open_openvino(path: Path, threads: int) -> Graph:
-    """Open an OpenVINO model on the CPU, without the 16-bit arithmetic that it takes by default where there is any."""
+def open_openvino(path: Path, threads: int, *, by_shape: bool = False) -> Graph:
+    """Open an OpenVINO model on the CPU, without the 16-bit arithmetic that it takes by default where there is any.
+
+    Args:
+        path: The `.xml`.
+        threads: Of the processor.
+        by_shape: Compile anew when the images' shape changes. OpenVINO 2026.4 crashes where a model of 8 bits is given
+            larger images after smaller ones.
+    """
     openvino = load_package("openvino")
     options = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -74,9 +82,16 @@ def open_openvino(path: Path, threads: int) -> Graph:
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    compiled = openvino.Core().compile_model(str(path), "CPU", options)
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    compiled: Any = None if by_shape else core.compile_model(model, "CPU", options)
+    shape: torch.Size | None = None
 
     def run(image: Tensor) -> Tensor:
+        nonlocal compiled, shape
+        if by_shape and shape != image.shape:
+            model.reshape({"image": list(image.shape)})
+            compiled, shape = core.compile_model(model, "CPU", options), image.shape
         return torch.from_numpy(compiled({"image": image.numpy()}, share_inputs=True)["logits"])
 
     return run

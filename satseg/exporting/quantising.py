@@ -87,7 +87,7 @@ def export_int8(source: Source, output: Path, crops: Iterator[Tensor], score: Sc
         exact = path.with_name(f"{path.stem}_fp32.xml")
         write_checked(exact, source, "openvino", None)
         images = write_int8(path, exact, crops)
-        graphs = {"fp32": open_openvino(exact, threads), "int8": open_openvino(path, threads)}
+        graphs = {"fp32": open_openvino(exact, threads), "int8": open_openvino(path, threads, by_shape=True)}
         if not graphs["int8"](random_images(spec.inputs[0], (1, 70, 90))).isfinite().all():
             raise ExportError(f"{output}: with 8 bits the logits are no numbers. It was not kept; export without int8.")
         miou = {name: score(GraphNetwork(graph, spec)) for name, graph in graphs.items()}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def open_graph(name: str, source: Source, cache: Cache, shape: Size) -> GraphEng
     """
     load_package(RUNTIMES[name])
     path, size = _quantised(source, cache) if name == "openvino_int8" else _exported(name, source, cache, shape)
-    opener: Callable[[Path, int], Graph] = open_onnx if name == "onnx" else open_openvino
+    by_shape = partial(open_openvino, by_shape=name == "openvino_int8")
+    opener: Callable[[Path, int], Graph] = open_onnx if name == "onnx" else by_shape
     return GraphEngine(name, opener(path, torch.get_num_threads()), source.network.spec, size)
 
 
