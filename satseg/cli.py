@@ -23,6 +23,7 @@ from satseg.errors import ConfigError, InterruptedRunError, SatsegError
 # Hydra's grammar would break on what these hold: paths with spaces, commas, `=` and parentheses; layers with brackets.
 VERBATIM_KEYS = frozenset(
     {
+        "auth",
         "backbone.weights",
         "checkpoint",
         "dataset.cache_dir",

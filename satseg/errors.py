@@ -17,6 +17,18 @@ class RasterReadError(DataError):
     """A file is missing, truncated, or no raster."""
 
 
+class UploadError(DataError):
+    """A file from outside cannot be taken."""
+
+
+class UploadTypeError(UploadError):
+    """It is no image of a kind that is taken."""
+
+
+class UploadTooLargeError(UploadError):
+    """It has too many bytes or pixels."""
+
+
 class BandError(DataError):
     """A band number or count is not what the raster has."""
 
@@ -83,3 +95,11 @@ class DivergedError(SatsegError):
 
 class ResourceError(SatsegError):
     """Memory or disk ran out."""
+
+
+class BusyError(SatsegError):
+    """More is asked of a server than it can take on."""
+
+
+class CancelledError(SatsegError):
+    """The user stopped a job."""

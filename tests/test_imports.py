@@ -17,8 +17,9 @@ LAYERS = [
     {"evaluation"},
     {"task", "callbacks", "reporting", "runconfig", "attribution"},
     {"training", "cli", "pictures", "explaining", "diagnosis", "predicting"},
+    {"serving"},
 ]
-ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export"}
+ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app"}
 CHAINS = [
     ("errors", "spec"),
     ("files", "config", "runs"),

@@ -17,6 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from satseg.errors import RasterReadError, ResourceError
 
 PNG_END = b"IEND\xaeB`\x82"
+ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # no file beside the raster is looked for
 # Only the ranges that are needed, few requests, patience with a server that is busy, none with one that is silent.
 REMOTE_OPTIONS = {
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
@@ -58,11 +59,18 @@ def _without_secrets(text: str) -> str:
 
 
 @contextmanager
-def open_raster(path: Path | str) -> Iterator[Any]:
-    """Open a raster; what goes wrong in the block, too, becomes an error that names the file."""
-    options = _options(path)
+def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
+    """Open a raster; what goes wrong in the block, too, becomes an error that names the file.
+
+    Args:
+        path: A file or URL.
+        driver: The only one that may open it, for a file from outside: a VRT by any name would read other files.
+            Then nothing beside the file is read either.
+    """
+    options = _options(path) | (ALONE if driver else {})
+    place = path if is_remote(path) else Path(path)
     try:
-        with rasterio.Env(**options), quiet(), rasterio.open(path if is_remote(path) else Path(path)) as source:
+        with rasterio.Env(**options), quiet(), rasterio.open(place, driver=driver) as source:
             yield source
     except (RasterioError, OSError, ValueError, OverflowError) as error:
         if is_remote(path):
@@ -96,7 +104,7 @@ def quiet() -> Iterator[None]:
 def _options(path: Path | str) -> dict[str, str]:
     """Refuse what cannot be a raster, and return the GDAL options to open the rest with."""
     if is_remote(path):  # files beside it are not looked for: listing them is slow, and often not allowed
-        return _unset({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} | REMOTE_OPTIONS)
+        return _unset(ALONE | REMOTE_OPTIONS)
     path = Path(path)
     ending = _checked_ending(path)
     if path.suffix.lower() == ".vrt":  # its sources may be remote

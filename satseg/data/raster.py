@@ -57,6 +57,7 @@ class RasterInfo:
         gsd_m: Pixel size in metres; at the centre's latitude where the CRS is geographic.
         colors: RGB by value, where the raster is a palette image.
         masked: Whether a mask or an alpha band marks missing pixels.
+        driver: The only one that may open the file; any by default.
     """
 
     path: Path | str
@@ -72,6 +73,7 @@ class RasterInfo:
     gsd_m: float | None
     colors: Mapping[int, tuple[int, int, int]] | None
     masked: bool = False
+    driver: str | None = None
 
 
 def window_transform(info: RasterInfo, window: Window) -> tuple[float, ...] | None:
@@ -81,13 +83,17 @@ def window_transform(info: RasterInfo, window: Window) -> tuple[float, ...] | No
     return tuple(rasterio.Affine(*info.transform) @ rasterio.Affine.translation(window.col, window.row))[:6]
 
 
-def read_info(path: Path | str) -> RasterInfo:
+def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
     """Read a raster's header.
+
+    Args:
+        path: A file or URL.
+        driver: As for `open_raster`.
 
     Raises:
         RasterReadError: If the file is missing or no raster.
     """
-    with open_raster(path) as source:
+    with open_raster(path, driver) as source:
         bands = _data_bands(source)
         placed = not source.transform.is_identity
         return RasterInfo(
@@ -104,6 +110,7 @@ def read_info(path: Path | str) -> RasterInfo:
             gsd_m=_gsd_m(source) if placed and source.crs else None,
             colors=_colors(source),
             masked=MaskFlags.per_dataset in source.mask_flag_enums[0],
+            driver=driver,
         )
 
 

@@ -49,7 +49,7 @@ class SceneSource:
     @contextmanager
     def open(self, cache_bytes: int = TILED_CACHE_BYTES) -> Iterator[SceneReader]:
         """Open the scene for one thread."""
-        with rasterio.Env(GDAL_CACHEMAX=cache_bytes), open_raster(self.info.path) as source:
+        with rasterio.Env(GDAL_CACHEMAX=cache_bytes), open_raster(self.info.path, self.info.driver) as source:
             if not self.resampled:
                 yield SceneReader(self, source)
                 return
@@ -145,7 +145,7 @@ def place(info: RasterInfo, area: Window | None, gsd_m: float | None) -> RasterI
 
 def cache_bytes(info: RasterInfo, bands: Sequence[int], rows: int) -> int:
     """Return how much GDAL must keep so that no block is decoded twice within a row of windows."""
-    with open_raster(info.path) as source:
+    with open_raster(info.path, info.driver) as source:
         height, width = source.block_shapes[0]
         if source.driver == "VRT":  # its blocks are not those of the files behind it
             return VRT_CACHE_BYTES

@@ -111,15 +111,20 @@ def _predict(
     source = source_of(cfg, models, scene)
     for warning in settle(inspect(source, models.spec.inputs[0]), cfg.preflight):
         print(f"Warning: {warning}", file=sys.stderr)
-    maker = maker_of(cfg, models, source)
+    task = task_of(cfg, models, source, output)
     watch, start = Stopwatch(), time.perf_counter()
-    task = SceneTask(maker, output, cfg.overviews, models.identity() | _file_identity(source.info.path))
-    pixels = maker.plan.height * maker.plan.width
+    pixels = source.info.height * source.info.width
     with _bar(cfg.progress, name_of(scene), pixels) as progress, enough_memory(ADVICE):
         files = predict_scene(task, progress, watch, strips)
     files += _extras(cfg, models, source, output)
     watch.seconds["all"] = time.perf_counter() - start
     return Outcome(name_of(scene), files, pixels, watch)
+
+
+def task_of(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> SceneTask:
+    """Return the work that makes a scene's map."""
+    identity = models.identity() | _file_identity(source.info.path)
+    return SceneTask(maker_of(cfg, models, source), output, cfg.overviews, identity)
 
 
 def maker_of(cfg: DictConfig, models: Models, source: SceneSource) -> StripMaker:
@@ -133,9 +138,9 @@ def _products(cfg: DictConfig, models: Models) -> tuple[Product, ...]:
     return products_of(models.spec, probabilities=cfg.probabilities, dtype=cfg.probability_dtype, entropy=cfg.entropy)
 
 
-def source_of(cfg: DictConfig, models: Models, scene: str | Path) -> SceneSource:
-    """Return a scene as the options say that it is read."""
-    info = read_info(scene)
+def source_of(cfg: DictConfig, models: Models, scene: str | Path, driver: str | None = None) -> SceneSource:
+    """Return a scene as the options say that it is read; `driver` as for `open_raster`."""
+    info = read_info(scene, driver)
     inputs = models.spec.inputs[0]
     wanted = None if cfg.bands is None else list(cfg.bands)
     recorded = recorded_bands(models.checkpoints[0], cfg.trusted_modules)

@@ -1,0 +1,19 @@
+"""`python -m satseg.app`: use a model in a browser."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from satseg.cli import entry_point
+
+
+@entry_point("app")
+def main(cfg: DictConfig) -> None:
+    """Serve the app until the process is stopped."""
+    from satseg.serving.web import serve
+
+    serve(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Files of a finished map to take away, made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import rasterio
+import rasterio.shutil
+
+from satseg.data.opening import quiet
+from satseg.inference.reading import TILED_CACHE_BYTES
+from satseg.mapping import write_areas, write_vectors
+from satseg.serving.segmenting import Segmented
+
+
+def write_picture(found: Segmented, path: Path) -> None:
+    """Write the map as a PNG of its classes' colours, in full size."""
+    options = {"GDAL_PAM_ENABLED": "NO", "GDAL_CACHEMAX": TILED_CACHE_BYTES}  # no file of GDAL's beside it
+    with rasterio.Env(**options), quiet():
+        rasterio.shutil.copy(found.classes, path, driver="PNG")
+
+
+def write_downloads(found: Segmented, class_names: Sequence[str]) -> dict[str, Path]:
+    """Make what a user may take away.
+
+    Returns:
+        Files by kind: `GeoTIFF`, `PNG`, `GeoPackage`, `GeoJSON`, `CSV`.
+
+    Raises:
+        ResourceError: If the disk is full.
+    """
+    paths = {"GeoTIFF": found.classes}
+    endings = {"PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": ".geojson", "CSV": ".csv"}
+    paths |= {kind: found.classes.with_suffix(ending) for kind, ending in endings.items()}
+    if not paths["PNG"].exists():
+        write_picture(found, paths["PNG"])
+    for kind in ("GeoPackage", "GeoJSON"):
+        if not paths[kind].exists():
+            write_vectors(found.classes, paths[kind], class_names)
+    write_areas(found.areas, paths["CSV"])
+    return paths

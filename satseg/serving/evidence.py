@@ -1,0 +1,122 @@
+"""Explaining a class in a part of an upload: the files of `satseg.explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rasterio.enums import Resampling
+
+from satseg.data.opening import open_raster
+from satseg.data.raster import Window, window_transform
+from satseg.explaining import Question, explain_pictures
+from satseg.pictures import Picture
+from satseg.serving.jobs import Ticket
+from satseg.serving.segmenting import Segmented, Served
+
+SIDE = 1024  # pixels, at most: a part of a large image is explained
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user wants to know.
+
+    Attributes:
+        target: Index of the class.
+        region: In pixels of the image: a pixel (col, row), a box (col, row, width, height), or nothing for all
+            pixels that are predicted as the class.
+        method: One of `satseg.attribution.METHODS`.
+        layer: As for `satseg.attribution.find_layer`.
+    """
+
+    target: int
+    region: tuple[int, ...] | None
+    method: str
+    layer: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The evidence, as files.
+
+    Attributes:
+        window: The part of the image that was looked at.
+        overlay: PNG.
+        map: GeoTIFF.
+        title: What it shows, in words.
+        has_evidence: Whether anything speaks for the class.
+    """
+
+    window: Window
+    overlay: Path
+    map: Path
+    title: str
+    has_evidence: bool
+
+
+def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path, ticket: Ticket) -> Shown:
+    """Explain a class in an upload that was segmented.
+
+    Raises:
+        EmptyRegionError: If no pixel is predicted as the class.
+        LayerError: If the layer's activation is no map.
+    """
+    ticket.total = 1
+    window = part_of(found, asked)
+    region: str | list[int] = "predicted"
+    if asked.region is not None:
+        region = _within(asked.region, window)
+    question = Question((asked.target,), None, region, asked.method, (asked.layer,))
+    (row,) = explain_pictures(served.network, [_picture(found, window)], question, folder)
+    ticket.tick()
+    title = f"{row['target']} · {row['method']} at {row['layer']} · {row['region']}"
+    return Shown(window, folder / row["overlay"], folder / row["map"], title, row["has_evidence"])
+
+
+def part_of(found: Segmented, asked: Asked) -> Window:
+    """Return the part of an image to look at: all of it, or where the region is; else where the class is most."""
+    height, width = found.scene.info.height, found.scene.info.width
+    if asked.region is not None:
+        col, row, wide, high = (*asked.region, 1, 1)[:4]
+        centre = col + wide // 2, row + high // 2
+    else:
+        centre = _densest(found.classes, asked.target)
+    cols, rows = (_around(at, length) for at, length in zip(centre, (width, height), strict=True))
+    return Window(cols[0], rows[0], cols[1], rows[1])
+
+
+def _around(centre: int, length: int) -> tuple[int, int]:
+    """Return start and length of a part of an axis."""
+    side = min(SIDE, length)
+    return min(max(centre - side // 2, 0), length - side), side
+
+
+def _densest(classes: Path, target: int) -> tuple[int, int]:
+    """Return the pixel amid the square where most of the class lies, in steps of half a square."""
+    step = SIDE // 2
+    with open_raster(classes) as source:
+        rows, cols = -(-source.height // step), -(-source.width // step)
+        small = source.read(1, out_shape=(8 * rows, 8 * cols), resampling=Resampling.nearest) == target
+    counts = small.reshape(rows, 8, cols, 8).sum((1, 3))
+    padded = np.pad(counts, ((0, 1), (0, 1)))
+    squares = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
+    row, col = divmod(int(squares.argmax()), cols)
+    return (col + 1) * step, (row + 1) * step
+
+
+def _within(region: tuple[int, ...], window: Window) -> list[int]:
+    """Return a region in pixels of a window; of a box, what lies inside."""
+    col, row = region[0] - window.col, region[1] - window.row
+    if len(region) == 2:
+        return [col, row]
+    left, top = max(col, 0), max(row, 0)
+    return [left, top, min(col + region[2], window.width) - left, min(row + region[3], window.height) - top]
+
+
+def _picture(found: Segmented, window: Window) -> Picture:
+    info = found.scene.info
+    with found.scene.open() as reader:
+        image, valid = reader.read(window)
+    name = f"{found.upload.stem}_{window.col}_{window.row}"
+    return Picture(name, image[None], valid[None], None, info.crs, window_transform(info, window), window)

@@ -1,0 +1,87 @@
+"""Images to try a model on: those that it was tested on, else a generated scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from satseg.data.inputs import name_of
+from satseg.data.synthetic.scene import Bands, make_scene, write_scene
+from satseg.errors import SatsegError
+from satseg.predicting import source_of
+from satseg.runconfig import recorded_datamodule
+from satseg.serving.segmenting import Served
+from satseg.serving.uploads import SUFFIXES
+from satseg.serving.views import picture_of
+
+COUNT = 4
+SIDE = 256  # pixels of a thumbnail
+GENERATED: dict[tuple[int, str], Bands] = {(3, "uint8"): "rgb", (6, "uint16"): "multispectral"}
+SCENE = ((7,), 512)  # seed and size
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image to try.
+
+    Attributes:
+        path: The file.
+        name: For its caption.
+        thumbnail: uint8 (h, w, 3).
+    """
+
+    path: Path
+    name: str
+    thumbnail: np.ndarray
+
+
+def find_examples(served: Served, folder: Path) -> list[Example]:
+    """Return images of the model's test split where its data are there, else a generated one where it fits.
+
+    Args:
+        served: The model.
+        folder: For what is generated.
+    """
+    found = []
+    for path in _tested(served) or _generated(served, folder):
+        try:
+            found.append(_example(served, path))
+        except SatsegError:  # an example that is broken is none
+            continue
+    return found
+
+
+def _tested(served: Served) -> Sequence[Path]:
+    checkpoint = served.models.checkpoints[0]
+    try:
+        datamodule = recorded_datamodule(checkpoint, OmegaConf.create({}), served.spec, served.cfg.trusted_modules)
+        samples = datamodule.samples_of("test")
+    except SatsegError:  # a model file alone, or data that are elsewhere
+        return []
+    paths = [Path(sample.image) for sample in samples if Path(sample.image).suffix.lower() in _SUFFIXES]
+    return paths[:: max(1, len(paths) // COUNT)][:COUNT]
+
+
+_SUFFIXES = {*SUFFIXES.values(), ".tiff", ".jpeg"}
+
+
+def _generated(served: Served, folder: Path) -> Iterator[Path]:
+    inputs = served.spec.inputs[0]
+    bands = GENERATED.get((len(inputs.bands), inputs.dtype))
+    if bands is not None:
+        path = folder / f"scene_{bands}.tif"
+        if not path.exists():
+            write_scene(make_scene(*SCENE), path, folder / "mask.tif", bands, (0, 0))
+        yield path
+
+
+def _example(served: Served, path: Path) -> Example:
+    scene = source_of(served.cfg, served.models, path)
+    scene = replace(scene, bands=scene.info.bands)
+    with scene.open() as reader:
+        image, valid = reader.thumbnail(SIDE)
+    return Example(path, name_of(path), picture_of(scene.info, image, valid))

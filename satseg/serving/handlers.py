@@ -1,0 +1,159 @@
+"""What happens when a visitor does something, apart from how the page is built."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from satseg.errors import CancelledError, SatsegError
+from satseg.serving import fragments, views
+from satseg.serving.evidence import Asked, Shown, explain_upload
+from satseg.serving.examples import Example, find_examples
+from satseg.serving.jobs import Jobs, Ticket
+from satseg.serving.segmenting import Served, probabilities_at, segment_upload, thumbnails
+from satseg.serving.sessions import Session, Sessions, Work
+from satseg.serving.uploads import Limits, check_upload
+
+Result = TypeVar("Result")
+Telling = Generator[str, None, Result]  # pieces of the page that say how far a job is; then what came of it
+logger = logging.getLogger(__name__)
+
+PATIENCE = 0.3  # seconds between two looks at a job
+FAILED = "Something went wrong on the server; its log says what."
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What the page asks of the server.
+
+    Attributes:
+        served: The models by name.
+        jobs: The queue.
+        sessions: The visitors.
+        limits: For uploads.
+        root: Folder for what all visitors share.
+    """
+
+    served: dict[str, Served]
+    jobs: Jobs
+    sessions: Sessions
+    limits: Limits
+    root: Path
+    _examples: dict[str, list[Example]] = field(default_factory=dict)
+
+    def examples(self, served: Served) -> list[Example]:
+        """Return images to try a model on; they are looked for once."""
+        if served.name not in self._examples:
+            self._examples[served.name] = find_examples(served, self.root)
+        return self._examples[served.name]
+
+    def segment(self, session: Session, file: Path, name: str, *, keep: bool) -> Telling[bool]:
+        """Take a file and segment it; the visitor then has its map at hand, unless False comes back.
+
+        Args:
+            session: The visitor.
+            file: Where it lies.
+            name: What the visitor calls it.
+            keep: Whether it is copied; else it is moved.
+        """
+        work = session.begin()
+        try:
+            place = work.folder / "upload"
+            shutil.copyfile(file, place) if keep else shutil.move(file, place)
+            upload = check_upload(place, name, self.limits)
+            (work.folder / "map").mkdir()
+            computed = partial(segment_upload, work.served, upload, work.folder / "map")
+            found = yield from self._watch(work, computed, f"Segmenting {upload.name}")
+            work.small = thumbnails(found, views.SIDE)
+            work.found = found
+        except Exception as error:
+            session.end(work)
+            yield told(error, work.folder, name)
+            return False
+        yield fragments.warnings(found.notes)
+        return True
+
+    def explain(self, work: Work, asked: Asked) -> Telling[Shown | None]:
+        """Explain a class in the map at hand; nothing comes back if that cannot be done."""
+        assert work.found is not None
+        name, folder = work.found.upload.name, work.folder / "evidence"
+        try:
+            computed = partial(explain_upload, work.served, work.found, asked, folder)
+            shown = yield from self._watch(work, computed, "Looking for evidence")
+        except Exception as error:
+            yield told(error, work.folder, name)
+            return None
+        nothing = f"Nothing speaks for {work.served.spec.class_names[asked.target]} at this layer."
+        yield "" if shown.has_evidence else fragments.note(nothing)
+        return shown
+
+    def _watch(self, work: Work, compute: Callable[[Ticket], Result], what: str) -> Telling[Result]:
+        job = self.jobs.submit(compute)
+        work.job = job
+        while not job.wait(PATIENCE):
+            yield fragments.progress(job.ticket, what)
+        return job.result()
+
+
+def told(error: Exception, folder: Path, name: str) -> str:
+    """Return what to tell a visitor: one sentence, without the server's paths and the command line's options."""
+    if isinstance(error, CancelledError):
+        return fragments.note("Cancelled.")
+    if not isinstance(error, SatsegError):
+        logger.exception("A job failed", exc_info=error)
+        return fragments.problem(FAILED)
+    return fragments.problem(sentence(str(error), folder, name))
+
+
+def sentence(text: str, folder: Path, name: str) -> str:
+    """Return a message as a visitor may read it."""
+    text = re.sub(re.escape(str(folder)) + r"[^\s:;,']*", lambda _: name, " ".join(text.split()))
+    return re.sub(r"[:;,] (?:set|raise) \w+=.*$", ".", text)
+
+
+def overlay(work: Work, look: views.Look) -> tuple[np.ndarray, np.ndarray]:
+    """Return the picture without and with the classes' colours, uint8 (h, w, 3), enlarged where they are tiny."""
+    assert work.found is not None and work.small is not None
+    info, small = work.found.upload.info, work.small
+    base = views.picture_of(info, small.image, small.valid, look.bands)
+    coloured = views.overlaid(base, small, work.served.spec, look)
+    return views.enlarge(base), views.enlarge(coloured)
+
+
+def click(work: Work, x: int, y: int) -> str:
+    """Note a click on the enlarged picture, and return what the model makes of the pixel there."""
+    assert work.found is not None and work.small is not None
+    height, width = (n * views.factor_of(work.small.valid.shape) for n in work.small.valid.shape)
+    info = work.found.scene.info
+    col = min(max(int((x + 0.5) * info.width / width), 0), info.width - 1)
+    row = min(max(int((y + 0.5) * info.height / height), 0), info.height - 1)
+    work.clicks = (*work.clicks, (col, row))[-2:]
+    return fragments.pixel(work.found, work.served, col, row, probabilities_at(work.found, col, row))
+
+
+def region(work: Work, kind: str) -> tuple[int, ...] | None:
+    """Return the region that a visitor has clicked: a pixel, or the box between two; None where there is none."""
+    needed = {"pixel": 1, "box": 2}.get(kind, 0)
+    if not needed or len(work.clicks) < needed:
+        return None
+    if kind == "pixel":
+        return work.clicks[-1]
+    (a, b), (c, d) = work.clicks
+    return min(a, c), min(b, d), abs(a - c) + 1, abs(b - d) + 1
+
+
+def on_screen(work: Work, region: Sequence[int]) -> tuple[int, ...]:
+    """Return a region of the image in pixels of the enlarged picture."""
+    assert work.found is not None and work.small is not None
+    shape, info = work.small.valid.shape, work.found.scene.info
+    factor = views.factor_of(shape)
+    across, down = shape[1] * factor / info.width, shape[0] * factor / info.height
+    return tuple(int(n * (down if i % 2 else across)) for i, n in enumerate(region))

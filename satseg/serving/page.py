@@ -1,0 +1,380 @@
+"""The page: its parts, and which handler answers to which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from satseg.attribution import METHODS
+from satseg.errors import SatsegError
+from satseg.serving import fragments, handlers, views
+from satseg.serving.downloads import write_downloads
+from satseg.serving.evidence import Asked
+from satseg.serving.handlers import Handlers
+from satseg.serving.maps import map_page
+from satseg.serving.segmenting import Served
+from satseg.serving.sessions import Session, Work
+from satseg.visualization.display import display_bands
+
+Updates = dict[Any, Any]
+
+HEAD = "<div class='satseg-head'><h1>satseg</h1><p>Segments satellite and aerial images into classes.</p></div>"
+EMPTY = "<div class='empty'><b>No image yet</b>Drop one on the left, or pick an example.</div>"
+NO_MAP = "<p class='hint'>The image has no coordinates, so it cannot be laid over a map.</p>"
+KINDS = ("GeoTIFF", "PNG", "GeoPackage", "GeoJSON", "CSV")
+REGIONS = {
+    "all pixels of the class": "class",
+    "the pixel clicked last": "pixel",
+    "the box of the last two clicks": "box",
+}
+FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
+CACHE_AGE = 3600  # seconds after which Gradio's copies of pictures go
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+CSS = Path(__file__).with_name("app.css")
+
+
+def theme() -> gr.themes.Base:
+    """Return a theme that asks no other server for fonts."""
+    mono = ("ui-monospace", "SFMono-Regular", "monospace")
+    return gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS, font_mono=mono)
+
+
+class Page:
+    """The page's parts.
+
+    Args:
+        app: Its handlers.
+    """
+
+    def __init__(self, app: Handlers) -> None:
+        self.app = app
+        first = next(iter(app.served.values()))
+        with gr.Blocks(title="satseg", fill_width=True, delete_cache=(CACHE_AGE, CACHE_AGE)) as self.blocks:
+            gr.HTML(HEAD)
+            self.style = gr.HTML(fragments.legend(first.spec.palette), elem_classes="unseen")
+            with gr.Row():
+                with gr.Column(scale=1, min_width=300):
+                    self._build_input(first)
+                with gr.Column(scale=3, min_width=320):
+                    self.status = gr.HTML("")
+                    with gr.Tabs():
+                        self._build_result(first)
+                        self._build_explain(first)
+                        self._build_map()
+                        self._build_downloads()
+                        with gr.Tab("Model"):
+                            self.card = gr.HTML(fragments.model(first))
+            self._connect()
+
+    def _build_input(self, served: Served) -> None:
+        names = list(self.app.served)
+        self.model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="model")
+        self.file = gr.File(label="Image: PNG, JPEG or GeoTIFF", file_types=FILE_TYPES, height=180, elem_id="upload")
+        self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+        self.gallery = gr.Gallery(
+            label="Or pick an example",
+            columns=4,
+            height=150,
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            object_fit="cover",
+            elem_id="examples",
+            visible=False,
+        )
+        with gr.Group():
+            self.classes = gr.CheckboxGroup(label="Classes", elem_id="classes", **_class_choices(served))
+            self.opacity = gr.Slider(0, 100, 50, step=5, label="Opacity (%)", elem_id="opacity")
+        with gr.Accordion("Bands on the screen", open=False, visible=False) as self.bands_box:
+            self.bands = [gr.Dropdown([], label=colour, elem_id=colour) for colour in ("Red", "Green", "Blue")]
+
+    def _build_result(self, served: Served) -> None:
+        with gr.Tab("Result", elem_id="result"):
+            self.empty = gr.HTML(EMPTY)
+            with gr.Column(visible=False) as self.result:
+                with gr.Tabs():
+                    with gr.Tab("Overlay"):
+                        self.picture = _image("picture", "Click a pixel for its probabilities")
+                    with gr.Tab("Before and after"):
+                        self.compare = gr.ImageSlider(
+                            show_label=False,
+                            interactive=False,
+                            format="png",
+                            buttons=[],
+                            elem_id="compare",
+                            max_height=900,
+                        )
+                    with gr.Tab("Confidence"):
+                        self.confidence = _image("confidence", "Confidence")
+                        gr.HTML(fragments.scale())
+                self.pixel = gr.HTML("<p class='hint'>Click the overlay for a pixel's probabilities.</p>")
+                self.areas = gr.HTML(elem_id="areas")
+
+    def _build_explain(self, served: Served) -> None:
+        with gr.Tab("Explain"):
+            gr.HTML(
+                "<p class='hint'>Where in the image the evidence for a class lies: bright is strong. Pixels and boxes "
+                "are chosen by clicks on the overlay of the result.</p>"
+            )
+            with gr.Row():
+                self.target = gr.Dropdown(label="Class", elem_id="target", **_target_choices(served))
+                self.region = gr.Dropdown(list(REGIONS), label="Region", elem_id="region", value=next(iter(REGIONS)))
+                self.method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Method", elem_id="method")
+                self.layer = gr.Dropdown(label="Layer", elem_id="layer", value="auto", choices=["auto", "decoder"])
+            self.ask = gr.Button("Explain", variant="primary", elem_id="ask")
+            self.evidence = _image("evidence", "Evidence", visible=False)
+            self.evidence_map = gr.DownloadButton("Evidence as GeoTIFF", visible=False, size="sm")
+
+    def _build_map(self) -> None:
+        with gr.Tab("Map") as self.map_tab:
+            self.map = gr.HTML(EMPTY, elem_id="map")
+
+    def _build_downloads(self) -> None:
+        with gr.Tab("Downloads") as self.downloads_tab:
+            self.downloads_note = gr.HTML(EMPTY)
+            self.downloads = [gr.DownloadButton(kind, visible=False, elem_id=f"download-{kind}") for kind in KINDS]
+
+    def _connect(self) -> None:
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        shown = [
+            self.status, self.cancel, self.empty, self.result, self.picture, self.compare, self.confidence, self.areas,
+            self.pixel, self.bands_box, *self.bands, self.evidence, self.evidence_map, self.map, self.downloads_note,
+            *self.downloads,
+        ]  # fmt: skip
+        seen = [self.opacity, self.classes]
+        look = [*seen, *self.bands]
+        pictures = [self.picture, self.compare]
+        self.file.upload(self.on_upload, [self.file, *seen], shown, **quiet)
+        self.file.clear(self.on_clear, None, shown, **quiet)
+        self.gallery.select(self.on_example, seen, shown, **quiet)
+        self.cancel.click(self.on_cancel, None, None, queue=False, **quiet)
+        named = [self.style, self.classes, self.target, self.layer, self.card, self.gallery]
+        self.model.input(self.on_model, self.model, [*shown, *named], **quiet)
+        for part in look:
+            part.input(self.on_look, look, pictures, trigger_mode="always_last", **quiet)
+        self.picture.select(self.on_click, look, [self.picture, self.pixel], **quiet)
+        asked = [self.target, self.region, self.method, self.layer]
+        self.ask.click(self.on_ask, asked, [self.status, self.cancel, self.evidence, self.evidence_map], **quiet)
+        self.map_tab.select(self.on_map, None, self.map, **quiet)
+        self.downloads_tab.select(self.on_downloads, None, [self.downloads_note, *self.downloads], **quiet)
+        self.blocks.load(self.on_load, None, [self.gallery, self.layer], **quiet)
+        self.blocks.unload(self.on_unload)
+
+    def _session(self, request: gr.Request) -> Session:
+        return self.app.sessions.of(request.session_hash)
+
+    def on_load(self, request: gr.Request) -> Updates:
+        """Fill in what takes a moment to find."""
+        return self._of_model(self._session(request).served)
+
+    def on_unload(self, request: gr.Request) -> None:
+        """Forget a visitor."""
+        self.app.sessions.close(request.session_hash)
+
+    def on_upload(self, file: str | None, opacity: float, classes: list[str], request: gr.Request) -> Iterator[Updates]:
+        """Segment a file."""
+        if file is not None:
+            yield from self._segment(self._session(request), Path(file), opacity, classes, keep=False)
+
+    def on_example(
+        self, opacity: float, classes: list[str], chosen: gr.SelectData, request: gr.Request
+    ) -> Iterator[Updates]:
+        """Segment an example."""
+        session = self._session(request)
+        example = self.app.examples(session.served)[int(chosen.index)]
+        yield from self._segment(session, example.path, opacity, classes, keep=True)
+
+    def _segment(
+        self, session: Session, file: Path, opacity: float, classes: list[str], *, keep: bool
+    ) -> Iterator[Updates]:
+        yield self._nothing() | {self.cancel: gr.Button(visible=True)}
+        telling = self.app.segment(session, file, file.name, keep=keep)
+        try:
+            while True:
+                yield {self.status: next(telling)}
+        except StopIteration as ended:
+            done = ended.value
+        work = session.work
+        yield {self.cancel: gr.Button(visible=False)} | (self._shown(work, opacity, classes) if done and work else {})
+
+    def _nothing(self) -> Updates:
+        """Return the page without a result."""
+        hidden = [self.result, self.bands_box, self.evidence, self.evidence_map, self.cancel, *self.downloads]
+        return {
+            self.status: "",
+            self.empty: gr.HTML(visible=True),
+            self.map: EMPTY,
+            self.downloads_note: EMPTY,
+            **{part: gr.update(visible=False) for part in hidden},
+        }
+
+    def _shown(self, work: Work, opacity: float, classes: list[str]) -> Updates:
+        """Return the page with a result."""
+        assert work.found is not None and work.small is not None
+        info = work.found.upload.info
+        names = views.band_names(info)
+        chosen = display_bands(names)
+        several = len(names) > 3
+        updates: Updates = {
+            part: gr.Dropdown([(name, i) for i, name in enumerate(names)], value=chosen[place])
+            for place, part in enumerate(self.bands)
+        }
+        base, coloured = handlers.overlay(work, _look(work, opacity, classes, chosen))
+        return updates | {
+            self.empty: gr.HTML(visible=False),
+            self.result: gr.Column(visible=True),
+            self.bands_box: gr.Accordion(visible=several),
+            self.picture: coloured,
+            self.compare: (base, coloured),
+            self.confidence: views.enlarge(views.confidence_picture(work.small)),
+            self.areas: fragments.areas(work.found.areas, work.served.spec.palette),
+            self.pixel: "<p class='hint'>Click the overlay for a pixel's probabilities.</p>",
+        }
+
+    def on_clear(self, request: gr.Request) -> Updates:
+        """Forget the upload."""
+        session = self._session(request)
+        session.end(session.work)
+        return self._nothing()
+
+    def on_cancel(self, request: gr.Request) -> None:
+        """Stop what is being computed."""
+        work = self._session(request).work
+        if work is not None and work.job is not None:
+            work.job.ticket.cancel()
+
+    def on_model(self, name: str, request: gr.Request) -> Updates:
+        """Use another model; what the last one made is no longer shown."""
+        session = self._session(request)
+        session.end(session.work)
+        session.served = served = self.app.served[name]
+        return self._nothing() | self._of_model(served) | {
+            self.style: fragments.legend(served.spec.palette),
+            self.classes: gr.CheckboxGroup(**_class_choices(served)),
+            self.target: gr.Dropdown(**_target_choices(served)),
+            self.card: fragments.model(served),
+        }  # fmt: skip
+
+    def _of_model(self, served: Served) -> Updates:
+        examples = self.app.examples(served)
+        pictures = [example.thumbnail for example in examples]
+        return {
+            self.gallery: gr.Gallery(pictures, visible=bool(examples), selected_index=None),
+            self.layer: gr.Dropdown(["auto", "decoder", *served.layer_names], value="auto"),
+        }
+
+    def on_look(
+        self, opacity: float, classes: list[str], red: int, green: int, blue: int, request: gr.Request
+    ) -> Updates:
+        """Show the map otherwise."""
+        work = self._session(request).work
+        if work is None or work.found is None:
+            return {self.picture: gr.skip(), self.compare: gr.skip()}
+        base, coloured = handlers.overlay(work, _look(work, opacity, classes, (red, green, blue)))
+        return {self.picture: coloured, self.compare: (base, coloured)}
+
+    def on_click(
+        self,
+        opacity: float,
+        classes: list[str],
+        red: int,
+        green: int,
+        blue: int,
+        at: gr.SelectData,
+        request: gr.Request,
+    ) -> Updates:
+        """Tell of a pixel, and mark it, and the box that the last two make."""
+        work = self._session(request).work
+        if work is None or work.found is None:
+            return {self.pixel: gr.skip()}
+        told = handlers.click(work, *at.index)
+        _, coloured = handlers.overlay(work, _look(work, opacity, classes, (red, green, blue)))
+        for kind in ("box", "pixel"):
+            region = handlers.region(work, kind)
+            coloured = views.marked(coloured, handlers.on_screen(work, region)) if region else coloured
+        return {self.pixel: told, self.picture: coloured}
+
+    def on_ask(self, target: str, region: str, method: str, layer: str, request: gr.Request) -> Iterator[Updates]:
+        """Explain a class."""
+        work = self._session(request).work
+        if work is None or work.found is None:
+            yield {self.status: fragments.note("Give an image first.")}
+            return
+        kind = REGIONS[region]
+        clicked = handlers.region(work, kind)
+        if clicked is None and kind != "class":
+            clicks = "a pixel" if kind == "pixel" else "two corners of a box"
+            yield {self.status: fragments.note(f"Click {clicks} on the overlay of the result first.")}
+            return
+        asked = Asked(work.served.spec.class_names.index(target), clicked, method, layer)
+        yield {self.cancel: gr.Button(visible=True)}
+        telling = self.app.explain(work, asked)
+        try:
+            while True:
+                yield {self.status: next(telling)}
+        except StopIteration as ended:
+            shown = ended.value
+        yield {self.cancel: gr.Button(visible=False)}
+        if shown is not None:
+            yield {
+                self.evidence: gr.Image(str(shown.overlay), label=shown.title, visible=True),
+                self.evidence_map: gr.DownloadButton(value=str(shown.map), visible=True),
+            }
+
+    def on_map(self, request: gr.Request) -> Updates:
+        """Lay the map over a base map."""
+        work = self._session(request).work
+        if work is None or work.found is None:
+            return {self.map: EMPTY}
+        info = work.found.scene.info
+        if info.crs is None or info.transform is None:
+            return {self.map: NO_MAP}
+        title = f"Map of {work.found.upload.name}"
+        return {self.map: fragments.frame(map_page(work.found.classes, work.served.spec.palette, title), title)}
+
+    def on_downloads(self, request: gr.Request) -> Iterator[Updates]:
+        """Make the files to take away."""
+        work = self._session(request).work
+        if work is None or work.found is None:
+            yield {self.downloads_note: EMPTY}
+            return
+        yield {self.downloads_note: fragments.note("Preparing the files …")}
+        try:
+            paths = write_downloads(work.found, work.served.spec.class_names)
+        except SatsegError as error:
+            yield {self.downloads_note: handlers.told(error, work.folder, work.found.upload.name)}
+            return
+        buttons = {
+            button: gr.DownloadButton(_label(kind, paths[kind]), value=str(paths[kind]), visible=True)
+            for kind, button in zip(KINDS, self.downloads, strict=True)
+        }
+        yield {self.downloads_note: "", **buttons}
+
+
+def _image(elem_id: str, label: str, *, visible: bool = True) -> gr.Image:
+    return gr.Image(
+        label=label, interactive=False, format="png", buttons=["fullscreen"], elem_id=elem_id, visible=visible
+    )
+
+
+def _look(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[int]) -> views.Look:
+    names = work.served.spec.class_names
+    return views.Look(opacity / 100, [names.index(name) for name in classes if name in names], bands)
+
+
+def _label(kind: str, path: Path) -> str:
+    what = {"CSV": "Areas", "PNG": "Mask", "GeoTIFF": "Mask"}.get(kind, "Polygons")
+    return f"{what} as {kind} ({path.stat().st_size / 1e3:,.3g} kB)"
+
+
+def _class_choices(served: Served) -> dict[str, Any]:
+    names = list(served.spec.class_names)
+    return {"choices": names, "value": names}
+
+
+def _target_choices(served: Served) -> dict[str, Any]:
+    names = list(served.spec.class_names)
+    return {"choices": names, "value": names[-1]}
