@@ -133,7 +133,7 @@ class Page:
             self.map = gr.HTML(EMPTY, elem_id="map")
 
     def _build_downloads(self) -> None:
-        with gr.Tab("Downloads") as self.downloads_tab:
+        with gr.Tab("Files") as self.downloads_tab:
             self.downloads_note = gr.HTML(EMPTY)
             self.downloads = [gr.DownloadButton(kind, visible=False, elem_id=f"download-{kind}") for kind in KINDS]
 
