@@ -8,13 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 from satseg.errors import BusyError, CancelledError
 
 Result = TypeVar("Result")
 
 
-@dataclass
+@dataclass(eq=False)
 class Ticket:
     """What a job tells, and how it is stopped, while it runs.
 
@@ -38,6 +39,14 @@ class Ticket:
         if self._stop.is_set():
             raise CancelledError("Cancelled.")
         self.finished += steps
+
+    def reach(self, share: float) -> None:
+        """Say that so much is finished, 0 to 1, whatever the steps were.
+
+        Raises:
+            CancelledError: If the job was cancelled.
+        """
+        self.tick(max(0, round(share * self.total) - self.finished))
 
     def cancel(self) -> None:
         """Stop the job at its next step; one that waits never starts."""
@@ -83,6 +92,7 @@ class Jobs:
     def __init__(self, most_waiting: int) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._places = threading.BoundedSemaphore(most_waiting + 1)
+        self._tickets: WeakSet[Ticket] = WeakSet()
 
     def submit(self, work: Callable[[Ticket], Result]) -> Job[Result]:
         """Take a job.
@@ -98,6 +108,7 @@ class Jobs:
         except BaseException:
             self._places.release()
             raise
+        self._tickets.add(ticket)
         return Job(ticket, future)
 
     def _run(self, work: Callable[[Ticket], Result], ticket: Ticket) -> Result:
@@ -109,5 +120,7 @@ class Jobs:
             self._places.release()
 
     def close(self) -> None:
-        """Take no more; what waits or runs is waited for."""
+        """Take no more, and stop what waits or runs."""
+        for ticket in self._tickets:
+            ticket.cancel()
         self._pool.shutdown()

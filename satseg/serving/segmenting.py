@@ -158,8 +158,15 @@ def segment_upload(served: Served, upload: Upload, folder: Path, ticket: Ticket)
     notes = [upload.told(note.partition("; set ")[0]) for note in settle(inspect(scene, served.spec.inputs[0]), "warn")]
     task = task_of(served.cfg, served.models, scene, folder / f"{upload.stem}_classes.tif")
     ticket.total = len(task.maker.plan.rows) * len(task.maker.plan.cols)
+    done, pixels = 0, scene.info.width * scene.info.height
+
+    def strip_done(count: int) -> None:  # windows without an image are not given to the engine
+        nonlocal done
+        done += count
+        ticket.reach(done / pixels)
+
     with enough_memory("The image's windows are too large for this machine."):
-        classes, probabilities = predict_scene(_watched(task, ticket.tick))
+        classes, probabilities = predict_scene(_watched(task, ticket.tick), strip_done)
     return Segmented(upload, scene, classes, probabilities, class_areas(classes, served.spec.class_names), notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -50,7 +51,11 @@ def serve(cfg: DictConfig) -> None:
         os.environ |= SILENCE | {"GRADIO_TEMP_DIR": f"{root}/gradio"}
         jobs = Jobs(cfg.queue_size)
         app = create_app(cfg, open_served(cfg), jobs, Path(root), auth)
-        _run(app, listener, cfg.browser)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # once the server is down: what is temporary goes, too
+        try:
+            _run(app, listener, cfg.browser)
+        finally:
+            jobs.close()
 
 
 def create_app(

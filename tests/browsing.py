@@ -1,0 +1,152 @@
+"""The app as a process, models for it, and what a visitor does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+
+from satseg.checkpoint import save_model
+from satseg.models import build_model
+from satseg.models.pairs import MODELS
+from satseg.spec import DatasetSpec, InputSpec
+
+NAMES = ("water", "forest", "road")
+PALETTE = ((30, 90, 220), (20, 120, 40), (200, 40, 40))
+CRS, PLACE = "EPSG:32631", rasterio.Affine(10, 0, 440_000, 0, -10, 5_000_000)
+
+
+def noise(bands: int, side: int, high: int, dtype: str) -> np.ndarray:
+    """Patches of 16 pixels."""
+    patches = np.random.default_rng(bands).integers(1, high, (bands, side // 16, side // 16))
+    return patches.repeat(16, 1).repeat(16, 2).astype(dtype)
+
+
+def write_model(path: Path, bands: int, dtype: str, image: np.ndarray) -> Path:
+    """Write a model of random weights that finds each of its classes in the image."""
+    names, half = tuple(f"b{i}" for i in range(1, bands + 1)), (0.5,) * bands
+    numbers = InputSpec(names, dtype, scale=float(image.max()), nodata=0.0, mean=half, std=half)
+    spec = DatasetSpec((numbers,), NAMES, PALETTE)
+    torch.manual_seed(bands)
+    config = {"_target_": MODELS["unet"], "encoder_name": "tu-resnet18", "encoder_weights": "none"}
+    network = build_model(config, spec).eval()
+    with torch.no_grad():
+        logits = network(torch.from_numpy(image.astype(np.float32))[None], torch.ones(1, *image.shape[1:]).bool())
+        network.net.segmentation_head[0].bias -= logits.mean((0, 2, 3))
+    save_model(path, network, training={"epoch": 1}, protocol={"miou": "mean over classes"})
+    return path
+
+
+@dataclass(frozen=True)
+class Material:
+    """Two models and an image for each."""
+
+    rgb_model: Path
+    rgb_image: Path
+    multi_model: Path
+    multi_image: Path
+
+
+@dataclass
+class Server:
+    """A running app."""
+
+    process: subprocess.Popen[str]
+    address: str
+    temporary: Path
+
+    def stop(self) -> int:
+        """Ask it to stop; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+def start(*options: str, temporary: Path, proxy: str | None = None) -> Server:
+    """Start the app on a free port."""
+    temporary.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
+    if proxy:
+        environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": "127.0.0.1"}
+    arguments = [sys.executable, "-m", "satseg.app", "port=0", "engine=torch", *options]
+    process = subprocess.Popen(
+        arguments,
+        cwd=temporary,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=(temporary / "log").open("w"),
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line.startswith("Open http"):
+        process.kill()
+        raise AssertionError((temporary / "log").read_text())
+    return Server(process, line.split()[1].replace("0.0.0.0", "127.0.0.1"), temporary)
+
+
+class Canary:
+    """Counts who connects; it stands where the internet would be."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.connections = 0
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _count(self) -> None:
+        while True:
+            connection, _ = self.socket.accept()
+            self.connections += 1
+            connection.close()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+
+
+@dataclass
+class Visit:
+    """A page of the app, whose network ends at the app."""
+
+    page: Any
+    outside: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def upload(self, path: Path) -> None:
+        """Give the app a file."""
+        clear = self.page.locator("#upload button[aria-label='Clear']")
+        if clear.count():
+            clear.first.click()
+        self.page.locator("#upload input[type=file]").set_input_files(str(path))
+
+    def segment(self, path: Path) -> None:
+        """Give the app an image, and wait for its map."""
+        self.upload(path)
+        self.page.wait_for_selector("#picture img", timeout=120_000)
+        self.page.wait_for_selector("#areas td", timeout=60_000)
+
+    def tab(self, name: str) -> None:
+        """Open a tab."""
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def choose(self, menu: str, option: str) -> None:
+        """Choose from a menu."""
+        self.page.locator(f"#{menu} input").click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def download(self, selector: str, folder: Path) -> Path:
+        """Take a file away."""
+        with self.page.expect_download(timeout=60_000) as taken:
+            self.page.locator(selector).click()
+        path = folder / str(taken.value.suggested_filename)
+        taken.value.save_as(path)
+        return path

@@ -1,0 +1,85 @@
+"""Models that are served, images to upload, and a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import rasterio
+from browsing import CRS, PLACE, Canary, Material, Server, Visit, noise, start, write_model
+
+from satseg.data.raster import write_raster
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    folder = tmp_path_factory.mktemp("material")
+    rgb, multi = noise(3, 256, 256, "uint8"), noise(6, 256, 10_000, "uint16")
+    multi[:, :64, :64] = 0
+    with rasterio.open(folder / "photo.png", "w", driver="PNG", width=256, height=256, count=3, dtype="uint8") as file:
+        file.write(rgb)
+    write_raster(folder / "six bands (1).tif", multi, crs=CRS, transform=tuple(PLACE)[:6], nodata=0)
+    return Material(
+        write_model(folder / "rgb" / "model.safetensors", 3, "uint8", rgb),
+        folder / "photo.png",
+        write_model(folder / "multi" / "model.safetensors", 6, "uint16", multi),
+        folder / "six bands (1).tif",
+    )
+
+
+@pytest.fixture(scope="session")
+def canary() -> Canary:
+    return Canary()
+
+
+@pytest.fixture(scope="session")
+def server(material: Material, canary: Canary, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app with both models."""
+    models = f"checkpoint=[{material.rgb_model},{material.multi_model}]"
+    found = start(models, "max_upload_mb=20", temporary=tmp_path_factory.mktemp("server"), proxy=canary.address)
+    yield found
+    if found.process.poll() is None:
+        found.stop()
+
+
+def _chromium() -> str:
+    names = [os.environ.get("SATSEG_CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
+    path = next((p for p in (shutil.which(name) for name in names if name) if p), None)
+    if path is None:
+        message = "there is no Chromium; install it, or name it in SATSEG_CHROMIUM"
+        pytest.fail(message) if os.environ.get("SATSEG_REQUIRE_BROWSER") else pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = _chromium()
+    with playwright.sync_playwright() as running:
+        found = running.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(server: Server, browser: Any) -> Iterator[Visit]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    found = Visit(context.new_page())
+
+    def route(request: Any) -> None:
+        if request.request.url.startswith((server.address, "data:", "blob:")):
+            request.continue_()
+            return
+        found.outside.append(request.request.url)
+        request.abort()
+
+    context.route("**/*", route)
+    found.page.on("console", lambda m: found.errors.append(f"{m.text} {m.location}") if m.type == "error" else None)
+    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
+    found.page.goto(server.address)
+    found.page.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
+    yield found
+    context.close()

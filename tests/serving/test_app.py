@@ -1,0 +1,186 @@
+"""The app in a real browser: what a visitor sees and takes away is what the commands compute."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+from browsing import CRS, NAMES, PLACE, Canary, Material, Server, Visit, start
+from commands import refused
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+TILES = "https://tile.openstreetmap.org/"
+
+
+def predicted(model: Path, image: Path, folder: Path) -> Path:
+    """Segment by the command."""
+    arguments = [f"checkpoint={model}", f"input={image}", f"output={folder / 'map.tif'}", "engine=torch"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "satseg.predict", *arguments, "progress=false", "preflight=warn"]
+    subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
+    return folder / "map.tif"
+
+
+def shown_areas(visit: Visit) -> dict[str, list[float]]:
+    """Return the numbers of the table of areas by class."""
+    rows = visit.page.locator("#areas tbody tr")
+    found = {}
+    for i in range(rows.count()):
+        name, *numbers = rows.nth(i).locator("th, td.number").all_inner_texts()
+        found[name.strip()] = [float(re.sub(r"[^\d.]", "", n)) for n in numbers]
+    return found
+
+
+def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Canary, tmp_path: Path) -> None:
+    visit.segment(material.rgb_image)
+    with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
+        classes = source.read(1)
+    pixels = np.bincount(classes.ravel(), minlength=3)[:3]
+    assert (pixels > 0).all()
+    for name, count in zip(NAMES, pixels, strict=True):
+        share, shown = shown_areas(visit)[name]
+        assert shown == count and abs(share - 100 * count / classes.size) < 0.006  # two digits are shown
+    assert [label.strip() for label in visit.page.locator("#classes label").all_inner_texts()] == list(NAMES)
+    visit.tab("Files")
+    visit.page.wait_for_selector("#download-GeoTIFF", timeout=60_000)
+    with rasterio.open(visit.download("#download-GeoTIFF", tmp_path)) as source:
+        assert np.array_equal(source.read(1), classes) and source.colormap(1)[1][:3] == (20, 120, 40)
+    with rasterio.open(visit.download("#download-PNG", tmp_path)) as source:
+        assert source.driver == "PNG" and np.array_equal(source.read(1), classes)
+    visit.tab("Map")
+    visit.page.locator("#map", has_text="no coordinates").wait_for()
+    assert not visit.outside and not visit.errors and canary.connections == 0
+
+
+def test_six_bands_with_coordinates(visit: Visit, material: Material, canary: Canary, tmp_path: Path) -> None:
+    visit.choose("model", "multi")
+    visit.tab("Model")
+    visit.page.locator(".model h3", has_text="multi").wait_for()
+    visit.tab("Result")
+    visit.segment(material.multi_image)
+    with rasterio.open(predicted(material.multi_model, material.multi_image, tmp_path)) as source:
+        classes = source.read(1)
+    pixels = np.bincount(classes[classes != 255], minlength=3)
+    for name, count in zip(NAMES, pixels, strict=True):
+        assert abs(shown_areas(visit)[name][2] - 100 * count) <= 0.001 * 100 * count  # pixels of 10 m
+    visit.page.locator("#picture img").click(position={"x": 300, "y": 300})
+    visit.page.wait_for_selector(".pixel td")
+    assert "Pixel" in visit.page.locator(".pixel h4").inner_text()
+
+    visit.tab("Explain")
+    visit.choose("target", "forest")
+    visit.page.locator("#ask").click()
+    visit.page.wait_for_selector("#evidence img", timeout=120_000)
+    with rasterio.open(visit.download("button:has-text('Evidence as GeoTIFF')", tmp_path)) as source:
+        assert source.crs == CRS and source.transform == PLACE and source.shape == classes.shape
+
+    visit.tab("Files")
+    visit.page.wait_for_selector("#download-CSV", timeout=60_000)
+    with rasterio.open(visit.download("#download-GeoTIFF", tmp_path)) as source:
+        assert np.array_equal(source.read(1), classes)
+        assert source.crs == CRS and source.transform == PLACE and source.nodata == 255
+    layer = pyogrio.read_info(visit.download("#download-GeoPackage", tmp_path))
+    assert layer["crs"] == CRS and layer["features"] > 0
+    with visit.download("#download-CSV", tmp_path).open() as file:
+        assert [int(row["pixels"]) for row in csv.DictReader(file)] == pixels.tolist()
+    assert not visit.outside and not visit.errors
+
+    visit.tab("Map")
+    frame = visit.page.frame_locator("iframe.map")
+    frame.locator("canvas").first.wait_for(timeout=60_000)
+    time.sleep(1)
+    assert visit.outside and all(url.startswith(TILES) for url in visit.outside)
+    assert canary.connections == 0
+
+
+def test_the_model_is_described(visit: Visit) -> None:
+    visit.tab("Model")
+    told = visit.page.locator(".model").inner_text()
+    assert "Unet on resnet18" in told and "uint8: b1, b2, b3" in told and "mean over classes" in told
+
+
+def test_a_large_scene_is_cancelled_and_leaves_nothing(visit: Visit, server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "large.tif"
+    profile = {"driver": "GTiff", "width": 8000, "height": 8000, "count": 3, "dtype": "uint8", "tiled": True}
+    with rasterio.open(path, "w", **profile, compress="deflate") as file:
+        for band in (1, 2, 3):
+            file.write(np.full((8000, 8000), 7, np.uint8), band)
+    visit.upload(path)
+    visit.page.wait_for_selector(".progress", timeout=60_000)
+    visit.page.locator("#cancel").click()
+    visit.page.get_by_text("Cancelled.").wait_for(timeout=120_000)
+    deadline = time.monotonic() + 60
+    while (left := list(server.temporary.glob("satseg-*/*/upload.tif"))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+def wrong_uploads(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Return files that must be refused, and what must be said."""
+    (folder / "secret.tif").write_bytes(b"no image")
+    text, vrt, huge, grey = (folder / f"{name}.tif" for name in ("text", "vrt", "huge", "grey"))
+    text.write_text("I am a text")
+    vrt.write_text(f'<VRTDataset rasterXSize="1" rasterYSize="1">{folder / "secret.tif"}</VRTDataset>')
+    profile = {"driver": "GTiff", "tiled": True, "dtype": "uint8", "sparse_ok": True}
+    with rasterio.open(huge, "w", **profile, width=60_000, height=60_000, count=3):
+        pass
+    with rasterio.open(grey, "w", driver="GTiff", width=64, height=64, count=1, dtype="uint8") as file:
+        file.write(np.ones((1, 64, 64), np.uint8))
+    return {
+        "text": (text, "text.tif is no PNG, JPEG, TIFF or GeoTIFF image."),
+        "vrt": (vrt, "vrt.tif is no PNG, JPEG, TIFF or GeoTIFF image."),
+        "huge": (huge, "huge.tif has 60,000 x 60,000 pixels, but at most 400 million are taken; cut out a part."),
+        "grey": (grey, "grey.tif has the bands 1 (band_1), but the model takes 3, b1, b2, b3."),
+    }
+
+
+def test_a_wrong_upload_is_one_sentence(visit: Visit, server: Server, tmp_path: Path) -> None:
+    for path, said in wrong_uploads(tmp_path).values():
+        visit.upload(path)
+        visit.page.get_by_text(said, exact=True).wait_for(timeout=60_000)
+        assert visit.page.locator(".status").count() == 1
+        assert not list(server.temporary.glob("satseg-*/*/upload*"))
+    assert not visit.errors and "Traceback" not in (server.temporary / "log").read_text()
+
+
+def test_a_public_address_warns_asks_for_the_password_and_ends_clean(material: Material, tmp_path: Path) -> None:
+    import httpx
+
+    server = start(f"checkpoint={material.rgb_model}", "host=0.0.0.0", temporary=tmp_path / "open")
+    try:
+        assert "WARNING: host=0.0.0.0" in (server.temporary / "log").read_text()
+    finally:
+        assert server.stop() == 0
+    assert not list(server.temporary.glob("satseg-*"))
+    server = start(f"checkpoint={material.rgb_model}", "auth=me:secret, word", temporary=tmp_path / "closed")
+    try:
+        assert httpx.get(f"{server.address}/config").status_code == 401
+        with httpx.Client(base_url=server.address) as client:
+            assert client.post("/login", data={"username": "me", "password": "wrong"}).status_code == 400
+            assert client.post("/login", data={"username": "me", "password": "secret, word"}).status_code == 200
+            assert client.get("/config").status_code == 200
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "train one with python -m satseg.train experiment=demo"),
+        (["auth=secret"], "auth= takes user:password"),
+        (["port=99999"], "port=99999: expected a whole number"),
+        (["host=203.0.113.7"], "cannot be used"),
+        (["checkpoint=nowhere"], "checkpoint=nowhere is not there"),
+    ],
+)
+def test_wrong_options_are_one_line(options: list[str], message: str, tmp_path: Path) -> None:
+    assert message in refused("app", *options, cwd=tmp_path)
