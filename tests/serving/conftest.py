@@ -73,9 +73,13 @@ def visit(server: Server, browser: Any) -> Iterator[Visit]:
         if request.request.url.startswith((server.address, "data:", "blob:")):
             request.continue_()
             return
-        found.outside.append(request.request.url)
         request.abort()
 
+    def note(request: Any) -> None:
+        if not request.url.startswith((server.address, "data:", "blob:")):
+            found.outside.append(request.url)
+
+    context.on("request", note)
     context.route("**/*", route)
     found.page.on("console", lambda m: found.errors.append(f"{m.text} {m.location}") if m.type == "error" else None)
     found.page.on("pageerror", lambda error: found.errors.append(str(error)))

@@ -97,7 +97,9 @@ def test_six_bands_with_coordinates(visit: Visit, material: Material, canary: Ca
     visit.tab("Map")
     frame = visit.page.frame_locator("iframe.map")
     frame.locator("canvas").first.wait_for(timeout=60_000)
-    time.sleep(1)
+    deadline = time.monotonic() + 30
+    while not visit.outside and time.monotonic() < deadline:
+        visit.page.wait_for_timeout(200)
     assert visit.outside and all(url.startswith(TILES) for url in visit.outside)
     assert canary.connections == 0
 

@@ -1,0 +1,114 @@
+"""Files from strangers: what is taken, and what is refused before it is decoded."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from satseg.data.opening import open_raster
+from satseg.errors import RasterReadError, UploadError, UploadTooLargeError, UploadTypeError
+from satseg.serving.uploads import Limits, Upload, check_upload
+
+LIMITS = Limits(num_bytes=2_000_000, num_pixels=1_000_000)
+SECRET = "the server's own words"
+
+
+def put(folder: Path, content: bytes, name: str = "image.tif") -> Upload:
+    path = folder / "upload"
+    path.write_bytes(content)
+    return check_upload(path, name, LIMITS)
+
+
+def image_bytes(folder: Path, driver: str, **profile: object) -> bytes:
+    path = folder / "made"
+    shape = {"width": 32, "height": 24, "count": 3, "dtype": "uint8"} | profile
+    with rasterio.open(path, "w", driver=driver, **shape) as file:
+        file.write(np.full((shape["count"], shape["height"], shape["width"]), 7, shape["dtype"]))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("driver", ["PNG", "JPEG", "GTiff"])
+@pytest.mark.parametrize("name", ["photo.tif", "no ending", "../../etc/passwd", "a\\b\n.exe"])
+def test_the_content_decides_not_the_name(tmp_path: Path, driver: str, name: str) -> None:
+    upload = put(tmp_path, image_bytes(tmp_path, driver), name)
+    assert upload.info.driver == driver and upload.path.parent == tmp_path
+    assert (upload.info.width, upload.info.height, upload.info.count) == (32, 24, 3)
+    assert not set("/\\\n") & set(upload.name) and not set("/\\") & set(upload.stem)
+
+
+def vrt(target: Path) -> str:
+    return (
+        '<VRTDataset rasterXSize="32" rasterYSize="24"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        f"<SourceFilename>{target}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+
+
+def test_a_vrt_by_any_name_reads_nothing(tmp_path: Path) -> None:
+    image_bytes(tmp_path, "GTiff")
+    with pytest.raises(UploadTypeError, match=r"map\.tif is no PNG, JPEG, TIFF or GeoTIFF image"):
+        put(tmp_path, vrt(tmp_path / "made").encode(), "map.tif")
+
+
+def test_a_jpeg_that_is_a_vrt_as_well_is_only_a_jpeg(tmp_path: Path) -> None:
+    """GDAL takes a file for a VRT if `<VRTDataset` stands near its start, whatever its first bytes are."""
+    secret = tmp_path / "secret.tif"
+    with rasterio.open(secret, "w", driver="GTiff", width=32, height=24, count=1, dtype="uint8") as file:
+        file.write(np.full((1, 24, 32), 99, np.uint8))
+    comment = vrt(secret).encode()
+    jpeg = image_bytes(tmp_path, "JPEG")
+    polyglot = jpeg[:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + jpeg[2:]
+    upload = put(tmp_path, polyglot, "photo.jpg")
+    with open_raster(upload.path, upload.info.driver) as source:
+        assert source.driver == "JPEG" and source.count == 3 and (source.read() == 7).all()
+
+
+def test_what_lies_beside_an_upload_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "upload.tif.aux.xml").write_text(
+        f"<PAMDataset><Metadata><MDI key='x'>{SECRET}</MDI></Metadata></PAMDataset>"
+    )
+    upload = put(tmp_path, image_bytes(tmp_path, "GTiff"))
+    with open_raster(upload.path, upload.info.driver) as source:
+        assert SECRET not in str(source.tags())
+
+
+def test_too_large_is_told_from_the_header(tmp_path: Path) -> None:
+    with pytest.raises(UploadTooLargeError, match=r"has 3 MB, but at most 2 are taken"):
+        put(tmp_path, b"II*\0" + bytes(3_000_000))
+    path = tmp_path / "huge"
+    profile = {"driver": "GTiff", "width": 60_000, "height": 60_000, "count": 1, "dtype": "uint8", "tiled": True}
+    with rasterio.open(path, "w", **profile, sparse_ok=True):
+        pass
+    with pytest.raises(UploadTooLargeError, match=r"60,000 x 60,000 pixels, but at most 1 million"):
+        put(tmp_path, path.read_bytes())
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    with pytest.raises(UploadError):
+        put(tmp_path, bomb + bytes(100), "bomb.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\3\4zip", b"GIF89a", b"%PDF-1.4", b"/vsicurl/http://127.0.0.1/"])
+def test_other_content_is_refused_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(UploadTypeError, match=r"^scene\.tif (is empty|is no PNG, JPEG, TIFF or GeoTIFF image)\.$"):
+        put(tmp_path, content, "scene.tif")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(data=st.data(), driver=st.sampled_from(["PNG", "JPEG", "GTiff"]))
+def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject, driver: str) -> None:
+    content = bytearray(image_bytes(tmp_path, driver))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(4, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(4, len(content)))]
+    try:
+        upload = put(tmp_path, bytes(content))
+        with open_raster(upload.path, upload.info.driver) as source:
+            source.read()
+    except (UploadError, RasterReadError) as error:
+        assert str(tmp_path) not in str(error) or isinstance(error, RasterReadError)
