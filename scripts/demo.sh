@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Set up and run the main job on the embedded data: make it, train, evaluate, explain, diagnose, and segment a larger
-# scene. Options go to training.
+# scene. Options go to training. With --app, open the app on the newest model; it is trained where there is none yet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
 
+if [ "${1:-}" = "--app" ]; then
+    compgen -G "runs/*/summary.json" > /dev/null || python -m satseg.train experiment=demo
+    exec python -m satseg.app checkpoint=latest browser=true "${@:2}"
+fi
 python -m satseg.train experiment=demo "$@"
 python -m satseg.evaluate checkpoint=latest split=test
 python -m satseg.explain checkpoint=latest split=test target=building method=hirescam layer=decoder
@@ -14,6 +18,7 @@ python -m satseg.predict checkpoint=latest input=runs/demo_scene.tif output=runs
 cat <<'NEXT'
 
 Next, in this folder (first: source scripts/environment.sh):
+  python -m satseg.app checkpoint=latest                                 the model in a browser; or bash scripts/demo.sh --app
   runs/demo_map_preview.png, runs/demo_map.tif, runs/demo_map.gpkg      the larger scene, segmented
   python -m satseg.train dataset=folder dataset.root=/path/to/my/data    your own images/ and masks/
   python -m satseg.train experiment=demo model=fpn loss=lovasz           other choices
