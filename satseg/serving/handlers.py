@@ -15,10 +15,11 @@ import numpy as np
 
 from satseg.errors import CancelledError, SatsegError
 from satseg.serving import fragments, views
+from satseg.serving.downloads import write_downloads
 from satseg.serving.evidence import Asked, Shown, explain_upload
 from satseg.serving.examples import Example, find_examples
 from satseg.serving.jobs import Jobs, Ticket
-from satseg.serving.segmenting import Served, probabilities_at, segment_upload, thumbnails
+from satseg.serving.segmenting import Segmented, Served, Thumbnails, probabilities_at, segment_upload, thumbnails
 from satseg.serving.sessions import Session, Sessions, Work
 from satseg.serving.uploads import Limits, check_upload
 
@@ -55,8 +56,8 @@ class Handlers:
             self._examples[served.name] = find_examples(served, self.root)
         return self._examples[served.name]
 
-    def segment(self, session: Session, file: Path, name: str, *, keep: bool) -> Telling[bool]:
-        """Take a file and segment it; the visitor then has its map at hand, unless False comes back.
+    def segment(self, session: Session, file: Path, name: str, *, keep: bool) -> Telling[Work | None]:
+        """Take a file and segment it; the visitor then has its map at hand, unless nothing comes back.
 
         Args:
             session: The visitor.
@@ -70,16 +71,19 @@ class Handlers:
             shutil.copyfile(file, place) if keep else shutil.move(file, place)
             upload = check_upload(place, name, self.limits)
             (work.folder / "map").mkdir()
-            computed = partial(segment_upload, work.served, upload, work.folder / "map")
-            found = yield from self._watch(work, computed, f"Segmenting {upload.name}")
-            work.small = thumbnails(found, views.SIDE)
+
+            def compute(ticket: Ticket) -> tuple[Segmented, Thumbnails]:
+                found = segment_upload(work.served, upload, work.folder / "map", ticket)
+                return found, thumbnails(found, views.SIDE)
+
+            found, work.small = yield from self._watch(work, compute, f"Segmenting {upload.name}")
             work.found = found
         except Exception as error:
             session.end(work)
             yield told(error, work.folder, name)
-            return False
+            return None
         yield fragments.warnings(found.notes)
-        return True
+        return work
 
     def explain(self, work: Work, asked: Asked) -> Telling[Shown | None]:
         """Explain a class in the map at hand; nothing comes back if that cannot be done."""
@@ -94,6 +98,18 @@ class Handlers:
         nothing = f"Nothing speaks for {work.served.spec.class_names[asked.target]} at this layer."
         yield "" if shown.has_evidence else fragments.note(nothing)
         return shown
+
+    def downloads(self, work: Work) -> Telling[dict[str, Path]]:
+        """Make the files to take away of the map at hand; there are none if that cannot be done."""
+        assert work.found is not None
+        found, names = work.found, work.served.spec.class_names
+        try:
+            paths = yield from self._watch(work, lambda ticket: write_downloads(found, names), "Preparing the files")
+        except Exception as error:
+            yield told(error, work.folder, found.upload.name)
+            return {}
+        yield ""
+        return paths
 
     def _watch(self, work: Work, compute: Callable[[Ticket], Result], what: str) -> Telling[Result]:
         job = self.jobs.submit(compute)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from satseg.attribution import METHODS
-from satseg.errors import SatsegError
 from satseg.serving import fragments, handlers, views
-from satseg.serving.downloads import write_downloads
 from satseg.serving.evidence import Asked
-from satseg.serving.handlers import Handlers
+from satseg.serving.handlers import Handlers, Result, Telling
 from satseg.serving.maps import map_page
 from satseg.serving.segmenting import Served
 from satseg.serving.sessions import Session, Work
@@ -191,14 +189,8 @@ class Page:
         self, session: Session, file: Path, opacity: float, classes: list[str], *, keep: bool
     ) -> Iterator[Updates]:
         yield self._nothing() | {self.cancel: gr.Button(visible=True)}
-        telling = self.app.segment(session, file, file.name, keep=keep)
-        try:
-            while True:
-                yield {self.status: next(telling)}
-        except StopIteration as ended:
-            done = ended.value
-        work = session.work
-        yield {self.cancel: gr.Button(visible=False)} | (self._shown(work, opacity, classes) if done and work else {})
+        work = yield from _tell(self.app.segment(session, file, file.name, keep=keep), self.status)
+        yield {self.cancel: gr.Button(visible=False)} | (self._shown(work, opacity, classes) if work else {})
 
     def _nothing(self) -> Updates:
         """Return the page without a result."""
@@ -311,12 +303,7 @@ class Page:
             return
         asked = Asked(work.served.spec.class_names.index(target), clicked, method, layer)
         yield {self.cancel: gr.Button(visible=True)}
-        telling = self.app.explain(work, asked)
-        try:
-            while True:
-                yield {self.status: next(telling)}
-        except StopIteration as ended:
-            shown = ended.value
+        shown = yield from _tell(self.app.explain(work, asked), self.status)
         yield {self.cancel: gr.Button(visible=False)}
         if shown is not None:
             yield {
@@ -341,17 +328,23 @@ class Page:
         if work is None or work.found is None:
             yield {self.downloads_note: EMPTY}
             return
-        yield {self.downloads_note: fragments.note("Preparing the files …")}
-        try:
-            paths = write_downloads(work.found, work.served.spec.class_names)
-        except SatsegError as error:
-            yield {self.downloads_note: handlers.told(error, work.folder, work.found.upload.name)}
-            return
-        buttons = {
+        paths = yield from _tell(self.app.downloads(work), self.downloads_note)
+        yield {
             button: gr.DownloadButton(_label(kind, paths[kind]), value=str(paths[kind]), visible=True)
             for kind, button in zip(KINDS, self.downloads, strict=True)
+            if kind in paths
         }
-        yield {self.downloads_note: "", **buttons}
+
+
+def _tell(telling: Telling[Result], part: Any) -> Generator[Updates, None, Result]:
+    """Show in a part of the page how far a job is; return what comes of it."""
+    while True:
+        try:
+            piece = next(telling)
+        except StopIteration as ended:
+            result: Result = ended.value
+            return result
+        yield {part: piece}
 
 
 def _image(elem_id: str, label: str, *, visible: bool = True) -> gr.Image:
