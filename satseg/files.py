@@ -11,7 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_dir
+
 from satseg.errors import ResourceError
+
+
+def cache_folder() -> Path:
+    """Return where satseg keeps what it can make again: the environment's SATSEG_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("SATSEG_CACHE") or user_cache_dir("satseg")).absolute()
 
 
 @contextmanager

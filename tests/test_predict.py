@@ -15,8 +15,12 @@ import numpy as np
 import psutil
 import pytest
 import rasterio
+import rasterio.control
+import rasterio.rpc
+import rasterio.shutil
 import torch
 from commands import TINY, command, refused
+from fileserver import serve
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
@@ -276,6 +280,67 @@ def test_no_scene_is_written_over_and_no_file_twice(run: Path, scene: Path, tmp_
     said = refused("predict", *given, "input=[a.tif,a_entropy.tif]", "output=maps", "entropy=true", cwd=tmp_path)
     assert "would be written twice" in said
     assert all((tmp_path / name).read_bytes() == scene.read_bytes() for name in ("a.tif", "a_entropy.tif"))
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_scene_behind_a_url_is_segmented_and_its_change_noticed(run: Path, scene: Path, tmp_path: Path) -> None:
+    folder, output = tmp_path / "served", tmp_path / "map.tif"
+    folder.mkdir()
+    rasterio.shutil.copy(scene, folder / "scene.tif", driver="COG", blocksize=128)
+    predict(run, f"input={scene}", f"output={tmp_path / 'local.tif'}", "engine=torch", cwd=tmp_path)
+    with serve(folder) as host:
+        url = f"http://{host}/scene.tif?sig="
+        predict(run, f"input={url}one", f"output={output}", "engine=torch", cwd=tmp_path)
+        made = output.stat().st_mtime_ns
+        predict(run, f"input={url}two", f"output={output}", "engine=torch", cwd=tmp_path)
+        assert output.stat().st_mtime_ns == made  # a newly signed URL is the same scene
+        assert np.array_equal(read(output), read(tmp_path / "local.tif"))
+        darker = rewrite(scene, tmp_path / "darker.tif", np.maximum(read(scene) // 2, 1))
+        rasterio.shutil.copy(darker, folder / "scene.tif", driver="COG", blocksize=128)
+        predict(run, f"input={url}three", f"output={output}", "engine=torch", cwd=tmp_path)
+        assert output.stat().st_mtime_ns > made
+
+
+def test_a_change_of_a_file_behind_a_users_own_vrt_is_noticed(run: Path, scene: Path, tmp_path: Path) -> None:
+    part, vrt, output = tmp_path / "part.tif", tmp_path / "scene.vrt", tmp_path / "map.tif"
+    part.write_bytes(scene.read_bytes())
+    rasterio.shutil.copy(part, vrt, driver="VRT")
+    predict(run, f"input={vrt}", f"output={output}", "engine=torch", cwd=tmp_path)
+    before, made = read(output), output.stat().st_mtime_ns
+    rewrite(scene, part, read(scene)[:, ::-1].copy())
+    predict(run, f"input={vrt}", f"output={output}", "engine=torch", cwd=tmp_path)
+    assert output.stat().st_mtime_ns > made and not np.array_equal(read(output), before)
+
+
+def test_bands_in_separate_files_are_segmented_as_one_scene(run: Path, scene: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(BAND_NAMES):
+        rewrite(scene, tmp_path / f"T01_{name}.tif", read(scene)[number : number + 1], names=(name,))
+    patterns = ", ".join(f"{name}: 'T*_{name}.tif'" for name in BAND_NAMES)
+    predict(run, f"input={{{patterns}}}", f"output={tmp_path / 'map.tif'}", "engine=torch", cwd=tmp_path)
+    predict(run, f"input={scene}", f"output={tmp_path / 'whole.tif'}", "engine=torch", cwd=tmp_path)
+    with rasterio.open(tmp_path / "map.tif") as found, rasterio.open(scene) as source:
+        assert (found.crs, found.transform) == (source.crs, source.transform)
+    assert np.array_equal(read(tmp_path / "map.tif"), read(tmp_path / "whole.tif"))
+
+
+def test_a_scene_placed_by_points_or_polynomials_is_warned_of(run: Path, scene: Path, tmp_path: Path) -> None:
+    corners = [(row, col, 30.0 + col / 1e4, 50.0 - row / 1e4) for row, col in ((0, 0), (0, 370), (350, 0), (350, 370))]
+    points = [rasterio.control.GroundControlPoint(*corner) for corner in corners]
+    line = [1.0] + [0.0] * 19
+    rpcs = rasterio.rpc.RPC(0, 1, 0, 1, line, line, 0, 1, 0, 1, line, line, 0, 1)
+    for name, place in (("ground control points", {"gcps": points, "crs": "EPSG:4326"}), ("RPC", {"rpcs": rpcs})):
+        path = tmp_path / f"{name}.tif"
+        profile = {"driver": "GTiff", "count": 3, "height": 350, "width": 370, "dtype": "uint8"}
+        with rasterio.open(path, "w", **profile, **place) as target:
+            target.write(read(scene))
+        said = predict(run, f"input={path}", f"output={tmp_path / 'map.tif'}", "engine=torch", cwd=tmp_path)
+        assert "Warning" in said and name in said and "gdalwarp" in said
 
 
 def test_a_second_run_of_the_same_map_is_refused_and_a_finished_one_is_kept(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from platformdirs import user_cache_dir
-
 from satseg.data.opening import is_remote, shown
 from satseg.data.pairing import Sample, check_partners, natural
 from satseg.data.stack_vrt import stack_vrt
 from satseg.data.wildcards import find_rasters, split_pattern, wildcard_text
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
-from satseg.files import write_text
+from satseg.files import cache_folder, write_text
 
 VERSION = 1  # of the files that are kept: another one writes them anew
 MAX_NAME = 150  # characters of a file name that a stack's own name may take
@@ -123,11 +120,10 @@ def write_stack(stack: Stack, nodata: float | None = None) -> Path:
         DataError: If the files do not fit together.
         ResourceError: If the cache folder cannot be written to.
     """
-    cache = Path(os.environ.get("SATSEG_CACHE") or user_cache_dir("satseg")).absolute()
     bands = [(band, *_state(file)) for band, file in stack.files.items()]
     key = hashlib.sha256(repr((VERSION, bands, repr(nodata))).encode(errors="surrogateescape")).hexdigest()[:16]
     name = re.sub(r"[\x00-\x1f/\\]", "_", stack.name)[-MAX_NAME:]
-    path = cache / "stacks" / key / f"{name}.vrt"
+    path = cache_folder() / "stacks" / key / f"{name}.vrt"
     remote = any(map(is_remote, stack.files.values()))  # of which nothing tells whether they have changed
     if remote or not path.is_file():
         text = stack_vrt(stack.files, nodata)

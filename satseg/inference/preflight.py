@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -90,16 +91,23 @@ def inspect(scene: SceneSource, source: InputSpec) -> Findings:
     _pixel_size(scene.info, source, found)
     with scene.open() as reader:
         values = reader.sample(**SAMPLE)
-        if scene.info.transform is None and reader.source.gcps[0]:
-            found.warnings.append(
-                f"{shown(scene.info.path)} has ground control points instead of a geotransform, so the map has no "
-                "coordinates; warp it first (gdalwarp)."
-            )
+        _place(scene.info, reader.source, found)
     if values.shape[1] < FEW_PIXELS:
         found.warnings.append(f"{shown(scene.info.path)} has hardly a valid pixel.")
     elif source.statistics is not None:
         _values(values, scene, source, source.statistics, found)
     return found
+
+
+def _place(info: RasterInfo, dataset: Any, found: Findings) -> None:
+    if info.transform is not None:
+        return
+    there = "ground control points" if dataset.gcps[0] else "rational polynomials (RPC)" if dataset.rpcs else None
+    if there:
+        found.warnings.append(
+            f"{shown(info.path)} has {there} instead of a geotransform, so the map has no coordinates; warp it first "
+            "(gdalwarp)."
+        )
 
 
 def _names(scene: SceneSource, source: InputSpec, found: Findings) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,8 @@ class WorkRaster:
 
     def create(self) -> None:
         """Make the file, all of its blocks included."""
-        scene, product = self._scene, self.product
-        profile: dict[str, Any] = {"driver": "GTiff", "width": scene.width, "height": scene.height}
-        profile |= {"count": len(product.band_names), "dtype": product.dtype, "nodata": product.nodata}
-        profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "if_safer"}
-        profile |= {"photometric": "minisblack", "interleave": "band", "crs": scene.crs}
-        if scene.transform is not None:
-            profile["transform"] = rasterio.Affine(*scene.transform)
-        with quiet(), rasterio.open(self.path, "w", **profile) as target:
+        with _new(self.path, self.product, self._scene, self._spec) as target:
             target.update_tags(**{WORK_TAG: self._work})
-            for number, name in enumerate(product.band_names, 1):
-                target.set_band_description(number, name)
-            if product.name == "":
-                target.write_colormap(1, {i: (*rgb, 255) for i, rgb in enumerate(self._spec.palette)})
-                target.update_tags(**{TAG: json.dumps(dict(enumerate(self._spec.class_names)), ensure_ascii=False)})
-            elif product.scale != 1.0:
-                target.scales = [product.scale] * target.count
         if self.path.stat().st_size < self.num_bytes:  # GDAL does not always tell that the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -104,6 +91,40 @@ class WorkRaster:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         return path
+
+
+@contextmanager
+def _new(path: Path, product: Product, scene: RasterInfo, spec: DatasetSpec, **options: Any) -> Iterator[Any]:
+    """Open a file for a product, which says what it holds and where that is."""
+    profile: dict[str, Any] = {"driver": "GTiff", "width": scene.width, "height": scene.height}
+    profile |= {"count": len(product.band_names), "dtype": product.dtype, "nodata": product.nodata}
+    profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "if_safer"}
+    profile |= {"photometric": "minisblack", "interleave": "band", "crs": scene.crs}
+    if scene.transform is not None:
+        profile["transform"] = rasterio.Affine(*scene.transform)
+    with quiet(), rasterio.open(path, "w", **profile | options) as target:
+        for number, name in enumerate(product.band_names, 1):
+            target.set_band_description(number, name)
+        if product.name == "":
+            target.write_colormap(1, {i: (*rgb, 255) for i, rgb in enumerate(spec.palette)})
+            target.update_tags(**{TAG: json.dumps(dict(enumerate(spec.class_names)), ensure_ascii=False)})
+        elif product.scale != 1.0:
+            target.scales = [product.scale] * target.count
+        yield target
+
+
+def write_product(path: Path, array: np.ndarray, product: Product, scene: RasterInfo, spec: DatasetSpec) -> None:
+    """Write a product (bands, h, w) that is there as a whole, as a compressed GeoTIFF.
+
+    Args:
+        path: Of the file.
+        array: What the product made of the logits.
+        product: What it is.
+        scene: Where on Earth.
+        spec: The model's classes and colours.
+    """
+    with _new(path, product, scene, spec, compress="deflate") as target:
+        target.write(array)
 
 
 def _check(path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import rasterio
 
+from satseg.data.opening import shown
 from satseg.inference.blending import cross
 from satseg.inference.edges import EdgeStore
 from satseg.inference.journal import Journal
@@ -58,7 +59,7 @@ class SceneTask:
             "engine": maker.engine.name,
             "batch": maker.engine.batch_size,
             "plan": [plan.rows, plan.cols, plan.zone],
-            "scene": [str(info.path), info.width, info.height, info.crs, info.transform],
+            "scene": [shown(info.path), info.width, info.height, info.crs, info.transform],
             "reading": [maker.scene.bands, maker.scene.nodata, maker.scene.scale, maker.scene.offset, maker.scene.area],
             "products": [[p.name, p.band_names, p.dtype] for p in maker.products],
         }

@@ -2,6 +2,18 @@
 
 from satseg.predicting.models import Models, open_models
 from satseg.predicting.options import check_options
-from satseg.predicting.scenes import Outcome, predict_scenes, source_of, table, task_of
+from satseg.predicting.scenes import Outcome, maker_of, plan_of, predict_scenes, products_for, source_of, table, task_of
 
-__all__ = ["Models", "Outcome", "check_options", "open_models", "predict_scenes", "source_of", "table", "task_of"]
+__all__ = [
+    "Models",
+    "Outcome",
+    "check_options",
+    "maker_of",
+    "open_models",
+    "plan_of",
+    "predict_scenes",
+    "products_for",
+    "source_of",
+    "table",
+    "task_of",
+]

@@ -9,18 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import rasterio
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from satseg.data.inputs import find_inputs, name_of
-from satseg.data.opening import is_remote
 from satseg.data.raster import parse_window, read_info
 from satseg.devices import enough_memory
+from satseg.inference.identity import scene_identity
 from satseg.inference.pipeline import Stopwatch
-from satseg.inference.plans import plan_scene
+from satseg.inference.plans import ScenePlan, plan_scene
 from satseg.inference.preflight import choose_bands, inspect, settle
 from satseg.inference.products import Product, products_of
 from satseg.inference.reading import TILED_CACHE_BYTES, SceneSource, place
@@ -82,7 +81,7 @@ def predict_scenes(cfg: DictConfig, models: Models) -> list[Outcome]:
     scenes = find_inputs(named, models.spec.inputs[0].nodata if cfg.nodata is None else cfg.nodata)
     folder = Path(cfg.output) if cfg.output else run_folder(models.checkpoints[0]) / "predictions"
     outputs = map_paths(folder, scenes)
-    check_paths(cfg, scenes, outputs, _products(cfg, models))
+    check_paths(cfg, scenes, outputs, products_for(cfg, models))
     if cfg.executor == "local":
         if len(scenes) == 1:
             return [_predict(cfg, models, scenes[0], outputs[0])]
@@ -123,18 +122,24 @@ def _predict(
 
 def task_of(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> SceneTask:
     """Return the work that makes a scene's map."""
-    identity = models.identity() | _file_identity(source.info.path)
+    identity = models.identity() | scene_identity(source)
     return SceneTask(maker_of(cfg, models, source), output, cfg.overviews, identity)
 
 
 def maker_of(cfg: DictConfig, models: Models, source: SceneSource) -> StripMaker:
     """Return what computes the strips of a scene."""
+    plan = plan_of(cfg, models, source)
+    return StripMaker(models.open(plan.window), source, plan, products_for(cfg, models), int(cfg.max_ram_gb * 1e9))
+
+
+def plan_of(cfg: DictConfig, models: Models, source: SceneSource) -> ScenePlan:
+    """Return a scene's windows."""
     window = WINDOW[models.device.type == "cuda"] if cfg.window_size == "auto" else cfg.window_size
-    plan = plan_scene(source.info.height, source.info.width, window=window, overlap=cfg.overlap, blend=cfg.blend)
-    return StripMaker(models.open(plan.window), source, plan, _products(cfg, models), int(cfg.max_ram_gb * 1e9))
+    return plan_scene(source.info.height, source.info.width, window=window, overlap=cfg.overlap, blend=cfg.blend)
 
 
-def _products(cfg: DictConfig, models: Models) -> tuple[Product, ...]:
+def products_for(cfg: DictConfig, models: Models) -> tuple[Product, ...]:
+    """Return the rasters that are made of a scene, the map first."""
     return products_of(models.spec, probabilities=cfg.probabilities, dtype=cfg.probability_dtype, entropy=cfg.entropy)
 
 
@@ -154,13 +159,6 @@ def source_of(cfg: DictConfig, models: Models, scene: str | Path, driver: str | 
         area=area,
         resampled=cfg.gsd_m is not None,
     )
-
-
-def _file_identity(path: str | Path) -> dict[str, Any]:
-    if is_remote(path):
-        return {}
-    state = Path(path).stat()
-    return {"size": state.st_size, "changed": state.st_mtime_ns}
 
 
 def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> list[Path]:

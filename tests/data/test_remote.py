@@ -1,16 +1,14 @@
 """Rasters behind a URL, from a server on this machine: read by ranges, and errors that keep secrets."""
 
 import logging
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from fileserver import Server, serve
 
 from satseg.data.inputs import find_inputs, name_of
 from satseg.data.opening import shown
@@ -20,51 +18,6 @@ from satseg.errors import RasterReadError
 SIZE = 1536
 WINDOW = Window(300, 400, 256, 256)
 SECRET = "se=2030&sig=SECRET"
-
-
-class Server(BaseHTTPRequestHandler):
-    """Serves files by ranges, and counts what it sends."""
-
-    folder: ClassVar[Path]
-    asked: ClassVar[list[str]] = []
-    sent: ClassVar[int] = 0
-    busy: ClassVar[int] = 0  # how many more requests are turned away
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def answer(self) -> None:
-        Server.asked.append(self.path)
-        file = self.folder / self.path.partition("?")[0].rpartition("/")[2]
-        if Server.busy > 0 or not file.is_file():
-            status = 503 if Server.busy > 0 else 404
-            Server.busy -= 1
-            self.reply(status, b"", {})
-            return
-        data = file.read_bytes()
-        span = self.headers.get("Range")
-        if span is None:
-            self.reply(200, data, {"Accept-Ranges": "bytes"})
-            return
-        first, _, last = span.removeprefix("bytes=").partition("-")
-        part = data[int(first) : int(last) + 1 if last else None]
-        self.reply(206, part, {"Content-Range": f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"})
-
-    def reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        if self.command == "GET":
-            Server.sent += len(body)
-        self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +37,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 
 @pytest.fixture
 def host(scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server of its own for each test: GDAL remembers what it has read from one."""
+    """A server of its own for each test."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    Server.asked, Server.sent, Server.busy = [], 0, 0
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serve(Server.folder) as host:
+        yield host
 
 
 def test_a_window_transfers_a_small_share_of_the_file(host: str, scene: np.ndarray) -> None:

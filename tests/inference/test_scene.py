@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -210,10 +211,14 @@ predict_scene(job, lambda pixels: print(pixels, flush=True))
 
 def run_killed(folder: Path, output: Path, windows: int) -> subprocess.CompletedProcess[str]:
     """Segment in a process of its own that is killed after so many windows."""
-    tests = str(Path(__file__).resolve().parents[1])
-    arguments = [sys.executable, "-c", KILLED, tests, str(folder / "scene.tif"), str(output), str(windows)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    arguments = killed_arguments(folder, output, windows)
     return subprocess.run(arguments, env=environment, capture_output=True, text=True, cwd=folder)
+
+
+def killed_arguments(folder: Path, output: Path, windows: int) -> list[str]:
+    tests = str(Path(__file__).resolve().parents[1])
+    return [sys.executable, "-c", KILLED, tests, str(folder / "scene.tif"), str(output), str(windows)]
 
 
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
@@ -230,6 +235,27 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path: 
     assert int(last.stdout.split()[0]) > 0  # finished strips were not computed again
     for name in ("map.tif", "map_entropy.tif"):
         assert (tmp_path / "whole" / name).read_bytes() == (output.parent / name).read_bytes()
+
+
+@pytest.mark.parametrize("half_written", ["map_finished.tif", "entropy_finished.tif"])
+def test_killed_while_the_final_files_are_written_none_stands_under_its_name(tmp_path: Path, half_written: str) -> None:
+    write_scene(tmp_path / "scene.tif", 1500, 1500)
+    whole = run_killed(tmp_path, tmp_path / "whole" / "map.tif", 10**6)
+    assert whole.returncode == 0, whole.stderr
+    output = tmp_path / "stopped" / "map.tif"
+    with subprocess.Popen(
+        killed_arguments(tmp_path, output, 10**6), stdout=subprocess.DEVNULL, cwd=tmp_path
+    ) as process:
+        growing = output.parent / ".map.tif.partial" / half_written
+        while process.poll() is None and not growing.exists():
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL and not output.exists()
+    last = run_killed(tmp_path, output, 0)  # not a window is left to compute
+    assert last.returncode == 0, last.stderr
+    for name in ("map.tif", "map_entropy.tif"):
+        assert (tmp_path / "whole" / name).read_bytes() == (output.parent / name).read_bytes()
+    assert sorted(path.name for path in output.parent.iterdir()) == ["map.tif", "map_entropy.tif"]
 
 
 def test_finished_strips_of_other_work_are_not_taken(tmp_path: Path) -> None:

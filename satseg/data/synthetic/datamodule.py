@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import secrets
 import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_dir
-
 from satseg.data.folder import FolderDataModule
 from satseg.data.masks import ClassScheme
 from satseg.data.synthetic.layout import CLASS_NAMES, PALETTE
 from satseg.data.synthetic.scene import Bands, make_scene, write_scene
 from satseg.errors import ConfigError, ResourceError, SatsegError
+from satseg.files import cache_folder
 from satseg.spec import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
@@ -52,7 +50,7 @@ class SyntheticDataModule(FolderDataModule):
         if size < 128:
             raise ConfigError(f"dataset.size={size}: a scene needs at least 128 pixels.")
         self.seed, self.scenes, self.size, self.channels = seed, dict(scenes), size, channels
-        cache = Path(cache_dir or os.environ.get("SATSEG_CACHE") or user_cache_dir("satseg"))
+        cache = cache_folder() if cache_dir is None else Path(cache_dir)
         super().__init__(cache / self._key(), images="*/images/*.tif", masks="*/masks/*.tif", **loading)
 
     def _key(self) -> str:
