@@ -12,7 +12,7 @@ def main(cfg: DictConfig) -> None:
     """Serve the app until the process is stopped."""
     from satseg.serving.web import serve
 
-    serve(cfg)
+    serve(cfg, with_page=True)
 
 
 if __name__ == "__main__":

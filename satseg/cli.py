@@ -33,6 +33,7 @@ VERBATIM_KEYS = frozenset(
         "from_run",
         "init_from",
         "input",
+        "jobs_dir",
         "layer",
         "output",
         "region",

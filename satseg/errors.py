@@ -29,6 +29,10 @@ class UploadTooLargeError(UploadError):
     """It has too many bytes or pixels."""
 
 
+class UploadSlowError(UploadError):
+    """It did not come in time."""
+
+
 class BandError(DataError):
     """A band number or count is not what the raster has."""
 
@@ -99,6 +103,22 @@ class ResourceError(SatsegError):
 
 class BusyError(SatsegError):
     """More is asked of a server than it can take on."""
+
+
+class StoppingError(BusyError):
+    """A server takes no more, as it is about to end."""
+
+
+class MediaTypeError(SatsegError):
+    """A client takes no kind of answer that there is."""
+
+
+class NotThereError(SatsegError):
+    """What a client names does not exist."""
+
+
+class UnfinishedError(SatsegError):
+    """What a client asks for is not ready."""
 
 
 class CancelledError(SatsegError):

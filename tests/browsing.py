@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -71,13 +72,13 @@ class Server:
         return self.process.wait(60)
 
 
-def start(*options: str, temporary: Path, proxy: str | None = None) -> Server:
-    """Start the app on a free port."""
+def start(*options: str, temporary: Path, proxy: str | None = None, name: str = "app") -> Server:
+    """Start the app, or the API alone, on a free port."""
     temporary.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     if proxy:
         environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": "127.0.0.1"}
-    arguments = [sys.executable, "-m", "satseg.app", "port=0", "engine=torch", *options]
+    arguments = [sys.executable, "-m", f"satseg.{name}", "port=0", "engine=torch", *options]
     process = subprocess.Popen(
         arguments,
         cwd=temporary,
@@ -88,10 +89,21 @@ def start(*options: str, temporary: Path, proxy: str | None = None) -> Server:
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    if not line.startswith("Open http"):
+    if " http" not in line:
         process.kill()
         raise AssertionError((temporary / "log").read_text())
-    return Server(process, line.split()[1].replace("0.0.0.0", "127.0.0.1"), temporary)
+    address = re.findall(r"http://[^\s;]+", line)[0].replace("0.0.0.0", "127.0.0.1")
+    return Server(process, address, temporary)
+
+
+def predicted(model: Path, image: Path, folder: Path) -> Path:
+    """Segment by the command."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = [f"checkpoint={model}", f"input={image}", f"output={folder / 'map.tif'}", "engine=torch"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "satseg.predict", *arguments, "progress=false", "preflight=warn"]
+    subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
+    return folder / "map.tif"
 
 
 class Canary:

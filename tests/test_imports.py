@@ -19,7 +19,7 @@ LAYERS = [
     {"training", "cli", "pictures", "explaining", "diagnosis", "predicting"},
     {"serving"},
 ]
-ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app"}
+ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve"}
 CHAINS = [
     ("errors", "spec"),
     ("files", "config", "runs"),

@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from satseg.inference.preflight import SAMPLE
 from satseg.inference.reading import SceneSource
 
 STATISTICS = ".aux.xml"  # written beside a raster by whoever looks at it
@@ -22,7 +21,7 @@ def scene_identity(scene: SceneSource) -> dict[str, Any]:
         states = {name: _state(Path(name)) for name in names}
         identity: dict[str, Any] = {"files": {name: state for name, state in states.items() if state}}
         if None in states.values():
-            identity["pixels"] = hashlib.sha256(reader.sample(**SAMPLE).tobytes()).hexdigest()
+            identity["pixels"] = hashlib.sha256(reader.sample().tobytes()).hexdigest()
     return identity
 
 

@@ -14,10 +14,9 @@ from satseg.data.inputs import bands_by_name
 from satseg.data.opening import shown
 from satseg.data.raster import RasterInfo
 from satseg.errors import BandError, ConfigError
-from satseg.inference.reading import SceneSource
+from satseg.inference.reading import SceneReader, SceneSource
 from satseg.spec import BandStatistics, InputSpec
 
-SAMPLE = {"count": 4, "side": 128}  # windows that values are taken from: no scene is too large for them
 FACTOR = 15.0  # values this many times too large or small are in another unit
 FEW_PIXELS = 50
 GSD_RATIO = 1.5
@@ -86,12 +85,16 @@ def inspect(scene: SceneSource, source: InputSpec) -> Findings:
         scene: To be segmented.
         source: The model's input, with the training split's statistics where they are known.
     """
-    found = Findings()
+    with scene.open() as reader:
+        return inspect_open(reader, source, reader.sample())
+
+
+def inspect_open(reader: SceneReader, source: InputSpec, values: np.ndarray) -> Findings:
+    """Do as `inspect` with a scene that is open, and its sample (C, n)."""
+    found, scene = Findings(), reader.scene
     _names(scene, source, found)
     _pixel_size(scene.info, source, found)
-    with scene.open() as reader:
-        values = reader.sample(**SAMPLE)
-        _place(scene.info, reader.source, found)
+    _place(scene.info, reader.source, found)
     if values.shape[1] < FEW_PIXELS:
         found.warnings.append(f"{shown(scene.info.path)} has hardly a valid pixel.")
     elif source.statistics is not None:

@@ -123,7 +123,7 @@ def write_product(path: Path, array: np.ndarray, product: Product, scene: Raster
         scene: Where on Earth.
         spec: The model's classes and colours.
     """
-    with _new(path, product, scene, spec, compress="deflate") as target:
+    with _new(path, product, scene, spec, compress="deflate", zlevel=1) as target:  # someone waits for it
         target.write(array)
 
 

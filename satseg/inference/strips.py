@@ -79,11 +79,6 @@ class StripMaker:
             for row in rows:
                 yield row, self._strip(row, islice(seen, len(self.plan.cols)))
 
-    @property
-    def is_one_window(self) -> bool:
-        """Whether a single window covers the scene."""
-        return len(self.plan.rows) == len(self.plan.cols) == 1
-
     def whole(self, batch: Batch) -> list[list[np.ndarray]]:
         """Return the products of scenes that one window covers each, in memory: the same bytes as those of `make`.
 

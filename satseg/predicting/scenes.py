@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import rasterio
@@ -148,7 +148,7 @@ def source_of(cfg: DictConfig, models: Models, scene: str | Path, driver: str | 
     info = read_info(scene, driver)
     inputs = models.spec.inputs[0]
     wanted = None if cfg.bands is None else list(cfg.bands)
-    recorded = recorded_bands(models.checkpoints[0], cfg.trusted_modules)
+    recorded = _recorded_bands(models.checkpoints[0], tuple(cfg.trusted_modules))
     area = parse_window(cfg.window)
     return SceneSource(
         info=place(info, area, cfg.gsd_m),
@@ -159,6 +159,12 @@ def source_of(cfg: DictConfig, models: Models, scene: str | Path, driver: str | 
         area=area,
         resampled=cfg.gsd_m is not None,
     )
+
+
+@lru_cache
+def _recorded_bands(checkpoint: Path, trusted_modules: tuple[str, ...]) -> list[int] | None:
+    """Return what a run's record says; it is read once, as a server asks for every image."""
+    return recorded_bands(checkpoint, trusted_modules)
 
 
 def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> list[Path]:

@@ -9,16 +9,17 @@ import rasterio
 import rasterio.shutil
 
 from satseg.data.opening import quiet
+from satseg.files import atomic_path
 from satseg.inference.reading import TILED_CACHE_BYTES
 from satseg.mapping import write_areas, write_vectors
 from satseg.serving.segmenting import Segmented
 
 
-def write_picture(found: Segmented, path: Path) -> None:
-    """Write the map as a PNG of its classes' colours, in full size."""
+def write_picture(classes: Path, path: Path) -> None:
+    """Write a map as a PNG of its classes' colours, in full size."""
     options = {"GDAL_PAM_ENABLED": "NO", "GDAL_CACHEMAX": TILED_CACHE_BYTES}  # no file of GDAL's beside it
-    with rasterio.Env(**options), quiet():
-        rasterio.shutil.copy(found.classes, path, driver="PNG")
+    with rasterio.Env(**options), quiet(), atomic_path(path) as temporary:
+        rasterio.shutil.copy(classes, temporary, driver="PNG")
 
 
 def write_downloads(found: Segmented, class_names: Sequence[str]) -> dict[str, Path]:
@@ -34,7 +35,7 @@ def write_downloads(found: Segmented, class_names: Sequence[str]) -> dict[str, P
     endings = {"PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": ".geojson", "CSV": ".csv"}
     paths |= {kind: found.classes.with_suffix(ending) for kind, ending in endings.items()}
     if not paths["PNG"].exists():
-        write_picture(found, paths["PNG"])
+        write_picture(found.classes, paths["PNG"])
     for kind in ("GeoPackage", "GeoJSON"):
         if not paths[kind].exists():
             write_vectors(found.classes, paths[kind], class_names)

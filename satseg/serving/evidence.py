@@ -13,7 +13,8 @@ from satseg.data.raster import Window, window_transform
 from satseg.explaining import Question, explain_pictures
 from satseg.pictures import Picture
 from satseg.serving.jobs import Ticket
-from satseg.serving.segmenting import Segmented, Served
+from satseg.serving.segmenting import Segmented
+from satseg.serving.served import Served
 
 SIDE = 1024  # pixels, at most: a part of a large image is explained
 

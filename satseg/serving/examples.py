@@ -14,7 +14,7 @@ from satseg.data.synthetic.scene import Bands, make_scene, write_scene
 from satseg.errors import SatsegError
 from satseg.predicting import source_of
 from satseg.runconfig import recorded_datamodule
-from satseg.serving.segmenting import Served
+from satseg.serving.served import Served
 from satseg.serving.uploads import SUFFIXES
 from satseg.serving.views import picture_of
 

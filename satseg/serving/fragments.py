@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from typing import Any
@@ -10,16 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rasterio.warp import transform as warp
 
-from satseg.checkpoint import model_path, read_header
-from satseg.errors import RunError
 from satseg.mapping import ClassArea
-from satseg.runs import read_json, run_folder
+from satseg.serving.describing import describe
 from satseg.serving.jobs import Ticket
-from satseg.serving.segmenting import Segmented, Served
+from satseg.serving.segmenting import Segmented
+from satseg.serving.served import Served
 from satseg.visualization.palette import Colour, css
 from satseg.visualization.report import HEADLINE, MISSING
-
-BEST_SPLITS = ("test", "val")  # the first that was scored is shown
 
 
 @cache
@@ -70,39 +67,9 @@ def _place(found: Segmented, col: int, row: int) -> str:
 
 def model(served: Served) -> str:
     """Return what is known of a model."""
-    path = model_path(served.models.checkpoints[0])
-    header = read_header(path) if path.suffix == ".safetensors" else {}
-    summary, data = _record(served)
-    split = next((split for split in BEST_SPLITS if split in summary.get("scores", {})), None)
-    return _render(
-        "model.html",
-        name=served.name,
-        architecture=str(served.network.config.get("_target_", "")).rpartition(".")[2]
-        + f" on {str(served.network.config.get('encoder_name', '')).removeprefix('tu-')}",
-        parameters=sum(p.numel() for p in served.network.parameters()),
-        digest=served.models.digests[0][:12],
-        spec=served.spec,
-        data=data,
-        classes=[
-            (name, css(colour)) for name, colour in zip(served.spec.class_names, served.spec.palette, strict=True)
-        ],
-        split=split,
-        scores=summary["scores"][split] if split else {},
-        headline=HEADLINE,
-        protocol=header.get("metric_protocol", {}),
-    )
-
-
-def _record(served: Served) -> tuple[Mapping[str, Any], str]:
-    """Return the summary of the model's run, and what its data were; a file alone tells less."""
-    try:
-        folder = run_folder(served.models.checkpoints[0])
-        summary, data = read_json(folder / "summary.json"), read_json(folder / "data.json")
-        counts = {split: len(names) for split, names in data["splits"].items()}
-        said = f"Trained on {counts['train']:,} images; {counts['val']:,} validated it, {counts['test']:,} tested it."
-    except (RunError, OSError, ValueError, KeyError, AttributeError, TypeError):
-        return {}, ""
-    return summary, said
+    known = describe(served)
+    classes = [(name, css(colour)) for name, colour in zip(known.spec.class_names, known.spec.palette, strict=True)]
+    return _render("model.html", model=known, classes=classes, headline=HEADLINE)
 
 
 def legend(palette: Sequence[Colour]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +18,11 @@ from satseg.serving.downloads import write_downloads
 from satseg.serving.evidence import Asked, Shown, explain_upload
 from satseg.serving.examples import Example, find_examples
 from satseg.serving.jobs import Jobs, Ticket
-from satseg.serving.segmenting import Segmented, Served, Thumbnails, probabilities_at, segment_upload, thumbnails
+from satseg.serving.segmenting import Segmented, segment_upload
+from satseg.serving.sentences import FAILED, sentence
+from satseg.serving.served import Served
 from satseg.serving.sessions import Session, Sessions, Work
+from satseg.serving.thumbnails import Thumbnails, probabilities_at, thumbnails
 from satseg.serving.uploads import Limits, check_upload
 
 Result = TypeVar("Result")
@@ -28,7 +30,6 @@ Telling = Generator[str, None, Result]  # pieces of the page that say how far a 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 0.3  # seconds between two looks at a job
-FAILED = "Something went wrong on the server; its log says what."
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,6 @@ def told(error: Exception, folder: Path, name: str) -> str:
         logger.exception("A job failed", exc_info=error)
         return fragments.problem(FAILED)
     return fragments.problem(sentence(str(error), folder, name))
-
-
-def sentence(text: str, folder: Path, name: str) -> str:
-    """Return a message as a visitor may read it."""
-    text = re.sub(re.escape(str(folder)) + r"[^\s:;,']*", lambda _: name, " ".join(text.split()))
-    return re.sub(r"[:;,] (?:set|raise) \w+=.*$", ".", text)
 
 
 def overlay(work: Work, look: views.Look) -> tuple[np.ndarray, np.ndarray]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
-from weakref import WeakSet
 
-from satseg.errors import BusyError, CancelledError
+from satseg.errors import BusyError, CancelledError, StoppingError
 
 Result = TypeVar("Result")
+RECENT = 8  # jobs over which their time is averaged
 
 
 @dataclass(eq=False)
@@ -91,36 +93,87 @@ class Jobs:
 
     def __init__(self, most_waiting: int) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
-        self._places = threading.BoundedSemaphore(most_waiting + 1)
-        self._tickets: WeakSet[Ticket] = WeakSet()
+        self._most = most_waiting + 1
+        self._changed = threading.Condition()
+        self._unfinished: set[Ticket] = set()
+        self._open = True
+        self._seconds = 1.0  # that a job takes, of late
 
-    def submit(self, work: Callable[[Ticket], Result]) -> Job[Result]:
-        """Take a job.
+    @property
+    def capacity(self) -> int:
+        """Jobs that may wait or run."""
+        return self._most
+
+    @property
+    def num_unfinished(self) -> int:
+        """Jobs that wait or run."""
+        return len(self._unfinished)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs are taken."""
+        return self._open
+
+    def patience(self) -> int:
+        """Return in how many seconds it makes sense to ask again."""
+        return max(1, math.ceil(self._seconds * len(self._unfinished)))
+
+    def check(self) -> None:
+        """See whether a job would be taken.
 
         Raises:
             BusyError: If too many wait already.
+            StoppingError: If the server is about to end.
         """
-        if not self._places.acquire(blocking=False):
+        with self._changed:
+            self._check()
+
+    def _check(self) -> None:
+        if not self._open:
+            raise StoppingError("The server is about to stop; try again in a minute.")
+        if len(self._unfinished) >= self._most:
             raise BusyError("Too many images are waiting; try again in a minute.")
-        ticket = Ticket()
-        try:
-            future = self._pool.submit(self._run, work, ticket)
-        except BaseException:
-            self._places.release()
-            raise
-        self._tickets.add(ticket)
-        return Job(ticket, future)
+
+    def submit(self, work: Callable[[Ticket], Result], *, beyond: bool = False) -> Job[Result]:
+        """Take a job.
+
+        Args:
+            work: What to do.
+            beyond: Take it though too many wait: it was accepted before.
+
+        Raises:
+            BusyError: If too many wait already.
+            StoppingError: If the server is about to end.
+        """
+        with self._changed:
+            if not beyond or not self._open:
+                self._check()
+            ticket = Ticket()
+            self._unfinished.add(ticket)
+        return Job(ticket, self._pool.submit(self._run, work, ticket))
 
     def _run(self, work: Callable[[Ticket], Result], ticket: Ticket) -> Result:
+        start = time.monotonic()
         try:
             ticket.tick(0)
             ticket.started = True
             return work(ticket)
         finally:
-            self._places.release()
+            self._seconds += (time.monotonic() - start - self._seconds) / RECENT
+            with self._changed:
+                self._unfinished.discard(ticket)
+                self._changed.notify_all()
 
-    def close(self) -> None:
-        """Take no more, and stop what waits or runs."""
-        for ticket in self._tickets:
-            ticket.cancel()
-        self._pool.shutdown()
+    def drain(self) -> None:
+        """Take no more, and return when all that was taken is finished."""
+        with self._changed:
+            self._open = False
+            self._changed.wait_for(lambda: not self._unfinished)
+
+    def close(self, *, wait: bool = True) -> None:
+        """Take no more, and stop what waits or runs; where it is waited for, nothing runs afterwards."""
+        with self._changed:
+            self._open = False
+            for ticket in self._unfinished:
+                ticket.cancel()
+        self._pool.shutdown(wait)

@@ -13,7 +13,7 @@ from satseg.serving import fragments, handlers, views
 from satseg.serving.evidence import Asked
 from satseg.serving.handlers import Handlers, Result, Telling
 from satseg.serving.maps import map_page
-from satseg.serving.segmenting import Served
+from satseg.serving.served import Served
 from satseg.serving.sessions import Session, Work
 from satseg.visualization.display import display_bands
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from satseg.serving.jobs import Job
-from satseg.serving.segmenting import Segmented, Served, Thumbnails
+from satseg.serving.segmenting import Segmented
+from satseg.serving.served import Served
+from satseg.serving.thumbnails import Thumbnails
 
 
 @dataclass

@@ -53,12 +53,17 @@ class Upload:
     @property
     def stem(self) -> str:
         """The name without its ending, fit for a file name."""
-        return re.sub(r"[^\w.-]+", "_", Path(self.name).stem).strip("._") or "image"
+        return stem_of(self.name)
 
     def told(self, message: object) -> str:
         """Return a message in one line that calls the file as its owner does, and names no place on the server."""
         text = str(message).replace(str(self.path), self.name).replace(str(self.path.parent), "")
         return " ".join(text.split())
+
+
+def stem_of(name: str) -> str:
+    """Return a name without its ending, fit for a file name."""
+    return re.sub(r"[^\w.-]+", "_", Path(name).stem).strip("._") or "image"
 
 
 def check_upload(path: Path, name: str, limits: Limits) -> Upload:
@@ -74,7 +79,7 @@ def check_upload(path: Path, name: str, limits: Limits) -> Upload:
         UploadTooLargeError: If it is too large, in bytes or decoded.
         UploadError: If it is broken.
     """
-    name = _said(name)
+    name = said_name(name)
     size = path.stat().st_size
     if size > limits.num_bytes:
         raise UploadTooLargeError(
@@ -90,7 +95,7 @@ def check_upload(path: Path, name: str, limits: Limits) -> Upload:
     return upload
 
 
-def _said(name: str) -> str:
+def said_name(name: str) -> str:
     """Return a name as it can be shown: without folders and control characters, and not endless."""
     last = re.split(r"[\\/]", name)[-1]
     shown = "".join(c for c in last if c.isprintable())

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
 from satseg.data.raster import RasterInfo
-from satseg.serving.segmenting import Thumbnails
+from satseg.serving.thumbnails import Thumbnails
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_bands, display_rgb
 from satseg.visualization.overlays import overlay

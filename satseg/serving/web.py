@@ -12,17 +12,19 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from satseg.errors import ConfigError
+from satseg.errors import ConfigError, MissingPackageError
 from satseg.serving.jobs import Jobs
-from satseg.serving.segmenting import Served, open_served
-from satseg.serving.uploads import Limits
+from satseg.serving.served import open_served
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from satseg.serving.api.application import Application
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PARTING_SECONDS = 5  # that open pages have when the server stops
@@ -30,77 +32,41 @@ PARTING_SECONDS = 5  # that open pages have when the server stops
 SILENCE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
-def serve(cfg: DictConfig) -> None:
-    """Load the models, and serve the app until the process is told to stop.
+def serve(cfg: DictConfig, *, with_page: bool) -> None:
+    """Load the models, and serve until the process is told to stop.
+
+    On SIGTERM no more images are taken, those that were taken are finished, and the process ends with 0. Ctrl-C stops
+    at once; jobs of the API go on when the server is back.
 
     Args:
-        cfg: The composed configuration of `satseg.app`.
+        cfg: The composed configuration of `satseg.app` or `satseg.serve`.
+        with_page: Whether people are served, too.
 
     Raises:
-        ConfigError: If the address cannot be used.
+        ConfigError: If an option cannot be used.
         CheckpointError: If a model cannot be loaded.
+        MissingPackageError: If the server's packages are not installed.
     """
+    _check_packages(with_page)
     auth = parse_auth(cfg.auth)
+    _check_numbers(cfg)
     with listening(cfg.host, cfg.port) as listener, tempfile.TemporaryDirectory(prefix="satseg-") as root:
         if cfg.host not in LOOPBACK and auth is None:
             print(
-                f"WARNING: host={cfg.host} lets everyone who reaches this machine use the app, without a password. "
+                f"WARNING: host={cfg.host} lets everyone who reaches this machine use the models, without a password. "
                 "Set auth=user:password, or host=127.0.0.1.",
                 file=sys.stderr,
             )
         os.environ |= SILENCE | {"GRADIO_TEMP_DIR": f"{root}/gradio"}
-        jobs = Jobs(cfg.queue_size)
-        app = create_app(cfg, open_served(cfg), jobs, Path(root), auth)
+        from satseg.serving.api.application import Application
+
+        application = Application(cfg, open_served(cfg), Jobs(cfg.queue_size), Path(root), auth)
+        app = application.create(with_page=with_page)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # once the server is down: what is temporary goes, too
         try:
-            _run(app, listener, cfg.browser)
+            _run(app, application, listener, with_page, with_page and cfg.browser)
         finally:
-            jobs.close()
-
-
-def create_app(
-    cfg: DictConfig, served: list[Served], jobs: Jobs, root: Path, auth: tuple[str, str] | None = None
-) -> FastAPI:
-    """Return the FastAPI application with the app's page at `/`.
-
-    Args:
-        cfg: The composed configuration of `satseg.app`.
-        served: The models, the first of which a visitor finds chosen.
-        jobs: The queue.
-        root: Folder of temporary files; the caller's to remove.
-        auth: User and password that are asked for.
-    """
-    import gradio as gr
-    from fastapi import FastAPI
-    from fastapi.staticfiles import StaticFiles
-
-    from satseg.serving.handlers import Handlers
-    from satseg.serving.maps import STATIC, static_folder
-    from satseg.serving.page import CSS, Page, theme
-    from satseg.serving.sessions import Sessions
-
-    limits = Limits(int(cfg.max_upload_mb * 1e6), int(cfg.max_upload_mpx * 1e6))
-    handlers = Handlers({one.name: one for one in served}, jobs, Sessions(root, served[0]), limits, root)
-    app = FastAPI(title="satseg", docs_url=None, redoc_url=None, openapi_url=None)
-    app.mount(f"/{STATIC}static", StaticFiles(directory=static_folder()))
-    page = Page(handlers).blocks.queue(default_concurrency_limit=None, max_size=64, api_open=False)
-    mounted: FastAPI = gr.mount_gradio_app(
-        app,
-        page,
-        path="/",
-        auth=auth,
-        theme=theme(),
-        css_paths=CSS,
-        max_file_size=limits.num_bytes,
-        show_error=False,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-    )
-    return mounted
+            application.close()
 
 
 def parse_auth(auth: str | None) -> tuple[str, str] | None:
@@ -115,6 +81,28 @@ def parse_auth(auth: str | None) -> tuple[str, str] | None:
     if not (user and colon and password):
         raise ConfigError("auth= takes user:password.")
     return user, password
+
+
+def _check_packages(with_page: bool) -> None:
+    try:
+        import fastapi_offline  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+
+        if with_page:
+            import bokeh  # noqa: F401
+            import gradio  # noqa: F401
+    except ImportError as error:
+        extra = "app" if with_page else "serve"
+        raise MissingPackageError(f"{error.name} is not installed: pip install 'satseg[{extra}]'.") from error
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    for name in ("max_upload_mb", "max_upload_mpx", "max_direct_mpx", "keep_jobs_h"):
+        if isinstance(cfg[name], bool) or not isinstance(cfg[name], int | float) or not 0 < cfg[name] < 1e9:
+            raise ConfigError(f"{name}={cfg[name]}: expected a number above 0.")
+    if type(cfg.queue_size) is not int or cfg.queue_size < 0:
+        raise ConfigError(f"queue_size={cfg.queue_size}: expected a whole number from 0 on.")
 
 
 @contextmanager
@@ -137,14 +125,29 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _run(app: FastAPI, listener: socket.socket, browser: bool) -> None:
+def _run(app: FastAPI, application: Application, listener: socket.socket, with_page: bool, browser: bool) -> None:
     import uvicorn
+
+    class Server(uvicorn.Server):
+        """Ends at once when asked twice, or by Ctrl-C; else when what was accepted is finished."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if sig == signal.SIGTERM and application.jobs.is_open:
+                threading.Thread(target=self._end_later, args=(sig,), daemon=True).start()
+                return
+            application.jobs.close(wait=False)
+            super().handle_exit(sig, frame)
+
+        def _end_later(self, sig: int) -> None:
+            application.drain()
+            super().handle_exit(sig, None)
 
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PARTING_SECONDS, server_header=False)
-    listener.listen()  # from here on who asks is answered
-    print(f"Open {address} in a browser; Ctrl-C ends it.", flush=True)
+    listener.listen(256)  # from here on who asks is answered
+    end = "in a browser; Ctrl-C ends it." if with_page else "/api/v1/docs says what can be asked; Ctrl-C ends it."
+    print(f"Open {address} {end}" if with_page else f"Listening on {address}; {end}", flush=True)
     if browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[listener])

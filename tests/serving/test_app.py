@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,20 +11,11 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
-from browsing import CRS, NAMES, PLACE, Canary, Material, Server, Visit, start
+from browsing import CRS, NAMES, PLACE, Canary, Material, Server, Visit, predicted, start
 from commands import refused
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 TILES = "https://tile.openstreetmap.org/"
-
-
-def predicted(model: Path, image: Path, folder: Path) -> Path:
-    """Segment by the command."""
-    arguments = [f"checkpoint={model}", f"input={image}", f"output={folder / 'map.tif'}", "engine=torch"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "satseg.predict", *arguments, "progress=false", "preflight=warn"]
-    subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
-    return folder / "map.tif"
 
 
 def shown_areas(visit: Visit) -> dict[str, list[float]]:

@@ -1,0 +1,57 @@
+"""From a finished map to the bytes of an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from starlette.responses import Response, StreamingResponse
+
+from satseg.mapping import write_vectors
+from satseg.serving.api.media import GEOJSON, PNG, SUFFIXES
+from satseg.serving.downloads import write_picture
+
+SMALL = 1 << 20  # bytes up to which an answer is kept in memory
+CHUNK = 1 << 18
+MOST_WARNINGS = 4000  # characters: a header is not endless
+
+
+def as_media(classes: Path, media: str, class_names: Sequence[str]) -> Path:
+    """Return a map as a file of a media type; it is made where it is not there.
+
+    Raises:
+        ResourceError: If the disk is full.
+    """
+    path = classes.with_suffix(SUFFIXES[media])
+    if not path.exists() and media == PNG:
+        write_picture(classes, path)
+    if not path.exists() and media == GEOJSON:
+        write_vectors(classes, path, class_names)
+    return path
+
+
+def answer(path: Path, media: str, name: str, headers: dict[str, str] | None = None) -> Response:
+    """Answer with a file, which may be removed at once: it is open already."""
+    size = path.stat().st_size
+    safe = name.encode("ascii", "replace").decode().replace("?", "_")
+    headers = {"Content-Disposition": f'attachment; filename="{safe}"'} | (headers or {})
+    if size <= SMALL:
+        return Response(path.read_bytes(), headers=headers, media_type=media)
+    pieces = _pieces(path.open("rb"))
+    return StreamingResponse(pieces, headers=headers | {"Content-Length": str(size)}, media_type=media)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+def warnings(notes: Sequence[str]) -> dict[str, str]:
+    """Return the header that carries what the owner of an image should know, a JSON list."""
+    kept = list(notes)
+    while len(json.dumps(kept)) > MOST_WARNINGS:
+        kept.pop()
+    return {"Satseg-Warnings": json.dumps(kept)} if kept else {}

@@ -1,0 +1,116 @@
+"""The FastAPI application: the API, and beside it the page for people."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import torch
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from omegaconf import DictConfig
+
+from satseg.errors import CancelledError
+from satseg.files import cache_folder
+from satseg.runs import package_version
+from satseg.serving.api.guard import LOCAL_NAMES, Guard
+from satseg.serving.api.kept import KeptJobs
+from satseg.serving.api.monitoring import Measured, Monitor
+from satseg.serving.api.problems import add_handlers
+from satseg.serving.api.routes import Api
+from satseg.serving.api.service import Service
+from satseg.serving.direct import Batches
+from satseg.serving.jobs import Jobs, Ticket
+from satseg.serving.served import Served
+from satseg.serving.uploads import Limits
+
+logger = logging.getLogger(__name__)
+
+GUARDED = ("/api/", "/metrics", "/healthz", "/readyz")
+WARM_UP = (512, 512)  # pixels of an empty image
+ANSWER_SECONDS = 60.0  # that accepted requests have for their answers when all jobs are finished
+
+
+class Application:
+    """What a server is made of.
+
+    Args:
+        cfg: The composed configuration of `satseg.app` or `satseg.serve`.
+        served: The models, the first of which answers where none is named.
+        jobs: The queue.
+        root: Folder of temporary files; the caller's to remove.
+        auth: User and password that are asked for.
+    """
+
+    def __init__(
+        self, cfg: DictConfig, served: list[Served], jobs: Jobs, root: Path, auth: tuple[str, str] | None = None
+    ) -> None:
+        self.cfg, self.served, self.jobs, self.root, self.auth = cfg, served, jobs, root, auth
+        self.limits = Limits(int(cfg.max_upload_mb * 1e6), int(cfg.max_upload_mpx * 1e6))
+        named = {one.name: one for one in served}
+        direct = min(int(cfg.max_direct_mpx * 1e6), self.limits.num_pixels)
+        self.service = Service(named, jobs, self.limits, direct, root / "requests", Batches(bool(cfg.batching)))
+        self.kept = KeptJobs(_jobs_folder(cfg, root), self.service, cfg.keep_jobs_h * 3600)
+        self.monitor = Monitor(self.service)
+
+    def create(self, *, with_page: bool) -> FastAPI:
+        """Return the application, and begin to warm up and to go on with jobs of an earlier server.
+
+        Args:
+            with_page: Whether the page for people is at `/`.
+        """
+        app: FastAPI = FastAPIOffline(
+            title="satseg",
+            description="Segments satellite and aerial images into classes.",
+            version=package_version("satseg"),
+            docs_url="/api/v1/docs",
+            redoc_url=None,
+            openapi_url="/api/v1/openapi.json",
+            static_url="/api/v1/static",
+        )
+        app.include_router(Api(self.service, self.kept, self.monitor).router)
+        app.router.routes.extend(self.monitor.routes())
+        add_handlers(app, self.service.root, self.jobs.patience)
+        if with_page:
+            from satseg.serving.mounting import mount_page
+
+            mount_page(app, self)
+        hosts = {*LOCAL_NAMES, *self.cfg.trusted_hosts} if self.cfg.host in LOCAL_NAMES else ()
+        app.add_middleware(Guard, prefixes=GUARDED, auth=self.auth, hosts=hosts)
+        app.add_middleware(Measured, monitor=self.monitor)
+        self.jobs.submit(self._warm_up, beyond=True)
+        self.kept.take_up()
+        return app
+
+    def _warm_up(self, ticket: Ticket) -> None:
+        for served in self.served:
+            try:
+                engine = served.models.open(WARM_UP)
+                image = torch.zeros(1, served.spec.in_channels, *WARM_UP)
+                engine(image, torch.ones(1, *WARM_UP, dtype=torch.bool))
+            except CancelledError:
+                raise
+            except Exception as error:  # the server stays not ready, which who started it will see
+                logger.exception("The model %s cannot compute", served.name, exc_info=error)
+                return
+        self.service.ready.set()
+
+    def drain(self) -> None:
+        """Take no more, and return when what was accepted is finished and answered."""
+        self.jobs.drain()
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while self.service.is_active and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Stop what waits or runs, and let the threads go."""
+        self.jobs.close()
+        self.service.close()
+
+
+def _jobs_folder(cfg: DictConfig, root: Path) -> Path:
+    """Return where jobs lie: whoever has host and port to itself has the folder to itself, too."""
+    if cfg.jobs_dir:
+        return Path(cfg.jobs_dir)
+    return root / "jobs" if cfg.port == 0 else cache_folder() / "jobs" / f"{cfg.host.replace(':', '_')}_{cfg.port}"

@@ -1,0 +1,213 @@
+"""Jobs for large images, kept on the disk: a server that was stopped, or killed, goes on with them when it is back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import shutil
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from satseg.errors import CancelledError, NotThereError, SatsegError
+from satseg.files import write_json
+from satseg.serving.api.service import Service
+from satseg.serving.jobs import Job, Ticket
+from satseg.serving.segmenting import map_upload, scene_of
+from satseg.serving.sentences import FAILED, sentence
+from satseg.serving.uploads import Upload, check_upload, stem_of
+
+logger = logging.getLogger(__name__)
+
+RECORD, UPLOAD, MAP = "job.json", "upload", "map.tif"
+MOST_ATTEMPTS = 2  # a job during which the server died so often is not tried again
+MOST_FINISHED = 100  # jobs whose results are kept
+ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass
+class Record:
+    """What is known of a job.
+
+    Attributes:
+        id: Not to be guessed: whoever knows it may have the result.
+        model: Name of the model.
+        name: What its owner calls the image.
+        preflight: As for `scene_of`.
+        state: `waiting`, `running`, `done` or `failed`.
+        attempts: How often it was begun.
+        created: Seconds since 1970.
+        finished: Seconds since 1970, or None.
+        detail: Why it failed.
+        warnings: What the owner should know.
+    """
+
+    id: str
+    model: str
+    name: str
+    preflight: str
+    state: str = "waiting"
+    attempts: int = 0
+    created: float = field(default_factory=time.time)
+    finished: float | None = None
+    detail: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def stem(self) -> str:
+        """The name without its ending, fit for a file name."""
+        return stem_of(self.name)
+
+
+class KeptJobs:
+    """All jobs of a server.
+
+    Args:
+        folder: Where they lie; of this server alone.
+        service: Models and the queue.
+        keep_seconds: How long a result stays.
+    """
+
+    def __init__(self, folder: Path, service: Service, keep_seconds: float) -> None:
+        self._folder, self._service, self._keep_seconds = folder, service, keep_seconds
+        self._records: dict[str, Record] = {}
+        self._running: dict[str, Job[None]] = {}
+        self._lock = threading.Lock()
+
+    def folder_of(self, job: str) -> Path:
+        """Return where a job's files lie."""
+        return self._folder / job
+
+    def map_of(self, job: str) -> Path:
+        """Return a finished job's map."""
+        return self.folder_of(job) / MAP
+
+    def new(self) -> tuple[str, Path]:
+        """Make a folder for a job, in which its image is to be put as `upload`."""
+        self._prune()
+        job = secrets.token_hex(16)
+        self.folder_of(job).mkdir(mode=0o700, parents=True)
+        return job, self.folder_of(job) / UPLOAD
+
+    def abandon(self, job: str) -> None:
+        """Remove a folder that became no job."""
+        shutil.rmtree(self.folder_of(job), ignore_errors=True)
+
+    def accept(self, record: Record, upload: Upload) -> Record:
+        """Take a job whose image has come; from now on it is not lost.
+
+        Raises:
+            BusyError: If too many wait already.
+        """
+        self._save(record)
+        self._submit(record, upload, beyond=False)
+        return record
+
+    def find(self, job: str) -> tuple[Record, float]:
+        """Return a job's record, and how much of it is done, 0 to 1.
+
+        Raises:
+            NotThereError: If there is none.
+        """
+        record = self._records.get(job)
+        if record is None:
+            raise NotThereError("There is no such job; it was removed, or its time is over.")
+        running = self._running.get(job)
+        share = 1.0 if record.state == "done" else running.ticket.share if running is not None else 0.0
+        return record, share
+
+    def forget(self, job: str) -> None:
+        """Cancel a job, and remove what there is of it.
+
+        Raises:
+            NotThereError: If there is none.
+        """
+        self.find(job)
+        with self._lock:
+            self._records.pop(job, None)
+            running = self._running.get(job)
+        if running is None:
+            self.abandon(job)
+            return
+        running.ticket.cancel()
+        running.future.add_done_callback(lambda _: self.abandon(job))
+
+    def take_up(self) -> None:
+        """Go on with what an earlier server had accepted."""
+        for path in sorted(self._folder.glob(f"*/{RECORD}")):
+            record = _read(path)
+            if record is None or record.id != path.parent.name:
+                continue
+            self._records[record.id] = record
+            if record.state in ("waiting", "running"):
+                self._resume(record)
+        for path in self._folder.glob("*"):  # of requests that were not accepted before the end
+            if ID.fullmatch(path.name) and path.name not in self._records:
+                self.abandon(path.name)
+        self._prune()
+
+    def _resume(self, record: Record) -> None:
+        try:
+            if record.attempts >= MOST_ATTEMPTS:
+                raise SatsegError(f"The server died while it computed this, {record.attempts} times.")
+            if record.model not in self._service.served:
+                raise SatsegError(f"The server was restarted without the model {record.model}.")
+            (path,) = self.folder_of(record.id).glob(f"{UPLOAD}.*")
+            upload = check_upload(path, record.name, self._service.limits)
+            self._submit(record, upload, beyond=True)
+        except (SatsegError, ValueError) as error:
+            self._fail(record, str(error) if isinstance(error, SatsegError) else "The image was lost.")
+
+    def _submit(self, record: Record, upload: Upload, *, beyond: bool) -> None:
+        with self._lock:  # so that the job cannot end before it is known
+            job = self._service.jobs.submit(partial(self._compute, record, upload), beyond=beyond)
+            self._records[record.id], self._running[record.id] = record, job
+        job.future.add_done_callback(lambda _: self._running.pop(record.id, None))
+
+    def _compute(self, record: Record, upload: Upload, ticket: Ticket) -> None:
+        served = self._service.model(record.model)
+        try:
+            record.state, record.attempts = "running", record.attempts + 1
+            self._save(record)
+            scene, record.warnings = scene_of(served, upload, record.preflight)
+            map_upload(served, scene, self.folder_of(record.id) / MAP, ticket)
+            record.state, record.finished = "done", time.time()
+            self._save(record)
+        except CancelledError:  # by its owner, who wants nothing more; or as the server ends, and the next goes on
+            record.state, record.attempts = "waiting", record.attempts - 1
+            if record.id in self._records:
+                self._save(record)
+            return
+        except Exception as error:
+            if not isinstance(error, SatsegError):
+                logger.exception("Job %s failed", record.id)
+            known = isinstance(error, SatsegError)
+            self._fail(record, sentence(str(error), self.folder_of(record.id), record.name) if known else FAILED)
+        upload.path.unlink(missing_ok=True)
+
+    def _fail(self, record: Record, detail: str) -> None:
+        record.state, record.finished, record.detail = "failed", time.time(), detail
+        self._save(record)
+
+    def _save(self, record: Record) -> None:
+        write_json(self.folder_of(record.id) / RECORD, asdict(record))
+
+    def _prune(self) -> None:
+        finished = sorted((r for r in self._records.values() if r.finished), key=lambda r: -(r.finished or 0))
+        oldest = time.time() - self._keep_seconds
+        for number, record in enumerate(finished):
+            if number >= MOST_FINISHED or (record.finished or 0) < oldest:
+                self.forget(record.id)
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Record(**known)
+    except (OSError, ValueError, TypeError):  # of another version
+        return None

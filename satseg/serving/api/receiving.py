@@ -1,0 +1,75 @@
+"""Taking the body of a request into a file, without trusting a byte of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from satseg.errors import UploadSlowError, UploadTooLargeError, UploadTypeError
+from satseg.serving.uploads import TAKEN, Limits
+
+CHUNK = 1 << 20  # bytes that are written at a time
+IDLE_SECONDS = 30.0
+MOST_SECONDS = 900.0
+
+
+async def receive(request: Request, path: Path, limits: Limits) -> None:
+    """Write a request's body into a file.
+
+    Raises:
+        UploadTypeError: If it is a form, or compressed as a whole.
+        UploadTooLargeError: If it has too many bytes; told by the header, nothing is read.
+        UploadSlowError: If nothing comes for a while.
+    """
+    check_headers(request, limits)
+    size = 0
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            with path.open("wb") as file:
+                async for chunk in _gathered(request):
+                    size += len(chunk)
+                    _check_size(size, limits)
+                    await run_in_threadpool(file.write, chunk)
+    except TimeoutError:
+        raise UploadSlowError("The image did not come to its end in time.") from None
+    if not size:
+        raise UploadTypeError(f"Send a {TAKEN} image as the body of the request; it was empty.")
+
+
+def check_headers(request: Request, limits: Limits) -> None:
+    """See by its headers whether a body can be taken.
+
+    Raises:
+        UploadTypeError: If it is a form, or compressed as a whole.
+        UploadTooLargeError: If it has too many bytes.
+    """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):  # `curl --data-binary` claims a form
+        raise UploadTypeError(f"Send a {TAKEN} image as the body of the request itself, not as a form.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UploadTypeError("Send the image without Content-Encoding; it has its own compression.")
+    _check_size(int(request.headers.get("content-length", 0)), limits)  # the server has checked that it is a number
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.num_bytes:
+        raise UploadTooLargeError(f"The image is too large: at most {limits.num_bytes / 1e6:,.0f} MB are taken.")
+
+
+async def _gathered(request: Request) -> AsyncIterator[bytes]:
+    """Return the body in pieces that are worth writing."""
+    stream, gathered = aiter(request.stream()), bytearray()
+    while True:
+        async with asyncio.timeout(IDLE_SECONDS):
+            chunk = await anext(stream, None)
+        if chunk is None:
+            break
+        gathered += chunk
+        if len(gathered) >= CHUNK:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)

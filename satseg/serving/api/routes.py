@@ -1,0 +1,252 @@
+"""The API's addresses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as PathPart
+
+from satseg.attribution import METHODS
+from satseg.errors import ConfigError, UnfinishedError
+from satseg.serving.api.answers import answer, as_media, warnings
+from satseg.serving.api.cards import card
+from satseg.serving.api.kept import KeptJobs, Record
+from satseg.serving.api.media import GEOJSON, PNG, SUFFIXES, TIFF, negotiated
+from satseg.serving.api.monitoring import Monitor
+from satseg.serving.api.problems import MEDIA_TYPE, Problem
+from satseg.serving.api.receiving import check_headers, receive
+from satseg.serving.api.schema import JobState, Models
+from satseg.serving.api.service import Service
+from satseg.serving.direct import finish, prepare, segment
+from satseg.serving.evidence import Asked, Shown, explain_upload
+from satseg.serving.jobs import Ticket
+from satseg.serving.segmenting import segment_upload
+from satseg.serving.served import Served
+from satseg.serving.uploads import LONGEST_NAME, Upload, check_upload
+
+MAPS = (TIFF, PNG, GEOJSON)
+EVIDENCE = (PNG, TIFF)
+WRONG: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": text}
+    for status, text in {
+        401: "User or password is wrong.",
+        403: "A web page of another site asks.",
+        404: "There is no such model or job.",
+        406: "None of the media types that Accept names can be had.",
+        408: "The image did not come in time.",
+        409: "Not finished; see Retry-After.",
+        413: "Too many bytes or pixels.",
+        415: "No image of a kind that is taken.",
+        421: "The server is not called so.",
+        422: "Damaged, or no image that the model takes.",
+        429: "Too many wait; see Retry-After.",
+        503: "About to stop, or out of memory or disk; see Retry-After.",
+    }.items()
+}
+IMAGE = {
+    "requestBody": {
+        "required": True,
+        "description": "A PNG, JPEG, TIFF or GeoTIFF image.",
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in (TIFF, PNG, "image/jpeg", "application/octet-stream")
+        },
+    }
+}
+
+ModelName = Annotated[str | None, Query(description="Which model; the first by default.", max_length=200)]
+Name = Annotated[str, Query(description="What the image is called in answers.", max_length=LONGEST_NAME)]
+Preflight = Annotated[
+    Literal["stop", "warn"], Query(description="Refuse an image unlike those of the training, or only warn.")
+]
+JobId = Annotated[str, PathPart(description="As it was given.", pattern="^[0-9a-f]{32}$")]
+
+
+def _wrong(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: WRONG[status] for status in (401, 403, 421, *statuses)}
+
+
+def _files(kinds: Sequence[str], status: int = 200) -> dict[int | str, dict[str, Any]]:
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}
+    return {status: {"description": "As Accept says.", "content": content}}
+
+
+class Api:
+    """The API of a server.
+
+    Args:
+        service: Models, queue and limits.
+        kept: Its jobs.
+        monitor: Counts.
+    """
+
+    def __init__(self, service: Service, kept: KeptJobs, monitor: Monitor) -> None:
+        self.service, self.kept, self.monitor = service, kept, monitor
+        self.router = APIRouter(prefix="/api/v1")
+        posted: dict[str, Any] = {"openapi_extra": IMAGE, "methods": ["POST"]}
+        taking = _wrong(404, 408, 413, 415, 422, 429, 503)
+        add = self.router.add_api_route
+        add("/model", self.models, methods=["GET"], response_model=Models, responses=_wrong(), tags=["model"])
+        add("/predict", self.predict, response_class=Response, responses=_files(MAPS) | taking | _wrong(406),
+            tags=["image"], **posted)  # fmt: skip
+        add("/explain", self.explain, response_class=Response, responses=_files(EVIDENCE) | taking | _wrong(406),
+            tags=["image"], **posted)  # fmt: skip
+        add("/jobs", self.accept, status_code=202, response_model=JobState, responses=taking, tags=["jobs"], **posted)
+        one: dict[str, Any] = {"tags": ["jobs"], "responses": _wrong(404, 422)}
+        add("/jobs/{job}", self.state, methods=["GET"], response_model=JobState, **one)
+        add("/jobs/{job}", self.forget, methods=["DELETE"], status_code=204, response_class=Response, **one)
+        add("/jobs/{job}/result", self.result, methods=["GET"], response_class=Response, tags=["jobs"],
+            responses=_files(MAPS) | _wrong(404, 406, 409, 422, 429, 503))  # fmt: skip
+
+    async def models(self) -> Models:
+        """Say what is served: bands, classes, scores, and the hash of each model's file."""
+        cards = [await self.service.beside(partial(card, served)) for served in self.service.served.values()]
+        return Models(models=cards)
+
+    async def predict(
+        self, request: Request, model: ModelName = None, name: Name = "image", preflight: Preflight = "stop"
+    ) -> Response:
+        """Segment an image; the map comes as GeoTIFF, PNG or GeoJSON, as Accept says."""
+        media, served = negotiated(request.headers.get("accept"), MAPS), self.service.model(model)
+        check_headers(request, self.service.limits)
+        async with self.service.room() as folder:
+            upload = await self._take(request, folder / "upload", name)
+            self.service.check_direct(upload)
+            self.service.jobs.check()
+            prepared = await self.service.beside(partial(prepare, served, upload, preflight))
+            output, batches = folder / "map.tif", self.service.batches
+            batches.expect(prepared)
+            try:
+                await self.service.run(partial(segment, prepared, output, batches), request)
+            finally:
+                batches.forget(prepared)
+
+            def make() -> Path:
+                finish(prepared, output)
+                return as_media(output, media, served.spec.class_names)
+
+            path = await self.service.beside(make)
+            self.monitor.megapixels.inc(upload.info.width * upload.info.height / 1e6)
+            return answer(path, media, f"{upload.stem}_classes{path.suffix}", warnings(prepared.notes))
+
+    async def explain(
+        self,
+        request: Request,
+        target: Annotated[str, Query(description="Name of the class to explain.", max_length=200)],
+        region: Annotated[
+            str,
+            Query(
+                description="`predicted`: all pixels of the class; or `col,row`; or `col,row,width,height`.",
+                pattern=r"^(predicted|\d{1,9},\d{1,9}(,\d{1,9},\d{1,9})?)$",
+            ),
+        ] = "predicted",
+        method: Annotated[str, Query(description=f"One of {', '.join(METHODS)}.", max_length=40)] = METHODS[0],
+        layer: Annotated[str, Query(description="`auto`, `decoder`, or a layer's name.", max_length=200)] = "auto",
+        model: ModelName = None,
+        name: Name = "image",
+    ) -> Response:
+        """Show where the evidence for a class lies: an overlay as PNG, or the map of numbers as GeoTIFF.
+
+        Of an image larger than 1024 pixels a part is explained; the header Satseg-Window says which.
+        """
+        media, served = negotiated(request.headers.get("accept"), EVIDENCE), self.service.model(model)
+        if target not in served.spec.class_names:
+            raise ConfigError(f"There is no class {target}; there is {', '.join(served.spec.class_names)}.")
+        if method not in METHODS:
+            raise ConfigError(f"There is no method {method}; there is {', '.join(METHODS)}.")
+        numbers = None if region == "predicted" else tuple(int(n) for n in region.split(","))
+        asked = Asked(served.spec.class_names.index(target), numbers, method, layer)
+        check_headers(request, self.service.limits)
+        async with self.service.room() as folder:
+            upload = await self._take(request, folder / "upload", name)
+            self.service.check_direct(upload)
+            _check_region(upload, numbers)
+            shown = await self.service.run(partial(_explain, served, upload, asked, folder), request)
+            headers = {"Satseg-Window": json.dumps(list(shown.window))}
+            path = shown.map if media == TIFF else shown.overlay
+            return answer(path, media, f"{upload.stem}_evidence{path.suffix}", headers)
+
+    async def accept(
+        self,
+        request: Request,
+        response: Response,
+        model: ModelName = None,
+        name: Name = "image",
+        preflight: Preflight = "stop",
+    ) -> JobState:
+        """Take an image of any size that the server takes; ask for its progress and its map by the id."""
+        served = self.service.model(model)
+        check_headers(request, self.service.limits)
+        async with self.service.room():
+            job, path = self.kept.new()
+            try:
+                upload = await self._take(request, path, name)
+                record = Record(job, served.name, upload.name, preflight)
+                await self.service.beside(partial(self.kept.accept, record, upload))
+            except BaseException:
+                self.kept.abandon(job)
+                raise
+        response.headers["Location"] = f"{self.router.prefix}/jobs/{job}"
+        return self._told(job)
+
+    async def state(self, job: JobId) -> JobState:
+        """Say how far a job is."""
+        return self._told(job)
+
+    async def forget(self, job: JobId) -> Response:
+        """Cancel a job, and remove its files."""
+        self.kept.forget(job)
+        return Response(status_code=204)
+
+    async def result(self, request: Request, job: JobId) -> Response:
+        """Return a job's map as GeoTIFF, PNG or GeoJSON, as Accept says."""
+        media = negotiated(request.headers.get("accept"), MAPS)
+        record, _ = self.kept.find(job)
+        if record.state != "done":
+            raise UnfinishedError(record.detail or f"The job is {record.state}; ask again.")
+        classes, names = self.kept.map_of(job), self.service.model(record.model).spec.class_names
+        path = classes.with_suffix(SUFFIXES[media])
+        if not path.exists():
+            path = await self.service.run(lambda ticket: as_media(classes, media, names), request)
+        return answer(path, media, f"{record.stem}_classes{path.suffix}", warnings(record.warnings))
+
+    async def _take(self, request: Request, path: Path, name: str) -> Upload:
+        await receive(request, path, self.service.limits)
+        return await self.service.beside(partial(check_upload, path, name, self.service.limits))
+
+    def _told(self, job: str) -> JobState:
+        record, share = self.kept.find(job)
+        result = f"{self.router.prefix}/jobs/{job}/result" if record.state == "done" else None
+        return JobState(
+            id=record.id,
+            state=record.state,
+            progress=round(share, 4),
+            model=record.model,
+            name=record.name,
+            detail=record.detail,
+            warnings=record.warnings,
+            result=result,
+        )
+
+
+def _explain(served: Served, upload: Upload, asked: Asked, folder: Path, ticket: Ticket) -> Shown:
+    (folder / "map").mkdir()
+    found = segment_upload(served, upload, folder / "map", ticket)
+    return explain_upload(served, found, asked, folder / "evidence", ticket)
+
+
+def _check_region(upload: Upload, region: Sequence[int] | None) -> None:
+    if region is None:
+        return
+    col, row, width, height = (*region, 1, 1)[:4]
+    info = upload.info
+    if min(width, height) < 1 or col + width > info.width or row + height > info.height:
+        raise ConfigError(
+            f"The region {','.join(map(str, region))} does not lie inside {upload.name}, which has {info.width} x "
+            f"{info.height} pixels."
+        )

@@ -1,0 +1,131 @@
+"""What all requests share: models, the queue, limits, and folders that go when their request does."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from satseg.errors import BusyError, NotThereError, UploadTooLargeError
+from satseg.serving.direct import Batches
+from satseg.serving.jobs import Job, Jobs, Ticket
+from satseg.serving.served import Served
+from satseg.serving.uploads import Limits, Upload
+
+Result = TypeVar("Result")
+LOOK_SECONDS = 0.5  # between two looks whether a client is still there
+BESIDE = 2  # threads that read and write while the engine computes
+
+
+@dataclass(frozen=True)
+class Service:
+    """What requests share.
+
+    Attributes:
+        served: The models by name.
+        jobs: The queue.
+        limits: For uploads.
+        direct_pixels: Larger images are no matter of a single request.
+        root: Folder of what is temporary.
+        batches: Images that may be segmented together.
+        ready: Set when the models have warmed up.
+    """
+
+    served: Mapping[str, Served]
+    jobs: Jobs
+    limits: Limits
+    direct_pixels: int
+    root: Path
+    batches: Batches = field(default_factory=Batches)
+    ready: threading.Event = field(default_factory=threading.Event)
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(BESIDE, "beside"))
+    _active: set[str] = field(default_factory=set)
+
+    def model(self, name: str | None) -> Served:
+        """Return a model; the first by default.
+
+        Raises:
+            NotThereError: If there is none of the name.
+        """
+        if name is None:
+            return next(iter(self.served.values()))
+        if name not in self.served:
+            raise NotThereError(f"There is no model {name[:80]}; there is {', '.join(self.served)}.")
+        return self.served[name]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a request is being worked on."""
+        return bool(self._active)
+
+    @asynccontextmanager
+    async def room(self) -> AsyncIterator[Path]:
+        """Give a request a folder of its own for as long as it is worked on.
+
+        Raises:
+            BusyError: If there are too many requests already; nothing of the image has been read then.
+            StoppingError: If the server is about to end.
+        """
+        self.jobs.check()
+        if len(self._active) >= 2 * self.jobs.capacity:
+            raise BusyError("Too many images are arriving; try again in a minute.")
+        name = secrets.token_hex(8)
+        folder = self.root / name
+        self._active.add(name)
+        try:
+            folder.mkdir(parents=True)
+            yield folder
+        finally:
+            self._active.discard(name)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def beside(self, call: Callable[[], Result]) -> Result:
+        """Make a call while the engine computes for others."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    async def run(self, work: Callable[[Ticket], Result], request: Request) -> Result:
+        """Have work done in its turn; a client that has gone is not waited for.
+
+        Raises:
+            BusyError: If too much waits already.
+            CancelledError: If the client has gone.
+        """
+        job = self.jobs.submit(work)
+        try:
+            return await _finished(job, request)
+        finally:
+            job.ticket.cancel()  # of no effect on one that is finished
+            await asyncio.wait([asyncio.wrap_future(job.future)])  # until then it may write into the request's folder
+
+    def check_direct(self, upload: Upload) -> None:
+        """See whether an image is small enough for a single request.
+
+        Raises:
+            UploadTooLargeError: If it is not.
+        """
+        if upload.info.width * upload.info.height > self.direct_pixels:
+            raise UploadTooLargeError(
+                f"{upload.name} has {upload.info.width:,} x {upload.info.height:,} pixels; more than "
+                f"{self.direct_pixels / 1e6:,.0f} million are a job: send it to /api/v1/jobs."
+            )
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+async def _finished(job: Job[Result], request: Request) -> Result:
+    future = asyncio.wrap_future(job.future)
+    while not (await asyncio.wait([future], timeout=LOOK_SECONDS))[0]:
+        if await request.is_disconnected():
+            job.ticket.cancel()
+    return await future

@@ -1,0 +1,75 @@
+"""What is known of a model: what it takes, what it was trained on, how good it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from satseg.checkpoint import model_path, read_header
+from satseg.errors import RunError
+from satseg.runs import read_json, run_folder
+from satseg.serving.served import Served
+from satseg.spec import DatasetSpec
+
+BEST_SPLITS = ("test", "val")  # the first that was scored is told
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model in words and numbers.
+
+    Attributes:
+        name: What a menu calls it.
+        architecture: Decoder and backbone.
+        parameters: How many.
+        digest: SHA-256 of its file.
+        spec: Bands and classes.
+        data: A sentence on the images that it was trained on; empty where only the file is there.
+        split: Whose scores these are, if any.
+        scores: By name; None where a class was absent.
+        protocol: What each score is, by its name.
+    """
+
+    name: str
+    architecture: str
+    parameters: int
+    digest: str
+    spec: DatasetSpec
+    data: str
+    split: str | None
+    scores: Mapping[str, float | None]
+    protocol: Mapping[str, str]
+
+
+def describe(served: Served) -> Description:
+    """Return what is known of a model."""
+    path = model_path(served.models.checkpoints[0])
+    header = read_header(path) if path.suffix == ".safetensors" else {}
+    summary, data = _record(served)
+    split = next((split for split in BEST_SPLITS if split in summary.get("scores", {})), None)
+    config = served.network.config
+    decoder, backbone = str(config.get("_target_", "")).rpartition(".")[2], str(config.get("encoder_name", ""))
+    return Description(
+        name=served.name,
+        architecture=f"{decoder} on {backbone.removeprefix('tu-')}",
+        parameters=sum(p.numel() for p in served.network.parameters()),
+        digest=served.models.digests[0],
+        spec=served.spec,
+        data=data,
+        split=split,
+        scores=summary["scores"][split] if split else {},
+        protocol=header.get("metric_protocol", {}),
+    )
+
+
+def _record(served: Served) -> tuple[Mapping[str, Any], str]:
+    """Return the summary of the model's run, and what its data were; a file alone tells less."""
+    try:
+        folder = run_folder(served.models.checkpoints[0])
+        summary, data = read_json(folder / "summary.json"), read_json(folder / "data.json")
+        counts = {split: len(names) for split, names in data["splits"].items()}
+        said = f"Trained on {counts['train']:,} images; {counts['val']:,} validated it, {counts['test']:,} tested it."
+    except (RunError, OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}, ""
+    return summary, said

@@ -1,0 +1,40 @@
+"""The page for people as a part of the application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from satseg.serving.handlers import Handlers
+from satseg.serving.maps import STATIC, static_folder
+from satseg.serving.page import CSS, Page, theme
+from satseg.serving.sessions import Sessions
+
+if TYPE_CHECKING:
+    from satseg.serving.api.application import Application
+
+
+def mount_page(app: FastAPI, application: Application) -> None:
+    """Add the page at `/`."""
+    parts, root = application, application.root
+    handlers = Handlers(dict(parts.service.served), parts.jobs, Sessions(root, parts.served[0]), parts.limits, root)
+    app.mount(f"/{STATIC}static", StaticFiles(directory=static_folder()))
+    gr.mount_gradio_app(
+        app,
+        Page(handlers).blocks.queue(default_concurrency_limit=None, max_size=64, api_open=False),
+        path="/",
+        auth=parts.auth,
+        theme=theme(),
+        css_paths=CSS,
+        max_file_size=parts.limits.num_bytes,
+        show_error=False,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+    )

@@ -1,0 +1,78 @@
+"""Models that are served: loaded once, and asked by the app and the API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from satseg.attribution import layers_of
+from satseg.config import CONFIG_DIR
+from satseg.models import SegmentationNetwork
+from satseg.predicting import Models, open_models
+from satseg.spec import DatasetSpec
+
+PASSED_ON = ("engine", "device", "tta", "runs_dir", "trusted_modules")
+OUTLINE_SIDE = 256  # pixels of the image that a network's layers are looked up with
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that is ready.
+
+    Attributes:
+        name: What a menu calls it.
+        cfg: The options of `satseg.predict`, the map alone being written.
+        models: It, alone.
+    """
+
+    name: str
+    cfg: DictConfig
+    models: Models
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Its classes and inputs."""
+        return self.models.spec
+
+    @property
+    def network(self) -> SegmentationNetwork:
+        """It, in PyTorch."""
+        return self.models.networks[0]
+
+    @cached_property
+    def layer_names(self) -> list[str]:
+        """Layers whose maps can be shown, from fine to coarse."""
+        size = (1, self.spec.in_channels, OUTLINE_SIDE, OUTLINE_SIDE)
+        image = torch.zeros(size, device=self.models.device)
+        return [layer.name for layer in layers_of(self.network, image, torch.ones_like(image[:, 0], dtype=torch.bool))]
+
+
+def open_served(cfg: DictConfig) -> list[Served]:
+    """Load what `checkpoint=` names, a path or a list of them, each as a model of its own.
+
+    Raises:
+        CheckpointError: If one cannot be loaded.
+    """
+    named: Sequence[Any] = list(cfg.checkpoint) if OmegaConf.is_list(cfg.checkpoint) else [cfg.checkpoint]
+    found: dict[str, Served] = {}
+    for reference in named:
+        options = predict_options(checkpoint=str(reference), **{key: cfg[key] for key in PASSED_ON})
+        models = open_models(options)
+        path = models.checkpoints[0]
+        name = path.name if path.is_dir() else path.parent.name
+        name = name if name not in found else f"{name} ({len(found) + 1})"
+        found[name] = Served(name, options, models)
+    return list(found.values())
+
+
+def predict_options(**changes: Any) -> DictConfig:
+    """Return the options of `satseg.predict` as they stand in `conf/`, with changes."""
+    options = cast(DictConfig, OmegaConf.load(CONFIG_DIR / "predict.yaml"))
+    for key in ("defaults", "hydra"):
+        del options[key]
+    return cast(DictConfig, OmegaConf.merge(options, {"progress": False}, changes))

@@ -1,0 +1,351 @@
+"""The API over HTTP: the same maps as the commands, whatever else is asked, and a clear word where there is none."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import rasterio
+from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, start
+
+from satseg.data.raster import write_raster
+
+TIFF = {"Accept": "image/tiff"}
+
+
+@pytest.fixture(scope="module")
+def api(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The API alone, with both models."""
+    models = f"checkpoint=[{material.rgb_model},{material.multi_model}]"
+    server = start(models, "max_upload_mb=20", temporary=tmp_path_factory.mktemp("api"), name="serve")
+    wait_until_ready(server)
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+@pytest.fixture
+def client(api: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=api.address, timeout=120) as found:
+        yield found
+
+
+def wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + 120
+    while httpx.get(f"{server.address}/readyz").status_code != 200:
+        assert time.monotonic() < deadline and server.process.poll() is None, (server.temporary / "log").read_text()
+        time.sleep(0.1)
+
+
+def opened(response: httpx.Response) -> tuple[np.ndarray, Any]:
+    assert response.status_code == 200, response.text
+    with rasterio.MemoryFile(response.content) as memory, memory.open() as source:
+        return source.read(1), source.profile | {"colours": source.colormap(1)}
+
+
+def post(client: httpx.Client, path: str, image: Path, **headers: str) -> httpx.Response:
+    return client.post(f"/api/v1/{path}", content=image.read_bytes(), headers=headers)
+
+
+def finished(client: httpx.Client, job: str, wanted: str = "done") -> dict[str, Any]:
+    deadline = time.monotonic() + 120
+    while (state := client.get(f"/api/v1/jobs/{job}").json())["state"] not in ("done", "failed"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert state["state"] == wanted, state
+    return state
+
+
+def test_the_map_is_the_commands_in_each_of_its_forms(client: httpx.Client, material: Material, tmp_path: Path) -> None:
+    with rasterio.open(predicted(material.multi_model, material.multi_image, tmp_path)) as source:
+        expected, colours = source.read(1), source.colormap(1)
+    found, profile = opened(post(client, "predict?model=multi&name=a.tif", material.multi_image, **TIFF))
+    assert np.array_equal(found, expected)
+    assert (profile["crs"], profile["transform"], profile["nodata"]) == (CRS, PLACE, 255)
+    assert [profile["colours"][i] for i in range(3)] == [colours[i] for i in range(3)]
+    picture = post(client, "predict?model=multi", material.multi_image, Accept="image/png;q=0.9, text/html")
+    assert picture.headers["content-type"] == "image/png"
+    assert np.array_equal(opened(picture)[0], expected)
+    vectors = post(client, "predict?model=multi&name=a.tif", material.multi_image, Accept="application/geo+json")
+    assert vectors.headers["content-disposition"] == 'attachment; filename="a_classes.geojson"'
+    areas = json.loads(vectors.content)
+    assert {f["properties"]["class"] for f in areas["features"]} == {
+        NAMES[i] for i in np.unique(expected[expected < 3])
+    }
+    whole = sum(f["properties"]["area_m2"] for f in areas["features"])
+    assert whole == pytest.approx((expected < 3).sum() * 100, rel=2e-3)
+
+
+def test_a_photograph_without_coordinates_and_the_first_model_by_default(
+    client: httpx.Client, material: Material, tmp_path: Path
+) -> None:
+    with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
+        expected = source.read(1)
+    found, profile = opened(post(client, "predict", material.rgb_image))
+    assert np.array_equal(found, expected) and profile["crs"] is None
+
+
+def test_a_large_image_is_a_job(client: httpx.Client, material: Material, api: Server, tmp_path: Path) -> None:
+    path = tmp_path / "large.tif"
+    write_raster(path, noise(3, 1920, 256, "uint8"), crs=CRS, transform=tuple(PLACE)[:6])
+    taken = post(client, "jobs?name=large (1).tif", path)
+    assert taken.status_code == 202
+    job = taken.json()["id"]
+    assert taken.headers["location"] == f"/api/v1/jobs/{job}"
+    early = client.get(f"/api/v1/jobs/{job}/result")
+    assert early.status_code == 409 and int(early.headers["retry-after"]) >= 1
+    state = finished(client, job)
+    assert state["progress"] == 1 and state["result"] == f"/api/v1/jobs/{job}/result"
+    with rasterio.open(predicted(material.rgb_model, path, tmp_path)) as source:
+        expected = source.read(1)
+    result = client.get(state["result"], headers=TIFF)
+    assert np.array_equal(opened(result)[0], expected)
+    assert result.headers["content-disposition"] == 'attachment; filename="large_1_classes.tif"'
+    assert np.array_equal(opened(client.get(state["result"], headers={"Accept": "image/png"}))[0], expected)
+    assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
+    assert client.get(f"/api/v1/jobs/{job}").status_code == 404
+    assert not list(api.temporary.rglob(job))
+
+
+def test_a_job_is_cancelled(client: httpx.Client, api: Server, tmp_path: Path) -> None:
+    path = tmp_path / "endless.tif"
+    profile = {"driver": "GTiff", "width": 8000, "height": 8000, "count": 3, "dtype": "uint8", "tiled": True}
+    with rasterio.open(path, "w", **profile, compress="deflate") as file:
+        for band in (1, 2, 3):
+            file.write(np.full((8000, 8000), 7, np.uint8), band)
+    job = post(client, "jobs?preflight=warn", path).json()["id"]
+    assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
+    deadline = time.monotonic() + 60
+    while list(api.temporary.rglob(job)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not list(api.temporary.rglob(job))
+    said = post(client, "predict", path)
+    assert said.status_code == 413 and "/api/v1/jobs" in said.json()["detail"]
+
+
+def test_evidence_for_a_class(client: httpx.Client, material: Material) -> None:
+    shown = post(client, "explain?model=multi&target=forest", material.multi_image, **TIFF)
+    with rasterio.MemoryFile(shown.content) as memory, memory.open() as source:
+        assert source.crs == CRS and source.transform == PLACE and source.shape == (256, 256)
+    assert json.loads(shown.headers["satseg-window"]) == [0, 0, 256, 256]
+    shown = post(client, "explain?model=multi&target=forest&region=100,120,30,40&method=gradcam", material.multi_image)
+    assert shown.headers["content-type"] == "image/png", shown.text
+    assert shown.content.startswith(b"\x89PNG")
+    for query, said in (
+        ("target=house", "There is no class house; there is water, forest, road."),
+        ("target=water&region=250,250,10,10", "does not lie inside image, which has 256 x 256 pixels"),
+        ("target=water&method=guess", "There is no method guess"),
+        ("target=water&layer=nowhere", "nowhere"),
+    ):
+        refused = post(client, f"explain?{query}", material.rgb_image)
+        assert refused.status_code == 422 and said in refused.json()["detail"]
+
+
+def test_what_is_served(client: httpx.Client) -> None:
+    models = client.get("/api/v1/model").json()["models"]
+    assert [model["name"] for model in models] == ["rgb", "multi"]
+    assert [c["name"] for c in models[1]["classes"]] == list(NAMES) and len(models[1]["bands"]) == 6
+    assert models[0]["sha256"] != models[1]["sha256"] and len(models[0]["sha256"]) == 64
+    assert client.get("/healthz").json() == {"status": "ok"}
+    counts = client.get("/metrics").text
+    assert "satseg_queue 0.0" in counts and 'satseg_requests_total{method="GET",route="/api/v1/model"' in counts
+    page = client.get("/api/v1/docs").text
+    assert "http://" not in page and "https://" not in page
+    document = client.get("/api/v1/openapi.json").json()
+    assert set(document["paths"]) == {
+        "/api/v1/model",
+        "/api/v1/predict",
+        "/api/v1/explain",
+        "/api/v1/jobs",
+        "/api/v1/jobs/{job}",
+        "/api/v1/jobs/{job}/result",
+    }
+
+
+def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
+    client: httpx.Client, material: Material, api: Server
+) -> None:
+    image = material.rgb_image.read_bytes()
+
+    def asked(path: str = "predict", method: str = "POST", content: bytes = image, **headers: str) -> tuple[int, str]:
+        response = client.request(method, f"/api/v1/{path}", content=content, headers=headers)
+        assert response.headers["content-type"] == "application/problem+json"
+        problem = response.json()
+        assert problem["status"] == response.status_code
+        return response.status_code, problem["detail"]
+
+    assert asked(content=b"hello")[0] == 415
+    assert asked(content=b"") == (
+        415,
+        "Send a PNG, JPEG, TIFF or GeoTIFF image as the body of the request; it was empty.",
+    )
+    assert asked(**{"Content-Type": "multipart/form-data; boundary=x"})[0] == 415
+    assert asked(**{"Content-Encoding": "gzip"})[0] == 415
+    assert asked(content=b"\x89PNG\r\n\x1a\n" + bytes(21 * 10**6)) == (
+        413,
+        "The image is too large: at most 20 MB are taken.",
+    )
+    assert asked(Accept="text/html")[0] == 406
+    assert asked("predict?model=nobody") == (404, "There is no model nobody; there is rgb, multi.")
+    assert asked("predict?preflight=off")[0] == 422
+    status, said = asked("predict?model=multi&name=x.png")
+    assert status == 422 and "x.png has the bands" in said and "model takes 6" in said
+    status, said = asked(content=image[: len(image) // 2])
+    assert status == 422 and "image" in said
+    assert asked("nothing", "GET")[0] == 404 and asked("predict", "GET")[0] == 405
+    assert asked("jobs/0", "GET")[0] == 422 and asked(f"jobs/{'0' * 32}", "GET")[0] == 404
+    assert asked(Origin="http://evil.example") == (403, "Web pages of other sites may not ask.")
+    assert asked(Host="evil.example") == (421, "This server is not called evil.example.")
+    assert not list(api.temporary.glob("satseg-*/requests/*")) and not list(api.temporary.rglob("jobs/*"))
+
+
+def test_a_password_is_asked_for(material: Material, tmp_path: Path) -> None:
+    server = start(f"checkpoint={material.rgb_model}", "auth=me:secret, wörd", temporary=tmp_path, name="serve")
+    try:
+        for path in ("/api/v1/model", "/metrics", "/api/v1/docs", "/api/v1/openapi.json"):
+            assert httpx.get(f"{server.address}{path}").status_code == 401
+            assert httpx.get(f"{server.address}{path}", auth=("me", "wrong")).status_code == 401
+            right = (b"me", "secret, wörd".encode())
+            assert httpx.get(f"{server.address}{path}", auth=right).status_code == 200
+        assert httpx.get(f"{server.address}/healthz").status_code == 200
+    finally:
+        assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_many_clients_get_the_same_bytes_or_are_told_to_wait(material: Material, tmp_path: Path) -> None:
+    server = start(f"checkpoint={material.rgb_model}", "queue_size=8", temporary=tmp_path / "server", name="serve")
+    try:
+        wait_until_ready(server)
+        with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
+            expected = source.read(1)
+        image = material.rgb_image.read_bytes()
+
+        def ask(number: int) -> tuple[int, bytes, int]:
+            response = httpx.post(f"{server.address}/api/v1/predict", content=image, headers=TIFF, timeout=120)
+            alive = httpx.get(f"{server.address}/healthz", timeout=60).status_code
+            assert response.status_code == 200 or int(response.headers["retry-after"]) >= 1
+            return response.status_code, response.content, alive
+
+        with concurrent.futures.ThreadPoolExecutor(100) as pool:
+            answers = list(pool.map(ask, range(300)))
+        assert {alive for _, _, alive in answers} == {200}
+        assert {status for status, _, _ in answers} <= {200, 429, 503}
+        maps = {content for status, content, _ in answers if status == 200}
+        assert len(maps) == 1 and sum(status == 429 for status, _, _ in answers) > 0
+        with rasterio.MemoryFile(maps.pop()) as memory, memory.open() as source:
+            assert np.array_equal(source.read(1), expected)
+    finally:
+        assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_two_thousand_requests(material: Material, tmp_path: Path) -> None:
+    server = start(f"checkpoint={material.rgb_model}", temporary=tmp_path / "server", name="serve")
+    write_raster(tmp_path / "small.tif", noise(3, 64, 256, "uint8"))
+    image = (tmp_path / "small.tif").read_bytes()
+    process = psutil.Process(server.process.pid)
+    try:
+        wait_until_ready(server)
+        sizes = []
+        with httpx.Client(base_url=server.address, timeout=60) as client:
+            for _ in range(5):
+                for _ in range(400):
+                    assert client.post("/api/v1/predict?preflight=warn", content=image).status_code == 200
+                sizes.append(process.memory_info().rss)
+        assert sizes[-1] - sizes[0] < 20e6  # bytes; 1,600 requests lie between
+        assert not list(server.temporary.glob("satseg-*/requests/*"))
+    finally:
+        server.stop()
+
+
+def test_told_to_stop_it_finishes_what_it_accepted(material: Material, tmp_path: Path) -> None:
+    options = [f"checkpoint={material.rgb_model}", f"jobs_dir={tmp_path / 'jobs'}"]
+    server = start(*options, temporary=tmp_path / "server", name="serve")
+    wait_until_ready(server)
+    write_raster(tmp_path / "scene.tif", noise(3, 1600, 256, "uint8"))
+    image = material.rgb_image.read_bytes()
+    with httpx.Client(base_url=server.address, timeout=120) as client, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        job = post(client, "jobs", tmp_path / "scene.tif").json()["id"]
+        direct = [
+            pool.submit(httpx.post, f"{server.address}/api/v1/predict", content=image, timeout=120) for _ in "123"
+        ]
+        deadline = time.monotonic() + 60
+        while "satseg_queue 4.0" not in client.get("/metrics").text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        while client.get("/readyz").status_code == 200 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        refused = client.post("/api/v1/predict", content=image)
+        assert refused.status_code == 503 and "about to stop" in refused.json()["detail"]
+        assert [future.result().status_code for future in direct] == [200] * 3
+    assert server.process.wait(60) == 0
+    record = json.loads((tmp_path / "jobs" / job / "job.json").read_text())
+    assert record["state"] == "done" and (tmp_path / "jobs" / job / "map.tif").is_file()
+    assert not list((tmp_path / "server").glob("satseg-*"))
+
+
+def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Material, tmp_path: Path) -> None:
+    options = [f"checkpoint={material.rgb_model}", f"jobs_dir={tmp_path / 'jobs'}"]
+    server = start(*options, temporary=tmp_path / "server", name="serve")
+    wait_until_ready(server)
+    write_raster(tmp_path / "scene.tif", noise(3, 1600, 256, "uint8"), crs=CRS, transform=tuple(PLACE)[:6])
+    with httpx.Client(base_url=server.address, timeout=120) as client:
+        jobs = [post(client, f"jobs?name={name}", tmp_path / "scene.tif").json()["id"] for name in ("a.tif", "b.tif")]
+    server.process.kill()
+    server.process.wait()
+    record = tmp_path / "jobs" / jobs[1] / "job.json"
+    often = json.loads(record.read_text()) | {"attempts": 2}
+    record.write_text(json.dumps(often))
+    left = tmp_path / "jobs" / ("0" * 32)  # of an upload that was not whole
+    left.mkdir()
+    server = start(*options, temporary=tmp_path / "server", name="serve")
+    try:
+        with httpx.Client(base_url=server.address, timeout=120) as client:
+            state = finished(client, jobs[0])
+            with rasterio.open(predicted(material.rgb_model, tmp_path / "scene.tif", tmp_path)) as source:
+                assert np.array_equal(opened(client.get(state["result"]))[0], source.read(1))
+            assert "The server died while it computed this" in finished(client, jobs[1], "failed")["detail"]
+        assert not left.exists()
+    finally:
+        assert server.stop() == 0
+
+
+def test_small_images_may_be_segmented_together(material: Material, tmp_path: Path) -> None:
+    options = [f"checkpoint={material.rgb_model}", "batching=true", "queue_size=16"]
+    server = start(*options, temporary=tmp_path / "server", name="serve")
+    try:
+        wait_until_ready(server)
+        images = [np.roll(noise(3, 256, 256, "uint8"), 16 * i, 1) for i in range(8)]
+        paths = [tmp_path / f"{i}.tif" for i in range(8)]
+        for path, image in zip(paths, images, strict=True):
+            write_raster(path, image)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            bodies = [path.read_bytes() for path in paths]
+            asked = [
+                pool.submit(httpx.post, f"{server.address}/api/v1/predict", content=b, timeout=120) for b in bodies
+            ]
+            found = [opened(future.result())[0] for future in asked]
+        for path, own in zip(paths, found, strict=True):
+            with rasterio.open(predicted(material.rgb_model, path, tmp_path / path.stem)) as source:
+                assert (own == source.read(1)).mean() > 0.999
+    finally:
+        assert server.stop() == 0
+
+
+def test_the_page_and_the_api_share_a_process(server: Server, material: Material, tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    with httpx.Client(base_url=server.address, timeout=120) as client:
+        assert "gradio" in client.get("/").text
+        found, _ = opened(post(client, "predict", material.rgb_image))
+    with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
+        assert np.array_equal(found, source.read(1))

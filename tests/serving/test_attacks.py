@@ -1,0 +1,197 @@
+"""What an attacker may send: nothing of another file comes back, nobody is asked anything, the server lives on."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import rasterio
+from browsing import Canary, Material, Server, noise, start
+
+SECRET = 97  # the only value in a file that must not be read
+TAKEN_OR_TOLD = {200, 413, 415, 422}
+
+
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("secret") / "secret.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=64, height=64, count=3, dtype="uint8") as file:
+        file.write(np.full((3, 64, 64), SECRET, np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def target(material: Material, canary: Canary, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("target")
+    server = start(f"checkpoint={material.rgb_model}", temporary=folder, proxy=canary.address, name="serve")
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+def image_bytes(driver: str, side: int = 64, **profile: object) -> bytes:
+    with rasterio.MemoryFile() as memory:
+        with memory.open(driver=driver, width=side, height=side, count=3, dtype="uint8", **profile) as file:
+            file.write(noise(3, side, 256, "uint8"))
+        return memory.read()
+
+
+def vrt(source: str) -> bytes:
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{i}"><SimpleSource><SourceFilename>{source}</SourceFilename>'
+        f"<SourceBand>{i}</SourceBand></SimpleSource></VRTRasterBand>"
+        for i in (1, 2, 3)
+    )
+    return f'<VRTDataset rasterXSize="64" rasterYSize="64">{bands}</VRTDataset>'.encode()
+
+
+def polyglot(comment: bytes) -> bytes:
+    """Return a JPEG with a comment near its start, where GDAL looks for other formats."""
+    jpeg = image_bytes("JPEG")
+    return jpeg[:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + jpeg[2:]
+
+
+def zip_bomb() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("image.tif", bytes(50_000_000))
+    return file.getvalue()
+
+
+def huge_png() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
+        + chunk(b"IEND", b"")
+    )
+
+
+def huge_tiff(folder: Path, **profile: object) -> bytes:
+    path = folder / "huge.tif"
+    shape = {"width": 60_000, "height": 60_000, "count": 3, "dtype": "uint8", "tiled": True} | profile
+    with rasterio.open(path, "w", driver="GTiff", sparse_ok=True, **shape):
+        pass
+    return path.read_bytes()
+
+
+def attacks(secret: Path, address: str, folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Return bodies, and the status that each must have."""
+    remote = f"/vsicurl/{address}/image.tif"
+    wms = f'<GDAL_WMS><Service name="TMS"><ServerUrl>{address}/x</ServerUrl></Service></GDAL_WMS>'
+    return {
+        "vrt of a file": (vrt(str(secret)), 415),
+        "vrt of an address": (vrt(remote), 415),
+        "polyglot of a file": (polyglot(vrt(str(secret))), 200),
+        "polyglot of an address": (polyglot(vrt(remote)), 200),
+        "name of an address": (remote.encode(), 415),
+        "inline xml": (wms.encode(), 415),
+        "zip bomb": (zip_bomb(), 415),
+        "huge png": (huge_png(), 413),
+        "huge tiff": (huge_tiff(folder), 413),
+        "huge tile": (huge_tiff(folder, width=5000, height=4000, blockxsize=49_152, blockysize=49_152), 413),
+        "many bands": (huge_tiff(folder, width=64, height=64, count=20_000), 413),
+    }
+
+
+def test_nothing_leaks_and_nothing_is_asked(target: Server, canary: Canary, secret: Path, tmp_path: Path) -> None:
+    process = psutil.Process(target.process.pid)
+    with httpx.Client(base_url=target.address, timeout=120) as client:
+        plain = client.post("/api/v1/predict?preflight=warn", content=image_bytes("JPEG"))
+        before = process.memory_info().rss
+        for name, (body, status) in attacks(secret, canary.address, tmp_path).items():
+            for path in ("predict?preflight=warn", "jobs", "explain?target=water"):
+                if path != "predict?preflight=warn" and status == 200:
+                    continue
+                found = client.post(f"/api/v1/{path}", content=body)
+                assert found.status_code == status, (name, found.text)
+                if status == 200:  # taken for the JPEG that it is, too
+                    assert found.content == plain.content
+                    continue
+                told = found.text
+                assert str(secret.parent) not in told and str(target.temporary) not in told and "Traceback" not in told
+        assert process.memory_info().rss - before < 150e6
+    assert canary.connections == 0
+    assert not list(target.temporary.glob("satseg-*/requests/*")) and not list(target.temporary.glob("satseg-*/jobs/*"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../etc/passwd", "/vsicurl/http://x/y.tif", "a\r\nSet-Cookie: x=y", "..", "ä 中.tif"]
+)
+def test_a_name_is_only_a_word(target: Server, name: str) -> None:
+    with httpx.Client(base_url=target.address, timeout=60) as client:
+        found = client.post("/api/v1/predict", params={"name": name, "preflight": "warn"}, content=image_bytes("PNG"))
+        assert found.status_code == 200 and "set-cookie" not in found.headers
+        told = found.headers["content-disposition"]
+        assert told.isascii() and not set("/\\\r\n") & set(told)
+        wrong = client.post("/api/v1/predict", params={"name": name}, content=b"nothing")
+        assert wrong.status_code == 415 and "/" not in wrong.json()["detail"].replace("415", "")
+
+
+def test_paths_are_not_walked(target: Server) -> None:
+    with httpx.Client(base_url=target.address) as client:
+        for path in ("..%2f..%2fetc%2fpasswd", "%2e%2e", "/etc/passwd", "x" * 32):
+            for rest in ("", "/result"):
+                assert client.get(f"/api/v1/jobs/{path}{rest}").status_code in (404, 422)
+        assert client.get("/api/v1/static/..%2f..%2fpyproject.toml").status_code == 404
+
+
+def mutated(seed: int) -> bytes:
+    """Return an image of which bytes were changed, cut, doubled or exchanged with another's."""
+    rng = random.Random(seed)
+    options: list[tuple[str, dict[str, object]]] = [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("GTiff", {"compress": "deflate", "tiled": True, "blockxsize": 32, "blockysize": 32}),
+        ("GTiff", {"compress": "lzw", "predictor": 2}),
+        ("GTiff", {"compress": "jpeg", "photometric": "ycbcr"}),
+        ("GTiff", {"compress": "zstd"}),
+        ("GTiff", {}),
+    ]
+    driver, profile = options[seed % len(options)]
+    content = bytearray(image_bytes(driver, **profile))
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(4, len(content))
+        kind = rng.randrange(5)
+        if kind == 0:
+            content[at] = rng.randrange(256)
+        elif kind == 1:
+            content[at : at + 4] = struct.pack("<I", rng.choice((0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 60_000, at)))
+        elif kind == 2:
+            content[at : at + rng.randint(1, 40)] = b""
+        elif kind == 3:
+            content[at:at] = content[at : at + rng.randint(1, 40)]
+        elif len(content) > 200:
+            content = content[: max(100, at)]
+    return bytes(content)
+
+
+@pytest.mark.slow
+def test_five_hundred_damaged_files_are_read_or_refused(target: Server, canary: Canary) -> None:
+    counts: dict[int, int] = {}
+    with httpx.Client(base_url=target.address, timeout=60) as client:
+        for seed in range(500):
+            found = client.post("/api/v1/predict?preflight=warn", content=mutated(seed))
+            assert found.status_code in TAKEN_OR_TOLD, (seed, found.text)
+            counts[found.status_code] = counts.get(found.status_code, 0) + 1
+            if found.status_code != 200:
+                told = json.loads(found.text)["detail"]
+                assert str(target.temporary) not in told and "satseg-" not in told, told
+        assert client.get("/healthz").status_code == 200
+    assert counts[200] > 50 and counts[422] > 50  # it was neither all harmless nor all broken at once
+    log = (target.temporary / "log").read_text()
+    assert "Traceback" not in log and canary.connections == 0 and target.process.poll() is None
