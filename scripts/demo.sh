@@ -19,6 +19,7 @@ cat <<'NEXT'
 
 Next, in this folder (first: source scripts/environment.sh):
   python -m satseg.app checkpoint=latest                                 the model in a browser; or bash scripts/demo.sh --app
+  python -m satseg.serve checkpoint=latest                               the model for programs, over HTTP
   runs/demo_map_preview.png, runs/demo_map.tif, runs/demo_map.gpkg      the larger scene, segmented
   python -m satseg.train dataset=folder dataset.root=/path/to/my/data    your own images/ and masks/
   python -m satseg.train experiment=demo model=fpn loss=lovasz           other choices

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import re
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +121,7 @@ def test_a_large_image_is_a_job(client: httpx.Client, material: Material, api: S
     assert not list(api.temporary.rglob(job))
 
 
+@pytest.mark.slow
 def test_a_job_is_cancelled(client: httpx.Client, api: Server, tmp_path: Path) -> None:
     path = tmp_path / "endless.tif"
     profile = {"driver": "GTiff", "width": 8000, "height": 8000, "count": 3, "dtype": "uint8", "tiled": True}
@@ -208,6 +214,7 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
     assert not list(api.temporary.glob("satseg-*/requests/*")) and not list(api.temporary.rglob("jobs/*"))
 
 
+@pytest.mark.slow
 def test_a_password_is_asked_for(material: Material, tmp_path: Path) -> None:
     server = start(f"checkpoint={material.rgb_model}", "auth=me:secret, wörd", temporary=tmp_path, name="serve")
     try:
@@ -219,6 +226,23 @@ def test_a_password_is_asked_for(material: Material, tmp_path: Path) -> None:
         assert httpx.get(f"{server.address}/healthz").status_code == 200
     finally:
         assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_the_clients_of_the_readme(api: Server, material: Material, tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    text = text.partition("\n## API\n")[2].partition("\n## ")[0].replace("http://127.0.0.1:8000", api.address)
+    (curl,) = re.findall(r"^curl .*$", text, re.MULTILINE)
+    (python,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    shutil.copy(material.rgb_image, tmp_path / "scene.tif")
+    with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path / "command")) as source:
+        expected = source.read(1)
+    for command in (shlex.split(curl), [sys.executable, "-c", python]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        with rasterio.open(tmp_path / "map.tif") as source:
+            assert np.array_equal(source.read(1), expected)
+        (tmp_path / "map.tif").unlink()
 
 
 @pytest.mark.slow
@@ -268,6 +292,7 @@ def test_memory_does_not_grow_over_two_thousand_requests(material: Material, tmp
         server.stop()
 
 
+@pytest.mark.slow
 def test_told_to_stop_it_finishes_what_it_accepted(material: Material, tmp_path: Path) -> None:
     options = [f"checkpoint={material.rgb_model}", f"jobs_dir={tmp_path / 'jobs'}"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
@@ -294,6 +319,7 @@ def test_told_to_stop_it_finishes_what_it_accepted(material: Material, tmp_path:
     assert not list((tmp_path / "server").glob("satseg-*"))
 
 
+@pytest.mark.slow
 def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Material, tmp_path: Path) -> None:
     options = [f"checkpoint={material.rgb_model}", f"jobs_dir={tmp_path / 'jobs'}"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
@@ -320,6 +346,7 @@ def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Materia
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_small_images_may_be_segmented_together(material: Material, tmp_path: Path) -> None:
     options = [f"checkpoint={material.rgb_model}", "batching=true", "queue_size=16"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
@@ -342,6 +369,7 @@ def test_small_images_may_be_segmented_together(material: Material, tmp_path: Pa
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_the_page_and_the_api_share_a_process(server: Server, material: Material, tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     with httpx.Client(base_url=server.address, timeout=120) as client:
