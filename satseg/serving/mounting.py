@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from satseg.serving.handlers import Handlers
+from satseg.serving.layout import CSS, theme
 from satseg.serving.maps import STATIC, static_folder
-from satseg.serving.page import CSS, Page, theme
+from satseg.serving.page import Page
 from satseg.serving.sessions import Sessions
 
 if TYPE_CHECKING:

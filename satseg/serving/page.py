@@ -1,4 +1,4 @@
-"""The page: its parts, and which handler answers to which."""
+"""The page: which handler answers to which part."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from satseg.attribution import METHODS
 from satseg.serving import fragments, handlers, views
 from satseg.serving.evidence import Asked
 from satseg.serving.handlers import Handlers, Result, Telling
+from satseg.serving.layout import EMPTY, HINT, KINDS, NO_MAP, REGIONS, Layout, class_choices, target_choices
 from satseg.serving.maps import map_page
 from satseg.serving.served import Served
 from satseg.serving.sessions import Session, Work
@@ -19,121 +19,19 @@ from satseg.visualization.display import display_bands
 
 Updates = dict[Any, Any]
 
-HEAD = "<div class='satseg-head'><h1>satseg</h1><p>Segments satellite and aerial images into classes.</p></div>"
-EMPTY = "<div class='empty'><b>No image yet</b>Drop one on the left, or pick an example.</div>"
-NO_MAP = "<p class='hint'>The image has no coordinates, so it cannot be laid over a map.</p>"
-KINDS = ("GeoTIFF", "PNG", "GeoPackage", "GeoJSON", "CSV")
-REGIONS = {
-    "all pixels of the class": "class",
-    "the pixel clicked last": "pixel",
-    "the box of the last two clicks": "box",
-}
-FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
-CACHE_AGE = 3600  # seconds after which Gradio's copies of pictures go
-FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
-CSS = Path(__file__).with_name("app.css")
 
-
-def theme() -> gr.themes.Base:
-    """Return a theme that asks no other server for fonts."""
-    mono = ("ui-monospace", "SFMono-Regular", "monospace")
-    return gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS, font_mono=mono)
-
-
-class Page:
-    """The page's parts.
+class Page(Layout):
+    """The page's parts, and what each does.
 
     Args:
         app: Its handlers.
     """
 
     def __init__(self, app: Handlers) -> None:
+        super().__init__(list(app.served), next(iter(app.served.values())))
         self.app = app
-        first = next(iter(app.served.values()))
-        with gr.Blocks(title="satseg", fill_width=True, delete_cache=(CACHE_AGE, CACHE_AGE)) as self.blocks:
-            gr.HTML(HEAD)
-            self.style = gr.HTML(fragments.legend(first.spec.palette), elem_classes="unseen")
-            with gr.Row():
-                with gr.Column(scale=1, min_width=300):
-                    self._build_input(first)
-                with gr.Column(scale=3, min_width=320):
-                    self.status = gr.HTML("")
-                    with gr.Tabs():
-                        self._build_result(first)
-                        self._build_explain(first)
-                        self._build_map()
-                        self._build_downloads()
-                        with gr.Tab("Model"):
-                            self.card = gr.HTML(fragments.model(first))
+        with self.blocks:
             self._connect()
-
-    def _build_input(self, served: Served) -> None:
-        names = list(self.app.served)
-        self.model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="model")
-        self.file = gr.File(label="Image: PNG, JPEG or GeoTIFF", file_types=FILE_TYPES, height=180, elem_id="upload")
-        self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
-        self.gallery = gr.Gallery(
-            label="Or pick an example",
-            columns=4,
-            height=150,
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
-            object_fit="cover",
-            elem_id="examples",
-            visible=False,
-        )
-        with gr.Group():
-            self.classes = gr.CheckboxGroup(label="Classes", elem_id="classes", **_class_choices(served))
-            self.opacity = gr.Slider(0, 100, 50, step=5, label="Opacity (%)", elem_id="opacity")
-        with gr.Accordion("Bands on the screen", open=False, visible=False) as self.bands_box:
-            self.bands = [gr.Dropdown([], label=colour, elem_id=colour) for colour in ("Red", "Green", "Blue")]
-
-    def _build_result(self, served: Served) -> None:
-        with gr.Tab("Result", elem_id="result"):
-            self.empty = gr.HTML(EMPTY)
-            with gr.Column(visible=False) as self.result:
-                with gr.Tabs():
-                    with gr.Tab("Overlay"):
-                        self.picture = _image("picture", "Click a pixel for its probabilities")
-                    with gr.Tab("Before and after"):
-                        self.compare = gr.ImageSlider(
-                            show_label=False,
-                            interactive=False,
-                            format="png",
-                            buttons=[],
-                            elem_id="compare",
-                            max_height=900,
-                        )
-                    with gr.Tab("Confidence"):
-                        self.confidence = _image("confidence", "Confidence")
-                        gr.HTML(fragments.scale())
-                self.pixel = gr.HTML("<p class='hint'>Click the overlay for a pixel's probabilities.</p>")
-                self.areas = gr.HTML(elem_id="areas")
-
-    def _build_explain(self, served: Served) -> None:
-        with gr.Tab("Explain"):
-            gr.HTML(
-                "<p class='hint'>Where in the image the evidence for a class lies: bright is strong. Pixels and boxes "
-                "are chosen by clicks on the overlay of the result.</p>"
-            )
-            with gr.Row():
-                self.target = gr.Dropdown(label="Class", elem_id="target", **_target_choices(served))
-                self.region = gr.Dropdown(list(REGIONS), label="Region", elem_id="region", value=next(iter(REGIONS)))
-                self.method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Method", elem_id="method")
-                self.layer = gr.Dropdown(label="Layer", elem_id="layer", value="auto", choices=["auto", "decoder"])
-            self.ask = gr.Button("Explain", variant="primary", elem_id="ask")
-            self.evidence = _image("evidence", "Evidence", visible=False)
-            self.evidence_map = gr.DownloadButton("Evidence as GeoTIFF", visible=False, size="sm")
-
-    def _build_map(self) -> None:
-        with gr.Tab("Map") as self.map_tab:
-            self.map = gr.HTML(EMPTY, elem_id="map")
-
-    def _build_downloads(self) -> None:
-        with gr.Tab("Files") as self.downloads_tab:
-            self.downloads_note = gr.HTML(EMPTY)
-            self.downloads = [gr.DownloadButton(kind, visible=False, elem_id=f"download-{kind}") for kind in KINDS]
 
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -223,7 +121,7 @@ class Page:
             self.compare: (base, coloured),
             self.confidence: views.enlarge(views.confidence_picture(work.small)),
             self.areas: fragments.areas(work.found.areas, work.served.spec.palette),
-            self.pixel: "<p class='hint'>Click the overlay for a pixel's probabilities.</p>",
+            self.pixel: HINT,
         }
 
     def on_clear(self, request: gr.Request) -> Updates:
@@ -245,8 +143,8 @@ class Page:
         session.served = served = self.app.served[name]
         return self._nothing() | self._of_model(served) | {
             self.style: fragments.legend(served.spec.palette),
-            self.classes: gr.CheckboxGroup(**_class_choices(served)),
-            self.target: gr.Dropdown(**_target_choices(served)),
+            self.classes: gr.CheckboxGroup(**class_choices(served)),
+            self.target: gr.Dropdown(**target_choices(served)),
             self.card: fragments.model(served),
         }  # fmt: skip
 
@@ -347,12 +245,6 @@ def _tell(telling: Telling[Result], part: Any) -> Generator[Updates, None, Resul
         yield {part: piece}
 
 
-def _image(elem_id: str, label: str, *, visible: bool = True) -> gr.Image:
-    return gr.Image(
-        label=label, interactive=False, format="png", buttons=["fullscreen"], elem_id=elem_id, visible=visible
-    )
-
-
 def _look(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[int]) -> views.Look:
     names = work.served.spec.class_names
     return views.Look(opacity / 100, [names.index(name) for name in classes if name in names], bands)
@@ -361,13 +253,3 @@ def _look(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[in
 def _label(kind: str, path: Path) -> str:
     what = {"CSV": "Areas", "PNG": "Mask", "GeoTIFF": "Mask"}.get(kind, "Polygons")
     return f"{what} as {kind} ({path.stat().st_size / 1e3:,.3g} kB)"
-
-
-def _class_choices(served: Served) -> dict[str, Any]:
-    names = list(served.spec.class_names)
-    return {"choices": names, "value": names}
-
-
-def _target_choices(served: Served) -> dict[str, Any]:
-    names = list(served.spec.class_names)
-    return {"choices": names, "value": names[-1]}

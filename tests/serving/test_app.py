@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
 import pytest
 import rasterio
-from browsing import CRS, NAMES, PLACE, Canary, Material, Server, Visit, predicted, start
+from browsing import CRS, NAMES, PALETTE, PLACE, Canary, Material, Server, Visit, predicted, start
 from commands import refused
+from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 TILES = "https://tile.openstreetmap.org/"
@@ -90,6 +94,65 @@ def test_six_bands_with_coordinates(visit: Visit, material: Material, canary: Ca
         visit.page.wait_for_timeout(200)
     assert visit.outside and all(url.startswith(TILES) for url in visit.outside)
     assert canary.connections == 0
+
+
+def shown_picture(visit: Visit, selector: str) -> np.ndarray:
+    """Return a picture of the page as it is sent, (h, w, 3)."""
+    script = """async address => {
+        const bytes = new Uint8Array(await (await fetch(address)).arrayBuffer());
+        return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
+    }"""
+    address = visit.page.locator(selector).first.get_attribute("src")
+    content = base64.b64decode(visit.page.evaluate(script, address))
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def wait_for_other(visit: Visit, selector: str, before: str | None) -> None:
+    visit.page.wait_for_function(
+        "([selector, before]) => document.querySelector(selector)?.getAttribute('src') !== before",
+        arg=[selector, before],
+    )
+
+
+def test_opacity_and_switches_change_the_picture(visit: Visit, material: Material, tmp_path: Path) -> None:
+    visit.segment(material.rgb_image)
+    with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
+        classes = source.read(1).repeat(2, 0).repeat(2, 1)  # a small image is shown larger
+    photo = np.asarray(Image.open(material.rgb_image)).astype(int).repeat(2, 0).repeat(2, 1)
+    colours = np.array(PALETTE)[classes]
+
+    def set_opacity(percent: int) -> np.ndarray:
+        before = visit.page.locator("#picture img").get_attribute("src")
+        number = visit.page.locator("#opacity input[type=number]")
+        number.fill(str(percent))
+        number.press("Enter")
+        wait_for_other(visit, "#picture img", before)
+        return shown_picture(visit, "#picture img")
+
+    assert np.array_equal(set_opacity(100), colours)
+    before = visit.page.locator("#picture img").get_attribute("src")
+    visit.page.locator("#classes label", has_text="forest").click()
+    wait_for_other(visit, "#picture img", before)
+    expected = np.where((classes == NAMES.index("forest"))[..., None], photo, colours)
+    assert np.array_equal(shown_picture(visit, "#picture img"), expected)
+    assert np.array_equal(set_opacity(0), photo)
+    assert not visit.errors
+
+
+def test_a_closed_page_leaves_no_file(server: Server, browser: Any, material: Material) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(server.address)
+    page.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
+    before = set(server.temporary.glob("satseg-*/*/upload*"))
+    Visit(page).segment(material.rgb_image)
+    made = set(server.temporary.glob("satseg-*/*/upload*")) - before
+    assert len(made) == 1
+    context.close()
+    deadline = time.monotonic() + 90
+    while any(path.parent.exists() for path in made) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not any(path.parent.exists() for path in made)
 
 
 def test_the_model_is_described(visit: Visit) -> None:

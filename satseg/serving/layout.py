@@ -1,0 +1,144 @@
+"""What the page is built of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from satseg.attribution import METHODS
+from satseg.serving import fragments
+from satseg.serving.served import Served
+
+HEAD = "<div class='satseg-head'><h1>satseg</h1><p>Segments satellite and aerial images into classes.</p></div>"
+EMPTY = "<div class='empty'><b>No image yet</b>Drop one on the left, or pick an example.</div>"
+HINT = "<p class='hint'>Click the overlay for a pixel's probabilities.</p>"
+NO_MAP = "<p class='hint'>The image has no coordinates, so it cannot be laid over a map.</p>"
+KINDS = ("GeoTIFF", "PNG", "GeoPackage", "GeoJSON", "CSV")
+REGIONS = {
+    "all pixels of the class": "class",
+    "the pixel clicked last": "pixel",
+    "the box of the last two clicks": "box",
+}
+FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
+CACHE_AGE = 3600  # seconds after which Gradio's copies of pictures go
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+CSS = Path(__file__).with_name("app.css")
+
+
+def theme() -> gr.themes.Base:
+    """Return a theme that asks no other server for fonts."""
+    mono = ("ui-monospace", "SFMono-Regular", "monospace")
+    return gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS, font_mono=mono)
+
+
+class Layout:
+    """The page's parts, not yet connected.
+
+    Args:
+        names: Of the models.
+        served: The model that is chosen first.
+    """
+
+    def __init__(self, names: list[str], served: Served) -> None:
+        with gr.Blocks(title="satseg", fill_width=True, delete_cache=(CACHE_AGE, CACHE_AGE)) as self.blocks:
+            gr.HTML(HEAD)
+            self.style = gr.HTML(fragments.legend(served.spec.palette), elem_classes="unseen")
+            with gr.Row():
+                with gr.Column(scale=1, min_width=300):
+                    self._build_input(names, served)
+                with gr.Column(scale=3, min_width=320):
+                    self.status = gr.HTML("")
+                    with gr.Tabs():
+                        self._build_result(served)
+                        self._build_explain(served)
+                        self._build_map()
+                        self._build_downloads()
+                        with gr.Tab("Model"):
+                            self.card = gr.HTML(fragments.model(served))
+
+    def _build_input(self, names: list[str], served: Served) -> None:
+        self.model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="model")
+        self.file = gr.File(label="Image: PNG, JPEG or GeoTIFF", file_types=FILE_TYPES, height=180, elem_id="upload")
+        self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+        self.gallery = gr.Gallery(
+            label="Or pick an example",
+            columns=4,
+            height=150,
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            object_fit="cover",
+            elem_id="examples",
+            visible=False,
+        )
+        with gr.Group():
+            self.classes = gr.CheckboxGroup(label="Classes", elem_id="classes", **class_choices(served))
+            self.opacity = gr.Slider(0, 100, 50, step=5, label="Opacity (%)", elem_id="opacity")
+        with gr.Accordion("Bands on the screen", open=False, visible=False) as self.bands_box:
+            self.bands = [gr.Dropdown([], label=colour, elem_id=colour) for colour in ("Red", "Green", "Blue")]
+
+    def _build_result(self, served: Served) -> None:
+        with gr.Tab("Result", elem_id="result"):
+            self.empty = gr.HTML(EMPTY)
+            with gr.Column(visible=False) as self.result:
+                with gr.Tabs():
+                    with gr.Tab("Overlay"):
+                        self.picture = _image("picture", "Click a pixel for its probabilities")
+                    with gr.Tab("Before and after"):
+                        self.compare = gr.ImageSlider(
+                            show_label=False,
+                            interactive=False,
+                            format="png",
+                            buttons=[],
+                            elem_id="compare",
+                            max_height=900,
+                        )
+                    with gr.Tab("Confidence"):
+                        self.confidence = _image("confidence", "Confidence")
+                        gr.HTML(fragments.scale())
+                self.pixel = gr.HTML(HINT)
+                self.areas = gr.HTML(elem_id="areas")
+
+    def _build_explain(self, served: Served) -> None:
+        with gr.Tab("Explain"):
+            gr.HTML(
+                "<p class='hint'>Where in the image the evidence for a class lies: bright is strong. Pixels and boxes "
+                "are chosen by clicks on the overlay of the result.</p>"
+            )
+            with gr.Row():
+                self.target = gr.Dropdown(label="Class", elem_id="target", **target_choices(served))
+                self.region = gr.Dropdown(list(REGIONS), label="Region", elem_id="region", value=next(iter(REGIONS)))
+                self.method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Method", elem_id="method")
+                self.layer = gr.Dropdown(label="Layer", elem_id="layer", value="auto", choices=["auto", "decoder"])
+            self.ask = gr.Button("Explain", variant="primary", elem_id="ask")
+            self.evidence = _image("evidence", "Evidence", visible=False)
+            self.evidence_map = gr.DownloadButton("Evidence as GeoTIFF", visible=False, size="sm")
+
+    def _build_map(self) -> None:
+        with gr.Tab("Map") as self.map_tab:
+            self.map = gr.HTML(EMPTY, elem_id="map")
+
+    def _build_downloads(self) -> None:
+        with gr.Tab("Files") as self.downloads_tab:
+            self.downloads_note = gr.HTML(EMPTY)
+            self.downloads = [gr.DownloadButton(kind, visible=False, elem_id=f"download-{kind}") for kind in KINDS]
+
+
+def _image(elem_id: str, label: str, *, visible: bool = True) -> gr.Image:
+    return gr.Image(
+        label=label, interactive=False, format="png", buttons=["fullscreen"], elem_id=elem_id, visible=visible
+    )
+
+
+def class_choices(served: Served) -> dict[str, Any]:
+    """Return what the classes' switches are: one a class, all on."""
+    names = list(served.spec.class_names)
+    return {"choices": names, "value": names}
+
+
+def target_choices(served: Served) -> dict[str, Any]:
+    """Return what the menu of classes to explain offers."""
+    names = list(served.spec.class_names)
+    return {"choices": names, "value": names[-1]}
