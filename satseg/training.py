@@ -19,6 +19,7 @@ from satseg.callbacks.averaging import ExponentialMovingAverage
 from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
 from satseg.callbacks.records import BestModelFile, MetricsCsv, Throughput
 from satseg.callbacks.seeding import SeedBatches
+from satseg.callbacks.stopping import StopOnInterrupt
 from satseg.checkpoint import load_model
 from satseg.data import SegmentationDataModule
 from satseg.devices import memory_limit, out_of_memory
@@ -119,6 +120,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             "no model chosen; train at least as many epochs."
         )
     records = [
+        StopOnInterrupt(),
         SeedBatches(cfg.seed),
         Throughput(),
         MetricsCsv(run.path / "metrics.csv"),
