@@ -11,14 +11,13 @@ import numpy as np
 import rasterio
 import torch
 from rasterio import Affine
-from rasterio.enums import Resampling
-from rasterio.vrt import WarpedVRT
 from torch import Tensor
 
 from satseg.data.dataset import to_tensor
 from satseg.data.opening import open_raster, shown
 from satseg.data.raster import RasterInfo, Window, image_in, usable, window_transform
 from satseg.errors import ConfigError
+from satseg.inference.resampling import alpha_bands, resample
 
 TILED_CACHE_BYTES = 64 << 20  # what GDAL keeps of decoded blocks
 VRT_CACHE_BYTES = 256 << 20
@@ -52,22 +51,10 @@ class SceneSource:
         """Open the scene for one thread."""
         with rasterio.Env(GDAL_CACHEMAX=cache_bytes), open_raster(self.info.path, self.info.driver) as source:
             if not self.resampled:
-                yield SceneReader(self, source)
+                yield SceneReader(self, source, source)
                 return
-            with WarpedVRT(source, **self._grid(source)) as resampled:
-                yield SceneReader(self, resampled)
-
-    def _grid(self, source: Any) -> dict[str, Any]:
-        assert self.info.transform is not None
-        coarser = self.info.width < source.width
-        return {
-            "crs": source.crs,
-            "transform": rasterio.Affine(*self.info.transform),
-            "width": self.info.width,
-            "height": self.info.height,
-            "resampling": Resampling.average if coarser else Resampling.bilinear,
-            "tolerance": 1e-6,  # of a pixel: the same for every window
-        }
+            with resample(source, self.info, self.nodata) as resampled:
+                yield SceneReader(self, resampled, source)
 
     def convert(self, image: np.ndarray) -> np.ndarray:
         """Return stored numbers as the model takes them; unchanged where no scale and offset are set."""
@@ -79,17 +66,42 @@ class SceneSource:
 
 @dataclass(frozen=True)
 class SceneReader:
-    """An open scene."""
+    """An open scene.
+
+    Attributes:
+        scene: What is read.
+        source: The open raster, resampled where that is asked for.
+        stored: The open raster as it is stored.
+    """
 
     scene: SceneSource
     source: Any
+    stored: Any
+
+    @property
+    def alpha(self) -> list[int]:
+        """The band by which resampling tells missing pixels, 0 in it; none where it has nothing to tell."""
+        found = alpha_bands(self.source) if self.scene.resampled else []
+        return [number for number in found if number not in self.scene.bands]
+
+    @property
+    def nodata(self) -> float | None:
+        """Value of missing pixels in every band of what is open."""
+        given = None if self.scene.resampled else self.scene.nodata
+        return self.source.nodata if given is None else given
 
     def read(self, window: Window) -> tuple[Tensor, Tensor]:
         """Return raw numbers (C, h, w) and which pixels are valid (h, w)."""
         if self.scene.area is not None:
             window = window._replace(col=window.col + self.scene.area.col, row=window.row + self.scene.area.row)
-        image, valid = image_in(self.source, window, list(self.scene.bands), self.scene.nodata)
-        return to_tensor(self.scene.convert(image)), torch.from_numpy(valid)
+        bands, valid = image_in(self.source, window, [*self.scene.bands, *self.alpha], self.nodata)
+        image, seen = self._parted(bands)
+        return to_tensor(self.scene.convert(image)), torch.from_numpy(valid & seen)
+
+    def _parted(self, bands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image (C, h, w), and which pixels neither its values nor an alpha band behind it take out."""
+        image, alpha = np.split(bands, [len(self.scene.bands)])
+        return image, usable(image, self.nodata) & (alpha != 0).all(0)
 
     def sample(self) -> np.ndarray:
         """Return valid pixels (C, n) from all over the scene."""
@@ -100,11 +112,9 @@ class SceneReader:
         area = self.scene.area or Window(0, 0, self.scene.info.width, self.scene.info.height)
         factor = max(1.0, max(area.width, area.height) / side)
         shape = tuple(max(1, round(n / factor)) for n in (area.height, area.width))
-        part, bands = rasterio.windows.Window(*area), list(self.scene.bands)
-        image = self.source.read(bands, out_shape=(len(bands), *shape), window=part)
-        valid = self.source.read_masks(bands[0], out_shape=shape, window=part) > 0
-        nodata = self.source.nodata if self.scene.nodata is None else self.scene.nodata
-        return self.scene.convert(image), valid & usable(image, nodata)
+        part, bands = rasterio.windows.Window(*area), [*self.scene.bands, *self.alpha]
+        image, seen = self._parted(self.source.read(bands, out_shape=(len(bands), *shape), window=part))
+        return self.scene.convert(image), seen & (self.source.read_masks(bands[0], out_shape=shape, window=part) > 0)
 
 
 def sample(read: Callable[[Window], tuple[Tensor, Tensor]], height: int, width: int) -> np.ndarray:

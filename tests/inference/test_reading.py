@@ -1,0 +1,109 @@
+"""Scenes that are resampled on reading: missing pixels have no say, and stay missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+
+from satseg.data.raster import Window, read_info
+from satseg.inference.reading import SceneSource, place
+
+SIDE = 64
+MISSING = np.zeros((SIDE, SIDE), bool)
+MISSING[:, :25], MISSING[41:43, 30] = True, True  # also half and single pixels of the coarser grid
+
+
+def picture(bands: int, dtype: str = "uint8", fill: int = 0) -> np.ndarray:
+    """Values from 100 on, and another one where they are missing."""
+    image = np.random.default_rng(bands).integers(100, 200, (bands, SIDE, SIDE)).astype(dtype)
+    image[:, MISSING] = fill
+    return image
+
+
+def write(path: Path, image: np.ndarray, *, mask: str = "", **options: Any) -> Path:
+    """Write an image, with a mask inside the file or beside it."""
+    profile: dict[str, Any] = {"driver": "GTiff", "count": len(image), "height": SIDE, "width": SIDE}
+    profile |= {"dtype": image.dtype, "crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 4e6)}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=mask == "inside"), rasterio.open(path, "w", **profile | options) as file:
+        file.write(image)
+        if mask:
+            file.write_mask(~MISSING)
+    return path
+
+
+def resampled(path: Path, gsd_m: float, bands: tuple[int, ...], nodata: float | None = None) -> SceneSource:
+    return SceneSource(place(read_info(path), None, gsd_m), bands, nodata=nodata, resampled=True)
+
+
+def read(scene: SceneSource) -> tuple[np.ndarray, np.ndarray]:
+    with scene.open() as reader:
+        image, valid = reader.read(Window(0, 0, scene.info.width, scene.info.height))
+    return image.numpy(), valid.numpy()
+
+
+def halved(image: np.ndarray, missing: np.ndarray = MISSING) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the pixels that are not missing, and where there are any."""
+    parts = image.astype(float).reshape(len(image), SIDE // 2, 2, SIDE // 2, 2)
+    there = ~missing.reshape(SIDE // 2, 2, SIDE // 2, 2)
+    count = there.sum((1, 3))
+    return (parts * there).sum((2, 4)) / np.maximum(count, 1), count > 0
+
+
+CASES: dict[str, tuple[int, str, dict[str, Any], float | None]] = {
+    "mask inside": (3, "uint8", {"mask": "inside"}, None),
+    "mask beside": (3, "uint8", {"mask": "beside"}, None),
+    "mask of two bands": (2, "uint16", {"mask": "inside"}, None),
+    "mask and nodata=": (4, "int16", {"mask": "inside"}, -9999),
+    "nodata=": (3, "uint8", {}, 0),
+    "nodata= of five bands": (5, "float32", {}, 0),
+    "the file's nodata": (3, "uint8", {"nodata": 0}, None),
+    "nodata= over the file's": (3, "uint16", {"nodata": 7}, 0),
+    "mask, and a nodata= that no pixel can have": (3, "uint8", {"mask": "inside"}, -9999),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_missing_pixels_have_no_say_in_a_coarser_scene_and_stay_missing(case: str, tmp_path: Path) -> None:
+    bands, dtype, options, nodata = CASES[case]
+    image = picture(bands, dtype)
+    path = write(tmp_path / "scene.tif", image, **options)
+    found, valid = read(resampled(path, 20, tuple(range(1, bands + 1)), nodata))
+    expected, there = halved(image)
+    assert np.array_equal(valid, there)
+    np.testing.assert_allclose(found[:, there], expected[:, there], atol=0.5 + 1e-6)  # whole numbers are rounded
+    with resampled(path, 20, (1,), nodata).open() as reader:
+        small, seen = reader.thumbnail(SIDE // 2)
+    assert np.array_equal(seen, there) and np.array_equal(small[0][there], found[0][there])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_finer_scene_holds_no_value_between_missing_and_others(case: str, tmp_path: Path) -> None:
+    bands, dtype, options, nodata = CASES[case]
+    image = np.where(picture(bands, dtype) == 0, 0, 100).astype(dtype)
+    path = write(tmp_path / "scene.tif", image, **options)
+    found, valid = read(resampled(path, 5, (bands, 1), nodata))
+    assert valid[:, 52:].mean() > 0.99 and not valid[:, :48].any()
+    np.testing.assert_allclose(found[:, valid], 100, rtol=1e-6)
+
+
+def test_an_alpha_band_and_a_nodata_value_both_count(tmp_path: Path) -> None:
+    alpha = np.full((1, SIDE, SIDE), 255, np.uint8)
+    alpha[:, :11] = 0
+    image = picture(3)
+    path = write(tmp_path / "scene.tif", np.concatenate([image, alpha]), photometric="rgb", alpha="yes")
+    for nodata, missing in ((0, MISSING | (alpha[0] == 0)), (None, alpha[0] == 0)):
+        found, valid = read(resampled(path, 20, (1, 2, 3), nodata))
+        expected, there = halved(image, missing)
+        assert np.array_equal(valid, there)
+        np.testing.assert_allclose(found[:, there], expected[:, there], atol=0.5 + 1e-6)
+
+
+def test_a_jpeg_keeps_its_mask(tmp_path: Path) -> None:
+    write(tmp_path / "plain.tif", picture(3, fill=90), mask="inside")
+    rasterio.shutil.copy(tmp_path / "plain.tif", tmp_path / "scene.tif", driver="COG", compress="JPEG", quality=95)
+    assert np.array_equal(read(resampled(tmp_path / "scene.tif", 20, (1, 2, 3)))[1], halved(picture(3))[1])
