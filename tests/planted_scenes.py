@@ -122,10 +122,11 @@ def task(
     entropy: bool = False,
     max_ram_gb: float = 1.0,
     area: Window | None = None,
+    overviews: str = "nearest",
 ) -> SceneTask:
     """Return what `predict_scene` takes."""
     info = read_info(scene)
     source = SceneSource(place(info, area, None), info.bands, area=area)
     plan = plan_scene(source.info.height, source.info.width, window=window, overlap=overlap, blend=blend)
     products = products_of(engine.spec, probabilities=probabilities, dtype=dtype, entropy=entropy)
-    return SceneTask(StripMaker(engine, source, plan, products, int(max_ram_gb * 1e9)), output, "nearest", {})
+    return SceneTask(StripMaker(engine, source, plan, products, int(max_ram_gb * 1e9)), output, overviews, {})

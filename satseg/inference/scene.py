@@ -62,6 +62,7 @@ class SceneTask:
             "scene": [shown(info.path), info.width, info.height, info.crs, info.transform],
             "reading": [maker.scene.bands, maker.scene.nodata, maker.scene.scale, maker.scene.offset, maker.scene.area],
             "products": [[p.name, p.band_names, p.dtype] for p in maker.products],
+            "overviews": self.overviews,
         }
 
 

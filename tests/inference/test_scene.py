@@ -269,6 +269,22 @@ def test_finished_strips_of_other_work_are_not_taken(tmp_path: Path) -> None:
     assert np.array_equal(read(path)[0], np.where((image == 0).all(0), 255, PointwiseEngine.classes(image)))
 
 
+def test_a_finished_map_is_kept_but_for_other_overviews(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", 1500, 1500, nodata=False)
+    coarse, made = [], []
+    for overviews in ("nearest", "nearest", "mode"):
+        job = task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif", overviews=overviews)
+        (path,) = predict_scene(job)
+        made.append(path.stat().st_mtime_ns)
+        with rasterio.open(path, overview_level=0) as found:
+            coarse.append(found.read(1))
+    assert made[0] == made[1] < made[2]
+    blocks = read(path)[0].reshape(750, 2, 750, 2).transpose(0, 2, 1, 3).reshape(750, 750, 4)
+    counts = (blocks[..., None] == np.arange(3)).sum(2)
+    most = np.take_along_axis(counts, coarse[2][..., None].astype(int), 2)[..., 0]
+    assert np.array_equal(most, counts.max(2)) and not np.array_equal(coarse[0], coarse[2])
+
+
 def test_no_room_is_one_line_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scene(tmp_path / "scene.tif", 300, 300)
     usage = type("usage", (), {"free": 1000})
