@@ -9,6 +9,7 @@ from typing import Any
 from satseg.inference.reading import SceneSource
 
 STATISTICS = ".aux.xml"  # written beside a raster by whoever looks at it
+MASK = ".msk"  # lies beside a raster; behind a VRT it is in no list
 
 
 def scene_identity(scene: SceneSource) -> dict[str, Any]:
@@ -17,8 +18,9 @@ def scene_identity(scene: SceneSource) -> dict[str, Any]:
     Of what lies on a server nothing tells whether it has changed but its pixels: a sample of them is hashed.
     """
     with scene.open() as reader:
-        names = [str(scene.info.path), *(name for name in reader.source.files if not name.endswith(STATISTICS))]
-        states = {name: _state(Path(name)) for name in names}
+        names = [str(scene.info.path), *(name for name in reader.stored.files if not name.endswith(STATISTICS))]
+        masks = [name for name in (f"{name}{MASK}" for name in names) if Path(name).exists()]
+        states = {name: _state(Path(name)) for name in (*names, *masks)}
         identity: dict[str, Any] = {"files": {name: state for name, state in states.items() if state}}
         if None in states.values():
             identity["pixels"] = hashlib.sha256(reader.sample().tobytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import rasterio
 import rasterio.shutil
 
 from satseg.data.raster import Window, read_info
+from satseg.inference.identity import scene_identity
 from satseg.inference.reading import SceneSource, place
 
 SIDE = 64
@@ -107,3 +109,16 @@ def test_a_jpeg_keeps_its_mask(tmp_path: Path) -> None:
     write(tmp_path / "plain.tif", picture(3, fill=90), mask="inside")
     rasterio.shutil.copy(tmp_path / "plain.tif", tmp_path / "scene.tif", driver="COG", compress="JPEG", quality=95)
     assert np.array_equal(read(resampled(tmp_path / "scene.tif", 20, (1, 2, 3)))[1], halved(picture(3))[1])
+
+
+def test_a_change_of_a_file_behind_a_vrt_or_of_a_mask_beside_it_is_noticed(tmp_path: Path) -> None:
+    part = write(tmp_path / "part.tif", picture(3), mask="beside")
+    rasterio.shutil.copy(part, tmp_path / "scene.vrt", driver="VRT")
+    for scene in (resampled(tmp_path / "scene.vrt", 20, (1, 2, 3)), resampled(part, 20, (1, 2, 3))):
+        before = scene_identity(scene)
+        assert scene_identity(scene) == before
+        for changed in (part, tmp_path / "part.tif.msk"):
+            os.utime(changed, ns=(0, before["files"][str(part)][1] + 10**9))
+            after = scene_identity(scene)
+            assert after != before
+            before = after
