@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +109,14 @@ def predicted(model: Path, image: Path, folder: Path) -> Path:
     return folder / "map.tif"
 
 
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait for something that happens sooner or later."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+
+
 class Canary:
     """Counts who connects; it stands where the internet would be."""
 
@@ -125,19 +136,82 @@ class Canary:
         return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
 
 
+class Cable:
+    """Leads to a server, and can be cut."""
+
+    def __init__(self, address: str) -> None:
+        self.port = int(address.rpartition(":")[2])
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.ends: list[socket.socket] = []
+        threading.Thread(target=self._connect, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break all connections; new ones can be made."""
+        while self.ends:
+            with contextlib.suppress(OSError):
+                self.ends.pop().shutdown(socket.SHUT_RDWR)
+
+    def _connect(self) -> None:
+        while True:
+            near, _ = self.socket.accept()
+            far = socket.create_connection(("127.0.0.1", self.port))
+            self.ends += (near, far)
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
 @dataclass
 class Visit:
-    """A page of the app, whose network ends at the app."""
+    """A page of the app, whose network ends at the app.
+
+    Attributes:
+        page: Playwright's.
+        outside: Requests that went elsewhere, and were not let through.
+        errors: What the page's scripts complained of.
+    """
 
     page: Any
-    outside: list[str] = field(default_factory=list)
+    outside: list[Any] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+
+    @classmethod
+    def to(cls, address: str, browser: Any, **options: Any) -> Visit:
+        """Open the app in a browser, as a visitor that it does not know."""
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        visit = cls(context.new_page())
+        own = (address, "data:", "blob:")
+
+        def route(route: Any) -> None:
+            if route.request.url.startswith(own):
+                route.continue_()
+                return
+            visit.outside.append(route.request)
+            route.abort()
+
+        context.route("**/*", route)
+        visit.page.on("console", lambda m: visit.errors.append(f"{m.text} {m.location}") if m.type == "error" else None)
+        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        visit.page.goto(address)
+        visit.page.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
+        return visit
+
+    def close(self) -> None:
+        """Leave."""
+        self.page.context.close()
 
     def upload(self, path: Path) -> None:
         """Give the app a file."""
         clear = self.page.locator("#upload button[aria-label='Clear']")
         if clear.count():
             clear.first.click()
+            self.page.wait_for_selector("#picture img", state="hidden")
         self.page.locator("#upload input[type=file]").set_input_files(str(path))
 
     def segment(self, path: Path) -> None:
@@ -145,6 +219,15 @@ class Visit:
         self.upload(path)
         self.page.wait_for_selector("#picture img", timeout=120_000)
         self.page.wait_for_selector("#areas td", timeout=60_000)
+
+    def areas(self) -> dict[str, list[float]]:
+        """Return the numbers of the table of areas by class."""
+        rows = self.page.locator("#areas tbody tr")
+        found = {}
+        for i in range(rows.count()):
+            name, *numbers = rows.nth(i).locator("th, td.number").all_inner_texts()
+            found[name.strip()] = [float(re.sub(r"[^\d.]", "", n)) for n in numbers]
+        return found
 
     def tab(self, name: str) -> None:
         """Open a tab."""
@@ -154,6 +237,13 @@ class Visit:
         """Choose from a menu."""
         self.page.locator(f"#{menu} input").click()
         self.page.get_by_role("option", name=option, exact=True).click()
+
+    def use(self, model: str) -> None:
+        """Choose another model, and wait until it is in use."""
+        self.choose("model", model)
+        self.tab("Model")
+        self.page.locator(".model h3", has_text=model).wait_for()
+        self.tab("Result")
 
     def download(self, selector: str, folder: Path) -> Path:
         """Take a file away."""

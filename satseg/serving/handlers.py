@@ -80,7 +80,7 @@ class Handlers:
             found, work.small = yield from self._watch(work, compute, f"Segmenting {upload.name}")
             work.found = found
         except Exception as error:
-            session.end(work)
+            work.discard()
             yield told(error, work.folder, name)
             return None
         yield fragments.warnings(found.notes)

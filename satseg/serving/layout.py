@@ -13,6 +13,7 @@ from satseg.serving.served import Served
 
 HEAD = "<div class='satseg-head'><h1>satseg</h1><p>Segments satellite and aerial images into classes.</p></div>"
 EMPTY = "<div class='empty'><b>No image yet</b>Drop one on the left, or pick an example.</div>"
+LOST = "The connection was lost; give the image again."
 HINT = "<p class='hint'>Click the overlay for a pixel's probabilities.</p>"
 NO_MAP = "<p class='hint'>The image has no coordinates, so it cannot be laid over a map.</p>"
 KINDS = ("GeoTIFF", "PNG", "GeoPackage", "GeoJSON", "CSV")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def mount_page(app: FastAPI, application: Application) -> None:
     """Add the page at `/`."""
     parts, root = application, application.root
-    handlers = Handlers(dict(parts.service.served), parts.jobs, Sessions(root, parts.served[0]), parts.limits, root)
+    sessions = Sessions(root / "visitors", parts.served[0], parts.cfg.keep_pages_min * 60)
+    sessions.keep_sweeping()
+    handlers = Handlers(dict(parts.service.served), parts.jobs, sessions, parts.limits, root)
     app.mount(f"/{STATIC}static", StaticFiles(directory=static_folder()))
     gr.mount_gradio_app(
         app,

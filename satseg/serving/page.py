@@ -11,7 +11,7 @@ import gradio as gr
 from satseg.serving import fragments, handlers, views
 from satseg.serving.evidence import Asked
 from satseg.serving.handlers import Handlers, Result, Telling
-from satseg.serving.layout import EMPTY, HINT, KINDS, NO_MAP, REGIONS, Layout, class_choices, target_choices
+from satseg.serving.layout import EMPTY, HINT, KINDS, LOST, NO_MAP, REGIONS, Layout, class_choices, target_choices
 from satseg.serving.maps import map_page
 from satseg.serving.served import Served
 from satseg.serving.sessions import Session, Work
@@ -43,9 +43,9 @@ class Page(Layout):
         seen = [self.opacity, self.classes]
         look = [*seen, *self.bands]
         pictures = [self.picture, self.compare]
-        self.file.upload(self.on_upload, [self.file, *seen], shown, **quiet)
+        self.file.upload(self.on_upload, [self.file, self.model, *seen], shown, **quiet)
         self.file.clear(self.on_clear, None, shown, **quiet)
-        self.gallery.select(self.on_example, seen, shown, **quiet)
+        self.gallery.select(self.on_example, [self.model, *seen], shown, **quiet)
         self.cancel.click(self.on_cancel, None, None, queue=False, **quiet)
         named = [self.style, self.classes, self.target, self.layer, self.card, self.gallery]
         self.model.input(self.on_model, self.model, [*shown, *named], **quiet)
@@ -64,22 +64,27 @@ class Page(Layout):
 
     def on_load(self, request: gr.Request) -> Updates:
         """Fill in what takes a moment to find."""
-        return self._of_model(self._session(request).served)
+        return self._of_model(self.app.sessions.open(request.session_hash).served)
 
     def on_unload(self, request: gr.Request) -> None:
-        """Forget a visitor."""
-        self.app.sessions.close(request.session_hash)
+        """Note that a page was closed, or that its connection broke: for Gradio that is one."""
+        self.app.sessions.leave(request.session_hash)
 
-    def on_upload(self, file: str | None, opacity: float, classes: list[str], request: gr.Request) -> Iterator[Updates]:
+    def on_upload(
+        self, file: str | None, model: str, opacity: float, classes: list[str], request: gr.Request
+    ) -> Iterator[Updates]:
         """Segment a file."""
         if file is not None:
-            yield from self._segment(self._session(request), Path(file), opacity, classes, keep=False)
+            session = self._session(request)
+            session.served = self.app.served[model]  # which a visitor who was forgotten still sees in the menu
+            yield from self._segment(session, Path(file), opacity, classes, keep=False)
 
     def on_example(
-        self, opacity: float, classes: list[str], chosen: gr.SelectData, request: gr.Request
+        self, model: str, opacity: float, classes: list[str], chosen: gr.SelectData, request: gr.Request
     ) -> Iterator[Updates]:
         """Segment an example."""
         session = self._session(request)
+        session.served = self.app.served[model]
         example = self.app.examples(session.served)[int(chosen.index)]
         yield from self._segment(session, example.path, opacity, classes, keep=True)
 
@@ -126,20 +131,19 @@ class Page(Layout):
 
     def on_clear(self, request: gr.Request) -> Updates:
         """Forget the upload."""
-        session = self._session(request)
-        session.end(session.work)
+        self._session(request).end()
         return self._nothing()
 
     def on_cancel(self, request: gr.Request) -> None:
         """Stop what is being computed."""
         work = self._session(request).work
-        if work is not None and work.job is not None:
-            work.job.ticket.cancel()
+        if work is not None:
+            work.cancel()
 
     def on_model(self, name: str, request: gr.Request) -> Updates:
         """Use another model; what the last one made is no longer shown."""
         session = self._session(request)
-        session.end(session.work)
+        session.end()
         session.served = served = self.app.served[name]
         return self._nothing() | self._of_model(served) | {
             self.style: fragments.legend(served.spec.palette),
@@ -177,9 +181,10 @@ class Page(Layout):
         request: gr.Request,
     ) -> Updates:
         """Tell of a pixel, and mark it, and the box that the last two make."""
-        work = self._session(request).work
+        session = self._session(request)
+        work = session.work
         if work is None or work.found is None:
-            return {self.pixel: gr.skip()}
+            return {self.pixel: _missing(session)}
         told = handlers.click(work, *at.index)
         _, coloured = handlers.overlay(work, _look(work, opacity, classes, (red, green, blue)))
         for kind in ("box", "pixel"):
@@ -189,9 +194,10 @@ class Page(Layout):
 
     def on_ask(self, target: str, region: str, method: str, layer: str, request: gr.Request) -> Iterator[Updates]:
         """Explain a class."""
-        work = self._session(request).work
+        session = self._session(request)
+        work = session.work
         if work is None or work.found is None:
-            yield {self.status: fragments.note("Give an image first.")}
+            yield {self.status: fragments.note(LOST if session.lost else "Give an image first.")}
             return
         kind = REGIONS[region]
         clicked = handlers.region(work, kind)
@@ -211,9 +217,10 @@ class Page(Layout):
 
     def on_map(self, request: gr.Request) -> Updates:
         """Lay the map over a base map."""
-        work = self._session(request).work
+        session = self._session(request)
+        work = session.work
         if work is None or work.found is None:
-            return {self.map: EMPTY}
+            return {self.map: _missing(session)}
         info = work.found.scene.info
         if info.crs is None or info.transform is None:
             return {self.map: NO_MAP}
@@ -222,9 +229,10 @@ class Page(Layout):
 
     def on_downloads(self, request: gr.Request) -> Iterator[Updates]:
         """Make the files to take away."""
-        work = self._session(request).work
+        session = self._session(request)
+        work = session.work
         if work is None or work.found is None:
-            yield {self.downloads_note: EMPTY}
+            yield {self.downloads_note: _missing(session)}
             return
         paths = yield from _tell(self.app.downloads(work), self.downloads_note)
         yield {
@@ -243,6 +251,10 @@ def _tell(telling: Telling[Result], part: Any) -> Generator[Updates, None, Resul
             result: Result = ended.value
             return result
         yield {part: piece}
+
+
+def _missing(session: Session) -> str:
+    return fragments.problem(LOST) if session.lost else EMPTY
 
 
 def _look(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[int]) -> views.Look:

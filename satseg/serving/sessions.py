@@ -1,18 +1,27 @@
-"""What each visitor has open, in a folder that goes when the visitor does."""
+"""What each visitor has open, in a folder that goes some time after the visitor has gone."""
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from satseg.serving.jobs import Job
 from satseg.serving.segmenting import Segmented
 from satseg.serving.served import Served
 from satseg.serving.thumbnails import Thumbnails
+
+PICTURES = 16  # a visitor's last, of which a browser may still ask
+IDLE_SECONDS = 86_400.0  # after which a page that does nothing is taken for closed
+LOOK_SECONDS = 30.0  # at most, between two looks at who has gone
 
 
 @dataclass
@@ -35,13 +44,23 @@ class Work:
     small: Thumbnails | None = None
     clicks: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is computed, or waits for its turn."""
+        return self.job is not None and not self.job.future.done()
+
+    def cancel(self) -> None:
+        """Stop what is being computed."""
+        if self.job is not None:
+            self.job.ticket.cancel()
+
     def discard(self) -> None:
         """Stop what is being computed, and leave no file."""
+        self.cancel()
         if self.job is None:
             self._remove()
-            return
-        self.job.ticket.cancel()
-        self.job.future.add_done_callback(self._remove)  # until then it may write a file or two
+        else:
+            self.job.future.add_done_callback(self._remove)  # until then it may write a file or two
 
     def _remove(self, _: object = None) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -52,52 +71,124 @@ class Session:
     """A visitor.
 
     Attributes:
-        root: Where folders of uploads are made.
+        folder: Of the visitor's uploads, and of pictures of them.
         served: The model in use.
         work: The upload at hand.
+        left: Whether the page was closed, or its connection broke; it may be back.
+        lost: Whether that took away what the page still shows.
+        touched: When the visitor last did something.
     """
 
-    root: Path
+    folder: Path
     served: Served
     work: Work | None = None
+    left: bool = False
+    lost: bool = False
+    touched: float = field(default_factory=time.monotonic)
+    _pictures: dict[Path, None] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> Work:
         """Discard the upload at hand, and begin another."""
-        self.end(self.work)
-        folder = self.root / secrets.token_hex(8)
+        self.end()
+        folder = self.folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
-        self.work = Work(folder, self.served)
+        self.work, self.lost = Work(folder, self.served), False
         return self.work
 
-    def end(self, work: Work | None) -> None:
-        """Discard an upload, at hand or no longer."""
+    def end(self) -> None:
+        """Discard the upload at hand."""
+        work, self.work = self.work, None
         if work is not None:
             work.discard()
-        if self.work is work:
-            self.work = None
+
+    def leave(self) -> None:
+        """Note that nobody is told any more; what was finished stays for a while."""
+        self.left = True
+        if self.work is not None and self.work.found is None:
+            self.end()
+            self.lost = True
+        elif self.work is not None:
+            self.work.cancel()
+
+    def picture(self, pixels: np.ndarray) -> Path:
+        """Return a file with a picture, uint8 (h, w, 3), which stays until some more were made."""
+        height, width, _ = pixels.shape
+        path = self.folder / f"{hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()}_{width}x{height}.png"
+        with self._lock:
+            if path not in self._pictures:
+                Image.fromarray(pixels).save(path, compress_level=1)  # someone waits for it
+            self._pictures.pop(path, None)  # what was asked for last comes last
+            self._pictures[path] = None
+            for old in list(self._pictures)[:-PICTURES]:
+                del self._pictures[old]
+                old.unlink(missing_ok=True)
+        return path
+
+    def close(self) -> None:
+        """Discard all."""
+        self.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Sessions:
     """All visitors.
 
     Args:
-        root: Where folders of uploads are made.
+        root: Where folders of visitors are made.
         served: The model that a new visitor uses.
+        keep_seconds: How long a page's uploads stay when it has gone: it may be back.
     """
 
-    def __init__(self, root: Path, served: Served) -> None:
-        self._root, self._served = root, served
+    def __init__(self, root: Path, served: Served, keep_seconds: float) -> None:
+        self.root, self.keep_seconds = root, keep_seconds
+        self._served = served
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def of(self, key: str | None) -> Session:
-        """Return a visitor's session."""
+    def open(self, key: str | None) -> Session:
+        """Return the session of a visitor who has just come."""
         with self._lock:
-            return self._sessions.setdefault(str(key), Session(self._root, self._served))
+            return self._sessions.setdefault(str(key), Session(self.root / secrets.token_hex(16), self._served))
 
-    def close(self, key: str | None) -> None:
-        """Forget a visitor, whose files go."""
+    def of(self, key: str | None) -> Session:
+        """Return a visitor's session; of one who was forgotten, a new one that says so."""
         with self._lock:
-            session = self._sessions.pop(str(key), None)
+            session = self._sessions.get(str(key))
+        if session is None:
+            session = self.open(key)
+            session.left = session.lost = True  # nobody will tell when the page is closed
+        session.touched = time.monotonic()
+        return session
+
+    def leave(self, key: str | None) -> None:
+        """Note that a page was closed, or that its connection broke."""
+        with self._lock:
+            session = self._sessions.get(str(key))
         if session is not None:
-            session.end(session.work)
+            session.touched = time.monotonic()
+            session.leave()
+
+    def sweep(self) -> None:
+        """Forget visitors that will not be back."""
+        now = time.monotonic()
+        with self._lock:
+            gone = {key: session for key, session in self._sessions.items() if self._is_gone(session, now)}
+            for key in gone:
+                del self._sessions[key]
+        for session in gone.values():
+            session.close()
+
+    def _is_gone(self, session: Session, now: float) -> bool:
+        busy = session.work is not None and session.work.is_busy
+        return not busy and now - session.touched > (self.keep_seconds if session.left else IDLE_SECONDS)
+
+    def keep_sweeping(self) -> None:
+        """Forget visitors from time to time, for as long as the process lives."""
+
+        def sweep() -> None:
+            while True:
+                time.sleep(min(LOOK_SECONDS, self.keep_seconds / 2))
+                self.sweep()
+
+        threading.Thread(target=sweep, name="sweep", daemon=True).start()

@@ -49,7 +49,7 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
     """
     _check_packages(with_page)
     auth = parse_auth(cfg.auth)
-    _check_numbers(cfg)
+    _check_numbers(cfg, with_page)
     with listening(cfg.host, cfg.port) as listener, tempfile.TemporaryDirectory(prefix="satseg-") as root:
         if cfg.host not in LOOPBACK and auth is None:
             print(
@@ -97,8 +97,9 @@ def _check_packages(with_page: bool) -> None:
         raise MissingPackageError(f"{error.name} is not installed: pip install 'satseg[{extra}]'.") from error
 
 
-def _check_numbers(cfg: DictConfig) -> None:
-    for name in ("max_upload_mb", "max_upload_mpx", "max_direct_mpx", "keep_jobs_h"):
+def _check_numbers(cfg: DictConfig, with_page: bool) -> None:
+    of_page = ("keep_pages_min",) if with_page else ()
+    for name in ("max_upload_mb", "max_upload_mpx", "max_direct_mpx", "keep_jobs_h", *of_page):
         if isinstance(cfg[name], bool) or not isinstance(cfg[name], int | float) or not 0 < cfg[name] < 1e9:
             raise ConfigError(f"{name}={cfg[name]}: expected a number above 0.")
     if type(cfg.queue_size) is not int or cfg.queue_size < 0:

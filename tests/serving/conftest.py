@@ -66,24 +66,6 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(server: Server, browser: Any) -> Iterator[Visit]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    found = Visit(context.new_page())
-
-    def route(request: Any) -> None:
-        if request.request.url.startswith((server.address, "data:", "blob:")):
-            request.continue_()
-            return
-        request.abort()
-
-    def note(request: Any) -> None:
-        if not request.url.startswith((server.address, "data:", "blob:")):
-            found.outside.append(request.url)
-
-    context.on("request", note)
-    context.route("**/*", route)
-    found.page.on("console", lambda m: found.errors.append(f"{m.text} {m.location}") if m.type == "error" else None)
-    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
-    found.page.goto(server.address)
-    found.page.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
+    found = Visit.to(server.address, browser)
     yield found
-    context.close()
+    found.close()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import re
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyogrio
@@ -22,16 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 TILES = "https://tile.openstreetmap.org/"
 
 
-def shown_areas(visit: Visit) -> dict[str, list[float]]:
-    """Return the numbers of the table of areas by class."""
-    rows = visit.page.locator("#areas tbody tr")
-    found = {}
-    for i in range(rows.count()):
-        name, *numbers = rows.nth(i).locator("th, td.number").all_inner_texts()
-        found[name.strip()] = [float(re.sub(r"[^\d.]", "", n)) for n in numbers]
-    return found
-
-
 def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Canary, tmp_path: Path) -> None:
     visit.segment(material.rgb_image)
     with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
@@ -39,7 +27,7 @@ def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Ca
     pixels = np.bincount(classes.ravel(), minlength=3)[:3]
     assert (pixels > 0).all()
     for name, count in zip(NAMES, pixels, strict=True):
-        share, shown = shown_areas(visit)[name]
+        share, shown = visit.areas()[name]
         assert shown == count and abs(share - 100 * count / classes.size) < 0.006  # two digits are shown
     assert [label.strip() for label in visit.page.locator("#classes label").all_inner_texts()] == list(NAMES)
     visit.tab("Files")
@@ -54,16 +42,13 @@ def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Ca
 
 
 def test_six_bands_with_coordinates(visit: Visit, material: Material, canary: Canary, tmp_path: Path) -> None:
-    visit.choose("model", "multi")
-    visit.tab("Model")
-    visit.page.locator(".model h3", has_text="multi").wait_for()
-    visit.tab("Result")
+    visit.use("multi")
     visit.segment(material.multi_image)
     with rasterio.open(predicted(material.multi_model, material.multi_image, tmp_path)) as source:
         classes = source.read(1)
     pixels = np.bincount(classes[classes != 255], minlength=3)
     for name, count in zip(NAMES, pixels, strict=True):
-        assert abs(shown_areas(visit)[name][2] - 100 * count) <= 0.001 * 100 * count  # pixels of 10 m
+        assert abs(visit.areas()[name][2] - 100 * count) <= 0.001 * 100 * count  # pixels of 10 m
     visit.page.locator("#picture img").click(position={"x": 300, "y": 300})
     visit.page.wait_for_selector(".pixel td")
     assert "Pixel" in visit.page.locator(".pixel h4").inner_text()
@@ -86,13 +71,10 @@ def test_six_bands_with_coordinates(visit: Visit, material: Material, canary: Ca
         assert [int(row["pixels"]) for row in csv.DictReader(file)] == pixels.tolist()
     assert not visit.outside and not visit.errors
 
-    visit.tab("Map")
-    frame = visit.page.frame_locator("iframe.map")
-    frame.locator("canvas").first.wait_for(timeout=60_000)
-    deadline = time.monotonic() + 30
-    while not visit.outside and time.monotonic() < deadline:
-        visit.page.wait_for_timeout(200)
-    assert visit.outside and all(url.startswith(TILES) for url in visit.outside)
+    with visit.page.expect_request(f"{TILES}**", timeout=60_000):
+        visit.tab("Map")
+    visit.page.frame_locator("iframe.map").locator("canvas").first.wait_for(timeout=60_000)
+    assert all(request.url.startswith(TILES) for request in visit.outside)
     assert canary.connections == 0
 
 
@@ -139,22 +121,6 @@ def test_opacity_and_switches_change_the_picture(visit: Visit, material: Materia
     assert not visit.errors
 
 
-def test_a_closed_page_leaves_no_file(server: Server, browser: Any, material: Material) -> None:
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(server.address)
-    page.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
-    before = set(server.temporary.glob("satseg-*/*/upload*"))
-    Visit(page).segment(material.rgb_image)
-    made = set(server.temporary.glob("satseg-*/*/upload*")) - before
-    assert len(made) == 1
-    context.close()
-    deadline = time.monotonic() + 90
-    while any(path.parent.exists() for path in made) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert not any(path.parent.exists() for path in made)
-
-
 def test_the_model_is_described(visit: Visit) -> None:
     visit.tab("Model")
     told = visit.page.locator(".model").inner_text()
@@ -172,7 +138,7 @@ def test_a_large_scene_is_cancelled_and_leaves_nothing(visit: Visit, server: Ser
     visit.page.locator("#cancel").click()
     visit.page.get_by_text("Cancelled.").wait_for(timeout=120_000)
     deadline = time.monotonic() + 60
-    while (left := list(server.temporary.glob("satseg-*/*/upload.tif"))) and time.monotonic() < deadline:
+    while (left := list(server.temporary.glob("satseg-*/visitors/*/*/upload.tif"))) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
 
@@ -201,7 +167,7 @@ def test_a_wrong_upload_is_one_sentence(visit: Visit, server: Server, tmp_path: 
         visit.upload(path)
         visit.page.get_by_text(said, exact=True).wait_for(timeout=60_000)
         assert visit.page.locator(".status").count() == 1
-        assert not list(server.temporary.glob("satseg-*/*/upload*"))
+        assert not list(server.temporary.glob("satseg-*/visitors/*/*/upload*"))
     assert not visit.errors and "Traceback" not in (server.temporary / "log").read_text()
 
 

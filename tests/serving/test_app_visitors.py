@@ -1,0 +1,59 @@
+"""Visitors come, lose their connection, do two things at once, and go: nobody gets another's map, and no file stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browsing import Cable, Material, Server, Visit, start, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+LOST = "The connection was lost; give the image again."
+
+
+@pytest.fixture(scope="module")
+def forgetful(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An app that forgets closed pages after seconds."""
+    models = f"checkpoint=[{material.rgb_model},{material.multi_model}]"
+    found = start(models, "keep_pages_min=0.1", temporary=tmp_path_factory.mktemp("forgetful"))
+    yield found
+    found.stop()
+
+
+def with_map(cable: Cable, browser: Any, material: Material) -> Visit:
+    """Let the second model segment its image."""
+    visit = Visit.to(cable.address, browser)
+    visit.use("multi")
+    visit.segment(material.multi_image)
+    return visit
+
+
+def test_a_page_whose_connection_broke_goes_on(server: Server, browser: Any, material: Material) -> None:
+    cable = Cable(server.address)
+    visit = with_map(cable, browser, material)
+    shown = visit.areas()
+    cable.cut()
+    visit.tab("Files")
+    visit.page.wait_for_selector("#download-CSV", timeout=60_000)
+    visit.tab("Result")
+    visit.segment(material.multi_image)
+    assert visit.areas() == shown
+    visit.close()
+
+
+def test_a_page_that_was_forgotten_says_so_and_uses_the_model_that_it_shows(
+    forgetful: Server, browser: Any, material: Material
+) -> None:
+    cable = Cable(forgetful.address)
+    visit = with_map(cable, browser, material)
+    cable.cut()
+    until(lambda: not list(forgetful.temporary.glob("satseg-*/visitors/*")))
+    visit.tab("Files")
+    visit.page.get_by_text(LOST).wait_for()
+    visit.tab("Result")
+    shown = visit.areas()
+    visit.segment(material.multi_image)
+    assert visit.areas() == shown
+    visit.close()
+    until(lambda: not list(forgetful.temporary.glob("satseg-*/visitors/*")))  # though no unloading is told of again
