@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from satseg.errors import CancelledError, SatsegError
+from satseg.errors import CancelledError, SatsegError, UploadError
 from satseg.serving import fragments, views
 from satseg.serving.downloads import write_downloads
 from satseg.serving.evidence import Asked, Shown, explain_upload
@@ -57,20 +58,16 @@ class Handlers:
             self._examples[served.name] = find_examples(served, self.root)
         return self._examples[served.name]
 
-    def segment(self, session: Session, file: Path, name: str, *, keep: bool) -> Telling[Work | None]:
+    def segment(self, session: Session, file: Path) -> Telling[Work | None]:
         """Take a file and segment it; the visitor then has its map at hand, unless nothing comes back.
 
         Args:
             session: The visitor.
-            file: Where it lies.
-            name: What the visitor calls it.
-            keep: Whether it is copied; else it is moved.
+            file: What the visitor chose; it may be another's, too, and stays.
         """
-        work = session.begin()
+        work, name = session.begin(), file.name
         try:
-            place = work.folder / "upload"
-            shutil.copyfile(file, place) if keep else shutil.move(file, place)
-            upload = check_upload(place, name, self.limits)
+            upload = check_upload(_taken(file, work.folder / "upload"), name, self.limits)
             (work.folder / "map").mkdir()
 
             def compute(ticket: Ticket) -> tuple[Segmented, Thumbnails]:
@@ -118,6 +115,18 @@ class Handlers:
         while not job.wait(PATIENCE):
             yield fragments.progress(job.ticket, what)
         return job.result()
+
+
+def _taken(file: Path, place: Path) -> Path:
+    """Have a file at another place, too: Gradio has one path for all uploads of the same content."""
+    try:
+        os.link(file.resolve(), place)
+    except OSError:  # on another disk, or another user's
+        try:
+            shutil.copyfile(file, place)
+        except FileNotFoundError as error:
+            raise UploadError(f"{file.name} is no longer there; give it again.") from error
+    return place
 
 
 def told(error: Exception, folder: Path, name: str) -> str:

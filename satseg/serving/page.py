@@ -77,7 +77,7 @@ class Page(Layout):
         if file is not None:
             session = self._session(request)
             session.served = self.app.served[model]  # which a visitor who was forgotten still sees in the menu
-            yield from self._segment(session, Path(file), opacity, classes, keep=False)
+            yield from self._segment(session, Path(file), opacity, classes)
 
     def on_example(
         self, model: str, opacity: float, classes: list[str], chosen: gr.SelectData, request: gr.Request
@@ -86,13 +86,11 @@ class Page(Layout):
         session = self._session(request)
         session.served = self.app.served[model]
         example = self.app.examples(session.served)[int(chosen.index)]
-        yield from self._segment(session, example.path, opacity, classes, keep=True)
+        yield from self._segment(session, example.path, opacity, classes)
 
-    def _segment(
-        self, session: Session, file: Path, opacity: float, classes: list[str], *, keep: bool
-    ) -> Iterator[Updates]:
+    def _segment(self, session: Session, file: Path, opacity: float, classes: list[str]) -> Iterator[Updates]:
         yield self._nothing() | {self.cancel: gr.Button(visible=True)}
-        work = yield from _tell(self.app.segment(session, file, file.name, keep=keep), self.status)
+        work = yield from _tell(self.app.segment(session, file), self.status)
         yield {self.cancel: gr.Button(visible=False)} | (self._shown(work, opacity, classes) if work else {})
 
     def _nothing(self) -> Updates:

@@ -57,3 +57,14 @@ def test_a_page_that_was_forgotten_says_so_and_uses_the_model_that_it_shows(
     assert visit.areas() == shown
     visit.close()
     until(lambda: not list(forgetful.temporary.glob("satseg-*/visitors/*")))  # though no unloading is told of again
+
+
+def test_two_visitors_give_the_same_file(server: Server, browser: Any, material: Material) -> None:
+    visits = [Visit.to(server.address, browser) for _ in range(2)]
+    for visit in visits:
+        visit.upload(material.rgb_image)
+    for visit in visits:
+        visit.page.wait_for_selector("#areas td", timeout=60_000)
+    assert visits[0].areas() == visits[1].areas()
+    for visit in visits:
+        visit.close()
