@@ -5,7 +5,8 @@
     python scripts/bench_scene.py --checkpoint runs/my_run           # a trained model, int8 too where it was exported
 
 Every variant runs in a process of its own, in turns, and the medians are printed with their split into reading,
-inference, writing and finishing, the peak memory, and the share of pixels that equal satseg's own eager result.
+inference, writing and finishing, the peak memory, and the share of pixels that equal satseg's own eager result. The
+clock runs from the windows to the finished file: imports and loading the model count for none.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ def loop(checkpoint: Path, scene: Path, output: Path) -> dict[str, float]:
 
     from satseg.checkpoint import load_model
 
+    network = load_model(checkpoint)
+    start = time.perf_counter()  # as in satseg: from the scene's header, the model loaded, to the finished file
     with rasterio.open(scene) as source:
         height, width, profile = source.height, source.width, source.profile
     starts = [sorted({min(s, n - LOOP_WINDOW) for s in range(0, n, LOOP_WINDOW - OVERLAP)}) for n in (height, width)]
@@ -104,7 +107,7 @@ def loop(checkpoint: Path, scene: Path, output: Path) -> dict[str, float]:
                 image = source.read(window=Window(col, row, LOOP_WINDOW, LOOP_WINDOW))
             return torch.from_numpy(image).float(), index
 
-    network, result = load_model(checkpoint), np.zeros((height, width), np.uint8)
+    result = np.zeros((height, width), np.uint8)
     with torch.no_grad():
         for images, indices in DataLoader(Windows(), batch_size=LOOP_BATCH):
             for classes, index in zip(network(images).argmax(1), indices, strict=True):
@@ -112,7 +115,7 @@ def loop(checkpoint: Path, scene: Path, output: Path) -> dict[str, float]:
                 result[row : row + LOOP_WINDOW, col : col + LOOP_WINDOW] = classes.numpy()
     with rasterio.open(output, "w", **profile | {"count": 1}) as target:
         target.write(result, 1)
-    return {}
+    return {"all": time.perf_counter() - start}
 
 
 def satseg(engine: str, checkpoint: Path, scene: Path, output: Path, window: int | None) -> dict[str, float]:
@@ -157,16 +160,14 @@ def run_one(arguments: argparse.Namespace) -> None:
     """Run one variant in this process and print what it took."""
     variant, engine = arguments.run, arguments.engine
     paths = arguments.checkpoint, arguments.scene, arguments.output
-    start = time.perf_counter()
     if variant == "loop":
         seconds = loop(*paths)
     elif variant == "bare":
         seconds = bare(engine, *paths, arguments.window)
     else:
         seconds = satseg(variant, *paths, arguments.window)
-    took = seconds.get("all", time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": took, "peak_gib": peak, "split": seconds}))
+    print(json.dumps({"seconds": seconds["all"], "peak_gib": peak, "split": seconds}))
 
 
 def spawn(arguments: argparse.Namespace, variant: str, scene: Path, output: Path) -> dict:
