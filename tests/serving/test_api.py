@@ -23,6 +23,7 @@ import rasterio
 from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, start
 
 from satseg.data.raster import write_raster
+from satseg.mapping import write_vectors
 
 TIFF = {"Accept": "image/tiff"}
 
@@ -88,6 +89,30 @@ def test_the_map_is_the_commands_in_each_of_its_forms(client: httpx.Client, mate
     }
     whole = sum(f["properties"]["area_m2"] for f in areas["features"])
     assert whole == pytest.approx((expected < 3).sum() * 100, rel=2e-3)
+
+
+def speckle(side: int, path: Path) -> Path:
+    """Write an image of which no two neighbours are alike."""
+    image = np.random.default_rng(1).integers(1, 255, (3, side, side)).astype("uint8")
+    write_raster(path, image, crs=CRS, transform=tuple(PLACE)[:6])
+    return path
+
+
+def test_a_map_of_many_areas_is_geojson_and_one_of_too_many_is_not(client: httpx.Client, tmp_path: Path) -> None:
+    many, too_many = speckle(256, tmp_path / "many.tif"), speckle(1600, tmp_path / "too_many.tif")
+    (tmp_path / "map.tif").write_bytes(post(client, "predict?preflight=warn", many, **TIFF).content)
+    count = write_vectors(tmp_path / "map.tif", tmp_path / "map.geojson", NAMES)
+    found = post(client, "predict?preflight=warn", many, Accept="application/geo+json")
+    assert json.loads(found.content) == json.loads((tmp_path / "map.geojson").read_text())
+    assert count == len(found.json()["features"]) > 2000  # so many are written by a process of their own
+    refused = post(client, "predict?preflight=warn", too_many, Accept="application/geo+json")
+    assert refused.status_code == 422 and "too many for GeoJSON; ask for a GeoTIFF" in refused.json()["detail"]
+    job = post(client, "jobs?preflight=warn", too_many).json()["id"]
+    result = finished(client, job)["result"]
+    refused = client.get(result, headers={"Accept": "application/geo+json"})
+    assert refused.status_code == 422 and "/" not in refused.json()["detail"].replace("image/tiff", "")
+    assert client.get(result, headers=TIFF).status_code == 200
+    assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
 
 
 def test_a_photograph_without_coordinates_and_the_first_model_by_default(

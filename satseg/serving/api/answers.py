@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
-from satseg.mapping import write_vectors
-from satseg.serving.api.media import GEOJSON, PNG, SUFFIXES
+from satseg.serving.api.media import PNG, SUFFIXES
+from satseg.serving.api.polygons import write_geojson
 from satseg.serving.downloads import write_picture
+from satseg.serving.jobs import Ticket
 
 SMALL = 1 << 20  # bytes up to which an answer is kept in memory
 CHUNK = 1 << 18
 MOST_WARNINGS = 4000  # characters: a header is not endless
 
 
-def as_media(classes: Path, media: str, class_names: Sequence[str]) -> Path:
+def as_media(classes: Path, media: str, class_names: Sequence[str], ticket: Ticket) -> Path:
     """Return a map as a file of a media type; it is made where it is not there.
 
     Raises:
+        DataError: If it has too many areas for GeoJSON.
         ResourceError: If the disk is full.
+        CancelledError: If the job was cancelled.
     """
     path = classes.with_suffix(SUFFIXES[media])
-    if not path.exists() and media == PNG:
-        write_picture(classes, path)
-    if not path.exists() and media == GEOJSON:
-        write_vectors(classes, path, class_names)
+    if path.exists():
+        return path
+    with tempfile.TemporaryDirectory(prefix=".", dir=classes.parent) as folder:  # a process that is killed leaves files
+        made = Path(folder) / path.name
+        if media == PNG:
+            write_picture(classes, made)
+        else:
+            write_geojson(classes, made, class_names, ticket)
+        made.replace(path)
     return path
 
 

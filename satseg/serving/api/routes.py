@@ -121,16 +121,20 @@ class Api:
             prepared = await self.service.beside(partial(prepare, served, upload, preflight))
             output, batches = folder / "map.tif", self.service.batches
             batches.expect(prepared)
+
+            def make(ticket: Ticket) -> Path:
+                finish(prepared, output)
+                return as_media(output, media, served.spec.class_names, ticket)
+
+            def work(ticket: Ticket) -> Path | None:
+                segment(prepared, output, batches, ticket)
+                return make(ticket) if media == GEOJSON else None  # polygons take long, and can be cancelled
+
             try:
-                await self.service.run(partial(segment, prepared, output, batches), request)
+                made = await self.service.run(work, request)
             finally:
                 batches.forget(prepared)
-
-            def make() -> Path:
-                finish(prepared, output)
-                return as_media(output, media, served.spec.class_names)
-
-            path = await self.service.beside(make)
+            path = made or await self.service.beside(partial(make, Ticket()))
             self.monitor.megapixels.inc(upload.info.width * upload.info.height / 1e6)
             return answer(path, media, f"{upload.stem}_classes{path.suffix}", warnings(prepared.notes))
 
@@ -212,7 +216,7 @@ class Api:
         classes, names = self.kept.map_of(job), self.service.model(record.model).spec.class_names
         path = classes.with_suffix(SUFFIXES[media])
         if not path.exists():
-            path = await self.service.run(lambda ticket: as_media(classes, media, names), request)
+            path = await self.service.run(partial(as_media, classes, media, names), request)
         return answer(path, media, f"{record.stem}_classes{path.suffix}", warnings(record.warnings))
 
     async def _take(self, request: Request, path: Path, name: str) -> Upload:
