@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
 
-from satseg.data.opening import open_raster
+from satseg.data.opening import ALONE, open_raster, quiet
 from satseg.data.raster import RasterInfo, read_info
 from satseg.errors import RasterReadError, UploadError, UploadTooLargeError, UploadTypeError
 
@@ -25,6 +29,7 @@ DRIVERS = {
 SUFFIXES = {"GTiff": ".tif", "PNG": ".png", "JPEG": ".jpg"}
 MAX_BANDS = 1000
 MAX_BLOCK_BYTES = 512 << 20  # of one tile or strip, which is decoded whole
+MAX_DIRECTORIES = 100  # of a TIFF: the image, its overviews and masks, further pages
 LONGEST_NAME = 80
 
 
@@ -122,11 +127,31 @@ def _check_header(upload: Upload, limits: Limits) -> None:
         )
     if len(info.band_names) > MAX_BANDS:
         raise UploadTooLargeError(f"{name} has {len(info.band_names):,} bands, but at most {MAX_BANDS:,} are taken.")
-    with open_raster(upload.path, info.driver) as source:
-        bands = source.count if source.interleaving is not None and source.interleaving.value == "PIXEL" else 1
-        height, width = source.block_shapes[0]
-    block = height * width * bands * np.dtype(info.dtype).itemsize
-    if block > MAX_BLOCK_BYTES:
-        raise UploadTooLargeError(
-            f"{name} is stored in blocks of {block / 1e9:.1f} GB, which are too large; save it as a tiled TIFF."
-        )
+    for block in _block_sizes(upload):
+        if block > MAX_BLOCK_BYTES:
+            raise UploadTooLargeError(
+                f"{name} is stored in blocks of {block / 1e9:.1f} GB, which are too large; save it as a tiled TIFF."
+            )
+
+
+def _block_sizes(upload: Upload) -> Iterator[int]:
+    """Yield the bytes of a block of the image, and of each overview, mask and page that a TIFF holds beside it."""
+    with open_raster(upload.path, upload.info.driver) as source:
+        yield _block_bytes(source)
+    if upload.info.driver != "GTiff":
+        return
+    for number in range(2, MAX_DIRECTORIES + 2):
+        try:
+            place = f"GTIFF_DIR:{number}:{upload.path}"
+            with rasterio.Env(**ALONE), quiet(), rasterio.open(place, driver="GTiff") as source:
+                yield _block_bytes(source)
+        except RasterioError as error:
+            if "not found" in str(error):
+                return  # another reason is that directory's alone, which is then not read for the image either
+    raise UploadTooLargeError(f"{upload.name} has more than {MAX_DIRECTORIES} pages; send the first alone.")
+
+
+def _block_bytes(source: Any) -> int:
+    bands = source.count if source.interleaving is not None and source.interleaving.value == "PIXEL" else 1
+    height, width = source.block_shapes[0]
+    return int(height * width * bands * np.dtype(source.dtypes[0]).itemsize)

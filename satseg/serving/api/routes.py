@@ -134,7 +134,7 @@ class Api:
                 made = await self.service.run(work, request)
             finally:
                 batches.forget(prepared)
-            path = made or await self.service.beside(partial(make, Ticket()))
+            path = await self.service.beside(partial(make, Ticket())) if made is None else made
             self.monitor.megapixels.inc(upload.info.width * upload.info.height / 1e6)
             return answer(path, media, f"{upload.stem}_classes{path.suffix}", warnings(prepared.notes))
 
