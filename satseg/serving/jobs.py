@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from satseg.errors import BusyError, CancelledError, StoppingError
 
@@ -31,6 +31,7 @@ class Ticket:
     finished: int = 0
     started: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
+    _withdraw: Callable[[Ticket], None] = field(default=lambda ticket: None, repr=False)
 
     def tick(self, steps: int = 1) -> None:
         """Say that steps are finished.
@@ -51,8 +52,14 @@ class Ticket:
         self.tick(max(0, round(share * self.total) - self.finished))
 
     def cancel(self) -> None:
-        """Stop the job at its next step; one that waits never starts."""
+        """Stop the job at its next step; one that waits never starts, and its place is free at once."""
         self._stop.set()
+        self._withdraw(self)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was told to stop."""
+        return self._stop.is_set()
 
     @property
     def share(self) -> float:
@@ -95,7 +102,8 @@ class Jobs:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._most = most_waiting + 1
         self._changed = threading.Condition()
-        self._unfinished: set[Ticket] = set()
+        self._waiting: dict[Ticket, tuple[Callable[[Ticket], Any], Future[Any]]] = {}
+        self._running: Ticket | None = None
         self._open = True
         self._seconds = 1.0  # that a job takes, of late
 
@@ -107,7 +115,7 @@ class Jobs:
     @property
     def num_unfinished(self) -> int:
         """Jobs that wait or run."""
-        return len(self._unfinished)
+        return len(self._waiting) + (self._running is not None)
 
     @property
     def is_open(self) -> bool:
@@ -116,7 +124,7 @@ class Jobs:
 
     def patience(self) -> int:
         """Return in how many seconds it makes sense to ask again."""
-        return max(1, math.ceil(self._seconds * len(self._unfinished)))
+        return max(1, math.ceil(self._seconds * self.num_unfinished))
 
     def check(self) -> None:
         """See whether a job would be taken.
@@ -131,7 +139,7 @@ class Jobs:
     def _check(self) -> None:
         if not self._open:
             raise StoppingError("The server is about to stop; try again in a minute.")
-        if len(self._unfinished) >= self._most:
+        if self.num_unfinished >= self._most:
             raise BusyError("Too many images are waiting; try again in a minute.")
 
     def submit(self, work: Callable[[Ticket], Result], *, beyond: bool = False) -> Job[Result]:
@@ -148,32 +156,54 @@ class Jobs:
         with self._changed:
             if not beyond or not self._open:
                 self._check()
-            ticket = Ticket()
-            self._unfinished.add(ticket)
-        return Job(ticket, self._pool.submit(self._run, work, ticket))
+            ticket, future = Ticket(_withdraw=self._withdraw), Future[Result]()
+            future.set_running_or_notify_cancel()  # it is cancelled by its ticket alone
+            self._waiting[ticket] = work, future
+            self._pool.submit(self._run_next)
+        return Job(ticket, future)
 
-    def _run(self, work: Callable[[Ticket], Result], ticket: Ticket) -> Result:
+    def _withdraw(self, ticket: Ticket) -> None:
+        with self._changed:
+            waiting = self._waiting.pop(ticket, None)
+            self._changed.notify_all()
+        if waiting is not None:
+            waiting[1].set_exception(CancelledError("Cancelled."))
+
+    def _run_next(self) -> None:
+        with self._changed:
+            if not self._waiting:  # it was withdrawn
+                return
+            ticket, (work, future) = next(iter(self._waiting.items()))
+            del self._waiting[ticket]
+            self._running, ticket.started = ticket, True
         start = time.monotonic()
         try:
-            ticket.tick(0)
-            ticket.started = True
-            return work(ticket)
-        finally:
-            self._seconds += (time.monotonic() - start - self._seconds) / RECENT
-            with self._changed:
-                self._unfinished.discard(ticket)
-                self._changed.notify_all()
+            result = work(ticket)
+        except BaseException as error:
+            self._end(time.monotonic() - start)
+            future.set_exception(error)
+            del future  # else the error would hold itself by its traceback
+        else:
+            self._end(time.monotonic() - start)
+            future.set_result(result)
+
+    def _end(self, seconds: float) -> None:
+        self._seconds += (seconds - self._seconds) / RECENT
+        with self._changed:
+            self._running = None
+            self._changed.notify_all()
 
     def drain(self) -> None:
         """Take no more, and return when all that was taken is finished."""
         with self._changed:
             self._open = False
-            self._changed.wait_for(lambda: not self._unfinished)
+            self._changed.wait_for(lambda: not self.num_unfinished)
 
     def close(self, *, wait: bool = True) -> None:
         """Take no more, and stop what waits or runs; where it is waited for, nothing runs afterwards."""
         with self._changed:
             self._open = False
-            for ticket in self._unfinished:
-                ticket.cancel()
+            unfinished = [*self._waiting, *([self._running] if self._running else [])]
+        for ticket in unfinished:
+            ticket.cancel()
         self._pool.shutdown(wait)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,19 +146,40 @@ def test_a_large_image_is_a_job(client: httpx.Client, material: Material, api: S
     assert not list(api.temporary.rglob(job))
 
 
-@pytest.mark.slow
-def test_a_job_is_cancelled(client: httpx.Client, api: Server, tmp_path: Path) -> None:
-    path = tmp_path / "endless.tif"
+def endless(path: Path) -> Path:
+    """Write a small file of an image that takes minutes."""
     profile = {"driver": "GTiff", "width": 8000, "height": 8000, "count": 3, "dtype": "uint8", "tiled": True}
     with rasterio.open(path, "w", **profile, compress="deflate") as file:
         for band in (1, 2, 3):
             file.write(np.full((8000, 8000), 7, np.uint8), band)
+    return path
+
+
+def wait_for(found: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_job_is_cancelled_and_those_that_wait_make_room(
+    client: httpx.Client, material: Material, api: Server, tmp_path: Path
+) -> None:
+    path = endless(tmp_path / "endless.tif")
     job = post(client, "jobs?preflight=warn", path).json()["id"]
+    wait_for(lambda: client.get(f"/api/v1/jobs/{job}").json()["progress"] > 0)
+    waiting = [post(client, "jobs", material.rgb_image).json()["id"] for _ in range(8)]
+    assert post(client, "jobs", material.rgb_image).status_code == 429
+    for other in waiting:
+        assert client.delete(f"/api/v1/jobs/{other}").status_code == 204
+    assert not any(list(api.temporary.rglob(other)) for other in waiting)
+    later = post(client, "jobs", material.rgb_image)
+    assert later.status_code == 202 and client.get(f"/api/v1/jobs/{job}").json()["state"] == "running"
     assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
-    deadline = time.monotonic() + 60
-    while list(api.temporary.rglob(job)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not list(api.temporary.rglob(job))
+    wait_for(lambda: not list(api.temporary.rglob(job)))
+    finished(client, later.json()["id"])
+    assert client.delete(f"/api/v1/jobs/{later.json()['id']}").status_code == 204
     said = post(client, "predict", path)
     assert said.status_code == 413 and "/api/v1/jobs" in said.json()["detail"]
 

@@ -51,10 +51,14 @@ def test_a_job_is_cancelled_at_its_next_step_or_before_it_starts() -> None:
     assert not first.wait(0.01)
     first.ticket.cancel()
     second.ticket.cancel()
+    with pytest.raises(CancelledError):
+        second.result()  # without its turn
+    assert jobs.num_unfinished == 1
+    later = [jobs.submit(lambda ticket: "taken") for _ in range(2)]
     go.set()
-    for job in (first, second):
-        with pytest.raises(CancelledError):
-            job.result()
+    with pytest.raises(CancelledError):
+        first.result()
+    assert [job.result() for job in later] == ["taken"] * 2
     assert first.ticket.finished == 1 and not second.ticket.started
     jobs.close()
 
