@@ -40,6 +40,13 @@ def by_geodesics(classes: np.ndarray, crs: str, transform: rasterio.Affine) -> l
         ("EPSG:3857", rasterio.Affine(1500, 800, 1_000_000, 300, -2000, 8_000_000)),
         ("EPSG:3395", rasterio.Affine(2000, 0, 1_000_000, 0, -2000, 8_000_000)),
         ("EPSG:32633", rasterio.Affine(30, 0, 400_000, 0, -30, 5_000_000)),
+        ("EPSG:32633", rasterio.Affine(3000, 0, -300_000, 0, -3000, 7_000_000)),  # far outside of its zone
+        ("EPSG:3413", rasterio.Affine(3000, 0, -700_000, 0, -3000, -1_500_000)),
+        ("EPSG:3413", rasterio.Affine(900, 700, -2_900_000, 800, -1000, -3_000_000)),
+        ("EPSG:3031", rasterio.Affine(9000, 0, -80_000, 0, -9000, 160_000)),  # about the pole
+        ("EPSG:3034", rasterio.Affine(2000, 0, 4_000_000, 0, -2000, 800_000)),  # conformal conic
+        ("EPSG:3035", rasterio.Affine(2000, 0, 4_000_000, 0, -2000, 3_000_000)),  # equal-area
+        ("ESRI:54030", rasterio.Affine(5000, 0, 6_000_000, 0, -5000, 6_500_000)),  # Robinson
     ],
 )
 def test_areas_are_those_on_the_ellipsoid(class_map, crs, transform):
@@ -56,9 +63,22 @@ def test_the_globe_is_whole(class_map):
     assert [a.area_m2 for a in areas] == pytest.approx([510.0656e12 / 2, 510.0656e12 / 2, 0], rel=1e-5)
 
 
+@pytest.mark.parametrize("crs", ["ESRI:54030", "ESRI:54008", "EPSG:3857"])
+def test_a_map_of_the_world_is_whole_and_what_lies_beyond_its_edge_harms_nothing(class_map, crs):
+    side, half = 100_000, (21_000_000, 11_000_000)
+    transform = rasterio.Affine(side, 0, -half[0], 0, -side, half[1])
+    cols, rows = np.meshgrid(np.arange(2 * half[0] // side) + 0.5, np.arange(2 * half[1] // side) + 0.5)
+    there, back = (pyproj.Transformer.from_crs(*pair, always_xy=True) for pair in ((crs, 4326), (4326, crs)))
+    x, y = transform @ (cols, rows)
+    inside = np.hypot(*(np.array(back.transform(*there.transform(x, y))) - (x, y))) < 1
+    raster = class_map(np.where(inside, 1, 255), crs=crs, transform=transform)
+    top = np.sin(np.radians(there.transform(0, half[1] - 1)[1])) if crs == "EPSG:3857" else 1
+    assert class_areas(raster, NAMES)[1].area_m2 == pytest.approx(510.0656e12 * top, rel=5e-3)
+
+
 def test_a_projected_map_counts_the_areas_of_its_grid_across_blocks(class_map):
     classes = RNG.choice([0, 1, 255], (BLOCK + 30, BLOCK + 70)).astype(np.uint8)
-    areas = class_areas(class_map(classes, crs="EPSG:32633", transform=rasterio.Affine(2, 1, 0, 1, -3, 0)), NAMES)
+    areas = class_areas(class_map(classes, crs="EPSG:32633", transform=rasterio.Affine(2, 1, 4e5, 1, -3, 0)), NAMES)
     counts = [int((classes == i).sum()) for i in range(3)]
     assert areas == [
         ClassArea(name, count, count / sum(counts), count * 7.0) for name, count in zip(NAMES, counts, strict=True)
@@ -95,7 +115,7 @@ def test_a_map_without_coordinates_gives_a_table_without_areas(class_map, tmp_pa
 
 
 def test_the_table_holds_the_areas_and_names_with_commas(class_map, tmp_path):
-    raster = class_map(np.zeros((10, 10)), crs="EPSG:32633", transform=rasterio.Affine(10, 0, 0, 0, -10, 0))
+    raster = class_map(np.zeros((10, 10)), crs="EPSG:32633", transform=rasterio.Affine(10, 0, 4e5, 0, -10, 0))
     write_areas(class_areas(raster, ["Wald, licht", "Größe"]), tmp_path / "a.csv")
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -104,7 +124,7 @@ def test_the_table_holds_the_areas_and_names_with_commas(class_map, tmp_path):
 
 
 def test_without_a_valid_pixel_there_are_no_shares(class_map):
-    raster = class_map(np.full((4, 4), 255), crs="EPSG:32633", transform=rasterio.Affine(10, 0, 0, 0, -10, 0))
+    raster = class_map(np.full((4, 4), 255), crs="EPSG:32633", transform=rasterio.Affine(10, 0, 4e5, 0, -10, 0))
     assert class_areas(raster, NAMES) == [ClassArea(name, 0, None, 0.0) for name in NAMES]
 
 

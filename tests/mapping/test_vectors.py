@@ -24,6 +24,7 @@ NAMES = ("water", "forest", "bare soil")
 UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)}
 ROTATED = {"crs": "EPSG:32633", "transform": rasterio.Affine(8, 3, 500_000, 2, -7, 4_000_000)}
 LONLAT = {"crs": "EPSG:4326", "transform": rasterio.Affine(0.01, 0, 24, 0, -0.01, 61)}
+POLAR = {"crs": "EPSG:3413", "transform": rasterio.Affine(900, 700, -2_900_000, 800, -1000, -3_000_000)}
 ENDINGS = [".gpkg", ".geojson", ".fgb"]
 
 
@@ -139,13 +140,18 @@ def test_small_polygons_are_left_out(class_map, tmp_path):
     assert sorted(kept) == sorted(a for a in areas if a >= 600)
 
 
+@pytest.mark.parametrize("place", [LONLAT, POLAR])
 @pytest.mark.parametrize("simplify_m", [0, 2000])
-def test_areas_in_degrees_are_true_and_add_up_to_the_classes(class_map, tmp_path, simplify_m):
-    raster = class_map(blobs(60, 60), **LONLAT)
+def test_areas_where_the_grid_does_not_keep_them_are_true_and_add_up_to_the_classes(
+    class_map, tmp_path, simplify_m, place
+):
+    raster = class_map(blobs(60, 60), **place)
     write_vectors(raster, tmp_path / "a.fgb", NAMES, simplify_m=simplify_m, block_size=40)
     _, polygons, fields = read(tmp_path / "a.fgb")
     geod = pyproj.Geod(ellps="WGS84")
-    dense = shapely.segmentize(polygons, 0.001)  # a geodesic is no straight line in longitude and latitude
+    dense = shapely.segmentize(polygons, place["transform"].a / 10)  # a geodesic is no straight line in the grid
+    to_lonlat = pyproj.Transformer.from_crs(place["crs"], 4326, always_xy=True)
+    dense = shapely.transform(dense, lambda points: np.stack(to_lonlat.transform(*points.T), axis=1))
     expected = [abs(geod.geometry_area_perimeter(p)[0]) for p in dense]
     np.testing.assert_allclose(fields["area_m2"], expected, rtol=1e-3)
     if not simplify_m:
