@@ -69,6 +69,10 @@ class Server:
     address: str
     temporary: Path
 
+    def uploads(self) -> set[Path]:
+        """Return the folders of all uploads that it has."""
+        return {path for path in self.temporary.glob("satseg-*/visitors/*/*") if path.is_dir()}
+
     def stop(self) -> int:
         """Ask it to stop; return its exit code."""
         self.process.send_signal(signal.SIGTERM)

@@ -22,7 +22,7 @@ from satseg.serving.jobs import Jobs, Ticket
 from satseg.serving.segmenting import Segmented, segment_upload
 from satseg.serving.sentences import FAILED, sentence
 from satseg.serving.served import Served
-from satseg.serving.sessions import Session, Sessions, Work
+from satseg.serving.sessions import Sessions, Work
 from satseg.serving.thumbnails import Thumbnails, probabilities_at, thumbnails
 from satseg.serving.uploads import Limits, check_upload
 
@@ -58,14 +58,14 @@ class Handlers:
             self._examples[served.name] = find_examples(served, self.root)
         return self._examples[served.name]
 
-    def segment(self, session: Session, file: Path) -> Telling[Work | None]:
-        """Take a file and segment it; the visitor then has its map at hand, unless nothing comes back.
+    def segment(self, work: Work, file: Path) -> Telling[bool]:
+        """Take a file and segment it; return whether the map is there.
 
         Args:
-            session: The visitor.
+            work: What the visitor just began.
             file: What the visitor chose; it may be another's, too, and stays.
         """
-        work, name = session.begin(), file.name
+        name = file.name
         try:
             upload = check_upload(_taken(file, work.folder / "upload"), name, self.limits)
             (work.folder / "map").mkdir()
@@ -79,9 +79,9 @@ class Handlers:
         except Exception as error:
             work.discard()
             yield told(error, work.folder, name)
-            return None
+            return False
         yield fragments.warnings(found.notes)
-        return work
+        return True
 
     def explain(self, work: Work, asked: Asked) -> Telling[Shown | None]:
         """Explain a class in the map at hand; nothing comes back if that cannot be done."""
@@ -113,6 +113,8 @@ class Handlers:
         job = self.jobs.submit(compute)
         work.job = job
         while not job.wait(PATIENCE):
+            if job.ticket.cancelled:  # the job may take a while to notice
+                raise CancelledError("Cancelled.")
             yield fragments.progress(job.ticket, what)
         return job.result()
 

@@ -43,9 +43,10 @@ class Page(Layout):
         seen = [self.opacity, self.classes]
         look = [*seen, *self.bands]
         pictures = [self.picture, self.compare]
-        self.file.upload(self.on_upload, [self.file, self.model, *seen], shown, **quiet)
+        started = [*shown, self.file, self.gallery]  # at any time: the last one counts
+        self.file.upload(self.on_upload, [self.file, self.model, *seen], started, trigger_mode="multiple", **quiet)
+        self.gallery.select(self.on_example, [self.model, *seen], started, trigger_mode="multiple", **quiet)
         self.file.clear(self.on_clear, None, shown, **quiet)
-        self.gallery.select(self.on_example, [self.model, *seen], shown, **quiet)
         self.cancel.click(self.on_cancel, None, None, queue=False, **quiet)
         named = [self.style, self.classes, self.target, self.layer, self.card, self.gallery]
         self.model.input(self.on_model, self.model, [*shown, *named], **quiet)
@@ -55,7 +56,7 @@ class Page(Layout):
         asked = [self.target, self.region, self.method, self.layer]
         self.ask.click(self.on_ask, asked, [self.status, self.cancel, self.evidence, self.evidence_map], **quiet)
         self.map_tab.select(self.on_map, None, self.map, **quiet)
-        self.downloads_tab.select(self.on_downloads, None, [self.downloads_note, *self.downloads], **quiet)
+        self.downloads_tab.select(self.on_downloads, None, [self.downloads_note, self.cancel, *self.downloads], **quiet)
         self.blocks.load(self.on_load, None, [self.gallery, self.layer], **quiet)
         self.blocks.unload(self.on_unload)
 
@@ -77,7 +78,8 @@ class Page(Layout):
         if file is not None:
             session = self._session(request)
             session.served = self.app.served[model]  # which a visitor who was forgotten still sees in the menu
-            yield from self._segment(session, Path(file), opacity, classes)
+            unchosen = {self.gallery: gr.Gallery(selected_index=None)}
+            yield from self._segment(session, Path(file), opacity, classes, unchosen)
 
     def on_example(
         self, model: str, opacity: float, classes: list[str], chosen: gr.SelectData, request: gr.Request
@@ -86,12 +88,33 @@ class Page(Layout):
         session = self._session(request)
         session.served = self.app.served[model]
         example = self.app.examples(session.served)[int(chosen.index)]
-        yield from self._segment(session, example.path, opacity, classes)
+        yield from self._segment(session, example.path, opacity, classes, {self.file: None})
 
-    def _segment(self, session: Session, file: Path, opacity: float, classes: list[str]) -> Iterator[Updates]:
-        yield self._nothing() | {self.cancel: gr.Button(visible=True)}
-        work = yield from _tell(self.app.segment(session, file), self.status)
-        yield {self.cancel: gr.Button(visible=False)} | (self._shown(work, opacity, classes) if work else {})
+    def _segment(
+        self, session: Session, file: Path, opacity: float, classes: list[str], unchosen: Updates
+    ) -> Iterator[Updates]:
+        work = session.begin()
+        yield self._nothing() | unchosen
+        done = yield from self._tell(session, work, self.app.segment(work, file), self.status)
+        if done:
+            yield self._shown(work, opacity, classes)
+
+    def _tell(
+        self, session: Session, work: Work, telling: Telling[Result], part: Any
+    ) -> Generator[Updates, None, Result | None]:
+        """Show in a part of the page how far a job is; return what comes of it, or None if its upload is replaced."""
+        result, is_over = None, False
+        while not is_over:
+            updates: Updates = {}
+            try:
+                updates = {part: next(telling)}
+            except StopIteration as ended:
+                result, is_over = ended.value, True
+            if session.work is not work:
+                work.discard()
+                return None
+            yield updates | {self.cancel: gr.Button(visible=work.is_busy)}
+        return result
 
     def _nothing(self) -> Updates:
         """Return the page without a result."""
@@ -204,9 +227,7 @@ class Page(Layout):
             yield {self.status: fragments.note(f"Click {clicks} on the overlay of the result first.")}
             return
         asked = Asked(work.served.spec.class_names.index(target), clicked, method, layer)
-        yield {self.cancel: gr.Button(visible=True)}
-        shown = yield from _tell(self.app.explain(work, asked), self.status)
-        yield {self.cancel: gr.Button(visible=False)}
+        shown = yield from self._tell(session, work, self.app.explain(work, asked), self.status)
         if shown is not None:
             yield {
                 self.evidence: gr.Image(str(shown.overlay), label=shown.title, visible=True),
@@ -232,23 +253,13 @@ class Page(Layout):
         if work is None or work.found is None:
             yield {self.downloads_note: _missing(session)}
             return
-        paths = yield from _tell(self.app.downloads(work), self.downloads_note)
+        found = yield from self._tell(session, work, self.app.downloads(work), self.downloads_note)
+        paths = found or {}
         yield {
             button: gr.DownloadButton(_label(kind, paths[kind]), value=str(paths[kind]), visible=True)
             for kind, button in zip(KINDS, self.downloads, strict=True)
             if kind in paths
         }
-
-
-def _tell(telling: Telling[Result], part: Any) -> Generator[Updates, None, Result]:
-    """Show in a part of the page how far a job is; return what comes of it."""
-    while True:
-        try:
-            piece = next(telling)
-        except StopIteration as ended:
-            result: Result = ended.value
-            return result
-        yield {part: piece}
 
 
 def _missing(session: Session) -> str:

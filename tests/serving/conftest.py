@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rasterio
 from browsing import CRS, PLACE, Canary, Material, Server, Visit, noise, start, write_model
@@ -28,6 +30,17 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
         write_model(folder / "multi" / "model.safetensors", 6, "uint16", multi),
         folder / "six bands (1).tif",
     )
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph that takes a while."""
+    path = tmp_path_factory.mktemp("large") / "large.tif"
+    profile = {"driver": "GTiff", "width": 8000, "height": 8000, "count": 3, "dtype": "uint8", "tiled": True}
+    with rasterio.open(path, "w", **profile, compress="deflate") as file:
+        for band in (1, 2, 3):
+            file.write(np.full((8000, 8000), 7, np.uint8), band)
+    return path
 
 
 @pytest.fixture(scope="session")

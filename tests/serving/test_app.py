@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import time
 from pathlib import Path
 
 import numpy as np
 import pyogrio
 import pytest
 import rasterio
-from browsing import CRS, NAMES, PALETTE, PLACE, Canary, Material, Server, Visit, predicted, start
+from browsing import CRS, NAMES, PALETTE, PLACE, Canary, Material, Server, Visit, predicted, start, until
 from commands import refused
 from PIL import Image
 
@@ -127,20 +126,14 @@ def test_the_model_is_described(visit: Visit) -> None:
     assert "Unet on resnet18" in told and "uint8: b1, b2, b3" in told and "mean over classes" in told
 
 
-def test_a_large_scene_is_cancelled_and_leaves_nothing(visit: Visit, server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "large.tif"
-    profile = {"driver": "GTiff", "width": 8000, "height": 8000, "count": 3, "dtype": "uint8", "tiled": True}
-    with rasterio.open(path, "w", **profile, compress="deflate") as file:
-        for band in (1, 2, 3):
-            file.write(np.full((8000, 8000), 7, np.uint8), band)
-    visit.upload(path)
+def test_a_large_scene_is_cancelled_and_leaves_nothing(visit: Visit, server: Server, large: Path) -> None:
+    before = server.uploads()
+    visit.upload(large)
     visit.page.wait_for_selector(".progress", timeout=60_000)
+    assert server.uploads() > before
     visit.page.locator("#cancel").click()
     visit.page.get_by_text("Cancelled.").wait_for(timeout=120_000)
-    deadline = time.monotonic() + 60
-    while (left := list(server.temporary.glob("satseg-*/visitors/*/*/upload.tif"))) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not left
+    until(lambda: server.uploads() <= before)
 
 
 def wrong_uploads(folder: Path) -> dict[str, tuple[Path, str]]:
@@ -163,11 +156,12 @@ def wrong_uploads(folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 def test_a_wrong_upload_is_one_sentence(visit: Visit, server: Server, tmp_path: Path) -> None:
+    before = server.uploads()
     for path, said in wrong_uploads(tmp_path).values():
         visit.upload(path)
         visit.page.get_by_text(said, exact=True).wait_for(timeout=60_000)
         assert visit.page.locator(".status").count() == 1
-        assert not list(server.temporary.glob("satseg-*/visitors/*/*/upload*"))
+        assert server.uploads() <= before
     assert not visit.errors and "Traceback" not in (server.temporary / "log").read_text()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,30 @@ def test_a_page_that_was_forgotten_says_so_and_uses_the_model_that_it_shows(
     assert visit.areas() == shown
     visit.close()
     until(lambda: not list(forgetful.temporary.glob("satseg-*/visitors/*")))  # though no unloading is told of again
+
+
+def test_the_last_upload_counts(visit: Visit, material: Material, large: Path) -> None:
+    visit.upload(large)
+    visit.page.wait_for_selector(".progress", timeout=60_000)
+    visit.segment(material.rgb_image)
+    assert sum(pixels for _, pixels in visit.areas().values()) == 256 * 256
+    visit.upload(large)
+    visit.page.wait_for_selector(".progress", timeout=60_000)
+    visit.upload(large)
+    visit.page.wait_for_timeout(2000)  # what the first still says comes by then
+    visit.page.locator("#cancel").click()
+    visit.page.get_by_text("Cancelled.").wait_for()
+
+
+def test_an_example_takes_the_place_of_an_upload(visit: Visit, material: Material, large: Path) -> None:
+    page = visit.page
+    for path, sign in ((large, ".progress"), (material.rgb_image, "#areas th:has-text('pixels')")):
+        visit.upload(path)
+        page.wait_for_selector(sign, timeout=60_000)
+        page.locator("#examples .thumbnail-item").first.click()
+        page.locator("#upload [aria-label='Clear']").wait_for(state="detached")
+        page.wait_for_selector("#areas th:has-text('hectares')", timeout=120_000)  # the example has coordinates
+        page.wait_for_selector("#cancel", state="hidden")
 
 
 def test_two_visitors_give_the_same_file(server: Server, browser: Any, material: Material) -> None:
