@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import json
 import re
 import shlex
@@ -258,6 +259,36 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
     assert asked(Origin="http://evil.example") == (403, "Web pages of other sites may not ask.")
     assert asked(Host="evil.example") == (421, "This server is not called evil.example.")
     assert not list(api.temporary.glob("satseg-*/requests/*")) and not list(api.temporary.rglob("jobs/*"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_reason_to_come_back(material: Material, tmp_path: Path) -> None:
+    options = [f"checkpoint={material.multi_model}", f"jobs_dir={tmp_path / 'jobs'}"]
+    server = start(*options, temporary=tmp_path / "server", name="serve")
+    limit = functools.partial(psutil.Process(server.process.pid).rlimit, psutil.RLIMIT_FSIZE)
+    unlimited = limit()
+
+    def asked(path: str) -> None:
+        refused = post(client, path, material.multi_image)
+        assert refused.status_code == 503 and int(refused.headers["retry-after"]) >= 1
+        detail = refused.json()["detail"]
+        assert detail.endswith("; try again later.") and str(tmp_path) not in detail
+
+    try:
+        wait_until_ready(server)
+        with httpx.Client(base_url=server.address, timeout=120) as client:
+            limit((5_000, unlimited[1]))
+            for path in ("predict", "explain?target=water", "jobs"):
+                asked(path)
+            limit(unlimited)
+            assert not list((tmp_path / "jobs").iterdir())
+            (tmp_path / "jobs").rmdir()
+            (tmp_path / "jobs").touch()  # no folder can be made in it
+            asked("jobs")
+            assert post(client, "predict", material.multi_image).status_code == 200
+    finally:
+        assert server.stop() == 0
+    assert "Traceback" not in (server.temporary / "log").read_text()
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from typing import Any
 
 from satseg.errors import CancelledError, NotThereError, SatsegError
 from satseg.files import write_json
+from satseg.serving.api.disk import writing
 from satseg.serving.api.service import Service
 from satseg.serving.jobs import Job, Ticket
 from satseg.serving.segmenting import map_upload, scene_of
@@ -88,10 +89,15 @@ class KeptJobs:
         return self.folder_of(job) / MAP
 
     def new(self) -> tuple[str, Path]:
-        """Make a folder for a job, in which its image is to be put as `upload`."""
+        """Make a folder for a job, in which its image is to be put as `upload`.
+
+        Raises:
+            ResourceError: If the disk is full.
+        """
         self._prune()
         job = secrets.token_hex(16)
-        self.folder_of(job).mkdir(mode=0o700, parents=True)
+        with writing():
+            self.folder_of(job).mkdir(mode=0o700, parents=True)
         return job, self.folder_of(job) / UPLOAD
 
     def abandon(self, job: str) -> None:

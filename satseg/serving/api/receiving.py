@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from satseg.errors import UploadSlowError, UploadTooLargeError, UploadTypeError
+from satseg.serving.api.disk import writing
 from satseg.serving.uploads import TAKEN, Limits
 
 CHUNK = 1 << 20  # bytes that are written at a time
@@ -24,12 +25,13 @@ async def receive(request: Request, path: Path, limits: Limits) -> None:
         UploadTypeError: If it is a form, or compressed as a whole.
         UploadTooLargeError: If it has too many bytes; told by the header, nothing is read.
         UploadSlowError: If nothing comes for a while.
+        ResourceError: If the disk is full.
     """
     check_headers(request, limits)
     size = 0
     try:
         async with asyncio.timeout(MOST_SECONDS):
-            with path.open("wb") as file:
+            with writing(), path.open("wb") as file:
                 async for chunk in _gathered(request):
                     size += len(chunk)
                     _check_size(size, limits)

@@ -15,6 +15,7 @@ from satseg.attribution import METHODS
 from satseg.errors import ConfigError, UnfinishedError
 from satseg.serving.api.answers import answer, as_media, warnings
 from satseg.serving.api.cards import card
+from satseg.serving.api.disk import writing
 from satseg.serving.api.kept import KeptJobs, Record
 from satseg.serving.api.media import GEOJSON, PNG, SUFFIXES, TIFF, negotiated
 from satseg.serving.api.monitoring import Monitor
@@ -239,7 +240,8 @@ class Api:
 
 
 def _explain(served: Served, upload: Upload, asked: Asked, folder: Path, ticket: Ticket) -> Shown:
-    (folder / "map").mkdir()
+    with writing():
+        (folder / "map").mkdir()
     found = segment_upload(served, upload, folder / "map", ticket)
     return explain_upload(served, found, asked, folder / "evidence", ticket)
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from satseg.errors import BusyError, NotThereError, UploadTooLargeError
+from satseg.serving.api.disk import writing
 from satseg.serving.direct import Batches
 from satseg.serving.jobs import Job, Jobs, Ticket
 from satseg.serving.served import Served
@@ -74,6 +75,7 @@ class Service:
         Raises:
             BusyError: If there are too many requests already; nothing of the image has been read then.
             StoppingError: If the server is about to end.
+            ResourceError: If the disk is full.
         """
         self.jobs.check()
         if len(self._active) >= 2 * self.jobs.capacity:
@@ -82,7 +84,8 @@ class Service:
         folder = self.root / name
         self._active.add(name)
         try:
-            folder.mkdir(parents=True)
+            with writing():
+                folder.mkdir(parents=True)
             yield folder
         finally:
             self._active.discard(name)
