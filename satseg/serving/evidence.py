@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rasterio.enums import Resampling
 
 from satseg.data.opening import open_raster
 from satseg.data.raster import Window, window_transform
@@ -17,6 +16,7 @@ from satseg.serving.segmenting import Segmented
 from satseg.serving.served import Served
 
 SIDE = 1024  # pixels, at most: a part of a large image is explained
+CELL = SIDE // 2
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,20 @@ def _around(centre: int, length: int) -> tuple[int, int]:
 
 def _densest(classes: Path, target: int) -> tuple[int, int]:
     """Return the pixel amid the square where most of the class lies, in steps of half a square."""
-    step = SIDE // 2
+    counts = np.pad(_counted(classes, target), ((0, 1), (0, 1)))
+    squares = counts[:-1, :-1] + counts[1:, :-1] + counts[:-1, 1:] + counts[1:, 1:]
+    row, col = divmod(int(squares.argmax()), squares.shape[1])
+    return (col + 1) * CELL, (row + 1) * CELL
+
+
+def _counted(classes: Path, target: int) -> np.ndarray:
+    """Return how many pixels of the class each cell has; every pixel is read: overviews leave out what is thin."""
     with open_raster(classes) as source:
-        rows, cols = -(-source.height // step), -(-source.width // step)
-        small = source.read(1, out_shape=(8 * rows, 8 * cols), resampling=Resampling.nearest) == target
-    counts = small.reshape(rows, 8, cols, 8).sum((1, 3))
-    padded = np.pad(counts, ((0, 1), (0, 1)))
-    squares = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
-    row, col = divmod(int(squares.argmax()), cols)
-    return (col + 1) * step, (row + 1) * step
+        counts = np.zeros((-(-source.height // CELL), -(-source.width // CELL)), np.int64)
+        for row, col in np.ndindex(*counts.shape):
+            window = (row * CELL, (row + 1) * CELL), (col * CELL, (col + 1) * CELL)
+            counts[row, col] = np.count_nonzero(source.read(1, window=window) == target)
+    return counts
 
 
 def _within(region: tuple[int, ...], window: Window) -> list[int]:

@@ -1,0 +1,42 @@
+"""Which part of a large image is looked at: the one where the class is most, however thin it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+
+from satseg.data.raster import read_info, write_raster
+from satseg.inference.reading import SceneSource
+from satseg.serving.evidence import SIDE, Asked, part_of
+from satseg.serving.segmenting import Segmented
+from satseg.serving.uploads import Upload
+
+
+def finished(folder: Path, classes: np.ndarray) -> Segmented:
+    """Write a map as `satseg.predict` does: with overviews, in which the commonest class of some pixels wins."""
+    write_raster(folder / "plain.tif", classes[None], nodata=255)
+    path = folder / "map.tif"
+    rasterio.shutil.copy(folder / "plain.tif", path, driver="COG", blocksize=512, overview_resampling="MODE")
+    info = read_info(path)
+    return Segmented(Upload(path, "map.tif", info), SceneSource(info, (1,)), path, path, [], [])
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_thin_class_is_found_where_it_is_most(tmp_path: Path) -> None:
+    classes = np.zeros((2900, 3300), np.uint8)
+    classes[2000:2002, 100:3200] = 1  # a road of two pixels
+    classes[1500:2500, 2600:2602] = 1  # and one that crosses it
+    found = finished(tmp_path, classes)
+    window = part_of(found, Asked(1, None, "gradcam", "auto"))
+    assert (window.width, window.height) == (SIDE, SIDE)
+    seen = np.count_nonzero(classes[window.row :, window.col :][:SIDE, :SIDE])
+    every = [
+        np.count_nonzero(classes[row : row + SIDE, col : col + SIDE])
+        for row in range(0, 2900 - SIDE + 1, SIDE // 2)
+        for col in range(0, 3300 - SIDE + 1, SIDE // 2)
+    ]
+    assert seen == max(every) > 3000
