@@ -107,6 +107,14 @@ def test_compose_and_kubernetes_say_what_the_start_script_reads() -> None:
         assert all((ROOT / name).exists() for name in copied.split())
 
 
+def test_prometheus_is_given_the_password_that_metrics_asks_for() -> None:
+    text = (DEPLOY / "kubernetes.yaml").read_text()
+    assert "prometheus.io" not in text  # annotations know no password
+    said = re.findall(r"^#   (scrape_configs:.*(?:\n#   .*)*)", text, re.MULTILINE)[0].replace("\n#   ", "\n")
+    (scrape,) = yaml.safe_load(said)["scrape_configs"]
+    assert set(scrape["basic_auth"]) == {"username", "password_file"}
+
+
 @pytest.mark.slow
 def test_the_notebooks_last_cell_opens_the_app(tmp_path: Path) -> None:
     pytest.importorskip("gradio")
