@@ -40,7 +40,9 @@ def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Ca
     assert not visit.outside and not visit.errors and canary.connections == 0
 
 
-def test_six_bands_with_coordinates(visit: Visit, material: Material, canary: Canary, tmp_path: Path) -> None:
+def test_six_bands_with_coordinates(
+    visit: Visit, server: Server, material: Material, canary: Canary, tmp_path: Path
+) -> None:
     visit.use("multi")
     visit.segment(material.multi_image)
     with rasterio.open(predicted(material.multi_model, material.multi_image, tmp_path)) as source:
@@ -70,8 +72,9 @@ def test_six_bands_with_coordinates(visit: Visit, material: Material, canary: Ca
         assert [int(row["pixels"]) for row in csv.DictReader(file)] == pixels.tolist()
     assert not visit.outside and not visit.errors
 
-    with visit.page.expect_request(f"{TILES}**", timeout=60_000):
+    with visit.page.expect_request(f"{TILES}**", timeout=60_000) as tile:
         visit.tab("Map")
+    assert tile.value.all_headers()["referer"] == f"{server.address}/"  # without one no tile is given
     visit.page.frame_locator("iframe.map").locator("canvas").first.wait_for(timeout=60_000)
     assert all(request.url.startswith(TILES) for request in visit.outside)
     assert canary.connections == 0
