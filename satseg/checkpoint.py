@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -115,13 +116,16 @@ def _rebuild(described: Mapping[str, Any], path: Path, trusted_modules: Collecti
         target = str(config["_target_"])
         options = {k: v for k, v in config.items() if k != "_target_"}
         check_options(options)
+        temperature = float(described.get("temperature", 1.0))
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"its temperature is {temperature}")
     except (KeyError, TypeError, ValueError, ConfigError, ModelError) as error:
         raise CheckpointError(f"{path} does not describe a model that may be built: {error}") from error
     options |= {"encoder_weights": None, "in_channels": spec.in_channels, "classes": spec.num_classes}
     constructor = resolve_target(target, trusted_modules)
     try:
         net = constructor(**options)
-        return SegmentationNetwork(net, spec, config | {"encoder_weights": None})
+        return SegmentationNetwork(net, spec, config | {"encoder_weights": None}, temperature)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its model cannot be built ({type(error).__name__}: {reason}).") from error

@@ -7,7 +7,9 @@ import functools
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -18,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from satseg.config import CONFIG_DIR
-from satseg.errors import ConfigError, InterruptedRunError, SatsegError
+from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError
 
 # Hydra's grammar would break on what these hold: paths with spaces, commas, `=` and parentheses; layers with brackets.
 VERBATIM_KEYS = frozenset(
@@ -35,19 +37,22 @@ VERBATIM_KEYS = frozenset(
         "input",
         "jobs_dir",
         "layer",
+        "map_areas",
         "output",
         "region",
         "resume_from",
         "resume_sweep",
         "run_dir",
+        "runs",
         "runs_dir",
         "vectors",
     }
 )
 
 
-LISTS = frozenset({"checkpoint", "input", "layer", "region"})  # may hold a list, `[a,b]`
+LISTS = frozenset({"checkpoint", "input", "layer", "region", "runs"})  # may hold a list, `[a,b]`
 MAPPINGS = frozenset({"dataset.images", "input"})  # may hold bands in files of their own, `{B02: a, B03: b}`
+OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
 SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
 
 
@@ -72,8 +77,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                 print(describe(error), file=sys.stderr)
                 raise KeyboardInterrupt from error  # which ends a sweep, too
             except Exception as error:
-                if describe(error) is not None:
-                    _announce(error)
+                _announce(error, cfg)
                 raise
 
         command = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run)
@@ -148,13 +152,15 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _announce(error: Exception) -> None:
+def _announce(error: Exception, cfg: DictConfig) -> None:
     """Tell at once: a single run ends here, and in a sweep the other jobs go on."""
+    message = describe(error)
     if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
-        job = HydraConfig.get().job
-        print(f"Run {job.num} ({job.override_dirname}) failed: {describe(error)}", file=sys.stderr)
-    elif os.environ.get(SHOW_TRACEBACK) != "1":
-        print(describe(error), file=sys.stderr)
+        name = Path(cfg.run_dir or cfg.resume_from or ".").name
+        print(f"Run {name} failed: {message or traceback.format_exc()}", file=sys.stderr)
+        raise SweepError(message or repr(error)) from None  # which any launcher can send home
+    if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
+        print(message, file=sys.stderr)
         raise SystemExit(1)
 
 
@@ -183,7 +189,8 @@ def describe(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
-        return f"ConfigError: {group}={choice} is not there; choose one of {', '.join(options)}."
+        hint = OPTIONAL.get(group, "")
+        return f"ConfigError: {group}={choice} is not there; choose one of {', '.join(options)}{hint}."
     for cause in _causes(error):
         if isinstance(cause, ConfigAttributeError | ConfigKeyError):
             return _unknown_option(cause)

@@ -93,6 +93,10 @@ class InterruptedRunError(RunError):
     """The user stopped a run."""
 
 
+class SweepError(RunError):
+    """Runs of a sweep have no score."""
+
+
 class DivergedError(SatsegError):
     """The loss is no longer a number."""
 

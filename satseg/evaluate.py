@@ -12,19 +12,25 @@ def main(cfg: DictConfig) -> None:
     """Write scores, a table per image and pictures; print the scores."""
     from pathlib import Path
 
+    from satseg import evaluating
     from satseg.checkpoint import fetch_checkpoint, load_model
     from satseg.devices import choose_device
     from satseg.reporting import report_split
     from satseg.runconfig import recorded_datamodule
     from satseg.runs import run_folder
 
+    scoring = evaluating.scoring(cfg)
     checkpoint = fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir))
-    name = cfg.split if cfg.tta == "none" else f"{cfg.split}_{cfg.tta}"
-    folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "evaluation" / name
     network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
-    result = report_split(network, datamodule, cfg.split, folder, cfg.tta)
+    if cfg.calibrate:
+        evaluating.calibrate(checkpoint, network, datamodule, scoring)
+    name = f"{cfg.split}{scoring.suffix}{'_calibrated' if network.temperature != 1 else ''}"
+    folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "evaluation" / name
+    result = report_split(network, datamodule, cfg.split, folder, scoring)
     print(result.table(cfg.split))
+    if cfg.map_areas:
+        print(evaluating.corrected_areas(result, Path(cfg.map_areas), datamodule, cfg.split, folder))
     print(f"Scores and pictures: {folder}")
 
 

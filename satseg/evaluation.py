@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
+from satseg.calibration import Reliability
 from satseg.errors import DataError
-from satseg.files import write_json, write_text
 from satseg.inference.combining import SELF, View, views
 from satseg.inference.windows import PLAN, segment
 from satseg.metrics import SCORES, Scores, confusion_matrices
 from satseg.models import SegmentationNetwork
+from satseg.spec import IGNORE_INDEX
 
 PROTOCOL = SCORES | {"windows": PLAN}
+CALIBRATION = "mean gap between confidence and accuracy over 15 bins, weighted by pixels"
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -34,12 +35,14 @@ class BatchScores:
         matrices: Confusion matrices (N, K, K), int64.
         loss: Mean over the batch's valid pixels; 0 without a criterion.
         pixels: How many they are.
+        logits: (N, K, H, W), float32.
     """
 
     predicted: Tensor
     matrices: Tensor
     loss: Tensor
     pixels: int
+    logits: Tensor
 
 
 def score_batch(
@@ -57,36 +60,73 @@ def score_batch(
     matrices = confusion_matrices(predicted, mask, valid, network.spec.num_classes)
     pixels = int(matrices.sum())
     if criterion is None:
-        return BatchScores(predicted, matrices, logits.new_zeros(()), pixels)
+        return BatchScores(predicted, matrices, logits.new_zeros(()), pixels, logits)
     # image by image, so that the split's loss does not depend on the batch size
     counts = matrices.sum((1, 2))
     with torch.no_grad():
         losses = torch.stack(
             [criterion(logits[i : i + 1], mask[i : i + 1], valid[i : i + 1]) for i in range(len(logits))]
         )
-    return BatchScores(predicted, matrices, (losses * counts).sum() / max(pixels, 1), pixels)
+    return BatchScores(predicted, matrices, (losses * counts).sum() / max(pixels, 1), pixels, logits)
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """One image's name and counts."""
+    """One image's name, the tile or scene that it is a part of, and its counts."""
 
     name: str
+    group: str
     scores: Scores
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """What is scored how, by choice.
+
+    Attributes:
+        tta: Views of an image that are averaged: `none`, `flips` or `d4`.
+        ignore_edges: Pixels this near to another class do not count: their labels are the least certain.
+    """
+
+    tta: str = "none"
+    ignore_edges: int = 0
+
+    @property
+    def suffix(self) -> str:
+        """What tells its results from those of the plain protocol, in a folder's name."""
+        edges = f"_edges{self.ignore_edges}" if self.ignore_edges else ""
+        return ("" if self.tta == "none" else f"_{self.tta}") + edges
+
+    @property
+    def words(self) -> str:
+        """What readers of a table must know."""
+        views = "" if self.tta == "none" else f", the mean over the views of tta={self.tta}"
+        return views + (f", without {self.ignore_edges} px along class borders" if self.ignore_edges else "")
+
+
+PLAIN = Scoring()
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
-    """A split's scores, whole and by image; `tta` says which views of an image were averaged."""
+    """A split's scores, whole and by image.
+
+    Attributes:
+        scoring: The choices.
+        reliability: How sure the model was, and how often right.
+        seconds: Time that segmenting took, reading aside.
+    """
 
     class_names: tuple[str, ...]
     images: list[ImageScores]
-    tta: str = "none"
+    scoring: Scoring = PLAIN
+    reliability: Reliability = field(default_factory=Reliability.empty)
+    seconds: float = float("nan")
 
     @property
     def protocol(self) -> dict[str, str]:
         """What was scored how."""
-        return PROTOCOL | {"tta": self.tta}
+        return PROTOCOL | {"tta": self.scoring.tta, "ignore_edges": f"{self.scoring.ignore_edges} px"}
 
     @cached_property
     def matrix(self) -> np.ndarray:
@@ -109,8 +149,7 @@ class EvaluationResult:
         scores, values = self.scores, self.scores.as_dict()
         truth = scores.matrix.sum(1)
         share = truth / max(truth.sum(), 1)
-        averaged = "" if self.tta == "none" else f", the mean over the views of tta={self.tta}"
-        lines = [f"{split}: {len(self.images)} images, {int(truth.sum())} pixels{averaged}", ""]
+        lines = [f"{split}: {len(self.images)} images, {int(truth.sum())} pixels{self.scoring.words}", ""]
         lines += [
             "| class | IoU | F1 | precision | recall | share of pixels |",
             "| --- | --: | --: | --: | --: | --: |",
@@ -123,11 +162,16 @@ class EvaluationResult:
             f"| {name} | {values[name]:.4f} | {PROTOCOL[name]} |"
             for name in ("miou", "miou_present", "micro_iou", "f1", "accuracy")
         ]
+        lines.append(f"| calibration error | {self.reliability.error:.4f} | {CALIBRATION} |")
         return "\n".join(lines)
 
 
 def evaluate(
-    network: SegmentationNetwork, loader: Iterable[Mapping[str, Any]], device: torch.device, tta: str = "none"
+    network: SegmentationNetwork,
+    loader: Iterable[Mapping[str, Any]],
+    device: torch.device,
+    scoring: Scoring = PLAIN,
+    groups: Mapping[str, str] | None = None,
 ) -> EvaluationResult:
     """Score every image of a loader, in float32.
 
@@ -135,44 +179,44 @@ def evaluate(
         network: The model.
         loader: Whole images.
         device: Where the network is.
-        tta: Test-time augmentation: `none`, `flips` or `d4`.
+        scoring: The choices.
+        groups: The tile or scene of each image; each its own by default.
 
     Raises:
         ConfigError: If there is no such test-time augmentation.
         DataError: If no pixel of the split is labelled.
     """
     network.eval()
-    looks = views(tta)
-    names = network.spec.class_names
+    looks, names = views(scoring.tta), network.spec.class_names
     images: list[ImageScores] = []
+    reliability, seconds = Reliability.empty(), 0.0
     for batch in loader:
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        if "mask" in moved:
+            moved["mask"] = without_edges(moved["mask"], scoring.ignore_edges)
+        start = time.perf_counter()
         scored = score_batch(network, moved, looks=looks)
+        seconds += time.perf_counter() - start  # the counting has waited for the device
+        reliability += Reliability.of(scored.logits, moved["mask"], moved["valid"])
         for name, matrix in zip(moved["name"], scored.matrices, strict=True):
-            images.append(ImageScores(name, Scores.from_matrix(matrix, names)))
-    result = EvaluationResult(names, images, tta)
+            images.append(ImageScores(name, (groups or {}).get(name, name), Scores.from_matrix(matrix, names)))
+    result = EvaluationResult(names, images, scoring, reliability, seconds)
     if not images or result.matrix.sum() == 0:
         raise DataError("The split has no labelled pixel to score.")
     return result
 
 
-def write_evaluation(result: EvaluationResult, folder: Path, split: str) -> None:
-    """Write scores.json, scores.md, images.csv (worst first) and confusion_matrix.csv."""
-    write_json(folder / "scores.json", {"split": split, "scores": result.scores.as_dict(), "protocol": result.protocol})
-    write_text(folder / "scores.md", result.table(split) + "\n")
-    ious = [f"iou/{name}" for name in result.class_names]
-    rows: list[list[Any]] = [["name", "pixels", "miou", "accuracy", *ious]]
-    for image in result.worst(len(result.images)):
-        values = image.scores.as_dict()
-        numbers = [values["miou"], values["accuracy"], *(values[i] for i in ious)]
-        rows.append([image.name, int(image.scores.matrix.sum()), *("" if np.isnan(n) else n for n in numbers)])
-    _write_csv(folder / "images.csv", rows)
-    header = ["truth / prediction", *result.class_names]
-    body = [[name, *row] for name, row in zip(result.class_names, result.matrix.tolist(), strict=True)]
-    _write_csv(folder / "confusion_matrix.csv", [header, *body])
+def without_edges(mask: Tensor, distance: int) -> Tensor:
+    """Ignore the pixels of a mask (N, H, W) that are within `distance` rows and columns of another class.
 
+    As in the protocol of the ISPRS benchmarks, with a square instead of a disk. What is ignored already is no class.
+    """
+    if distance == 0:
+        return mask
+    ignored = mask == IGNORE_INDEX
+    value, size = mask.float(), 2 * distance + 1
 
-def _write_csv(path: Path, rows: list[list[Any]]) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+    def highest(numbers: Tensor) -> Tensor:
+        return max_pool2d(numbers.masked_fill(ignored, -torch.inf), size, stride=1, padding=distance)
+
+    return mask.masked_fill(highest(value) != -highest(-value), IGNORE_INDEX)

@@ -35,6 +35,7 @@ def document(network: SegmentationNetwork, training: Mapping[str, Any], protocol
         "format_version": FORMAT_VERSION,
         "model": network.config,
         "spec": network.spec.to_dict(),
+        "temperature": network.temperature,
         "training": dict(training),
         "versions": {name: package_version(name) for name in VERSIONED},
         "metric_protocol": dict(protocol),

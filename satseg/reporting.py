@@ -11,30 +11,36 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from satseg.data import SegmentationDataModule
-from satseg.evaluation import PROTOCOL, EvaluationResult, evaluate, write_evaluation
+from satseg.evaluation import PLAIN, PROTOCOL, EvaluationResult, Scoring, evaluate
 from satseg.inference.combining import View, views
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 from satseg.runs import read_json, read_metrics
+from satseg.score_files import write_evaluation
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_rgb
-from satseg.visualization.figures import plot_confusion_matrix, plot_curves, plot_samples
+from satseg.visualization.figures import plot_confusion_matrix, plot_curves, plot_reliability, plot_samples
 from satseg.visualization.report import write_report
 
 NUM_PICTURES = 4
 
 
 def report_split(
-    network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str, folder: Path, tta: str = "none"
+    network: SegmentationNetwork,
+    datamodule: SegmentationDataModule,
+    split: str,
+    folder: Path,
+    scoring: Scoring = PLAIN,
 ) -> EvaluationResult:
     """Score a split and write scores, tables and pictures to a folder."""
     device = next(network.parameters()).device
-    result = evaluate(network, datamodule.eval_dataloader(split), device, tta)
+    result = evaluate(network, datamodule.eval_dataloader(split), device, scoring, datamodule.groups(split))
     write_evaluation(result, folder, split)
     plot_confusion_matrix(result.matrix, list(result.class_names), folder / "confusion_matrix.png")
+    plot_reliability(result.reliability.rows(), result.reliability.error, folder / "reliability.png")
     names = [image.name for image in result.images]
     step = max(1, len(names) // NUM_PICTURES)
-    looks = views(tta)
+    looks = views(scoring.tta)
     _plot(network, datamodule, split, sorted(names)[::step][:NUM_PICTURES], folder / "samples.png", looks)
     worst = [image.name for image in result.worst(NUM_PICTURES)]
     _plot(network, datamodule, split, worst, folder / "worst.png", looks)
@@ -93,6 +99,7 @@ def report_run(
             (f"Samples ({split})", "Spread over the split", place / "samples.png"),
             (f"Worst images ({split})", "Lowest mIoU first", place / "worst.png"),
             (f"Confusion matrix ({split})", "Rows: truth; columns: prediction", place / "confusion_matrix.png"),
+            (f"Reliability ({split})", "How often right, by how sure", place / "reliability.png"),
         ]
     write_report(
         folder / "report.html",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +27,13 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
     """
     if cfg.resume_from is not None:
         cfg = _resumed(cfg)
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN and cfg.run_dir is None:
-        cfg.run_dir = str(Path(hydra.sweep.dir) / f"{hydra.job.num:03d}_{_swept(hydra.overrides.task)}".rstrip("_"))
+    if cfg.resume_sweep is not None and HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise ConfigError("resume_sweep= goes on with a sweep: add -m and the options that it was started with.")
     for key in DATA_PATHS:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str) and Path(value).exists():
             OmegaConf.update(cfg, key, str(Path(value).resolve()))
     return cfg
-
-
-def _swept(overrides: Sequence[str]) -> str:
-    """Return what tells this run from the others of its sweep, as a file name."""
-    given = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
-    swept = {o.key_or_group for o in OverridesParser.create().parse_overrides(given) if o.is_sweep_override()}
-    own = ",".join(o.replace("=", "-") for o in overrides if o.lstrip("+~").partition("=")[0] in swept)
-    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", own)[:100]
 
 
 def _resumed(cfg: DictConfig) -> DictConfig:
@@ -74,6 +63,13 @@ def run_name(cfg: DictConfig) -> str:
     if experiment and experiment != "null":
         return str(experiment)
     return "_".join(str(choices[group]) for group in ("dataset", "model", "backbone"))
+
+
+def config_choices() -> dict[str, str]:
+    """Return which file of each config group was chosen, what tells little of a model aside."""
+    choices = HydraConfig.get().runtime.choices
+    aside = ("hydra/", "experiment", "sweep", "trainer", "logger", "callbacks")
+    return {str(k): str(v) for k, v in choices.items() if not str(k).startswith(aside)}
 
 
 def recorded_datamodule(

@@ -25,6 +25,9 @@ from satseg.errors import RunError
 logger = logging.getLogger(__name__)
 
 LATEST = "latest"
+SUMMARY = "summary.json"  # written last: its presence says that the run is complete
+CHOICES = "choices.json"  # which file of each config group the run was composed from
+FAILURE = "failure.json"  # why a run ended without a score
 PACKAGES = (
     "satseg",
     "torch",
@@ -95,7 +98,7 @@ def find_complete(reference: str | Path, runs_dir: Path) -> Path:
     Raises:
         RunError: If there is none.
     """
-    return _find(reference, runs_dir, lambda folder: (folder / "summary.json").is_file(), "complete")
+    return _find(reference, runs_dir, lambda folder: (folder / SUMMARY).is_file(), "complete")
 
 
 def find_unfinished(reference: str | Path, runs_dir: Path) -> Path:
@@ -107,13 +110,13 @@ def find_unfinished(reference: str | Path, runs_dir: Path) -> Path:
     path = _find(reference, runs_dir, _unfinished, "unfinished")
     if not (path / "checkpoints" / "last.ckpt").is_file():
         raise RunError(f"resume_from={path}: there is no checkpoints/last.ckpt in it to go on from.")
-    if (path / "summary.json").exists():
+    if (path / SUMMARY).exists():
         raise RunError(f"resume_from={path}: this run is complete; start from its weights with init_from={path}.")
     return path
 
 
 def _unfinished(folder: Path) -> bool:
-    return not (folder / "summary.json").exists() and (folder / "checkpoints" / "last.ckpt").is_file()
+    return not (folder / SUMMARY).exists() and (folder / "checkpoints" / "last.ckpt").is_file()
 
 
 def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool], kind: str) -> Path:

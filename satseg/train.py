@@ -13,12 +13,13 @@ def main(cfg: DictConfig) -> float:
     from satseg import training
 
     cfg, run = training.start_run(cfg)
-    trainer = training.build_trainer(cfg, run)
-    datamodule = training.build_datamodule(cfg)
-    task = training.build_task(cfg, datamodule)
-    training.record(cfg, run, datamodule)
-    training.fit(trainer, task, datamodule, run)
-    return training.finish_run(cfg, run, datamodule)
+    with training.failure_recorded(run):
+        trainer = training.build_trainer(cfg, run)
+        datamodule = training.build_datamodule(cfg)
+        task = training.build_task(cfg, datamodule)
+        training.record(cfg, run, datamodule)
+        training.fit(trainer, task, datamodule, run)
+        return training.finish_run(cfg, run, datamodule)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import logging
 import shlex
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,8 @@ from satseg.files import write_json, write_text
 from satseg.metrics import Scores
 from satseg.models import build_model, freeze_backbone, init_from
 from satseg.reporting import report_run, report_split
-from satseg.runconfig import prepare_config, run_name
-from satseg.runs import Run, environment, open_run
+from satseg.runconfig import config_choices, prepare_config, run_name
+from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, environment, open_run, read_metrics
 from satseg.task import SegmentationTask, channels_last
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,21 @@ def start_run(cfg: DictConfig) -> tuple[DictConfig, Run]:
     logger.info("Run folder: %s", run.path)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     return cfg, run
+
+
+@contextmanager
+def failure_recorded(run: Run) -> Iterator[None]:
+    """Note in the run folder why a run ended without a score; an interruption is no failure."""
+    path = run.path / FAILURE
+    path.unlink(missing_ok=True)
+    try:
+        yield
+    except InterruptedRunError:
+        raise
+    except Exception as error:
+        with suppress(ResourceError):  # where the disk is full, this has no place either
+            write_json(path, {"kind": type(error).__name__, "message": " ".join(str(error).split())})
+        raise
 
 
 def log_to(path: Path) -> None:
@@ -160,6 +177,8 @@ def record(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) -> Non
     """Write down all that the run depends on, before it begins."""
     write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run.path / "environment.json", environment())
+    if run.resume_path is None:
+        write_json(run.path / CHOICES, config_choices())
     data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
     data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
     write_json(run.path / "data.json", data | {"splits": datamodule.manifest(), "spec": datamodule.spec.to_dict()})
@@ -221,9 +240,11 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) ->
         "monitor": cfg.monitor,
         "score": score,
         "scores": {split: result.scores.as_dict() for split, result in results.items()},
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "training_seconds": sum(row.get("seconds") or 0 for row in read_metrics(run.path / "metrics.csv")),
     }
     report_run(run.path, cfg, results, datamodule)
-    write_json(run.path / "summary.json", summary)  # last: its presence says that the run is complete
+    write_json(run.path / SUMMARY, summary)
     _tell(run, results)
     return score
 

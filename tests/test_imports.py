@@ -11,25 +11,27 @@ PACKAGE = Path(__file__).resolve().parents[1] / "satseg"
 LAYERS = [
     {"errors", "spec"},
     {"config", "runs", "devices", "files"},
-    {"data", "models", "losses", "metrics", "visualization", "optimization", "mapping"},
+    {"data", "models", "losses", "metrics", "visualization", "optimization", "mapping", "calibration", "estimation"},
     {"model_file", "checkpoint"},
     {"exporting", "inference"},
-    {"evaluation"},
+    {"evaluation", "score_files"},
     {"task", "callbacks", "reporting", "runconfig", "attribution"},
-    {"training", "cli", "pictures", "explaining", "diagnosis", "predicting"},
+    {"training", "cli", "pictures", "explaining", "diagnosis", "predicting", "sweeping", "comparing", "evaluating"},
     {"serving"},
 ]
-ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve"}
+ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report"}
 CHAINS = [
     ("errors", "spec"),
     ("files", "config", "runs"),
     ("model_file", "checkpoint"),
     ("task", "callbacks"),
     ("runconfig",),
+    ("cli", "sweeping"),
     ("pictures", "explaining"),
     ("diagnosis",),
     ("data", "mapping"),
     ("exporting", "inference"),
+    ("evaluation", "score_files"),
 ]
 
 

@@ -28,12 +28,14 @@ class MetricsCsv(pl.Callback):
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self.last_scored = -1
+        self.clock = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows of the epochs that are done."""
         rows = read_metrics(self.path) if self.path.exists() else []
         whole = [r | {"epoch": int(r["epoch"]), "step": int(r["step"])} for r in rows]
         self.rows = [r for r in whole if r["epoch"] < trainer.current_epoch]
+        self.clock = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note which epoch the scores belong to: Lightning keeps them for the epochs that are not scored."""
@@ -51,7 +53,9 @@ class MetricsCsv(pl.Callback):
         kinds = ("train/", "val/") if self.last_scored == trainer.current_epoch else ("train/",)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(kinds)}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **metrics})
+        before, self.clock = self.clock, time.perf_counter()
+        record = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate}
+        self.rows.append(record | {"seconds": self.clock - before} | metrics)
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

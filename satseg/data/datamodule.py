@@ -206,6 +206,16 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Return the names by split."""
         return {split: [s.name for s in samples] for split, samples in self.splits.items()}
 
+    def groups(self, split: str) -> dict[str, str]:
+        """Return which tile or scene each image of a split is a part of; itself, where the split knows of none."""
+        group_of = getattr(self.split, "group_of", lambda sample: sample.name)
+        return {s.name: group_of(s.by_file()[0]) for s in self.samples_of(split)}
+
+    @property
+    def is_probability_sample(self) -> bool:
+        """Whether the splits were drawn at random, so that a split stands for the whole."""
+        return bool(getattr(self.split, "is_random", False))
+
     def train_dataloader(self) -> DataLoader[Item]:
         """Training patches; each pass is the next epoch."""
         train = self.splits["train"]

@@ -128,12 +128,22 @@ class Groups:
         """
         groups: dict[str, list[Sample]] = {}
         for sample in samples:
-            groups.setdefault(self._group(sample), []).append(sample)
+            groups.setdefault(self.group_of(sample), []).append(sample)
         sides = _choose(sorted(groups, key=natural), self.val, self.test, self.seed)
-        splits: Splits = {split: [s for s in samples if self._group(s) in names] for split, names in sides.items()}
+        splits: Splits = {split: [s for s in samples if self.group_of(s) in names] for split, names in sides.items()}
         return checked(splits, f"There are {len(groups)} groups: {', '.join(sorted(groups, key=natural)[:10])}.")
 
-    def _group(self, sample: Sample) -> str:
+    @property
+    def is_random(self) -> bool:
+        """Whether groups are drawn, not named."""
+        return isinstance(self.val, int | float) and isinstance(self.test, int | float)
+
+    def group_of(self, sample: Sample) -> str:
+        """Return the group of a sample.
+
+        Raises:
+            DataError: If the pattern is not found in its name.
+        """
         match = self.pattern.search(sample.name)
         if match is None:
             raise DataError(f"dataset.split.pattern={self.pattern.pattern} is not found in the name {sample.name}.")
@@ -151,6 +161,8 @@ class Fractions:
 
     def __init__(self, val: float = 0.15, test: float = 0.15, seed: int = 0) -> None:
         self.val, self.test, self.seed = val, test, seed
+
+    is_random = True
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split."""

@@ -31,7 +31,7 @@ class ImageToLogits(nn.Module):
     def __init__(self, network: SegmentationNetwork, replace_pools: bool = True) -> None:
         super().__init__()
         copied = copy.deepcopy(network).to("cpu").to(memory_format=torch.contiguous_format)
-        self.normaliser, self.net = copied.normaliser, copied.net
+        self.normaliser, self.net, self.temperature = copied.normaliser, copied.net, copied.temperature
         _make_exportable(self.net, replace_pools)
         self.eval().requires_grad_(False)
 
@@ -40,8 +40,8 @@ class ImageToLogits(nn.Module):
         height, width = image.shape[-2:]
         valid = self.normaliser.valid(image)
         standardised = ((image - self.normaliser.shift) / self.normaliser.divisor).masked_fill(~valid[:, None], 0.0)
-        logits: Tensor = self.net(pad(standardised, (0, -width % STRIDE, 0, -height % STRIDE)))
-        return logits[..., :height, :width]
+        logits: Tensor = self.net(pad(standardised, (0, -width % STRIDE, 0, -height % STRIDE)))[..., :height, :width]
+        return logits if self.temperature == 1 else logits / self.temperature
 
 
 class PaddedConv(nn.Module):

@@ -65,6 +65,7 @@ def write_pth(path: Path, network: SegmentationNetwork) -> None:
             "divisor": normaliser.divisor.detach().cpu(),
             "nodata": normaliser.nodata,
             "stride": STRIDE,
+            "temperature": network.temperature,
             "class_names": list(spec.class_names),
             "spec": spec.to_dict(),
             KEY: describe(network, None),
@@ -78,7 +79,7 @@ def open_pth(path: Path, network: SegmentationNetwork, trusted_modules: Collecti
     saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     net = resolve_target(saved["class"], trusted_modules)(**saved["options"])
     net.load_state_dict(saved["state_dict"])
-    graph = SegmentationNetwork(net, network.spec, network.config).eval()
+    graph = SegmentationNetwork(net, network.spec, network.config, saved["temperature"]).eval()
     return _without_gradients(graph)
 
 

@@ -59,11 +59,12 @@ class SegmentationNetwork(nn.Module):
         net: Takes standardised images whose size is a multiple of 32.
         spec: Inputs and classes, complete with mean and std.
         config: Plain dict that `net` can be built from again.
+        temperature: Logits are divided by it, so that confidence is what accuracy is.
     """
 
-    def __init__(self, net: nn.Module, spec: DatasetSpec, config: dict[str, Any]) -> None:
+    def __init__(self, net: nn.Module, spec: DatasetSpec, config: dict[str, Any], temperature: float = 1.0) -> None:
         super().__init__()
-        self.net, self.spec, self.config = net, spec, config
+        self.net, self.spec, self.config, self.temperature = net, spec, config, temperature
         self.normaliser = Normaliser(spec.inputs[0])
 
     @property
@@ -93,7 +94,8 @@ class SegmentationNetwork(nn.Module):
             )
         height, width = image.shape[-2:]
         logits: Tensor = self.net(self.standardise(image, valid))
-        return logits[..., :height, :width].float()
+        logits = logits[..., :height, :width].float()
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def standardise(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return what `net` sees of raw images: standardised, and padded right and below to a multiple of 32."""

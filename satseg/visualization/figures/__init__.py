@@ -1,19 +1,25 @@
 """Figures of a run, as PNG files."""
 
+from satseg.visualization.figures.comparison import Ranked, plot_effects, plot_leaderboard
 from satseg.visualization.figures.confusion import plot_confusion_matrix
 from satseg.visualization.figures.curves import plot_curves
 from satseg.visualization.figures.evidence import plot_evidence, save_picture
 from satseg.visualization.figures.maps import plot_map
 from satseg.visualization.figures.panels import Panel, plot_panels, plot_trust
+from satseg.visualization.figures.reliability import plot_reliability
 from satseg.visualization.figures.samples import plot_samples
 
 __all__ = [
     "Panel",
+    "Ranked",
     "plot_confusion_matrix",
     "plot_curves",
+    "plot_effects",
     "plot_evidence",
+    "plot_leaderboard",
     "plot_map",
     "plot_panels",
+    "plot_reliability",
     "plot_samples",
     "plot_trust",
     "save_picture",

@@ -1,0 +1,140 @@
+"""What a comparison needs to know of a run."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from satseg.errors import RunError
+from satseg.runs import CHOICES, FAILURE, SUMMARY, read_json
+from satseg.score_files import MATRICES, read_matrices
+
+# Where a run lies, how it was started, and what only its speed depends on: no choice that is compared.
+ASIDE = ("run_dir", "runs_dir", "resume_from", "resume_sweep", "from_run", "logger", "callbacks", "trusted_modules")
+ASIDE_KEYS = ("dataset.root", "dataset.num_workers", "dataset.cache_gb", "trainer.enable_progress_bar")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One scored run.
+
+    Attributes:
+        choices: Its configuration, flat: `optimizer.lr`, `model._target_` and so on.
+        named: Which file of each config group it was composed from: `loss` is `dice`.
+        protocol: All that must be equal for scores to be compared, by what it is.
+        groups: The tile or scene of each scored image.
+        matrices: Confusion matrices (N, K, K) of the images, in the order of `groups`.
+        parameters: Of the network.
+        minutes: That training took.
+        speed: Megapixels a second while scoring.
+    """
+
+    path: Path
+    choices: Mapping[str, Any]
+    named: Mapping[str, str]
+    seed: int
+    class_names: tuple[str, ...]
+    scores: Mapping[str, float]
+    protocol: Mapping[str, str]
+    groups: tuple[str, ...]
+    matrices: np.ndarray
+    parameters: int | None
+    minutes: float | None
+    speed: float | None
+
+
+def find_runs(patterns: Sequence[str], evaluation: str) -> tuple[list[RunRecord], dict[str, str]]:
+    """Read all complete runs in or below the folders that the patterns name.
+
+    Args:
+        patterns: Paths with wildcards: run folders, sweeps, or folders of these.
+        evaluation: The folder in each run's `evaluation/` whose scores are compared, such as `test` or `test_d4`.
+
+    Returns:
+        The runs, by path, and why others were left out.
+
+    Raises:
+        RunError: If a pattern fits nothing, or no run can be compared.
+    """
+    records, left_out = [], {}
+    for folder in _folders(patterns):
+        reason = _why_not(folder, evaluation)
+        if reason:
+            left_out[str(folder)] = reason
+        else:
+            records.append(read_run(folder, evaluation))
+    if not records:
+        why = "; ".join(sorted(set(left_out.values()))) or "there is no run"
+        raise RunError(f"runs={','.join(patterns)}: no run can be compared ({why}).")
+    return records, left_out
+
+
+def _folders(patterns: Sequence[str]) -> list[Path]:
+    found: set[Path] = set()
+    for pattern in patterns:
+        places = [Path(pattern)] if Path(pattern).exists() else [Path(p) for p in glob.glob(pattern)]  # noqa: PTH207
+        if not places:
+            raise RunError(f"runs={pattern} fits no folder.")
+        found |= {config.parent.resolve() for place in places for config in place.rglob("config.yaml")}
+    return sorted(found)
+
+
+def _why_not(folder: Path, evaluation: str) -> str | None:
+    if not (folder / SUMMARY).is_file():
+        failed = (folder / FAILURE).is_file()
+        return f"failed: {read_json(folder / FAILURE)['message']}" if failed else "not complete"
+    if not (folder / "evaluation" / evaluation / MATRICES).is_file():
+        split = evaluation.partition("_")[0]
+        return f"it has no evaluation/{evaluation}: score it with satseg.evaluate checkpoint={folder} split={split}"
+    return None
+
+
+def read_run(folder: Path, evaluation: str) -> RunRecord:
+    """Read one run's record."""
+    place = folder / "evaluation" / evaluation
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=False)
+    summary, scored, data = (read_json(p) for p in (folder / SUMMARY, place / "scores.json", folder / "data.json"))
+    names, groups, matrices = read_matrices(place / MATRICES)
+    class_names = tuple(data["class_pixels"])
+    seconds = summary.get("training_seconds")
+    flat = dict(_flat(config))
+    seed = int(flat.pop("seed"))
+    return RunRecord(
+        path=folder,
+        choices={k: v for k, v in flat.items() if k.partition(".")[0] not in ASIDE and k not in ASIDE_KEYS},
+        named=read_json(folder / CHOICES) if (folder / CHOICES).is_file() else {},
+        seed=seed,
+        class_names=class_names,
+        scores={k: float("nan") if v is None else float(v) for k, v in scored["scores"].items()},
+        protocol=_protocol(scored, class_names, names),
+        groups=tuple(groups),
+        matrices=matrices,
+        parameters=summary.get("parameters"),
+        minutes=None if seconds is None else seconds / 60,
+        speed=scored.get("megapixels_per_second"),
+    )
+
+
+def _protocol(scored: Mapping[str, Any], class_names: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    said = {k: str(scored["protocol"].get(k, "none")) for k in ("tta", "ignore_edges", "windows")}
+    images = hashlib.sha256("\0".join(names).encode()).hexdigest()[:12]
+    return {
+        "classes": ", ".join(class_names),
+        "images": f"{len(names)} of split {scored['split']} ({images})",
+        **said,
+    }
+
+
+def _flat(config: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    if not isinstance(config, dict) or not config:
+        yield prefix, tuple(config) if isinstance(config, list) else str(config) if config == {} else config
+        return
+    for key, value in config.items():
+        yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))

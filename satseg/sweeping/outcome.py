@@ -1,0 +1,57 @@
+"""How the runs of a sweep ended, as their folders tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from satseg.runs import FAILURE, SUMMARY, read_json
+
+DIVERGED = "DivergedError"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run.
+
+    Attributes:
+        state: `complete`, `diverged`, `failed`, `unfinished` or `missing`.
+        score: The monitored score of a complete run.
+        reason: Why there is none.
+    """
+
+    name: str
+    state: str
+    score: float | None = None
+    reason: str = ""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether running it again would bring nothing new."""
+        return self.state in ("complete", "diverged")
+
+
+def outcome_of(folder: Path) -> Outcome:
+    """Read what became of a run."""
+    if (folder / SUMMARY).is_file():
+        score = read_json(folder / SUMMARY)["score"]
+        return Outcome(folder.name, "complete", float("nan") if score is None else float(score))
+    if (folder / FAILURE).is_file():
+        failure = read_json(folder / FAILURE)
+        state = "diverged" if failure["kind"] == DIVERGED else "failed"
+        return Outcome(folder.name, state, reason=f"{failure['kind']}: {failure['message']}")
+    if (folder / "config.yaml").is_file():
+        return Outcome(folder.name, "unfinished", reason="interrupted, killed, or still running")
+    return Outcome(folder.name, "missing", reason="never started")
+
+
+def outcome_table(outcomes: Sequence[Outcome]) -> str:
+    """Return the runs as a Markdown table, the best score first."""
+    ranked = sorted(outcomes, key=lambda o: -float("inf") if o.score is None else o.score, reverse=True)
+    rows = [f"| {o.name} | {o.state} | {_shown(o)} |" for o in ranked]
+    return "\n".join(["| run | outcome | score |", "| --- | --- | --- |", *rows])
+
+
+def _shown(outcome: Outcome) -> str:
+    return f"{outcome.score:.4f}" if outcome.score is not None else outcome.reason.replace("|", "/")
