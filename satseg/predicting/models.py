@@ -45,7 +45,7 @@ class Models:
     Attributes:
         checkpoints: Run folders or model files.
         networks: What they hold.
-        engine: Name of the engine.
+        engines: Name of each one's engine; `auto` where it is to be chosen.
         tta: Test-time augmentation.
         batch_size: Windows at a time; the engine's own by default.
     """
@@ -53,7 +53,7 @@ class Models:
     checkpoints: tuple[Path, ...]
     networks: tuple[SegmentationNetwork, ...]
     device: torch.device
-    engine: str
+    engines: tuple[str, ...]
     tta: str
     batch_size: int | None
 
@@ -66,13 +66,19 @@ class Models:
         """Return the engine for windows of a shape; one for any shape is opened once."""
         if not self._opened or any(getattr(e, "size", None) not in (None, shape) for e in self._opened):
             self._opened[:] = [self._open(i, shape) for i in range(len(self.networks))]
-        name = "+".join(engine.name for engine in self._opened) + ("" if self.tta == "none" else f" tta={self.tta}")
+        name = "+".join(self.chosen) + ("" if self.tta == "none" else f" tta={self.tta}")
         batch_size = self.batch_size or self._opened[0].batch_size
         return Combined(name, self.spec, batch_size, averaged(self._opened, views(self.tta)))
 
     def _open(self, index: int, shape: tuple[int, int]) -> Engine:
         path = model_path(self.checkpoints[index])
-        return open_engine(path, self.networks[index], self.engine, self.device, path.parent / "engines", shape=shape)
+        name, cache = self.engines[index], path.parent / "engines"
+        return open_engine(path, self.networks[index], name, self.device, cache, shape=shape)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the engines that were opened last."""
+        return tuple(engine.name for engine in self._opened)
 
     @cached_property
     def _opened(self) -> list[Engine]:
@@ -84,10 +90,11 @@ class Models:
         return [_digest(model_path(path)) for path in self.checkpoints]
 
     def identity(self) -> dict[str, Any]:
-        """Return what of the models a result depends on."""
+        """Return what of the models a result depends on; of engines, those that were opened last."""
+        graphs = [getattr(engine, "digest", "") for engine in self._opened]
         versions = {package: package_version(package) for package in RUNTIMES}
         device = {"device": self.device.type, "threads": torch.get_num_threads()}
-        return {"models": self.digests, "tta": self.tta, "versions": versions} | device
+        return {"models": self.digests, "graphs": graphs, "tta": self.tta, "versions": versions} | device
 
 
 def open_models(cfg: DictConfig) -> Models:
@@ -103,7 +110,7 @@ def open_models(cfg: DictConfig) -> Models:
     paths = [fetch_checkpoint(str(name), Path(cfg.runs_dir)) for name in named]
     networks = [load_model(path, device, trusted_modules=cfg.trusted_modules) for path in paths]
     check_alike([network.spec for network in networks], [str(path) for path in paths])
-    return Models(tuple(paths), tuple(networks), device, cfg.engine, cfg.tta, cfg.batch_size)
+    return Models(tuple(paths), tuple(networks), device, (cfg.engine,) * len(paths), cfg.tta, cfg.batch_size)
 
 
 def _digest(path: Path) -> str:

@@ -122,8 +122,8 @@ def _predict(
 
 def task_of(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> SceneTask:
     """Return the work that makes a scene's map."""
-    identity = models.identity() | scene_identity(source)
-    return SceneTask(maker_of(cfg, models, source), output, cfg.overviews, identity)
+    maker = maker_of(cfg, models, source)  # first: it opens the engines, which are a part of the models' identity
+    return SceneTask(maker, output, cfg.overviews, models.identity() | scene_identity(source))
 
 
 def maker_of(cfg: DictConfig, models: Models, source: SceneSource) -> StripMaker:

@@ -36,6 +36,11 @@ class Cache:
         except (OSError, ValueError):
             return None
 
+    def digests(self, key: str) -> dict[str, str]:
+        """Return a hash of each file of an entry that is there."""
+        found: dict[str, str] = read_json(self.folder / key / MANIFEST)
+        return found
+
     def make(self, key: str, write: Callable[[Path], None]) -> Path:
         """Make an entry, or make it anew; nobody sees half of it.
 

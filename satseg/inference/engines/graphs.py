@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +40,13 @@ class GraphEngine:
         graph: What it runs.
         spec: Inputs and classes of the model.
         size: Height and width of the only windows that it takes, where it does not take any.
+        digest: Of the files, where they do not follow from the model alone.
     """
 
     batch_size = 1
 
-    def __init__(self, name: str, graph: Graph, spec: DatasetSpec, size: Size | None) -> None:
-        self.name, self.graph, self.spec, self.size = name, graph, spec, size
+    def __init__(self, name: str, graph: Graph, spec: DatasetSpec, size: Size | None, digest: str = "") -> None:
+        self.name, self.graph, self.spec, self.size, self.digest = name, graph, spec, size, digest
 
     def __call__(self, image: Tensor, valid: Tensor) -> Tensor:
         """Segment windows; see `Engine`."""
@@ -69,10 +69,13 @@ def open_graph(name: str, source: Source, cache: Cache, shape: Size) -> GraphEng
         ResourceError: If the cache cannot be written.
     """
     load_package(RUNTIMES[name])
-    path, size = _quantised(source, cache) if name == "openvino_int8" else _exported(name, source, cache, shape)
-    by_shape = partial(open_openvino, by_shape=name == "openvino_int8")
-    opener: Callable[[Path, int], Graph] = open_onnx if name == "onnx" else by_shape
-    return GraphEngine(name, opener(path, torch.get_num_threads()), source.network.spec, size)
+    threads, spec = torch.get_num_threads(), source.network.spec
+    if name == "openvino_int8":
+        path, digest = _quantised(source, cache)
+        return GraphEngine(name, open_openvino(path, threads, by_shape=True), spec, None, digest)
+    path, size = _exported(name, source, cache, shape)
+    opener: Callable[[Path, int], Graph] = open_onnx if name == "onnx" else open_openvino
+    return GraphEngine(name, opener(path, threads), spec, size)
 
 
 def _exported(name: str, source: Source, cache: Cache, shape: Size) -> tuple[Path, Size | None]:
@@ -108,14 +111,16 @@ def _make(name: str, source: Source, cache: Cache, digest: str, size: Size | Non
     return cache.make(_key(name, digest, size), write) / FILES[name]
 
 
-def _quantised(source: Source, cache: Cache) -> tuple[Path, None]:
-    found = cache.find(_int8_key(source.network))
+def _quantised(source: Source, cache: Cache) -> tuple[Path, str]:
+    """Return the file, and a hash of it and its weights: another calibration gives others."""
+    key = _int8_key(source.network)
+    found = cache.find(key)
     if found is None:
         raise EngineError(
             f"engine=openvino_int8: there is no quantised model of {source.checkpoint} yet; make it with "
             f"python -m satseg.export checkpoint={source.checkpoint} format=openvino int8=true"
         )
-    return found / FILES["openvino_int8"], None
+    return found / FILES["openvino_int8"], digest_of(cache.digests(key))
 
 
 def keep_int8(cache: Path, network: SegmentationNetwork, exported: Path) -> None:
