@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,15 @@ import rasterio
 import rasterio.shutil
 
 from satseg.data.opening import quiet
+from satseg.errors import SatsegError
 from satseg.files import atomic_path
 from satseg.inference.reading import TILED_CACHE_BYTES
 from satseg.mapping import write_areas, write_vectors
 from satseg.serving.segmenting import Segmented
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = {"GeoTIFF": ".tif", "PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": ".geojson", "CSV": ".csv"}
 
 
 def write_picture(classes: Path, path: Path) -> None:
@@ -26,18 +32,20 @@ def write_downloads(found: Segmented, class_names: Sequence[str]) -> dict[str, P
     """Make what a user may take away.
 
     Returns:
-        Files by kind: `GeoTIFF`, `PNG`, `GeoPackage`, `GeoJSON`, `CSV`.
+        Files by kind, one of `ENDINGS`; without polygons that cannot be written.
 
     Raises:
-        ResourceError: If the disk is full.
+        SatsegError: If another file cannot be written.
     """
-    paths = {"GeoTIFF": found.classes}
-    endings = {"PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": ".geojson", "CSV": ".csv"}
-    paths |= {kind: found.classes.with_suffix(ending) for kind, ending in endings.items()}
+    paths = {kind: found.classes.with_suffix(ending) for kind, ending in ENDINGS.items()}
     if not paths["PNG"].exists():
         write_picture(found.classes, paths["PNG"])
     for kind in ("GeoPackage", "GeoJSON"):
-        if not paths[kind].exists():
-            write_vectors(found.classes, paths[kind], class_names)
+        try:
+            if not paths[kind].exists():
+                write_vectors(found.classes, paths[kind], class_names)
+        except SatsegError as error:  # where GeoJSON's longitude and latitude are not known, the others are
+            logger.warning("There is no %s for a visitor: %s", kind, error)
+            del paths[kind]
     write_areas(found.areas, paths["CSV"])
     return paths

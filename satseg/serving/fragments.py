@@ -8,6 +8,8 @@ from html import escape
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 from rasterio.warp import transform as warp
 
 from satseg.mapping import ClassArea
@@ -56,13 +58,18 @@ def pixel(found: Segmented, served: Served, col: int, row: int, shares: Sequence
 
 
 def _place(found: Segmented, col: int, row: int) -> str:
+    """Return latitude and longitude of a pixel; nothing where it has none."""
     info = found.scene.info
     if info.transform is None or info.crs is None:
         return ""
     a, b, c, d, e, f = info.transform
     x, y = a * (col + 0.5) + b * (row + 0.5) + c, d * (col + 0.5) + e * (row + 0.5) + f
-    (longitude,), (latitude,) = warp(info.crs, "EPSG:4326", [x], [y])
-    return f"{latitude:.6f}°, {longitude:.6f}°"
+    try:
+        (longitude,), (latitude,) = warp(info.crs, "EPSG:4326", [x], [y])
+    except (CPLE_BaseError, RasterioError):  # a local grid, or a place outside of the projection
+        return ""
+    on_earth = abs(latitude) <= 90 and abs(longitude) <= 360  # some count from 0 to 360
+    return f"{latitude:.6f}°, {longitude:.6f}°" if on_earth else ""
 
 
 def model(served: Served) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from satseg.errors import CancelledError, SatsegError, UploadError
 from satseg.serving import fragments, views
-from satseg.serving.downloads import write_downloads
+from satseg.serving.downloads import ENDINGS, write_downloads
 from satseg.serving.evidence import Asked, Shown, explain_upload
 from satseg.serving.examples import Example, find_examples
 from satseg.serving.jobs import Jobs, Ticket
@@ -106,7 +106,8 @@ class Handlers:
         except Exception as error:
             yield told(error, work.folder, found.upload.name)
             return {}
-        yield ""
+        missing = " and ".join(kind for kind in ENDINGS if kind not in paths)
+        yield fragments.note(f"{missing} cannot be made of this map.") if missing else ""
         return paths
 
     def _watch(self, work: Work, compute: Callable[[Ticket], Result], what: str) -> Telling[Result]:

@@ -9,14 +9,14 @@ import gradio as gr
 
 from satseg.attribution import METHODS
 from satseg.serving import fragments
+from satseg.serving.downloads import ENDINGS
 from satseg.serving.served import Served
 
 HEAD = "<div class='satseg-head'><h1>satseg</h1><p>Segments satellite and aerial images into classes.</p></div>"
 EMPTY = "<div class='empty'><b>No image yet</b>Drop one on the left, or pick an example.</div>"
 LOST = "The connection was lost; give the image again."
 HINT = "<p class='hint'>Click the overlay for a pixel's probabilities.</p>"
-NO_MAP = "<p class='hint'>The image has no coordinates, so it cannot be laid over a map.</p>"
-KINDS = ("GeoTIFF", "PNG", "GeoPackage", "GeoJSON", "CSV")
+NO_MAP = "<p class='hint'>The image has no coordinates on the Earth, so it cannot be laid over a map.</p>"
 REGIONS = {
     "all pixels of the class": "class",
     "the pixel clicked last": "pixel",
@@ -124,7 +124,7 @@ class Layout:
     def _build_downloads(self) -> None:
         with gr.Tab("Files") as self.downloads_tab:
             self.downloads_note = gr.HTML(EMPTY)
-            self.downloads = [gr.DownloadButton(kind, visible=False, elem_id=f"download-{kind}") for kind in KINDS]
+            self.downloads = [gr.DownloadButton(kind, visible=False, elem_id=f"download-{kind}") for kind in ENDINGS]
 
 
 def _image(elem_id: str, label: str, *, visible: bool = True) -> gr.Image:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio._err import CPLE_BaseError
 from rasterio.vrt import WarpedVRT
 
-from satseg.data.opening import open_raster
+from satseg.data.opening import open_raster, reason
+from satseg.errors import DataError, RasterReadError
 
 SIDE = 1024  # pixels, at most
 WEB_MERCATOR = "EPSG:3857"
@@ -33,6 +35,9 @@ def map_page(classes: Path, palette: Sequence[Sequence[int]], title: str) -> str
         classes: A map with coordinates.
         palette: A colour a class.
         title: Of the page.
+
+    Raises:
+        DataError: If the coordinates are none of a place on the Earth.
     """
     from bokeh.embed import file_html
     from bokeh.layouts import column
@@ -47,10 +52,13 @@ def map_page(classes: Path, palette: Sequence[Sequence[int]], title: str) -> str
 
 def _in_web_mercator(classes: Path, palette: Sequence[Sequence[int]]) -> tuple[np.ndarray, tuple[float, ...]]:
     """Return colours uint32 (h, w), the lowest row first, and left, bottom, right and top."""
-    with open_raster(classes) as source, WarpedVRT(source, crs=WEB_MERCATOR) as warped:
-        factor = max(1.0, max(warped.width, warped.height) / SIDE)
-        shape = max(1, round(warped.height / factor)), max(1, round(warped.width / factor))
-        indices, bounds = warped.read(1, out_shape=shape), tuple(warped.bounds)
+    try:
+        with open_raster(classes) as source, WarpedVRT(source, crs=WEB_MERCATOR) as warped:
+            factor = max(1.0, max(warped.width, warped.height) / SIDE)
+            shape = max(1, round(warped.height / factor)), max(1, round(warped.width / factor))
+            indices, bounds = warped.read(1, out_shape=shape), tuple(warped.bounds)
+    except (CPLE_BaseError, RasterReadError) as error:
+        raise DataError(f"{classes} cannot be laid over a map ({reason(error)}).") from error
     colours = np.zeros((256, 4), np.uint8)  # what is no class is transparent
     colours[: len(palette)] = [(*colour, 255) for colour in palette]
     return np.ascontiguousarray(colours[indices][::-1]).view(np.uint32)[..., 0], bounds

@@ -8,10 +8,12 @@ from typing import Any
 
 import gradio as gr
 
+from satseg.errors import SatsegError
 from satseg.serving import fragments, handlers, views
+from satseg.serving.downloads import ENDINGS
 from satseg.serving.evidence import Asked
 from satseg.serving.handlers import Handlers, Result, Telling
-from satseg.serving.layout import EMPTY, HINT, KINDS, LOST, NO_MAP, REGIONS, Layout, class_choices, target_choices
+from satseg.serving.layout import EMPTY, HINT, LOST, NO_MAP, REGIONS, Layout, class_choices, target_choices
 from satseg.serving.maps import map_page
 from satseg.serving.served import Served
 from satseg.serving.sessions import Session, Work
@@ -244,7 +246,11 @@ class Page(Layout):
         if info.crs is None or info.transform is None:
             return {self.map: NO_MAP}
         title = f"Map of {work.found.upload.name}"
-        return {self.map: fragments.frame(map_page(work.found.classes, work.served.spec.palette, title), title)}
+        try:
+            page = map_page(work.found.classes, work.served.spec.palette, title)
+        except SatsegError:
+            return {self.map: NO_MAP}
+        return {self.map: fragments.frame(page, title)}
 
     def on_downloads(self, request: gr.Request) -> Iterator[Updates]:
         """Make the files to take away."""
@@ -257,7 +263,7 @@ class Page(Layout):
         paths = found or {}
         yield {
             button: gr.DownloadButton(_label(kind, paths[kind]), value=str(paths[kind]), visible=True)
-            for kind, button in zip(KINDS, self.downloads, strict=True)
+            for kind, button in zip(ENDINGS, self.downloads, strict=True)
             if kind in paths
         }
 
