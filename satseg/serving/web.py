@@ -108,7 +108,7 @@ def _check_numbers(cfg: DictConfig, with_page: bool) -> None:
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Take an address before models are loaded; port 0 is any that is free.
+    """Take an address before models are loaded; port 0 is any that is free. Who asks early waits until they are.
 
     Raises:
         ConfigError: If it cannot be had.
@@ -120,6 +120,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(256)  # two sockets may be bound to an address, but one alone can listen
     except OSError as error:
         raise ConfigError(f"host={host} port={port} cannot be used ({error.strerror}); set another port=.") from error
     with listener:
@@ -146,7 +147,6 @@ def _run(app: FastAPI, application: Application, listener: socket.socket, with_p
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PARTING_SECONDS, server_header=False)
-    listener.listen(256)  # from here on who asks is answered
     end = "in a browser; Ctrl-C ends it." if with_page else "/api/v1/docs says what can be asked; Ctrl-C ends it."
     print(f"Open {address} {end}" if with_page else f"Listening on {address}; {end}", flush=True)
     if browser:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import json
+import os
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -258,7 +260,7 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
     assert asked("jobs/0", "GET")[0] == 422 and asked(f"jobs/{'0' * 32}", "GET")[0] == 404
     assert asked(Origin="http://evil.example") == (403, "Web pages of other sites may not ask.")
     assert asked(Host="evil.example") == (421, "This server is not called evil.example.")
-    assert not list(api.temporary.glob("satseg-*/requests/*")) and not list(api.temporary.rglob("jobs/*"))
+    assert not list(api.temporary.glob("satseg-*/requests/*")) and not list(api.temporary.rglob("jobs/[!.]*"))
 
 
 @pytest.mark.slow
@@ -281,8 +283,8 @@ def test_a_full_disk_is_a_reason_to_come_back(material: Material, tmp_path: Path
             for path in ("predict", "explain?target=water", "jobs"):
                 asked(path)
             limit(unlimited)
-            assert not list((tmp_path / "jobs").iterdir())
-            (tmp_path / "jobs").rmdir()
+            assert not list((tmp_path / "jobs").glob("[!.]*"))
+            shutil.rmtree(tmp_path / "jobs")
             (tmp_path / "jobs").touch()  # no folder can be made in it
             asked("jobs")
             assert post(client, "predict", material.multi_image).status_code == 200
@@ -421,6 +423,35 @@ def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Materia
         assert not left.exists()
     finally:
         assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_one_server_alone_has_an_address_and_a_folder_of_jobs(material: Material, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    options = [f"checkpoint={material.rgb_model}", "engine=torch", "device=cpu"]
+    command = [sys.executable, "-m", "satseg.serve", *options]
+    environment = os.environ | {"SATSEG_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    run = functools.partial(subprocess.Popen, env=environment, cwd=tmp_path, text=True, stdout=-1, stderr=-1)
+    first, second = (run([*command, f"port={port}"]) for _ in range(2))
+    try:
+        wait_for(lambda: first.poll() is not None or second.poll() is not None)
+        lost, kept = (first, second) if first.poll() is not None else (second, first)
+        assert lost.returncode == 1
+        (said,) = lost.stderr.read().splitlines()
+        assert f"port={port} cannot be used" in said and kept.poll() is None
+        assert "Listening" in kept.stdout.readline()
+        (jobs,) = (tmp_path / "cache" / "jobs").iterdir()
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+            job = post(client, "jobs", material.rgb_image).json()["id"]
+            third = run([*command, "port=0", f"jobs_dir={jobs}"])
+            (said,) = third.communicate(timeout=120)[1].splitlines()
+            assert third.returncode == 1 and "belongs to a server that is running; set another" in said
+            finished(client, job)
+    finally:
+        for process in (first, second):
+            process.terminate()
+            process.communicate(timeout=60)
 
 
 @pytest.mark.slow

@@ -41,6 +41,9 @@ class Application:
         jobs: The queue.
         root: Folder of temporary files; the caller's to remove.
         auth: User and password that are asked for.
+
+    Raises:
+        ConfigError: If another server has the folder of jobs, or it cannot be written.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class Application:
 
 
 def _jobs_folder(cfg: DictConfig, root: Path) -> Path:
-    """Return where jobs lie: whoever has host and port to itself has the folder to itself, too."""
+    """Return where jobs lie: a server on the same address finds those of the last one."""
     if cfg.jobs_dir:
         return Path(cfg.jobs_dir)
     return root / "jobs" if cfg.port == 0 else cache_folder() / "jobs" / f"{cfg.host.replace(':', '_')}_{cfg.port}"

@@ -2,67 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import secrets
 import shutil
 import threading
 import time
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from satseg.errors import CancelledError, NotThereError, SatsegError
-from satseg.files import write_json
 from satseg.serving.api.disk import writing
+from satseg.serving.api.records import Record, own, read_records
 from satseg.serving.api.service import Service
 from satseg.serving.jobs import Job, Ticket
 from satseg.serving.segmenting import map_upload, scene_of
 from satseg.serving.sentences import FAILED, sentence
-from satseg.serving.uploads import Upload, check_upload, stem_of
+from satseg.serving.uploads import Upload, check_upload
 
 logger = logging.getLogger(__name__)
 
-RECORD, UPLOAD, MAP = "job.json", "upload", "map.tif"
+UPLOAD, MAP = "upload", "map.tif"
 MOST_ATTEMPTS = 2  # a job during which the server died so often is not tried again
 MOST_FINISHED = 100  # jobs whose results are kept
 ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass
-class Record:
-    """What is known of a job.
-
-    Attributes:
-        id: Not to be guessed: whoever knows it may have the result.
-        model: Name of the model.
-        name: What its owner calls the image.
-        preflight: As for `scene_of`.
-        state: `waiting`, `running`, `done` or `failed`.
-        attempts: How often it was begun.
-        created: Seconds since 1970.
-        finished: Seconds since 1970, or None.
-        detail: Why it failed.
-        warnings: What the owner should know.
-    """
-
-    id: str
-    model: str
-    name: str
-    preflight: str
-    state: str = "waiting"
-    attempts: int = 0
-    created: float = field(default_factory=time.time)
-    finished: float | None = None
-    detail: str = ""
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def stem(self) -> str:
-        """The name without its ending, fit for a file name."""
-        return stem_of(self.name)
 
 
 class KeptJobs:
@@ -72,10 +35,14 @@ class KeptJobs:
         folder: Where they lie; of this server alone.
         service: Models and the queue.
         keep_seconds: How long a result stays.
+
+    Raises:
+        ConfigError: If another server has the folder, or it cannot be written.
     """
 
     def __init__(self, folder: Path, service: Service, keep_seconds: float) -> None:
         self._folder, self._service, self._keep_seconds = folder, service, keep_seconds
+        self._owned = own(folder)
         self._records: dict[str, Record] = {}
         self._running: dict[str, Job[None]] = {}
         self._lock = threading.Lock()
@@ -145,10 +112,7 @@ class KeptJobs:
 
     def take_up(self) -> None:
         """Go on with what an earlier server had accepted."""
-        for path in sorted(self._folder.glob(f"*/{RECORD}")):
-            record = _read(path)
-            if record is None or record.id != path.parent.name:
-                continue
+        for record in read_records(self._folder):
             self._records[record.id] = record
             if record.state in ("waiting", "running"):
                 self._resume(record)
@@ -201,7 +165,7 @@ class KeptJobs:
         self._save(record)
 
     def _save(self, record: Record) -> None:
-        write_json(self.folder_of(record.id) / RECORD, asdict(record))
+        record.save(self.folder_of(record.id))
 
     def _prune(self) -> None:
         finished = sorted((r for r in self._records.values() if r.finished), key=lambda r: -(r.finished or 0))
@@ -209,11 +173,3 @@ class KeptJobs:
         for number, record in enumerate(finished):
             if number >= MOST_FINISHED or (record.finished or 0) < oldest:
                 self.forget(record.id)
-
-
-def _read(path: Path) -> Record | None:
-    try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Record(**known)
-    except (OSError, ValueError, TypeError):  # of another version
-        return None

@@ -16,11 +16,12 @@ from satseg.errors import ConfigError, UnfinishedError
 from satseg.serving.api.answers import answer, as_media, warnings
 from satseg.serving.api.cards import card
 from satseg.serving.api.disk import writing
-from satseg.serving.api.kept import KeptJobs, Record
+from satseg.serving.api.kept import KeptJobs
 from satseg.serving.api.media import GEOJSON, PNG, SUFFIXES, TIFF, negotiated
 from satseg.serving.api.monitoring import Monitor
 from satseg.serving.api.problems import MEDIA_TYPE, Problem
 from satseg.serving.api.receiving import check_headers, receive
+from satseg.serving.api.records import Record
 from satseg.serving.api.schema import JobState, Models
 from satseg.serving.api.service import Service
 from satseg.serving.direct import finish, prepare, segment

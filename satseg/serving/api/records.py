@@ -1,0 +1,90 @@
+"""What is known of a job, as it lies on the disk; and the folder of all jobs, which one server has."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from satseg.errors import ConfigError
+from satseg.files import write_json
+from satseg.serving.uploads import stem_of
+
+RECORD, LOCK = "job.json", ".lock"
+
+
+@dataclass
+class Record:
+    """What is known of a job.
+
+    Attributes:
+        id: Not to be guessed: whoever knows it may have the result.
+        model: Name of the model.
+        name: What its owner calls the image.
+        preflight: As for `scene_of`.
+        state: `waiting`, `running`, `done` or `failed`.
+        attempts: How often it was begun.
+        created: Seconds since 1970.
+        finished: Seconds since 1970, or None.
+        detail: Why it failed.
+        warnings: What the owner should know.
+    """
+
+    id: str
+    model: str
+    name: str
+    preflight: str
+    state: str = "waiting"
+    attempts: int = 0
+    created: float = field(default_factory=time.time)
+    finished: float | None = None
+    detail: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def stem(self) -> str:
+        """The name without its ending, fit for a file name."""
+        return stem_of(self.name)
+
+    def save(self, folder: Path) -> None:
+        """Write it into its job's folder."""
+        write_json(folder / RECORD, asdict(self))
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Return the records below a folder; those of another version of satseg are passed over."""
+    found = ((path, _read(path)) for path in sorted(folder.glob(f"*/{RECORD}")))
+    return [record for path, record in found if record is not None and record.id == path.parent.name]
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Record(**known)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def own(folder: Path) -> IO[str]:
+    """Make a folder, and keep other servers from it until the file that is returned is closed, or the process ends.
+
+    Raises:
+        ConfigError: If another server has it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise ConfigError(f"jobs_dir={folder} cannot be used ({error.strerror}); set another.") from error
+    try:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(f"jobs_dir={folder} belongs to a server that is running; set another.") from None
+    except (ImportError, OSError):  # not a POSIX system, or storage without locks: servers must be kept apart by hand
+        pass
+    return file
