@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,10 +21,10 @@ from satseg.data.opening import is_remote
 from satseg.errors import CheckpointError, ConfigError, ResourceError, SatsegError
 from satseg.inference.blending import Seen
 from satseg.inference.pipeline import Stopwatch
-from satseg.inference.strips import StripPart
-from satseg.predicting.models import Models
+from satseg.inference.strips import StripMaker, StripPart
+from satseg.predicting.models import Models, open_models
+from satseg.predicting.scenes import Outcome, maker_of, plan_of, predict_or_tell, source_of
 
-PROBE = (512, 512)  # windows that an engine is chosen by
 RESTARTS = 3  # of a worker that died, before the run gives up
 
 
@@ -66,7 +67,7 @@ class Cluster:
     """Workers that each hold the model."""
 
     def __init__(self, ray: Any, cfg: DictConfig, models: Models) -> None:
-        self._ray = ray
+        self._ray, self._cfg, self._models = ray, cfg, models
         threads, gpu = torch.get_num_threads(), models.device.type == "cuda"  # results may depend on the threads
         there = ray.cluster_resources().get("GPU" if gpu else "CPU", 0)
         most = int(there // (1 if gpu else min(threads, max(there, 1))))
@@ -78,7 +79,14 @@ class Cluster:
         config = OmegaConf.to_yaml(_settled(cfg, models), resolve=True)
         self._workers = [actor.remote(config, threads, models.digests) for _ in range(cfg.workers or most)]
 
-    def map(self, method: str, items: Sequence[Any]) -> Iterator[Any]:
+    def _engines(self, scene: str | Path) -> tuple[str, ...]:
+        """Return the engines that this process takes for a scene: workers that measured could take others."""
+        with suppress(SatsegError):  # which the worker meets, too
+            source = source_of(self._cfg, self._models, scene)
+            self._models.open(plan_of(self._cfg, self._models, source).window)
+        return self._models.chosen or self._models.engines
+
+    def map(self, method: str, items: Iterable[Any]) -> Iterator[Any]:
         """Return a method's results for items, in order, with one waiting a worker."""
         waiting: deque[Any] = deque()
         for number, item in enumerate(items):
@@ -102,11 +110,12 @@ class Cluster:
     def scenes(self, scenes: Sequence[str | Path], outputs: Sequence[Path]) -> Iterator[Any]:
         """Segment whole scenes; return their outcomes in order."""
         pairs = zip(scenes, outputs, strict=True)
-        return self.map("scene", [(_absolute(scene), output.resolve()) for scene, output in pairs])
+        return self.map("scene", ((_absolute(s), self._engines(s), output.resolve()) for s, output in pairs))
 
     def strips(self, scene: str | Path, rows: Sequence[int]) -> Generator[tuple[int, Iterator[StripPart]]]:
         """Compute strips of a scene; in order, whichever worker is first."""
-        results = self.map("strip", [(_absolute(scene), row) for row in rows])
+        engines = self._engines(scene)
+        results = self.map("strip", [(_absolute(scene), engines, row) for row in rows])
         for row, parts in zip(rows, results, strict=True):
             yield row, map(_unpack, parts)
 
@@ -116,10 +125,9 @@ def _absolute(path: str | Path) -> str | Path:
 
 
 def _settled(cfg: DictConfig, models: Models) -> DictConfig:
-    """Return the options with what `latest` and `auto` stand for, so that all workers agree."""
-    engine = models.open(PROBE).name.partition(" ")[0].partition("+")[0]
+    """Return the options with what `latest` stands for, so that all workers agree."""
     paths = [str(path.resolve()) for path in models.checkpoints]
-    changes = {"checkpoint": paths, "engine": engine, "executor": "local", "progress": False}
+    changes = {"checkpoint": paths, "executor": "local", "progress": False}
     return cast(DictConfig, OmegaConf.merge(cfg, changes))
 
 
@@ -127,34 +135,30 @@ class Worker:
     """Lives in a process of its own, on any machine of the cluster."""
 
     def __init__(self, config: str, threads: int, digests: list[str]) -> None:
-        from satseg.predicting.models import open_models
-
         torch.set_num_threads(threads)
         self._cfg = cast(DictConfig, OmegaConf.create(config))
         self._models, self._wanted = open_models(self._cfg), digests
-        self._makers: dict[str, Any] = {}
+        self._makers: dict[tuple[str, tuple[str, ...]], StripMaker] = {}
 
-    def _check(self) -> None:
+    def _with(self, engines: tuple[str, ...]) -> Models:
         if self._models.digests != self._wanted:
             raise CheckpointError(f"checkpoint={self._cfg.checkpoint}: the model changed while it was in use.")
+        if self._models.engines != engines:
+            self._models = replace(self._models, engines=engines)
+        return self._models
 
-    def strip(self, item: tuple[str | Path, int]) -> list[tuple[Any, ...]]:
+    def strip(self, item: tuple[str | Path, tuple[str, ...], int]) -> list[tuple[Any, ...]]:
         """Return a strip's parts, as arrays."""
-        from satseg.predicting.scenes import maker_of, source_of
+        scene, engines, row = item
+        models, key = self._with(engines), (str(scene), engines)
+        if key not in self._makers:
+            self._makers[key] = maker_of(self._cfg, models, source_of(self._cfg, models, scene))
+        return [_pack(part) for _, parts in self._makers[key].make([row], Stopwatch()) for part in parts]
 
-        self._check()
-        scene, row = item
-        if str(scene) not in self._makers:
-            self._makers[str(scene)] = maker_of(self._cfg, self._models, source_of(self._cfg, self._models, scene))
-        maker = self._makers[str(scene)]
-        return [_pack(part) for _, parts in maker.make([row], Stopwatch()) for part in parts]
-
-    def scene(self, item: tuple[str | Path, Path]) -> Any:
+    def scene(self, item: tuple[str | Path, tuple[str, ...], Path]) -> Outcome:
         """Segment a whole scene; return its outcome."""
-        from satseg.predicting.scenes import predict_or_tell
-
-        self._check()
-        return predict_or_tell(self._cfg, self._models, *item)
+        scene, engines, output = item
+        return predict_or_tell(self._cfg, self._with(engines), scene, output)
 
 
 def _pack(part: StripPart) -> tuple[Any, ...]:

@@ -229,8 +229,12 @@ def test_auto_measures_once_and_anew_for_another_model(tmp_path: Path) -> None:
         assert opened(network, "auto", cache, shape=(64, 64)).name == name
     opened(tiny(seed=1), "auto", cache, shape=(64, 64))
     assert len(remembered(cache)) == 2
-    opened(network, "auto", cache, shape=(32, 64))
-    assert len(remembered(cache)) == 3
+    (cache / "engine.json").write_text(json.dumps([record | {"best": "torch"}]))
+    assert opened(network, "auto", cache, shape=(32, 64)).name == "torch"  # the same for windows of any shape
+    bound = tiny(bound=True)
+    for shape in ((32, 64), (64, 64), (32, 64)):
+        opened(bound, "auto", cache, shape=shape)
+    assert [r["conditions"]["size"] for r in remembered(cache)] == [[64, 64], [32, 64], None]
     (cache / "engine.json").write_text('[{"conditions"')
     assert opened(network, "auto", cache, shape=(64, 64)).name == remembered(cache)[0]["best"]
 
@@ -249,7 +253,7 @@ class Fake:
         return logits
 
 
-@pytest.mark.parametrize(("wrong", "best"), [(0, "onnx"), (9, "onnx"), (11, "openvino")])
+@pytest.mark.parametrize(("wrong", "best"), [(0, "onnx"), (262, "onnx"), (263, "openvino")])  # of 512 x 512
 def test_the_fastest_must_give_999_of_1000_pixels_the_class_of_torch(wrong: int, best: str) -> None:
     engines = {f.name: f for f in (Fake("torch", 0.2), Fake("onnx", 0.0, wrong), Fake("openvino", 0.1))}
     engine, found = fastest(list(engines), engines.__getitem__, (100, 100))

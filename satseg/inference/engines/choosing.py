@@ -26,7 +26,7 @@ MEMORY = "engine.json"
 REMEMBERED = 50  # measurements in a file
 RUNS = 3
 LEAST_AGREEMENT = 0.999  # of the probe's pixels
-PROBE_SIDE = 512  # pixels: a larger window would take long, and rank the engines alike
+PROBE = (512, 512)  # pixels: other windows would rank the engines alike, and the choice must not hang on a scene's size
 
 
 @dataclass
@@ -37,11 +37,13 @@ class Measurement:
         best: Name of the fastest that agrees.
         seconds: For one image of the probe, by engine.
         left_out: Why, by engine.
+        size: Of the windows that it holds for; None where engines take any, as it holds for all then.
     """
 
     best: str = "torch"
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    size: Size | None = None
 
 
 def fastest(names: list[str], open_named: Callable[[str], Engine], shape: Size) -> tuple[Engine, Measurement]:
@@ -50,7 +52,7 @@ def fastest(names: list[str], open_named: Callable[[str], Engine], shape: Size) 
     Args:
         names: Of the engines; `torch`, which comes first, is what the others must agree with.
         open_named: Opens one.
-        shape: Height and width of the windows.
+        shape: Height and width of the windows, where an engine takes no others.
 
     Returns:
         The fastest of those that give at least 99.9 % of the pixels the class that `torch` gives, and the measurement.
@@ -62,9 +64,8 @@ def fastest(names: list[str], open_named: Callable[[str], Engine], shape: Size) 
             opened[name] = open_named(name)
         except SatsegError as error:
             found.left_out[name] = str(error)
-    bound = any(getattr(engine, "size", None) for engine in opened.values())
-    side = max(shape) if bound else PROBE_SIDE
-    probe = random_images(opened["torch"].spec.inputs[0], (1, min(shape[0], side), min(shape[1], side)), invalid=False)
+    found.size = shape if any(getattr(engine, "size", None) for engine in opened.values()) else None
+    probe = random_images(opened["torch"].spec.inputs[0], (1, *(found.size or PROBE)), invalid=False)
     for name, engine in opened.items():
         seconds, classes = _time(engine, probe)
         expected = classes if expected is None else expected
@@ -90,10 +91,11 @@ def _time(engine: Engine, probe: Tensor) -> tuple[float, Tensor]:
     return statistics.median(seconds), classes
 
 
-def recall(cache: Path, conditions: dict[str, Any]) -> str | None:
-    """Return which engine was the best under the same conditions."""
+def recall(cache: Path, conditions: dict[str, Any], shape: Size) -> str | None:
+    """Return which engine was the best under the same conditions, for windows of any shape or of this one."""
+    wanted = [_of_size(conditions, size) for size in (None, shape)]
     for record in _records(cache):
-        if record.get("conditions") == conditions and isinstance(record.get("best"), str):
+        if record.get("conditions") in wanted and isinstance(record.get("best"), str):
             best: str = record["best"]
             return best
     return None
@@ -101,12 +103,17 @@ def recall(cache: Path, conditions: dict[str, Any]) -> str | None:
 
 def remember(cache: Path, conditions: dict[str, Any], found: Measurement) -> None:
     """Write a measurement to the cache, where that can be written."""
+    conditions = _of_size(conditions, found.size)
     others = [record for record in _records(cache) if record.get("conditions") != conditions]
     latest = {"conditions": conditions, "best": found.best, "seconds": found.seconds, "left_out": found.left_out}
     try:
         write_json(cache / MEMORY, [latest, *others][:REMEMBERED])
     except SatsegError as error:
         logger.info("The choice of an engine is not remembered: %s", error)
+
+
+def _of_size(conditions: dict[str, Any], size: Size | None) -> dict[str, Any]:
+    return conditions | {"size": None if size is None else list(size)}
 
 
 def _records(cache: Path) -> list[dict[str, Any]]:

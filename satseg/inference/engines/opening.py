@@ -42,7 +42,8 @@ def open_engine(
         checkpoint: The model's file, for errors.
         network: What it holds, on the device.
         name: `torch`, `onnx`, `openvino`, `openvino_int8`, or `auto`: the fastest of the first three that agrees with
-            `torch`. They are measured once, and the choice is remembered in the cache.
+            `torch`. They are measured once, and the choice is remembered in the cache; it does not depend on the windows,
+            unless the model can be exported for one size only.
         device: Where to compute; all but `torch` do so on the CPU only.
         cache: Folder beside the model, for exported graphs and the choice of `auto`.
         shape: Height and width of the windows. A model that cannot be exported for any size is exported for this one.
@@ -77,8 +78,8 @@ def _choose(source: Source, device: torch.device, cache: Path, shape: Size) -> E
     open_named = partial(_open, source, device, cache, shape)
     if len(names) == 1:
         return open_named("torch")
-    conditions = _conditions(source.network, device, shape, names)
-    best = recall(cache, conditions)
+    conditions = _conditions(source.network, device, names)
+    best = recall(cache, conditions, shape)
     if best in names:
         return open_named(best)
     engine, found = fastest(names, open_named, shape)
@@ -86,13 +87,12 @@ def _choose(source: Source, device: torch.device, cache: Path, shape: Size) -> E
     return engine
 
 
-def _conditions(network: SegmentationNetwork, device: torch.device, shape: Size, names: list[str]) -> dict[str, Any]:
-    """Return all that the speed and the agreement of engines depend on, as plain data."""
+def _conditions(network: SegmentationNetwork, device: torch.device, names: list[str]) -> dict[str, Any]:
+    """Return all that the speed and the agreement of engines depend on but the windows, as plain data."""
     packages = (*EXPORTERS, *(RUNTIMES[name] for name in names if name in RUNTIMES))
     return {
         "model": model_digest(network),
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "shape": list(shape),
         "versions": {package: package_version(package) for package in packages},
     }
