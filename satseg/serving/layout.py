@@ -22,6 +22,7 @@ REGIONS = {
     "the pixel clicked last": "pixel",
     "the box of the last two clicks": "box",
 }
+RESULT = "result"
 FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
 CACHE_AGE = 3600  # seconds after which Gradio's copies of pictures go
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -51,7 +52,7 @@ class Layout:
                     self._build_input(names, served)
                 with gr.Column(scale=3, min_width=320):
                     self.status = gr.HTML("")
-                    with gr.Tabs():
+                    with gr.Tabs() as self.tabs:
                         self._build_result(served)
                         self._build_explain(served)
                         self._build_map()
@@ -81,7 +82,7 @@ class Layout:
             self.bands = [gr.Dropdown([], label=colour, elem_id=colour) for colour in ("Red", "Green", "Blue")]
 
     def _build_result(self, served: Served) -> None:
-        with gr.Tab("Result", elem_id="result"):
+        with gr.Tab("Result", id=RESULT, elem_id=RESULT):
             self.empty = gr.HTML(EMPTY)
             with gr.Column(visible=False) as self.result:
                 with gr.Tabs():

@@ -13,7 +13,7 @@ from satseg.serving import fragments, handlers, views
 from satseg.serving.downloads import ENDINGS
 from satseg.serving.evidence import Asked
 from satseg.serving.handlers import Handlers, Result, Telling
-from satseg.serving.layout import EMPTY, HINT, LOST, NO_MAP, REGIONS, Layout, class_choices, target_choices
+from satseg.serving.layout import EMPTY, HINT, LOST, NO_MAP, REGIONS, RESULT, Layout, class_choices, target_choices
 from satseg.serving.maps import map_page
 from satseg.serving.served import Served
 from satseg.serving.sessions import Session, Work
@@ -45,7 +45,7 @@ class Page(Layout):
         seen = [self.opacity, self.classes]
         look = [*seen, *self.bands]
         pictures = [self.picture, self.compare]
-        started = [*shown, self.file, self.gallery]  # at any time: the last one counts
+        started = [*shown, self.tabs, self.file, self.gallery]  # at any time: the last one counts
         self.file.upload(self.on_upload, [self.file, self.model, *seen], started, trigger_mode="multiple", **quiet)
         self.gallery.select(self.on_example, [self.model, *seen], started, trigger_mode="multiple", **quiet)
         self.file.clear(self.on_clear, None, shown, **quiet)
@@ -96,10 +96,11 @@ class Page(Layout):
         self, session: Session, file: Path, opacity: float, classes: list[str], unchosen: Updates
     ) -> Iterator[Updates]:
         work = session.begin()
-        yield self._nothing() | unchosen
+        at_result = {self.tabs: gr.Tabs(selected=RESULT)}  # the others are filled when they are chosen
+        yield self._nothing() | at_result | unchosen
         done = yield from self._tell(session, work, self.app.segment(work, file), self.status)
         if done:
-            yield self._shown(work, opacity, classes)
+            yield self._shown(work, opacity, classes) | at_result
 
     def _tell(
         self, session: Session, work: Work, telling: Telling[Result], part: Any

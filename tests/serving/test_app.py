@@ -123,6 +123,16 @@ def test_opacity_and_switches_change_the_picture(visit: Visit, material: Materia
     assert not visit.errors
 
 
+@pytest.mark.parametrize("tab", ["Files", "Map"])
+def test_a_result_is_shown_wherever_the_visitor_is(visit: Visit, material: Material, tab: str) -> None:
+    visit.tab(tab)
+    visit.segment(material.rgb_image)
+    visit.tab(tab)
+    visit.page.wait_for_selector("#download-CSV" if tab == "Files" else "#map :text('no coordinates')", timeout=60_000)
+    visit.upload(material.rgb_image)
+    visit.page.wait_for_selector("#areas td", timeout=60_000)
+
+
 def test_the_model_is_described(visit: Visit) -> None:
     visit.tab("Model")
     told = visit.page.locator(".model").inner_text()
