@@ -99,6 +99,14 @@ def test_other_content_is_refused_in_a_sentence(tmp_path: Path, content: bytes) 
         put(tmp_path, content, "scene.tif")
 
 
+@pytest.mark.parametrize("dtype", ["complex_int16", "complex64", "complex128"])
+def test_complex_numbers_are_refused_in_a_sentence(tmp_path: Path, dtype: str) -> None:
+    with rasterio.open(tmp_path / "radar", "w", driver="GTiff", width=8, height=8, count=1, dtype=dtype):
+        pass
+    with pytest.raises(UploadTypeError, match=r"^radar\.tif holds complex numbers, which no model takes"):
+        put(tmp_path, (tmp_path / "radar").read_bytes(), "radar.tif")
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(data=st.data(), driver=st.sampled_from(["PNG", "JPEG", "GTiff"]))
 def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject, driver: str) -> None:
