@@ -16,9 +16,15 @@ _END: Any = object()
 
 @dataclass
 class Stopwatch:
-    """Seconds spent in each part of the work; parts that run at the same time count each."""
+    """What work took.
+
+    Attributes:
+        seconds: By part; parts that run at the same time count each.
+        pixels: Computed, so without those that an earlier run had finished.
+    """
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "infer", "write"), 0.0))
+    pixels: int = 0
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:

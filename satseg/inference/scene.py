@@ -114,7 +114,9 @@ def _make(task: SceneTask, journal: Journal, progress: Progress, watch: Stopwatc
             with writing(task.output.parent):
                 sink.take(row, parts, watch)
             journal.record(row + 1)
-            progress((plan.rows[row].keep_stop - plan.rows[row].keep_start) * plan.width)
+            pixels = (plan.rows[row].keep_stop - plan.rows[row].keep_start) * plan.width
+            watch.pixels += pixels
+            progress(pixels)
     with watch.measure("finish"):
         publish(rasters, task.outputs(), task.overviews)
 

@@ -44,7 +44,8 @@ class Outcome:
         name: The scene's.
         files: What was written, the map first; none where it failed.
         pixels: Of the scene.
-        watch: Seconds by part of the work, and `all`.
+        watch: Seconds by part of the work, and `all`; and how many pixels were computed.
+        warnings: What was found before it began.
         error: Why it failed, on one line.
     """
 
@@ -52,16 +53,30 @@ class Outcome:
     files: Sequence[Path]
     pixels: int
     watch: Stopwatch
+    warnings: Sequence[str] = ()
     error: str = ""
 
     def line(self) -> str:
         """Return what to say of it."""
         if self.error:
             return f"failed: {self.error}"
-        seconds = max(self.watch.seconds["all"], 1e-9)
-        return (
-            f"{self.files[0]} ({self.pixels / 1e6:.3g} Mpx in {seconds:.3g} s, {self.pixels / 1e6 / seconds:.3g} Mpx/s)"
-        )
+        if not self.watch.pixels:
+            return f"{self.files[0]} (was there already)"
+        seconds, computed = max(self.watch.seconds["all"], 1e-9), self.watch.pixels / 1e6
+        of = "" if self.watch.pixels == self.pixels else f" of {self.pixels / 1e6:.3g}"
+        return f"{self.files[0]} ({computed:.3g}{of} Mpx in {seconds:.3g} s, {computed / seconds:.3g} Mpx/s)"
+
+    def tell(self) -> None:
+        """Say on stderr what another process found."""
+        tell(self.warnings)
+        if self.error:
+            print(self.error, file=sys.stderr)
+
+
+def tell(warnings: Sequence[str]) -> None:
+    """Print warnings of a scene."""
+    for warning in warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
 
 
 def predict_scenes(cfg: DictConfig, models: Models) -> list[Outcome]:
@@ -101,15 +116,15 @@ def predict_or_tell(cfg: DictConfig, models: Models, scene: str | Path, output: 
     except Exception as error:
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         print(message, file=sys.stderr)
-        return Outcome(name_of(scene), (), 0, Stopwatch(), message)
+        return Outcome(name_of(scene), (), 0, Stopwatch(), error=message)
 
 
 def _predict(
     cfg: DictConfig, models: Models, scene: str | Path, output: Path, strips: MakeStrips | None = None
 ) -> Outcome:
     source = source_of(cfg, models, scene)
-    for warning in settle(inspect(source, models.spec.inputs[0]), cfg.preflight):
-        print(f"Warning: {warning}", file=sys.stderr)
+    warnings = settle(inspect(source, models.spec.inputs[0]), cfg.preflight)
+    tell(warnings)
     task = task_of(cfg, models, source, output)
     watch, start = Stopwatch(), time.perf_counter()
     pixels = source.info.height * source.info.width
@@ -117,7 +132,7 @@ def _predict(
         files = predict_scene(task, progress, watch, strips)
     files += _extras(cfg, models, source, output)
     watch.seconds["all"] = time.perf_counter() - start
-    return Outcome(name_of(scene), files, pixels, watch)
+    return Outcome(name_of(scene), files, pixels, watch, warnings)
 
 
 def task_of(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> SceneTask:
