@@ -88,6 +88,18 @@ class StripMaker:
         windows = self._infer(iter([batch]), Stopwatch())
         return [part.body for seen in windows for part in self._strip(0, iter([seen]))]
 
+    @property
+    def _product_bytes(self) -> int:
+        """Of a pixel, in all products."""
+        return sum(len(p.band_names) * np.dtype(p.dtype).itemsize for p in self.products)
+
+    @property
+    def strip_bytes(self) -> int:
+        """Of the largest strip: its products, and the logits of the zones that it shares."""
+        height = max(piece.keep_stop - piece.keep_start for piece in self.plan.rows)
+        zones = 2 * self.plan.zone * self.engine.spec.num_classes * 4
+        return self.plan.width * (height * self._product_bytes + zones)
+
     def depth(self) -> int:
         """Return how many batches may wait.
 
@@ -98,7 +110,7 @@ class StripMaker:
         pixels = self.plan.window[0] * self.plan.window[1] * engine.batch_size
         batch = pixels * (len(self.scene.bands) * 4 + 1)
         results = pixels * engine.spec.num_classes * 4 * 5  # as they come, averaged and as probabilities
-        results += 4 * pixels * sum(len(p.band_names) * np.dtype(p.dtype).itemsize for p in self.products)
+        results += 4 * pixels * self._product_bytes
         fixed = cache_bytes(scene, self.scene.bands, self.plan.window[0]) + results
         if fixed + 2 * batch > self.max_ram_bytes:
             raise ConfigError(

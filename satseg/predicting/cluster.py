@@ -86,13 +86,13 @@ class Cluster:
             self._models.open(plan_of(self._cfg, self._models, source).window)
         return self._models.chosen or self._models.engines
 
-    def map(self, method: str, items: Iterable[Any]) -> Iterator[Any]:
-        """Return a method's results for items, in order, with one waiting a worker."""
+    def map(self, method: str, items: Iterable[Any], most: int) -> Iterator[Any]:
+        """Return a method's results for items, in order; at most so many are asked for and not taken."""
         waiting: deque[Any] = deque()
         for number, item in enumerate(items):
             worker = self._workers[number % len(self._workers)]
             waiting.append(getattr(worker, method).remote(item))
-            if len(waiting) > len(self._workers):
+            if len(waiting) > most:
                 yield self._result(waiting.popleft())
         while waiting:
             yield self._result(waiting.popleft())
@@ -107,15 +107,20 @@ class Cluster:
         except self._ray.exceptions.RayError as error:
             raise ResourceError(f"A worker of the cluster was lost {RESTARTS + 1} times: {error}") from error
 
-    def scenes(self, scenes: Sequence[str | Path], outputs: Sequence[Path]) -> Iterator[Any]:
+    def scenes(self, scenes: Sequence[str | Path], outputs: Sequence[Path]) -> Iterator[Outcome]:
         """Segment whole scenes; return their outcomes in order."""
         pairs = zip(scenes, outputs, strict=True)
-        return self.map("scene", ((_absolute(s), self._engines(s), output.resolve()) for s, output in pairs))
+        items = ((_absolute(scene), self._engines(scene), output.resolve()) for scene, output in pairs)
+        for outcome in self.map("scene", items, len(self._workers)):
+            outcome.tell()  # what a worker prints is not seen
+            yield outcome
 
     def strips(self, scene: str | Path, rows: Sequence[int]) -> Generator[tuple[int, Iterator[StripPart]]]:
         """Compute strips of a scene; in order, whichever worker is first."""
-        engines = self._engines(scene)
-        results = self.map("strip", [(_absolute(scene), engines, row) for row in rows])
+        maker = maker_of(self._cfg, self._models, source_of(self._cfg, self._models, scene))
+        room = maker.max_ram_bytes // maker.strip_bytes - 1  # one is being written
+        items = ((_absolute(scene), self._models.chosen, row) for row in rows)
+        results = self.map("strip", items, min(max(room, 0), len(self._workers)))
         for row, parts in zip(rows, results, strict=True):
             yield row, map(_unpack, parts)
 

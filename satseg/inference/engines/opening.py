@@ -42,7 +42,7 @@ def open_engine(
         checkpoint: The model's file, for errors.
         network: What it holds, on the device.
         name: `torch`, `onnx`, `openvino`, `openvino_int8`, or `auto`: the fastest of the first three that agrees with
-            `torch`. They are measured once, and the choice is remembered in the cache; it does not depend on the windows,
+            `torch`. They are measured once, and the choice is remembered in the cache. It is the same for all windows,
             unless the model can be exported for one size only.
         device: Where to compute; all but `torch` do so on the CPU only.
         cache: Folder beside the model, for exported graphs and the choice of `auto`.

@@ -1,7 +1,10 @@
-"""Which engine computes a scene, and that a map is known to be its work."""
+"""Scenes: which engine computes one, what the workers of a cluster hold and say, and what a run counts."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,9 +22,12 @@ from omegaconf import DictConfig
 from satseg.checkpoint import load_model, save_model
 from satseg.config import CONFIG_DIR
 from satseg.inference.engines import keep_int8, open_engine
+from satseg.inference.pipeline import Stopwatch
+from satseg.inference.scene import Sink
+from satseg.inference.strips import StripMaker
 from satseg.models import build_model
 from satseg.models.pairs import MODELS
-from satseg.predicting import open_models, predict_scenes
+from satseg.predicting import maker_of, open_models, predict_scenes, source_of
 from satseg.spec import DatasetSpec, InputSpec
 
 
@@ -107,7 +113,8 @@ class Workers:
 
     def get(self, reference: Callable[[], Any]) -> Any:
         self.waiting -= 1
-        return reference()
+        with contextlib.redirect_stderr(io.StringIO()):  # what a worker prints is not seen
+            return reference()
 
 
 @pytest.fixture
@@ -134,3 +141,54 @@ def test_workers_take_the_engine_that_each_model_has_here(folder: Path, tmp_path
     for local, ray in zip(*files.values(), strict=True):
         assert local.name == ray.name and local.read_bytes() == ray.read_bytes()
     assert not list(folder.glob("*/engines/engine.json"))  # nothing was measured
+
+
+def test_what_workers_find_is_said_here(
+    folder: Path, tmp_path: Path, workers: Workers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        rasterio.open(folder / "small.tif") as source,
+        rasterio.open(tmp_path / "empty.tif", "w", **source.profile | {"nodata": 0}) as file,
+    ):
+        file.write(0 * source.read())
+    (tmp_path / "broken.tif").write_bytes((folder / "scene.tif").read_bytes()[:2000])
+    cfg = options(folder, tmp_path / "maps", input=tmp_path, engine="torch", executor="ray")
+    outcomes = predict_scenes(cfg, open_models(cfg))
+    said = capsys.readouterr().err
+    assert [bool(outcome.error) for outcome in outcomes] == [True, False]
+    assert "broken.tif" in said and "Warning" in said and "empty.tif has hardly a valid pixel" in said
+
+
+@pytest.mark.parametrize(("strips", "most"), [(99, 4), (3, 3), (1, 1)])  # there are three workers, and four strips
+def test_no_more_strips_wait_than_memory_has_room_for(
+    folder: Path, tmp_path: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch, strips: int, most: int
+) -> None:
+    cfg = options(folder, tmp_path / "map.tif", engine="torch", executor="ray", window_size=128, entropy=True)
+    models = open_models(cfg)
+    maker = maker_of(cfg, models, source_of(cfg, models, folder / "scene.tif"))
+    for _, parts in maker.make(range(4), Stopwatch()):
+        arrays = [array for part in parts for array in (*part.body, part.top.logits.numpy(), part.bottom.numpy())]
+        assert 0 < sum(array.nbytes for array in arrays) <= maker.strip_bytes
+    monkeypatch.setattr(StripMaker, "strip_bytes", property(lambda maker: maker.max_ram_bytes // strips))
+    predict_scenes(cfg, models)
+    assert workers.most_waiting == most
+
+
+def test_a_map_that_goes_on_counts_what_this_run_computed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = options(folder, tmp_path / "map.tif", engine="torch", window_size=128)
+    models, saved = open_models(cfg), Sink.take
+
+    def stopped(self: Sink, row: int, *given: Any) -> None:
+        if row == 2:
+            raise KeyboardInterrupt
+        saved(self, row, *given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Sink, "take", stopped)
+        predict_scenes(cfg, models)
+    lines = [predict_scenes(cfg, models)[0].line() for _ in range(2)]
+    (computed,) = re.findall(r"\(([0-9.]+) of 0\.049 Mpx in", lines[0])
+    assert float(computed) == pytest.approx(0.049 / 2, rel=0.1)  # two of four strips
+    assert "was there already" in lines[1] and "Mpx/s" not in lines[1]
