@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -18,17 +19,17 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from satseg.errors import ConfigError, MissingPackageError
-from satseg.serving.jobs import Jobs
-from satseg.serving.served import open_served
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from satseg.serving.api.application import Application
 
+API_PACKAGES, PAGE_PACKAGES = ("fastapi_offline", "prometheus_client", "uvicorn"), ("bokeh", "gradio")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PARTING_SECONDS = 5  # that open pages have when the server stops
-# Gradio reads these when it is imported. Nothing is reported to anyone, and nothing is looked up on a hub.
+# Nothing is reported to anyone, and nothing is looked up on a hub. This is read when Gradio and what loads models are
+# imported, so they are imported late.
 SILENCE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -47,6 +48,7 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
         CheckpointError: If a model cannot be loaded.
         MissingPackageError: If the server's packages are not installed.
     """
+    os.environ |= SILENCE
     _check_packages(with_page)
     auth = parse_auth(cfg.auth)
     _check_numbers(cfg, with_page)
@@ -57,8 +59,10 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
                 "Set auth=user:password, or host=127.0.0.1.",
                 file=sys.stderr,
             )
-        os.environ |= SILENCE | {"GRADIO_TEMP_DIR": f"{root}/gradio"}
+        os.environ["GRADIO_TEMP_DIR"] = f"{root}/gradio"
         from satseg.serving.api.application import Application
+        from satseg.serving.jobs import Jobs
+        from satseg.serving.served import open_served
 
         application = Application(cfg, open_served(cfg), Jobs(cfg.queue_size), Path(root), auth)
         app = application.create(with_page=with_page)
@@ -84,17 +88,10 @@ def parse_auth(auth: str | None) -> tuple[str, str] | None:
 
 
 def _check_packages(with_page: bool) -> None:
-    try:
-        import fastapi_offline  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-
-        if with_page:
-            import bokeh  # noqa: F401
-            import gradio  # noqa: F401
-    except ImportError as error:
-        extra = "app" if with_page else "serve"
-        raise MissingPackageError(f"{error.name} is not installed: pip install 'satseg[{extra}]'.") from error
+    extra, names = ("app", (*API_PACKAGES, *PAGE_PACKAGES)) if with_page else ("serve", API_PACKAGES)
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise MissingPackageError(f"{name} is not installed: pip install 'satseg[{extra}]'.")
 
 
 def _check_numbers(cfg: DictConfig, with_page: bool) -> None:

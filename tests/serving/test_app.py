@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +212,8 @@ def test_a_public_address_warns_asks_for_the_password_and_ends_clean(material: M
 )
 def test_wrong_options_are_one_line(options: list[str], message: str, tmp_path: Path) -> None:
     assert message in refused("app", *options, cwd=tmp_path)
+
+
+def test_nothing_that_asks_a_hub_is_imported_before_it_is_told_not_to() -> None:
+    code = "import sys, satseg.serving.web; sys.exit(bool({'huggingface_hub', 'gradio'} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", code], check=True)
