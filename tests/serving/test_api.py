@@ -205,6 +205,24 @@ def test_evidence_for_a_class(client: httpx.Client, material: Material) -> None:
         assert refused.status_code == 422 and said in refused.json()["detail"]
 
 
+def test_a_damaged_image_has_failed_for_good(client: httpx.Client, api: Server, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.tif"
+    write_raster(path, noise(3, 256, 256, "uint8"))
+    content = path.read_bytes()
+    path.write_bytes(content[:700] + b"\xff" * 600 + content[1300:])
+    for asked in ("predict?preflight=warn", "explain?target=water", "predict?preflight=warn"):
+        refused = post(client, asked, path)
+        assert refused.status_code == 422, refused.text
+    job = post(client, "jobs?preflight=warn&name=x.tif", path).json()["id"]
+    detail = finished(client, job, "failed")["detail"]
+    refused = client.get(f"/api/v1/jobs/{job}/result")
+    assert refused.status_code == 422 and "retry-after" not in refused.headers
+    assert refused.json()["detail"] == detail and "x.tif" in detail
+    assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
+    log = (api.temporary / "log").read_text()
+    assert "Traceback" not in log and "never retrieved" not in log
+
+
 def test_what_is_served(client: httpx.Client) -> None:
     models = client.get("/api/v1/model").json()["models"]
     assert [model["name"] for model in models] == ["rgb", "multi"]

@@ -31,7 +31,7 @@ STATUS: dict[type[Exception], int] = {
     errors.UnfinishedError: HTTPStatus.CONFLICT,
     errors.StoppingError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BusyError: HTTPStatus.TOO_MANY_REQUESTS,
-    errors.CancelledError: HTTPStatus.CONFLICT,
+    errors.CancelledError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ResourceError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SatsegError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }

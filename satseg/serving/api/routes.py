@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathPart
 
 from satseg.attribution import METHODS
-from satseg.errors import ConfigError, UnfinishedError
+from satseg.errors import ConfigError, SatsegError, UnfinishedError
 from satseg.serving.api.answers import answer, as_media, warnings
 from satseg.serving.api.cards import card
 from satseg.serving.api.disk import writing
@@ -41,11 +41,11 @@ WRONG: dict[int | str, dict[str, Any]] = {
         404: "There is no such model or job.",
         406: "None of the media types that Accept names can be had.",
         408: "The image did not come in time.",
-        409: "Not finished; see Retry-After.",
+        409: "The job waits or runs; see Retry-After.",
         413: "Too many bytes or pixels.",
         415: "No image of a kind that is taken.",
         421: "The server is not called so.",
-        422: "Damaged, or no image that the model takes.",
+        422: "Damaged, no image that the model takes, or the job has failed.",
         429: "Too many wait; see Retry-After.",
         503: "About to stop, or out of memory or disk; see Retry-After.",
     }.items()
@@ -213,8 +213,10 @@ class Api:
         """Return a job's map as GeoTIFF, PNG or GeoJSON, as Accept says."""
         media = negotiated(request.headers.get("accept"), MAPS)
         record, _ = self.kept.find(job)
+        if record.state == "failed":
+            raise SatsegError(record.detail)
         if record.state != "done":
-            raise UnfinishedError(record.detail or f"The job is {record.state}; ask again.")
+            raise UnfinishedError(f"The job is {record.state}; ask again.")
         classes, names = self.kept.map_of(job), self.service.model(record.model).spec.class_names
         path = classes.with_suffix(SUFFIXES[media])
         if not path.exists():
