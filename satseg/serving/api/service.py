@@ -18,7 +18,7 @@ from starlette.requests import Request
 from satseg.errors import BusyError, NotThereError, UploadTooLargeError
 from satseg.serving.api.disk import writing
 from satseg.serving.direct import Batches
-from satseg.serving.jobs import Job, Jobs, Ticket
+from satseg.serving.jobs import Jobs, Ticket
 from satseg.serving.served import Served
 from satseg.serving.uploads import Limits, Upload
 
@@ -103,11 +103,16 @@ class Service:
             CancelledError: If the client has gone.
         """
         job = self.jobs.submit(work)
+        future = asyncio.wrap_future(job.future)
         try:
-            return await _finished(job, request)
+            while not (await asyncio.wait([future], timeout=LOOK_SECONDS))[0]:
+                if await request.is_disconnected():
+                    job.ticket.cancel()
+            return future.result()
         finally:
             job.ticket.cancel()  # of no effect on one that is finished
-            await asyncio.wait([asyncio.wrap_future(job.future)])  # until then it may write into the request's folder
+            await asyncio.wait([future])  # until then it may write into the request's folder
+            future.exception()  # asyncio logs one that nobody has asked for
 
     def check_direct(self, upload: Upload) -> None:
         """See whether an image is small enough for a single request.
@@ -124,11 +129,3 @@ class Service:
     def close(self) -> None:
         """Let the threads go."""
         self._pool.shutdown(cancel_futures=True)
-
-
-async def _finished(job: Job[Result], request: Request) -> Result:
-    future = asyncio.wrap_future(job.future)
-    while not (await asyncio.wait([future], timeout=LOOK_SECONDS))[0]:
-        if await request.is_disconnected():
-            job.ticket.cancel()
-    return await future
