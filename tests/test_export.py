@@ -358,6 +358,27 @@ def test_what_disagrees_is_not_kept_and_an_older_file_stays(
     assert path.read_text() == "older" and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_stopped_between_two_files_no_graph_stands_beside_weights_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def stopped(self: Path, target: Path) -> Path:
+        if target.suffix == ".xml":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    export_model(tiny(Tiny(), tmp_path), asked("openvino", tmp_path / "out" / "model"))
+    older = (tmp_path / "out" / "model.bin").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", stopped)
+        export_model(tiny(Tiny(), tmp_path), asked("openvino", tmp_path / "out" / "model"))
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.bin"]
+    assert (tmp_path / "out" / "model.bin").read_bytes() != older
+    export_model(tiny(Tiny(), tmp_path), asked("openvino", tmp_path / "out" / "model"))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["model.bin", "model.xml"]
+
+
 def test_what_no_exporter_follows_is_one_clear_line(tmp_path: Path) -> None:
     class Odd(Tiny):
         def forward(self, image: Tensor) -> Tensor:
