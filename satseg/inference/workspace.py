@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from rasterio.errors import RasterioError
 
@@ -26,10 +27,10 @@ def alone(output: Path) -> Iterator[None]:
     lock = output.with_name(f".{output.name}.lock")
     with writing(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
+        file = _locked(lock)
+    if file is None:
+        raise ResourceError(f"Another run is writing {output}: wait for it, or name another output.")
     with file:
-        if not _locked(file.fileno()):
-            raise ResourceError(f"Another run is writing {output}: wait for it, or name another output.")
         try:
             yield
         finally:
@@ -37,16 +38,29 @@ def alone(output: Path) -> Iterator[None]:
                 lock.unlink()
 
 
-def _locked(descriptor: int) -> bool:
+def _locked(lock: Path) -> IO[str] | None:
+    """Open a file that no other run holds; None where one does."""
     try:
         import fcntl
     except ImportError:  # not a POSIX system: runs must be kept apart by hand
-        return True
+        return lock.open("w")
+    while True:
+        file = lock.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(file, lock):
+                return file
+        except BlockingIOError:
+            file.close()
+            return None
+        file.close()  # its run ended and took it away meanwhile: a third one may hold the file that is there now
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
         return False
-    return True
 
 
 def begin(journal: Journal, rasters: Sequence[WorkRaster], seam_bytes: int) -> None:
