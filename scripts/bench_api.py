@@ -63,8 +63,9 @@ def of_many(ask: Callable[[httpx.Client], None], client: Callable[[], httpx.Clie
     clients = [client() for _ in range(CLIENTS)]
     begun = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as pool:
-        for own in clients:
-            pool.submit(lambda own=own: [ask(own) for _ in range(count)])
+        asked = [pool.submit(lambda own=own: [ask(own) for _ in range(count)]) for own in clients]
+    for future in asked:
+        future.result()  # the server may have refused
     took = time.perf_counter() - begun
     for own in clients:
         own.close()
