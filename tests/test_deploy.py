@@ -96,6 +96,8 @@ def test_compose_and_kubernetes_say_what_the_start_script_reads() -> None:
     state, service = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     (container,) = state["spec"]["template"]["spec"]["containers"]
     assert set(compose["environment"]) <= known and {e["name"] for e in container["env"]} <= known
+    mounted = {volume.rpartition(":")[2] for volume in compose["volumes"]}
+    assert compose["environment"]["SATSEG_UPLOADS"] in mounted  # /tmp lies in memory
     assert compose["read_only"] and container["securityContext"]["readOnlyRootFilesystem"]
     assert state["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
     assert all(port.startswith("127.0.0.1:") for port in compose["ports"])
@@ -103,8 +105,25 @@ def test_compose_and_kubernetes_say_what_the_start_script_reads() -> None:
     assert service["spec"]["selector"] == state["spec"]["template"]["metadata"]["labels"]
     docker = (DEPLOY / "Dockerfile").read_text()
     assert "scripts/deploy/install.sh" in docker and "USER 10001" in docker and "HEALTHCHECK" in docker
+    assert "127.0.0.1:8000/readyz" not in docker and "SATSEG_PORT" in docker
     for copied in re.findall(r"^COPY (?!--)(.+) \S+$", docker, re.MULTILINE):
         assert all((ROOT / name).exists() for name in copied.split())
+
+
+def test_the_start_script_shows_no_password_and_clears_what_a_killed_server_left(tmp_path: Path) -> None:
+    for name in ("satseg-killed", "other"):
+        (tmp_path / name).mkdir()
+    settings = {"SATSEG_PYTHON": sys.executable, "SATSEG_AUTH": "me:secret", "SATSEG_UPLOADS": str(tmp_path)}
+    (tmp_path / "satseg").mkdir()
+    (tmp_path / "satseg" / "__init__.py").touch()
+    said = "import os, sys\nprint(sys.argv[1:], os.environ['SATSEG_AUTH'], os.environ['TMPDIR'])\n"
+    (tmp_path / "satseg" / "serve.py").write_text(said)
+    command = ["bash", str(DEPLOY / "serve.sh"), "queue_size=2"]
+    environment = os.environ | settings | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    options = ["checkpoint=/model", "host=0.0.0.0", "port=8000", "jobs_dir=/jobs", "queue_size=2"]
+    assert done.stdout == f"{options} me:secret {tmp_path}\n"
+    assert not (tmp_path / "satseg-killed").exists() and (tmp_path / "other").exists()
 
 
 def test_prometheus_is_given_the_password_that_metrics_asks_for() -> None:

@@ -16,7 +16,7 @@ case "$extra" in serve | app) ;; *) echo "The third argument is serve or app, no
 "$python" -m venv "$target"
 pip() { "$target/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 if [ "$device" = cpu ] && [ -n "${TORCH_INDEX:-}" ]; then
-    pip install --index-url "$TORCH_INDEX" torch torchvision
+    pip install --constraint constraints.txt --index-url "$TORCH_INDEX" torch torchvision
 fi
 pip install --constraint constraints.txt ".[$extra]"
 "$target/bin/python" -m satseg.serve --help > /dev/null
