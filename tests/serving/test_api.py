@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import browsing
 import httpx
 import numpy as np
 import psutil
 import pytest
 import rasterio
-from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, start
+from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, start, write_model
 
 from satseg.data.raster import write_raster
 from satseg.mapping import write_vectors
@@ -312,8 +313,13 @@ def test_a_full_disk_is_a_reason_to_come_back(material: Material, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_password_is_asked_for(material: Material, tmp_path: Path) -> None:
-    server = start(f"checkpoint={material.rgb_model}", "auth=me:secret, wörd", temporary=tmp_path, name="serve")
+@pytest.mark.parametrize("said_by", ["option", "environment"])
+def test_a_password_is_asked_for(
+    material: Material, tmp_path: Path, said_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SATSEG_AUTH", "me:secret, wörd" if said_by == "environment" else "me:other")
+    options = ["auth=me:secret, wörd"] if said_by == "option" else []
+    server = start(f"checkpoint={material.rgb_model}", *options, temporary=tmp_path, name="serve")
     try:
         for path in ("/api/v1/model", "/metrics", "/api/v1/docs", "/api/v1/openapi.json"):
             assert httpx.get(f"{server.address}{path}").status_code == 401
@@ -439,6 +445,35 @@ def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Materia
                 assert np.array_equal(opened(client.get(state["result"]))[0], source.read(1))
             assert "The server died while it computed this" in finished(client, jobs[1], "failed")["detail"]
         assert not left.exists()
+    finally:
+        assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_jobs_are_of_the_model_that_they_were_sent_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, model = noise(3, 256, 256, "uint8"), tmp_path / "one" / "model.safetensors"
+    write_raster(tmp_path / "scene.tif", image)
+    write_model(model, 3, "uint8", image)
+    options = [f"checkpoint={model}", f"jobs_dir={tmp_path / 'jobs'}"]
+    server = start(*options, temporary=tmp_path / "server", name="serve")
+    wait_until_ready(server)
+    with httpx.Client(base_url=server.address, timeout=120) as client:
+        done = post(client, "jobs", tmp_path / "scene.tif").json()["id"]
+        finished(client, done)
+        post(client, "jobs?preflight=warn", endless(tmp_path / "endless.tif"))
+        waiting = post(client, "jobs", tmp_path / "scene.tif").json()["id"]
+    server.process.kill()
+    server.process.wait()
+    monkeypatch.setattr(browsing, "NAMES", ("sea", "wood", "street"))
+    write_model(model, 3, "uint8", image // 2)
+    server = start(*options, temporary=tmp_path / "server", name="serve")
+    try:
+        with httpx.Client(base_url=server.address, timeout=120) as client:
+            assert client.get("/api/v1/model").json()["models"][0]["classes"][0]["name"] == "sea"
+            detail = finished(client, waiting, "failed")["detail"]
+            assert detail == "The server was restarted without the model one that this was sent to."
+            areas = client.get(f"/api/v1/jobs/{done}/result", headers={"Accept": "application/geo+json"}).json()
+            assert {area["properties"]["class"] for area in areas["features"]} <= set(NAMES)
     finally:
         assert server.stop() == 0
 

@@ -125,8 +125,9 @@ class KeptJobs:
         try:
             if record.attempts >= MOST_ATTEMPTS:
                 raise SatsegError(f"The server died while it computed this, {record.attempts} times.")
-            if record.model not in self._service.served:
-                raise SatsegError(f"The server was restarted without the model {record.model}.")
+            served = self._service.served.get(record.model)
+            if served is None or served.models.digests[0] != record.digest:
+                raise SatsegError(f"The server was restarted without the model {record.model} that this was sent to.")
             (path,) = self.folder_of(record.id).glob(f"{UPLOAD}.*")
             upload = check_upload(path, record.name, self._service.limits)
             self._submit(record, upload, beyond=True)

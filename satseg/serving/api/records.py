@@ -22,6 +22,8 @@ class Record:
     Attributes:
         id: Not to be guessed: whoever knows it may have the result.
         model: Name of the model.
+        digest: SHA-256 of the model's file: another one may have the name later.
+        class_names: The model's.
         name: What its owner calls the image.
         preflight: As for `scene_of`.
         state: `waiting`, `running`, `done` or `failed`.
@@ -34,6 +36,8 @@ class Record:
 
     id: str
     model: str
+    digest: str
+    class_names: list[str]
     name: str
     preflight: str
     state: str = "waiting"

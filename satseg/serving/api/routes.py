@@ -192,7 +192,8 @@ class Api:
             job, path = self.kept.new()
             try:
                 upload = await self._take(request, path, name)
-                record = Record(job, served.name, upload.name, preflight)
+                digest, class_names = served.models.digests[0], list(served.spec.class_names)
+                record = Record(job, served.name, digest, class_names, upload.name, preflight)
                 await self.service.beside(partial(self.kept.accept, record, upload))
             except BaseException:
                 self.kept.abandon(job)
@@ -217,7 +218,7 @@ class Api:
             raise SatsegError(record.detail)
         if record.state != "done":
             raise UnfinishedError(f"The job is {record.state}; ask again.")
-        classes, names = self.kept.map_of(job), self.service.model(record.model).spec.class_names
+        classes, names = self.kept.map_of(job), record.class_names
         path = classes.with_suffix(SUFFIXES[media])
         if not path.exists():
             path = await self.service.run(partial(as_media, classes, media, names), request)
