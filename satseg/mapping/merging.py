@@ -13,12 +13,46 @@ from satseg.mapping.polygons import Pieces
 
 @dataclass
 class _Area:
-    """An area whose pieces are not all known yet; `pending` pixels of its border wait for the block beyond."""
+    """An area whose pieces are not all known yet.
+
+    Attributes:
+        value: Its class.
+        pieces: Polygons without holes.
+        holes: Rings, as corners (N, 2) and the number of each ring's. A hole of a piece lies inside of its block, so it
+            is one of the whole area, and need not be joined: a background may have a million.
+        names: Of the pieces.
+        pending: Pixels of its border that wait for the block beyond.
+    """
 
     value: int
     pieces: list[shapely.Polygon]
+    holes: list[tuple[np.ndarray, np.ndarray]]
     names: list[int]
     pending: int
+
+    @classmethod
+    def of(cls, value: int, polygon: shapely.Polygon, name: int, pending: int) -> _Area:
+        """Begin with a piece."""
+        points, sizes = _rings(polygon)
+        outer = shapely.polygons(points[: sizes[0]])
+        inner = points[sizes[0] :].astype(np.int32), sizes[1:]  # corners of pixels, whole numbers
+        return cls(value, [outer], [inner] if len(sizes) > 1 else [], [name], pending)
+
+    def whole(self) -> shapely.Polygon:
+        """Return all of it."""
+        joined = shapely.get_geometry(shapely.coverage_union_all(self.pieces), 0)
+        if not self.holes:
+            return joined
+        points, sizes = zip(_rings(joined), *self.holes, strict=True)
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+        kind, whole = shapely.GeometryType.POLYGON, np.concatenate(points, dtype=float)
+        return shapely.from_ragged_array(kind, whole, (offsets, np.array([0, len(offsets) - 1])))[0]
+
+
+def _rings(polygon: shapely.Polygon) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners of all rings, the outer first, and the number of each ring's."""
+    _, points, (offsets, _) = shapely.to_ragged_array([polygon])
+    return points, np.diff(offsets)
 
 
 class Merger:
@@ -62,9 +96,10 @@ class Merger:
         shared[pairs[:, 1] - lowest] = True
         for index in np.flatnonzero(shared).tolist():
             name = lowest + index
-            self._areas[name] = _Area(int(pieces.values[index]), [pieces.polygons[index]], [name], int(pending[index]))
+            value, polygon = int(pieces.values[index]), pieces.polygons[index]
+            self._areas[name] = _Area.of(value, polygon, name, int(pending[index]))
         whole = self._join(pairs, lengths)
-        polygons = np.concatenate([pieces.polygons[~shared], np.array([_union(a.pieces) for a in whole], object)])
+        polygons = np.concatenate([pieces.polygons[~shared], np.array([area.whole() for area in whole], object)])
         return polygons, np.concatenate([pieces.values[~shared], np.array([a.value for a in whole], np.int16)])
 
     def _links(self, labels: np.ndarray, window: Window) -> np.ndarray:
@@ -101,6 +136,7 @@ class Merger:
         for name in small.names:
             self._areas[name] = large
         large.pieces += small.pieces
+        large.holes += small.holes
         large.names += small.names
         large.pending += small.pending
         small.names = []
@@ -109,7 +145,3 @@ class Merger:
 
 def _columns(window: Window) -> slice:
     return slice(window.col, window.col + window.width)
-
-
-def _union(pieces: list[shapely.Polygon]) -> shapely.Polygon:
-    return shapely.get_geometry(shapely.coverage_union_all(pieces), 0)
