@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -73,6 +72,10 @@ class Server:
         """Return the folders of all uploads that it has."""
         return {path for path in self.temporary.glob("satseg-*/visitors/*/*") if path.is_dir()}
 
+    def files(self) -> set[Path]:
+        """Return all that it has on the disk and that holds something: Gradio leaves an empty file an upload."""
+        return {path for path in self.temporary.glob("satseg-*/**/*") if path.is_file() and path.stat().st_size}
+
     def stop(self) -> int:
         """Ask it to stop; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -138,37 +141,6 @@ class Canary:
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-
-
-class Cable:
-    """Leads to a server, and can be cut."""
-
-    def __init__(self, address: str) -> None:
-        self.port = int(address.rpartition(":")[2])
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.ends: list[socket.socket] = []
-        threading.Thread(target=self._connect, daemon=True).start()
-
-    def cut(self) -> None:
-        """Break all connections; new ones can be made."""
-        while self.ends:
-            with contextlib.suppress(OSError):
-                self.ends.pop().shutdown(socket.SHUT_RDWR)
-
-    def _connect(self) -> None:
-        while True:
-            near, _ = self.socket.accept()
-            far = socket.create_connection(("127.0.0.1", self.port))
-            self.ends += (near, far)
-            for pair in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=pair, daemon=True).start()
-
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
 
 
 @dataclass

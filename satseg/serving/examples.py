@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from omegaconf import OmegaConf
+from PIL import Image
 
 from satseg.data.inputs import name_of
 from satseg.data.synthetic.scene import Bands, make_scene, write_scene
@@ -19,6 +20,7 @@ from satseg.serving.uploads import SUFFIXES
 from satseg.serving.views import picture_of
 
 COUNT = 4
+PICTURES = "examples"  # a folder
 SIDE = 256  # pixels of a thumbnail
 GENERATED: dict[tuple[int, str], Bands] = {(3, "uint8"): "rgb", (6, "uint16"): "multispectral"}
 SCENE = ((7,), 512)  # seed and size
@@ -31,12 +33,12 @@ class Example:
     Attributes:
         path: The file.
         name: For its caption.
-        thumbnail: uint8 (h, w, 3).
+        thumbnail: A small picture of it.
     """
 
     path: Path
     name: str
-    thumbnail: np.ndarray
+    thumbnail: Path
 
 
 def find_examples(served: Served, folder: Path) -> list[Example]:
@@ -46,10 +48,11 @@ def find_examples(served: Served, folder: Path) -> list[Example]:
         served: The model.
         folder: For what is generated.
     """
-    found = []
+    pictures, found = folder / PICTURES, []
+    pictures.mkdir(parents=True, exist_ok=True)
     for path in _tested(served) or _generated(served, folder):
         try:
-            found.append(_example(served, path))
+            found.append(_example(served, path, pictures))
         except SatsegError:  # an example that is broken is none
             continue
     return found
@@ -79,9 +82,11 @@ def _generated(served: Served, folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _example(served: Served, path: Path) -> Example:
+def _example(served: Served, path: Path, pictures: Path) -> Example:
     scene = source_of(served.cfg, served.models, path)
     scene = replace(scene, bands=scene.info.bands)
     with scene.open() as reader:
         image, valid = reader.thumbnail(SIDE)
-    return Example(path, name_of(path), picture_of(scene.info, image, valid))
+    thumbnail = pictures / f"{secrets.token_hex(8)}.png"
+    Image.fromarray(picture_of(scene.info, image, valid)).save(thumbnail)
+    return Example(path, name_of(path), thumbnail)

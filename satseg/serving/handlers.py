@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +87,8 @@ class Handlers:
     def explain(self, work: Work, asked: Asked) -> Telling[Shown | None]:
         """Explain a class in the map at hand; nothing comes back if that cannot be done."""
         assert work.found is not None
-        name, folder = work.found.upload.name, work.folder / "evidence"
+        name = work.found.upload.name
+        folder = work.folder / secrets.token_hex(8)  # a new one: a browser keeps what it knows by its address
         try:
             computed = partial(explain_upload, work.served, work.found, asked, folder)
             shown = yield from self._watch(work, computed, "Looking for evidence")

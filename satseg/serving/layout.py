@@ -24,7 +24,7 @@ REGIONS = {
 }
 RESULT = "result"
 FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
-CACHE_AGE = 3600  # seconds after which Gradio's copies of pictures go
+SWEEP_SECONDS = 60  # at most, between two looks for uploads that Gradio still has
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 CSS = Path(__file__).with_name("app.css")
 
@@ -41,10 +41,12 @@ class Layout:
     Args:
         names: Of the models.
         served: The model that is chosen first.
+        keep_seconds: How long Gradio keeps what it was sent.
     """
 
-    def __init__(self, names: list[str], served: Served) -> None:
-        with gr.Blocks(title="satseg", fill_width=True, delete_cache=(CACHE_AGE, CACHE_AGE)) as self.blocks:
+    def __init__(self, names: list[str], served: Served, keep_seconds: float) -> None:
+        age = max(1, round(keep_seconds))
+        with gr.Blocks(title="satseg", fill_width=True, delete_cache=(min(age, SWEEP_SECONDS), age)) as self.blocks:
             gr.HTML(HEAD)
             self.style = gr.HTML(fragments.legend(served.spec.palette), elem_classes="unseen")
             with gr.Row():

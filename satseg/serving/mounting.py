@@ -8,6 +8,7 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from satseg.serving.examples import PICTURES
 from satseg.serving.handlers import Handlers
 from satseg.serving.layout import CSS, theme
 from satseg.serving.maps import STATIC, static_folder
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 def mount_page(app: FastAPI, application: Application) -> None:
     """Add the page at `/`."""
-    parts, root = application, application.root
+    parts, root = application, application.root.resolve()
+    gr.set_static_paths([root / "visitors", root / PICTURES])  # not copied, so that no copy is left
     sessions = Sessions(root / "visitors", parts.served[0], parts.cfg.keep_pages_min * 60)
     sessions.keep_sweeping()
     handlers = Handlers(dict(parts.service.served), parts.jobs, sessions, parts.limits, root)

@@ -30,7 +30,7 @@ class Page(Layout):
     """
 
     def __init__(self, app: Handlers) -> None:
-        super().__init__(list(app.served), next(iter(app.served.values())))
+        super().__init__(list(app.served), next(iter(app.served.values())), app.sessions.keep_seconds)
         self.app = app
         with self.blocks:
             self._connect()
@@ -44,7 +44,7 @@ class Page(Layout):
         ]  # fmt: skip
         seen = [self.opacity, self.classes]
         look = [*seen, *self.bands]
-        pictures = [self.picture, self.compare]
+        pictures = [self.picture, self.compare, self.status]
         started = [*shown, self.tabs, self.file, self.gallery]  # at any time: the last one counts
         self.file.upload(self.on_upload, [self.file, self.model, *seen], started, trigger_mode="multiple", **quiet)
         self.gallery.select(self.on_example, [self.model, *seen], started, trigger_mode="multiple", **quiet)
@@ -100,7 +100,7 @@ class Page(Layout):
         yield self._nothing() | at_result | unchosen
         done = yield from self._tell(session, work, self.app.segment(work, file), self.status)
         if done:
-            yield self._shown(work, opacity, classes) | at_result
+            yield self._shown(session, work, opacity, classes) | at_result
 
     def _tell(
         self, session: Session, work: Work, telling: Telling[Result], part: Any
@@ -130,7 +130,7 @@ class Page(Layout):
             **{part: gr.update(visible=False) for part in hidden},
         }
 
-    def _shown(self, work: Work, opacity: float, classes: list[str]) -> Updates:
+    def _shown(self, session: Session, work: Work, opacity: float, classes: list[str]) -> Updates:
         """Return the page with a result."""
         assert work.found is not None and work.small is not None
         info = work.found.upload.info
@@ -141,17 +141,18 @@ class Page(Layout):
             part: gr.Dropdown([(name, i) for i, name in enumerate(names)], value=chosen[place])
             for place, part in enumerate(self.bands)
         }
-        base, coloured = handlers.overlay(work, _look(work, opacity, classes, chosen))
-        return updates | {
+        return updates | self._overlay(session, work, _look(work, opacity, classes, chosen)) | {
             self.empty: gr.HTML(visible=False),
             self.result: gr.Column(visible=True),
             self.bands_box: gr.Accordion(visible=several),
-            self.picture: coloured,
-            self.compare: (base, coloured),
-            self.confidence: views.enlarge(views.confidence_picture(work.small)),
+            self.confidence: session.picture(views.enlarge(views.confidence_picture(work.small))),
             self.areas: fragments.areas(work.found.areas, work.served.spec.palette),
             self.pixel: HINT,
-        }
+        }  # fmt: skip
+
+    def _overlay(self, session: Session, work: Work, look: views.Look) -> Updates:
+        base, coloured = map(session.picture, handlers.overlay(work, look))
+        return {self.picture: coloured, self.compare: (base, coloured)}
 
     def on_clear(self, request: gr.Request) -> Updates:
         """Forget the upload."""
@@ -188,11 +189,11 @@ class Page(Layout):
         self, opacity: float, classes: list[str], red: int, green: int, blue: int, request: gr.Request
     ) -> Updates:
         """Show the map otherwise."""
-        work = self._session(request).work
+        session = self._session(request)
+        work = session.work
         if work is None or work.found is None:
-            return {self.picture: gr.skip(), self.compare: gr.skip()}
-        base, coloured = handlers.overlay(work, _look(work, opacity, classes, (red, green, blue)))
-        return {self.picture: coloured, self.compare: (base, coloured)}
+            return {self.status: fragments.problem(LOST)} if session.lost else {self.status: gr.skip()}
+        return self._overlay(session, work, _look(work, opacity, classes, (red, green, blue)))
 
     def on_click(
         self,
@@ -214,7 +215,7 @@ class Page(Layout):
         for kind in ("box", "pixel"):
             region = handlers.region(work, kind)
             coloured = views.marked(coloured, handlers.on_screen(work, region)) if region else coloured
-        return {self.pixel: told, self.picture: coloured}
+        return {self.pixel: told, self.picture: session.picture(coloured)}
 
     def on_ask(self, target: str, region: str, method: str, layer: str, request: gr.Request) -> Iterator[Updates]:
         """Explain a class."""

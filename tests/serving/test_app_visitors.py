@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Cable, Material, Server, Visit, start, until
+from browsing import Material, Server, Visit, start, until
+from cables import Cable
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 LOST = "The connection was lost; give the image again."
@@ -93,3 +94,19 @@ def test_two_visitors_give_the_same_file(server: Server, browser: Any, material:
     assert visits[0].areas() == visits[1].areas()
     for visit in visits:
         visit.close()
+
+
+def test_a_closed_page_leaves_no_file(forgetful: Server, browser: Any, material: Material) -> None:
+    visit = Visit.to(forgetful.address, browser)
+    visit.page.wait_for_selector("#examples .thumbnail-item img", timeout=60_000)
+    before = forgetful.files()
+    visit.segment(material.rgb_image)
+    visit.page.locator("#classes label").first.click()
+    visit.tab("Explain")
+    visit.page.locator("#ask").click()
+    visit.page.wait_for_selector("#evidence img", timeout=60_000)
+    visit.tab("Files")
+    visit.page.wait_for_selector("#download-CSV", timeout=60_000)
+    assert len(forgetful.files() - before) > 10
+    visit.close()
+    until(lambda: forgetful.files() <= before)
