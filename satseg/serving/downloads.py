@@ -14,10 +14,12 @@ from satseg.errors import SatsegError
 from satseg.files import atomic_path
 from satseg.inference.reading import TILED_CACHE_BYTES
 from satseg.mapping import write_areas, write_vectors
+from satseg.serving.jobs import Ticket
 from satseg.serving.segmenting import Segmented
 
 logger = logging.getLogger(__name__)
 
+POLYGONS = ("GeoPackage", "GeoJSON")  # the latter needs longitude and latitude, which are not known everywhere
 ENDINGS = {"GeoTIFF": ".tif", "PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": ".geojson", "CSV": ".csv"}
 
 
@@ -28,24 +30,35 @@ def write_picture(classes: Path, path: Path) -> None:
         rasterio.shutil.copy(classes, temporary, driver="PNG")
 
 
-def write_downloads(found: Segmented, class_names: Sequence[str]) -> dict[str, Path]:
-    """Make what a user may take away.
+def write_downloads(found: Segmented, class_names: Sequence[str], ticket: Ticket) -> dict[str, Path]:
+    """Make what a user may take away, and is not there yet.
 
     Returns:
         Files by kind, one of `ENDINGS`; without polygons that cannot be written.
 
     Raises:
         SatsegError: If another file cannot be written.
+        CancelledError: If the user stopped it.
     """
-    paths = {kind: found.classes.with_suffix(ending) for kind, ending in ENDINGS.items()}
-    if not paths["PNG"].exists():
-        write_picture(found.classes, paths["PNG"])
-    for kind in ("GeoPackage", "GeoJSON"):
+    ticket.total, paths = len(ENDINGS), {}
+    for kind, ending in ENDINGS.items():
+        ticket.tick()
+        path = found.classes.with_suffix(ending)
         try:
-            if not paths[kind].exists():
-                write_vectors(found.classes, paths[kind], class_names)
-        except SatsegError as error:  # where GeoJSON's longitude and latitude are not known, the others are
+            if not path.exists():
+                _write(kind, found, path, class_names)
+            paths[kind] = path
+        except SatsegError as error:
+            if kind not in POLYGONS:
+                raise
             logger.warning("There is no %s for a visitor: %s", kind, error)
-            del paths[kind]
-    write_areas(found.areas, paths["CSV"])
     return paths
+
+
+def _write(kind: str, found: Segmented, path: Path, class_names: Sequence[str]) -> None:
+    if kind in POLYGONS:
+        write_vectors(found.classes, path, class_names)
+    elif kind == "PNG":
+        write_picture(found.classes, path)
+    else:
+        write_areas(found.areas, path)

@@ -73,6 +73,7 @@ class Handlers:
 
             def compute(ticket: Ticket) -> tuple[Segmented, Thumbnails]:
                 found = segment_upload(work.served, upload, work.folder / "map", ticket)
+                ticket.tick(0)
                 return found, thumbnails(found, views.SIDE)
 
             found, work.small = yield from self._watch(work, compute, f"Segmenting {upload.name}")
@@ -104,7 +105,8 @@ class Handlers:
         assert work.found is not None
         found, names = work.found, work.served.spec.class_names
         try:
-            paths = yield from self._watch(work, lambda ticket: write_downloads(found, names), "Preparing the files")
+            made = partial(write_downloads, found, names)
+            paths = yield from self._watch(work, made, "Preparing the files")
         except Exception as error:
             yield told(error, work.folder, found.upload.name)
             return {}

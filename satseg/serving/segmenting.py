@@ -116,6 +116,7 @@ def segment_upload(served: Served, upload: Upload, folder: Path, ticket: Ticket)
     assert isinstance(cfg, DictConfig)
     task = task_of(cfg, served.models, scene, folder / f"{upload.stem}_classes.tif")
     classes, probabilities = run_task(task, ticket)
+    ticket.tick(0)  # whoever has cancelled does not wait for areas
     return Segmented(upload, scene, classes, probabilities, class_areas(classes, served.spec.class_names), notes)
 
 

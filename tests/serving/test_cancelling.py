@@ -1,0 +1,65 @@
+"""What is cancelled stops at its next step, also when all windows are done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browsing import Material
+from omegaconf import OmegaConf
+
+from satseg.config import CONFIG_DIR
+from satseg.data.raster import read_info, write_raster
+from satseg.errors import CancelledError
+from satseg.inference.reading import SceneSource
+from satseg.mapping import class_areas
+from satseg.serving.downloads import write_downloads
+from satseg.serving.jobs import Ticket
+from satseg.serving.segmenting import Segmented, segment_upload
+from satseg.serving.served import open_served
+from satseg.serving.uploads import Limits, Upload, check_upload
+
+NAMES = ("water", "forest", "road")
+
+
+class Late(Ticket):
+    """Is cancelled when the last window is done."""
+
+    def reach(self, share: float) -> None:
+        super().reach(share)
+        if share == 1:
+            self.cancel()
+
+
+class Third(Ticket):
+    """Is cancelled at the third step."""
+
+    def tick(self, steps: int = 1) -> None:
+        super().tick(steps)
+        if self.finished == 3:
+            self.cancel()
+
+
+@pytest.mark.slow
+def test_a_map_is_not_finished_for_nobody(material: Material, tmp_path: Path) -> None:
+    shutil.copy(material.rgb_image, tmp_path / "upload")
+    upload = check_upload(tmp_path / "upload", "photo.png", Limits(10**6, 10**6))
+    options = {"checkpoint": str(material.rgb_model), "engine": "torch"}
+    (served,) = open_served(OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "serving.yaml"), options))
+    (tmp_path / "map").mkdir()
+    with pytest.raises(CancelledError):
+        segment_upload(served, upload, tmp_path / "map", Late())
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_no_more_files_are_made_than_were_begun(tmp_path: Path) -> None:
+    path = tmp_path / "map.tif"
+    write_raster(path, np.eye(64, dtype=np.uint8)[None], nodata=255, colors={0: (0, 0, 0), 1: (255, 255, 255)})
+    info = read_info(path)
+    found = Segmented(Upload(path, "a", info), SceneSource(info, (1,)), path, path, class_areas(path, NAMES), [])
+    with pytest.raises(CancelledError):
+        write_downloads(found, NAMES, Third())
+    assert {p.suffix for p in tmp_path.iterdir()} == {".tif", ".png", ".gpkg"}
+    assert {p.suffix for p in write_downloads(found, NAMES, Ticket()).values()} > {".geojson", ".csv"}
