@@ -31,7 +31,7 @@ def write_vectors(
 
     Pixels that touch at a corner only are not connected. Attributes: `class` (name), `value` (its number) and
     `area_m2`, the true area of the polygon as it is written, see `class_areas`. The map is read block by block; what
-    stays in memory are the polygons that go on in a block still to come.
+    stays in memory are the polygons that go on in a block still to come, such as a background across all of the map.
 
     A map without a CRS gives a layer without one: in pixels from the upper left corner, y down, unless the file has a
     geotransform. Its attribute is `area_px`, and `min_area_m2` and `simplify_m` then count in pixels.
