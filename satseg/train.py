@@ -13,13 +13,12 @@ def main(cfg: DictConfig) -> float:
     from satseg import training
 
     cfg, run = training.start_run(cfg)
-    with training.failure_recorded(run):
-        trainer = training.build_trainer(cfg, run)
+    with training.failure_recorded(run), training.built_trainer(cfg, run) as trainer:
         datamodule = training.build_datamodule(cfg)
         task = training.build_task(cfg, datamodule)
-        training.record(cfg, run, datamodule)
+        training.record(cfg, run, datamodule, trainer, task)
         training.fit(trainer, task, datamodule, run)
-        return training.finish_run(cfg, run, datamodule)
+        return training.finish_run(cfg, run, datamodule, trainer)
 
 
 if __name__ == "__main__":

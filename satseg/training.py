@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from satseg import publishing
 from satseg.callbacks.averaging import ExponentialMovingAverage
 from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
 from satseg.callbacks.records import BestModelFile, MetricsCsv, Throughput
@@ -122,6 +123,18 @@ def _plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
+@contextmanager
+def built_trainer(cfg: DictConfig, run: Run) -> Iterator[pl.Trainer]:
+    """Build the trainer for the length of a block; in a sweep the next run has loggers of its own."""
+    trainer = build_trainer(cfg, run)
+    failed = True
+    try:
+        yield trainer
+        failed = False
+    finally:
+        publishing.close(trainer, failed)
+
+
 def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
     """Build Lightning's trainer with the run's records, callbacks and loggers.
 
@@ -173,7 +186,9 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
     return trainer
 
 
-def record(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) -> None:
+def record(
+    cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer, task: SegmentationTask
+) -> None:
     """Write down all that the run depends on, before it begins."""
     write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run.path / "environment.json", environment())
@@ -182,6 +197,7 @@ def record(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) -> Non
     data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
     data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
     write_json(run.path / "data.json", data | {"splits": datamodule.manifest(), "spec": datamodule.spec.to_dict()})
+    publishing.publish_settings(trainer.loggers, cfg, run, task.network)
 
 
 def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDataModule, run: Run) -> None:
@@ -228,8 +244,8 @@ def _resume(run: Run) -> str:
     )
 
 
-def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) -> float:
-    """Score the saved model file on validation and test, write the pictures and the report, close the record."""
+def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer) -> float:
+    """Score the saved model file on validation and test, write pictures and report, publish, close the record."""
     own = str(cfg.model._target_).rpartition(".")[0]  # the user named it, so it is trusted
     network = load_model(run.path, _device(cfg), trusted_modules=[*cfg.trusted_modules, own])
     splits = [split for split in ("val", "test") if datamodule.splits.get(split)]
@@ -244,6 +260,7 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule) ->
         "training_seconds": sum(row.get("seconds") or 0 for row in read_metrics(run.path / "metrics.csv")),
     }
     report_run(run.path, cfg, results, datamodule)
+    publishing.publish_results(trainer.loggers, run, network, datamodule, results, score)
     write_json(run.path / SUMMARY, summary)
     _tell(run, results)
     return score

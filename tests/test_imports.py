@@ -16,7 +16,7 @@ LAYERS = [
     {"exporting", "inference"},
     {"evaluation", "score_files"},
     {"task", "callbacks", "reporting", "runconfig", "attribution"},
-    {"training", "cli", "pictures", "explaining", "diagnosis", "predicting", "sweeping", "comparing", "evaluating"},
+    {"training", "cli", "pictures", "explaining", "diagnosis", "predicting", "sweeping", "comparing", "evaluating", "publishing"},
     {"serving"},
 ]
 ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report"}
@@ -27,6 +27,7 @@ CHAINS = [
     ("task", "callbacks"),
     ("runconfig",),
     ("cli", "sweeping"),
+    ("publishing", "training"),
     ("pictures", "explaining"),
     ("diagnosis",),
     ("data", "mapping"),

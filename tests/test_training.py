@@ -203,12 +203,6 @@ def test_a_sweep_makes_complete_runs_and_one_that_fails_leaves_the_rest(tmp_path
     assert len(complete) == 2 and all("=" not in str(p.relative_to(tmp_path)) for p in complete)
 
 
-@pytest.mark.slow
-def test_wandb_is_offline_by_itself(tmp_path: Path) -> None:
-    folder = train(tmp_path, "logger=wandb", "trainer=debug")
-    assert list(folder.rglob("run-*.wandb"))
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from satseg.devices import peak_memory_gb
 from satseg.errors import DivergedError
 from satseg.files import write_text
 from satseg.runs import read_metrics
@@ -70,7 +71,7 @@ class MetricsCsv(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Logs `train/images_per_second`, the time for waiting for data included."""
+    """Logs `train/images_per_second`, the time for waiting for data included, and the peak of `train/memory_gb`."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -84,6 +85,9 @@ class Throughput(pl.Callback):
         if trainer.is_last_batch:
             speed = self.images / (time.perf_counter() - self.start)
             pl_module.log("train/images_per_second", speed, on_step=False, on_epoch=True, batch_size=1)
+            pl_module.log(
+                "train/memory_gb", peak_memory_gb(pl_module.device), on_step=False, on_epoch=True, batch_size=1
+            )
 
 
 class BestModelFile(pl.Callback):

@@ -1,31 +1,117 @@
-"""Weights & Biases that never asks and never waits."""
+"""Weights & Biases that never asks, never waits, and has a place for everything."""
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TYPE_CHECKING, Any
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import WandbLogger
 
 from satseg.errors import ConfigError
 
-if TYPE_CHECKING:
-    from pytorch_lightning.loggers import WandbLogger
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 30  # for a server that does not answer, at the start and at the end
+ID_FILE = "wandb_id"  # a resumed run goes on in the same dashboard
+SWEEP_PLAN = "sweep.json"
+# Sections of the dashboard, in which W&B puts what has the same word before the slash.
+SECTIONS = (
+    (r"(train|val)/loss", r"losses/\1"),
+    (r"train/(images_per_second)", r"throughput/\1"),
+    (r"train/(memory_gb)", r"memory/\1"),
+    (r"lr-(.+)", r"learning_rate/\1"),
+    (r"val/(iou|f1|precision|recall)/(.+)", r"\1_by_class/\2"),
+    (r"val/(.+)", r"scores/\1"),
+)
 
 
-def wandb_logger(save_dir: str, **options: Any) -> WandbLogger:
-    """Make the logger; offline by itself where there is no API key.
+def section(key: str) -> str:
+    """Return what a metric is called in the dashboard."""
+    for pattern, name in SECTIONS:
+        if re.fullmatch(pattern, key):
+            return re.sub(pattern, name, key)
+    return key
+
+
+class Dashboard(WandbLogger):
+    """One run's dashboard.
 
     Args:
-        save_dir: Folder for the run's files.
-        options: Passed on to `WandbLogger`.
+        save_dir: The run folder.
+        watch: `gradients`, `parameters` or `all`, for histograms of these; none by default.
+        watch_every: Batches from one histogram to the next.
+        options: Passed on to `wandb.init`.
 
     Raises:
         ConfigError: If wandb is not installed.
     """
-    try:
-        import wandb
-    except ImportError as error:
-        raise ConfigError("logger=wandb needs the package wandb: pip install 'satseg[wandb]'.") from error
-    from pytorch_lightning.loggers import WandbLogger
 
-    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-    return WandbLogger(save_dir=save_dir, mode=mode, **options)
+    def __init__(self, save_dir: str, watch: str | None = None, watch_every: int = 100, **options: Any) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ConfigError("logger=wandb needs the package wandb: pip install 'satseg[wandb]'.") from error
+        if watch not in (None, "gradients", "parameters", "all"):
+            raise ConfigError(f"logger.wandb.watch={watch}: choose gradients, parameters or all.")
+        self.folder, self.watched, self.watch_every = Path(save_dir), watch, watch_every
+        self._sets_folder = "WANDB_DATA_DIR" not in os.environ
+        if self._sets_folder:  # a run is complete in its own folder, not in the user's home
+            os.environ["WANDB_DATA_DIR"] = str(self.folder / "wandb" / "data")
+        settings = wandb.Settings(
+            init_timeout=PATIENCE_S, login_timeout=PATIENCE_S, finish_timeout=PATIENCE_S, finish_timeout_raises=False
+        )
+        known = self.folder / ID_FILE
+        options = {"name": self.folder.name, "group": _sweep(self.folder), "settings": settings, **options}
+        options |= {"id": known.read_text().strip() if known.is_file() else secrets.token_hex(4), "resume": "allow"}
+        super().__init__(save_dir=save_dir, mode=_mode(), **options)
+        self._start(wandb)
+        known.write_text(str(options["id"]) + "\n")
+
+    def _start(self, wandb: Any) -> None:
+        """Begin at once; where the server cannot be had, offline."""
+        try:
+            _ = self.experiment
+        except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
+            logger.warning(
+                "Weights & Biases cannot be reached (%s): logging offline. Send it later with: wandb sync %s/wandb/*",
+                " ".join(str(error).split())[:120],
+                self.folder,
+            )
+            wandb.teardown()
+            for attempt in (self.folder / "wandb").glob(f"run-*-{self._wandb_init['id']}"):
+                shutil.rmtree(attempt, ignore_errors=True)  # which holds nothing, and could not be sent
+            self._wandb_init["mode"] = "offline"
+            _ = self.experiment
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers, each in its section."""
+        super().log_metrics({section(key): value for key, value in metrics.items()}, step)
+
+    def close(self, failed: bool) -> None:
+        """End the run, so that the next one of a sweep has its own; what was not sent by then is kept."""
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=int(failed))
+            self._experiment = None
+        if self._sets_folder:
+            os.environ.pop("WANDB_DATA_DIR", None)
+
+
+def _mode() -> str:
+    """Return online where there is a key, else offline; asks nobody."""
+    import wandb
+
+    chosen = os.environ.get("WANDB_MODE")
+    if chosen:
+        return chosen
+    return "online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline"
+
+
+def _sweep(folder: Path) -> str | None:
+    """Return the sweep that a run folder belongs to."""
+    return folder.parent.name if (folder.parent / SWEEP_PLAN).is_file() else None

@@ -72,7 +72,7 @@ def against_best(entry: Entry) -> str:
     if entry.lead is None:
         return "leads"
     lead, low, high = entry.lead
-    return f"−{lead:.4f} ({-high:+.4f} to {-low:+.4f}){', noise' if entry.is_noise else ''}".replace("+-", "−")
+    return _difference(-lead, -high, -low) + (", noise" if entry.is_noise else "")
 
 
 def effect_words(effect: Effect) -> str:
@@ -80,7 +80,11 @@ def effect_words(effect: Effect) -> str:
     if effect.difference is None:
         return "best" if effect.pairs == effect.runs and effect.pairs else "no run differs in this alone"
     mean, low, high = effect.difference
-    return f"{mean:+.4f} ({low:+.4f} to {high:+.4f}){', noise' if low <= 0 <= high else ''}"
+    return _difference(mean, low, high) + (", noise" if low <= 0 <= high else "")
+
+
+def _difference(mean: float, low: float, high: float) -> str:
+    return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})".replace("-", "−")
 
 
 def _markdown(board: Board, first: Board, number: int) -> str:

@@ -14,7 +14,8 @@ from satseg.visualization.figures.canvas import FAINT, INK, save_figure, shorten
 LEADS, NOISE, BEHIND = "#1a7f37", "#8c959f", "#4c78a8"
 NAME_LIMIT = 60
 MOST_ROWS = 60  # more would make a picture that nobody reads; the table has them all
-ROW = 0.3  # inches
+ROW = 0.34  # inches
+SEEDS_BELOW = 0.26  # of a row
 
 
 class Ranked(NamedTuple):
@@ -40,7 +41,7 @@ def plot_leaderboard(entries: Sequence[Ranked], path: Path) -> None:
     for row, entry in enumerate(shown):
         colour = LEADS if row == 0 else NOISE if entry.is_noise else BEHIND
         axes.plot([entry.low, entry.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="round")
-        axes.scatter(entry.scores, [row] * len(entry.scores), s=14, color=colour, alpha=0.55, linewidths=0)
+        axes.scatter(entry.scores, [row + SEEDS_BELOW] * len(entry.scores), s=12, color=colour, alpha=0.7, linewidths=0)
         axes.scatter([entry.mean], [row], s=34, color=colour, edgecolors="white", linewidths=0.8, zorder=3)
     axes.axvline(shown[0].mean, color=FAINT, linewidth=0.7, linestyle=":")
     axes.set_xlabel("mIoU")
