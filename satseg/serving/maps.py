@@ -78,6 +78,7 @@ def _figure(image: np.ndarray, bounds: tuple[float, ...]) -> tuple[Any, Any]:
         sizing_mode="stretch_both",
         tools="pan,wheel_zoom,reset",
         active_scroll="wheel_zoom",
+        toolbar_location="above",
         x_axis_label="longitude (degrees)",
         y_axis_label="latitude (degrees)",
     )

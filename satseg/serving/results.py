@@ -18,6 +18,7 @@ from satseg.serving.maps import map_page
 from satseg.serving.sessions import Session, Work
 
 Updates = dict[Any, Any]
+UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 class Results(Layout):
@@ -152,4 +153,7 @@ def look_of(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[
 
 def _label(kind: str, path: Path) -> str:
     what = {"CSV": "Areas", "PNG": "Mask", "GeoTIFF": "Mask"}.get(kind, "Polygons")
-    return f"{what} as {kind} ({path.stat().st_size / 1e3:,.3g} kB)"
+    size = path.stat().st_size
+    unit, divisor = next((pair for pair in UNITS if size >= pair[1]), ("bytes", 1))
+    number = size / divisor
+    return f"{what} as {kind} ({number:.{0 if number >= 10 else 1}f}\N{NO-BREAK SPACE}{unit})"
