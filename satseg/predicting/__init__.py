@@ -2,7 +2,8 @@
 
 from satseg.predicting.models import Models, open_models
 from satseg.predicting.options import check_options
-from satseg.predicting.scenes import Outcome, maker_of, plan_of, predict_scenes, products_for, source_of, table, task_of
+from satseg.predicting.outcomes import Outcome, table
+from satseg.predicting.scenes import maker_of, plan_of, predict_scenes, products_for, source_of, task_of
 
 __all__ = [
     "Models",

@@ -23,7 +23,8 @@ from satseg.inference.blending import Seen
 from satseg.inference.pipeline import Stopwatch
 from satseg.inference.strips import StripMaker, StripPart
 from satseg.predicting.models import Models, open_models
-from satseg.predicting.scenes import Outcome, maker_of, plan_of, predict_or_tell, source_of
+from satseg.predicting.outcomes import Outcome
+from satseg.predicting.scenes import maker_of, plan_of, predict_or_tell, source_of
 
 RESTARTS = 3  # of a worker that died, before the run gives up
 

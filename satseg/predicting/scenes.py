@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from satseg.inference.scene import MakeStrips, Progress, SceneTask, predict_scen
 from satseg.inference.strips import StripMaker
 from satseg.mapping import class_areas, write_areas, write_vectors
 from satseg.predicting.models import Models
+from satseg.predicting.outcomes import Outcome, tell
 from satseg.predicting.outputs import check_paths, extra_paths, map_paths
 from satseg.predicting.preview import write_preview
 from satseg.runconfig import recorded_bands
@@ -34,49 +34,6 @@ from satseg.runs import run_folder
 
 ADVICE = "Set a smaller window_size or batch_size, or device=cpu."
 WINDOW = {False: 1536, True: 1024}  # pixels of a side: larger ones see less twice, but on a GPU several go at a time
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a scene.
-
-    Attributes:
-        name: The scene's.
-        files: What was written, the map first; none where it failed.
-        pixels: Of the scene.
-        watch: Seconds by part of the work, and `all`; and how many pixels were computed.
-        warnings: What was found before it began.
-        error: Why it failed, on one line.
-    """
-
-    name: str
-    files: Sequence[Path]
-    pixels: int
-    watch: Stopwatch
-    warnings: Sequence[str] = ()
-    error: str = ""
-
-    def line(self) -> str:
-        """Return what to say of it."""
-        if self.error:
-            return f"failed: {self.error}"
-        if not self.watch.pixels:
-            return f"{self.files[0]} (was there already)"
-        seconds, computed = max(self.watch.seconds["all"], 1e-9), self.watch.pixels / 1e6
-        of = "" if self.watch.pixels == self.pixels else f" of {self.pixels / 1e6:.3g}"
-        return f"{self.files[0]} ({computed:.3g}{of} Mpx in {seconds:.3g} s, {computed / seconds:.3g} Mpx/s)"
-
-    def tell(self) -> None:
-        """Say on stderr what another process found."""
-        tell(self.warnings)
-        if self.error:
-            print(self.error, file=sys.stderr)
-
-
-def tell(warnings: Sequence[str]) -> None:
-    """Print warnings of a scene."""
-    for warning in warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
 
 
 def predict_scenes(cfg: DictConfig, models: Models) -> list[Outcome]:
@@ -206,10 +163,3 @@ def _bar(wanted: bool, name: str, pixels: int) -> Iterator[Progress]:
             bar.update(pixels / 1e6)
 
         yield finished
-
-
-def table(outcomes: Collection[Outcome]) -> str:
-    """Return a line a scene, and how many failed."""
-    lines = [f"- {outcome.name}: {outcome.line()}" for outcome in outcomes]
-    failed = sum(bool(outcome.error) for outcome in outcomes)
-    return "\n".join([*lines, f"{len(outcomes) - failed} of {len(outcomes)} scenes segmented"])
