@@ -26,6 +26,8 @@ def mount_page(app: FastAPI, application: Application) -> None:
     sessions = Sessions(root / "visitors", parts.served[0], parts.cfg.keep_pages_min * 60)
     sessions.keep_sweeping()
     handlers = Handlers(dict(parts.service.served), parts.jobs, sessions, parts.limits, root)
+    for served in parts.served:
+        _ = served.layer_names  # looked up before jobs run: while another thread is in the network, none may be found
     app.mount(f"/{STATIC}static", StaticFiles(directory=static_folder()))
     gr.mount_gradio_app(
         app,

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg.attribution import layers_of
 from satseg.config import CONFIG_DIR
+from satseg.errors import LayerError
 from satseg.models import SegmentationNetwork
 from satseg.predicting import Models, open_models
 from satseg.spec import DatasetSpec
@@ -49,7 +50,11 @@ class Served:
         """Layers whose maps can be shown, from fine to coarse."""
         size = (1, self.spec.in_channels, OUTLINE_SIDE, OUTLINE_SIDE)
         image = torch.zeros(size, device=self.models.device)
-        return [layer.name for layer in layers_of(self.network, image, torch.ones_like(image[:, 0], dtype=torch.bool))]
+        valid = torch.ones_like(image[:, 0], dtype=torch.bool)
+        try:
+            return [layer.name for layer in layers_of(self.network, image, valid)]
+        except LayerError:  # a network of a kind of its own
+            return []
 
 
 def open_served(cfg: DictConfig) -> list[Served]:
