@@ -17,7 +17,7 @@ from satseg.models import SegmentationNetwork
 from satseg.predicting import Models, open_models
 from satseg.spec import DatasetSpec
 
-PASSED_ON = ("engine", "device", "tta", "runs_dir", "trusted_modules")
+PASSED_ON = ("engine", "device", "tta", "batch_size", "runs_dir", "trusted_modules")
 OUTLINE_SIDE = 256  # pixels of the image that a network's layers are looked up with
 
 

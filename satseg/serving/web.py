@@ -99,6 +99,8 @@ def _check_numbers(cfg: DictConfig, with_page: bool) -> None:
     for name in ("max_upload_mb", "max_upload_mpx", "max_direct_mpx", "keep_jobs_h", *of_page):
         if isinstance(cfg[name], bool) or not isinstance(cfg[name], int | float) or not 0 < cfg[name] < 1e9:
             raise ConfigError(f"{name}={cfg[name]}: expected a number above 0.")
+    if cfg.batch_size is not None and (type(cfg.batch_size) is not int or cfg.batch_size < 1):
+        raise ConfigError(f"batch_size={cfg.batch_size}: expected a whole number from 1 on.")
     if type(cfg.queue_size) is not int or cfg.queue_size < 0:
         raise ConfigError(f"queue_size={cfg.queue_size}: expected a whole number from 0 on.")
 
