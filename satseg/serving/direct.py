@@ -76,9 +76,11 @@ class Batches:
 
     Attributes:
         wanted: Whether; results may then depend on what else is asked.
+        num_computed: How many batches there were, those of a single image too.
     """
 
     wanted: bool = False
+    num_computed: int = 0
     _waiting: list[Prepared] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -100,6 +102,7 @@ class Batches:
             maker = maker_of(prepared.served.cfg, prepared.served.models, prepared.scene)
             together = self._together(prepared, maker.engine.batch_size)
             _compute(maker, together)
+            self.num_computed += 1  # in the engine's thread alone
         return prepared.arrays.result()
 
     def _together(self, first: Prepared, most: int) -> list[Prepared]:

@@ -95,6 +95,11 @@ def test_the_map_is_the_commands_in_each_of_its_forms(client: httpx.Client, mate
     assert whole == pytest.approx((expected < 3).sum() * 100, rel=2e-3)
 
 
+def metric(client: httpx.Client, name: str) -> float:
+    (found,) = re.findall(rf"^{name} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return float(found)
+
+
 def speckle(side: int, path: Path) -> Path:
     """Write an image of which no two neighbours are alike."""
     image = np.random.default_rng(1).integers(1, 255, (3, side, side)).astype("uint8")
@@ -133,11 +138,12 @@ def test_a_large_image_is_a_job(client: httpx.Client, material: Material, api: S
     write_raster(path, noise(3, 1920, 256, "uint8"), crs=CRS, transform=tuple(PLACE)[:6])
     taken = post(client, "jobs?name=large (1).tif", path)
     assert taken.status_code == 202
-    job = taken.json()["id"]
+    job, before = taken.json()["id"], metric(client, "satseg_megapixels_total")
     assert taken.headers["location"] == f"/api/v1/jobs/{job}"
     early = client.get(f"/api/v1/jobs/{job}/result")
     assert early.status_code == 409 and int(early.headers["retry-after"]) >= 1
     state = finished(client, job)
+    assert metric(client, "satseg_megapixels_total") - before == pytest.approx(1920 * 1920 / 1e6)
     assert state["progress"] == 1 and state["result"] == f"/api/v1/jobs/{job}/result"
     with rasterio.open(predicted(material.rgb_model, path, tmp_path)) as source:
         expected = source.read(1)
@@ -189,7 +195,9 @@ def test_a_job_is_cancelled_and_those_that_wait_make_room(
 
 
 def test_evidence_for_a_class(client: httpx.Client, material: Material) -> None:
+    before = metric(client, "satseg_megapixels_total")
     shown = post(client, "explain?model=multi&target=forest", material.multi_image, **TIFF)
+    assert metric(client, "satseg_megapixels_total") - before == pytest.approx(256 * 256 / 1e6)
     with rasterio.MemoryFile(shown.content) as memory, memory.open() as source:
         assert source.crs == CRS and source.transform == PLACE and source.shape == (256, 256)
     assert json.loads(shown.headers["satseg-window"]) == [0, 0, 256, 256]
@@ -407,12 +415,9 @@ def test_told_to_stop_it_finishes_what_it_accepted(material: Material, tmp_path:
         direct = [
             pool.submit(httpx.post, f"{server.address}/api/v1/predict", content=image, timeout=120) for _ in "123"
         ]
-        deadline = time.monotonic() + 60
-        while "satseg_queue 4.0" not in client.get("/metrics").text and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: metric(client, "satseg_queue") == 4)
         server.process.send_signal(signal.SIGTERM)
-        while client.get("/readyz").status_code == 200 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: client.get("/readyz").status_code != 200)
         refused = client.post("/api/v1/predict", content=image)
         assert refused.status_code == 503 and "about to stop" in refused.json()["detail"]
         assert [future.result().status_code for future in direct] == [200] * 3
@@ -509,7 +514,7 @@ def test_one_server_alone_has_an_address_and_a_folder_of_jobs(material: Material
 
 @pytest.mark.slow
 def test_small_images_may_be_segmented_together(material: Material, tmp_path: Path) -> None:
-    options = [f"checkpoint={material.rgb_model}", "batching=true", "queue_size=16"]
+    options = [f"checkpoint={material.rgb_model}", "batching=true", "batch_size=4", "queue_size=16"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
     try:
         wait_until_ready(server)
@@ -517,12 +522,16 @@ def test_small_images_may_be_segmented_together(material: Material, tmp_path: Pa
         paths = [tmp_path / f"{i}.tif" for i in range(8)]
         for path, image in zip(paths, images, strict=True):
             write_raster(path, image)
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            bodies = [path.read_bytes() for path in paths]
-            asked = [
-                pool.submit(httpx.post, f"{server.address}/api/v1/predict", content=b, timeout=120) for b in bodies
-            ]
+        with (
+            httpx.Client(base_url=server.address, timeout=120) as client,
+            concurrent.futures.ThreadPoolExecutor(8) as pool,
+        ):
+            job = post(client, "jobs?preflight=warn", endless(tmp_path / "endless.tif")).json()["id"]
+            asked = [pool.submit(post, client, "predict", path) for path in paths]
+            wait_for(lambda: metric(client, "satseg_queue") == 9)
+            assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
             found = [opened(future.result())[0] for future in asked]
+            assert metric(client, "satseg_batches_total") == 2
         for path, own in zip(paths, found, strict=True):
             with rasterio.open(predicted(material.rgb_model, path, tmp_path / path.stem)) as source:
                 assert (own == source.read(1)).mean() > 0.999

@@ -72,7 +72,7 @@ class Application:
             openapi_url="/api/v1/openapi.json",
             static_url="/api/v1/static",
         )
-        app.include_router(Api(self.service, self.kept, self.monitor).router)
+        app.include_router(Api(self.service, self.kept).router)
         app.router.routes.extend(self.monitor.routes())
         add_handlers(app, self.service.root, self.jobs.patience)
         if with_page:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -32,8 +32,8 @@ class Monitor:
         self.seconds = Histogram(
             "satseg_request_seconds", "Time to the end of the answer.", labels, buckets=SECONDS, registry=self.registry
         )
-        self.megapixels = Counter("satseg_megapixels", "Megapixels segmented.", registry=self.registry)
         self.errors = Counter("satseg_errors", "Requests that failed on the server's side.", registry=self.registry)
+        self.registry.register(service.megapixels)
         self.registry.register(_Queue(service))
 
     def routes(self) -> list[Route]:
@@ -64,6 +64,8 @@ class _Queue:
     def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily("satseg_queue", "Jobs that wait or run.", self._service.jobs.num_unfinished)
         yield GaugeMetricFamily("satseg_queue_capacity", "Jobs that may.", self._service.jobs.capacity)
+        batches = self._service.batches.num_computed
+        yield CounterMetricFamily("satseg_batches", "Batches of small images that were computed.", batches)
 
 
 class Measured:

@@ -18,7 +18,6 @@ from satseg.serving.api.cards import card
 from satseg.serving.api.disk import writing
 from satseg.serving.api.kept import KeptJobs
 from satseg.serving.api.media import GEOJSON, PNG, SUFFIXES, TIFF, negotiated
-from satseg.serving.api.monitoring import Monitor
 from satseg.serving.api.problems import MEDIA_TYPE, Problem
 from satseg.serving.api.receiving import check_headers, receive
 from satseg.serving.api.records import Record
@@ -84,11 +83,10 @@ class Api:
     Args:
         service: Models, queue and limits.
         kept: Its jobs.
-        monitor: Counts.
     """
 
-    def __init__(self, service: Service, kept: KeptJobs, monitor: Monitor) -> None:
-        self.service, self.kept, self.monitor = service, kept, monitor
+    def __init__(self, service: Service, kept: KeptJobs) -> None:
+        self.service, self.kept = service, kept
         self.router = APIRouter(prefix="/api/v1")
         posted: dict[str, Any] = {"openapi_extra": IMAGE, "methods": ["POST"]}
         taking = _wrong(404, 408, 413, 415, 422, 429, 503)
@@ -137,7 +135,7 @@ class Api:
             finally:
                 batches.forget(prepared)
             path = await self.service.beside(partial(make, Ticket())) if made is None else made
-            self.monitor.megapixels.inc(upload.info.width * upload.info.height / 1e6)
+            self.service.segmented(upload)
             return answer(path, media, f"{upload.stem}_classes{path.suffix}", warnings(prepared.notes))
 
     async def explain(
@@ -173,6 +171,7 @@ class Api:
             self.service.check_direct(upload)
             _check_region(upload, numbers)
             shown = await self.service.run(partial(_explain, served, upload, asked, folder), request)
+            self.service.segmented(upload)
             headers = {"Satseg-Window": json.dumps(list(shown.window))}
             path = shown.map if media == TIFF else shown.overlay
             return answer(path, media, f"{upload.stem}_evidence{path.suffix}", headers)

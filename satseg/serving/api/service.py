@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from prometheus_client import Counter
 from starlette.requests import Request
 
 from satseg.errors import BusyError, NotThereError, UploadTooLargeError
@@ -39,6 +40,7 @@ class Service:
         root: Folder of what is temporary.
         batches: Images that may be segmented together.
         ready: Set when the models have warmed up.
+        megapixels: Counts what was segmented, for whomever.
     """
 
     served: Mapping[str, Served]
@@ -48,6 +50,7 @@ class Service:
     root: Path
     batches: Batches = field(default_factory=Batches)
     ready: threading.Event = field(default_factory=threading.Event)
+    megapixels: Counter = field(default_factory=lambda: Counter("satseg_megapixels", "Segmented.", registry=None))
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(BESIDE, "beside"))
     _active: set[str] = field(default_factory=set)
 
@@ -113,6 +116,10 @@ class Service:
             job.ticket.cancel()  # of no effect on one that is finished
             await asyncio.wait([future])  # until then it may write into the request's folder
             future.exception()  # asyncio logs one that nobody has asked for
+
+    def segmented(self, upload: Upload) -> None:
+        """Count an image."""
+        self.megapixels.inc(upload.info.width * upload.info.height / 1e6)
 
     def check_direct(self, upload: Upload) -> None:
         """See whether an image is small enough for a single request.
