@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from satseg.config import resolve_target
 from satseg.errors import CheckpointError, ConfigError, ModelError
+from satseg.files import cache_folder
 from satseg.model_file import check_document, document, read_header, read_tensors, write_model_file
 from satseg.models import SegmentationNetwork, check_options
 from satseg.runs import LATEST, find_complete
@@ -19,6 +22,7 @@ from satseg.spec import DatasetSpec
 
 MODEL_FILE = "model.safetensors"
 CHECKPOINT_KEY = "satseg"
+WANDB = "wandb:"
 
 
 def save_model(
@@ -39,15 +43,40 @@ checkpoint_document = document
 
 
 def fetch_checkpoint(reference: str, runs_dir: Path = Path("runs")) -> Path:
-    """Return the local path of a run folder or model file, or that of the newest complete run for `latest`.
+    """Return the local path of a run folder or model file, that of the newest complete run for `latest`, or of a model
+    that is downloaded first: `wandb:entity/project/name:alias`.
 
     Raises:
         RunError: If there is no complete run.
-        CheckpointError: If nothing is at the path.
+        CheckpointError: If nothing is at the path, or it cannot be downloaded.
     """
+    if reference.startswith(WANDB):
+        return _from_wandb(reference.removeprefix(WANDB))
     path = find_complete(reference, runs_dir)
     if not path.exists():
         raise CheckpointError(f"checkpoint={path} is not there; name a run folder, a model file, or latest.")
+    return path
+
+
+def _from_wandb(name: str) -> Path:
+    try:
+        import wandb
+    except ImportError as error:
+        raise CheckpointError("checkpoint=wandb:… needs the package wandb: pip install 'satseg[wandb]'.") from error
+    try:
+        artifact = wandb.Api(timeout=30).artifact(name)
+        folder = (
+            cache_folder() / "wandb" / re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{artifact.qualified_name}_{artifact.digest}")
+        )
+        path = Path(artifact.download(root=str(folder))) / MODEL_FILE
+    except Exception as error:  # of the network, the service or the name: each has its own
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"checkpoint=wandb:{name} cannot be fetched ({reason}); name it as entity/project/model:best."
+        ) from error
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint=wandb:{name} holds no {MODEL_FILE}: it is no model of satseg.")
+    print(f"{WANDB}{name}: {path}", file=sys.stderr)
     return path
 
 

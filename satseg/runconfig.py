@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg.data import SegmentationDataModule
 from satseg.errors import ConfigError, RunError
-from satseg.runs import find_unfinished, read_config, run_folder
+from satseg.runs import find_complete, find_unfinished, read_config, run_folder
 from satseg.spec import DatasetSpec, InputSpec
 
 DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
@@ -23,12 +23,20 @@ DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
 def prepare_config(cfg: DictConfig) -> DictConfig:
     """Return the configuration that the run is made from, with absolute paths.
 
-    With `resume_from` it is the record of that run; options given beside it replace single values.
+    With `resume_from` or `from_run` it is the record of that run; options given beside it replace single values.
     """
-    if cfg.resume_from is not None:
-        cfg = _resumed(cfg)
     if cfg.resume_sweep is not None and HydraConfig.get().mode != RunMode.MULTIRUN:
         raise ConfigError("resume_sweep= goes on with a sweep: add -m and the options that it was started with.")
+    if cfg.resume_from is not None and cfg.from_run is not None:
+        raise ConfigError("resume_from= goes on with a run and from_run= repeats one: give one of them.")
+    if cfg.resume_from is not None:
+        path = find_unfinished(cfg.resume_from, Path(cfg.runs_dir))
+        cfg = _recorded(cfg, path, "while resuming", "To start anew from its weights use init_from= instead.")
+        cfg.resume_from = str(path)
+    elif cfg.from_run is not None:
+        path, folder = find_complete(cfg.from_run, Path(cfg.runs_dir)), cfg.run_dir
+        cfg = _recorded(cfg, path, "while repeating", "To change more, start a run of its own.")
+        cfg.from_run, cfg.run_dir, cfg.resume_from = str(path.resolve()), folder, None
     for key in DATA_PATHS:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str) and Path(value).exists():
@@ -36,23 +44,24 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def _resumed(cfg: DictConfig) -> DictConfig:
-    path = find_unfinished(cfg.resume_from, Path(cfg.runs_dir))
+def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfig:
+    """Return a run's record, with single values replaced by those of the command line."""
     recorded = read_config(path, cfg.trusted_modules)
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         key = override.key_or_group
-        if key in ("resume_from", "runs_dir", "trusted_modules"):
+        if key in ("resume_from", "from_run", "run_dir", "runs_dir", "trusted_modules"):
             continue
         parent, _, name = key.rpartition(".")
         there = OmegaConf.select(recorded, parent) if parent else recorded
         if there is None or name not in there or OmegaConf.is_config(there[name]):
             raise ConfigError(
-                f"{key}= cannot be changed while resuming {path}; only single values such as trainer.max_epochs can. "
-                "To start anew from its weights use init_from= instead of resume_from=."
+                f"{key}= cannot be changed {doing} {path}; only single values such as trainer.max_epochs can. {advice}"
             )
         OmegaConf.update(recorded, key, override.value())
-    recorded.resume_from, recorded.runs_dir = str(path), cfg.runs_dir
+    recorded.runs_dir = cfg.runs_dir
     recorded.trusted_modules = cfg.trusted_modules  # the user trusts, never a file
+    for key in ("from_run", "resume_sweep"):  # a record of an earlier version may lack them
+        recorded.setdefault(key, None)
     return recorded
 
 

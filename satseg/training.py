@@ -30,9 +30,10 @@ from satseg.errors import ConfigError, InterruptedRunError, ResourceError
 from satseg.files import write_json, write_text
 from satseg.metrics import Scores
 from satseg.models import build_model, freeze_backbone, init_from
+from satseg.repeating import differences
 from satseg.reporting import report_run, report_split
 from satseg.runconfig import config_choices, prepare_config, run_name
-from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, environment, open_run, read_metrics
+from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, environment, open_run, read_json, read_metrics
 from satseg.task import SegmentationTask, channels_last
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ def start_run(cfg: DictConfig) -> tuple[DictConfig, Run]:
     run = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from)
     log_to(run.path / "train.log")
     logger.info("Run folder: %s", run.path)
+    if cfg.from_run is not None:  # their number decides the order of sums
+        torch.set_num_threads(read_json(Path(cfg.from_run) / "environment.json")["threads"])
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     return cfg, run
 
@@ -196,7 +199,13 @@ def record(
         write_json(run.path / CHOICES, config_choices())
     data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
     data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
-    write_json(run.path / "data.json", data | {"splits": datamodule.manifest(), "spec": datamodule.spec.to_dict()})
+    write_json(
+        run.path / "data.json",
+        data | {"splits": datamodule.manifest(), "digests": datamodule.digests(), "spec": datamodule.spec.to_dict()},
+    )
+    if cfg.from_run is not None:
+        for line in differences(Path(cfg.from_run), run.path):
+            logger.warning("Differs from %s: %s", Path(cfg.from_run).name, line)
     publishing.publish_settings(trainer.loggers, cfg, run, task.network)
 
 

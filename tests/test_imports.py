@@ -16,7 +16,7 @@ LAYERS = [
     {"exporting", "inference"},
     {"evaluation", "score_files"},
     {"task", "callbacks", "reporting", "runconfig", "attribution"},
-    {"training", "cli", "pictures", "explaining", "diagnosis", "predicting", "sweeping", "comparing", "evaluating", "publishing"},
+    {"training", "cli", "pictures", "explaining", "diagnosis", "predicting", "sweeping", "comparing", "evaluating", "publishing", "repeating"},
     {"serving"},
 ]
 ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report"}
@@ -27,7 +27,7 @@ CHAINS = [
     ("task", "callbacks"),
     ("runconfig",),
     ("cli", "sweeping"),
-    ("publishing", "training"),
+    ("publishing", "repeating", "training"),
     ("pictures", "explaining"),
     ("diagnosis",),
     ("data", "mapping"),

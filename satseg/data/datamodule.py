@@ -206,6 +206,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Return the names by split."""
         return {split: [s.name for s in samples] for split, samples in self.splits.items()}
 
+    def digests(self) -> dict[str, str]:
+        """Return a digest of each sample's image and mask."""
+        return {s.name: fingerprint({"": s.by_file()})[:16] for samples in self.splits.values() for s in samples}
+
     def groups(self, split: str) -> dict[str, str]:
         """Return which tile or scene each image of a split is a part of; itself, where the split knows of none."""
         group_of = getattr(self.split, "group_of", lambda sample: sample.name)

@@ -1,0 +1,57 @@
+"""What differs between a run and the one that it repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from satseg.runs import read_json
+
+HARDWARE = ("python", "platform", "processor", "cores", "threads", "gpus")
+MOST_FILES = 5  # that are named
+
+
+def differences(earlier: Path, now: Path) -> list[str]:
+    """Compare the records of two runs: data, code, versions, hardware; a line for each thing that differs."""
+    return _data(earlier, now) + _environment(earlier, now)
+
+
+def _data(earlier: Path, now: Path) -> list[str]:
+    old, new = read_json(earlier / "data.json"), read_json(now / "data.json")
+    if old["fingerprint"] == new["fingerprint"]:
+        return []
+    if "digests" not in old:
+        return ["data: the files are not the same"]
+    lines = _files("changed", [n for n, d in new["digests"].items() if old["digests"].get(n, d) != d])
+    lines += _files("gone", sorted(old["digests"].keys() - new["digests"].keys()))
+    lines += _files("new", sorted(new["digests"].keys() - old["digests"].keys()))
+    return lines or ["data: other images are in the splits"]
+
+
+def _files(what: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else ""
+    return [f"data: {what}: {', '.join(names[:MOST_FILES])}{more}"]
+
+
+def _environment(earlier: Path, now: Path) -> list[str]:
+    old, new = read_json(earlier / "environment.json"), read_json(now / "environment.json")
+    lines = [f"{key}: {old.get(key)} then, {new[key]} now" for key in HARDWARE if old.get(key) != new[key]]
+    versions = sorted(old["packages"].keys() | new["packages"].keys())
+    lines += [
+        f"{name}: {old['packages'].get(name)} then, {new['packages'].get(name)} now"
+        for name in versions
+        if old["packages"].get(name) != new["packages"].get(name)
+    ]
+    return lines + _code(old.get("git") or {}, new.get("git") or {})
+
+
+def _code(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if old.get("commit") != new.get("commit"):
+        lines.append(f"code: commit {old.get('commit')} then, {new.get('commit')} now")
+    if old.get("changed_files") or new.get("changed_files"):
+        lines.append("code: files were changed and not committed, then or now")
+    return lines

@@ -1,0 +1,127 @@
+"""A run again from its record, and a model made honest about its confidence: through the commands."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from commands import TINY, command, refused
+from safetensors import safe_open
+
+from satseg import load_model
+
+
+def folder_of_images(root: Path) -> Path:
+    random = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2), ("test", 3)):
+        for i in range(count):
+            mask = np.kron(random.integers(0, 2, (8, 8)), np.ones((8, 8))).astype(np.uint8)
+            image = np.clip(random.normal(90 + 60 * mask, 40, (3, 64, 64)), 0, 255).astype(np.uint8)
+            for kind, array in (("images", image), ("masks", mask[None])):
+                path = root / kind / split / f"{split}{i}.tif"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with rasterio.open(path, "w", "GTiff", 64, 64, len(array), dtype="uint8") as file:
+                    file.write(array)
+    return root
+
+
+OPTIONS = [
+    *TINY[1:2],
+    "backbone.weights=none",
+    "dataset=folder",
+    "dataset/split=subfolder",
+    "dataset.classes={low: 0, high: 1}",
+    "dataset.patch_size=64",
+    "dataset.batch_size=2",
+    "dataset.patches_per_epoch=8",
+    "trainer.max_epochs=2",
+    "trainer.enable_progress_bar=false",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repeat")
+    folder_of_images(folder / "data")
+    done = command("train", *OPTIONS, f"dataset.root={folder / 'data'}", "run_dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_a_run_is_repeated_bit_for_bit_and_a_changed_file_is_named(run: Path) -> None:
+    folder = run.parent
+    again = command("train", "from_run=run", "run_dir=again", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    told = [line for line in again.stderr.splitlines() if "Differs from run" in line and ": code: " not in line]
+    assert not told  # the code may be changed, and committed, while tests run
+    assert (folder / "again/model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    assert (folder / "again/choices.json").read_text() == (run / "choices.json").read_text()
+
+    path = folder / "data/images/train/train1.tif"
+    before = path.read_bytes()
+    try:
+        with rasterio.open(path, "r+") as file:
+            file.write(255 - file.read())
+        changed = command("train", "from_run=run", "run_dir=changed", "trainer.max_epochs=1", cwd=folder)
+    finally:
+        path.write_bytes(before)
+    assert changed.returncode == 0 and "data: changed: " in changed.stderr, changed.stderr
+    (line,) = [line for line in changed.stderr.splitlines() if "data: " in line]
+    assert "train1" in line and "train0" not in line
+    assert "cannot be changed while repeating" in refused("train", "from_run=run", "loss=dice", cwd=folder)
+
+
+@pytest.mark.slow
+def test_a_calibrated_model_is_a_new_file_that_commands_take(run: Path) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    done = command("evaluate", "checkpoint=run", "split=test", "calibrate=true", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    calibrated = run / "model_calibrated.safetensors"
+    with safe_open(calibrated, "np") as file:
+        temperature = json.loads(file.metadata()["satseg"])["temperature"]
+    assert f"Temperature {temperature:.3f}" in done.stdout and temperature != 1
+    assert (run / "model.safetensors").read_bytes() == before
+    scores = [json.loads((run / f"evaluation/{n}/scores.json").read_text()) for n in ("test", "test_calibrated")]
+    assert scores[0]["scores"] == scores[1]["scores"]
+    with (run / "evaluation/test_calibrated/reliability.csv").open() as file:
+        assert sum(int(row["pixels"]) for row in csv.DictReader(file)) == 3 * 64 * 64
+
+    exported = command("export", f"checkpoint={calibrated}", "format=onnx", "output=model", cwd=run.parent)
+    assert exported.returncode == 0, exported.stderr
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(run.parent / "model.onnx"))
+    image = np.random.default_rng(1).integers(0, 256, (1, 3, 64, 64)).astype(np.float32)
+    import torch
+
+    with torch.no_grad():
+        plain = load_model(run / "model.safetensors")(torch.from_numpy(image)).numpy()
+    logits = session.run(None, {session.get_inputs()[0].name: image})[0]
+    assert np.abs(logits - plain / temperature).max() < 1e-3
+
+
+@pytest.mark.slow
+def test_areas_of_a_map_are_corrected_by_the_test_images(run: Path) -> None:
+    folder = run.parent
+    areas = folder / "areas.csv"
+    areas.write_text("class,pixels,share,area_m2,area_ha\nlow,600,0.6,6000,0.6\nhigh,400,0.4,4000,0.4\n")
+    done = command("evaluate", "checkpoint=run", "split=test", f"map_areas={areas}", "output=out", cwd=folder)
+    assert done.returncode == 0 and "was chosen, not drawn at random" in done.stderr, done.stderr
+    assert "3 independent groups of images are few" in done.stderr
+    with (folder / "out/areas.csv").open() as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    with (folder / "out/confusion_matrix.csv").open() as file:
+        matrix = np.array([[int(n) for n in row[1:]] for row in list(csv.reader(file))[1:]])
+    shares = matrix / np.maximum(matrix.sum(0), 1)
+    shares[:, matrix.sum(0) == 0] = np.eye(2)[:, matrix.sum(0) == 0]
+    for name, expected in zip(("low", "high"), shares @ [0.6, 0.4], strict=True):
+        row = {key: float(value) for key, value in rows[name].items() if key != "class"}
+        assert row["corrected_ha"] == pytest.approx(expected)
+        assert row["low_ha"] <= row["corrected_ha"] <= row["high_ha"]
+    areas.write_text("class,pixels\nsea,1\n")
+    assert "with the classes low, high" in refused(
+        "evaluate", "checkpoint=run", f"map_areas={areas}", "output=out2", cwd=folder
+    )
