@@ -192,6 +192,8 @@ def test_a_job_is_cancelled_and_those_that_wait_make_room(
     assert client.delete(f"/api/v1/jobs/{later.json()['id']}").status_code == 204
     said = post(client, "predict", path)
     assert said.status_code == 413 and "/api/v1/jobs" in said.json()["detail"]
+    said = post(client, "explain?target=water", path)
+    assert said.status_code == 413 and said.json()["detail"].endswith("cut out the part to explain.")
 
 
 def test_evidence_for_a_class(client: httpx.Client, material: Material) -> None:
@@ -450,6 +452,38 @@ def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Materia
                 assert np.array_equal(opened(client.get(state["result"]))[0], source.read(1))
             assert "The server died while it computed this" in finished(client, jobs[1], "failed")["detail"]
         assert not left.exists()
+    finally:
+        assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_job_that_is_removed_while_its_result_is_made_is_not_there(
+    client: httpx.Client, api: Server, material: Material, tmp_path: Path
+) -> None:
+    job = post(client, "jobs", material.rgb_image).json()["id"]
+    result = finished(client, job)["result"]
+    before = post(client, "jobs?preflight=warn", endless(tmp_path / "endless.tif")).json()["id"]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.get, result, headers={"Accept": "application/geo+json"})
+        wait_for(lambda: metric(client, "satseg_queue") == 2)
+        for one in (job, before):
+            assert client.delete(f"/api/v1/jobs/{one}").status_code == 204
+        assert asked.result().status_code == 404
+    assert client.get(result).status_code == 404
+    wait_for(lambda: not list(api.temporary.rglob(before)))
+    assert not list(api.temporary.rglob(job))
+
+
+@pytest.mark.slow
+def test_a_job_goes_when_its_time_is_over(material: Material, tmp_path: Path) -> None:
+    options = [f"checkpoint={material.rgb_model}", "keep_jobs_h=0.001"]
+    server = start(*options, temporary=tmp_path, name="serve")
+    try:
+        with httpx.Client(base_url=server.address, timeout=120) as client:
+            job = post(client, "jobs", material.rgb_image).json()["id"]
+            wait_for(lambda: client.get(f"/api/v1/jobs/{job}").status_code == 404)
+            assert client.get(f"/api/v1/jobs/{job}/result").status_code == 404
+            wait_for(lambda: not list(tmp_path.rglob(job)))
     finally:
         assert server.stop() == 0
 

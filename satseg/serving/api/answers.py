@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
+from satseg.errors import NotThereError
 from satseg.serving.api.media import PNG, SUFFIXES
 from satseg.serving.api.polygons import write_geojson
 from satseg.serving.downloads import write_picture
@@ -42,14 +44,22 @@ def as_media(classes: Path, media: str, class_names: Sequence[str], ticket: Tick
 
 
 def answer(path: Path, media: str, name: str, headers: dict[str, str] | None = None) -> Response:
-    """Answer with a file, which may be removed at once: it is open already."""
-    size = path.stat().st_size
+    """Answer with a file, which may be removed at once: it is open already.
+
+    Raises:
+        NotThereError: If it was removed before.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise NotThereError("It is not there any more.") from None
+    size = os.fstat(file.fileno()).st_size
     safe = name.encode("ascii", "replace").decode().replace("?", "_")
     headers = {"Content-Disposition": f'attachment; filename="{safe}"'} | (headers or {})
     if size <= SMALL:
-        return Response(path.read_bytes(), headers=headers, media_type=media)
-    pieces = _pieces(path.open("rb"))
-    return StreamingResponse(pieces, headers=headers | {"Content-Length": str(size)}, media_type=media)
+        with file:
+            return Response(file.read(), headers=headers, media_type=media)
+    return StreamingResponse(_pieces(file), headers=headers | {"Content-Length": str(size)}, media_type=media)
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

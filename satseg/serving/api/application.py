@@ -103,12 +103,13 @@ class Application:
         """Take no more, and return when what was accepted is finished and answered."""
         self.jobs.drain()
         deadline = time.monotonic() + ANSWER_SECONDS
-        while self.service.is_active and time.monotonic() < deadline:
+        while self.monitor.num_open and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def close(self) -> None:
         """Stop what waits or runs, and let the threads go."""
         self.jobs.close()
+        self.kept.close()
         self.service.close()
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from satseg.errors import CancelledError, NotThereError, SatsegError
+from satseg.serving.api.answers import as_media
 from satseg.serving.api.disk import writing
 from satseg.serving.api.records import Record, own, read_records
 from satseg.serving.api.service import Service
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 UPLOAD, MAP = "upload", "map.tif"
 MOST_ATTEMPTS = 2  # a job during which the server died so often is not tried again
 MOST_FINISHED = 100  # jobs whose results are kept
+PRUNE_SECONDS = 60.0  # at most, between two looks at whose time is over
+GONE = "There is no such job; it was removed, or its time is over."
 ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -46,6 +49,7 @@ class KeptJobs:
         self._records: dict[str, Record] = {}
         self._running: dict[str, Job[None]] = {}
         self._lock = threading.Lock()
+        self._closed = threading.Event()
 
     def folder_of(self, job: str) -> Path:
         """Return where a job's files lie."""
@@ -61,7 +65,6 @@ class KeptJobs:
         Raises:
             ResourceError: If the disk is full.
         """
-        self._prune()
         job = secrets.token_hex(16)
         with writing():
             self.folder_of(job).mkdir(mode=0o700, parents=True)
@@ -88,8 +91,8 @@ class KeptJobs:
             NotThereError: If there is none.
         """
         record = self._records.get(job)
-        if record is None:
-            raise NotThereError("There is no such job; it was removed, or its time is over.")
+        if record is None or self._is_over(record):
+            raise NotThereError(GONE)
         running = self._running.get(job)
         share = 1.0 if record.state == "done" else running.ticket.share if running is not None else 0.0
         return record, share
@@ -101,6 +104,9 @@ class KeptJobs:
             NotThereError: If there is none.
         """
         self.find(job)
+        self._remove(job)
+
+    def _remove(self, job: str) -> None:
         with self._lock:
             self._records.pop(job, None)
             running = self._running.get(job)
@@ -110,8 +116,24 @@ class KeptJobs:
         running.ticket.cancel()
         running.future.add_done_callback(lambda _: self.abandon(job))
 
+    def convert(self, job: str, media: str, ticket: Ticket) -> Path:
+        """Return a finished job's map as a file of a media type.
+
+        Raises:
+            NotThereError: If it was removed, before or meanwhile.
+            SatsegError: If it cannot be had so.
+        """
+        record, _ = self.find(job)
+        try:
+            with writing():
+                return as_media(self.map_of(job), media, record.class_names, ticket)
+        finally:
+            if job not in self._records:
+                self.abandon(job)  # what was written since
+                raise NotThereError(GONE)
+
     def take_up(self) -> None:
-        """Go on with what an earlier server had accepted."""
+        """Go on with what an earlier server had accepted, and begin to remove what is over."""
         for record in read_records(self._folder):
             self._records[record.id] = record
             if record.state in ("waiting", "running"):
@@ -119,7 +141,11 @@ class KeptJobs:
         for path in self._folder.glob("*"):  # of requests that were not accepted before the end
             if ID.fullmatch(path.name) and path.name not in self._records:
                 self.abandon(path.name)
-        self._prune()
+        threading.Thread(target=self._prune_often, name="prune", daemon=True).start()
+
+    def close(self) -> None:
+        """Remove nothing more."""
+        self._closed.set()
 
     def _resume(self, record: Record) -> None:
         try:
@@ -169,9 +195,19 @@ class KeptJobs:
     def _save(self, record: Record) -> None:
         record.save(self.folder_of(record.id))
 
+    def _is_over(self, record: Record) -> bool:
+        return record.finished is not None and record.finished < time.time() - self._keep_seconds
+
+    def _prune_often(self) -> None:
+        while True:
+            self._prune()
+            if self._closed.wait(min(PRUNE_SECONDS, self._keep_seconds)):
+                return
+
     def _prune(self) -> None:
-        finished = sorted((r for r in self._records.values() if r.finished), key=lambda r: -(r.finished or 0))
-        oldest = time.time() - self._keep_seconds
+        with self._lock:
+            records = list(self._records.values())
+        finished = sorted((r for r in records if r.finished), key=lambda r: -(r.finished or 0))
         for number, record in enumerate(finished):
-            if number >= MOST_FINISHED or (record.finished or 0) < oldest:
-                self.forget(record.id)
+            if number >= MOST_FINISHED or self._is_over(record):
+                self._remove(record.id)

@@ -22,10 +22,14 @@ class Monitor:
 
     Args:
         service: What is watched.
+
+    Attributes:
+        num_open: Requests of the API whose answers are not sent to their end.
     """
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.num_open = 0
         self.registry = CollectorRegistry()
         labels = ["method", "route"]
         self.requests = Counter("satseg_requests", "Requests answered.", [*labels, "status"], registry=self.registry)
@@ -80,6 +84,8 @@ class Measured:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), 500
+        of_api = str(scope["path"]).startswith("/api/")  # the page's may go on as long as it is looked at
+        self._monitor.num_open += of_api
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -90,6 +96,7 @@ class Measured:
         try:
             await self._app(scope, receive, noting)
         finally:
+            self._monitor.num_open -= of_api
             route = scope.get("route")
             name, method = getattr(route, "path", "other"), str(scope["method"])
             method = method if method in ("GET", "POST", "DELETE", "HEAD", "PUT") else "other"

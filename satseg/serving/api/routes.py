@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathPart
+from starlette.concurrency import run_in_threadpool
 
 from satseg.attribution import METHODS
 from satseg.errors import ConfigError, SatsegError, UnfinishedError
@@ -116,7 +117,7 @@ class Api:
         check_headers(request, self.service.limits)
         async with self.service.room() as folder:
             upload = await self._take(request, folder / "upload", name)
-            self.service.check_direct(upload)
+            self.service.check_direct(upload, "send it to /api/v1/jobs")
             self.service.jobs.check()
             prepared = await self.service.beside(partial(prepare, served, upload, preflight))
             output, batches = folder / "map.tif", self.service.batches
@@ -168,7 +169,7 @@ class Api:
         check_headers(request, self.service.limits)
         async with self.service.room() as folder:
             upload = await self._take(request, folder / "upload", name)
-            self.service.check_direct(upload)
+            self.service.check_direct(upload, "cut out the part to explain")
             _check_region(upload, numbers)
             shown = await self.service.run(partial(_explain, served, upload, asked, folder), request)
             self.service.segmented(upload)
@@ -188,14 +189,14 @@ class Api:
         served = self.service.model(model)
         check_headers(request, self.service.limits)
         async with self.service.room():
-            job, path = self.kept.new()
+            job, path = await run_in_threadpool(self.kept.new)
             try:
                 upload = await self._take(request, path, name)
                 digest, class_names = served.models.digests[0], list(served.spec.class_names)
                 record = Record(job, served.name, digest, class_names, upload.name, preflight)
                 await self.service.beside(partial(self.kept.accept, record, upload))
             except BaseException:
-                self.kept.abandon(job)
+                await run_in_threadpool(self.kept.abandon, job)
                 raise
         response.headers["Location"] = f"{self.router.prefix}/jobs/{job}"
         return self._told(job)
@@ -206,7 +207,7 @@ class Api:
 
     async def forget(self, job: JobId) -> Response:
         """Cancel a job, and remove its files."""
-        self.kept.forget(job)
+        await run_in_threadpool(self.kept.forget, job)
         return Response(status_code=204)
 
     async def result(self, request: Request, job: JobId) -> Response:
@@ -217,10 +218,9 @@ class Api:
             raise SatsegError(record.detail)
         if record.state != "done":
             raise UnfinishedError(f"The job is {record.state}; ask again.")
-        classes, names = self.kept.map_of(job), record.class_names
-        path = classes.with_suffix(SUFFIXES[media])
+        path = self.kept.map_of(job).with_suffix(SUFFIXES[media])
         if not path.exists():
-            path = await self.service.run(partial(as_media, classes, media, names), request)
+            path = await self.service.run(partial(self.kept.convert, job, media), request)
         return answer(path, media, f"{record.stem}_classes{path.suffix}", warnings(record.warnings))
 
     async def _take(self, request: Request, path: Path, name: str) -> Upload:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from prometheus_client import Counter
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from satseg.errors import BusyError, NotThereError, UploadTooLargeError
@@ -66,11 +67,6 @@ class Service:
             raise NotThereError(f"There is no model {name[:80]}; there is {', '.join(self.served)}.")
         return self.served[name]
 
-    @property
-    def is_active(self) -> bool:
-        """Whether a request is being worked on."""
-        return bool(self._active)
-
     @asynccontextmanager
     async def room(self) -> AsyncIterator[Path]:
         """Give a request a folder of its own for as long as it is worked on.
@@ -92,7 +88,7 @@ class Service:
             yield folder
         finally:
             self._active.discard(name)
-            shutil.rmtree(folder, ignore_errors=True)
+            await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
 
     async def beside(self, call: Callable[[], Result]) -> Result:
         """Make a call while the engine computes for others."""
@@ -121,16 +117,20 @@ class Service:
         """Count an image."""
         self.megapixels.inc(upload.info.width * upload.info.height / 1e6)
 
-    def check_direct(self, upload: Upload) -> None:
+    def check_direct(self, upload: Upload, advice: str) -> None:
         """See whether an image is small enough for a single request.
+
+        Args:
+            upload: The image.
+            advice: What else its owner can do.
 
         Raises:
             UploadTooLargeError: If it is not.
         """
         if upload.info.width * upload.info.height > self.direct_pixels:
             raise UploadTooLargeError(
-                f"{upload.name} has {upload.info.width:,} x {upload.info.height:,} pixels; more than "
-                f"{self.direct_pixels / 1e6:,.0f} million are a job: send it to /api/v1/jobs."
+                f"{upload.name} has {upload.info.width:,} x {upload.info.height:,} pixels, more than the "
+                f"{self.direct_pixels / 1e6:,.0f} million that are answered at once: {advice}."
             )
 
     def close(self) -> None:
