@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
+import jsonschema_rs
 import pytest
 import schemathesis
-from browsing import Material, start
+from browsing import Material, Server, start
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -15,11 +18,60 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def document(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    server = start(f"checkpoint={material.rgb_model}", temporary=tmp_path_factory.mktemp("document"), name="serve")
-    yield schemathesis.openapi.from_url(f"{server.address}/api/v1/openapi.json")
-    log = (server.temporary / "log").read_text()
-    assert server.stop() == 0 and "Traceback" not in log
+def server(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    found = start(f"checkpoint={material.rgb_model}", temporary=tmp_path_factory.mktemp("document"), name="serve")
+    yield found
+    log = (found.temporary / "log").read_text()
+    assert found.stop() == 0 and "Traceback" not in log
+
+
+@pytest.fixture(scope="module")
+def document(server: Server) -> Any:
+    return schemathesis.openapi.from_url(f"{server.address}/api/v1/openapi.json")
+
+
+def validate(document: dict[str, Any], schema: dict[str, Any], value: object) -> None:
+    jsonschema_rs.Draft202012Validator(schema | {"components": document["components"]}).validate(value)
+
+
+def test_examples_are_as_their_schemas_say(server: Server) -> None:
+    document = httpx.get(f"{server.address}/api/v1/openapi.json").json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    schemas = [parameter["schema"] for operation in operations for parameter in operation.get("parameters", [])]
+    for name in ("ModelClass", "ModelBand", "ModelCard", "JobState", "Problem"):
+        properties = document["components"]["schemas"][name]["properties"].values()
+        schemas += [own for own in properties if "$ref" not in str(own)]
+    assert len(schemas) > 30
+    for schema in schemas:
+        assert schema["examples"], schema
+        for example in schema["examples"]:
+            validate(document, schema, example)
+
+
+def test_answers_are_as_the_document_says(server: Server, material: Material) -> None:
+    image = material.rgb_image.read_bytes()
+    with httpx.Client(base_url=server.address, timeout=120) as client:
+        document = client.get("/api/v1/openapi.json").json()
+
+        def checked(method: str, path: str, query: str = "", **names: str) -> Any:
+            response = client.request(method, path.format(**names) + query, content=image if method == "POST" else None)
+            told = document["paths"][path][method.lower()]["responses"][str(response.status_code)]["content"]
+            kind = response.headers["content-type"]
+            assert response.is_success and kind in told
+            if kind == "application/json":
+                validate(document, told[kind]["schema"], response.json())
+                properties = document["components"]["schemas"][told[kind]["schema"]["$ref"].rpartition("/")[2]]
+                assert set(response.json()) == set(properties["properties"])
+                return response.json()
+            return None
+
+        checked("GET", "/api/v1/model")
+        checked("POST", "/api/v1/predict")
+        checked("POST", "/api/v1/explain", "?target=water")
+        job = checked("POST", "/api/v1/jobs", "?preflight=warn")["id"]
+        while checked("GET", "/api/v1/jobs/{job}", job=job)["state"] != "done":
+            time.sleep(0.05)
+        checked("GET", "/api/v1/jobs/{job}/result", job=job)
 
 
 def test_every_answer_is_one_that_the_document_names(document: Any) -> None:

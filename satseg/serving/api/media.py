@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from satseg.errors import MediaTypeError
 
 TIFF, PNG, GEOJSON = "image/tiff", "image/png", "application/geo+json"
+MAPS, EVIDENCE = (TIFF, PNG, GEOJSON), (PNG, TIFF)  # what answers can be; the first by default
 SUFFIXES = {TIFF: ".tif", PNG: ".png", GEOJSON: ".geojson"}
 
 

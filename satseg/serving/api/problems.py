@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -40,9 +40,9 @@ STATUS: dict[type[Exception], int] = {
 class Problem(BaseModel):
     """What is wrong."""
 
-    status: int
-    title: str
-    detail: str
+    status: int = Field(examples=[404])
+    title: str = Field(examples=["Not Found"])
+    detail: str = Field(examples=["There is no model nobody; there is my_run."])
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

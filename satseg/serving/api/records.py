@@ -6,12 +6,13 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from satseg.errors import ConfigError
 from satseg.files import write_json
 from satseg.serving.uploads import stem_of
 
+State = Literal["waiting", "running", "done", "failed"]
 RECORD, LOCK = "job.json", ".lock"
 
 
@@ -40,7 +41,7 @@ class Record:
     class_names: list[str]
     name: str
     preflight: str
-    state: str = "waiting"
+    state: State = "waiting"
     attempts: int = 0
     created: float = field(default_factory=time.time)
     finished: float | None = None

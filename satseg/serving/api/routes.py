@@ -6,10 +6,9 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi import Path as PathPart
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from satseg.attribution import METHODS
@@ -17,65 +16,31 @@ from satseg.errors import ConfigError, SatsegError, UnfinishedError
 from satseg.serving.api.answers import answer, as_media, warnings
 from satseg.serving.api.cards import card
 from satseg.serving.api.disk import writing
+from satseg.serving.api.document import (
+    IMAGE,
+    JobId,
+    Layer,
+    Method,
+    ModelName,
+    Name,
+    Preflight,
+    Region,
+    Target,
+    files,
+    wrong,
+)
 from satseg.serving.api.kept import KeptJobs
-from satseg.serving.api.media import GEOJSON, PNG, SUFFIXES, TIFF, negotiated
-from satseg.serving.api.problems import MEDIA_TYPE, Problem
+from satseg.serving.api.media import EVIDENCE, GEOJSON, MAPS, SUFFIXES, TIFF, negotiated
 from satseg.serving.api.receiving import check_headers, receive
 from satseg.serving.api.records import Record
 from satseg.serving.api.schema import JobState, Models
 from satseg.serving.api.service import Service
-from satseg.serving.direct import finish, prepare, segment
+from satseg.serving.direct import Prepared, finish, prepare, segment
 from satseg.serving.evidence import Asked, Shown, explain_upload
 from satseg.serving.jobs import Ticket
 from satseg.serving.segmenting import segment_upload
 from satseg.serving.served import Served
-from satseg.serving.uploads import LONGEST_NAME, Upload, check_upload
-
-MAPS = (TIFF, PNG, GEOJSON)
-EVIDENCE = (PNG, TIFF)
-WRONG: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": text}
-    for status, text in {
-        401: "User or password is wrong.",
-        403: "A web page of another site asks.",
-        404: "There is no such model or job.",
-        406: "None of the media types that Accept names can be had.",
-        408: "The image did not come in time.",
-        409: "The job waits or runs; see Retry-After.",
-        413: "Too many bytes or pixels.",
-        415: "No image of a kind that is taken.",
-        421: "The server is not called so.",
-        422: "Damaged, no image that the model takes, or the job has failed.",
-        429: "Too many wait; see Retry-After.",
-        503: "About to stop, or out of memory or disk; see Retry-After.",
-    }.items()
-}
-IMAGE = {
-    "requestBody": {
-        "required": True,
-        "description": "A PNG, JPEG, TIFF or GeoTIFF image.",
-        "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in (TIFF, PNG, "image/jpeg", "application/octet-stream")
-        },
-    }
-}
-
-ModelName = Annotated[str | None, Query(description="Which model; the first by default.", max_length=200)]
-Name = Annotated[str, Query(description="What the image is called in answers.", max_length=LONGEST_NAME)]
-Preflight = Annotated[
-    Literal["stop", "warn"], Query(description="Refuse an image unlike those of the training, or only warn.")
-]
-JobId = Annotated[str, PathPart(description="As it was given.", pattern="^[0-9a-f]{32}$")]
-
-
-def _wrong(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: WRONG[status] for status in (401, 403, 421, *statuses)}
-
-
-def _files(kinds: Sequence[str], status: int = 200) -> dict[int | str, dict[str, Any]]:
-    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}
-    return {status: {"description": "As Accept says.", "content": content}}
+from satseg.serving.uploads import Upload, check_upload
 
 
 class Api:
@@ -90,19 +55,19 @@ class Api:
         self.service, self.kept = service, kept
         self.router = APIRouter(prefix="/api/v1")
         posted: dict[str, Any] = {"openapi_extra": IMAGE, "methods": ["POST"]}
-        taking = _wrong(404, 408, 413, 415, 422, 429, 503)
+        taking = wrong(404, 408, 413, 415, 422, 429, 503)
         add = self.router.add_api_route
-        add("/model", self.models, methods=["GET"], response_model=Models, responses=_wrong(), tags=["model"])
-        add("/predict", self.predict, response_class=Response, responses=_files(MAPS) | taking | _wrong(406),
+        add("/model", self.models, methods=["GET"], response_model=Models, responses=wrong(), tags=["model"])
+        add("/predict", self.predict, response_class=Response, responses=files(MAPS) | taking | wrong(406),
             tags=["image"], **posted)  # fmt: skip
-        add("/explain", self.explain, response_class=Response, responses=_files(EVIDENCE) | taking | _wrong(406),
+        add("/explain", self.explain, response_class=Response, responses=files(EVIDENCE) | taking | wrong(406),
             tags=["image"], **posted)  # fmt: skip
         add("/jobs", self.accept, status_code=202, response_model=JobState, responses=taking, tags=["jobs"], **posted)
-        one: dict[str, Any] = {"tags": ["jobs"], "responses": _wrong(404, 422)}
+        one: dict[str, Any] = {"tags": ["jobs"], "responses": wrong(404, 422)}
         add("/jobs/{job}", self.state, methods=["GET"], response_model=JobState, **one)
         add("/jobs/{job}", self.forget, methods=["DELETE"], status_code=204, response_class=Response, **one)
         add("/jobs/{job}/result", self.result, methods=["GET"], response_class=Response, tags=["jobs"],
-            responses=_files(MAPS) | _wrong(404, 406, 409, 422, 429, 503))  # fmt: skip
+            responses=files(MAPS) | wrong(404, 406, 409, 422, 429, 503))  # fmt: skip
 
     async def models(self) -> Models:
         """Say what is served: bands, classes, scores, and the hash of each model's file."""
@@ -120,38 +85,35 @@ class Api:
             self.service.check_direct(upload, "send it to /api/v1/jobs")
             self.service.jobs.check()
             prepared = await self.service.beside(partial(prepare, served, upload, preflight))
-            output, batches = folder / "map.tif", self.service.batches
-            batches.expect(prepared)
-
-            def make(ticket: Ticket) -> Path:
-                finish(prepared, output)
-                return as_media(output, media, served.spec.class_names, ticket)
-
-            def work(ticket: Ticket) -> Path | None:
-                segment(prepared, output, batches, ticket)
-                return make(ticket) if media == GEOJSON else None  # polygons take long, and can be cancelled
-
-            try:
-                made = await self.service.run(work, request)
-            finally:
-                batches.forget(prepared)
-            path = await self.service.beside(partial(make, Ticket())) if made is None else made
+            path = await self._mapped(request, prepared, folder / "map.tif", media)
             self.service.segmented(upload)
             return answer(path, media, f"{upload.stem}_classes{path.suffix}", warnings(prepared.notes))
+
+    async def _mapped(self, request: Request, prepared: Prepared, output: Path, media: str) -> Path:
+        batches = self.service.batches
+
+        def make(ticket: Ticket) -> Path:
+            finish(prepared, output)
+            return as_media(output, media, prepared.served.spec.class_names, ticket)
+
+        def work(ticket: Ticket) -> Path | None:
+            segment(prepared, output, batches, ticket)
+            return make(ticket) if media == GEOJSON else None  # polygons take long, and can be cancelled
+
+        batches.expect(prepared)
+        try:
+            made = await self.service.run(work, request)
+        finally:
+            batches.forget(prepared)
+        return await self.service.beside(partial(make, Ticket())) if made is None else made
 
     async def explain(
         self,
         request: Request,
-        target: Annotated[str, Query(description="Name of the class to explain.", max_length=200)],
-        region: Annotated[
-            str,
-            Query(
-                description="`predicted`: all pixels of the class; or `col,row`; or `col,row,width,height`.",
-                pattern=r"^(predicted|\d{1,9},\d{1,9}(,\d{1,9},\d{1,9})?)$",
-            ),
-        ] = "predicted",
-        method: Annotated[str, Query(description=f"One of {', '.join(METHODS)}.", max_length=40)] = METHODS[0],
-        layer: Annotated[str, Query(description="`auto`, `decoder`, or a layer's name.", max_length=200)] = "auto",
+        target: Target,
+        region: Region = "predicted",
+        method: Method = METHODS[0],
+        layer: Layer = "auto",
         model: ModelName = None,
         name: Name = "image",
     ) -> Response:

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from typing import Literal
+
+from pydantic import BaseModel, Field
 
 
 class ModelClass(BaseModel):
     """A class of a model."""
 
-    value: int
-    name: str
-    colour: str
+    value: int = Field(examples=[0])
+    name: str = Field(examples=["water"])
+    colour: str = Field(examples=["#1e5adc"])
 
 
 class ModelBand(BaseModel):
     """A band that a model takes."""
 
-    name: str
-    dtype: str
+    name: str = Field(examples=["B02"])
+    dtype: str = Field(examples=["uint16"])
 
 
 class ModelCard(BaseModel):
     """A model that is served."""
 
-    name: str
-    sha256: str
-    architecture: str
+    name: str = Field(examples=["my_run"])
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", examples=["0123456789abcdef" * 4])
+    architecture: str = Field(examples=["Unet on resnet34"])
     bands: list[ModelBand]
-    nodata: float | None
-    gsd_m: float | None
+    nodata: float | None = Field(examples=[0.0])
+    gsd_m: float | None = Field(examples=[10.0])
     classes: list[ModelClass]
-    nodata_value: int
-    scores: dict[str, float | None]
-    scores_split: str | None
-    protocol: dict[str, str]
+    nodata_value: int = Field(examples=[255])
+    scores: dict[str, float | None] = Field(examples=[{"miou": 0.71}])
+    scores_split: str | None = Field(examples=["test"])
+    protocol: dict[str, str] = Field(examples=[{"miou": "mean over classes"}])
 
 
 class Models(BaseModel):
@@ -45,11 +47,11 @@ class Models(BaseModel):
 class JobState(BaseModel):
     """How far a job is. `state` is waiting, running, done or failed; `detail` says why it failed."""
 
-    id: str
-    state: str
-    progress: float
-    model: str
-    name: str
-    detail: str
-    warnings: list[str]
-    result: str | None
+    id: str = Field(examples=["0123456789abcdef0123456789abcdef"])
+    state: Literal["waiting", "running", "done", "failed"] = Field(examples=["running"])
+    progress: float = Field(ge=0, le=1, examples=[0.25])
+    model: str = Field(examples=["my_run"])
+    name: str = Field(examples=["scene.tif"])
+    detail: str = Field(examples=[""])
+    warnings: list[str] = Field(examples=[["scene.tif has other colours than the training's images."]])
+    result: str | None = Field(examples=[None, "/api/v1/jobs/0123456789abcdef0123456789abcdef/result"])
