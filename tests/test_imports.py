@@ -16,7 +16,19 @@ LAYERS = [
     {"exporting", "inference"},
     {"evaluation", "score_files"},
     {"task", "callbacks", "reporting", "runconfig", "attribution"},
-    {"training", "cli", "pictures", "explaining", "diagnosis", "predicting", "sweeping", "comparing", "evaluating", "publishing", "repeating"},
+    {
+        "training",
+        "cli",
+        "pictures",
+        "explaining",
+        "diagnosis",
+        "predicting",
+        "sweeping",
+        "comparing",
+        "evaluating",
+        "publishing",
+        "repeating",
+    },
     {"serving"},
 ]
 ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report"}
