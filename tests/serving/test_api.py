@@ -28,6 +28,7 @@ from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, star
 
 from satseg.data.raster import write_raster
 from satseg.mapping import write_vectors
+from satseg.serving.web import PARTING_SECONDS
 
 TIFF = {"Accept": "image/tiff"}
 
@@ -430,6 +431,24 @@ def test_told_to_stop_it_finishes_what_it_accepted(material: Material, tmp_path:
 
 
 @pytest.mark.slow
+def test_told_to_stop_it_sends_its_answers_to_their_end(material: Material, tmp_path: Path) -> None:
+    server = start(f"checkpoint={material.rgb_model}", temporary=tmp_path / "server", name="serve")
+    wait_until_ready(server)
+    asked = {
+        "url": f"{server.address}/api/v1/predict?preflight=warn",
+        "content": speckle(560, tmp_path / "speckle.tif").read_bytes(),
+        "headers": {"Accept": "application/geo+json"},
+    }
+    with httpx.stream("POST", **asked, timeout=120) as response:
+        size = int(response.headers["content-length"])
+        assert size > 10e6  # more than lies in buffers on the way
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(PARTING_SECONDS + 1)  # after which a server that waits for nothing closes what is open
+        assert len(response.read()) == size
+    assert server.process.wait(60) == 0
+
+
+@pytest.mark.slow
 def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Material, tmp_path: Path) -> None:
     options = [f"checkpoint={material.rgb_model}", f"jobs_dir={tmp_path / 'jobs'}"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
@@ -548,7 +567,7 @@ def test_one_server_alone_has_an_address_and_a_folder_of_jobs(material: Material
 
 @pytest.mark.slow
 def test_small_images_may_be_segmented_together(material: Material, tmp_path: Path) -> None:
-    options = [f"checkpoint={material.rgb_model}", "batching=true", "batch_size=4", "queue_size=16"]
+    options = [f"checkpoint={material.rgb_model}", "batching=true", "batch_size=2", "queue_size=16"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
     try:
         wait_until_ready(server)
@@ -565,7 +584,7 @@ def test_small_images_may_be_segmented_together(material: Material, tmp_path: Pa
             wait_for(lambda: metric(client, "satseg_queue") == 9)
             assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
             found = [opened(future.result())[0] for future in asked]
-            assert metric(client, "satseg_batches_total") == 2
+            assert metric(client, "satseg_batches_total") == 4
         for path, own in zip(paths, found, strict=True):
             with rasterio.open(predicted(material.rgb_model, path, tmp_path / path.stem)) as source:
                 assert (own == source.read(1)).mean() > 0.999
