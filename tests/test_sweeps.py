@@ -87,7 +87,7 @@ def test_a_search_by_optuna_goes_on_where_it_stopped(start: Path, tmp_path: Path
 
     options = ["hydra.sweeper.num_trials=6", f"resume_sweep={sweep}"]
     second = command("train", "-m", *SHORT, *space, *options, cwd=tmp_path)
-    assert len(outcomes(second.stdout)) == 6 and "4 of 4 runs are done" in second.stderr, second.stderr
+    assert len(outcomes(second.stdout)) == 6 and "4 of 6 trials are done" in second.stderr, second.stderr
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(sweep / "search.log")))
     trials = optuna.load_study(study_name=sweep.name, storage=storage).trials
     assert len({str(trial.params) for trial in trials}) == 6

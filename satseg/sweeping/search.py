@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.override_parser.types import Sweep as Values
 
 from satseg.errors import ConfigError, MissingPackageError
-from satseg.sweeping.outcome import Outcome
+from satseg.sweeping.outcome import Outcome, outcome_of
 from satseg.sweeping.sweep import OWN, Job, Launch, Sweep
 
 JOURNAL = "search.log"
@@ -49,10 +50,11 @@ class Search:
 
     def run(self, batch_size: int, launch: Launch) -> list[Outcome]:
         """Run the trials that an earlier command left open, then new ones, up to their number."""
-        outcomes: list[Outcome] = []
         planned = {t.number: self._plan(t.params) for t in self.study.get_trials(deepcopy=False)}
         waiting = [t.number for t in self.study.trials if t.state == self.states.RUNNING]
-        outcomes += self.sweep.run([job for number, job in planned.items() if number not in waiting], _nothing)
+        outcomes = [outcome_of(job.folder) for number, job in planned.items() if number not in waiting]
+        if planned:
+            print(f"{len(outcomes)} of {self.num_trials} trials are done.", file=sys.stderr)
         while waiting or len(planned) < self.num_trials:
             while len(waiting) < batch_size and len(planned) < self.num_trials:
                 trial = self.study.ask(self.space)
@@ -112,7 +114,3 @@ def _distribution(override: Override) -> Any:
         last = value.start + (value.stop - value.start - 1) // value.step * value.step
         return IntDistribution(value.start, last, log=log, step=value.step)
     return CategoricalDistribution(list(override.sweep_string_iterator()))
-
-
-def _nothing(commands: Sequence[Sequence[str]], first: int) -> None:
-    """What was told to Optuna is not run again, even where it failed."""
