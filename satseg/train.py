@@ -10,14 +10,14 @@ from satseg.cli import entry_point
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Train one model; return the monitored score, which sweeps optimise."""
-    from satseg import training
+    from satseg import fitting, training
 
     cfg, run = training.start_run(cfg)
     with training.failure_recorded(run), training.built_trainer(cfg, run) as trainer:
         datamodule = training.build_datamodule(cfg)
         task = training.build_task(cfg, datamodule)
         training.record(cfg, run, datamodule, trainer, task)
-        training.fit(trainer, task, datamodule, run)
+        fitting.fit(trainer, task, datamodule, run)
         return training.finish_run(cfg, run, datamodule, trainer)
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from satseg.checkpoint import load_model, save_model
+from satseg.checkpoint import fetch_checkpoint, load_model, save_model
 from satseg.errors import CheckpointError, RunError
-from satseg.model_file import read_header
+from satseg.model_file import document, read_header, write_model_file
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.pairs import MODELS
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
@@ -222,3 +222,43 @@ def test_latest_without_a_run_says_how_to_get_one(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not there"):
         load_model(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "other.bin"])
+def test_a_model_of_wandb_is_fetched_and_opened_as_any_other(
+    name: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Artifact:
+        qualified_name, digest = "someone/land cover/model:v3", "0a1b"
+
+        def download(self, root: str) -> str:
+            Path(root).mkdir(parents=True)
+            (Path(root) / name).write_bytes(file.read_bytes())
+            return root
+
+    class Api:
+        def __init__(self, timeout: int) -> None: ...
+
+        def artifact(self, wanted: str) -> Artifact:
+            if wanted != "someone/land cover/model:best":
+                raise ValueError(f"artifact {wanted} not found")
+            return Artifact()
+
+    monkeypatch.setattr("wandb.Api", Api)
+    monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
+    if name == "model.safetensors":
+        path = fetch_checkpoint("wandb:someone/land cover/model:best")
+        assert path.is_relative_to(tmp_path / "cache") and load_model(path).spec == load_model(file).spec
+        with pytest.raises(CheckpointError, match=r"entity/project/model:best"):
+            fetch_checkpoint("wandb:someone/nothing")
+    else:
+        with pytest.raises(CheckpointError, match=r"holds no model\.safetensors"):
+            fetch_checkpoint("wandb:someone/land cover/model:best")
+
+
+@pytest.mark.parametrize("temperature", ["hot", 0, -1, float("inf"), float("nan")])
+def test_a_temperature_that_is_none_is_refused(temperature: Any, network: SegmentationNetwork, tmp_path: Path) -> None:
+    described = document(network, {}, {}) | {"temperature": temperature}
+    write_model_file(tmp_path / "model.safetensors", network, described)
+    with pytest.raises(CheckpointError, match=r"does not describe a model"):
+        load_model(tmp_path / "model.safetensors")

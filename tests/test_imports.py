@@ -28,6 +28,7 @@ LAYERS = [
         "evaluating",
         "publishing",
         "repeating",
+        "fitting",
     },
     {"serving"},
 ]
