@@ -48,9 +48,10 @@ class GridSweeper(Sweeper):
         sweep.close(sweep.run(sweep.jobs, self._launch))
 
     def _open(self, arguments: Sequence[str]) -> Sweep:
-        from satseg.sweeping import Sweep
+        from satseg.sweeping import Sweep, lines_of
 
-        return Sweep(Path(self._config.hydra.sweep.dir), self._config.resume_sweep, arguments)
+        command = [*lines_of(self.params), *arguments]
+        return Sweep(Path(self._config.hydra.sweep.dir), self._config.resume_sweep, command)
 
     def _launch(self, commands: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
         self.validate_batch_is_legal(commands)  # a wrong name ends the sweep before its first run

@@ -36,6 +36,8 @@ def scoring(cfg: DictConfig) -> Scoring:
     views(cfg.tta)
     if not isinstance(cfg.ignore_edges, int) or not 0 <= cfg.ignore_edges <= 100:
         raise ConfigError(f"ignore_edges={cfg.ignore_edges}: expected pixels from 0 to 100.")
+    if cfg.ignore_edges and cfg.map_areas:
+        raise ConfigError("map_areas= needs all pixels, as maps err most along borders: leave ignore_edges at 0.")
     return Scoring(cfg.tta, cfg.ignore_edges)
 
 
@@ -94,7 +96,7 @@ def corrected_areas(
     mapped, unit, total = _read_areas(map_areas, result.class_names)
     matrices = np.stack([image.scores.matrix for image in result.images])
     estimate = estimate_areas(by_cluster(matrices, [image.group for image in result.images]), mapped)
-    for warning in _doubts(estimate, datamodule, split):
+    for warning in _doubts(estimate, datamodule, split, result.scoring):
         print(f"Warning: {warning}", file=sys.stderr)
     rows = [
         [name, *(share * total for share in shares)]
@@ -130,9 +132,13 @@ def _read_areas(path: Path, class_names: tuple[str, ...]) -> tuple[np.ndarray, s
     return values, unit, float(values.sum())
 
 
-def _doubts(estimate: AreaEstimate, datamodule: SegmentationDataModule, split: str) -> list[str]:
+def _doubts(estimate: AreaEstimate, datamodule: SegmentationDataModule, split: str, scoring: Scoring) -> list[str]:
     """Return what a reader of the intervals must know."""
     doubts = []
+    if split == "train":
+        doubts.append("the model has seen these images: its errors elsewhere are more, and the areas are biased.")
+    if scoring.tta != "none":
+        doubts.append(f"the errors are those with tta={scoring.tta}: the map must have been made with it, too.")
     if not datamodule.is_probability_sample:
         doubts.append(
             f"the {split} split was chosen, not drawn at random from the mapped area: the intervals hold for places "

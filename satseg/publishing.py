@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
@@ -17,7 +17,7 @@ from satseg.evaluation import EvaluationResult
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 from satseg.reporting import NUM_PICTURES, to_rgb
-from satseg.runs import Run, read_json
+from satseg.runs import SUMMARY, Run, read_json
 
 ARTIFACT = "model"
 WORST = 20  # images in the table
@@ -28,9 +28,10 @@ def publish_settings(loggers: Sequence[Logger], cfg: DictConfig, run: Run, netwo
     for board in _dashboards(loggers):
         data, environment = read_json(run.path / "data.json"), read_json(run.path / "environment.json")
         facts = {"data_fingerprint": data["fingerprint"], "git": environment["git"], "run_folder": str(run.path)}
-        board.log_hyperparams({**OmegaConf.to_container(cfg, resolve=True), **facts})  # type: ignore[dict-item]
-        if board.watched:
-            board.watch(network, log=board.watched, log_freq=board.watch_every, log_graph=False)
+        with board.forgiving():
+            board.log_hyperparams({**OmegaConf.to_container(cfg, resolve=True), **facts})  # type: ignore[dict-item]
+            if board.watched:
+                board.watch(network, log=board.watched, log_freq=board.watch_every, log_graph=False)
 
 
 def publish_results(
@@ -39,20 +40,20 @@ def publish_results(
     network: SegmentationNetwork,
     datamodule: SegmentationDataModule,
     results: Mapping[str, EvaluationResult],
-    score: float,
 ) -> None:
     """Send scores, confusion, pictures with their classes as overlays, the worst images, and the model file."""
     for board in _dashboards(loggers):
-        for split, result in results.items():
-            board.experiment.summary.update({f"{split}/{k}": v for k, v in result.scores.as_dict().items()})
-            board.experiment.log({f"{split}/confusion_matrix": _confusion(result)})
-            board.experiment.log(_pictures(network, datamodule, split, result))
-        _send_model(board, run, score)
+        with board.forgiving():
+            for split, result in results.items():
+                board.experiment.summary.update({f"{split}/{k}": v for k, v in result.scores.as_dict().items()})
+                board.experiment.log({f"{split}/confusion_matrix": _confusion(result)})
+                board.experiment.log(_pictures(network, datamodule, split, result))
+            _send_model(board, run)
 
 
-def close(trainer: pl.Trainer, failed: bool) -> None:
+def close(loggers: Sequence[Logger], failed: bool) -> None:
     """End what the loggers hold open."""
-    for board in _dashboards(trainer.loggers):
+    for board in _dashboards(loggers):
         board.close(failed)
 
 
@@ -106,23 +107,34 @@ def _overlays(
     return shown
 
 
-def _send_model(board: Dashboard, run: Run, score: float) -> None:
-    """Send the model file; it is the best one if no model of the project is known to score higher."""
+def _send_model(board: Dashboard, run: Run) -> None:
+    """Send the model file; it is `best` if no model of the same score and data is known to be better."""
     import wandb
 
-    artifact = wandb.Artifact(ARTIFACT, type="model", metadata={"score": score, "run": run.path.name})
+    summary = read_json(run.path / SUMMARY)
+    facts = {key: summary[key] for key in ("score", "monitor")}
+    facts["data_fingerprint"] = read_json(run.path / "data.json")["fingerprint"]
+    artifact = wandb.Artifact(ARTIFACT, type="model", metadata=facts | {"run": run.path.name})
     artifact.add_file(str(run.path / MODEL_FILE), policy="immutable")  # no copy: it is written once
-    aliases = ["latest", "best"] if score >= _best_so_far(board) else ["latest"]
+    best = _siblings_best(run) if board.experiment.offline else _project_best(board, facts)
+    aliases = ["latest", "best"] if facts["score"] is not None and facts["score"] >= best else ["latest"]
     board.experiment.log_artifact(artifact, aliases=aliases)
 
 
-def _best_so_far(board: Dashboard) -> float:
+def _siblings_best(run: Run) -> float:
+    """Return the highest score of a run's sweep, which is sent in some order later."""
+    scores = [read_json(path)["score"] for path in run.path.parent.glob(f"*/{SUMMARY}")]
+    return max((score for score in scores if score is not None), default=-math.inf)
+
+
+def _project_best(board: Dashboard, facts: Mapping[str, Any]) -> float:
+    """Return the score of the project's best model; infinite where it cannot be known or compared."""
     import wandb
 
-    if board.experiment.offline:
-        return float("-inf")
     try:
         known = wandb.Api(timeout=10).artifact(f"{board.experiment.entity}/{board.experiment.project}/{ARTIFACT}:best")
-        return float(known.metadata.get("score", "-inf"))
-    except Exception:  # none yet, or no network now
-        return float("-inf")
+        alike = all(known.metadata.get(key) == facts[key] for key in ("monitor", "data_fingerprint"))
+        return float(known.metadata["score"]) if alike else math.inf
+    except Exception as error:  # each version of W&B has its own
+        is_first = "not found" in str(error).lower() or "does not exist" in str(error).lower()
+        return -math.inf if is_first else math.inf

@@ -15,21 +15,15 @@ from satseg.evaluation import EvaluationResult
 from satseg.files import atomic_path, write_json, write_text
 
 MATRICES = "matrices.npz"
+TIMING = "timing.json"  # apart from the scores, which are the same each time
 
 
 def write_evaluation(result: EvaluationResult, folder: Path, split: str) -> None:
     """Write the scores, tables of images (worst first), confusion and reliability, and each image's matrix."""
+    document = {"split": split, "scores": result.scores.as_dict(), "protocol": result.protocol}
+    write_json(folder / "scores.json", document | {"calibration_error": result.reliability.error})
     pixels = sum(int(image.scores.matrix.sum()) for image in result.images)
-    write_json(
-        folder / "scores.json",
-        {
-            "split": split,
-            "scores": result.scores.as_dict(),
-            "calibration_error": result.reliability.error,
-            "megapixels_per_second": pixels / 1e6 / result.seconds,
-            "protocol": result.protocol,
-        },
-    )
+    write_json(folder / TIMING, {"megapixels_per_second": pixels / 1e6 / result.seconds, "seconds": result.seconds})
     write_text(folder / "scores.md", result.table(split) + "\n")
     ious = [f"iou/{name}" for name in result.class_names]
     rows: list[list[Any]] = [["name", "group", "pixels", "miou", "accuracy", *ious]]

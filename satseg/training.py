@@ -133,7 +133,7 @@ def built_trainer(cfg: DictConfig, run: Run) -> Iterator[pl.Trainer]:
         yield trainer
         failed = False
     finally:
-        publishing.close(trainer, failed)
+        publishing.close(trainer.loggers, failed)
 
 
 def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
@@ -180,6 +180,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             default_root_dir=str(run.path),
         )
     except Exception as error:  # Hydra wraps whatever Lightning says about an impossible combination
+        publishing.close(loggers, failed=True)
         raise ConfigError(
             f"The trainer cannot be built: {error.__cause__ or error} Choose trainer=auto, cpu, gpu or debug, and "
             "options that go together."
@@ -194,7 +195,9 @@ def record(
     write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run.path / "environment.json", environment())
     if run.resume_path is None:
-        write_json(run.path / CHOICES, config_choices())
+        earlier = Path(cfg.from_run) / CHOICES if cfg.from_run else None
+        known = read_json(earlier) if earlier is not None and earlier.is_file() else config_choices()
+        write_json(run.path / CHOICES, known)
     data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
     data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
     write_json(
@@ -223,8 +226,8 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
         "training_seconds": sum(row.get("seconds") or 0 for row in read_metrics(run.path / "metrics.csv")),
     }
     report_run(run.path, cfg, results, datamodule)
-    publishing.publish_results(trainer.loggers, run, network, datamodule, results, score)
     write_json(run.path / SUMMARY, summary)
+    publishing.publish_results(trainer.loggers, run, network, datamodule, results)
     _tell(run, results)
     return score
 

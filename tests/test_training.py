@@ -193,16 +193,6 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert names == ["000_seed-1"]
 
 
-@pytest.mark.slow
-def test_a_sweep_makes_complete_runs_and_one_that_fails_leaves_the_rest(tmp_path: Path) -> None:
-    done = command(
-        "train", "-m", *TINY, "trainer=debug", "loss=dice,jaccard", "loss.class_weights=none,balanced", cwd=tmp_path
-    )
-    assert done.returncode == 1 and done.stderr.count("class_weights: dice weighs") >= 1
-    complete = list((tmp_path / "runs" / "sweeps").rglob("summary.json"))
-    assert len(complete) == 2 and all("=" not in str(p.relative_to(tmp_path)) for p in complete)
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

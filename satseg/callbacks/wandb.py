@@ -7,7 +7,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Dashboard(WandbLogger):
         if watch not in (None, "gradients", "parameters", "all"):
             raise ConfigError(f"logger.wandb.watch={watch}: choose gradients, parameters or all.")
         self.folder, self.watched, self.watch_every = Path(save_dir), watch, watch_every
+        self.is_broken = False
         self._sets_folder = "WANDB_DATA_DIR" not in os.environ
         if self._sets_folder:  # a run is complete in its own folder, not in the user's home
             os.environ["WANDB_DATA_DIR"] = str(self.folder / "wandb" / "data")
@@ -71,10 +73,11 @@ class Dashboard(WandbLogger):
         options |= {"id": known.read_text().strip() if known.is_file() else secrets.token_hex(4), "resume": "allow"}
         super().__init__(save_dir=save_dir, mode=_mode(), **options)
         self._start(wandb)
-        known.write_text(str(options["id"]) + "\n")
+        known.write_text(f"{self.experiment.id}\n")  # under W&B's own agent it is the agent's
 
     def _start(self, wandb: Any) -> None:
         """Begin at once; where the server cannot be had, offline."""
+        before = self._folders()
         try:
             _ = self.experiment
         except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
@@ -84,19 +87,37 @@ class Dashboard(WandbLogger):
                 self.folder,
             )
             wandb.teardown()
-            for attempt in (self.folder / "wandb").glob(f"run-*-{self._wandb_init['id']}"):
-                shutil.rmtree(attempt, ignore_errors=True)  # which holds nothing, and could not be sent
+            for attempt in self._folders() - before:  # which holds nothing; earlier ones may wait to be sent
+                shutil.rmtree(attempt, ignore_errors=True)
             self._wandb_init["mode"] = "offline"
             _ = self.experiment
 
+    def _folders(self) -> set[Path]:
+        return set((self.folder / "wandb").glob("run-*"))
+
+    @contextmanager
+    def forgiving(self) -> Iterator[None]:
+        """Let training go on, whatever happens to the dashboard; it is told of once."""
+        try:
+            yield
+        except Exception as error:  # a process or a service of others
+            if not self.is_broken:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+                logger.warning("Weights & Biases failed (%s): training goes on without it.", reason)
+            self.is_broken = True
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers, each in its section."""
-        super().log_metrics({section(key): value for key, value in metrics.items()}, step)
+        if self.is_broken:
+            return
+        with self.forgiving():
+            super().log_metrics({section(key): value for key, value in metrics.items()}, step)
 
     def close(self, failed: bool) -> None:
         """End the run, so that the next one of a sweep has its own; what was not sent by then is kept."""
         if self._experiment is not None:
-            self._experiment.finish(exit_code=int(failed))
+            with self.forgiving():
+                self._experiment.finish(exit_code=int(failed))
             self._experiment = None
         if self._sets_folder:
             os.environ.pop("WANDB_DATA_DIR", None)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from satseg.comparing.bootstrap import draw_groups, interval, over_seeds, resampled_miou
 from satseg.comparing.choices import differing
 from satseg.comparing.effects import SCORE, Effect, find_effects
 from satseg.comparing.records import RunRecord
+from satseg.comparing.statistics import draw_groups, interval, resampled_miou, sureness
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class Entry:
     Attributes:
         chosen: What tells it from the others of its board.
         drawn: Mean mIoU over seeds for each resampled test set (draws,).
+        interval: 95 % interval of the mean mIoU.
         lead: Difference of the best entry's mIoU to this one, with its interval; None for the best.
     """
 
     chosen: Mapping[str, Any]
     runs: tuple[RunRecord, ...]
     drawn: np.ndarray
+    interval: tuple[float, float]
     lead: tuple[float, float, float] | None = None
 
     @property
@@ -48,11 +50,6 @@ class Entry:
     def deviation(self) -> float | None:
         """Standard deviation over seeds; None for one seed."""
         return float(self.values(SCORE).std(ddof=1)) if len(self.runs) > 1 else None
-
-    @cached_property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean over test groups and seeds."""
-        return interval(self.drawn)
 
     @property
     def is_noise(self) -> bool:
@@ -100,27 +97,30 @@ def _board(runs: Sequence[RunRecord], draws: int, seed: int) -> Board:
     configurations: dict[tuple[Any, ...], list[RunRecord]] = {}
     for run in runs:
         configurations.setdefault(chosen[run.path], []).append(run)
-    random = np.random.default_rng(seed + 1)
     entries = [
-        Entry(
-            dict(zip(keys, values, strict=True)),
-            tuple(sorted(group, key=lambda run: run.seed)),
-            over_seeds(np.stack([scores[run.path] for run in group]), random),
-        )
+        _entry(dict(zip(keys, values, strict=True)), group, scores, num_groups)
         for values, group in configurations.items()
     ]
     entries.sort(key=lambda entry: entry.mean, reverse=True)
-    return Board(
-        runs[0].protocol,
-        runs[0].class_names,
-        num_groups,
-        _with_leads(entries),
-        find_effects(runs, keys, chosen, scores, random),
-    )
+    effects = find_effects(runs, keys, chosen, scores, num_groups)
+    return Board(runs[0].protocol, runs[0].class_names, num_groups, _with_leads(entries, num_groups), effects)
 
 
-def _with_leads(entries: list[Entry]) -> list[Entry]:
+def _entry(
+    chosen: Mapping[str, Any], group: Sequence[RunRecord], scores: Mapping[Path, np.ndarray], num_groups: int
+) -> Entry:
+    runs = tuple(sorted(group, key=lambda run: run.seed))
+    drawn = np.stack([scores[run.path] for run in runs]).mean(0)
+    values = np.array([run.scores[SCORE] for run in runs])
+    low, high = interval(float(values.mean()), sureness(drawn, num_groups, [values]))
+    return Entry(chosen, runs, drawn, (max(low, 0.0), min(high, 1.0)))
+
+
+def _with_leads(entries: list[Entry], num_groups: int) -> list[Entry]:
     best = entries[0]
-    return [best] + [
-        Entry(e.chosen, e.runs, e.drawn, (best.mean - e.mean, *interval(best.drawn - e.drawn))) for e in entries[1:]
-    ]
+    ranked = [best]
+    for entry in entries[1:]:
+        sure = sureness(best.drawn - entry.drawn, num_groups, [best.values(SCORE), entry.values(SCORE)])
+        lead = best.mean - entry.mean
+        ranked.append(replace(entry, lead=(lead, *interval(lead, sure, compared=len(entries)))))
+    return ranked

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from satseg.comparing.bootstrap import interval, over_seeds
 from satseg.comparing.records import RunRecord
+from satseg.comparing.statistics import interval, sureness
 
 SCORE = "miou"
 Chosen = Mapping[Path, tuple[Any, ...]]
@@ -41,7 +41,7 @@ def find_effects(
     keys: Sequence[str],
     chosen: Chosen,
     scores: Mapping[Path, np.ndarray],
-    random: np.random.Generator,
+    num_groups: int,
 ) -> list[Effect]:
     """Compare the values of every choice, best first.
 
@@ -50,7 +50,7 @@ def find_effects(
         keys: The choices that differ.
         chosen: Their values in each run.
         scores: mIoU of each run for each resampled test set (draws,).
-        random: Draws the pairs anew.
+        num_groups: Groups of test images.
     """
     effects = []
     for column, key in enumerate(keys):
@@ -59,7 +59,7 @@ def find_effects(
             values = chosen[run.path]
             rest = (run.seed, *values[:column], *values[column + 1 :])
             by_value.setdefault(values[column], {})[rest] = run
-        effects += _of_choice(key, by_value, scores, random)
+        effects += _of_choice(key, by_value, scores, num_groups)
     return effects
 
 
@@ -67,7 +67,7 @@ def _of_choice(
     key: str,
     by_value: Mapping[Any, Mapping[Any, RunRecord]],
     scores: Mapping[Path, np.ndarray],
-    random: np.random.Generator,
+    num_groups: int,
 ) -> list[Effect]:
     means = {v: float(np.mean([r.scores[SCORE] for r in runs.values()])) for v, runs in by_value.items()}
     order = sorted(means, key=lambda value: -means[value])
@@ -76,14 +76,15 @@ def _of_choice(
     for value in order:
         mine = by_value[value]
         pairs = [(mine[rest], best[rest]) for rest in mine if rest in best]
-        difference = _difference(pairs, scores, random) if pairs and value != order[0] else None
+        difference = _difference(pairs, scores, num_groups, len(order)) if pairs and value != order[0] else None
         effects.append(Effect(key, value, len(mine), means[value], len(pairs), difference))
     return effects
 
 
 def _difference(
-    pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Mapping[Path, np.ndarray], random: np.random.Generator
+    pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Mapping[Path, np.ndarray], num_groups: int, compared: int
 ) -> tuple[float, float, float]:
-    gaps = np.stack([scores[a.path] - scores[b.path] for a, b in pairs])
-    mean = float(np.mean([a.scores[SCORE] - b.scores[SCORE] for a, b in pairs]))
-    return (mean, *interval(over_seeds(gaps, random)))
+    drawn = np.stack([scores[a.path] - scores[b.path] for a, b in pairs]).mean(0)
+    gaps = np.array([a.scores[SCORE] - b.scores[SCORE] for a, b in pairs])
+    mean = float(gaps.mean())
+    return (mean, *interval(mean, sureness(drawn, num_groups, [gaps]), compared))

@@ -14,10 +14,11 @@ from omegaconf import OmegaConf
 
 from satseg.errors import RunError
 from satseg.runs import CHOICES, FAILURE, SUMMARY, read_json
-from satseg.score_files import MATRICES, read_matrices
+from satseg.score_files import MATRICES, TIMING, read_matrices
 
 # Where a run lies, how it was started, and what only its speed depends on: no choice that is compared.
 ASIDE = ("run_dir", "runs_dir", "resume_from", "resume_sweep", "from_run", "logger", "callbacks", "trusted_modules")
+RECORDS = ("config.yaml", FAILURE)  # a run that failed early has only the second
 ASIDE_KEYS = ("dataset.root", "dataset.num_workers", "dataset.cache_gb", "trainer.enable_progress_bar")
 
 
@@ -49,6 +50,13 @@ class RunRecord:
     minutes: float | None
     speed: float | None
 
+    @property
+    def identity(self) -> str:
+        """What a repeated run shares with the first."""
+        return repr(
+            (self.seed, sorted(self.choices.items()), sorted(self.named.items()), sorted(self.protocol.items()))
+        )
+
 
 def find_runs(patterns: Sequence[str], evaluation: str) -> tuple[list[RunRecord], dict[str, str]]:
     """Read all complete runs in or below the folders that the patterns name.
@@ -63,13 +71,19 @@ def find_runs(patterns: Sequence[str], evaluation: str) -> tuple[list[RunRecord]
     Raises:
         RunError: If a pattern fits nothing, or no run can be compared.
     """
-    records, left_out = [], {}
+    records: list[RunRecord] = []
+    left_out: dict[str, str] = {}
+    known: dict[str, Path] = {}
     for folder in _folders(patterns):
         reason = _why_not(folder, evaluation)
+        record = None if reason else read_run(folder, evaluation)
+        if record is not None:
+            same = known.setdefault(record.identity, folder)
+            reason = None if same == folder else f"the same configuration and seed as {same}: no other seed"
         if reason:
             left_out[str(folder)] = reason
-        else:
-            records.append(read_run(folder, evaluation))
+        elif record is not None:
+            records.append(record)
     if not records:
         why = "; ".join(sorted(set(left_out.values()))) or "there is no run"
         raise RunError(f"runs={','.join(patterns)}: no run can be compared ({why}).")
@@ -82,7 +96,7 @@ def _folders(patterns: Sequence[str]) -> list[Path]:
         places = [Path(pattern)] if Path(pattern).exists() else [Path(p) for p in glob.glob(pattern)]  # noqa: PTH207
         if not places:
             raise RunError(f"runs={pattern} fits no folder.")
-        found |= {config.parent.resolve() for place in places for config in place.rglob("config.yaml")}
+        found |= {p.parent.resolve() for place in places for name in RECORDS for p in place.rglob(name)}
     return sorted(found)
 
 
@@ -113,18 +127,26 @@ def read_run(folder: Path, evaluation: str) -> RunRecord:
         seed=seed,
         class_names=class_names,
         scores={k: float("nan") if v is None else float(v) for k, v in scored["scores"].items()},
-        protocol=_protocol(scored, class_names, names),
+        protocol=_protocol(scored, class_names, names, groups, matrices),
         groups=tuple(groups),
         matrices=matrices,
         parameters=summary.get("parameters"),
         minutes=None if seconds is None else seconds / 60,
-        speed=scored.get("megapixels_per_second"),
+        speed=read_json(place / TIMING).get("megapixels_per_second"),
     )
 
 
-def _protocol(scored: Mapping[str, Any], class_names: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+def _protocol(
+    scored: Mapping[str, Any],
+    class_names: Sequence[str],
+    names: Sequence[str],
+    groups: Sequence[str],
+    matrices: np.ndarray,
+) -> dict[str, str]:
+    """Return what must be equal: how was scored, and which images, by their groups and true pixels of each class."""
     said = {k: str(scored["protocol"].get(k, "none")) for k in ("tta", "ignore_edges", "windows")}
-    images = hashlib.sha256("\0".join(names).encode()).hexdigest()[:12]
+    truth = np.ascontiguousarray(matrices.sum(2)).tobytes()
+    images = hashlib.sha256("\0".join([*names, *groups]).encode() + truth).hexdigest()[:12]
     return {
         "classes": ", ".join(class_names),
         "images": f"{len(names)} of split {scored['split']} ({images})",

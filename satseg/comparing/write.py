@@ -59,7 +59,7 @@ def verdict(board: Board) -> str:
     elif noise:
         words += f"{noise} of the {len(rest)} others could be as good (the difference is within noise)."
     else:
-        words += "All others are surely worse (at 95 %, each by itself)."
+        words += "All others are surely worse (at 95 %, for all of them together)."
     if board.num_groups < FEW_GROUPS:
         words += f" The test images are {board.num_groups} independent groups only: the intervals are rough."
     if max(len(entry.runs) for entry in board.entries) == 1:

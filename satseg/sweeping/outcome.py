@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,9 @@ def outcome_of(folder: Path) -> Outcome:
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """Return the runs as a Markdown table, the best score first."""
-    ranked = sorted(outcomes, key=lambda o: -float("inf") if o.score is None else o.score, reverse=True)
+    ranked = sorted(
+        outcomes, key=lambda o: -math.inf if o.score is None or math.isnan(o.score) else o.score, reverse=True
+    )
     rows = [f"| {o.name} | {o.state} | {_shown(o)} |" for o in ranked]
     return "\n".join(["| run | outcome | score |", "| --- | --- | --- |", *rows])
 

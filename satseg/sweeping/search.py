@@ -13,7 +13,7 @@ from satseg.errors import ConfigError, MissingPackageError
 from satseg.sweeping.outcome import Outcome, outcome_of
 from satseg.sweeping.sweep import OWN, Job, Launch, Sweep
 
-JOURNAL = "search.log"
+JOURNAL, STUDY = "search.log", "search"
 
 
 class Search:
@@ -42,9 +42,7 @@ class Search:
         self.states = optuna.trial.TrialState
         sweep.folder.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(sweep.folder / JOURNAL)))
-        self.study = optuna.create_study(
-            study_name=sweep.folder.name, storage=storage, direction="maximize", load_if_exists=True
-        )
+        self.study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize", load_if_exists=True)
         # another stream for each command: a resumed search would repeat its first draws otherwise
         self.study.sampler = optuna.samplers.TPESampler(seed=seed + len(self.study.trials))
 
@@ -73,10 +71,11 @@ class Search:
         return self.sweep.add([*self.fixed, *chosen], chosen)
 
     def _tell(self, number: int, outcome: Outcome) -> None:
-        if outcome.score is None:
-            self.study.tell(number, state=self.states.FAIL)
-        else:
+        """Tell a score, or that there is none; a trial that failed otherwise stays open, to be run again later."""
+        if outcome.score is not None:
             self.study.tell(number, outcome.score)
+        elif outcome.state == "diverged":
+            self.study.tell(number, state=self.states.FAIL)
 
 
 def search_space(overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:

@@ -52,10 +52,10 @@ class Sweep:
     Args:
         folder: Where a new sweep goes.
         resume: The folder of one that was begun.
-        command: The overrides as they were typed, sweeps and all.
+        command: The overrides as they were typed, and those of the sweeper; sweeps and all.
 
     Raises:
-        ConfigError: If the folder to resume is no sweep, or of another command.
+        ConfigError: If the folder to resume is no sweep, or of another command, or a new one's folder is taken.
     """
 
     def __init__(self, folder: Path, resume: str | None, command: Sequence[str]) -> None:
@@ -63,9 +63,11 @@ class Sweep:
         self.command = sorted(o for o in command if not o.startswith(tuple(f"{key}=" for key in OWN)))
         self.jobs: list[Job] = []
         self.initial = 0
-        if resume is None:
-            return
         plan = self.folder / PLAN
+        if resume is None:
+            if plan.exists():
+                raise ConfigError(f"{folder} holds a sweep already: name another folder, or resume_sweep={folder}.")
+            return
         if not plan.is_file():
             raise ConfigError(f"resume_sweep={resume}: there is no {PLAN}; name the folder of a sweep.")
         differing = sorted(set(read_json(plan)["command"]) ^ set(self.command))
@@ -88,9 +90,21 @@ class Sweep:
         return self.jobs[-1]
 
     def save(self) -> None:
-        """Write the plan."""
+        """Write the plan.
+
+        Raises:
+            ConfigError: If the plan that is there has other runs.
+        """
         runs = {job.folder.name: list(job.overrides) for job in self.jobs}
-        write_json(self.folder / PLAN, {"command": self.command, "runs": runs})
+        path = self.folder / PLAN
+        known = read_json(path)["runs"] if path.is_file() else {}
+        differing = [name for name, overrides in known.items() if runs.get(name) != overrides]
+        if differing:
+            raise ConfigError(
+                f"resume_sweep={self.folder} planned {differing[0]}, which this command does not make: give the same "
+                "options in the same order, or start a new sweep."
+            )
+        write_json(path, {"command": self.command, "runs": runs})
 
     def run(self, jobs: Sequence[Job], launch: Launch) -> list[Outcome]:
         """Run those of the jobs that have no outcome yet, and say how each ended.
@@ -141,12 +155,13 @@ class Sweep:
         if not failed:
             return
         diverged = [o for o in failed if o.state == "diverged"]
-        again = "" if len(diverged) == len(failed) else f" Mend the cause, then: {self._how_to_go_on()}"
-        note = " Those that diverged would do so again: delete their folders to try anew." if diverged else ""
+        again = "" if len(diverged) == len(failed) else f" Mend the cause. {self._how_to_go_on()}"
+        note = " Those that diverged would do so again." if diverged else ""
         raise SweepError(f"{len(failed)} of {len(outcomes)} runs have no score.{again}{note}")
 
     def _how_to_go_on(self) -> str:
-        return f"Run what is missing with the same command and resume_sweep={quote_value(str(self.folder))}"
+        where = quote_value(str(self.folder))
+        return f"Once none of its runs goes on, run what is missing with the same command and resume_sweep={where}"
 
 
 def grid(sweep: Sweep, overrides: Sequence[Override]) -> None:
@@ -170,7 +185,12 @@ def _values(override: Override) -> list[str]:
     return list(override.sweep_string_iterator())
 
 
+def lines_of(params: dict[str, Any] | None) -> list[str]:
+    """Return a sweeper's options as they would be typed."""
+    return [f"{key}={value}" for key, value in (params or {}).items()]
+
+
 def parse(params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
     """Read the sweeps of a configuration and of the command line, which wins."""
-    lines = [f"{key}={value}" for key, value in (params or {}).items()] + list(arguments)
+    lines = lines_of(params) + list(arguments)
     return list({o.key_or_group: o for o in OverridesParser.create().parse_overrides(lines)}.values())
