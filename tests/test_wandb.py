@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from commands import TINY, command
 
+from satseg.callbacks.wandb import Dashboard
+
 BLOCK, HEADER = 32768, 7
 
 
@@ -124,6 +126,9 @@ def test_a_server_that_is_not_there_costs_nothing_and_nobody_is_asked(tmp_path: 
         "WANDB_API_KEY": "0" * 40,
         "WANDB_BASE_URL": "http://127.0.0.1:9",
     }
+    unsent = tmp_path / "run/wandb/run-20250101_000000-abcd1234/what an outage kept"
+    unsent.parent.mkdir(parents=True)
+    unsent.touch()
     done = subprocess.run(
         [sys.executable, "-m", "satseg.train", *TINY, "trainer=debug", "logger=wandb", "run_dir=run"],
         cwd=tmp_path,
@@ -134,4 +139,26 @@ def test_a_server_that_is_not_there_costs_nothing_and_nobody_is_asked(tmp_path: 
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("cannot be reached") == 1 and (tmp_path / "run/summary.json").is_file()
-    assert "losses/train" in read_back(tmp_path / "run")["history"]
+    assert "losses/train" in read_back(tmp_path / "run")["history"] and unsent.exists()
+
+
+def test_a_dashboard_that_breaks_in_the_middle_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    board = Dashboard(str(tmp_path), project="satseg")
+    run, broken = board.experiment, ConnectionResetError("the service is gone")
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise broken
+
+    try:
+        with monkeypatch.context() as patch, caplog.at_level("WARNING"):
+            patch.setattr(type(run), "log", fail)
+            board.log_metrics({"val/miou": 0.5}, 1)
+            board.log_metrics({"val/miou": 0.6}, 2)
+        assert [r.message for r in caplog.records if "the service is gone" in r.message and "goes on" in r.message]
+        assert sum("goes on without it" in r.message for r in caplog.records) == 1
+    finally:
+        board.close(failed=False)
+    assert "WANDB_DATA_DIR" not in os.environ
