@@ -13,8 +13,9 @@ from satseg.data.opening import quiet
 from satseg.errors import SatsegError
 from satseg.files import atomic_path
 from satseg.inference.reading import TILED_CACHE_BYTES
-from satseg.mapping import write_areas, write_vectors
+from satseg.mapping import write_areas
 from satseg.serving.jobs import Ticket
+from satseg.serving.polygons import write_polygons
 from satseg.serving.segmenting import Segmented
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def write_downloads(found: Segmented, class_names: Sequence[str], ticket: Ticket
         path = found.classes.with_suffix(ending)
         try:
             if not path.exists():
-                _write(kind, found, path, class_names)
+                _write(kind, found, path, class_names, ticket)
             paths[kind] = path
         except SatsegError as error:
             if kind not in POLYGONS:
@@ -55,9 +56,9 @@ def write_downloads(found: Segmented, class_names: Sequence[str], ticket: Ticket
     return paths
 
 
-def _write(kind: str, found: Segmented, path: Path, class_names: Sequence[str]) -> None:
+def _write(kind: str, found: Segmented, path: Path, class_names: Sequence[str], ticket: Ticket) -> None:
     if kind in POLYGONS:
-        write_vectors(found.classes, path, class_names)
+        write_polygons(found.classes, path, class_names, ticket)
     elif kind == "PNG":
         write_picture(found.classes, path)
     else:

@@ -116,7 +116,7 @@ def test_a_map_of_many_areas_is_geojson_and_one_of_too_many_is_not(client: httpx
     assert json.loads(found.content) == json.loads((tmp_path / "map.geojson").read_text())
     assert count == len(found.json()["features"]) > 2000  # so many are written by a process of their own
     refused = post(client, "predict?preflight=warn", too_many, Accept="application/geo+json")
-    assert refused.status_code == 422 and "too many for GeoJSON; ask for a GeoTIFF" in refused.json()["detail"]
+    assert refused.status_code == 422 and "too many for polygons; take the GeoTIFF" in refused.json()["detail"]
     job = post(client, "jobs?preflight=warn", too_many).json()["id"]
     result = finished(client, job)["result"]
     refused = client.get(result, headers={"Accept": "application/geo+json"})

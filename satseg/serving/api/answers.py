@@ -13,9 +13,9 @@ from starlette.responses import Response, StreamingResponse
 
 from satseg.errors import NotThereError
 from satseg.serving.api.media import PNG, SUFFIXES
-from satseg.serving.api.polygons import write_geojson
 from satseg.serving.downloads import write_picture
 from satseg.serving.jobs import Ticket
+from satseg.serving.polygons import write_polygons
 
 SMALL = 1 << 20  # bytes up to which an answer is kept in memory
 CHUNK = 1 << 18
@@ -38,7 +38,7 @@ def as_media(classes: Path, media: str, class_names: Sequence[str], ticket: Tick
         if media == PNG:
             write_picture(classes, made)
         else:
-            write_geojson(classes, made, class_names, ticket)
+            write_polygons(classes, made, class_names, ticket)
         made.replace(path)
     return path
 

@@ -1,4 +1,4 @@
-"""GeoJSON of a finished map: within bounds, and in a process of its own where it would hold up all others."""
+"""Polygons of a finished map: within bounds, and in a process of its own where it would hold up all others."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FEW_CORNERS = 5_000  # so few are written before a process has started
 LOOK_SECONDS = 0.2  # between two looks whether the job was cancelled
 
 
-def write_geojson(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
-    """Write the areas of a map as GeoJSON.
+def write_polygons(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
+    """Write the areas of a map as GeoJSON or GeoPackage, by the output's suffix.
 
     Raises:
         DataError: If the map has too many corners.
@@ -33,8 +33,8 @@ def write_geojson(classes: Path, output: Path, class_names: Sequence[str], ticke
     corners = num_corners(classes, len(class_names), ticket)
     if corners > MOST_CORNERS:
         raise errors.DataError(
-            f"The areas of the map have more than {MOST_CORNERS:,} corners, too many for GeoJSON; "
-            "ask for a GeoTIFF by Accept: image/tiff."
+            f"The areas of the map have more than {MOST_CORNERS:,} corners, too many for polygons; "
+            "take the GeoTIFF (of the API by Accept: image/tiff)."
         )
     if corners <= FEW_CORNERS:
         write_vectors(classes, output, class_names)
@@ -58,7 +58,7 @@ def num_corners(classes: Path, num_classes: int, ticket: Ticket) -> int:
 
 
 def _write_elsewhere(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
-    command = [sys.executable, "-m", "satseg.serving.api.polygons", str(classes), str(output), json.dumps(class_names)]
+    command = [sys.executable, "-m", "satseg.serving.polygons", str(classes), str(output), json.dumps(class_names)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             said = None
