@@ -18,11 +18,11 @@ from satseg.data import SegmentationDataModule
 from satseg.errors import CheckpointError, ConfigError
 from satseg.estimation import FEW, AreaEstimate, by_cluster, estimate_areas
 from satseg.evaluation import EvaluationResult, Scoring, without_edges
-from satseg.files import write_text
 from satseg.inference.combining import views
 from satseg.inference.windows import segment
 from satseg.model_file import write_model_file
 from satseg.models import SegmentationNetwork
+from satseg.score_files import write_csv
 
 CALIBRATED = "model_calibrated.safetensors"
 
@@ -105,15 +105,10 @@ def corrected_areas(
         )
     ]
     header = ["class", f"mapped_{unit}", f"corrected_{unit}", f"low_{unit}", f"high_{unit}"]
-    lines = [",".join(header)] + [",".join([_quoted(str(r[0])), *(repr(float(v)) for v in r[1:])]) for r in rows]
-    write_text(folder / "areas.csv", "\n".join(lines) + "\n")
+    write_csv(folder / "areas.csv", [header, *[[r[0], *map(float, r[1:])] for r in rows]])
     table = [f"| class | mapped, {unit} | corrected, {unit} | 95 % interval |", "| --- | --: | --: | --- |"]
     table += [f"| {r[0]} | {r[1]:,.4g} | {r[2]:,.4g} | {r[3]:,.4g} to {r[4]:,.4g} |" for r in rows]
     return "\n".join(table)
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text
 
 
 def _read_areas(path: Path, class_names: tuple[str, ...]) -> tuple[np.ndarray, str, float]:

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 LATEST = "latest"
 SUMMARY = "summary.json"  # written last: its presence says that the run is complete
 CHOICES = "choices.json"  # which file of each config group the run was composed from
+SWEEP = "sweep.json"  # the plan of a sweep, in the folder of its runs
 FAILURE = "failure.json"  # why a run ended without a score
 PACKAGES = (
     "satseg",

@@ -33,12 +33,12 @@ def write_evaluation(result: EvaluationResult, folder: Path, split: str) -> None
         rows.append(
             [image.name, image.group, int(image.scores.matrix.sum()), *("" if np.isnan(n) else n for n in numbers)]
         )
-    _write_csv(folder / "images.csv", rows)
+    write_csv(folder / "images.csv", rows)
     header = ["truth / prediction", *result.class_names]
     body = [[name, *row] for name, row in zip(result.class_names, result.matrix.tolist(), strict=True)]
-    _write_csv(folder / "confusion_matrix.csv", [header, *body])
+    write_csv(folder / "confusion_matrix.csv", [header, *body])
     bins = [["" if value is None else value for value in row] for row in result.reliability.rows()]
-    _write_csv(folder / "reliability.csv", [["up to", "pixels", "confidence", "accuracy"], *bins])
+    write_csv(folder / "reliability.csv", [["up to", "pixels", "confidence", "accuracy"], *bins])
     write_matrices(folder / MATRICES, result)
 
 
@@ -67,7 +67,8 @@ def read_matrices(path: Path) -> tuple[list[str], list[str], np.ndarray]:
         raise RunError(f"{path} cannot be read ({error}): score the run again with satseg.evaluate.") from error
 
 
-def _write_csv(path: Path, rows: list[list[Any]]) -> None:
+def write_csv(path: Path, rows: list[list[Any]]) -> None:
+    """Write rows, the header first, as CSV."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(path, text.getvalue())

@@ -15,12 +15,12 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 
 from satseg.errors import ConfigError
+from satseg.runs import SWEEP
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 30  # for a server that does not answer, at the start and at the end
 ID_FILE = "wandb_id"  # a resumed run goes on in the same dashboard
-SWEEP_PLAN = "sweep.json"
 # Sections of the dashboard, in which W&B puts what has the same word before the slash.
 SECTIONS = (
     (r"(train|val)/loss", r"losses/\1"),
@@ -135,4 +135,4 @@ def _mode() -> str:
 
 def _sweep(folder: Path) -> str | None:
     """Return the sweep that a run folder belongs to."""
-    return folder.parent.name if (folder.parent / SWEEP_PLAN).is_file() else None
+    return folder.parent.name if (folder.parent / SWEEP).is_file() else None

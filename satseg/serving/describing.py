@@ -8,7 +8,7 @@ from typing import Any
 
 from satseg.checkpoint import model_path, read_header
 from satseg.errors import RunError
-from satseg.runs import read_json, run_folder
+from satseg.runs import SUMMARY, read_json, run_folder
 from satseg.serving.served import Served
 from satseg.spec import DatasetSpec
 
@@ -67,7 +67,7 @@ def _record(served: Served) -> tuple[Mapping[str, Any], str]:
     """Return the summary of the model's run, and what its data were; a file alone tells less."""
     try:
         folder = run_folder(served.models.checkpoints[0])
-        summary, data = read_json(folder / "summary.json"), read_json(folder / "data.json")
+        summary, data = read_json(folder / SUMMARY), read_json(folder / "data.json")
         counts = {split: len(names) for split, names in data["splits"].items()}
         said = f"Trained on {counts['train']:,} images; {counts['val']:,} validated it, {counts['test']:,} tested it."
     except (RunError, OSError, ValueError, KeyError, AttributeError, TypeError):

@@ -20,12 +20,11 @@ from omegaconf.errors import OmegaConfBaseException
 from satseg.cli import quote_value
 from satseg.errors import ConfigError, SweepError
 from satseg.files import write_json
-from satseg.runs import read_json
+from satseg.runs import SWEEP, read_json
 from satseg.sweeping.outcome import Outcome, outcome_of, outcome_table
 
 logger = logging.getLogger(__name__)
 
-PLAN = "sweep.json"
 OWN = ("resume_sweep", "run_dir")  # said of the sweep, never part of what its runs are
 Launch = Callable[[Sequence[Sequence[str]], int], Any]
 
@@ -63,13 +62,13 @@ class Sweep:
         self.command = sorted(o for o in command if not o.startswith(tuple(f"{key}=" for key in OWN)))
         self.jobs: list[Job] = []
         self.initial = 0
-        plan = self.folder / PLAN
+        plan = self.folder / SWEEP
         if resume is None:
             if plan.exists():
                 raise ConfigError(f"{folder} holds a sweep already: name another folder, or resume_sweep={folder}.")
             return
         if not plan.is_file():
-            raise ConfigError(f"resume_sweep={resume}: there is no {PLAN}; name the folder of a sweep.")
+            raise ConfigError(f"resume_sweep={resume}: there is no {SWEEP}; name the folder of a sweep.")
         differing = sorted(set(read_json(plan)["command"]) ^ set(self.command))
         if differing:
             raise ConfigError(
@@ -96,7 +95,7 @@ class Sweep:
             ConfigError: If the plan that is there has other runs.
         """
         runs = {job.folder.name: list(job.overrides) for job in self.jobs}
-        path = self.folder / PLAN
+        path = self.folder / SWEEP
         known = read_json(path)["runs"] if path.is_file() else {}
         differing = [name for name, overrides in known.items() if runs.get(name) != overrides]
         if differing:
