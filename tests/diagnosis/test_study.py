@@ -22,6 +22,6 @@ def test_what_is_planted_is_named_and_the_clean_twin_is_not_flagged(tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     marked, clean, banded = json.loads((tmp_path / "study.json").read_text())
-    assert "first as first" in marked["flagged"] and marked["on_the_mark"] > 0.5
+    assert {name.rpartition(" as ")[2] for name in marked["flagged"]} == {"first"} and marked["on_the_mark"] > 0.5
     assert clean["flagged"] == [] and banded["flagged"] == []
     assert banded["first_band"] == ["band_3"] and set(banded["first_pair"]) == {"second", "third"}
