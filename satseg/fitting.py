@@ -29,6 +29,8 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
     try:
         with memory_limit(trainer.strategy.root_device):
             trainer.fit(task, datamodule=datamodule, ckpt_path=run.resume_path)
+    except InterruptedRunError as error:
+        raise InterruptedRunError(f"{error} {_resume(run)}") from error
     except ResourceError as error:
         raise ResourceError(f"{error} {_resume(run)}") from error
     except MisconfigurationException as error:

@@ -66,6 +66,8 @@ def open_run(run_dir: str | None, runs_dir: Path, name: str, resume_from: str | 
     """
     if resume_from is not None:
         path = Path(resume_from)
+        for half in path.rglob(".*.tmp*"):  # written when the run was killed
+            half.unlink(missing_ok=True)
         return Run(path, path / "checkpoints" / "last.ckpt")
     if run_dir is not None:
         path = Path(run_dir)

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from satseg.checkpoint import checkpoint_document, save_model
 from satseg.evaluation import PROTOCOL, score_batch
@@ -42,12 +43,14 @@ class SegmentationTask(pl.LightningModule):
         self.optimizer_config = optimizer
         self.scheduler_config = scheduler
         self.confusion = ConfusionMatrix(network.spec.num_classes)
+        self.train_loss = MeanMetric(nan_strategy="disable")  # a loss that is not a number must be seen
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss over the batch's valid pixels."""
         logits = self.network(batch["image"], batch["valid"])
         loss: Tensor = self.criterion(logits, batch["mask"], batch["valid"])
-        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.train_loss.update(loss.detach(), weight=len(logits))
+        self.log("train/loss", self.train_loss, prog_bar=True, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

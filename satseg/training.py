@@ -19,7 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from satseg import publishing
 from satseg.callbacks.averaging import ExponentialMovingAverage
 from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
+from satseg.callbacks.position import Position
 from satseg.callbacks.records import BestModelFile, MetricsCsv, Throughput
+from satseg.callbacks.saving import SaveLast
 from satseg.callbacks.seeding import SeedBatches
 from satseg.callbacks.stopping import StopOnInterrupt
 from satseg.checkpoint import load_model
@@ -77,6 +79,8 @@ def log_to(path: Path) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else advertisements and what it found normal
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own affair
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")  # an epoch that is not scored
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the sampler is
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")  # of this run
     terminal, file = logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")
     terminal.setFormatter(logging.Formatter("%(message)s"))
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -153,6 +157,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
     records = [
         StopOnInterrupt(),
         SeedBatches(cfg.seed),
+        Position(),
         Throughput(),
         MetricsCsv(run.path / "metrics.csv"),
         BestModelFile(run.path / "model.safetensors", cfg.monitor),
@@ -162,10 +167,10 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             filename="best",
             monitor=cfg.monitor,
             mode="max",
-            save_last=True,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),
+        SaveLast(run.path / "checkpoints" / "last.ckpt", cfg.save_every_min),
     ]
     loggers = [instantiate(node, save_dir=str(run.path)) for node in (cfg.logger or {}).values()]
     listeners = [instantiate(node) for name, node in cfg.callbacks.items() if loggers or name != "learning_rate"]

@@ -72,7 +72,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.augmentation = augmentation or Augmentation()
         self.sampling_seed = sampling_seed
         self.assumptions: list[str] = []
-        self._epoch, self._checked = 0, False
+        self.start = (0, 0)  # epoch, and batches of it that are done, to go on from
+        self._checked = False
         check_options(patch_size, batch_size, patches_per_epoch, num_workers, bands, scale)
 
     @property
@@ -232,7 +233,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             zoom=tuple(self.augmentation.zoom),  # type: ignore[arg-type]
             **self._ranks(),
         )
-        self.train_sampler.epoch = self._epoch
+        self.train_sampler.epoch, self.train_sampler.skip = self.start
         dataset = PatchDataset(train, self._own_reader(), self.augmentation, self.spec.inputs[0], self.patch_size)
         return self._loader(dataset, self.train_sampler)
 
@@ -296,11 +297,3 @@ class SegmentationDataModule(pl.LightningDataModule):
         if "failure" in batch:
             batch["failure"].raise_error()
         return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """How many epochs of patches have been drawn."""
-        return {"epoch": self.train_sampler.epoch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the patches of the next epoch."""
-        self._epoch = state_dict["epoch"]

@@ -22,8 +22,9 @@ class PatchRequest(NamedTuple):
 class PatchBatchSampler(Sampler[list[PatchRequest]]):
     """Draws windows from images in proportion to their area.
 
-    It counts its own epochs, one for each pass; `epoch` is set to go on from a checkpoint. Only whole batches
-    are drawn: a last batch of one would stop models with batch norm on pooled features.
+    It counts its own epochs, one for each pass; `epoch` and `skip`, the batches of it that are done, are set to go
+    on from a checkpoint. Its length is always that of a whole epoch. Only whole batches are drawn: a last batch of
+    one would stop models with batch norm on pooled features.
 
     Args:
         sizes: Height and width of each image.
@@ -52,7 +53,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
         self.patch_size, self.batch_size, self.seed, self.zoom = patch_size, batch_size, seed, zoom
         self.num_batches = max(1, num_patches // (batch_size * world_size))
         self.rank, self.world_size = rank, world_size
-        self.epoch = 0
+        self.epoch, self.skip = 0, 0
         areas = np.array([height * width for height, width in sizes], float)
         self._cumulative = np.cumsum(areas / areas.sum())
 
@@ -62,8 +63,9 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
 
     def __iter__(self) -> Iterator[list[PatchRequest]]:
         """Draw one epoch's batches, and count it."""
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        for batch in range(self.num_batches):
+        epoch, skip = self.epoch, self.skip
+        self.epoch, self.skip = epoch + 1, 0
+        for batch in range(skip, self.num_batches):
             first = (batch * self.world_size + self.rank) * self.batch_size
             yield [self.request(epoch, first + i) for i in range(self.batch_size)]
 

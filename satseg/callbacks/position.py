@@ -1,0 +1,75 @@
+"""Where in the data a checkpoint was written, so that a resumed run sees what an uninterrupted one would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from satseg.errors import CheckpointError, ConfigError
+
+KEY = "position"
+
+
+class Position(pl.Callback):
+    """Keeps epoch, batch and the epoch's mean loss so far: by itself Lightning starts a new pass over the data."""
+
+    def __init__(self) -> None:
+        self.resumed: dict[str, Any] = {}
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the position as plain data."""
+        epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current
+        inside = epochs.started > epochs.processed
+        sums = [trainer.strategy.reduce(value, reduce_op="sum") for value in self._loss(pl_module)] if inside else []
+        checkpoint[KEY] = {
+            "epoch": epochs.processed,
+            "batch": batches.processed if inside else 0,
+            "loss": [float(value) for value in sums],
+            "plan": self._plan(trainer),
+        }
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on from there.
+
+        Raises:
+            CheckpointError: If the checkpoint has no position.
+        """
+        if KEY not in checkpoint:
+            raise CheckpointError("The checkpoint is of an earlier version of satseg, from which no run can go on.")
+        self.resumed = checkpoint[KEY]
+        trainer.datamodule.start = (self.resumed["epoch"], self.resumed["batch"])
+
+    def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Take over the loss so far.
+
+        Raises:
+            ConfigError: If the rest of the epoch that was begun would be another one.
+        """
+        if not self.resumed.get("batch"):
+            return
+        before, now = self.resumed["plan"], self._plan(trainer)
+        changed = [f"{name} was {before[name]} and is {now[name]}" for name in now if now[name] != before[name]]
+        if changed:
+            raise ConfigError(
+                f"The run was stopped inside an epoch, whose rest would be another one ({'; '.join(changed)}): resume "
+                "with the same numbers."
+            )
+        if trainer.is_global_zero:  # the sums are those of all ranks
+            for value, earlier in zip(self._loss(pl_module), self.resumed["loss"], strict=True):
+                value.fill_(earlier)
+
+    @staticmethod
+    def _loss(pl_module: Any) -> tuple[Tensor, Tensor]:
+        """Return the sum of the epoch's losses so far, and of their weights."""
+        return pl_module.train_loss.mean_value, pl_module.train_loss.weight
+
+    @staticmethod
+    def _plan(trainer: Any) -> dict[str, int]:
+        return {
+            "batches an epoch": int(trainer.num_training_batches),
+            "dataset.batch_size": trainer.datamodule.batch_size,
+            "trainer.accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "number of devices": trainer.world_size,
+        }
