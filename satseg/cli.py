@@ -21,6 +21,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError
+from satseg.ranks import world_size
 
 # Hydra's grammar would break on what these hold: paths with spaces, commas, `=` and parentheses; layers with brackets.
 VERBATIM_KEYS = frozenset(
@@ -158,6 +159,8 @@ def _announce(error: Exception, cfg: DictConfig) -> None:
     if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
         name = Path(cfg.run_dir or cfg.resume_from or ".").name
         print(f"Run {name} failed: {message or traceback.format_exc()}", file=sys.stderr)
+        if world_size() > 1:  # the other processes of torchrun wait for this one: all end, and the sweep is resumed
+            raise SystemExit(1)
         raise SweepError(message or repr(error)) from None  # which any launcher can send home
     if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
         print(message, file=sys.stderr)

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import logging
-import shlex
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
 
+from satseg import training
 from satseg.data import SegmentationDataModule
 from satseg.devices import memory_limit, out_of_memory
 from satseg.errors import ConfigError, InterruptedRunError, ResourceError
-from satseg.runs import Run
+from satseg.ranks import is_first
+from satseg.runs import Run, how_to_resume
 from satseg.task import SegmentationTask
 
 logger = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig, run: Run) -> float:
+    """Train on this process's device; return the monitored score, in the first process of several."""
+    with training.built_trainer(cfg, run) as trainer:
+        datamodule = training.build_datamodule(cfg)
+        task = training.build_task(cfg, datamodule)
+        if is_first():
+            training.record(cfg, run, datamodule, trainer, task)
+        fit(trainer, task, datamodule, run)
+        if not is_first():
+            return float("nan")
+        return training.finish_run(cfg, run, datamodule, trainer)
 
 
 def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDataModule, run: Run) -> None:
@@ -30,9 +45,9 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
         with memory_limit(trainer.strategy.root_device):
             trainer.fit(task, datamodule=datamodule, ckpt_path=run.resume_path)
     except InterruptedRunError as error:
-        raise InterruptedRunError(f"{error} {_resume(run)}") from error
+        raise InterruptedRunError(f"{error} {how_to_resume(run.path)}") from error
     except ResourceError as error:
-        raise ResourceError(f"{error} {_resume(run)}") from error
+        raise ResourceError(f"{error} {how_to_resume(run.path)}") from error
     except MisconfigurationException as error:
         raise ConfigError(f"Training cannot start: {error}") from error
     except ValueError as error:
@@ -40,7 +55,7 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
             raise
         raise ConfigError("dataset.batch_size=1: this model normalises over the batch and needs at least 2.") from error
     except OSError as error:
-        raise ResourceError(f"{run.path}: {error}. {_resume(run)}") from error
+        raise ResourceError(f"{run.path}: {error}. {how_to_resume(run.path)}") from error
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -50,14 +65,6 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
             "trainer.accumulate_grad_batches."
         ) from error
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        raise InterruptedRunError(f"Interrupted. {_resume(run)}") from stop
+        raise InterruptedRunError(f"Interrupted. {how_to_resume(run.path)}") from stop
     if trainer.interrupted:
-        raise InterruptedRunError(f"Interrupted. {_resume(run)}")
-
-
-def _resume(run: Run) -> str:
-    if not (run.path / "checkpoints" / "last.ckpt").exists():
-        return "There is no checkpoint yet to go on from; start again."
-    return (
-        f"The last good checkpoint is kept; go on with: python -m satseg.train resume_from={shlex.quote(str(run.path))}"
-    )
+        raise InterruptedRunError(f"Interrupted. {how_to_resume(run.path)}")

@@ -39,6 +39,23 @@ def build_optimizer(config: Mapping[str, Any], network: nn.Module) -> Optimizer:
     return optimizer
 
 
+def scaled_lr(lr: Any, rule: str, devices: int) -> Any:
+    """Return the learning rate for batches that are so many times as large.
+
+    Args:
+        lr: For one device.
+        rule: `none`; `linear` (Goyal et al., 2017), for SGD; or `sqrt`, for Adam and its kin.
+        devices: How many share an optimiser's step.
+
+    Raises:
+        ConfigError: If there is no such rule.
+    """
+    factors = {"none": 1.0, "linear": float(devices), "sqrt": math.sqrt(devices)}
+    if rule not in factors:
+        raise ConfigError(f"scale_lr={rule}: choose none, linear or sqrt.")
+    return lr if devices == 1 or not isinstance(lr, int | float) else lr * factors[rule]
+
+
 def _number(options: dict[str, Any], key: str) -> float:
     value = options.pop(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:

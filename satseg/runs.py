@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -134,6 +135,15 @@ def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool],
     newest = max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
     print(f"latest: {newest}", file=sys.stderr)
     return newest
+
+
+def how_to_resume(folder: Path) -> str:
+    """Return what to tell the user of a run that has stopped."""
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        return "There is no checkpoint yet to go on from; start again."
+    return (
+        f"The last good checkpoint is kept; go on with: python -m satseg.train resume_from={shlex.quote(str(folder))}"
+    )
 
 
 def run_folder(path: Path) -> Path:

@@ -10,15 +10,12 @@ from satseg.cli import entry_point
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Train one model; return the monitored score, which sweeps optimise."""
-    from satseg import fitting, training
+    from satseg import fitting, launching, training
 
     cfg, run = training.start_run(cfg)
-    with training.failure_recorded(run), training.built_trainer(cfg, run) as trainer:
-        datamodule = training.build_datamodule(cfg)
-        task = training.build_task(cfg, datamodule)
-        training.record(cfg, run, datamodule, trainer, task)
-        fitting.fit(trainer, task, datamodule, run)
-        return training.finish_run(cfg, run, datamodule, trainer)
+    with training.failure_recorded(run):
+        count = launching.num_processes(cfg)
+        return launching.launch(cfg, run, count) if count > 1 else fitting.train(cfg, run)
 
 
 if __name__ == "__main__":

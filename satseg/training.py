@@ -30,6 +30,8 @@ from satseg.errors import ConfigError, InterruptedRunError, ResourceError
 from satseg.files import write_json, write_text
 from satseg.metrics import Scores
 from satseg.models import build_model, freeze_backbone, init_from
+from satseg.optimization import scaled_lr
+from satseg.ranks import agree, is_first, world_size
 from satseg.repeating import differences
 from satseg.reporting import report_run, report_split
 from satseg.runconfig import config_choices, prepare_config, run_name
@@ -40,36 +42,48 @@ logger = logging.getLogger(__name__)
 
 
 def start_run(cfg: DictConfig) -> tuple[DictConfig, Run]:
-    """Make or reopen the run folder, start its log, and seed every random number generator."""
+    """Make or reopen the run folder, one for all processes that train, and note what it was composed from."""
     cfg = prepare_config(cfg)
     if cfg.seed not in range(2**32):
         raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}.")
-    run = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from)
-    log_to(run.path / "train.log")
+    run = agree(lambda: open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from))
+    prepare_process(cfg, run)
     logger.info("Run folder: %s", run.path)
+    if run.resume_path is None and is_first():
+        earlier = Path(cfg.from_run) / CHOICES if cfg.from_run else None
+        known = read_json(earlier) if earlier is not None and earlier.is_file() else config_choices()
+        write_json(run.path / CHOICES, known)
+    return cfg, run
+
+
+def prepare_process(cfg: DictConfig, run: Run) -> None:
+    """Start the log, and seed every random number generator."""
+    log_to(run.path / "train.log")
     if cfg.from_run is not None:  # their number decides the order of sums
         torch.set_num_threads(read_json(Path(cfg.from_run) / "environment.json")["threads"])
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    return cfg, run
 
 
 @contextmanager
 def failure_recorded(run: Run) -> Iterator[None]:
     """Note in the run folder why a run ended without a score; an interruption is no failure."""
     path = run.path / FAILURE
-    path.unlink(missing_ok=True)
+    if is_first():
+        path.unlink(missing_ok=True)
     try:
         yield
     except InterruptedRunError:
         raise
     except Exception as error:
+        if not is_first():
+            raise
         with suppress(ResourceError):  # where the disk is full, this has no place either
             write_json(path, {"kind": type(error).__name__, "message": " ".join(str(error).split())})
         raise
 
 
 def log_to(path: Path) -> None:
-    """Send satseg's messages to the terminal and to one file."""
+    """Send satseg's messages to the terminal and to one file; of several processes, those of the first."""
     root = logging.getLogger("satseg")
     for handler in list(root.handlers):  # a sweep starts several runs in one process
         root.removeHandler(handler)
@@ -81,6 +95,9 @@ def log_to(path: Path) -> None:
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")  # an epoch that is not scored
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the sampler is
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")  # of this run
+    if not is_first():
+        root.addHandler(logging.NullHandler())
+        return
     terminal, file = logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")
     terminal.setFormatter(logging.Formatter("%(message)s"))
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -121,7 +138,9 @@ def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> Segmentat
         network.net.compile()
     criterion = instantiate(cfg.loss, class_weights=None)
     criterion.set_class_weights(datamodule.class_weights(_plain(cfg.loss.get("class_weights", "none"))))
-    return SegmentationTask(network, criterion, _plain(cfg.optimizer), _plain(cfg.scheduler))
+    optimizer = _plain(cfg.optimizer)
+    optimizer["lr"] = scaled_lr(optimizer["lr"], cfg.scale_lr, world_size())
+    return SegmentationTask(network, criterion, optimizer, _plain(cfg.scheduler))
 
 
 def _plain(node: Any) -> Any:
@@ -147,8 +166,10 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         ConfigError: If its options do not go together, or no epoch would be scored.
     """
     every, epochs = cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs
-    if cfg.trainer.devices not in (1, "1", "auto"):
-        raise ConfigError(f"trainer.devices={cfg.trainer.devices}: this version trains on one device; use 1.")
+    if cfg.trainer.accelerator == "cpu" and cfg.trainer.get("sync_batchnorm"):
+        raise ConfigError(
+            "trainer.sync_batchnorm=true works on GPUs only; with trainer.accelerator=cpu set it to false."
+        )
     if epochs is not None and epochs < (every or 1):
         raise ConfigError(
             f"trainer.max_epochs={epochs} with trainer.check_val_every_n_epoch={every}: no epoch would be scored, and "
@@ -172,7 +193,8 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         ),
         SaveLast(run.path / "checkpoints" / "last.ckpt", cfg.save_every_min),
     ]
-    loggers = [instantiate(node, save_dir=str(run.path)) for node in (cfg.logger or {}).values()]
+    chosen = (cfg.logger or {}).values() if is_first() else ()
+    loggers = [instantiate(node, save_dir=str(run.path)) for node in chosen]
     listeners = [instantiate(node) for name, node in cfg.callbacks.items() if loggers or name != "learning_rate"]
     try:
         trainer: pl.Trainer = instantiate(
@@ -187,7 +209,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
     except Exception as error:  # Hydra wraps whatever Lightning says about an impossible combination
         publishing.close(loggers, failed=True)
         raise ConfigError(
-            f"The trainer cannot be built: {error.__cause__ or error} Choose trainer=auto, cpu, gpu or debug, and "
+            f"The trainer cannot be built: {error.__cause__ or error} Choose trainer=auto, cpu, gpu, ddp or debug, and "
             "options that go together."
         ) from error
     return trainer
@@ -199,10 +221,6 @@ def record(
     """Write down all that the run depends on, before it begins."""
     write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run.path / "environment.json", environment())
-    if run.resume_path is None:
-        earlier = Path(cfg.from_run) / CHOICES if cfg.from_run else None
-        known = read_json(earlier) if earlier is not None and earlier.is_file() else config_choices()
-        write_json(run.path / CHOICES, known)
     data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
     data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
     write_json(
@@ -217,6 +235,7 @@ def record(
 
 def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer) -> float:
     """Score the saved model file on validation and test, write pictures and report, publish, close the record."""
+    datamodule.trainer = None  # whose processes would each read a share
     own = str(cfg.model._target_).rpartition(".")[0]  # the user named it, so it is trusted
     network = load_model(run.path, _device(cfg), trusted_modules=[*cfg.trusted_modules, own])
     splits = [split for split in ("val", "test") if datamodule.splits.get(split)]

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "satseg"
 # Lowest first; a module imports from lower layers, or from its own room.
 LAYERS = [
     {"errors", "spec"},
-    {"config", "runs", "devices", "files"},
+    {"config", "runs", "devices", "files", "ranks"},
     {"data", "models", "losses", "metrics", "visualization", "optimization", "mapping", "calibration", "estimation"},
     {"model_file", "checkpoint"},
     {"exporting", "inference"},
@@ -29,6 +29,7 @@ LAYERS = [
         "publishing",
         "repeating",
         "fitting",
+        "launching",
     },
     {"serving"},
 ]
@@ -40,7 +41,7 @@ CHAINS = [
     ("task", "callbacks"),
     ("runconfig",),
     ("cli", "sweeping"),
-    ("publishing", "repeating", "training"),
+    ("publishing", "repeating", "training", "fitting"),
     ("pictures", "explaining"),
     ("diagnosis",),
     ("data", "mapping"),

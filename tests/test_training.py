@@ -202,7 +202,7 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
         (["ema=3"], "ema=3: expected true or false"),
         (["dataset=folder"], "dataset.root=/path/to/the/data"),
         (["dataset=folder", "dataset.root=/no/such, folder"], "dataset.root=/no/such, folder is not a folder"),
-        (["trainer.devices=2"], "trains on one device"),
+        (["trainer.devices=0"], "trainer.devices=0: expected a number of devices"),
         (["trainer.max_epochs=-1"], "no epoch would be scored"),
         (
             ["dataset=folder", "dataset.images=Tile (1)/*", "dataset.root=."],

@@ -66,10 +66,10 @@ class Position(pl.Callback):
         return pl_module.train_loss.mean_value, pl_module.train_loss.weight
 
     @staticmethod
-    def _plan(trainer: Any) -> dict[str, int]:
+    def _plan(trainer: Any) -> dict[str, int | None]:
         return {
             "batches an epoch": int(trainer.num_training_batches),
-            "dataset.batch_size": trainer.datamodule.batch_size,
+            "dataset.batch_size": getattr(trainer.datamodule, "batch_size", None),
             "trainer.accumulate_grad_batches": trainer.accumulate_grad_batches,
             "number of devices": trainer.world_size,
         }

@@ -49,8 +49,6 @@ class MetricsCsv(pl.Callback):
         Raises:
             DivergedError: If the loss is no longer a number: no later epoch would mend it.
         """
-        if not trainer.is_global_zero:
-            return
         kinds = ("train/", "val/") if self.last_scored == trainer.current_epoch else ("train/",)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(kinds)}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
@@ -62,7 +60,8 @@ class MetricsCsv(pl.Callback):
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_text(self.path, text.getvalue())
+        if trainer.is_global_zero:
+            write_text(self.path, text.getvalue())
         if not math.isfinite(metrics["train/loss"]):
             raise DivergedError(
                 f"train/loss is {metrics['train/loss']} after epoch {trainer.current_epoch}: lower optimizer.lr, set "

@@ -254,6 +254,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         """
         samples = self.samples_of(split)
         ranks = self._ranks()
+        if len(samples) < ranks["world_size"]:
+            raise ConfigError(
+                f"split={split} has {len(samples)} images, too few for {ranks['world_size']} devices to share: "
+                "set trainer.devices to fewer."
+            )
         own = range(ranks["rank"], len(samples), ranks["world_size"])
         return self._loader(ImageDataset(samples, self._own_reader()), [[index] for index in own])
 

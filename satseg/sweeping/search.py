@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.override_parser.types import Sweep as Values
 
 from satseg.errors import ConfigError, MissingPackageError
+from satseg.ranks import world_size
 from satseg.sweeping.outcome import Outcome, outcome_of
 from satseg.sweeping.sweep import OWN, Job, Launch, Sweep
 
@@ -28,9 +29,12 @@ class Search:
 
     Raises:
         MissingPackageError: If Optuna is not installed.
+        ConfigError: If torchrun started several of it.
     """
 
     def __init__(self, sweep: Sweep, space: dict[str, Any], fixed: Sequence[str], num_trials: int, seed: int) -> None:
+        if world_size() > 1:  # each would ask Optuna on its own
+            raise ConfigError("sweep=search does not run under torchrun: start it alone, with trainer.devices.")
         try:
             import optuna
         except ImportError as error:

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from satseg.cli import quote_value
 from satseg.errors import ConfigError, SweepError
 from satseg.files import write_json
+from satseg.ranks import agree, is_first
 from satseg.runs import SWEEP, read_json
 from satseg.sweeping.outcome import Outcome, outcome_of, outcome_table
 
@@ -58,15 +59,18 @@ class Sweep:
     """
 
     def __init__(self, folder: Path, resume: str | None, command: Sequence[str]) -> None:
-        self.folder = Path(resume or folder).absolute()
         self.command = sorted(o for o in command if not o.startswith(tuple(f"{key}=" for key in OWN)))
         self.jobs: list[Job] = []
         self.initial = 0
-        plan = self.folder / SWEEP
+        self.folder = agree(lambda: self._checked(folder, resume))  # a new one's name holds the time
+
+    def _checked(self, folder: Path, resume: str | None) -> Path:
+        path = Path(resume or folder).absolute()
+        plan = path / SWEEP
         if resume is None:
             if plan.exists():
                 raise ConfigError(f"{folder} holds a sweep already: name another folder, or resume_sweep={folder}.")
-            return
+            return path
         if not plan.is_file():
             raise ConfigError(f"resume_sweep={resume}: there is no {SWEEP}; name the folder of a sweep.")
         differing = sorted(set(read_json(plan)["command"]) ^ set(self.command))
@@ -75,6 +79,7 @@ class Sweep:
                 f"resume_sweep={resume} was made by another command ({', '.join(differing)} differs): give the same "
                 "options again, or start a new sweep."
             )
+        return path
 
     def add(self, overrides: Sequence[str], swept: Sequence[str]) -> Job:
         """Plan a run.
@@ -94,6 +99,9 @@ class Sweep:
         Raises:
             ConfigError: If the plan that is there has other runs.
         """
+        agree(self._write_plan)
+
+    def _write_plan(self) -> None:
         runs = {job.folder.name: list(job.overrides) for job in self.jobs}
         path = self.folder / SWEEP
         known = read_json(path)["runs"] if path.is_file() else {}
@@ -111,20 +119,24 @@ class Sweep:
         Raises:
             SweepError: If the launcher itself ended; what runs elsewhere may go on.
         """
+        missing = agree(lambda: self._missing(jobs))
+        if missing:
+            self._launch(missing, launch)
+        return agree(lambda: [outcome_of(job.folder) for job in jobs])
+
+    def _missing(self, jobs: Sequence[Job]) -> list[Job]:
         missing = [job for job in jobs if not outcome_of(job.folder).is_settled]
         if len(missing) < len(jobs):
             print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are done.", file=sys.stderr)
         for job in missing:
             if not (job.folder / "checkpoints" / "last.ckpt").is_file():
                 shutil.rmtree(job.folder, ignore_errors=True)  # begun, and nothing to go on from
-        if missing:
-            self._launch(missing, launch)
-        return [outcome_of(job.folder) for job in jobs]
+        return missing
 
     def _launch(self, jobs: Sequence[Job], launch: Launch) -> None:
         first, self.initial = self.initial, self.initial + len(jobs)
         try:
-            launch([job.command for job in jobs], first)
+            launch(agree(lambda: [job.command for job in jobs]), first)
         except KeyboardInterrupt:
             print(f"The sweep was interrupted. {self._how_to_go_on()}", file=sys.stderr)
             raise
@@ -140,7 +152,8 @@ class Sweep:
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Print how the runs ended."""
-        print(outcome_table(outcomes))
+        if is_first():
+            print(outcome_table(outcomes))
 
     def close(self, outcomes: Sequence[Outcome]) -> None:
         """Print how the runs ended.
@@ -149,7 +162,8 @@ class Sweep:
             SweepError: If any has no score.
         """
         self.tell(outcomes)
-        print(f"Compare them: python -m satseg.report runs={quote_value(str(self.folder))}")
+        if is_first():
+            print(f"Compare them: python -m satseg.report runs={quote_value(str(self.folder))}")
         failed = [o for o in outcomes if o.state != "complete"]
         if not failed:
             return

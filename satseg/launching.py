@@ -1,0 +1,155 @@
+"""Training on several devices of this machine: a process for each, started here, watched, and ended together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from satseg import errors
+from satseg.files import write_json, write_text
+from satseg.ranks import world_size
+from satseg.runs import Run, how_to_resume, read_json
+
+JOB, RUN = "job.yaml", "run.json"
+OTHERS_END_S = 20.0  # after one process has ended with an error
+LOOK_S = 0.2
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# What would tell a new process that it belongs to another group.
+OF_GROUPS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK")
+
+
+def num_processes(cfg: DictConfig) -> int:
+    """Return for how many devices processes must be started here; 1 where this process trains by itself.
+
+    Raises:
+        ConfigError: If machines are asked for that nothing started processes on.
+    """
+    devices, nodes = _num_devices(cfg), cfg.trainer.get("num_nodes", 1)
+    if world_size() > 1:  # torchrun has started this process
+        return 1
+    if nodes > 1:
+        raise errors.ConfigError(
+            f"trainer.num_nodes={nodes}: start it with torchrun on each machine, as scripts/train_nodes.sbatch does."
+        )
+    return devices
+
+
+def _num_devices(cfg: DictConfig) -> int:
+    wanted = cfg.trainer.devices
+    if isinstance(wanted, int) and wanted > 0:
+        return wanted
+    if wanted in ("auto", -1, "-1"):
+        import torch
+
+        return max(1, torch.cuda.device_count()) if cfg.trainer.accelerator != "cpu" else 1
+    raise errors.ConfigError(f"trainer.devices={wanted}: expected a number of devices, or auto.")
+
+
+def launch(cfg: DictConfig, run: Run, count: int) -> float:
+    """Train in so many processes of this machine; return the score.
+
+    Raises:
+        SatsegError: What ended one of them; the others are ended, too.
+    """
+    with tempfile.TemporaryDirectory(prefix="satseg-") as name:
+        folder = Path(name)
+        write_text(folder / JOB, OmegaConf.to_yaml(cfg, resolve=True))
+        write_json(folder / RUN, [str(run.path), run.resume_path and str(run.resume_path), sys.argv[1:]])
+        processes = _start(folder, count)
+        with _forwarded(processes):
+            codes = _wait(processes)
+        return _outcome(folder, run, codes)
+
+
+def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
+    environment = {k: v for k, v in os.environ.items() if k not in OF_GROUPS and not k.startswith("TORCHELASTIC")}
+    environment.pop("SLURM_NTASKS", None)  # by which Lightning would take them for tasks of Slurm
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "WORLD_SIZE": str(count)}
+    command = [sys.executable, "-m", "satseg.rank", str(folder)]
+    return [
+        subprocess.Popen(
+            command, env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True
+        )
+        for rank in range(count)
+    ]
+
+
+@contextmanager
+def _forwarded(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Send on what this process is told, once: they have left its group in the terminal. End with all of them ended."""
+
+    def forward(number: int, frame: Any) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    main = threading.current_thread() is threading.main_thread()  # only which may listen
+    previous = {number: signal.signal(number, forward) for number in FORWARDED} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for process in processes:
+            process.kill()
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
+    """Wait until all have ended, or one has failed and the others had a while to end, too."""
+    deadline = None
+    while any(process.poll() is None for process in processes):
+        if deadline is None and any(process.returncode for process in processes):
+            deadline = time.monotonic() + OTHERS_END_S
+        if deadline is not None and time.monotonic() > deadline:
+            break  # such as those that wait for one that is no more
+        time.sleep(LOOK_S)
+    return [process.poll() for process in processes]
+
+
+def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
+    """Return the score, or raise what ended the first of the processes that failed: the others follow it."""
+    killed = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
+    if killed:
+        rank, number = killed[0]
+        name = signal.Signals(number).name
+        raise errors.RunError(f"The process of device {rank} was killed by {name}. {how_to_resume(run.path)}")
+    told = sorted(folder.glob("error_*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if told:
+        first = read_json(told[0])
+        raise getattr(errors, first["kind"])(first["message"])
+    traces = sorted(folder.glob("trace_*.txt"), key=lambda path: path.stat().st_mtime_ns)
+    if traces:
+        print(traces[0].read_text(), file=sys.stderr)
+    if any(code != 0 for code in codes):
+        raise errors.RunError(f"A process failed, see above. {how_to_resume(run.path)}")
+    return float(read_json(folder / "score.json"))
+
+
+def tell(folder: Path, rank: int, error: Exception) -> None:
+    """Leave word of an error, in one of the processes."""
+    if isinstance(error, errors.SatsegError):
+        write_json(folder / f"error_{rank}.json", {"kind": type(error).__name__, "message": str(error)})
+    else:
+        write_text(folder / f"trace_{rank}.txt", "".join(traceback.format_exception(error)))
+
+
+def job(folder: Path) -> tuple[DictConfig, Run, list[str]]:
+    """Read what to train and what the user typed, in one of the processes."""
+    path, resume_path, typed = read_json(folder / RUN)
+    run = Run(Path(path), Path(resume_path) if resume_path else None)
+    return cast(DictConfig, OmegaConf.load(folder / JOB)), run, typed

@@ -1,0 +1,41 @@
+"""One of the processes that `satseg.train` starts, a device each; it is not called by hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+LOOK_S = 1.0
+
+
+def main() -> None:
+    """Train, and leave the score or the error in the folder that is named."""
+    from satseg import fitting, launching, training
+    from satseg.files import write_json
+    from satseg.ranks import is_first, rank
+
+    folder = Path(sys.argv[1])
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        cfg, run, sys.argv[1:] = launching.job(folder)
+        training.prepare_process(cfg, run)
+        score = fitting.train(cfg, run)
+        if is_first():
+            write_json(folder / "score.json", score)
+    except Exception as error:
+        launching.tell(folder, rank(), error)
+        sys.exit(1)
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that started this one has been killed."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Training with two processes: scores, run folders, and what happens when one of them dies."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import TINY, command, refused
+
+TWO = [
+    "trainer=ddp",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.sync_batchnorm=false",
+    "trainer.devices=2",
+    "channels_last=false",
+    "dataset.scenes={train: 2, val: 3, test: 2}",
+]
+
+
+def scored_alike(run: Path, cwd: Path) -> None:
+    """Two processes scored three images in training; one process scores them again."""
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == [str(i) for i in range(len(rows))]
+    best = max(rows, key=lambda row: float(row["val/miou"]))
+    alone = json.loads((run / "evaluation/val/scores.json").read_text())["scores"]
+    for name in ("miou", "micro_iou", "accuracy", "iou/water", "recall/road"):
+        trained, again = float(best[f"val/{name}"]), alone[name]
+        assert np.float32(again if again is not None else "nan") == np.float32(trained) or np.isnan(trained)
+    done = command("evaluate", f"checkpoint={run}", "split=val", "output=again", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((cwd / "again/scores.json").read_text())["scores"] == alone
+
+
+@pytest.mark.slow
+def test_two_devices_make_one_run_with_the_scores_of_one(tmp_path: Path) -> None:
+    options = [*TINY, *TWO, "scale_lr=linear", "scheduler=none", "seed=1,2", "runs_dir=runs"]
+    done = command("train", "-m", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = sorted(path.parent for path in tmp_path.rglob("summary.json"))
+    assert [run.name for run in runs] == ["000_seed-1", "001_seed-2"]
+    assert {p.name for p in tmp_path.iterdir()} == {"runs", "cache"}
+    with (runs[0] / "metrics.csv").open(newline="") as file:
+        assert float(next(csv.DictReader(file))["lr"]) == pytest.approx(2 * 2e-3)
+    recorded = json.loads((runs[0] / "environment.json").read_text())["command"]
+    assert "trainer=ddp" in recorded
+    scored_alike(runs[0], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_sweep_under_torchrun_has_a_folder_for_each_run(tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "satseg.train"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, *torchrun, "-m", *TINY, *TWO, "seed=1,2", "runs_dir=runs"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    runs = sorted(path.parent for path in tmp_path.rglob("config.yaml"))
+    assert [run.name for run in runs] == ["000_seed-1", "001_seed-2"] and len({run.parent for run in runs}) == 1
+    assert all((run / "summary.json").is_file() for run in runs)
+    assert done.stdout.count("Compare them") == 1
+    scored_alike(runs[1], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "satseg.train", *TINY, *TWO, "trainer.max_epochs=300", "run_dir=run"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (second,) = [int(c) for c in children if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes()]
+    os.kill(second, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and "RunError: The process of device 1 was killed by SIGKILL." in said, said
+    assert "resume_from=run" in said and "Traceback" not in said
+    assert not any(Path(f"/proc/{c}").exists() for c in children)
+    epoch = len((tmp_path / "run/metrics.csv").read_text().splitlines()) - 1
+    done = command("train", "resume_from=run", f"trainer.max_epochs={epoch + 1}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/summary.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["trainer.devices=banana"], "trainer.devices=banana: expected a number of devices, or auto"),
+        (["trainer.num_nodes=2"], "trainer.num_nodes=2: start it with torchrun on each machine"),
+        (["scale_lr=banana", "trainer.devices=1"], "scale_lr=banana: choose none, linear or sqrt"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path: Path) -> None:
+    assert expected in refused("train", *TINY, *TWO, *options, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_the_processes_is_one_clear_line(tmp_path: Path) -> None:
+    line = refused("train", *TINY, *TWO, "dataset.scenes={train: 2, val: 1, test: 1}", cwd=tmp_path)
+    assert "split=val has 1 images, too few for 2 devices to share" in line
