@@ -32,6 +32,7 @@ LAYERS = [
         "launching",
     },
     {"serving"},
+    {"rank"},
 ]
 ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report"}
 CHAINS = [
