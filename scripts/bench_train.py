@@ -1,7 +1,8 @@
 """Time a training epoch through satseg's own parts against a bare PyTorch loop, and the loader against the model.
 
 Both loops train the same network on the same batches, which lie in memory already; they take turns, so that
-other work on the machine falls on both alike. Options after `--` go to the configuration.
+other work on the machine falls on both alike. Through satseg all loggers are on. Options after `--` go to the
+configuration.
 
     python scripts/bench_train.py --rounds 5 --batches 20 -- experiment=demo
 """
@@ -21,7 +22,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from satseg import training
+from satseg import publishing, training
 from satseg.config import CONFIG_DIR
 from satseg.runs import Run
 from satseg.task import SegmentationTask
@@ -45,6 +46,7 @@ def through_satseg(cfg: DictConfig, datamodule: Any, batches: list[dict[str, Any
     trainer = training.build_trainer(cfg, Run(folder, None))
     trainer.callbacks.append(clock)
     trainer.fit(task, train_dataloaders=torch.utils.data.DataLoader(batches, batch_size=None))
+    publishing.close(trainer.loggers, failed=False)
     return clock.seconds
 
 
@@ -69,10 +71,10 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ |= {"HYDRA_FULL_ERROR": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     quiet = ["ema=false", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false"]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("train", [*args.options, *quiet, "logger=none"])
+        cfg = compose("train", [*args.options, *quiet, "logger=[csv,tensorboard,wandb]"])
     datamodule = training.build_datamodule(cfg)
     batches: list[dict[str, Any]] = []
     start, waits = time.perf_counter(), 0
@@ -87,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(args.rounds + 1):
             times["bare"].append(bare(cfg, datamodule, batches))
-            times["satseg"].append(through_satseg(cfg, datamodule, batches, Path(folder)))
+            times["satseg"].append(through_satseg(cfg, datamodule, batches, Path(folder, str(turn))))
             if turn == 0:  # warms up
                 times = {"satseg": [], "bare": []}
     ratios = [a / b for a, b in zip(times["satseg"], times["bare"], strict=True)]
