@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import torch
+from commands import run_module
 
 from satseg.checkpoint import save_model
 from satseg.models import build_model
@@ -109,10 +110,11 @@ def start(*options: str, temporary: Path, proxy: str | None = None, name: str = 
 def predicted(model: Path, image: Path, folder: Path) -> Path:
     """Segment by the command."""
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = [f"checkpoint={model}", f"input={image}", f"output={folder / 'map.tif'}", "engine=torch"]
+    options = [f"checkpoint={model}", f"input={image}", f"output={folder / 'map.tif'}", "engine=torch"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "satseg.predict", *arguments, "progress=false", "preflight=warn"]
-    subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
+    options += ["progress=false", "preflight=warn"]
+    done = run_module("satseg.predict", *options, cwd=folder, environment=environment)
+    assert done.returncode == 0, done.stderr
     return folder / "map.tif"
 
 

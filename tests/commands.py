@@ -1,8 +1,13 @@
 """Running the commands as people do, in processes of their own, on tiny data."""
 
+import atexit
+import functools
+import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
 TINY = [
@@ -18,12 +23,49 @@ TINY = [
 ]
 
 
+STARTS_OTHERS = {"-m", "executor=ray", "trainer=ddp"}  # processes that import what their starter ran
+_one_at_a_time = threading.Lock()
+
+
 def command(name: str, *options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cwd / "cache")}
     environment.pop("WANDB_API_KEY", None)
-    return subprocess.run(
-        [sys.executable, "-m", f"satseg.{name}", *options], cwd=cwd, env=environment, capture_output=True, text=True
-    )
+    return run_module(f"satseg.{name}", *options, cwd=cwd, environment=environment)
+
+
+def run_module(module: str, *options: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a module as a process of its own, without the seconds in which it would import the libraries."""
+    if STARTS_OTHERS & set(options) or not _one_at_a_time.acquire(blocking=False):
+        arguments = [sys.executable, "-m", module, *options]
+        return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True)
+    try:
+        return _fork(module, options, cwd, environment)
+    finally:
+        _one_at_a_time.release()
+
+
+def _fork(
+    module: str, options: tuple[str, ...], cwd: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    starter = _starter()
+    assert starter.stdin is not None and starter.stdout is not None
+    with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
+        asked = {"module": module, "options": options, "cwd": str(cwd), "out": out.name, "err": err.name}
+        starter.stdin.write(json.dumps(asked | {"environment": environment}) + "\n")
+        starter.stdin.flush()
+        code = int(starter.stdout.readline())
+        said, complained = (Path(file.name).read_text() for file in (out, err))
+    return subprocess.CompletedProcess([module, *options], code, said, complained)
+
+
+@functools.cache
+def _starter() -> "subprocess.Popen[str]":
+    arguments = [sys.executable, str(Path(__file__).with_name("forking.py"))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.kill)
+    return process
 
 
 def refused(name: str, *options: str, cwd: Path) -> str:

@@ -4,12 +4,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_module
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from PIL import Image
+
+from satseg.config import CONFIG_DIR
 
 SMALL = [
     "model=fpn",
@@ -23,13 +27,7 @@ SMALL = [
 
 
 def train(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "satseg.train", *SMALL, *options],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    return run_module("satseg.train", *SMALL, *options, cwd=cwd, environment=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def spec(cwd: Path) -> dict:
@@ -96,18 +94,31 @@ def test_faults_in_the_data_are_one_line_before_training(
 @pytest.mark.shared
 @pytest.mark.slow
 def test_dubai_as_its_download_lies(shared_dir: Path, tmp_path: Path) -> None:
-    weights = shared_dir / "weights/tf_efficientnet_lite0.safetensors"
-    options = ["backbone=tf_efficientnet_lite0", f"backbone.weights={weights}"]
-    done = train(tmp_path, "dataset=dubai", f"dataset.root={shared_dir / 'data/dubai'}", *options)
-    assert done.returncode == 0, done.stderr
-    splits = json.loads((tmp_path / "run/data.json").read_text())["splits"]
-    tiles = {split: {name.split("/")[0] for name in names} for split, names in splits.items()}
+    root = shared_dir / "data/dubai"
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        dataset = compose("train", ["dataset=dubai", f"dataset.root={root}"]).dataset
+    splits = instantiate(dataset, _convert_="all").splits
+    tiles = {split: {sample.name.split("/")[0] for sample in samples} for split, samples in splits.items()}
     assert tiles == {
         "train": {"Tile 1", "Tile 3", "Tile 4", "Tile 5", "Tile 7"},
         "val": {"Tile 2"},
         "test": {"Tile 6", "Tile 8"},
     }
-    assert {split: len(names) for split, names in splits.items()} == {"train": 45, "val": 9, "test": 18}
+    assert {split: len(samples) for split, samples in splits.items()} == {"train": 45, "val": 9, "test": 18}
+
+
+@pytest.mark.shared
+def test_two_tiles_of_dubai_train_from_real_weights(shared_dir: Path, tmp_path: Path) -> None:
+    weights = shared_dir / "weights/tf_efficientnet_lite0.safetensors"
+    options = ["backbone=tf_efficientnet_lite0", f"backbone.weights={weights}"]
+    options += [
+        "dataset.images=Tile [12]/images/*.jpg",
+        "dataset.masks=Tile [12]/masks/*.png",
+        "dataset.split.test=null",
+    ]
+    done = train(tmp_path, "dataset=dubai", f"dataset.root={shared_dir / 'data/dubai'}", *options)
+    assert done.returncode == 0, done.stderr
+    assert spec(tmp_path)["class_names"] == ["land", "water", "building", "vegetation", "road"]
 
 
 @pytest.mark.shared
