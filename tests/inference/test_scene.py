@@ -334,7 +334,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_scene(tmp_path: Path) -> None:
     peaks = []
-    for height, width in ((5_000, 5_000), (20_000, 20_000), (1_000, 100_000), (100_000, 1_000)):
+    for height, width in ((5_000, 5_000), (12_000, 12_000), (1_000, 50_000), (50_000, 1_000)):
         write_scene(tmp_path / f"{width}.tif", height, width, sparse=True)
         tests = str(Path(__file__).resolve().parents[1])
         arguments = [sys.executable, "-c", PEAK, tests, str(tmp_path / f"{width}.tif"), str(tmp_path / "map.tif")]
