@@ -43,7 +43,7 @@ def compute_statistics(
     limit = min(PIXELS_PER_IMAGE, MAX_PIXELS // len(chosen))
     for sample in chosen:
         height, width = reader.size(sample)
-        for window in tiles(height, width):
+        for window in tiles(height, width, TILE):
             image, mask, valid = reader.read(sample, window)
             counts += np.bincount(mask[valid], minlength=256)[:num_classes]
             bands.add(image[:, valid], max(1, limit * window.width * window.height // (height * width)))
@@ -52,7 +52,7 @@ def compute_statistics(
     return bands.summary(), counts
 
 
-def tiles(height: int, width: int, edge: int = TILE) -> Iterator[Window]:
+def tiles(height: int, width: int, edge: int) -> Iterator[Window]:
     """Cut an image into windows, row by row; the last ones are smaller."""
     for row in range(0, height, edge):
         for col in range(0, width, edge):

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from placed_rasters import at, write
 from scipy.ndimage import distance_transform_cdt, gaussian_filter
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -20,21 +21,6 @@ from satseg.data.splits import Blocks, Random, Splits
 from satseg.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
-UTM = {"crs": "EPSG:32633"}
-
-
-def at(east: float, south: float, gsd: float = 10) -> dict[str, Any]:
-    return UTM | {"transform": rasterio.Affine(gsd, 0, 500_000 + east, 0, -gsd, 4_600_000 - south)}
-
-
-def write(path: Path, array: np.ndarray, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    bands = array if array.ndim == 3 else array[None]
-    profile = {"driver": "GTiff", "count": len(bands), "dtype": bands.dtype}
-    with rasterio.open(path, "w", height=bands.shape[1], width=bands.shape[2], **profile, **options) as target:
-        target.write(bands)
-    return path
 
 
 def sample(folder: Path, name: str, shape: tuple[int, int], **options: Any) -> Sample:
