@@ -71,7 +71,7 @@ def _from_file(
             f"{shown(path)} has {count} bands of {info.dtype}, but the model takes {len(source.bands)} of "
             f"{source.dtype} ({', '.join(source.bands)})."
         )
-    _check_size(path, info, window)
+    _check_size(path, (info.width, info.height), window)
     image, valid = read_image(path, window, bands, source.nodata)
     item = to_item(_name(name_of(path), window), image, valid, valid)
     place = info.crs, _moved(info, window), window
@@ -82,14 +82,12 @@ def _name(stem: str, window: Window | None) -> str:
     return stem if window is None else f"{stem}_{'_'.join(map(str, window))}"
 
 
-def _check_size(path: Path | str, info: RasterInfo, window: Window | None) -> None:
-    width, height = (info.width, info.height) if window is None else (window.width, window.height)
+def _check_size(path: Path | str, size: tuple[int, int], window: Window | None) -> None:
+    width, height = size if window is None else (window.width, window.height)
     if window is not None and not (
-        -width < window.col < info.width and -height < window.row < info.height
+        -width < window.col < size[0] and -height < window.row < size[1]
     ):  # what hangs over the edge is filled, but there must be something
-        raise ConfigError(
-            f"window={list(window)} lies outside {shown(path)}, which has {info.width} x {info.height} pixels."
-        )
+        raise ConfigError(f"window={list(window)} lies outside {shown(path)}, which has {size[0]} x {size[1]} pixels.")
     if width * height > MAX_PIXELS:
         raise ConfigError(
             f"{shown(path)} has {width} x {height} pixels, too many at once: name a part of it, such as "
@@ -104,9 +102,10 @@ def _moved(info: RasterInfo, window: Window | None) -> tuple[float, ...] | None:
 def _from_split(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec, window: Window | None) -> Iterator[Picture]:
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, spec, cfg.trusted_modules)
     for sample in datamodule.samples_of(cfg.split):
-        info = datamodule.reader.info(sample.image)
-        _check_size(sample.image, info, window)
+        info, area = datamodule.reader.info(sample.image), datamodule.reader.area(sample)
+        _check_size(sample.image, (area.width, area.height), window)
         item = to_item(_name(sample.name, window), *datamodule.reader.read(sample, window))
         truth = torch.where(item["valid"], item["mask"], IGNORE_INDEX)
-        place = info.crs, _moved(info, window), window
+        part = sample.window if window is None else Window(area.col + window.col, area.row + window.row, *window[2:])
+        place = info.crs, _moved(info, part), part
         yield Picture(item["name"], item["image"][None], item["valid"][None], truth, *place)

@@ -117,12 +117,12 @@ def recorded_datamodule(
 
 
 def recorded_bands(checkpoint: Path, trusted_modules: Collection[str] = ()) -> list[int] | None:
-    """Return the numbers of the bands that training read; None where all were, or nothing is known."""
+    """Return the numbers of the bands that training read; None where all or named ones were, or nothing is known."""
     try:
         bands = read_config(run_folder(checkpoint), trusted_modules).dataset.get("bands")
     except RunError:
         return None
-    return list(bands) if bands else None
+    return list(bands) if bands and all(isinstance(band, int) for band in bands) else None
 
 
 def _check_input(given: InputSpec, wanted: InputSpec, checkpoint: Path) -> None:

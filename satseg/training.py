@@ -225,7 +225,7 @@ def record(
     data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
     write_json(
         run.path / "data.json",
-        data | {"splits": datamodule.manifest(), "digests": datamodule.digests(), "spec": datamodule.spec.to_dict()},
+        data | datamodule.manifest() | {"digests": datamodule.digests(), "spec": datamodule.spec.to_dict()},
     )
     if cfg.from_run is not None:
         for line in differences(Path(cfg.from_run), run.path):

@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
+from satseg.data.scaling import NORMALISATIONS
 from satseg.errors import ConfigError
 
 
-def check_options(
-    patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_workers: Any, bands: Any, scale: Any
-) -> None:
+def check_options(patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_workers: Any) -> None:
     """Refuse what YAML lets through.
 
     Raises:
         ConfigError: Names the option and what was expected.
     """
-
-    def whole(value: Any, least: int) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
     for name, value, least in (
         ("patch_size", patch_size, 1),
         ("batch_size", batch_size, 1),
         ("patches_per_epoch", patches_per_epoch, 1),
         ("num_workers", num_workers, 0),
     ):
-        if not (whole(value, least) or (value == "auto" and name in ("patches_per_epoch", "num_workers"))):
+        if not (_whole(value, least) or (value == "auto" and name in ("patches_per_epoch", "num_workers"))):
             raise ConfigError(f"dataset.{name}={value}: expected a whole number from {least} up.")
-    if bands is not None and not (isinstance(bands, list | tuple) and bands and all(whole(b, 1) for b in bands)):
-        raise ConfigError(f"dataset.bands={bands}: expected a list of band numbers from 1 up, such as [4, 3, 2].")
-    if scale != "auto" and not (isinstance(scale, int | float) and scale > 0):
+
+
+def check_numbers(bands: Any, scale: Any, offset: Any, normalisation: Any) -> None:
+    """Refuse what cannot be said of the images' numbers.
+
+    Raises:
+        ConfigError: Names the option and what was expected.
+    """
+    named = isinstance(bands, list | tuple) and bands and all(_whole(b, 1) or isinstance(b, str) for b in bands)
+    if bands is not None and not named:
+        raise ConfigError(
+            f"dataset.bands={bands}: expected a list of band numbers from 1 up, such as [4, 3, 2], or of names."
+        )
+    if named and len(set(bands)) < len(bands):
+        raise ConfigError(f"dataset.bands={bands}: name each band once.")
+    if scale != "auto" and not (_number(scale) and 0 < scale < math.inf):
         raise ConfigError(f"dataset.scale={scale}: expected auto, or a number above 0.")
+    if offset != "auto" and not (_number(offset) and math.isfinite(offset)):
+        raise ConfigError(f"dataset.offset={offset}: expected auto, or a number.")
+    if normalisation not in NORMALISATIONS:
+        raise ConfigError(f"dataset.normalisation={normalisation}: choose {', '.join(NORMALISATIONS)}.")
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def default_workers() -> int:

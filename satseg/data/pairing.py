@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from satseg.data.raster import Window
 from satseg.errors import ConfigError, DataError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".vrt", ".webp", ".bmp"}
@@ -14,20 +15,31 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".vrt", ".we
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and its mask; the name is unique in its dataset and the same on every machine.
+    """One image, or a part of one, and its mask; the name is unique in its dataset and the same on every machine.
 
     Attributes:
         band_files: The user's own files, where the image is a stack of them.
+        window: The part of the image; all by default.
     """
 
     name: str
     image: Path
     mask: Path
     band_files: tuple[Path, ...] = ()
+    window: Window | None = None
+
+    @property
+    def file(self) -> Path:
+        """The user's own file of the image; the first, where it is a stack of them."""
+        return self.band_files[0] if self.band_files else self.image
 
     def by_file(self) -> list[Sample]:
-        """Return a sample of the same name and mask for each of the user's image files."""
-        return [Sample(self.name, file, self.mask) for file in self.band_files or (self.image,)]
+        """Return a sample of the same name, mask and window for each of the user's image files."""
+        return [Sample(self.name, file, self.mask, (), self.window) for file in self.band_files or (self.image,)]
+
+    def part(self, window: Window) -> Sample:
+        """Return the sample that is a part of this one, named after it and the window."""
+        return replace(self, name=f"{self.name}_{'_'.join(map(str, window))}", window=window)
 
 
 def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = "") -> list[Sample]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from satseg.data.masks import ClassScheme
+from satseg.data.bands import band_numbers
+from satseg.data.labels import LabelReader
 from satseg.data.pairing import Sample
 from satseg.data.raster import RasterInfo, Window, read_image, read_info
-from satseg.errors import BandError, DataError, SizeMismatchError
+from satseg.errors import BandError, DataError
 from satseg.spec import IGNORE_INDEX
 
 WHOLE_FILE_PIXELS = 64_000_000  # larger files are read by windows
@@ -25,18 +26,18 @@ class SampleReader:
     """Reads samples of a dataset.
 
     Attributes:
-        scheme: What the masks' values mean.
-        bands: One-based numbers of the bands to read; all by default.
+        labels: Reads the masks.
+        bands: One-based numbers or names of the bands to read; all by default.
         nodata: Value of missing pixels; each file's own by default.
         cache_gb: Memory for decoded files, in each worker.
     """
 
-    scheme: ClassScheme
-    bands: Sequence[int] | None = None
+    labels: LabelReader
+    bands: Sequence[int | str] | None = None
     nodata: float | None = None
     cache_gb: float = 1.0
     like: RasterInfo | None = None  # the first image, whose bands and dtype all others must have
-    _cache: OrderedDict[str, Arrays] = field(default_factory=OrderedDict, repr=False)
+    _cache: OrderedDict[Path, Arrays] = field(default_factory=OrderedDict, repr=False)
     _cached_bytes: int = 0
     _infos: dict[Path, RasterInfo] = field(default_factory=dict, repr=False)
 
@@ -46,21 +47,28 @@ class SampleReader:
             self._infos[path] = read_info(path)
         return self._infos[path]
 
+    def area(self, sample: Sample) -> Window:
+        """Return the part of its image that a sample is, in pixels."""
+        info = self.info(sample.image)
+        return sample.window or Window(0, 0, info.width, info.height)
+
+    def size(self, sample: Sample) -> tuple[int, int]:
+        """Return the height and width of a sample."""
+        area = self.area(sample)
+        return area.height, area.width
+
     def check(self, sample: Sample) -> tuple[int, int]:
-        """Compare the headers of image and mask, and return their height and width.
+        """Compare the headers of image and mask, and return the sample's height and width.
 
         Raises:
-            SizeMismatchError: If image and mask differ in size.
-            BandError: If the image has another number of bands than the rest.
-            DataError: If it has another dtype: the same scale would not fit both.
+            SizeMismatchError: If image and mask differ in size, and one does not say where it lies.
+            BandError: If the image has another number of bands than the rest, or lacks one that is wanted.
+            DataError: If it has another dtype: the same scale would not fit both; or if the mask lies elsewhere.
         """
-        image, mask = self.info(sample.image), read_info(sample.mask)
-        if (image.width, image.height) != (mask.width, mask.height):
-            raise SizeMismatchError(
-                f"{sample.image} is {image.width}x{image.height} pixels, but its mask {sample.mask} is "
-                f"{mask.width}x{mask.height}: cut or resample one of them so that they cover the same pixels."
-            )
+        image = self.info(sample.image)
+        self.labels.is_warped(sample.mask, image)
         like = self.like = self.like or image
+        band_numbers(image, self.bands)
         if self.bands is None and image.count != like.count:
             raise BandError(
                 f"{sample.image} has {image.count} bands, but the images before it have {like.count}: set "
@@ -71,51 +79,72 @@ class SampleReader:
                 f"{sample.image} is {image.dtype}, but the images before it are {like.dtype}: convert them to "
                 "one of the two, so that their numbers mean the same."
             )
-        return image.height, image.width
+        return self.size(sample)
 
     def read(self, sample: Sample, window: Window | None = None) -> Arrays:
         """Read a window of a sample; the whole by default.
 
+        Args:
+            sample: An image, or a part of one.
+            window: In pixels of the sample.
+
         Returns:
             Image (bands, height, width) as stored, mask uint8 (height, width) of class indices, and the
-            boolean array of valid pixels. What lies outside the image is invalid and ignored.
+            boolean array of valid pixels. What lies outside the sample is invalid and ignored.
         """
+        area = self.area(sample)
+        window = window or Window(0, 0, area.width, area.height)
+        left, top = max(window.col, 0), max(window.row, 0)
+        right, bottom = min(window.col + window.width, area.width), min(window.row + window.height, area.height)
+        if left >= right or top >= bottom:
+            inside = _empty(self._inside(sample, Window(area.col, area.row, 1, 1)))
+            return _padded(inside, (0, window.height), (0, window.width))
+        inside = self._inside(sample, Window(area.col + left, area.row + top, right - left, bottom - top))
+        rows = top - window.row, window.row + window.height - bottom
+        return _padded(inside, rows, (left - window.col, window.col + window.width - right))
+
+    def _inside(self, sample: Sample, window: Window) -> Arrays:
+        """Read a window that lies inside the image."""
         info = self.info(sample.image)
         if info.width * info.height > WHOLE_FILE_PIXELS:
-            image, valid = read_image(sample.image, window, self.bands, self.nodata)
-            return image, self.scheme.read(sample.mask, window), valid
-        whole = self._whole(sample)
-        return whole if window is None else _cut(whole, window)
+            return self._read(sample, window)
+        image, mask, valid = self._whole(sample)
+        rows, cols = slice(window.row, window.row + window.height), slice(window.col, window.col + window.width)
+        return image[:, rows, cols], mask[rows, cols], valid[rows, cols]
+
+    def _read(self, sample: Sample, window: Window | None = None) -> Arrays:
+        info = self.info(sample.image)
+        image, valid = read_image(sample.image, window, band_numbers(info, self.bands), self.nodata)
+        return image, self.labels.read(sample.mask, info, window), valid
 
     def _whole(self, sample: Sample) -> Arrays:
-        if sample.name in self._cache:
-            self._cache.move_to_end(sample.name)
-            return self._cache[sample.name]
+        """Return the whole image that a sample is, or is a part of."""
+        if sample.image in self._cache:
+            self._cache.move_to_end(sample.image)
+            return self._cache[sample.image]
         self.check(sample)
-        image, valid = read_image(sample.image, None, self.bands, self.nodata)
-        arrays = (image, self.scheme.read(sample.mask), valid)
-        self._remember(sample.name, arrays)
+        arrays = self._read(sample)
+        self._remember(sample.image, arrays)
         return arrays
 
-    def _remember(self, name: str, arrays: Arrays) -> None:
-        self._cache[name] = arrays
+    def _remember(self, image: Path, arrays: Arrays) -> None:
+        self._cache[image] = arrays
         self._cached_bytes += sum(a.nbytes for a in arrays)
         while self._cached_bytes > self.cache_gb * 1e9 and self._cache:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= sum(a.nbytes for a in dropped)
 
 
-def _cut(arrays: Arrays, window: Window) -> Arrays:
-    """Cut a window out of whole arrays; beyond their edges pixels are 0, ignored and invalid."""
+def _empty(arrays: Arrays) -> Arrays:
     image, mask, valid = arrays
-    height, width = mask.shape
-    top, left = max(window.row, 0), max(window.col, 0)
-    bottom, right = min(window.row + window.height, height), min(window.col + window.width, width)
-    image, mask, valid = image[:, top:bottom, left:right], mask[top:bottom, left:right], valid[top:bottom, left:right]
-    if mask.shape == (window.height, window.width):
-        return image, mask, valid
-    rows = (top - window.row, window.row + window.height - bottom)
-    cols = (left - window.col, window.col + window.width - right)
+    return image[:, :0, :0], mask[:0, :0], valid[:0, :0]
+
+
+def _padded(arrays: Arrays, rows: tuple[int, int], cols: tuple[int, int]) -> Arrays:
+    """Add pixels around arrays that are 0, ignored and invalid."""
+    if not any(rows + cols):
+        return arrays
+    image, mask, valid = arrays
     return (
         np.pad(image, ((0, 0), rows, cols)),
         np.pad(mask, (rows, cols), constant_values=IGNORE_INDEX),

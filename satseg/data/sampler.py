@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from satseg.data.places import AreaPlaces, Places
 from satseg.data.raster import Window
 
 
@@ -20,7 +21,7 @@ class PatchRequest(NamedTuple):
 
 
 class PatchBatchSampler(Sampler[list[PatchRequest]]):
-    """Draws windows from images in proportion to their area.
+    """Draws windows from images, in proportion to their area unless told otherwise.
 
     It counts its own epochs, one for each pass; `epoch` and `skip`, the batches of it that are done, are set to go
     on from a checkpoint. Its length is always that of a whole epoch. Only whole batches are drawn: a last batch of
@@ -33,6 +34,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
         num_patches: Patches an epoch, over all ranks; rounded down to whole batches.
         seed: The run's seed.
         zoom: Range of magnifications; a window's edge is the patch's divided by one of them.
+        places: Chooses the image and what the window must contain.
         rank: This process among `world_size`.
         world_size: Number of processes that share an epoch.
     """
@@ -46,6 +48,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
         num_patches: int,
         seed: int,
         zoom: tuple[float, float] = (1.0, 1.0),
+        places: Places | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -54,8 +57,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
         self.num_batches = max(1, num_patches // (batch_size * world_size))
         self.rank, self.world_size = rank, world_size
         self.epoch, self.skip = 0, 0
-        areas = np.array([height * width for height, width in sizes], float)
-        self._cumulative = np.cumsum(areas / areas.sum())
+        self.places = places or AreaPlaces(sizes)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -72,15 +74,21 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
     def request(self, epoch: int, index: int) -> PatchRequest:
         """Return the request of that place in that epoch."""
         random = np.random.default_rng([self.seed, epoch, index])
-        sample = min(int(np.searchsorted(self._cumulative, random.random(), side="right")), len(self.sizes) - 1)
+        sample, target = self.places.choose(random)
         low, high = np.log(self.zoom)
         edge = round(self.patch_size / float(np.exp(random.uniform(low, high))))
         height, width = self.sizes[sample]
-        window = Window(_place(random, width, edge), _place(random, height, edge), edge, edge)
+        wanted = target or Window(0, 0, width, height)
+        col = _place(random, width, edge, wanted.col, wanted.width)
+        window = Window(col, _place(random, height, edge, wanted.row, wanted.height), edge, edge)
         return PatchRequest(sample, window, int(random.integers(2**63)))
 
 
-def _place(random: np.random.Generator, length: int, edge: int) -> int:
-    """Return where a window begins; where the image is shorter than it, the window hangs over at both ends."""
-    low, high = sorted((0, length - edge))
-    return int(random.integers(low, high + 1))
+def _place(random: np.random.Generator, length: int, edge: int, start: int, extent: int) -> int:
+    """Return where a window begins that contains as much as it can of what extends from `start` on.
+
+    Where the image is shorter than it, the window hangs over at both ends.
+    """
+    first, last = sorted((0, length - edge))
+    low, high = sorted((start, start + extent - edge))
+    return int(random.integers(max(low, first), min(high, last) + 1))

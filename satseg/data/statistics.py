@@ -1,20 +1,23 @@
-"""What is measured on the training split, and the fingerprint of all of them."""
+"""What is measured on the training split, tile by tile, so that memory does not grow with the images."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from satseg.data.pairing import Sample
+from satseg.data.raster import Window
 from satseg.data.reader import SampleReader
+from satseg.errors import DataError
 from satseg.spec import BandStatistics
 
 MAX_IMAGES = 1000  # for the bands' numbers and the class counts of very large datasets
 PIXELS_PER_IMAGE = 20_000  # kept for the percentiles
-END_BYTES = 65_536
+MAX_PIXELS = 4_000_000  # kept of all images together
+TILE = 1024
+MASK_TILE = 8192
 
 
 def compute_statistics(
@@ -29,57 +32,72 @@ def compute_statistics(
 
     Returns:
         Per-band numbers in raw units, and int64 counts of pixels by class.
+
+    Raises:
+        DataError: If no valid pixel is labelled.
     """
     chosen = [
         samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, min(len(samples), MAX_IMAGES)).astype(int))
     ]
-    counts = np.zeros(num_classes, np.int64)
-    kept: list[np.ndarray] = []
-    parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+    counts, bands = np.zeros(num_classes, np.int64), _Bands()
+    limit = min(PIXELS_PER_IMAGE, MAX_PIXELS // len(chosen))
     for sample in chosen:
-        image, mask, valid = reader.read(sample)
-        counts += np.bincount(mask[valid], minlength=256)[:num_classes]
-        pixels = image[:, valid].astype(np.float64)
+        height, width = reader.size(sample)
+        for window in tiles(height, width, TILE):
+            image, mask, valid = reader.read(sample, window)
+            counts += np.bincount(mask[valid], minlength=256)[:num_classes]
+            bands.add(image[:, valid], max(1, limit * window.width * window.height // (height * width)))
+    if counts.sum() == 0:
+        raise DataError("The training images have no labelled pixel that is not nodata.")
+    return bands.summary(), counts
+
+
+def tiles(height: int, width: int, edge: int) -> Iterator[Window]:
+    """Cut an image into windows, row by row; the last ones are smaller."""
+    for row in range(0, height, edge):
+        for col in range(0, width, edge):
+            yield Window(col, row, min(edge, width - col), min(edge, height - row))
+
+
+@dataclass
+class _Bands:
+    """Numbers of pixels that come in parts, each band by itself."""
+
+    counts: list[int] = field(default_factory=list)
+    parts: list[np.ndarray] = field(default_factory=list)  # minimum, maximum, mean, variance (4, bands)
+    kept: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, pixels: np.ndarray, keep: int) -> None:
+        """Add pixels (bands, N), and keep about so many for the percentiles."""
         if pixels.shape[1] == 0:
-            continue
-        parts.append((pixels.shape[1], pixels.min(1), pixels.max(1), pixels.mean(1), pixels.var(1)))
-        kept.append(pixels[:, :: max(1, pixels.shape[1] // PIXELS_PER_IMAGE)])
-    return _summary(parts, kept), counts
+            return
+        moments = [(b.min(), b.max(), b.mean(dtype=np.float64), b.astype(np.float64).var()) for b in pixels]
+        self.counts.append(pixels.shape[1])
+        self.parts.append(np.array(moments, np.float64).T)
+        self.kept.append(pixels[:, :: max(1, pixels.shape[1] // keep)].copy())
+
+    def summary(self) -> BandStatistics:
+        weights = np.array(self.counts, float) / sum(self.counts)
+        minimum, maximum, means, variances = np.stack(self.parts, axis=1)
+        mean = weights @ means
+        variance = weights @ (variances + (means - mean) ** 2)
+        low, high = np.percentile(np.concatenate(self.kept, axis=1), (2, 98), axis=1)
+        numbers = (minimum.min(0), maximum.max(0), mean, np.sqrt(variance), low, high)
+        return BandStatistics(*(tuple(float(v) for v in n) for n in numbers))
 
 
-def _summary(
-    parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]], kept: list[np.ndarray]
-) -> BandStatistics:
-    weights = np.array([p[0] for p in parts], float)
-    weights /= weights.sum()
-    means, variances = np.stack([p[3] for p in parts]), np.stack([p[4] for p in parts])
-    mean = weights @ means
-    variance = weights @ (variances + (means - mean) ** 2)
-    low, high = np.percentile(np.concatenate(kept, axis=1), (2, 98), axis=1)
-    numbers = (
-        np.min([p[1] for p in parts], axis=0),
-        np.max([p[2] for p in parts], axis=0),
-        mean,
-        np.sqrt(variance),
-        low,
-        high,
-    )
-    return BandStatistics(*(tuple(float(v) for v in n) for n in numbers))
+def mask_tiles(sample: Sample, reader: SampleReader) -> Iterator[tuple[Window, np.ndarray]]:
+    """Read a sample's labels alone, in parts of bounded size; nodata of the image is not known of."""
+    area, info = reader.area(sample), reader.info(sample.image)
+    for window in tiles(area.height, area.width, MASK_TILE):
+        part = Window(area.col + window.col, area.row + window.row, window.width, window.height)
+        yield window, reader.labels.read(sample.mask, info, part)
 
 
-def fingerprint(splits: Mapping[str, Sequence[Sample]]) -> str:
-    """Return a SHA-256 of the splits' names and of each file's size, first and last bytes."""
-    digest = hashlib.sha256()
-    for split, samples in sorted(splits.items()):
-        for sample in sorted(samples, key=lambda s: s.name):
-            digest.update(f"{split}\0{sample.name}\0".encode())
-            digest.update(_ends(sample.image) + _ends(sample.mask))
-    return digest.hexdigest()
-
-
-def _ends(path: Path) -> bytes:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(END_BYTES)
-        file.seek(max(0, size - END_BYTES))
-        return size.to_bytes(8, "little") + head + file.read(END_BYTES)
+def count_classes(sample: Sample, reader: SampleReader) -> np.ndarray:
+    """Return how many pixels (K,) of each class a sample's mask has."""
+    num_classes = len(reader.labels.scheme.names)
+    counts = np.zeros(num_classes, np.int64)
+    for _, mask in mask_tiles(sample, reader):
+        counts += np.bincount(mask.ravel(), minlength=256)[:num_classes]
+    return counts

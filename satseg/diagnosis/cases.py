@@ -62,10 +62,8 @@ class CaseReader:
     def __init__(self, network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str) -> None:
         self.network, self.reader = network, datamodule.reader
         self.samples = {sample.name: sample for sample in datamodule.samples_of(split)}
-        infos = [self.reader.info(sample.image) for sample in self.samples.values()]
-        longest = max(max(info.width, info.height) for info in infos)
-        self.side = min(LARGEST, -(-longest // STEP) * STEP)
-        self._sizes = {name: (i.height, i.width) for name, i in zip(self.samples, infos, strict=True)}
+        self._sizes = {name: self.reader.size(sample) for name, sample in self.samples.items()}
+        self.side = min(LARGEST, -(-max(map(max, self._sizes.values())) // STEP) * STEP)
 
     def read(self, spots: Sequence[Spot], count: int) -> list[Case]:
         """Return the first cases of which the network says the same when it sees the part alone; none overlap."""

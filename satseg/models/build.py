@@ -85,7 +85,7 @@ def complete(spec: DatasetSpec, encoder: str) -> DatasetSpec:
     if len(mean) != bands:
         raise ModelError(
             f"dataset.normalisation=backbone: {encoder} knows {len(mean)} bands, but the images have {bands}; "
-            "choose statistics."
+            "choose standardise."
         )
     filled = dataclasses.replace(source, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
     return dataclasses.replace(spec, inputs=(filled, *spec.inputs[1:]))

@@ -65,7 +65,8 @@ def _tested(served: Served) -> Sequence[Path]:
         samples = datamodule.samples_of("test")
     except SatsegError:  # a model file alone, or data that are elsewhere
         return []
-    paths = [Path(sample.image) for sample in samples if Path(sample.image).suffix.lower() in _SUFFIXES]
+    whole = [Path(sample.image) for sample in samples if sample.window is None]  # else the file was trained on, too
+    paths = [path for path in whole if path.suffix.lower() in _SUFFIXES]
     return paths[:: max(1, len(paths) // COUNT)][:COUNT]
 
 

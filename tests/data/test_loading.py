@@ -1,5 +1,6 @@
 """From files to batches: what a loader yields, what the spec says, and what is refused."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import torch
 from PIL import Image
 
 from satseg.data import SegmentationDataModule
+from satseg.data import reader as reading
+from satseg.data import statistics as measuring
 from satseg.data.augmentation import Augmentation
 from satseg.data.folder import FolderDataModule
 from satseg.data.splits import Splits
 from satseg.errors import BandError, ConfigError, DataError, MaskValueError, RasterReadError, SizeMismatchError
+from satseg.models.network import Normaliser
 
 
 def by_number(samples: Any, root: Path) -> Splits:
@@ -131,6 +135,77 @@ def test_bands_are_chosen_and_their_names_travel(folder: Path) -> None:
     assert len(data.spec.inputs[0].bands) == 2
 
 
+def named(root: Path, order: list[list[str]], dtype: str = "uint16") -> dict[str, float]:
+    """Write images whose bands have names, in another order in each; a band is its value, and 10 more to the right."""
+    values = {"B2": 100, "B3": 200, "B4": 300, "B8": 50}
+    for i, names in enumerate(order):
+        image = np.stack([np.full((40, 50), values[n]) for n in names]).astype(dtype)
+        image[:, :, 25:] += 10
+        path = root / f"images/{i}.tif"
+        write(path, image)
+        with rasterio.open(path, "r+") as file:
+            for number, name in enumerate(names, 1):
+                file.set_band_description(number, name)
+        write(root / f"masks/{i}.tif", np.tile(np.arange(50, dtype=np.uint8) % 3, (40, 1)))
+    return values
+
+
+def test_bands_are_found_by_name_wherever_a_file_has_them(tmp_path: Path) -> None:
+    named(tmp_path, [["B2", "B3", "B4", "B8"], ["B8", "B4", "B2"], ["B4", "B2", "B8"], ["B3", "B8", "B4"]])
+    data = module(tmp_path, bands=["B8", "B4"])
+    assert data.spec.inputs[0].bands == ("B8", "B4")
+    for batch in (*data.train_dataloader(), *data.val_dataloader(), *data.eval_dataloader("test")):
+        assert {tuple(p) for p in batch["image"].permute(0, 2, 3, 1)[batch["valid"]].tolist()} <= {(50, 300), (60, 310)}
+    assert module(tmp_path, bands=["B8", 1], split=lambda s, r: by_number(s[:3], r)).spec.inputs[0].bands == (
+        "B8",
+        "B2",
+    )
+    with pytest.raises(BandError, match=r"1\.tif has no bands called B3, only B8, B4, B2; set dataset\.bands"):
+        module(tmp_path, bands=["B3"])
+
+
+def test_normalisation_is_of_the_training_split_and_travels_in_the_spec(tmp_path: Path) -> None:
+    named(tmp_path, [["B2", "B8"]] * 5)
+    image = next(iter(module(tmp_path).val_dataloader()))["image"]
+    spans = {"scale": None, "standardise": [(105, 5), (55, 5)], "percentile": [(100, 10), (50, 10)]}
+    for kind, span in spans.items():
+        source = module(tmp_path, normalisation=kind, scale=200, offset=20).spec.inputs[0]
+        assert (source.scale, source.offset) == (200, 20)
+        found = Normaliser(source)(image)[0].numpy()
+        for band, (zero, one) in enumerate(span or [(20, 200)] * 2):
+            assert np.allclose(found[band], (image[0, band].numpy() - zero) / one, atol=1e-5)
+    automatic = module(tmp_path).spec.inputs[0]
+    assert automatic.offset == 0 and automatic.scale == 110 and module(tmp_path, offset=50).spec.inputs[0].scale == 60
+
+
+def test_missing_numbers_never_enter_statistics(tmp_path: Path) -> None:
+    for i in range(4):
+        image = np.full((2, 40, 40), 3.0, np.float32)
+        image[:, :20, ::2] = 5.0
+        image[0, 30:] = np.nan
+        image[:, 25:30] = -9999
+        write(tmp_path / f"images/{i}.tif", image, nodata=-9999)
+        write(tmp_path / f"masks/{i}.tif", np.tile(np.arange(40, dtype=np.uint8) % 3, (40, 1)))
+    data = module(tmp_path)
+    statistics = data.spec.inputs[0].statistics
+    assert statistics is not None
+    assert statistics.minimum == (3, 3) and statistics.maximum == (5, 5) and np.allclose(statistics.mean, 3 + 2 * 0.4)
+    assert data.class_counts.sum() == 25 * 40 * len(data.splits["train"])
+
+
+def test_statistics_do_not_depend_on_the_tiles_they_are_measured_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, counts = module(folder).spec.inputs[0].statistics, module(folder).class_counts
+    monkeypatch.setattr(measuring, "TILE", 20)
+    monkeypatch.setattr(reading, "WHOLE_FILE_PIXELS", 1000)
+    tiled = module(folder)
+    assert whole is not None and tiled.spec.inputs[0].statistics is not None
+    for one, other in zip(asdict(whole).values(), asdict(tiled.spec.inputs[0].statistics).values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+    assert (tiled.class_counts == counts).all()
+
+
 def test_a_mask_value_outside_the_classes_names_file_value_and_classes(folder: Path) -> None:
     mask = np.zeros((70, 90), np.uint8)
     mask[3, 3] = 7
@@ -197,6 +272,12 @@ def test_values_that_discovery_ignores_are_said(tmp_path: Path) -> None:
         ({"patches_per_epoch": "abc"}, "dataset.patches_per_epoch=abc: expected a whole number"),
         ({"num_workers": -1}, "dataset.num_workers=-1: expected a whole number from 0"),
         ({"scale": 0}, "dataset.scale=0: expected auto, or a number above 0"),
+        ({"offset": "x"}, "dataset.offset=x: expected auto, or a number"),
+        ({"bands": ["B8", "B8"]}, "name each band once"),
+        (
+            {"normalisation": "none"},
+            "dataset.normalisation=none: choose auto, backbone, scale, standardise, percentile",
+        ),
     ],
 )
 def test_options_of_a_wrong_kind_are_named(folder: Path, option: dict[str, Any], message: str) -> None:

@@ -1,10 +1,20 @@
 """Patches are a pure function of (seed, epoch, index), and lie where the images are."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
+from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from placed_rasters import at, write
 
+from satseg.data.folder import FolderDataModule
+from satseg.data.places import Balanced, ClassPlaces
 from satseg.data.sampler import PatchBatchSampler
+from satseg.data.splits import Splits
+from satseg.errors import ConfigError
 
 SIZES = [(100, 300), (50, 40), (200, 200)]
 
@@ -52,3 +62,77 @@ def test_a_window_is_inside_or_hangs_over_an_image_that_is_smaller(
 
 def test_a_zoom_of_one_always_cuts_the_patch_itself() -> None:
     assert {request.window.width for batch in sampler() for request in batch} == {64}
+
+
+@pytest.fixture
+def rare(tmp_path: Path) -> FolderDataModule:
+    """Three images of one class, but for a small place of a second class and another of a third."""
+    for i, shape in enumerate([(300, 500), (200, 90), (50, 60)]):
+        mask = np.zeros(shape, np.uint8)
+        if i == 0:
+            mask[290:, 480:] = 1  # in the last cells, which are no whole ones
+        if i == 1:
+            mask[70:75, 10:15] = 2
+            mask[:60] = 255
+        write(tmp_path / f"images/{i}.tif", np.full((3, *shape), 7, np.uint8), **at(0, 0))
+        write(tmp_path / f"masks/{i}.tif", mask, **at(0, 0))
+
+    def everywhere(samples: object, root: Path) -> Splits:
+        return {"train": list(samples), "val": list(samples), "test": []}
+
+    return FolderDataModule(
+        tmp_path, classes=["a", "b", "c"], split=everywhere, sampler=Balanced(), num_workers=0, patch_size=80,
+        batch_size=2, patches_per_epoch=400,
+    )  # fmt: skip
+
+
+def test_every_class_is_drawn_as_often_and_is_in_its_patch(rare: FolderDataModule) -> None:
+    seen = np.array(
+        [[(mask == c).any() for c in range(3)] for batch in rare.train_dataloader() for mask in batch["mask"]]
+    )
+    assert (seen.mean(0) > [0.9, 0.28, 0.28]).all() and (seen.mean(0)[1:] < 0.45).all()
+    area = FolderDataModule(rare.root, classes=["a", "b", "c"], split=rare.split, num_workers=0, patch_size=80)
+    assert not any((batch["mask"] == 2).any() for batch in list(area.train_dataloader())[:4])
+
+
+@given(st.integers(0, 2**31), st.integers(0, 1000), st.sampled_from([0.0, 0.5, 1.0]))
+def test_a_window_contains_the_cell_that_it_was_drawn_for(seed: int, index: int, power: float) -> None:
+    cells = [np.array([[0, 0, 0], [0, 1, 4]]), np.array([[1, 0, 0]]), np.array([[2, 3, 3]])]
+    places = ClassPlaces(SIZES, cells, np.cumsum(np.array([2, 1, 1]) ** power / np.sum(np.array([2, 1, 1]) ** power)))
+    drawn = sampler(seed=seed, zoom=(0.8, 1.0), places=places).request(1, index)
+    again = sampler(seed=seed, zoom=(0.8, 1.0), places=places).request(1, index)
+    assert drawn == again
+    height, width = SIZES[drawn.sample]
+    window = drawn.window
+    fits = [
+        (cell[1] * 64 >= window.row and min(cell[1] * 64 + 64, height) <= window.row + window.height)
+        and (cell[2] * 64 >= window.col and min(cell[2] * 64 + 64, width) <= window.col + window.width)
+        for c in cells
+        for cell in c
+        if cell[0] == drawn.sample
+    ]
+    assert any(fits)
+    for start, length in ((window.col, width), (window.row, height)):
+        assert min(0, length - window.width) <= start <= max(0, length - window.width)
+
+
+def test_a_power_of_one_draws_classes_as_often_as_they_are_there(rare: FolderDataModule) -> None:
+    samples, draws = rare.splits["train"], {}
+    for power in (0.0, 1.0):
+        places = Balanced(power)(samples, rare.reader)
+        random = np.random.default_rng(0)
+        draws[power] = np.bincount([places.choose(random)[0] for _ in range(3000)], minlength=3) / 3000
+    # 40 cells of image 0 have a, one has b; 8 of image 1 have a, one has c; 1 of image 2 has a
+    assert np.allclose(draws[1.0], np.array([41, 9, 1]) / 51, atol=0.03)
+    assert np.allclose(draws[0.0], (np.array([40, 8, 1]) / 49 + [1, 1, 0]) / 3, atol=0.03)
+    with pytest.raises(ConfigError, match=r"dataset\.sampler\.power=2: expected a number from 0 to 1"):
+        Balanced(2)
+
+
+@pytest.mark.parametrize("choice", ["area", "balanced"])
+def test_every_choice_of_sampler_can_be_built_from_its_file(
+    root_dir: Path, rare: FolderDataModule, choice: str
+) -> None:
+    made = instantiate(OmegaConf.load(root_dir / f"conf/dataset/sampler/{choice}.yaml"))
+    sample, target = made(rare.splits["train"], rare.reader).choose(np.random.default_rng(0))
+    assert sample in (0, 1, 2) and (target is None) == (choice == "area")

@@ -17,7 +17,7 @@ from rasterio.warp import reproject
 from satseg.data.folder import FolderDataModule
 from satseg.data.inputs import find_inputs, name_of
 from satseg.data.raster import Window, read_image, read_info, read_window
-from satseg.data.splits import Fractions, Lists, Subfolder
+from satseg.data.splits import List, Random, Subfolder
 from satseg.data.stacks import find_stack_samples, find_stacks
 from satseg.errors import ConfigError, DataError, RasterReadError
 from satseg.pictures import find_pictures
@@ -308,7 +308,7 @@ def test_masks_belong_to_what_the_wildcards_stand_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.images\.B02=/data.*relative to dataset\.root"):
         find_stack_samples(tmp_path, {"B02": "/data/*_B02.tif"}, "*/masks/*")
     with pytest.raises(ConfigError, match=r"dataset\.image_suffix=_x"):
-        FolderDataModule(tmp_path, images=images, image_suffix="_x", split=Fractions())
+        FolderDataModule(tmp_path, images=images, image_suffix="_x", split=Random())
     with pytest.raises(RasterReadError, match=r"3_B8A\.tif"):
         (tmp_path / "train/images/3_B8A.tif").write_bytes(b"")
         find_stack_samples(tmp_path, images, "*/masks/*", "_label")
@@ -325,7 +325,11 @@ def test_splits_and_fingerprint_come_from_the_users_files(tmp_path: Path, monkey
     by_folder = module(Subfolder())
     assert {k: len(v) for k, v in by_folder.splits.items()} == {"train": 6, "val": 2, "test": 0}
     assert by_folder.spec.inputs[0].bands == ("B02", "B8A") and by_folder.spec.inputs[0].gsd_m == 10
-    assert module(Lists(test=None)).manifest() == {"train": ["train/0", "train/1"], "val": ["val/6"], "test": []}
+    assert module(List(test=None)).manifest()["splits"] == {
+        "train": ["train/0", "train/1"],
+        "val": ["val/6"],
+        "test": [],
+    }
     shutil.copytree(tmp_path / "data", tmp_path / "elsewhere")
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
     assert module(Subfolder(), "elsewhere").fingerprint == by_folder.fingerprint

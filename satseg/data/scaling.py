@@ -1,0 +1,79 @@
+"""From what was measured to how the network scales and standardises raw numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from satseg.data.raster import RasterInfo
+from satseg.spec import BandStatistics, InputSpec
+
+Normalisation = Literal["auto", "backbone", "scale", "standardise", "percentile"]
+NORMALISATIONS = ("auto", "backbone", "scale", "standardise", "percentile")
+Numbers = tuple[float, ...]
+LEAST = 1e-6  # of a divisor: a constant band stays finite
+
+
+def input_spec(
+    info: RasterInfo,
+    numbers: Sequence[int],
+    statistics: BandStatistics,
+    *,
+    scale: float | Literal["auto"],
+    offset: float | Literal["auto"],
+    nodata: float | None,
+    normalisation: Normalisation,
+) -> InputSpec:
+    """Describe an input.
+
+    Args:
+        info: Header of an image.
+        numbers: Its bands, in the order of the channels.
+        statistics: Of the training split.
+        scale: Divisor of raw numbers to unit scale; `auto` is 255 for 8-bit images, else the training split's range
+            from the 2nd to the 98th percentile of all bands.
+        offset: Subtracted before; `auto` is 0, or what makes the lowest of these percentiles 0 where it is negative
+            and the scale is `auto` too.
+        nodata: Value of missing pixels; the file's own by default.
+        normalisation: What becomes 0 and 1: `backbone`: of the backbone's own mean and deviation; `scale`: of unit
+            scale; `standardise`: mean, and mean plus deviation, of each band; `percentile`: the 2nd and 98th percentile
+            of each band; `auto`: the backbone's for 8-bit RGB, else `standardise`.
+
+    Returns:
+        The input; mean and std are None where they are the backbone's.
+    """
+    divisor, start = _unit_scale(info.dtype, statistics, scale, offset)
+    kind: str = normalisation
+    if kind == "auto":
+        kind = "backbone" if info.dtype == "uint8" and len(numbers) == 3 else "standardise"
+    mean, std = _standardisation(kind, statistics, divisor, start)
+    names = tuple(info.band_names[n - 1] for n in numbers)
+    missing = info.nodata if nodata is None else nodata
+    return InputSpec(names, info.dtype, divisor, start, missing, info.gsd_m, 1, mean, std, statistics)
+
+
+def _unit_scale(
+    dtype: str, statistics: BandStatistics, scale: float | Literal["auto"], offset: float | Literal["auto"]
+) -> tuple[float, float]:
+    measured = scale == "auto" and dtype != "uint8"
+    low = min(0.0, *statistics.p02) if measured else 0.0
+    start = low if offset == "auto" else float(offset)
+    if scale != "auto":
+        return float(scale), start
+    return max(max(statistics.p98) - start, LEAST) if measured else 255.0, start
+
+
+def _standardisation(
+    kind: str, statistics: BandStatistics, scale: float, offset: float
+) -> tuple[Numbers | None, Numbers | None]:
+    """Return what becomes 0, and what its distance to 1 is, by band at unit scale."""
+    if kind == "backbone":
+        return None, None
+    zero, one = {  # as raw numbers
+        "scale": ((offset,) * len(statistics.mean), (scale,) * len(statistics.mean)),
+        "standardise": (statistics.mean, statistics.std),
+        "percentile": (statistics.p02, tuple(np.subtract(statistics.p98, statistics.p02))),
+    }[kind]
+    return tuple(float(z - offset) / scale for z in zero), tuple(max(float(o) / scale, LEAST) for o in one)

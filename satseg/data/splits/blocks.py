@@ -1,0 +1,96 @@
+"""Spatial blocks with a buffer between those of different splits, so that neighbours do not tell of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from satseg.data.pairing import Sample
+from satseg.data.splits.areas import area_of
+from satseg.data.splits.checking import SPLITS, Splits, checked
+from satseg.data.splits.drawing import Draw, Wanted
+from satseg.data.splits.frames import Frame, frames_of
+from satseg.errors import ConfigError
+
+
+class Blocks:
+    """Splits by equal blocks of the ground, or of a scene (Roberts et al. 2017, Cross-validation strategies).
+
+    Images that are larger than a block are cut: each block is a sample of its own, and pixels within half the buffer
+    of a block of another split are used by none. Smaller images belong to the block of their centre, and those
+    nearer than the buffer to one of another split are left out: of training first, then of validation.
+
+    Args:
+        size: Edge of a block; the blocks are made a little larger or smaller so that whole ones fill the area.
+        buffer: Least distance, along rows or columns, between pixels of different splits.
+        unit: Of both: `pixels` (of the first image) or `metres`.
+        val: Share of blocks to validate on.
+        test: Share of blocks to test on.
+        seed: Another number draws other blocks.
+        fold: Which of the folds validates, in place of `val`; see `Draw`. They have about as many pixels each.
+        folds: How many there are.
+    """
+
+    def __init__(
+        self,
+        size: float,
+        buffer: float,
+        unit: Literal["pixels", "metres"] = "pixels",
+        val: Wanted = 0.15,
+        test: Wanted = 0.15,
+        seed: int = 0,
+        fold: int | None = None,
+        folds: int = 5,
+    ) -> None:
+        if unit not in ("pixels", "metres"):
+            raise ConfigError(f"dataset.split.unit={unit}: choose pixels or metres.")
+        if not isinstance(size, int | float) or not isinstance(buffer, int | float) or not 0 <= buffer < size:
+            raise ConfigError(
+                f"dataset.split.size={size} and dataset.split.buffer={buffer}: expected a size above 0 and a smaller "
+                f"buffer, in {unit}."
+            )
+        self.size, self.buffer, self.unit = size, buffer, unit
+        self.draw = Draw(val, test, seed, fold, folds)
+        self.notes: list[str] = []
+        self._block_of: dict[str, str] = {}
+
+    @property
+    def is_random(self) -> bool:
+        """Whether blocks are drawn, not named."""
+        return self.draw.is_random
+
+    def group_of(self, sample: Sample) -> str:
+        """Return the block of a sample that has been split."""
+        return self._block_of.get(sample.name, sample.name)
+
+    def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
+        """Split, from the headers of the images.
+
+        Raises:
+            DataError: If an image is no larger than a block, and does not say where it lies.
+            ConfigError: If the size is in metres, and an image does not say how large its pixels are.
+        """
+        self.notes, self._block_of = [], {}
+        areas = [area_of(f, self._length(f, self.size), self._length(f, self.buffer)) for f in frames_of(samples)]
+        sides = self.draw({block: size for area in areas for block, size in area.sizes().items()})
+        side_of = {block: side for side, blocks in sides.items() for block in blocks}
+        splits: Splits = {side: [] for side in SPLITS}
+        for area in areas:
+            pieces = area.divide(side_of)
+            for sample, block in pieces:
+                splits[side_of[block]].append(sample)
+                self._block_of[sample.name] = block
+            self.notes += area.notes(pieces)
+        hint = f"There are {len(side_of)} blocks of dataset.split.size={self.size:g} {self.unit}; make them smaller."
+        return checked(splits, hint)
+
+    def _length(self, frame: Frame, wanted: float) -> float:
+        """Return a length in units of the frame."""
+        if self.unit == "pixels":
+            return wanted * frame.pixel
+        if frame.pixel_m is None:
+            raise ConfigError(
+                f"dataset.split.unit=metres: {frame.samples[0].file} does not say how large its pixels are; use pixels."
+            )
+        return wanted / frame.pixel_m * frame.pixel

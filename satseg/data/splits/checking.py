@@ -1,0 +1,28 @@
+"""What every split must be."""
+
+from __future__ import annotations
+
+from satseg.data.pairing import Sample
+from satseg.errors import DataError
+
+SPLITS = ("train", "val", "test")
+Splits = dict[str, list[Sample]]
+
+
+def checked(splits: Splits, hint: str) -> Splits:
+    """Return the splits if there is something to train and to validate on, and nothing is in two of them.
+
+    Raises:
+        DataError: If the training or validation split is empty, or a sample is in two splits.
+    """
+    sides: dict[str, str] = {}
+    for split, samples in splits.items():
+        for sample in samples:
+            other = sides.setdefault(sample.name, split)
+            if other != split:
+                raise DataError(f"{sample.name} would be in the {other} and in the {split} split. {hint}")
+    for name in ("train", "val"):
+        if not splits.get(name):
+            sizes = ", ".join(f"{len(splits.get(s, []))} {s}" for s in SPLITS)
+            raise DataError(f"The {name} split is empty ({sizes}). {hint}")
+    return splits

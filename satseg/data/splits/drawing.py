@@ -1,0 +1,99 @@
+"""Drawing train, val and test from units (images, groups, blocks) by a hash: by lists, by shares, or as folds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from satseg.data.pairing import natural
+from satseg.errors import ConfigError, DataError
+
+Wanted = Sequence[str | int] | float | None
+
+
+def by_hash(seed: int, names: Sequence[str]) -> list[str]:
+    """Return names in an order that depends on nothing but them and the seed."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How units are divided.
+
+    Attributes:
+        val: Units to validate on by name, or their share.
+        test: Units to test on, or their share.
+        seed: Another number gives another division.
+        fold: Which of the folds (from 0) validates, in place of `val`; None where there are no folds.
+        folds: How many equal parts there are of what is not tested on.
+    """
+
+    val: Wanted
+    test: Wanted
+    seed: int
+    fold: int | None = None
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        for split, share in (("val", self.val), ("test", self.test)):
+            if isinstance(share, int | float) and not 0 <= share < 1:
+                raise ConfigError(f"dataset.split.{split}={share}: expected a share from 0 to below 1, or a list.")
+        if type(self.folds) is not int or self.folds < 2:
+            raise ConfigError(f"dataset.split.folds={self.folds}: expected a whole number of 2 or more.")
+        if self.fold is not None and not (type(self.fold) is int and 0 <= self.fold < self.folds):
+            raise ConfigError(
+                f"dataset.split.fold={self.fold}: expected null or 0 to {self.folds - 1}, for dataset.split.folds="
+                f"{self.folds}."
+            )
+
+    @property
+    def is_random(self) -> bool:
+        """Whether units are drawn, not named."""
+        validated = self.fold is not None or isinstance(self.val, int | float)
+        return validated and isinstance(self.test, int | float)
+
+    def __call__(self, sizes: Mapping[str, int]) -> dict[str, set[str]]:
+        """Divide.
+
+        Args:
+            sizes: How large each unit is; folds are balanced by it.
+
+        Raises:
+            DataError: If a unit that is named is not there.
+            ConfigError: If there are fewer units than folds.
+        """
+        names = sorted(sizes, key=natural)
+        wanted = {"test": self.test} if self.fold is not None else {"test": self.test, "val": self.val}
+        sides = {split: _named(split, w, names) for split, w in wanted.items() if not isinstance(w, int | float)}
+        taken = set().union(*sides.values())  # lists are served first: a share never takes what a list names
+        rest = [n for n in by_hash(self.seed, names) if n not in taken]
+        for split, share in wanted.items():
+            if isinstance(share, int | float):
+                count = max(1, round(share * len(names))) if share else 0
+                sides[split], rest = set(rest[:count]), rest[count:]
+        if self.fold is not None:
+            sides["val"] = set(self._folds(rest, sizes)[self.fold])
+        return {"train": set(rest) - sides["val"], "val": sides["val"], "test": sides["test"]}
+
+    def _folds(self, names: list[str], sizes: Mapping[str, int]) -> list[list[str]]:
+        """Deal the largest units first, each to the fold that has least."""
+        if len(names) < self.folds:
+            raise ConfigError(
+                f"dataset.split.folds={self.folds}: there are only {len(names)} units to divide; take fewer folds."
+            )
+        folds: list[list[str]] = [[] for _ in range(self.folds)]
+        filled = [0] * self.folds
+        for name in sorted(names, key=lambda n: -sizes[n]):  # stable: by hash among equals
+            least = filled.index(min(filled))
+            folds[least].append(name)
+            filled[least] += sizes[name]
+        return folds
+
+
+def _named(split: str, wanted: Sequence[str | int] | None, names: list[str]) -> set[str]:
+    chosen = [wanted] if isinstance(wanted, str) else list(wanted or ())
+    missing = [str(w) for w in chosen if str(w) not in names]
+    if missing:
+        raise DataError(f"dataset.split.{split} names the group {missing[0]}; there are {', '.join(names[:20])}.")
+    return {str(w) for w in chosen}
