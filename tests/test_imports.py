@@ -29,10 +29,11 @@ LAYERS = [
         "publishing",
         "repeating",
         "fitting",
+        "validation",
     },
     {"serving"},
 ]
-ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report"}
+ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report", "validate"}
 CHAINS = [
     ("errors", "spec"),
     ("files", "config", "runs"),
@@ -41,6 +42,7 @@ CHAINS = [
     ("runconfig",),
     ("cli", "sweeping"),
     ("publishing", "repeating", "training"),
+    ("validation", "training"),
     ("pictures", "explaining"),
     ("diagnosis",),
     ("data", "mapping"),

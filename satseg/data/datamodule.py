@@ -84,6 +84,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Find all samples."""
         raise NotImplementedError
 
+    def paired(self) -> tuple[list[Sample], dict[str, list[Path]]]:
+        """Return the samples that there are, and by kind (`image`, `mask`) the files that lack their partner."""
+        return self.samples(), {}
+
     def scheme(self) -> ClassScheme:
         """Return the classes and what masks call them."""
         raise NotImplementedError
@@ -112,7 +116,11 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def splits(self) -> Splits:
         """Samples by split."""
-        whole = {s.name: s for s in self.samples()}
+        return self.divide(self.samples())
+
+    def divide(self, samples: Sequence[Sample]) -> Splits:
+        """Split some samples."""
+        whole = {s.name: s for s in samples}
         sides = self.split([s.by_file()[0] for s in whole.values()], self.root)  # a stack lies outside of the root
         return {split: [whole[s.name] for s in samples] for split, samples in sides.items()}
 

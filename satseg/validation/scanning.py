@@ -1,0 +1,120 @@
+"""Reading a sample once, by parts, into a small record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+
+from satseg.data.opening import open_raster, quiet
+from satseg.data.pairing import Sample
+from satseg.data.raster import RasterInfo, Window, image_in, read_info
+from satseg.errors import BandError, RasterReadError, SatsegError
+from satseg.validation.facts import Facts, ScanPlan
+from satseg.validation.image_tally import ImageTally
+from satseg.validation.mask_tally import MaskTally
+
+PART_VALUES = 24_000_000  # numbers of an image that are in memory at a time
+BLOCK = 256  # rows of a tile, so that each is read once
+JPEG_END = b"\xff\xd9"
+TAIL = 4096  # bytes that a camera may add behind a JPEG's end
+LOSSY = ("JPEG", "YCBCR JPEG")
+
+Part = tuple[np.ndarray, np.ndarray]
+
+
+def scan(sample: Sample, plan: ScanPlan) -> Facts:
+    """Read a sample's image and mask; whatever is wrong with a file is noted, and the rest goes on.
+
+    Args:
+        sample: The pair.
+        plan: How to read.
+    """
+    facts = Facts(sample)
+    with rasterio.Env(), quiet():  # around those of two files, which are not closed in order
+        facts.image_info = _noted(facts, facts.image_file, _header, sample.image, plan.bands)
+        facts.mask_info = _noted(facts, facts.mask_file, read_info, sample.mask)
+        image, mask = facts.image_info, facts.mask_info
+        if image and mask and (image.width, image.height) == (mask.width, mask.height):
+            _read(facts, plan, image, mask)
+        else:
+            _read(facts, plan, image, None)
+            _read(facts, plan, None, mask)
+    return facts
+
+
+def _noted(facts: Facts, file: str, read: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return read(*arguments)
+    except SatsegError as error:
+        facts.faults[file] = str(error)
+        return None
+
+
+def _header(path: Path, bands: Any) -> RasterInfo:
+    info = read_info(path)
+    missing = [b for b in bands or () if b > len(info.band_names)]
+    if missing:
+        raise BandError(f"{path} has no band {missing[0]}, only 1 to {len(info.band_names)}")
+    return info
+
+
+def _read(facts: Facts, plan: ScanPlan, image: RasterInfo | None, mask: RasterInfo | None) -> None:
+    """Read the files that are given, together, and add their facts where they could be read to the end."""
+    info = image or mask
+    if info is None:
+        return
+    sample, bands = facts.sample, list(plan.bands or (image.bands if image else ()))
+    windows = list(_windows(info, len(bands) or info.count))
+    images = _parts(sample.image, windows, bands, plan.nodata) if image else iter(())
+    masks = _parts(sample.mask, windows, None, None) if mask else iter(())
+    of_image = ImageTally(image, len(bands), plan.drawn, sample.name) if image else None
+    of_mask = MaskTally(mask, plan.scheme, is_lossy(sample.mask)) if mask else None
+    for window in windows:
+        pixels = _noted(facts, facts.image_file, next, images, None)
+        labels = _noted(facts, facts.mask_file, next, masks, None)
+        classes = None
+        if of_mask and labels:
+            classes = _noted(facts, facts.mask_file, of_mask.add, *labels, pixels[1] if pixels else None)
+        if of_image and pixels:
+            of_image.add(window, pixels[0], pixels[1], classes)
+    if of_image and facts.image_file not in facts.faults:
+        facts.image = of_image.facts()
+    if of_mask and facts.mask_file not in facts.faults:
+        facts.mask = of_mask.facts()
+
+
+def _windows(info: RasterInfo, bands: int) -> Iterator[Window]:
+    rows = max(PART_VALUES // (info.width * bands), 1)
+    rows = max(rows // BLOCK, 1) * BLOCK if rows < info.height else info.height
+    for row in range(0, info.height, rows):
+        yield Window(0, row, info.width, min(rows, info.height - row))
+
+
+def _parts(path: Path, windows: list[Window], bands: list[int] | None, nodata: float | None) -> Iterator[Part]:
+    _check_end(path)
+    with open_raster(path) as source:
+        numbers = bands or [i for i, kind in zip(source.indexes, source.colorinterp) if kind.name != "alpha"]
+        for window in windows:
+            yield image_in(source, window, numbers, nodata)
+
+
+def _check_end(path: Path) -> None:
+    """Refuse a JPEG that breaks off: what it lacks would be read as grey."""
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - TAIL))
+        if JPEG_END not in file.read():
+            raise RasterReadError(f"{path} is truncated (a JPEG's end is missing); copy or download it again.")
+
+
+def is_lossy(path: Path) -> bool:
+    """Tell whether a file's compression changes its numbers."""
+    with open_raster(path) as source:
+        compression = source.compression.value if source.compression else ""
+        return source.driver == "JPEG" or compression in LOSSY
