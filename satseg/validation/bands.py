@@ -96,7 +96,7 @@ def alone(values: np.ndarray, classes: np.ndarray, learn: np.ndarray, num_classe
 
     Args:
         values: Numbers (n,).
-        classes: Class indices (n,).
+        classes: Class indices (n,); those beyond K are of no class.
         learn: Boolean (n,): which pixels the rule is made from.
         num_classes: K.
 
@@ -104,6 +104,8 @@ def alone(values: np.ndarray, classes: np.ndarray, learn: np.ndarray, num_classe
         Balanced accuracy: the mean over classes of the share of its pixels that is told right; NaN where fewer than
         two classes can be scored.
     """
+    labelled = classes < num_classes
+    values, classes, learn = values[labelled], classes[labelled], learn[labelled]
     counts = np.stack([np.bincount(classes[side], minlength=256)[:num_classes] for side in (learn, ~learn)])
     scored = np.flatnonzero((counts >= FEWEST).all(0))
     if len(scored) < 2:

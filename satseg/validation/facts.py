@@ -45,7 +45,8 @@ class ImageFacts:
         maximum: Highest, the same.
         flat: Share of pixels by band that equal their left neighbour.
         stepping: Of those that do not, the share that differ by 1.
-        edges: Mean over the bands along each side, (length,) in the order of SIDES.
+        edges: Mean over the bands along each side, in the order of SIDES: of the outermost pixels, and of some more
+            pixels from the edge inwards, (2, length).
         small: The mean over the bands in GRID x GRID cells; None where the image is smaller.
         drawn: Numbers (bands, n) of pixels drawn at random, usable and labelled.
         classes: Their classes (n,).
@@ -80,7 +81,7 @@ class MaskFacts:
         outside: Pixels by value that is neither; the most common ones.
         num_outside: Pixels with such a value.
         distinct: How many such values there are, up to a limit.
-        thin: Share of these pixels in stripes of at most two pixels.
+        thin: Share of these pixels in stripes of at most four pixels.
         near: Share of these pixels whose value is close to a known one.
         lossy: Whether the file's compression changes values.
         ignored: Pixels that are no class: ignored values, nodata, transparent.

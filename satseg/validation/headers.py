@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from rasterio import Affine
 from rasterio.crs import CRS
 
 from satseg.data.raster import RasterInfo
@@ -49,7 +50,7 @@ def check_headers(pairs: Sequence[Pair], all_bands: bool = True) -> list[Finding
 
 
 def _sizes(pairs: Sequence[Pair]) -> list[Finding]:
-    unlike = [p for p in pairs if (p[1].width, p[1].height) != (p[3].width, p[3].height)]
+    unlike = [p for p in pairs if not _same_size(p)]
     if not unlike:
         return []
     first, image, mask_file, mask = unlike[0]
@@ -118,7 +119,8 @@ def _pixel_size(info: RasterInfo) -> float | None:
 def _places(pairs: Sequence[Pair]) -> list[Finding]:
     """Compare coordinates of image and mask."""
     other_crs = [p for p in pairs if p[1].crs and p[3].crs and not _same_crs(p[1].crs, p[3].crs)]
-    moved = [p for p in pairs if p not in other_crs and p[1].transform and p[3].transform and not _same_place(p)]
+    comparable = [p for p in pairs if p not in other_crs and _same_size(p) and p[1].transform and p[3].transform]
+    moved = [p for p in comparable if _offset(p) > SAME_PLACE]
     lacking = [p for p in pairs if p[1].crs and not p[3].crs]
     found = []
     if other_crs:
@@ -153,23 +155,13 @@ def _crs_name(wkt: str | None) -> str:
     return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else str(wkt)[:40]
 
 
-def _same_place(pair: Pair) -> bool:
-    return _offset(pair) <= SAME_PLACE
+def _same_size(pair: Pair) -> bool:
+    return (pair[1].width, pair[1].height) == (pair[3].width, pair[3].height)
 
 
 def _offset(pair: Pair) -> float:
     """Return how many pixels the corners of image and mask lie apart, at most."""
     _, image, _, mask = pair
-    a, b, c, d, e, f = image.transform or ()
-    g, h, i, j, k, m = mask.transform or ()
-    size = math.sqrt(abs(a * e - b * d)) or 1.0
+    here, there = Affine(*(image.transform or ())), Affine(*(mask.transform or ()))
     corners = [(x, y) for x in (0, image.width) for y in (0, image.height)]
-    scale = (mask.width / image.width, mask.height / image.height)  # another size is a finding of its own
-    gaps = [
-        math.hypot(
-            a * x + b * y + c - (g * x * scale[0] + h * y * scale[1] + i),
-            d * x + e * y + f - (j * x * scale[0] + k * y * scale[1] + m),
-        )
-        for x, y in corners
-    ]
-    return max(gaps) / size
+    return float(max(math.dist(here @ corner, there @ corner) for corner in corners) / math.sqrt(abs(here.determinant)))

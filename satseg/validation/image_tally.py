@@ -12,6 +12,7 @@ from satseg.spec import IGNORE_INDEX
 from satseg.validation.facts import ImageFacts
 
 GRID = 24  # cells a side of the small picture
+DEPTH = 4  # pixels from an edge that are averaged, so that noise drowns less
 EVERY = 4  # which rows neighbours are compared in
 
 
@@ -31,7 +32,7 @@ class ImageTally:
         self.low, self.high = np.full(bands, np.inf), np.full(bands, -np.inf)
         self.neighbours = 0
         self.equal, self.stepping = np.zeros(bands), np.zeros(bands)
-        self.top = self.bottom = np.zeros(0, np.float32)
+        self.top = self.bottom = np.zeros((0, info.width), np.float32)
         self.left: list[np.ndarray] = []
         self.right: list[np.ndarray] = []
         self.cells, self.weights = np.zeros((GRID, GRID)), np.zeros((GRID, GRID))
@@ -60,22 +61,22 @@ class ImageTally:
             self.low, self.high = np.minimum(self.low, pixels.min(1)), np.maximum(self.high, pixels.max(1))
         self._compare_neighbours(image[:, ::EVERY].astype(np.float32))
         grey = np.where(usable, image.mean(0, dtype=np.float32), np.nan)
-        self._add_edges(window, grey)
+        self._add_edges(grey)
         self._add_cells(window, grey)
         self._draw(window, image, usable, classes)
 
     def _compare_neighbours(self, rows: np.ndarray) -> None:
-        steps = np.abs(np.diff(rows, axis=2))
+        with np.errstate(invalid="ignore"):  # infinite less infinite
+            steps = np.abs(np.diff(rows, axis=2))
         self.neighbours += steps[0].size
         self.equal += np.count_nonzero(steps == 0, axis=(1, 2))
         self.stepping += np.count_nonzero(steps == 1, axis=(1, 2))
 
-    def _add_edges(self, window: Window, grey: np.ndarray) -> None:
-        if window.row == 0:
-            self.top = grey[0]
-        self.bottom = grey[-1]
-        self.left.append(grey[:, 0])
-        self.right.append(grey[:, -1])
+    def _add_edges(self, grey: np.ndarray) -> None:
+        self.top = np.concatenate([self.top, grey[: DEPTH - len(self.top)]])
+        self.bottom = np.concatenate([self.bottom, grey])[-DEPTH:]
+        self.left.append(grey[:, :DEPTH])
+        self.right.append(grey[:, -DEPTH:])
 
     def _add_cells(self, window: Window, grey: np.ndarray) -> None:
         if min(self.height, self.width) < GRID:
@@ -112,8 +113,13 @@ class ImageTally:
             maximum=tuple(np.where(defined, self.high, np.nan).tolist()),
             flat=tuple((self.equal / max(self.neighbours, 1)).tolist()),
             stepping=tuple((self.stepping / np.maximum(self.neighbours - self.equal, 1)).tolist()),
-            edges=(self.top, np.concatenate(self.right), self.bottom, np.concatenate(self.left)),
+            edges=tuple(np.stack([side[0], side.mean(0)]) for side in self._sides()),
             small=small if min(self.height, self.width) >= GRID else None,
             drawn=np.concatenate(self.drawn, axis=1),
             classes=np.concatenate(self.classes),
         )
+
+    def _sides(self) -> tuple[np.ndarray, ...]:
+        """Return what lies along each side, the outermost pixels first."""
+        left, right = np.concatenate(self.left).T, np.concatenate(self.right).T
+        return self.top, right[::-1], self.bottom[::-1], left

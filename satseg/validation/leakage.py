@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations, islice
+from itertools import combinations, islice, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,12 @@ from satseg.validation.similarity import alike, unit_rows
 NEAR = 0.9  # correlation of small pictures' gradients; of different photographs it stays below about 0.5
 NEAR_CLEAR = 10.0  # standard deviations: pictures of a few shapes can be alike by chance
 EDGE = 0.3  # lowest correlation of the gradients along two edges that continue each other
-EDGE_MARGIN = 1.5  # standard deviations above the highest that is expected by chance among so many pairs
+EDGE_MARGIN = 2.0  # standard deviations above the highest that is expected by chance among so many pairs
 LONGEST = 1024  # pixels of an edge that are compared; longer ones are averaged down
+AVERAGED = 4  # pixels, at the coarser of two scales
+SHORTEST = 8 * AVERAGED  # pixels; shorter edges tell nothing
+MEASURED = 500  # edges that chance is measured on
+IMPOSSIBLE = 1.1  # as a correlation
 MOST_PAIRS = 10_000  # reported; beyond that a split is hopeless anyway
 FACING = (("right", "left"), ("bottom", "top"))
 
@@ -124,48 +128,54 @@ def _continued(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
     for split, facts in placeless.items():
         for f in facts:
             for number, (side, _) in enumerate(FACING):
-                by_length[number, len(_edge(f, side))][split].append(f)
-    for (number, _), groups in by_length.items():
-        yield from _continued_in(groups, *FACING[number])
+                by_length[number, _edge(f, side).shape[1]][split].append(f)
+    for (number, length), groups in by_length.items():
+        if length >= SHORTEST:
+            yield from _continued_in(groups, *FACING[number])
 
 
 def _continued_in(groups: Mapping[str, Sequence[Seen]], side: str, facing: str) -> Iterator[Pair]:
-    everyone = [f for facts in groups.values() for f in facts]
-    least = _least_likeness(everyone, side, facing)
-    rows = {s: [unit_rows(_profiles(facts, e)) for e in (side, facing)] for s, facts in groups.items()}
-    for one in rows:
-        for other in rows:
-            if one != other:
-                pairs = alike(rows[one][0], rows[other][1], least)
-                yield from ((groups[one][i], groups[other][j], r) for i, j, r in islice(pairs, MOST_PAIRS))
+    """Yield the pairs that are alike at one of two scales: pixel by pixel, or averaged where pixels are noisy."""
+    best: dict[tuple[str, int, str, int], float] = {}
+    for scale in range(2):
+        rows = {s: [unit_rows(_profiles(seen, edge, scale)) for edge in (side, facing)] for s, seen in groups.items()}
+        least = _least_likeness(*(np.concatenate([pair[i] for pair in rows.values()]) for i in range(2)))
+        for one, other in permutations(rows, 2):
+            for i, j, r in islice(alike(rows[one][0], rows[other][1], least), MOST_PAIRS):
+                best[one, i, other, j] = max(r, best.get((one, i, other, j), r))
+    yield from ((groups[one][i], groups[other][j], r) for (one, i, other, j), r in best.items())
 
 
-def _least_likeness(facts: Sequence[Seen], side: str, facing: str) -> float:
+def _least_likeness(a: np.ndarray, b: np.ndarray) -> float:
     """Return the correlation from which two edges continue each other, far above that of edges that cannot.
 
     What is usual is measured on edges of the same side, which never touch, and on edges read backwards, on Fisher's
     scale; among n pairs the highest by chance lies about sqrt(2 ln n) standard deviations up.
     """
-    chosen = facts[:: max(1, len(facts) // 500)]
-    a, b = (unit_rows(_profiles(chosen, edge)) for edge in (side, facing))
+    pairs = max(len(a) * len(b), 2)
+    step = max(1, len(a) // MEASURED)
+    a, b = a[::step], b[::step]
     unrelated = ~np.eye(len(a), dtype=bool)
     chance = np.concatenate([(x @ y.T)[unrelated] for x, y in ((a, a), (b, b), (a, a[:, ::-1]), (a, b[:, ::-1]))])
     if not chance.size:
-        return 1.1
+        return IMPOSSIBLE
     spread = np.sqrt(np.mean(np.arctanh(np.clip(chance, -0.999, 0.999)) ** 2))
-    deviations = np.sqrt(2 * np.log(max(len(facts) ** 2, 2))) + EDGE_MARGIN
+    deviations = np.sqrt(2 * np.log(pairs)) + EDGE_MARGIN
     return float(max(EDGE, np.tanh(deviations * max(spread, 1 / np.sqrt(a.shape[1])))))
 
 
-def _profiles(facts: Sequence[Seen], side: str) -> np.ndarray:
-    return np.stack([_profile(_edge(f, side)) for f in facts])
+def _profiles(seen: Sequence[Seen], side: str, scale: int) -> np.ndarray:
+    return np.stack([_profile(_edge(f, side)[scale], coarse=scale > 0) for f in seen])
 
 
-def _profile(edge: np.ndarray) -> np.ndarray:
-    """Return the differences along an edge, of at most LONGEST places; 0 where a pixel is not usable."""
-    step = -(-len(edge) // LONGEST)
+def _profile(edge: np.ndarray, coarse: bool) -> np.ndarray:
+    """Return what changes along an edge, at most at LONGEST places; 0 where a pixel is not usable.
+
+    These are the differences of neighbours, which are the most telling; and coarsely, the averages themselves.
+    """
+    step = max(-(-len(edge) // LONGEST), AVERAGED if coarse else 1)
     means = edge[: len(edge) // step * step].reshape(-1, step).mean(1)
-    profile: np.ndarray = np.nan_to_num(np.diff(means))
+    profile: np.ndarray = np.nan_to_num(means - np.nanmean(means) if coarse else np.diff(means))
     return profile
 
 

@@ -18,7 +18,7 @@ from satseg.validation.facts import MaskFacts
 MOST_VALUES = 4096  # different values that are kept of a mask that is none
 NEAR = 20  # in each channel: how far compression moves a colour
 APART = 3 * NEAR  # known colours nearer to each other than this could not be told from moved ones
-STRIPE = np.ones((3, 3), bool)  # a pixel with all its neighbours: what is narrower than three pixels has none
+STRIPE = np.ones((5, 5), bool)  # what is narrower than five pixels holds no such square
 
 
 class MaskTally:

@@ -11,7 +11,7 @@ from satseg.validation.facts import Facts, MaskFacts
 from satseg.validation.findings import Finding, Severity, count, percent
 
 SEVERAL = 3  # different values from which they are a pattern, not a class that was forgotten
-MOSTLY = 0.9  # share of such pixels in thin stripes, or near known values
+MOSTLY = 0.85  # share of such pixels in thin stripes, or near known values
 EXAMPLES = 5
 
 EXPECTED = "A mask holds the values of classes, and those of dataset.ignore_values."
@@ -45,12 +45,13 @@ def check_masks(facts: Sequence[Facts], scheme: ClassScheme, max_ignored: float)
     by_kind: dict[str, list[tuple[Facts, MaskFacts]]] = {}
     for f, mask in masks:
         if mask.num_outside:
-            by_kind.setdefault(_kind(mask), []).append((f, mask))
+            by_kind.setdefault(kind_of(mask), []).append((f, mask))
     outside = [_outside(kind, some, scheme) for kind, some in by_kind.items()]
     return [*outside, *_ignored_values(masks, scheme), *_much_ignored(facts, max_ignored)]
 
 
-def _kind(mask: MaskFacts) -> str:
+def kind_of(mask: MaskFacts) -> str:
+    """Return what the values of a mask that are no class come from, as the name of a check."""
     if mask.lossy or (mask.distinct >= SEVERAL and mask.near >= MOSTLY):
         return "jpeg_mask"
     return "antialiased_mask" if mask.distinct >= SEVERAL and mask.thin >= MOSTLY else "mask_values"

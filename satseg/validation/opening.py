@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from satseg.data.masks import ClassScheme, default_colour, discover_scheme
 from satseg.data.pairing import Sample
 from satseg.data.raster import read_info, read_window
 from satseg.data.scheme import pack
 from satseg.errors import DataError, SatsegError
 from satseg.validation.findings import Finding, Severity, count
-from satseg.validation.mask_tally import count_values
+from satseg.validation.mask_tally import MaskTally, count_values
+from satseg.validation.masks import kind_of
+from satseg.validation.scanning import is_lossy
 
 if TYPE_CHECKING:
     from satseg.data import SegmentationDataModule
@@ -68,17 +72,14 @@ def _lonely(kind: str, files: Sequence[Path]) -> Finding:
 
 
 def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tuple[ClassScheme, list[Finding]]:
-    """Return the classes; where they are found from masks, from those that can be read."""
-    try:
+    """Return the classes; where they are not given, those of the masks that can be read."""
+    if getattr(datamodule, "classes", True) is not None:
         return datamodule.scheme(), []
-    except DataError as error:
-        readable = [s.mask for s in samples if _can_be_read(s.mask)]
-        if len(readable) < len(samples):
-            try:
-                return discover_scheme(readable), []
-            except DataError:
-                pass
-        return _guess(readable, error)
+    readable = [s.mask for s in samples if _can_be_read(s.mask)]
+    common = _common_values(readable)
+    if common and any(_is_spoiled(path, common) for path in _some(readable)):
+        return common, [_guessed(common)]
+    return discover_scheme(readable), []
 
 
 def _can_be_read(path: Path) -> bool:
@@ -89,28 +90,42 @@ def _can_be_read(path: Path) -> bool:
     return True
 
 
-def _guess(masks: Sequence[Path], error: DataError) -> tuple[ClassScheme, list[Finding]]:
-    """Take the common values for the classes, so that the others can be named."""
+def _some(paths: Sequence[Path]) -> Sequence[Path]:
+    return paths[:: max(1, -(-len(paths) // GUESSED_FROM))]
+
+
+def _common_values(masks: Sequence[Path]) -> ClassScheme | None:
+    """Take the common values of masks for the classes, so that the others can be named."""
     values: Counter[float] = Counter()
     by_colour = any(read_info(path).count >= 3 for path in masks)
-    for path in masks[:: max(1, len(masks) // GUESSED_FROM)]:
+    for path in _some(masks):
         raw = read_window(path)
         values.update(count_values(pack(raw) if by_colour and len(raw) >= 3 else raw[0]))
     total = sum(values.values())
     common = sorted(int(v) for v, n in values.items() if n >= LEAST * total and v == int(v) and v >= 0)
     if len(common) < 2:
-        raise error
+        return None
     names = tuple(f"color_{v:06x}" if by_colour else f"class_{v}" for v in common)
     colours = tuple((v >> 16, v >> 8 & 255, v & 255) if by_colour else default_colour(i) for i, v in enumerate(common))
-    scheme = ClassScheme(names, colours, {v: i for i, v in enumerate(common)}, by_colour)
-    note = Finding(
+    return ClassScheme(names, colours, {v: i for i, v in enumerate(common)}, by_colour)
+
+
+def _is_spoiled(path: Path, scheme: ClassScheme) -> bool:
+    tally, raw = MaskTally(read_info(path), scheme, is_lossy(path)), read_window(path)
+    tally.add(raw, np.ones(raw.shape[1:], bool), None)
+    facts = tally.facts()
+    return facts.num_outside > 0 and kind_of(facts) != "mask_values"
+
+
+def _guessed(scheme: ClassScheme) -> Finding:
+    return Finding(
         "guessed_classes",
         Severity.WARNING,
-        f"the classes cannot be found from the masks ({str(error).rstrip('.')}); taken for classes: {', '.join(names)}",
+        f"masks hold values that are no class, and dataset.classes does not say which are; taken for classes: "
+        f"{', '.join(scheme.names)}",
         "dataset.classes says what mask values mean.",
         "Give dataset.classes.",
     )
-    return scheme, [note]
 
 
 def _sides(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tuple[dict[str, list[str]], list[Finding]]:
