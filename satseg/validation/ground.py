@@ -18,7 +18,7 @@ WGS84 = "EPSG:4326"
 SLACK = 0.5  # pixels: grids that are cut from one scene meet to less
 EXPECTED = "Images of different splits lie apart on the ground: neighbours look alike, and scores would be too high."
 REMEDY = (
-    "Split by place: dataset/split=blocks with a buffer, or dataset/split=groups with dataset.split.pattern, so that "
+    "Split by place: dataset/split=blocks, with a buffer, or dataset/split=group with dataset.split.pattern, so that "
     "a scene stays on one side."
 )
 
@@ -88,12 +88,16 @@ def check_ground(found: Sequence[Footprint]) -> list[Finding]:
     """Find images of different splits that overlap or touch on the ground."""
     if not found:
         return []
-    outlines = [f.outline for f in found]
+    outlines = np.array([f.outline for f in found])
     slack = SLACK * max(f.pixel for f in found)
     pairs = shapely.STRtree(outlines).query(outlines, predicate="dwithin", distance=slack)
-    across = [(found[i], found[j]) for i, j in pairs.T.tolist() if i < j and found[i].split != found[j].split]
-    overlapping = [p for p in across if p[0].outline.buffer(-p[0].pixel).intersects(p[1].outline)]
-    touching = [p for p in across if p not in overlapping]
+    sides = np.array([f.split for f in found])
+    one, other = pairs[:, (pairs[0] < pairs[1]) & (sides[pairs[0]] != sides[pairs[1]])]
+    inner = shapely.buffer(outlines[one], [-found[i].pixel for i in one])
+    is_overlap = shapely.intersects(inner, outlines[other])
+    across = [(found[i], found[j]) for i, j in zip(one, other, strict=True)]
+    overlapping = [pair for pair, deep in zip(across, is_overlap, strict=True) if deep]
+    touching = [pair for pair, deep in zip(across, is_overlap, strict=True) if not deep]
     findings = []
     for check, severity, some, word in (
         ("overlap", Severity.ERROR, overlapping, "overlap"),

@@ -59,15 +59,15 @@ class ImageTally:
         if usable.any():
             pixels = image.reshape(len(image), -1) if usable.all() else image[:, usable]
             self.low, self.high = np.minimum(self.low, pixels.min(1)), np.maximum(self.high, pixels.max(1))
-        self._compare_neighbours(image[:, ::EVERY].astype(np.float32))
-        grey = np.where(usable, image.mean(0, dtype=np.float32), np.nan)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite less infinite, and numbers near it
+            self._compare_neighbours(image[:, ::EVERY].astype(np.float32))
+            grey = np.where(usable, image.mean(0, dtype=np.float32), np.nan)
         self._add_edges(grey)
         self._add_cells(window, grey)
         self._draw(window, image, usable, classes)
 
     def _compare_neighbours(self, rows: np.ndarray) -> None:
-        with np.errstate(invalid="ignore"):  # infinite less infinite
-            steps = np.abs(np.diff(rows, axis=2))
+        steps = np.abs(np.diff(rows, axis=2))
         self.neighbours += steps[0].size
         self.equal += np.count_nonzero(steps == 0, axis=(1, 2))
         self.stepping += np.count_nonzero(steps == 1, axis=(1, 2))

@@ -27,8 +27,8 @@ FACING = (("right", "left"), ("bottom", "top"))
 
 ANEW = "Remove the copies, or keep them on one side."
 APART = (
-    "Keep images of one scene on one side: dataset/split=groups with dataset.split.pattern, a published list "
-    "(dataset/split=lists), or dataset/split=blocks."
+    "Keep images of one scene on one side: dataset/split=group with dataset.split.pattern, a published list "
+    "(dataset/split=list), or dataset/split=blocks."
 )
 EXPECTED = "A scored image shows places that no other split has seen: else scores tell of memory, not of skill."
 

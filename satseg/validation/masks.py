@@ -71,7 +71,9 @@ def _outside(kind: str, masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassS
 
 def shown(value: float, scheme: ClassScheme) -> str:
     """Return a mask's value as people write it: a number, or a colour."""
-    if scheme.by_colour and value >= 0:
+    if scheme.by_colour and value < 0:
+        return "beyond 8 bits"
+    if scheme.by_colour:
         return "({}, {}, {})".format(*(int(value) >> shift & 255 for shift in (16, 8, 0)))
     return f"{value:g}"
 

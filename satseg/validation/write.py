@@ -71,7 +71,7 @@ def _plain(validation: Validation) -> dict[str, Any]:
         "mask_values": [
             {"value": value, "class": name, "pixels": pixels} for value, name, pixels in _values(validation)
         ],
-        "bands": [asdict(band) | {"counts": None} for band in validation.bands],
+        "bands": [{k: v for k, v in asdict(band).items() if k != "counts"} for band in validation.bands],
         "sizes": [{"width": w, "height": h, "images": n} for (w, h), n in _sizes(validation).most_common()],
     }
 
