@@ -10,6 +10,7 @@ import numpy as np
 from satseg.data.masks import ClassScheme
 from satseg.data.pairing import Sample
 from satseg.data.raster import RasterInfo
+from satseg.errors import SatsegError
 
 SIDES = ("top", "right", "bottom", "left")
 
@@ -113,7 +114,7 @@ class Facts:
     """
 
     sample: Sample
-    faults: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, SatsegError] = field(default_factory=dict)
     image_info: RasterInfo | None = None
     mask_info: RasterInfo | None = None
     image: ImageFacts | None = None

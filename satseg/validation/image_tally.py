@@ -75,8 +75,8 @@ class ImageTally:
     def _add_edges(self, grey: np.ndarray) -> None:
         self.top = np.concatenate([self.top, grey[: DEPTH - len(self.top)]])
         self.bottom = np.concatenate([self.bottom, grey])[-DEPTH:]
-        self.left.append(grey[:, :DEPTH])
-        self.right.append(grey[:, -DEPTH:])
+        self.left.append(grey[:, :DEPTH].copy())  # a view would keep the whole part
+        self.right.append(grey[:, -DEPTH:].copy())
 
     def _add_cells(self, window: Window, grey: np.ndarray) -> None:
         if min(self.height, self.width) < GRID:

@@ -86,9 +86,10 @@ def _finding(
     pairs = sorted(pairs, key=lambda pair: -pair[2])
     between = sorted({"/".join(sorted((side[a.name], side[b.name]), key=_order)) for a, b, _ in pairs})
     first, second, value = pairs[0]
+    how = "" if value == 1 else f", correlation {value:.2f}"
     message = (
         f"{text.format(count(len(pairs), 'pair'))}; between {', '.join(between)}; such as {first.name} "
-        f"({side[first.name]}) and {second.name} ({side[second.name]}), correlation {value:.2f}"
+        f"({side[first.name]}) and {second.name} ({side[second.name]}){how}"
     )
     files = dict.fromkeys(f.file for a, b, _ in pairs for f in (a, b))
     return Finding(check, severity, message, EXPECTED, repair, tuple(files))

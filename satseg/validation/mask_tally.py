@@ -72,7 +72,7 @@ class MaskTally:
         if not self.scheme.by_colour and len(raw) > 1 and not (raw == raw[:1]).all():
             raise MaskValueError(
                 f"{self.info.path} has {len(raw)} bands that differ, but the classes are given by value: give colours "
-                "in dataset.classes, such as water: [0, 0, 255]"
+                "in dataset.classes, such as water: [0, 0, 255]."
             )
         if not self.scheme.by_colour:
             values: np.ndarray = raw[0]

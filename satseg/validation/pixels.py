@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from satseg.errors import RasterReadError, ResourceError
 from satseg.validation.facts import Facts, ImageFacts
 from satseg.validation.findings import Finding, Severity, count, percent
 
@@ -60,17 +61,26 @@ def _odd(check: str, severity: Severity, what: str, repair: str, facts: Sequence
 
 
 def _unreadable(facts: Sequence[Facts]) -> list[Finding]:
+    """Gather the files with the same fault."""
+    files: dict[tuple[bool, str], list[str]] = {}
+    words: dict[str, str] = {}
+    for f in facts:
+        for file, error in f.faults.items():
+            is_broken = isinstance(error, RasterReadError | ResourceError)
+            reason = str(error).removeprefix(file).strip(" .;")
+            kind = reason.partition(" (")[0]  # what follows tells of one file
+            words.setdefault(kind, reason)
+            files.setdefault((is_broken, kind), []).append(file)
     return [
         Finding(
-            "unreadable",
+            "unreadable" if is_broken else "unusable",
             Severity.ERROR,
-            message.rstrip("."),
+            f"{count(len(some), 'file')}: {words[kind]}",
             "Every file can be read to its end.",
-            "Copy, download or make it again, or remove it with its partner.",
-            (file,),
+            "Copy, download or make them again, or remove them with their partners." if is_broken else "",
+            tuple(some),
         )
-        for f in facts
-        for file, message in f.faults.items()
+        for (is_broken, kind), some in files.items()
     ]
 
 

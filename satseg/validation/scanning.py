@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from satseg.data.pairing import Sample
 from satseg.data.raster import RasterInfo, Window, image_in, read_info
 from satseg.errors import BandError, RasterReadError, SatsegError
 from satseg.validation.facts import Facts, ScanPlan
-from satseg.validation.image_tally import ImageTally
+from satseg.validation.image_tally import EVERY, ImageTally
 from satseg.validation.mask_tally import MaskTally
 
 PART_VALUES = 24_000_000  # numbers of an image that are in memory at a time
+PIECE_PIXELS = 2**19  # that are measured at a time
 BLOCK = 256  # rows of a tile, so that each is read once
+CACHE_MB = 128  # of decoded tiles, which are not asked for again; else a twentieth of the machine
 JPEG_END = b"\xff\xd9"
 TAIL = 4096  # bytes that a camera may add behind a JPEG's end
 LOSSY = ("JPEG", "YCBCR JPEG")
@@ -34,7 +37,7 @@ def scan(sample: Sample, plan: ScanPlan) -> Facts:
         plan: How to read.
     """
     facts = Facts(sample)
-    with rasterio.Env(), quiet():  # around those of two files, which are not closed in order
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), quiet():  # around those of two files, closed in any order
         facts.image_info = _noted(facts, facts.image_file, _header, sample.image, plan.bands)
         facts.mask_info = _noted(facts, facts.mask_file, read_info, sample.mask)
         image, mask = facts.image_info, facts.mask_info
@@ -50,7 +53,7 @@ def _noted(facts: Facts, file: str, read: Callable[..., Any], *arguments: Any) -
     try:
         return read(*arguments)
     except SatsegError as error:
-        facts.faults[file] = str(error)
+        facts.faults[file] = error
         return None
 
 
@@ -58,7 +61,9 @@ def _header(path: Path, bands: Any) -> RasterInfo:
     info = read_info(path)
     missing = [b for b in bands or () if b > len(info.band_names)]
     if missing:
-        raise BandError(f"{path} has no band {missing[0]}, only 1 to {len(info.band_names)}")
+        raise BandError(
+            f"{path} has no band {missing[0]}, only 1 to {len(info.band_names)}; set dataset.bands to some of these."
+        )
     return info
 
 
@@ -69,18 +74,20 @@ def _read(facts: Facts, plan: ScanPlan, image: RasterInfo | None, mask: RasterIn
         return
     sample, bands = facts.sample, list(plan.bands or (image.bands if image else ()))
     windows = list(_windows(info, len(bands) or info.count))
-    images = _parts(sample.image, windows, bands, plan.nodata) if image else iter(())
-    masks = _parts(sample.mask, windows, None, None) if mask else iter(())
     of_image = ImageTally(image, len(bands), plan.drawn, sample.name) if image else None
     of_mask = MaskTally(mask, plan.scheme, is_lossy(sample.mask)) if mask else None
-    for window in windows:
-        pixels = _noted(facts, facts.image_file, next, images, None)
-        labels = _noted(facts, facts.mask_file, next, masks, None)
-        classes = None
-        if of_mask and labels:
-            classes = _noted(facts, facts.mask_file, of_mask.add, *labels, pixels[1] if pixels else None)
-        if of_image and pixels:
-            of_image.add(window, pixels[0], pixels[1], classes)
+    with (
+        closing(_parts(sample.image if image else None, windows, bands, plan.nodata)) as images,
+        closing(_parts(sample.mask if mask else None, windows, None, None)) as masks,
+    ):
+        for piece in (piece for window in windows for piece in _pieces(window)):
+            pixels = _noted(facts, facts.image_file, next, images, None)
+            labels = _noted(facts, facts.mask_file, next, masks, None)
+            classes = None
+            if of_mask and labels:
+                classes = _noted(facts, facts.mask_file, of_mask.add, *labels, pixels[1] if pixels else None)
+            if of_image and pixels:
+                of_image.add(piece, pixels[0], pixels[1], classes)
     if of_image and facts.image_file not in facts.faults:
         facts.image = of_image.facts()
     if of_mask and facts.mask_file not in facts.faults:
@@ -94,12 +101,24 @@ def _windows(info: RasterInfo, bands: int) -> Iterator[Window]:
         yield Window(0, row, info.width, min(rows, info.height - row))
 
 
-def _parts(path: Path, windows: list[Window], bands: list[int] | None, nodata: float | None) -> Iterator[Part]:
+def _pieces(window: Window) -> Iterator[Window]:
+    """Cut what is read at once into what is measured at once, which takes many times its memory."""
+    rows = max(PIECE_PIXELS // window.width // EVERY, 1) * EVERY
+    for row in range(window.row, window.row + window.height, rows):
+        yield Window(0, row, window.width, min(rows, window.row + window.height - row))
+
+
+def _parts(path: Path | None, windows: list[Window], bands: list[int] | None, nodata: float | None) -> Generator[Part]:
+    if path is None:
+        return
     _check_end(path)
     with open_raster(path) as source:
         numbers = bands or [i for i, kind in zip(source.indexes, source.colorinterp) if kind.name != "alpha"]
         for window in windows:
-            yield image_in(source, window, numbers, nodata)
+            pixels, valid = image_in(source, window, numbers, nodata)
+            for piece in _pieces(window):
+                rows = slice(piece.row - window.row, piece.row - window.row + piece.height)
+                yield pixels[:, rows], valid[rows]
 
 
 def _check_end(path: Path) -> None:

@@ -18,15 +18,12 @@ PLACES = {"train": 6, "val": 2, "test": 2}
 def write(path: Path, array: np.ndarray, *, crs: str | None = UTM, east: float = 0.0, pixel: float = PIXEL, **profile):
     """Write (bands, height, width) at a place, so many pixels east of the dataset's corner."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = array.shape
     transform = rasterio.Affine(pixel, 0, 500_000 + east * PIXEL, 0, -pixel, 5_000_000)
     placed = {"crs": crs, "transform": transform} if crs else {}
-    options = {"driver": "GTiff", "photometric": "minisblack"} | profile
-    with (
-        quiet(),
-        rasterio.open(path, "w", count=count, height=height, width=width, dtype=array.dtype, **placed, **options) as f,
-    ):
-        f.write(array)
+    count, height, width = array.shape
+    options = {"driver": "GTiff", "photometric": "minisblack", "dtype": array.dtype} | placed | profile
+    with quiet(), rasterio.open(path, "w", count=count, height=height, width=width, **options) as file:
+        file.write(array)
 
 
 def read(path: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The command, and what it does with datasets that are hardly any."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,8 +9,12 @@ from commands import command
 from validation.breaking import check, found, grave, rewrite, value_nine
 from validation.making import make_image, make_mask, write
 
+from satseg.data.masks import scheme_from_config
+from satseg.data.pairing import Sample
 from satseg.data.splits import Fractions
 from satseg.errors import DataError
+from satseg.validation import scan
+from satseg.validation.facts import ScanPlan
 from satseg.validation.write import write_validation
 
 
@@ -34,6 +39,7 @@ def test_large_files_are_read_by_parts_with_the_same_result(sound, monkeypatch):
     whole = check(sound)
     monkeypatch.setattr("satseg.validation.scanning.PART_VALUES", 1)
     monkeypatch.setattr("satseg.validation.scanning.BLOCK", 40)
+    monkeypatch.setattr("satseg.validation.scanning.PIECE_PIXELS", 1600)
     parts = check(sound)
     assert parts.findings == whole.findings
     assert [t.class_pixels.tolist() for t in parts.totals.values()] == [
@@ -69,3 +75,20 @@ def test_a_sound_dataset_is_told_so(sound, tmp_path):
     text = write_validation(check(sound), tmp_path / "out")
     assert text.startswith("Sound: 10 images (6 train, 2 val, 2 test), 3 classes.")
     assert json.loads((tmp_path / "out/report.json").read_text())["sound"] is True
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("satseg.validation.scanning.PART_VALUES", 1)  # a row of tiles at a time
+    plan = ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1000)
+    peaks = []
+    for height in (2_000, 16_000):
+        for kind in ("image", "mask"):
+            array = np.random.default_rng(0).integers(0, 2, (1, height, 512)).astype(np.uint8)
+            write(tmp_path / f"{kind}_{height}.tif", array, tiled=True, blockxsize=256, blockysize=256)
+        sample = Sample("a", tmp_path / f"image_{height}.tif", tmp_path / f"mask_{height}.tif")
+        tracemalloc.start()
+        facts = scan(sample, plan)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert facts.mask.class_pixels.sum() == height * 512
+    assert peaks[1] < 1.3 * peaks[0]

@@ -42,7 +42,7 @@ def plot_footprints(outlines: Mapping[str, Sequence[np.ndarray]], labels: tuple[
             axes.scatter(tiny[:, 0], tiny[:, 1], s=14, color=colour, linewidths=0, alpha=0.8)
     axes.set_xlim(low[0] - 0.04 * side, high[0] + 0.04 * side)
     axes.set_ylim(low[1] - 0.04 * side, high[1] + 0.04 * side)
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal", adjustable="box")
     axes.set_xlabel(labels[0], color=FAINT, fontsize=9)
     axes.set_ylabel(labels[1], color=FAINT, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(5))
