@@ -60,12 +60,7 @@ def find_files(
 ) -> dict[str, dict[str, Path]]:
     """Find images and masks, with or without a partner.
 
-    Args:
-        root: As for `find_samples`, as the others.
-        images: Glob pattern.
-        masks: Glob pattern.
-        image_suffix: Ending.
-        mask_suffix: Ending.
+    The arguments are those of `find_samples`.
 
     Returns:
         Files by name, of each kind: `image` and `mask`.

@@ -14,7 +14,7 @@ from satseg.data.masks import ClassScheme, default_colour, discover_scheme
 from satseg.data.pairing import Sample
 from satseg.data.raster import read_info, read_window
 from satseg.data.scheme import pack
-from satseg.errors import DataError, SatsegError
+from satseg.errors import DataError, RasterReadError, SatsegError
 from satseg.validation.findings import Finding, Severity, count
 from satseg.validation.mask_tally import MaskTally, count_values
 from satseg.validation.masks import kind_of
@@ -75,11 +75,15 @@ def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tu
     """Return the classes; where they are not given, those of the masks that can be read."""
     if getattr(datamodule, "classes", True) is not None:
         return datamodule.scheme(), []
-    readable = [s.mask for s in samples if _can_be_read(s.mask)]
-    common = _common_values(readable)
-    if common and any(_is_spoiled(path, common) for path in _some(readable)):
+    masks = [s.mask for s in samples]
+    some = [path for path in masks[:: max(1, -(-len(masks) // GUESSED_FROM))] if _can_be_read(path)]
+    common = _common_values(some)
+    if common and any(_is_spoiled(path, common) for path in some):
         return common, [_guessed(common)]
-    return discover_scheme(readable), []
+    try:
+        return discover_scheme(masks), []
+    except RasterReadError:
+        return discover_scheme(path for path in masks if _can_be_read(path)), []
 
 
 def _can_be_read(path: Path) -> bool:
@@ -90,15 +94,11 @@ def _can_be_read(path: Path) -> bool:
     return True
 
 
-def _some(paths: Sequence[Path]) -> Sequence[Path]:
-    return paths[:: max(1, -(-len(paths) // GUESSED_FROM))]
-
-
 def _common_values(masks: Sequence[Path]) -> ClassScheme | None:
     """Take the common values of masks for the classes, so that the others can be named."""
     values: Counter[float] = Counter()
     by_colour = any(read_info(path).count >= 3 for path in masks)
-    for path in _some(masks):
+    for path in masks:
         raw = read_window(path)
         values.update(count_values(pack(raw) if by_colour and len(raw) >= 3 else raw[0]))
     total = sum(values.values())

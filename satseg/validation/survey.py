@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from tqdm import tqdm
 
 from satseg.data.pairing import Sample
-from satseg.errors import ResourceError
+from satseg.errors import ConfigError, ResourceError
 from satseg.validation.facts import Facts, ScanPlan
 from satseg.validation.scanning import scan
 
@@ -29,8 +29,11 @@ def survey(samples: Sequence[Sample], plan: ScanPlan, workers: int | None = None
         progress: Whether to show a bar.
 
     Raises:
+        ConfigError: If the number of workers is none.
         ResourceError: If a process ended before its time.
     """
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise ConfigError(f"workers={workers}: expected a whole number from 1 on.")
     number = min(workers or os.cpu_count() or 1, len(samples))
     found = _alone(samples, plan) if number <= 1 else _together(samples, plan, number)
     bar = tqdm(found, "Checking", len(samples), unit=" images", bar_format=FORM, disable=not progress)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from validation.breaking import check, found, grave, rewrite
+from validation.breaking import check, cut, found, grave, rewrite
 from validation.making import CLASSES, SIZE, read, write
 
 from satseg.validation import Limits
@@ -97,3 +97,10 @@ def test_a_class_that_a_split_lacks_or_hardly_has(sound):
     validation = check(sound)
     assert grave(validation) == ["rare_class"] and "forest (0.027 %)" in found(validation, "rare_class").message
     assert check(sound, Limits(min_class_share=0.0001)).is_sound
+
+
+def test_classes_are_found_in_the_masks_that_can_be_read(sound):
+    cut("train/masks/2.tif", 0.5)(sound)
+    validation = check(sound, classes=None)
+    assert grave(validation) == ["unreadable"]
+    assert validation.scheme.names == ("class_0", "class_1", "class_2")

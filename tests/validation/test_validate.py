@@ -12,9 +12,10 @@ from validation.making import make_image, make_mask, write
 from satseg.data.masks import scheme_from_config
 from satseg.data.pairing import Sample
 from satseg.data.splits import Fractions
-from satseg.errors import DataError
+from satseg.errors import ConfigError, DataError
 from satseg.validation import scan
 from satseg.validation.facts import ScanPlan
+from satseg.validation.survey import survey
 from satseg.validation.write import write_validation
 
 
@@ -92,3 +93,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
         tracemalloc.stop()
         assert facts.mask.class_pixels.sum() == height * 512
     assert peaks[1] < 1.3 * peaks[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1.5, "many"])
+def test_workers_are_a_number(workers):
+    with pytest.raises(ConfigError, match=f"workers={workers}: expected a whole number"):
+        survey([], ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1), workers)
