@@ -46,6 +46,8 @@ def scan(sample: Sample, plan: ScanPlan) -> Facts:
         else:
             _read(facts, plan, image, None)
             _read(facts, plan, None, mask)
+        if facts.sample.band_files and facts.image_file in facts.faults:
+            _blame(facts)
     return facts
 
 
@@ -55,6 +57,21 @@ def _noted(facts: Facts, file: str, read: Callable[..., Any], *arguments: Any) -
     except SatsegError as error:
         facts.faults[file] = error
         return None
+
+
+def _blame(facts: Facts) -> None:
+    """Put what is wrong with a stack down to those of its files that cannot be read."""
+    files, fault = facts.sample.band_files, facts.faults.pop(facts.image_file)
+    for file in files:
+        _noted(facts, str(file), _read_through, file)
+    if not facts.faults.keys() & set(map(str, files)):
+        facts.faults[facts.image_file] = fault
+
+
+def _read_through(path: Path) -> None:
+    info = read_info(path)
+    for _ in _parts(path, list(_windows(info, info.count)), None, None):
+        pass
 
 
 def _header(path: Path, bands: Any) -> RasterInfo:

@@ -8,6 +8,7 @@ from PIL import Image
 from validation.breaking import check, cut, found, grave, remove, rewrite, same, value_nine
 from validation.making import SIZE, make_image, make_mask, read, write
 
+from satseg.data.splits import Fractions
 from satseg.validation import Severity
 
 
@@ -124,6 +125,22 @@ def test_a_truncated_photograph_is_no_grey_one(tmp_path):
     cut("val/masks/0.png", 0.7)(tmp_path)
     files = [file for f in check(tmp_path).findings if f.check == "unreadable" for file in f.files]
     assert sorted(files) == ["train/images/1.jpg", "val/masks/0.png"]
+
+
+def test_of_bands_in_separate_files_the_broken_one_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
+    for number in range(4):
+        mask = make_mask(number)
+        for band, array in enumerate(make_image(number, mask)):
+            write(tmp_path / f"images/{number}_B{band}.tif", array[None], east=number * 1000)
+        write(tmp_path / f"masks/{number}.tif", mask[None], east=number * 1000)
+    options = {"images": {f"B{b}": f"images/*_B{b}.tif" for b in range(4)}, "masks": "masks/*"}
+    options |= {"split": Fractions(val=0.25, test=0.25)}
+    assert check(tmp_path, **options).is_sound
+    cut("images/2_B1.tif", 0.6)(tmp_path)
+    validation = check(tmp_path, **options)
+    assert list(found(validation, "unreadable").files) == ["images/2_B1.tif"]
+    assert [band.name for band in validation.bands] == ["B0", "B1", "B2", "B3"]
 
 
 @pytest.mark.parametrize(("scale", "is_sound"), [(10_000, True), (5000, True), (255, False), (1_000_000, False)])
