@@ -37,6 +37,7 @@ from satseg.reporting import report_run, report_split
 from satseg.runconfig import config_choices, prepare_config, run_name
 from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, environment, open_run, read_json, read_metrics
 from satseg.task import SegmentationTask, channels_last
+from satseg.validation import check_cheaply
 
 logger = logging.getLogger(__name__)
 
@@ -106,11 +107,13 @@ def log_to(path: Path) -> None:
 
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
-    """Find the data, measure the training split, and say what was assumed."""
+    """Find the data, check its headers, measure the training split, and say what was assumed."""
     augmentation = instantiate(cfg.augmentation, _convert_="all")
     make = instantiate(cfg.dataset, _partial_=True, _convert_="all")
     datamodule: SegmentationDataModule = make(augmentation=augmentation, sampling_seed=cfg.seed)
     datamodule.setup()
+    for finding in check_cheaply(datamodule):
+        logger.warning("Data: %s", finding.below(str(datamodule.root)).line())
     for assumption in datamodule.assumptions:
         logger.info("Assumed: %s", assumption)
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in datamodule.splits.items())

@@ -30,11 +30,12 @@ LAYERS = [
         "repeating",
         "fitting",
         "launching",
+        "validation",
     },
     {"serving"},
     {"rank"},
 ]
-ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report"}
+ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report", "validate"}
 CHAINS = [
     ("errors", "spec"),
     ("files", "config", "runs"),
@@ -43,6 +44,7 @@ CHAINS = [
     ("runconfig",),
     ("cli", "sweeping"),
     ("publishing", "repeating", "training", "fitting"),
+    ("validation", "training"),
     ("pictures", "explaining"),
     ("diagnosis",),
     ("data", "mapping"),

@@ -94,6 +94,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Find all samples."""
         raise NotImplementedError
 
+    def paired(self) -> tuple[list[Sample], dict[str, list[Path]]]:
+        """Return the samples that there are, and by kind (`image`, `mask`) the files that lack their partner."""
+        return self.samples(), {}
+
     def scheme(self) -> ClassScheme:
         """Return the classes and what masks call them."""
         raise NotImplementedError
@@ -124,10 +128,14 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def splits(self) -> Splits:
         """Samples by split."""
-        counts = (partial(count_classes, reader=self.reader),) if getattr(self.split, "counts_classes", False) else ()
-        splits = self.split(self.samples(), self.root, *counts)
+        splits = self.divide(self.samples())
         self.assumptions += getattr(self.split, "notes", [])
         return splits
+
+    def divide(self, samples: Sequence[Sample]) -> Splits:
+        """Split some samples."""
+        counts = (partial(count_classes, reader=self.reader),) if getattr(self.split, "counts_classes", False) else ()
+        return self.split(samples, self.root, *counts)
 
     @cached_property
     def reader(self) -> SampleReader:

@@ -9,7 +9,7 @@ from typing import Any
 
 from satseg.data.datamodule import SegmentationDataModule
 from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
-from satseg.data.pairing import Sample, find_samples
+from satseg.data.pairing import Sample, find_files, find_lonely, find_samples, pair
 from satseg.data.stacks import find_stack_samples
 from satseg.errors import ConfigError
 from satseg.spec import IGNORE_INDEX
@@ -69,6 +69,13 @@ class FolderDataModule(SegmentationDataModule):
     def samples(self) -> list[Sample]:
         """Find all pairs."""
         return self._samples
+
+    def paired(self) -> tuple[list[Sample], dict[str, list[Path]]]:
+        """Return the pairs that there are, and the files without a partner by kind."""
+        if not isinstance(self.images, str):
+            return self.samples(), {}
+        found = find_files(self.root, self.images, self.masks, self.image_suffix, self.mask_suffix)
+        return pair(found), find_lonely(self.root, found)
 
     def scheme(self) -> ClassScheme:
         """Return the classes as configured, or as found in the masks."""

@@ -47,22 +47,7 @@ class LabelReader:
             SizeMismatchError: If they differ in size, and one does not say where it lies.
             DataError: If they lie in different places.
         """
-        mask = self._info(path)
-        same_size = (image.width, image.height) == (mask.width, mask.height)
-        if not (_is_placed(image) and _is_placed(mask)):
-            if same_size:
-                return False
-            raise SizeMismatchError(
-                f"{image.path} is {image.width}x{image.height} pixels, but its mask {path} is {mask.width}x"
-                f"{mask.height}: cut or resample one of them so that they cover the same pixels."
-            )
-        corners = _corners(mask, image)
-        own = np.array([[0, 0], [image.width, 0], [0, image.height], [image.width, image.height]], float)
-        if same_size and np.abs(corners - own).max() < NEAR:
-            return False
-        if (corners.max(0) <= 0).any() or (corners.min(0) >= (image.width, image.height)).any():
-            raise DataError(f"{image.path} and its mask {path} lie in different places: no pixel would be labelled.")
-        return True
+        return is_other_grid(self._info(path), image)
 
     def read(self, path: Path, image: RasterInfo, window: Window | None = None) -> np.ndarray:
         """Read labels as class indices.
@@ -83,13 +68,37 @@ class LabelReader:
         if not self.is_warped(path, image):
             return self.scheme.read(path, window)
         window = window or Window(0, 0, image.width, image.height)
-        raw, valid = _warped(path, image, window)
+        raw, valid = warp_labels(path, image, window)
         return self.scheme.decode(raw, path, valid, self._info(path).colors)
 
     def _info(self, path: Path) -> RasterInfo:
         if path not in self._infos:
             self._infos[path] = read_info(path)
         return self._infos[path]
+
+
+def is_other_grid(mask: RasterInfo, image: RasterInfo) -> bool:
+    """Tell whether a mask has other pixels than its image, and is warped onto it.
+
+    Raises:
+        SizeMismatchError: If they differ in size, and one does not say where it lies.
+        DataError: If they lie in different places.
+    """
+    same_size = (image.width, image.height) == (mask.width, mask.height)
+    if not (_is_placed(image) and _is_placed(mask)):
+        if same_size:
+            return False
+        raise SizeMismatchError(
+            f"{image.path} is {image.width}x{image.height} pixels, but its mask {mask.path} is {mask.width}x"
+            f"{mask.height}: cut or resample one of them so that they cover the same pixels."
+        )
+    corners = _corners(mask, image)
+    own = np.array([[0, 0], [image.width, 0], [0, image.height], [image.width, image.height]], float)
+    if same_size and np.abs(corners - own).max() < NEAR:
+        return False
+    if (corners.max(0) <= 0).any() or (corners.min(0) >= (image.width, image.height)).any():
+        raise DataError(f"{image.path} and its mask {mask.path} lie in different places: no pixel would be labelled.")
+    return True
 
 
 def _is_placed(info: RasterInfo) -> bool:
@@ -108,7 +117,7 @@ def _corners(mask: RasterInfo, image: RasterInfo) -> np.ndarray:
     return np.array([~Affine(*image.transform or ()) @ corner for corner in corners])
 
 
-def _warped(path: Path, image: RasterInfo, window: Window) -> tuple[np.ndarray, np.ndarray]:
+def warp_labels(path: Path, image: RasterInfo, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """Read a mask (bands, h, w) on the grid of an image, and which of its pixels it has."""
     with open_raster(path) as source:
         floating = np.issubdtype(source.dtypes[0], np.floating)

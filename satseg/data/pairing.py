@@ -62,6 +62,25 @@ def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", ma
         DataError: If the root is missing or a pattern finds nothing, or a file has no partner.
         ConfigError: If a pattern is no glob pattern relative to the root, or finds the same files as the other.
     """
+    found = find_files(root, images, masks, image_suffix, mask_suffix)
+    check_partners(root, found)
+    return pair(found)
+
+
+def find_files(
+    root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = ""
+) -> dict[str, dict[str, Path]]:
+    """Find images and masks, with or without a partner.
+
+    The arguments are those of `find_samples`.
+
+    Returns:
+        Files by name, of each kind: `image` and `mask`.
+
+    Raises:
+        DataError: If the root is missing, a pattern finds nothing, or two files have the same name.
+        ConfigError: As `find_samples`.
+    """
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
@@ -78,8 +97,13 @@ def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", ma
             f"dataset.images={images} and dataset.masks={masks} both match {min(both).relative_to(root)}: make the "
             "patterns narrower, or set dataset.image_suffix and dataset.mask_suffix."
         )
-    check_partners(root, found)
-    return [Sample(key, found["image"][key], found["mask"][key]) for key in sorted(found["image"], key=natural)]
+    return found
+
+
+def pair(found: dict[str, dict[str, Path]]) -> list[Sample]:
+    """Return the files that have a partner as samples, in natural order of their names."""
+    names = sorted(found["image"].keys() & found["mask"].keys(), key=natural)
+    return [Sample(name, found["image"][name], found["mask"][name]) for name in names]
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
@@ -131,6 +155,19 @@ def check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
     Raises:
         DataError: If a file has no partner; names the first.
     """
+    for kind, files in find_lonely(root, found).items():
+        if files:
+            other = "mask" if kind == "image" else "image"
+            first = files[0].relative_to(root)
+            raise DataError(f"{root}: {len(files)} {kind}s have no {other}, the first is {first}; add or remove them.")
+
+
+def find_lonely(root: Path, found: dict[str, dict[str, Path]]) -> dict[str, list[Path]]:
+    """Return the files without a partner, of each kind.
+
+    Raises:
+        DataError: If no file has one.
+    """
     images, masks = found["image"], found["mask"]
     if not images.keys() & masks.keys():
         one, two = next(iter(images.values())), next(iter(masks.values()))
@@ -138,10 +175,5 @@ def check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
             f"{root}: no image has a mask of the same name (such as {one.relative_to(root)} and "
             f"{two.relative_to(root)}); set dataset.image_suffix and dataset.mask_suffix to what differs."
         )
-    for kind, other, lonely in (
-        ("image", "mask", images.keys() - masks.keys()),
-        ("mask", "image", masks.keys() - images.keys()),
-    ):
-        if lonely:
-            first = found[kind][min(lonely, key=natural)].relative_to(root)
-            raise DataError(f"{root}: {len(lonely)} {kind}s have no {other}, the first is {first}; add or remove them.")
+    lonely = {"image": images.keys() - masks.keys(), "mask": masks.keys() - images.keys()}
+    return {kind: [found[kind][name] for name in sorted(names, key=natural)] for kind, names in lonely.items()}

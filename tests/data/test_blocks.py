@@ -64,7 +64,7 @@ def test_blocks_of_a_scene_cover_it_but_for_the_buffer(
     assert least_distance(found) >= buffer
     rows, cols = round(height / size), round(width / size)
     windows = [s.window for own in splits.values() for s in own]
-    assert len(windows) == rows * cols and len(splits["test"]) == round(0.3 * rows * cols)
+    assert len(windows) == rows * cols and len(splits["test"]) == round(0.3 * (rows * cols))
     assert min(w.width for w in windows) > width / cols - buffer - 2
     assert buffer or found.all()
 

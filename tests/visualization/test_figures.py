@@ -5,7 +5,13 @@ import pytest
 from PIL import Image
 
 from satseg.errors import ResourceError
-from satseg.visualization.figures import plot_confusion_matrix, plot_curves, plot_samples
+from satseg.visualization.figures import (
+    plot_balance,
+    plot_confusion_matrix,
+    plot_curves,
+    plot_footprints,
+    plot_samples,
+)
 from satseg.visualization.figures.canvas import shorten
 from satseg.visualization.figures.confusion import short_count
 from satseg.visualization.palette import ERROR_RED, IGNORED_GREY, default_palette
@@ -130,3 +136,23 @@ def test_a_confusion_matrix_of_another_size_is_refused(tmp_path):
 )
 def test_names_are_shortened_to_one_line(text, keep_end, expected):
     assert shorten(text, 4, keep_end) == expected
+
+
+def test_a_balance_fills_each_bar_with_the_colours_of_the_classes(tmp_path):
+    palette = ((200, 0, 0), (0, 0, 200))
+    shares = {"train": np.array([0.75, 0.25]), HOSTILE[1]: np.array([0.0, 1.0])}
+    uncounted = {"train": 0.0, HOSTILE[1]: 0.5}
+    plot_balance(shares, uncounted, HOSTILE[:2], palette, tmp_path / "balance.png")
+    picture = pixels(tmp_path / "balance.png")
+    areas = [np.count_nonzero((picture == colour).all(-1)) for colour in (*palette, IGNORED_GREY)]
+    assert areas[0] / areas[1] == pytest.approx(1.0, abs=0.05)  # 0.75 of a bar to 0.25 and 0.5
+    assert areas[0] / areas[2] == pytest.approx(1.5, abs=0.08)
+
+
+@pytest.mark.parametrize("number", [1, 300])
+def test_footprints_of_one_image_and_of_many(tmp_path, number):
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * 0.01
+    outlines = {split: [square + np.array([i, shift]) for i in range(number)] for shift, split in enumerate(HOSTILE)}
+    plot_footprints(outlines, ("longitude, degrees", "latitude, degrees"), tmp_path / "map.png")
+    picture = pixels(tmp_path / "map.png")
+    assert max(picture.shape) < 1500 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 10

@@ -89,6 +89,10 @@ class SyntheticDataModule(FolderDataModule):
         _ = self._made
         return super().samples()
 
+    def paired(self) -> tuple[list[Any], dict[str, list[Path]]]:
+        """Return the scenes, made where they are missing; none lacks its partner."""
+        return self.samples(), {}
+
     def scheme(self) -> ClassScheme:
         """Return the classes of the generator."""
         values = {i: i for i in range(len(CLASS_NAMES))} | {IGNORE_INDEX: IGNORE_INDEX}

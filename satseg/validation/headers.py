@@ -1,0 +1,201 @@
+"""What the headers of images and masks tell, without reading a pixel."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rasterio import Affine
+from rasterio.crs import CRS
+
+from satseg.data.labels import is_other_grid
+from satseg.data.raster import RasterInfo
+from satseg.errors import DataError
+from satseg.validation.findings import Finding, Severity
+
+SAME_PIXEL_SIZE = 0.01  # relative; at other latitudes degrees are other metres, and nobody sees one per cent
+SAME_PLACE = 0.5  # pixels that corners of image and mask may differ by
+
+Pair = tuple[str, RasterInfo, str, RasterInfo]  # image file and header, mask file and header
+
+
+def check_headers(pairs: Sequence[Pair], all_bands: bool = True) -> list[Finding]:
+    """Compare images with each other, and each with its mask.
+
+    Args:
+        pairs: Files and headers.
+        all_bands: Whether training reads all bands, so that their number must be the same everywhere.
+    """
+    images = [(file, info) for file, info, _, _ in pairs]
+    return [
+        *_sizes(pairs),
+        *(
+            _unlike(
+                images, "bands", "bands", lambda i: i.count, "Set dataset.bands to those that all have.", Severity.ERROR
+            )
+            if all_bands
+            else ()
+        ),
+        *_unlike(
+            images,
+            "dtype",
+            "dtype",
+            lambda i: i.dtype,
+            "Convert them to one dtype, so that numbers mean the same.",
+            Severity.ERROR,
+        ),
+        *_pixel_sizes(images),
+        *_places(pairs),
+    ]
+
+
+def _sizes(pairs: Sequence[Pair]) -> list[Finding]:
+    sizes = [p for p in pairs if not _same_size(p)]
+    return [*_misfits([p for p in sizes if not _are_placed(p)]), *_partial([p for p in sizes if _are_placed(p)])]
+
+
+def _partial(pairs: Sequence[Pair]) -> list[Finding]:
+    """Find masks of the images' pixels that are cut otherwise: by intention, or by mistake."""
+    cut = [p for p in pairs if _same_crs(str(p[1].crs), str(p[3].crs)) and _pixel_size(p[1]) == _pixel_size(p[3])]
+    if not cut:
+        return []
+    message = f"{len(cut)} masks have their images' pixel size but not their size, such as {cut[0][2]}"
+    expected = "A mask covers its image, where pixels are the same: what it does not cover is ignored."
+    repair = "Look at whether masks lie where they belong; where they do, cut images and masks alike."
+    return [Finding("size", Severity.WARNING, message, expected, repair, tuple(f for p in cut for f in (p[0], p[2])))]
+
+
+def _misfits(unlike: Sequence[Pair]) -> list[Finding]:
+    if not unlike:
+        return []
+    first, image, mask_file, mask = unlike[0]
+    return [
+        Finding(
+            "size",
+            Severity.ERROR,
+            f"image and mask differ in size, such as {first} with {image.width}x{image.height} pixels and {mask_file} "
+            f"with {mask.width}x{mask.height}",
+            "An image and its mask cover the same pixels.",
+            "Cut or resample one of them.",
+            tuple(file for p in unlike for file in (p[0], p[2])),
+        )
+    ]
+
+
+def _unlike(
+    images: Sequence[tuple[str, RasterInfo]],
+    check: str,
+    what: str,
+    value: Callable[[RasterInfo], Any],
+    repair: str,
+    severity: Severity,
+) -> list[Finding]:
+    """Find the images whose value is not that of the most."""
+    usual = _usual(value(info) for _, info in images)
+    found = []
+    for other in dict.fromkeys(value(info) for _, info in images if value(info) != usual):
+        files = tuple(file for file, info in images if value(info) == other)
+        message = f"{what} {other}, where most images have {usual}"
+        found.append(Finding(check, severity, message, "All images are alike.", repair, files))
+    return found
+
+
+def _usual(values: Iterable[Any]) -> Any:
+    return next((value for value, _ in Counter(values).most_common(1)), None)
+
+
+def _pixel_sizes(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
+    sized = [(file, size) for file, info in images if (size := _pixel_size(info))]
+    if not sized:
+        return []
+    usual = sorted(size for _, size in sized)[len(sized) // 2]
+    unlike = [(file, size) for file, size in sized if not math.isclose(size, usual, rel_tol=SAME_PIXEL_SIZE)]
+    if not unlike:
+        return []
+    sizes = sorted({f"{size:.4g}" for _, size in unlike})
+    return [
+        Finding(
+            "pixel_size",
+            Severity.WARNING,
+            f"pixels of {', '.join(sizes[:5])} m, where most images have {usual:.4g} m",
+            "A pixel means the same on the ground everywhere.",
+            "Resample them, or train on each resolution alone.",
+            tuple(file for file, _ in unlike),
+        )
+    ]
+
+
+def _pixel_size(info: RasterInfo) -> float | None:
+    if info.gsd_m is not None and info.crs and CRS.from_wkt(info.crs).is_geographic and info.transform:
+        return abs(info.transform[4]) * 111_320.0  # along a meridian: the same at every latitude
+    return info.gsd_m
+
+
+def _places(pairs: Sequence[Pair]) -> list[Finding]:
+    """Compare coordinates of image and mask."""
+    other_crs = [p for p in pairs if p[1].crs and p[3].crs and not _same_crs(p[1].crs, p[3].crs)]
+    comparable = [p for p in pairs if p not in other_crs and _same_size(p) and p[1].transform and p[3].transform]
+    moved = [p for p in comparable if _offset(p) > SAME_PLACE]
+    lacking = [p for p in pairs if p[1].crs and not p[3].crs]
+    found = []
+    if other_crs:
+        _, image, _, mask = min(other_crs, key=lambda p: not _are_apart(p))
+        words = f"image and mask have different CRS, such as {_crs_name(image.crs)} and {_crs_name(mask.crs)}"
+        apart = [p for p in other_crs if _are_apart(p)]
+        if apart:
+            repair = "Give each file the CRS that its coordinates are in."
+            found.append(_place_finding("crs", Severity.ERROR, f"{words}, and lie in different places", repair, apart))
+        else:
+            warped = f"{words}: the masks are warped onto the images on reading"
+            found.append(_place_finding("crs", Severity.NOTE, warped, "", other_crs))
+    if moved:
+        far = max(_offset(p) for p in moved)
+        words = f"image and mask of one size lie at different places by their geotransforms, up to {far:.4g} pixels "
+        words += "apart: the masks are moved on reading, and what they do not cover is ignored"
+        repair = "Look at which of the two is right; where it is the pixels, give both the same geotransform."
+        found.append(_place_finding("geotransform", Severity.ERROR, words, repair, moved))
+    if lacking:
+        words = f"{len(lacking)} masks of georeferenced images have no CRS: they are taken pixel by pixel"
+        found.append(_place_finding("mask_without_crs", Severity.NOTE, words, "", lacking))
+    return found
+
+
+def _place_finding(check: str, severity: Severity, message: str, repair: str, pairs: Sequence[Pair]) -> Finding:
+    files = tuple(p[2] for p in pairs)
+    return Finding(check, severity, message, "An image and its mask have the same CRS and geotransform.", repair, files)
+
+
+def _same_crs(one: str, other: str) -> bool:
+    return one == other or bool(CRS.from_wkt(one) == CRS.from_wkt(other))
+
+
+def _crs_name(wkt: str | None) -> str:
+    crs = CRS.from_wkt(wkt)
+    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else str(wkt)[:40]
+
+
+def _same_size(pair: Pair) -> bool:
+    return (pair[1].width, pair[1].height) == (pair[3].width, pair[3].height)
+
+
+def _are_apart(pair: Pair) -> bool:
+    try:
+        is_other_grid(pair[3], pair[1])
+    except DataError:
+        return True
+    return False
+
+
+def _are_placed(pair: Pair) -> bool:
+    """Tell whether image and mask both say where they lie, so that one can be warped onto the other."""
+    return all(info.crs is not None and info.transform is not None for info in (pair[1], pair[3]))
+
+
+def _offset(pair: Pair) -> float:
+    """Return how many pixels the corners of image and mask lie apart, at most."""
+    _, image, _, mask = pair
+    here, there = Affine(*(image.transform or ())), Affine(*(mask.transform or ()))
+    corners = [(x, y) for x in (0, image.width) for y in (0, image.height)]
+    return float(max(math.dist(here @ corner, there @ corner) for corner in corners) / math.sqrt(abs(here.determinant)))

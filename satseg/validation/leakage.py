@@ -1,0 +1,184 @@
+"""Images of different splits that show the same, or one the continuation of the other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, islice, permutations
+from typing import NamedTuple
+
+import numpy as np
+
+from satseg.validation.facts import SIDES, Facts, ImageFacts
+from satseg.validation.findings import Finding, Severity, count
+from satseg.validation.similarity import alike, unit_rows
+
+NEAR = 0.9  # correlation of small pictures' gradients; of different photographs it stays below about 0.5
+NEAR_CLEAR = 10.0  # standard deviations: pictures of a few shapes can be alike by chance
+EDGE = 0.3  # lowest correlation of the gradients along two edges that continue each other
+EDGE_MARGIN = 2.0  # standard deviations above the highest that is expected by chance among so many pairs
+LONGEST = 1024  # pixels of an edge that are compared; longer ones are averaged down
+AVERAGED = 4  # pixels, at the coarser of two scales
+SHORTEST = 8 * AVERAGED  # pixels; shorter edges tell nothing
+MEASURED = 500  # edges that chance is measured on
+IMPOSSIBLE = 1.1  # as a correlation
+MOST_PAIRS = 10_000  # reported; beyond that a split is hopeless anyway
+FACING = (("right", "left"), ("bottom", "top"))
+
+ANEW = "Remove the copies, or keep them on one side."
+APART = (
+    "Keep images of one scene on one side: dataset/split=group with dataset.split.pattern, a published list "
+    "(dataset/split=list), or dataset/split=blocks."
+)
+EXPECTED = "A scored image shows places that no other split has seen: else scores tell of memory, not of skill."
+
+
+class Seen(NamedTuple):
+    """An image that can be compared, and whether it has coordinates."""
+
+    name: str
+    file: str
+    image: ImageFacts
+    is_placed: bool
+
+
+Pair = tuple[Seen, Seen, float]  # and their correlation
+
+
+def check_leakage(splits: Mapping[str, Sequence[Facts]]) -> list[Finding]:
+    """Find duplicates across splits, and edges that continue in another split.
+
+    Args:
+        splits: Facts by split.
+    """
+    seen = {split: _seen(facts) for split, facts in splits.items()}
+    copies = list(_copies(seen))
+    twins = [p for p in _twins(seen) if p[0].image.digest != p[1].image.digest]
+    edges = list(_continued(seen))
+    parts = len({f.name for a, b, _ in edges for f in (a, b)})
+    words = (
+        ("duplicates", Severity.ERROR, copies, "{} of images of different splits hold the same pixels", ANEW),
+        ("near_duplicates", Severity.ERROR, twins, "{} of images of different splits show nearly the same", ANEW),
+        (
+            "continuing_edges",
+            Severity.WARNING,
+            edges,
+            f"{parts} images of different splits continue each other's edges ({{}}): they are parts of one scene, and "
+            "the split leaks",
+            APART,
+        ),
+    )
+    side = {f.name: split for split, some in seen.items() for f in some}
+    return [_finding(check, grade, pairs, text, repair, side) for check, grade, pairs, text, repair in words if pairs]
+
+
+def _seen(facts: Sequence[Facts]) -> list[Seen]:
+    return [
+        Seen(f.name, f.image_file, f.image, bool(f.image_info and f.image_info.transform))
+        for f in facts
+        if f.image and f.image.usable and not f.image.is_constant
+    ]
+
+
+def _finding(
+    check: str, severity: Severity, pairs: list[Pair], text: str, repair: str, side: Mapping[str, str]
+) -> Finding:
+    pairs = sorted(pairs, key=lambda pair: -pair[2])
+    between = sorted({"/".join(sorted((side[a.name], side[b.name]), key=_order)) for a, b, _ in pairs})
+    first, second, value = pairs[0]
+    how = "" if value == 1 else f", correlation {value:.2f}"
+    message = (
+        f"{text.format(count(len(pairs), 'pair'))}; between {', '.join(between)}; such as {first.name} "
+        f"({side[first.name]}) and {second.name} ({side[second.name]}){how}"
+    )
+    files = dict.fromkeys(f.file for a, b, _ in pairs for f in (a, b))
+    return Finding(check, severity, message, EXPECTED, repair, tuple(files))
+
+
+def _order(split: str) -> int:
+    return ("train", "val", "test").index(split) if split in ("train", "val", "test") else 3
+
+
+def _copies(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
+    by_digest: dict[str, list[tuple[str, Seen]]] = defaultdict(list)
+    for split, facts in splits.items():
+        for f in facts:
+            by_digest[f.image.digest].append((split, f))
+    for same in by_digest.values():
+        yield from ((a, b, 1.0) for (s, a), (t, b) in combinations(same, 2) if s != t)
+
+
+def _twins(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
+    pictured = {s: [f for f in facts if f.image.small is not None] for s, facts in splits.items()}
+    rows = {s: unit_rows(np.stack([_gradients(f) for f in facts])) for s, facts in pictured.items() if facts}
+    for one, other in combinations(rows, 2):
+        for i, j, value in islice(alike(rows[one], rows[other], NEAR, NEAR_CLEAR), MOST_PAIRS):
+            yield pictured[one][i], pictured[other][j], value
+
+
+def _gradients(seen: Seen) -> np.ndarray:
+    """Return the differences between neighbouring cells: brightness and contrast do not count."""
+    small = np.asarray(seen.image.small)
+    return np.concatenate([np.diff(small, axis=0).ravel(), np.diff(small, axis=1).ravel()])
+
+
+def _continued(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
+    """Compare facing edges of equal length, where there are no coordinates to tell who touches whom."""
+    placeless = {s: [f for f in facts if not f.is_placed] for s, facts in splits.items()}
+    by_length: dict[tuple[int, int], dict[str, list[Seen]]] = defaultdict(lambda: defaultdict(list))
+    for split, facts in placeless.items():
+        for f in facts:
+            for number, (side, _) in enumerate(FACING):
+                by_length[number, _edge(f, side).shape[1]][split].append(f)
+    for (number, length), groups in by_length.items():
+        if length >= SHORTEST:
+            yield from _continued_in(groups, *FACING[number])
+
+
+def _continued_in(groups: Mapping[str, Sequence[Seen]], side: str, facing: str) -> Iterator[Pair]:
+    """Yield the pairs that are alike at one of two scales: pixel by pixel, or averaged where pixels are noisy."""
+    best: dict[tuple[str, int, str, int], float] = {}
+    for scale in range(2):
+        rows = {s: [unit_rows(_profiles(seen, edge, scale)) for edge in (side, facing)] for s, seen in groups.items()}
+        least = _least_likeness(*(np.concatenate([pair[i] for pair in rows.values()]) for i in range(2)))
+        for one, other in permutations(rows, 2):
+            for i, j, r in islice(alike(rows[one][0], rows[other][1], least), MOST_PAIRS):
+                best[one, i, other, j] = max(r, best.get((one, i, other, j), r))
+    yield from ((groups[one][i], groups[other][j], r) for (one, i, other, j), r in best.items())
+
+
+def _least_likeness(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the correlation from which two edges continue each other, far above that of edges that cannot.
+
+    What is usual is measured on edges of the same side, which never touch, and on edges read backwards, on Fisher's
+    scale; among n pairs the highest by chance lies about sqrt(2 ln n) standard deviations up.
+    """
+    pairs = max(len(a) * len(b), 2)
+    step = max(1, len(a) // MEASURED)
+    a, b = a[::step], b[::step]
+    unrelated = ~np.eye(len(a), dtype=bool)
+    chance = np.concatenate([(x @ y.T)[unrelated] for x, y in ((a, a), (b, b), (a, a[:, ::-1]), (a, b[:, ::-1]))])
+    if not chance.size:
+        return IMPOSSIBLE
+    spread = np.sqrt(np.mean(np.arctanh(np.clip(chance, -0.999, 0.999)) ** 2))
+    deviations = np.sqrt(2 * np.log(pairs)) + EDGE_MARGIN
+    return float(max(EDGE, np.tanh(deviations * max(spread, 1 / np.sqrt(a.shape[1])))))
+
+
+def _profiles(seen: Sequence[Seen], side: str, scale: int) -> np.ndarray:
+    return np.stack([_profile(_edge(f, side)[scale], coarse=scale > 0) for f in seen])
+
+
+def _profile(edge: np.ndarray, coarse: bool) -> np.ndarray:
+    """Return what changes along an edge, at most at LONGEST places; 0 where a pixel is not usable.
+
+    These are the differences of neighbours, which are the most telling; and coarsely, the averages themselves.
+    """
+    step = max(-(-len(edge) // LONGEST), AVERAGED if coarse else 1)
+    means = edge[: len(edge) // step * step].reshape(-1, step).mean(1)
+    profile: np.ndarray = np.nan_to_num(means - np.nanmean(means) if coarse else np.diff(means))
+    return profile
+
+
+def _edge(seen: Seen, side: str) -> np.ndarray:
+    return seen.image.edges[SIDES.index(side)]

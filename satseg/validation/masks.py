@@ -1,0 +1,124 @@
+"""What masks hold that no class is, and how much of them is ignored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from satseg.data.masks import ClassScheme
+from satseg.spec import IGNORE_INDEX
+from satseg.validation.facts import Facts, MaskFacts
+from satseg.validation.findings import Finding, Severity, count, percent
+
+SEVERAL = 3  # different values from which they are a pattern, not a class that was forgotten
+MOSTLY = 0.85  # share of such pixels in thin stripes, or near known values
+EXAMPLES = 5
+
+EXPECTED = "A mask holds the values of classes, and those of dataset.ignore_values."
+REPAIRS = {
+    "jpeg_mask": "Export the masks again without loss, as PNG or GeoTIFF: compression has changed their values.",
+    "antialiased_mask": (
+        "Draw or resample the masks again with nearest neighbour and without anti-aliasing: values between two "
+        "classes are no class."
+    ),
+    "mask_values": (
+        "Add them to dataset.classes, map them in dataset.mask_values, name them in dataset.ignore_values, or repair "
+        "the masks."
+    ),
+}
+WORDS = {
+    "jpeg_mask": "JPEG-compressed masks: {} outside the classes",
+    "antialiased_mask": "anti-aliased masks: {} between the classes, along their borders",
+    "mask_values": "masks with {} outside the classes",
+}
+
+
+def check_masks(facts: Sequence[Facts], scheme: ClassScheme, max_ignored: float) -> list[Finding]:
+    """Find values that are no class, and too many ignored pixels.
+
+    Args:
+        facts: Of all samples.
+        scheme: The classes.
+        max_ignored: Share of an image's pixels that may be ignored or without data.
+    """
+    masks = [(f, f.mask) for f in facts if f.mask]
+    by_kind: dict[str, list[tuple[Facts, MaskFacts]]] = {}
+    for f, mask in masks:
+        if mask.num_outside:
+            by_kind.setdefault(kind_of(mask), []).append((f, mask))
+    outside = [_outside(kind, some, scheme) for kind, some in by_kind.items()]
+    return [*outside, *_ignored_values(masks, scheme), *_much_ignored(facts, max_ignored)]
+
+
+def kind_of(mask: MaskFacts) -> str:
+    """Return what the values of a mask that are no class come from, as the name of a check."""
+    if mask.lossy or (mask.distinct >= SEVERAL and mask.near >= MOSTLY):
+        return "jpeg_mask"
+    return "antialiased_mask" if mask.distinct >= SEVERAL and mask.thin >= MOSTLY else "mask_values"
+
+
+def _outside(kind: str, masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme) -> Finding:
+    values: Counter[float] = Counter()
+    for _, mask in masks:
+        values.update(mask.outside)
+    pixels = sum(mask.num_outside for _, mask in masks)
+    distinct = max(len(values), *(mask.distinct for _, mask in masks))
+    examples = ", ".join(f"{shown(v, scheme)} ({n:,} px)" for v, n in values.most_common(EXAMPLES))
+    what = f"{count(pixels, 'pixel')} of {count(distinct, 'value')}"
+    message = f"{WORDS[kind].format(what)}: {examples}"
+    return Finding(kind, Severity.ERROR, message, EXPECTED, REPAIRS[kind], tuple(f.mask_file for f, _ in masks))
+
+
+def shown(value: float, scheme: ClassScheme) -> str:
+    """Return a mask's value as people write it: a number, or a colour."""
+    if scheme.by_colour and value < 0:
+        return "beyond 8 bits"
+    if scheme.by_colour:
+        return "({}, {}, {})".format(*(int(value) >> shift & 255 for shift in (16, 8, 0)))
+    return f"{value:g}"
+
+
+def mask_values(facts: Sequence[Facts]) -> Mapping[int, int]:
+    """Return the pixels of each value that is known, over all masks."""
+    total: Counter[int] = Counter()
+    for f in facts:
+        total.update(f.mask.known if f.mask else {})
+    return total
+
+
+def _ignored_values(masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme) -> list[Finding]:
+    found = mask_values([f for f, _ in masks])
+    pixels = sum(found.values()) + sum(m.num_outside for _, m in masks)
+    ignored = {v: n for v, n in found.items() if scheme.values.get(v) == IGNORE_INDEX}
+    if not ignored:
+        return []
+    each = [
+        f"{shown(v, scheme)} {n:,} px ({percent(n / pixels)})" for v, n in sorted(ignored.items(), key=lambda i: -i[1])
+    ]
+    files = tuple(f.mask_file for f, mask in masks if ignored.keys() & mask.known.keys())
+    return [Finding("ignored_values", Severity.NOTE, f"ignored mask values: {', '.join(each)}", "", "", files)]
+
+
+def _much_ignored(facts: Sequence[Facts], most: float) -> list[Finding]:
+    shares = [(f, uncounted(f)) for f in facts if f.image and f.image.usable and f.mask]
+    much = sorted(((f, share) for f, share in shares if share > most), key=lambda pair: -pair[1])
+    if not much:
+        return []
+    return [
+        Finding(
+            "ignored_pixels",
+            Severity.WARNING,
+            f"{count(len(much), 'image')} with more than {percent(most)} of the pixels ignored or without data, up to "
+            f"{percent(much[0][1])}",
+            f"At least {percent(1 - most)} of an image count (max_ignored).",
+            "Leave these images out, label more of them, or set max_ignored higher where that is as it should be.",
+            tuple(f.mask_file for f, _ in much),
+        )
+    ]
+
+
+def uncounted(facts: Facts) -> float:
+    """Return the share of a sample's pixels that are ignored or without data."""
+    if not facts.mask or not facts.pixels:
+        return 0.0
+    return max(0.0, 1 - float(facts.mask.class_pixels.sum() + facts.mask.num_outside) / facts.pixels)

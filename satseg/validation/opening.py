@@ -1,0 +1,151 @@
+"""What is checked: pairs, classes and splits, as far as they can be had."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from satseg.data.masks import ClassScheme, default_colour, discover_scheme
+from satseg.data.pairing import Sample
+from satseg.data.raster import read_info, read_window
+from satseg.data.scheme import pack
+from satseg.errors import DataError, RasterReadError, SatsegError
+from satseg.validation.findings import Finding, Severity, count
+from satseg.validation.mask_tally import MaskTally, count_values
+from satseg.validation.masks import kind_of
+from satseg.validation.scanning import is_lossy
+
+if TYPE_CHECKING:
+    from satseg.data import SegmentationDataModule
+
+UNSPLIT = "all"  # the name of the one split where none could be made
+GUESSED_FROM = 20  # masks
+LEAST = 0.01  # share of the pixels from which a value is taken for a class
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A dataset that is to be checked.
+
+    Attributes:
+        samples: All pairs.
+        scheme: The classes.
+        sides: Samples by split; parts of images, where these are cut.
+        findings: What was wrong so far.
+    """
+
+    samples: list[Sample]
+    scheme: ClassScheme
+    sides: dict[str, list[Sample]]
+    findings: list[Finding]
+
+    def parts(self) -> list[Sample]:
+        """Return what is read: the samples of all splits, and images that are in none."""
+        chosen = [sample for samples in self.sides.values() for sample in samples]
+        covered = {sample.image for sample in chosen}
+        return [*chosen, *(sample for sample in self.samples if sample.image not in covered)]
+
+
+def open_dataset(datamodule: SegmentationDataModule) -> Opened:
+    """Pair files, find classes and split; what is wrong with single files becomes a finding.
+
+    Raises:
+        DataError: If there is nothing to check: no folder, no pair, no mask that can be read.
+        ConfigError: If an option cannot be used.
+    """
+    samples, lonely = datamodule.paired()
+    findings = [_lonely(kind, files) for kind, files in lonely.items() if files]
+    scheme, guessed = _scheme(datamodule, samples)
+    sides, unsplit = _sides(datamodule, samples)
+    return Opened(samples, scheme, sides, [*findings, *guessed, *unsplit])
+
+
+def _lonely(kind: str, files: Sequence[Path]) -> Finding:
+    other = "image" if kind == "mask" else "mask"
+    return Finding(
+        f"{kind}_without_{other}",
+        Severity.ERROR,
+        f"{count(len(files), kind)} without {other}",
+        "Every image has a mask of the same name, and every mask an image.",
+        f"Add the missing {other}s, or remove these.",
+        tuple(map(str, files)),
+    )
+
+
+def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tuple[ClassScheme, list[Finding]]:
+    """Return the classes; where they are not given, those of the masks that can be read."""
+    if getattr(datamodule, "classes", True) is not None:
+        return datamodule.scheme(), []
+    masks = [s.mask for s in samples]
+    some = [path for path in masks[:: max(1, -(-len(masks) // GUESSED_FROM))] if _can_be_read(path)]
+    common = _common_values(some)
+    if common and any(_is_spoiled(path, common) for path in some):
+        return common, [_guessed(common)]
+    try:
+        return discover_scheme(masks), []
+    except RasterReadError:
+        return discover_scheme(path for path in masks if _can_be_read(path)), []
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        read_window(path)
+    except SatsegError:
+        return False
+    return True
+
+
+def _common_values(masks: Sequence[Path]) -> ClassScheme | None:
+    """Take the common values of masks for the classes, so that the others can be named."""
+    values: Counter[float] = Counter()
+    by_colour = any(read_info(path).count >= 3 for path in masks)
+    for path in masks:
+        raw = read_window(path)
+        values.update(count_values(pack(raw) if by_colour and len(raw) >= 3 else raw[0]))
+    total = sum(values.values())
+    common = sorted(int(v) for v, n in values.items() if n >= LEAST * total and v == int(v) and v >= 0)
+    if len(common) < 2:
+        return None
+    names = tuple(f"color_{v:06x}" if by_colour else f"class_{v}" for v in common)
+    colours = tuple((v >> 16, v >> 8 & 255, v & 255) if by_colour else default_colour(i) for i, v in enumerate(common))
+    return ClassScheme(names, colours, {v: i for i, v in enumerate(common)}, by_colour)
+
+
+def _is_spoiled(path: Path, scheme: ClassScheme) -> bool:
+    tally, raw = MaskTally(read_info(path), scheme, is_lossy(path)), read_window(path)
+    tally.add(raw, np.ones(raw.shape[1:], bool), None)
+    facts = tally.facts()
+    return facts.num_outside > 0 and kind_of(facts) != "mask_values"
+
+
+def _guessed(scheme: ClassScheme) -> Finding:
+    return Finding(
+        "guessed_classes",
+        Severity.WARNING,
+        f"masks hold values that are no class, and dataset.classes does not say which are; taken for classes: "
+        f"{', '.join(scheme.names)}",
+        "dataset.classes says what mask values mean.",
+        "Give dataset.classes.",
+    )
+
+
+def _sides(
+    datamodule: SegmentationDataModule, samples: Sequence[Sample]
+) -> tuple[dict[str, list[Sample]], list[Finding]]:
+    try:
+        splits = datamodule.divide(samples)
+        return {split: list(some) for split, some in splits.items() if some}, []
+    except DataError as error:
+        finding = Finding(
+            "split",
+            Severity.ERROR,
+            f"the dataset cannot be split: {str(error).rstrip('.')}",
+            "There are images to train and to validate on.",
+            "Set dataset/split, or its options.",
+        )
+        return {UNSPLIT: list(samples)}, [finding]

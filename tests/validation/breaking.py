@@ -1,0 +1,61 @@
+"""Checking a dataset, and breaking it in one way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from validation.making import CLASSES, SIZE, read, write
+
+from satseg.data import FolderDataModule
+from satseg.data.splits import Subfolder
+from satseg.validation import Finding, Limits, Severity, Validation, validate
+
+
+def check(root: Path, limits: Limits | None = None, **options: Any) -> Validation:
+    given = {"images": "*/images/*", "masks": "*/masks/*", "classes": CLASSES, "split": Subfolder()} | options
+    return validate(FolderDataModule(root, **given), limits, workers=1, progress=False)
+
+
+def found(validation: Validation, name: str) -> Finding:
+    """Return the one finding of a check."""
+    (finding,) = [f for f in validation.findings if f.check == name]
+    return finding
+
+
+def grave(validation: Validation) -> list[str]:
+    return [f.check for f in validation.findings if f.severity > Severity.NOTE]
+
+
+Change = Callable[[Path], None]
+
+
+def remove(name: str) -> Change:
+    return lambda root: (root / name).unlink()
+
+
+def cut(name: str, to: float) -> Change:
+    def change(root: Path) -> None:
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(content[: int(len(content) * to)])
+
+    return change
+
+
+def rewrite(name: str, function: Callable[[np.ndarray], np.ndarray], **profile: Any) -> Change:
+    """Change a file's numbers; its place stays, unless another is given."""
+
+    def change(root: Path) -> None:
+        number = int(Path(name).stem)
+        write(root / name, function(read(root / name)), **{"east": number * 10 * SIZE} | profile)
+
+    return change
+
+
+def same(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def value_nine(mask: np.ndarray) -> np.ndarray:
+    mask[0, 30:50, 30:60] = 9
+    return mask

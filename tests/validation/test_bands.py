@@ -1,0 +1,64 @@
+"""Bands that give the label away or hold categories, and their sound twins."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter, zoom
+from validation.breaking import check, found, grave
+from validation.making import SIZE, make_mask, read, write
+
+from satseg.errors import ConfigError
+from satseg.validation import Limits
+
+
+def add_band(root: Path, make: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
+    for path in sorted(root.glob("*/images/*.tif")):
+        mask, random = make_mask(int(path.stem)), np.random.default_rng(int(path.stem))
+        band = make(mask, random).astype(np.uint16)
+        write(path, np.concatenate([read(path), band[None]]), east=int(path.stem) * 10 * SIZE)
+
+
+def label_with_noise(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return 1000 + 700.0 * mask + random.normal(size=mask.shape) * 100
+
+
+def land_cover(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    areas = zoom(random.integers(0, 7, (8, 8)), SIZE // 8, order=0)
+    return np.array([10, 20, 30, 40, 50, 60, 80])[areas]
+
+
+def quality(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return gaussian_filter(random.normal(size=mask.shape), 5) > 0.02
+
+
+def faint(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A measurement of a narrow range, resampled from coarser pixels, as Sentinel-2's cirrus band."""
+    coarse = gaussian_filter(random.normal(size=(16, 16)), 1.5) * 8 + random.normal(size=(16, 16)) * 0.5
+    return zoom(np.rint(coarse + 20), 6, order=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (label_with_noise, "giveaway_band"),
+        (lambda mask, random: mask, "giveaway_band"),
+        (land_cover, "categorical_band"),
+        (quality, "categorical_band"),
+        (faint, None),
+    ],
+)
+def test_bands_that_are_no_measurement(sound, make, name):
+    add_band(sound, make)
+    validation = check(sound)
+    assert grave(validation) == ([name] if name else [])
+    assert name is None or "band_5" in found(validation, name).message
+    assert check(sound, bands=[1, 2, 3, 4]).is_sound  # training does not read it
+
+
+def test_the_threshold_of_a_giveaway_is_stated_and_can_be_set(sound):
+    message = found(check(sound, Limits(giveaway=0.8)), "giveaway_band").message
+    assert "band_4" in message and "threshold 0.8" in message
+    with pytest.raises(ConfigError, match=r"giveaway=3.*from 0 to 1"):
+        Limits(giveaway=3)

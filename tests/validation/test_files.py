@@ -1,0 +1,150 @@
+"""Faults of files, headers and images: each is found with its file, and nothing else is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from validation.breaking import check, cut, found, grave, remove, rewrite, same, value_nine
+from validation.making import SIZE, make_image, make_mask, read, write
+
+from satseg.data.splits import Random
+from satseg.validation import Severity
+
+
+def test_a_sound_dataset_is_sound(sound):
+    validation = check(sound)
+    assert validation.is_sound and grave(validation) == []
+    assert found(validation, "ignored_values").message == "ignored mask values: 255 100 px (0.11 %)"
+    assert {split: totals.images for split, totals in validation.totals.items()} == {"train": 6, "val": 2, "test": 2}
+    masks = np.concatenate([read(p).ravel() for p in (sound / "train/masks").iterdir()])
+    assert validation.totals["train"].class_pixels.tolist() == [np.count_nonzero(masks == c) for c in range(3)]
+    strong = validation.bands[3]
+    assert 0.85 < strong.score < 0.97  # it is a hard twin
+
+
+def mostly_ignored(mask: np.ndarray) -> np.ndarray:
+    mask[0, 20:] = 255
+    return mask
+
+
+def coarser(root: Path) -> None:
+    for kind in ("images", "masks"):
+        rewrite(f"val/{kind}/7.tif", same, pixel=20.0)(root)
+
+
+def as_floats(image: np.ndarray) -> np.ndarray:
+    return image.astype(np.float32)
+
+
+FAULTS = [
+    ("image_without_mask", remove("train/masks/3.tif"), ["train/images/3.tif"]),
+    ("mask_without_image", remove("val/images/7.tif"), ["val/masks/7.tif"]),
+    ("unreadable", cut("train/images/1.tif", 0.6), ["train/images/1.tif"]),
+    ("unreadable", cut("train/images/1.tif", 0), ["train/images/1.tif"]),
+    ("unreadable", cut("test/masks/9.tif", 0.5), ["test/masks/9.tif"]),
+    ("size", rewrite("train/masks/2.tif", lambda m: m[:, 1:], crs=None), ["train/images/2.tif", "train/masks/2.tif"]),
+    ("bands", rewrite("train/images/2.tif", lambda i: i[:3]), ["train/images/2.tif"]),
+    ("dtype", rewrite("train/images/2.tif", lambda i: i.astype(np.int32)), ["train/images/2.tif"]),
+    ("pixel_size", coarser, ["val/images/7.tif"]),
+    ("crs", rewrite("train/masks/4.tif", same, crs="EPSG:32632"), ["train/masks/4.tif"]),
+    ("geotransform", rewrite("train/masks/4.tif", same, east=4 * 10 * SIZE + 3), ["train/masks/4.tif"]),
+    ("mask_values", rewrite("train/masks/4.tif", value_nine), ["train/masks/4.tif"]),
+    ("ignored_pixels", rewrite("train/masks/4.tif", mostly_ignored), ["train/masks/4.tif"]),
+    ("all_nodata", rewrite("train/images/4.tif", np.zeros_like, nodata=0), ["train/images/4.tif"]),
+    ("constant", rewrite("train/images/4.tif", lambda i: np.full_like(i, 7)), ["train/images/4.tif"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "change", "files"), FAULTS, ids=[f"{i}_{f[0]}" for i, f in enumerate(FAULTS)])
+def test_a_fault_is_found_with_its_file(sound, name, change, files):
+    change(sound)
+    validation = check(sound)
+    finding = found(validation, name)
+    assert not validation.is_sound
+    assert finding.severity > Severity.NOTE and finding.expected and finding.repair
+    assert list(finding.files) == files
+    assert grave(validation) == [name]  # and nothing else
+
+
+def test_all_faults_at_once_are_all_found(sound):
+    changes = [FAULTS[i] for i in (0, 1, 2)] + [
+        ("mask_values", rewrite("train/masks/4.tif", value_nine), ["train/masks/4.tif"]),
+        ("constant", rewrite("train/images/5.tif", lambda i: np.full_like(i, 7)), ["train/images/5.tif"]),
+        ("size", rewrite("test/masks/8.tif", lambda m: m[:, 1:], crs=None), ["test/images/8.tif", "test/masks/8.tif"]),
+    ]
+    for _, change, _ in changes:
+        change(sound)
+    validation = check(sound)
+    assert {f.check: list(f.files) for f in validation.findings if f.severity == Severity.ERROR} == {
+        name: files for name, _, files in changes
+    }
+
+
+def test_numbers_and_examples_are_told(sound):
+    rewrite("train/masks/4.tif", value_nine)(sound)
+    assert "600 pixels of 1 value outside the classes: 9 (600 px)" in found(check(sound), "mask_values").message
+
+
+def test_a_mask_without_crs_is_a_note(sound):
+    for path in sound.glob("*/masks/*"):
+        write(path, read(path), crs=None)
+    validation = check(sound)
+    assert validation.is_sound
+    assert found(validation, "mask_without_crs").severity == Severity.NOTE
+
+
+@pytest.mark.parametrize(("number", "check_name"), [(np.nan, "nan"), (np.inf, "infinite")])
+def test_numbers_that_are_not_finite_are_told(sound, number, check_name):
+    for path in sound.glob("*/images/*"):
+        rewrite(path.relative_to(sound).as_posix(), as_floats)(sound)
+
+    def spoil(image: np.ndarray) -> np.ndarray:
+        image[1, :10, :10] = number
+        return image
+
+    rewrite("train/images/3.tif", spoil)(sound)
+    validation = check(sound)
+    assert list(found(validation, check_name).files) == ["train/images/3.tif"]
+    assert validation.is_sound == (check_name == "nan")  # NaN is a way to say nodata
+    rewrite("train/images/3.tif", lambda image: np.full_like(image, number))(sound)
+    assert list(found(check(sound), "all_nodata").files) == ["train/images/3.tif"]
+
+
+def test_a_truncated_photograph_is_no_grey_one(tmp_path):
+    for kind, end in (("images", "jpg"), ("masks", "png")):
+        for split in ("train", "val"):
+            for i in range(2):
+                path = tmp_path / split / kind / f"{i}.{end}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                seed = i + 10 * (split == "val")
+                array = make_mask(seed) if kind == "masks" else make_image(seed, make_mask(seed))[:3] // 20
+                Image.fromarray((array if kind == "masks" else np.moveaxis(array, 0, -1)).astype(np.uint8)).save(path)
+    assert check(tmp_path).is_sound
+    cut("train/images/1.jpg", 0.7)(tmp_path)
+    cut("val/masks/0.png", 0.7)(tmp_path)
+    files = [file for f in check(tmp_path).findings if f.check == "unreadable" for file in f.files]
+    assert sorted(files) == ["train/images/1.jpg", "val/masks/0.png"]
+
+
+def test_of_bands_in_separate_files_the_broken_one_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
+    for number in range(4):
+        mask = make_mask(number)
+        for band, array in enumerate(make_image(number, mask)):
+            write(tmp_path / f"images/{number}_B{band}.tif", array[None], east=number * 1000)
+        write(tmp_path / f"masks/{number}.tif", mask[None], east=number * 1000)
+    options = {"images": {f"B{b}": f"images/*_B{b}.tif" for b in range(4)}, "masks": "masks/*"}
+    options |= {"split": Random(val=0.25, test=0.25)}
+    assert check(tmp_path, **options).is_sound
+    cut("images/2_B1.tif", 0.6)(tmp_path)
+    validation = check(tmp_path, **options)
+    assert list(found(validation, "unreadable").files) == ["images/2_B1.tif"]
+    assert [band.name for band in validation.bands] == ["B0", "B1", "B2", "B3"]
+
+
+@pytest.mark.parametrize(("scale", "is_sound"), [(10_000, True), (5000, True), (255, False), (1_000_000, False)])
+def test_a_scale_must_fit(sound, scale, is_sound):
+    validation = check(sound, scale=scale)
+    assert validation.is_sound == is_sound
+    assert is_sound or f"dataset.scale={scale:g}" in found(validation, "scale").message

@@ -1,0 +1,66 @@
+"""Validation of real data."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from satseg.data import FolderDataModule
+from satseg.data.splits import Group, Random
+from satseg.validation import Severity, Validation, validate
+
+DUBAI = {
+    "land": [132, 41, 246],
+    "water": [226, 169, 41],
+    "building": [60, 16, 152],
+    "vegetation": [254, 221, 58],
+    "road": [110, 193, 228],
+}
+IGNORED = [[155, 155, 155], [0, 0, 0]]
+
+
+def check(root, **options) -> Validation:
+    return validate(FolderDataModule(root, **options), workers=1, progress=False)
+
+
+def dubai(shared_dir, split) -> Validation:
+    """The five tiles with the smallest images: 25 of 99 megapixels."""
+    patterns = {"images": "Tile [12346]/images/*.jpg", "masks": "Tile [12346]/masks/*.png"}
+    return check(shared_dir / "data/dubai", classes=DUBAI, ignore_values=IGNORED, split=split, **patterns)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_random_split_of_dubai_leaks(shared_dir, seed):
+    validation = dubai(shared_dir, Random(seed=seed))
+    leaking = [f for f in validation.findings if f.severity > Severity.NOTE]
+    assert [f.check for f in leaking] == ["continuing_edges"]
+    assert "the split leaks" in leaking[0].message and "dataset/split=group" in leaking[0].repair
+    assert len(leaking[0].files) > 20
+
+
+@pytest.mark.shared
+def test_a_split_of_dubai_by_tile_does_not_and_what_is_ignored_is_counted(shared_dir):
+    validation = dubai(shared_dir, Group(r"Tile (\d)", val=["2"], test=["6"]))
+    assert validation.is_sound
+    (note,) = [f for f in validation.findings if f.check == "ignored_values"]
+    masks = [np.asarray(Image.open(p).convert("RGB")) for p in (shared_dir / "data/dubai").glob("Tile [12346]/masks/*")]
+    for colour in IGNORED:
+        number = sum(np.count_nonzero((mask == colour).all(-1)) for mask in masks)
+        assert f"({', '.join(map(str, colour))}) {number:,} px (" in note.message
+
+
+@pytest.mark.shared
+def test_a_sentinel_chip_is_read_whole(shared_dir):
+    classes = {"land": 0, "water": 1}
+    patterns = {
+        "images": "*_S2Hand.tif",
+        "masks": "*_LabelHand.tif",
+        "image_suffix": "_S2Hand",
+        "mask_suffix": "_LabelHand",
+    }
+    root = shared_dir / "data/sen1floods11"
+    validation = check(root, classes=classes, ignore_values=[-1], nodata=0, split=Random(), **patterns)
+    assert [f.check for f in validation.findings if f.severity > Severity.NOTE] == ["split"]  # one image is no three
+    assert "ignored mask values: -1 99 px (0.038 %)" in [f.message for f in validation.findings]
+    assert validation.totals["all"].class_pixels.tolist() == [192_010, 70_035]
+    assert len(validation.bands) == 13 and len(validation.places) == 1

@@ -1,0 +1,101 @@
+"""The command, and what it does with datasets that are hardly any."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from commands import command
+from validation.breaking import check, found, grave, rewrite, value_nine
+from validation.making import make_image, make_mask, write
+
+from satseg.data.masks import scheme_from_config
+from satseg.data.pairing import Sample
+from satseg.data.splits import Random
+from satseg.errors import ConfigError, DataError
+from satseg.validation import scan
+from satseg.validation.facts import ScanPlan
+from satseg.validation.survey import survey
+from satseg.validation.write import write_validation
+
+
+def test_a_dataset_of_one_image_has_no_split_but_is_checked(tmp_path):
+    mask = make_mask(0)
+    write(tmp_path / "images/a.tif", make_image(0, mask))
+    write(tmp_path / "masks/a.tif", value_nine(mask[None]))
+    validation = check(tmp_path, images="images/*", masks="masks/*", split=Random())
+    assert set(grave(validation)) == {"split", "mask_values"}
+    assert "train split is empty" in found(validation, "split").message
+
+
+def test_what_cannot_be_opened_at_all_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="is not a folder"):
+        check(tmp_path / "none")
+    write(tmp_path / "train/images/a.tif", make_image(0, make_mask(0)))
+    with pytest.raises(DataError, match="no mask matches"):
+        check(tmp_path)
+
+
+def test_large_files_are_read_by_parts_with_the_same_result(sound, monkeypatch):
+    whole = check(sound)
+    monkeypatch.setattr("satseg.validation.scanning.PART_VALUES", 1)
+    monkeypatch.setattr("satseg.validation.scanning.BLOCK", 40)
+    monkeypatch.setattr("satseg.validation.scanning.PIECE_PIXELS", 1600)
+    parts = check(sound)
+    assert parts.findings == whole.findings
+    assert [t.class_pixels.tolist() for t in parts.totals.values()] == [
+        t.class_pixels.tolist() for t in whole.totals.values()
+    ]
+    for one, other in zip(whole.facts, parts.facts, strict=True):
+        assert np.allclose(one.image.small, other.image.small)
+        assert all(np.array_equal(a, b) for a, b in zip(one.image.edges, other.image.edges, strict=True))
+        assert np.array_equal(one.image.drawn, other.image.drawn)
+
+
+OPTIONS = ("images=*/images/*", "masks=*/masks/*", "classes={land: 0, water: 1, forest: 2}")
+
+
+def test_the_command_writes_a_record_and_a_page_and_exits_by_what_it_found(sound, tmp_path):
+    rewrite("train/masks/4.tif", value_nine)(sound)
+    options = ["dataset=folder", "dataset/split=subfolder", f"dataset.root={sound}", "output=out", "workers=2"]
+    done = command("validate", *options, *(f"dataset.{o}" for o in OPTIONS), cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "100 % of 10 images" in done.stderr  # the bar
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Not sound: 1 error in 10 images (6 train, 2 val, 2 test), 3 classes."
+    assert lines[1].startswith("error: masks with 600 pixels of 1 value outside the classes: 9 (600 px)")
+    record = json.loads((tmp_path / "out/report.json").read_text())
+    assert record["sound"] is False and record["findings"][0]["files"] == ["train/masks/4.tif"]
+    assert sum(record["splits"]["val"]["class_shares"].values()) == pytest.approx(1)
+    page = (tmp_path / "out/report.html").read_text()
+    assert "train/masks/4.tif" in page and page.count("data:image/png;base64,") == 3  # balance, samples, places
+    assert 'src="http' not in page and 'href="http' not in page
+
+
+def test_a_sound_dataset_is_told_so(sound, tmp_path):
+    text = write_validation(check(sound), tmp_path / "out")
+    assert text.startswith("Sound: 10 images (6 train, 2 val, 2 test), 3 classes.")
+    assert json.loads((tmp_path / "out/report.json").read_text())["sound"] is True
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("satseg.validation.scanning.PART_VALUES", 1)  # a row of tiles at a time
+    plan = ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1000)
+    peaks = []
+    for height in (2_000, 16_000):
+        for kind in ("image", "mask"):
+            array = np.random.default_rng(0).integers(0, 2, (1, height, 512)).astype(np.uint8)
+            write(tmp_path / f"{kind}_{height}.tif", array, tiled=True, blockxsize=256, blockysize=256)
+        sample = Sample("a", tmp_path / f"image_{height}.tif", tmp_path / f"mask_{height}.tif")
+        tracemalloc.start()
+        facts = scan(sample, plan)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert facts.mask.class_pixels.sum() == height * 512
+    assert peaks[1] < 1.3 * peaks[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1.5, "many"])
+def test_workers_are_a_number(workers):
+    with pytest.raises(ConfigError, match=f"workers={workers}: expected a whole number"):
+        survey([], ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1), workers)
