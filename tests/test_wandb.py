@@ -70,7 +70,7 @@ def read_back(folder: Path) -> dict[str, Any]:
 def test_an_offline_run_holds_every_section_pictures_tables_and_the_model(tmp_path: Path) -> None:
     watched = ["logger.wandb.watch=gradients", "+logger.wandb.watch_every=2"]
     done = command("train", *TINY, "logger=wandb", *watched, "run_dir=run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "Weights & Biases failed" not in done.stderr, done.stderr
     found = read_back(tmp_path / "run")
     names = ["water", "forest", "cropland", "bare_land", "road", "building", "solar_park"]
     expected = ["losses/train", "losses/val", "scores/miou", "throughput/images_per_second", "memory/memory_gb"]
@@ -80,7 +80,7 @@ def test_an_offline_run_holds_every_section_pictures_tables_and_the_model(tmp_pa
     assert any(key.startswith("learning_rate/") for key in found["history"])
     assert any(key.startswith("gradients/") for key in found["history"])
     scores = json.loads((tmp_path / "run/evaluation/test/scores.json").read_text())["scores"]
-    assert found["summary"]["test/miou"] == scores["miou"]
+    assert found["summary"].get("test/miou") == scores["miou"], (found["summary"], found["history"])
 
     assert found["history"]["test/samples.count"] == [2]
     (masks,) = found["history"]["test/samples.all_masks"]
