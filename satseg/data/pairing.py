@@ -34,7 +34,8 @@ def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", ma
     """Pair images and masks by name.
 
     Two files belong together when their paths below `root` are the same without the suffix and without the
-    folder that tells images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`).
+    folder that tells images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`); of a folder that a pattern
+    names in part, such as `*-org-img`, the rest counts.
 
     Args:
         root: The dataset's folder.
@@ -49,6 +50,25 @@ def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", ma
     Raises:
         DataError: If the root is missing or a pattern finds nothing, or a file has no partner.
         ConfigError: If a pattern is no glob pattern relative to the root, or finds the same files as the other.
+    """
+    found = find_files(root, images, masks, image_suffix, mask_suffix)
+    check_partners(root, found)
+    return pair(found)
+
+
+def find_files(
+    root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = ""
+) -> dict[str, dict[str, Path]]:
+    """Find images and masks, with or without a partner.
+
+    The arguments are those of `find_samples`.
+
+    Returns:
+        Files by name, of each kind: `image` and `mask`.
+
+    Raises:
+        DataError: If the root is missing, a pattern finds nothing, or two files have the same name.
+        ConfigError: As `find_samples`.
     """
     root = Path(root)
     if not root.is_dir():
@@ -66,8 +86,13 @@ def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", ma
             f"dataset.images={images} and dataset.masks={masks} both match {min(both).relative_to(root)}: make the "
             "patterns narrower, or set dataset.image_suffix and dataset.mask_suffix."
         )
-    check_partners(root, found)
-    return [Sample(key, found["image"][key], found["mask"][key]) for key in sorted(found["image"], key=natural)]
+    return found
+
+
+def pair(found: dict[str, dict[str, Path]]) -> list[Sample]:
+    """Return the files that have a partner as samples, in natural order of their names."""
+    names = sorted(found["image"].keys() & found["mask"].keys(), key=natural)
+    return [Sample(name, found["image"][name], found["mask"][name]) for name in names]
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
@@ -99,14 +124,23 @@ def _glob(root: Path, pattern: str) -> list[Path]:
 
 
 def _distinct_parts(pattern: str, other: str) -> set[str]:
-    """Folder names of a pattern that the other pattern lacks: they tell images from masks."""
-    return {p for p in PurePosixPath(pattern).parent.parts if "*" not in p} - set(PurePosixPath(other).parts)
+    """Folders of a pattern, by name or in part, that the other pattern lacks: they tell images from masks."""
+    return {p for p in PurePosixPath(pattern).parent.parts if p.strip("*")} - set(PurePosixPath(other).parts)
 
 
 def _key(path: Path, own: set[str], ending: str) -> str:
-    stem = path.stem.removesuffix(ending)
-    key = "/".join([*(p for p in path.parent.parts if p not in own), stem])
+    folders = [_rest(folder, own) for folder in path.parent.parts]
+    key = "/".join([*filter(None, folders), path.stem.removesuffix(ending)])
     return unicodedata.normalize("NFC", key)  # one side may come from a Mac, which writes é as e and an accent
+
+
+def _rest(folder: str, own: set[str]) -> str:
+    """Return what the wildcards stand for in a folder that tells images from masks; another one as it is."""
+    for part in own:
+        match = re.fullmatch("(.*)".join(map(re.escape, part.split("*"))), folder)
+        if match:
+            return "".join(match.groups())
+    return folder
 
 
 def check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
@@ -119,6 +153,19 @@ def check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
     Raises:
         DataError: If a file has no partner; names the first.
     """
+    for kind, files in find_lonely(root, found).items():
+        if files:
+            other = "mask" if kind == "image" else "image"
+            first = files[0].relative_to(root)
+            raise DataError(f"{root}: {len(files)} {kind}s have no {other}, the first is {first}; add or remove them.")
+
+
+def find_lonely(root: Path, found: dict[str, dict[str, Path]]) -> dict[str, list[Path]]:
+    """Return the files without a partner, of each kind.
+
+    Raises:
+        DataError: If no file has one.
+    """
     images, masks = found["image"], found["mask"]
     if not images.keys() & masks.keys():
         one, two = next(iter(images.values())), next(iter(masks.values()))
@@ -126,10 +173,5 @@ def check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
             f"{root}: no image has a mask of the same name (such as {one.relative_to(root)} and "
             f"{two.relative_to(root)}); set dataset.image_suffix and dataset.mask_suffix to what differs."
         )
-    for kind, other, lonely in (
-        ("image", "mask", images.keys() - masks.keys()),
-        ("mask", "image", masks.keys() - images.keys()),
-    ):
-        if lonely:
-            first = found[kind][min(lonely, key=natural)].relative_to(root)
-            raise DataError(f"{root}: {len(lonely)} {kind}s have no {other}, the first is {first}; add or remove them.")
+    lonely = {"image": images.keys() - masks.keys(), "mask": masks.keys() - images.keys()}
+    return {kind: [found[kind][name] for name in sorted(names, key=natural)] for kind, names in lonely.items()}
