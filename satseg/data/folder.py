@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from satseg.data.datamodule import SegmentationDataModule
 from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
@@ -27,6 +27,8 @@ class FolderDataModule(SegmentationDataModule):
         classes: Names, or names with values or colours; found from the masks by default.
         mask_values: More values, each with the name of its class (or `ignore`).
         ignore_values: Values or colours that are no class.
+        mask_threshold: Masks by colour, of which each channel means 0 below it and 255 from it on.
+        unpaired: What to do with images without a mask, and masks without an image: `refuse` or `leave_out`.
         loading: The rest goes to `SegmentationDataModule`.
     """
 
@@ -41,6 +43,8 @@ class FolderDataModule(SegmentationDataModule):
         classes: Sequence[str] | Mapping[str, Any] | None = None,
         mask_values: Mapping[int, str] | None = None,
         ignore_values: Sequence[Any] | None = None,
+        mask_threshold: int | None = None,
+        unpaired: Literal["refuse", "leave_out"] = "refuse",
         **loading: Any,
     ) -> None:
         super().__init__(**loading)
@@ -51,9 +55,12 @@ class FolderDataModule(SegmentationDataModule):
             raise ConfigError(
                 f"dataset.image_suffix={image_suffix}: leave it out where dataset.images names a pattern for each band."
             )
+        if unpaired not in ("refuse", "leave_out"):
+            raise ConfigError(f"dataset.unpaired={unpaired}: expected refuse or leave_out.")
         self.images, self.masks = images, masks
         self.image_suffix, self.mask_suffix = image_suffix, mask_suffix
         self.classes, self.mask_values, self.ignore_values = classes, mask_values, ignore_values
+        self.mask_threshold, self.unpaired = mask_threshold, unpaired
 
     @property
     def root(self) -> Path:
@@ -62,25 +69,36 @@ class FolderDataModule(SegmentationDataModule):
 
     @cached_property
     def _samples(self) -> list[Sample]:
-        if isinstance(self.images, str):
-            return find_samples(self.root, self.images, self.masks, self.image_suffix, self.mask_suffix)
-        return find_stack_samples(self.root, self.images, self.masks, self.mask_suffix, self.nodata)
+        if not isinstance(self.images, str):
+            return find_stack_samples(self.root, self.images, self.masks, self.mask_suffix, self.nodata)
+        if self.unpaired == "refuse":
+            return find_samples(self.root, *self._patterns)
+        found = find_files(self.root, *self._patterns)
+        for kind, files in find_lonely(self.root, found).items():
+            if files:
+                other = "a mask" if kind == "image" else "an image"
+                self.assumptions.append(f"{len(files)} {kind}s without {other} are left out (dataset.unpaired)")
+        return pair(found)
+
+    @property
+    def _patterns(self) -> tuple[str, str, str, str]:
+        return str(self.images), self.masks, self.image_suffix, self.mask_suffix
 
     def samples(self) -> list[Sample]:
         """Find all pairs."""
         return self._samples
 
     def paired(self) -> tuple[list[Sample], dict[str, list[Path]]]:
-        """Return the pairs that there are, and the files without a partner by kind."""
-        if not isinstance(self.images, str):
+        """Return the pairs that there are, and by kind the files that should have a partner and have none."""
+        if not isinstance(self.images, str) or self.unpaired == "leave_out":
             return self.samples(), {}
-        found = find_files(self.root, self.images, self.masks, self.image_suffix, self.mask_suffix)
+        found = find_files(self.root, *self._patterns)
         return pair(found), find_lonely(self.root, found)
 
     def scheme(self) -> ClassScheme:
         """Return the classes as configured, or as found in the masks."""
         if self.classes is not None:
-            return scheme_from_config(self.classes, self.mask_values, self.ignore_values)
+            return scheme_from_config(self.classes, self.mask_values, self.ignore_values, self.mask_threshold)
         scheme = discover_scheme(s.mask for s in self.samples())
         images = self.images if isinstance(self.images, str) else ", ".join(self.images.values())
         self.assumptions += [

@@ -25,6 +25,7 @@ def scheme_from_config(
     classes: Sequence[str] | Mapping[str, Any],
     mask_values: Mapping[Any, str] | None = None,
     ignore_values: Sequence[Any] | None = None,
+    threshold: int | None = None,
 ) -> ClassScheme:
     """Build a scheme from what a dataset's YAML says.
 
@@ -34,6 +35,7 @@ def scheme_from_config(
             colour where every class could be one, so write three values of one class as `{value: [1, 2, 3]}`.
         mask_values: More values (or colours as `"#rrggbb"`), each with the name of its class or `ignore`.
         ignore_values: Values or colours that are no class; 255 is one in masks by value, unless it is a class.
+        threshold: As of `ClassScheme`.
 
     Raises:
         ConfigError: If a class is given twice or in a form that cannot be read.
@@ -55,8 +57,10 @@ def scheme_from_config(
         _add(values, key, IGNORE_INDEX, "dataset.ignore_values")
     if not by_colour:
         values.setdefault(IGNORE_INDEX, IGNORE_INDEX)
+    if threshold is not None and not by_colour:
+        raise ConfigError(f"dataset.mask_threshold={threshold} is for masks by colour; give each class one.")
     palette = tuple(_display(str(name), value, i, by_colour) for i, (name, value) in enumerate(given))
-    return ClassScheme(names, palette, values, by_colour)
+    return ClassScheme(names, palette, values, by_colour, threshold)
 
 
 def _add(values: dict[int, int], key: int, index: int, option: str) -> None:

@@ -46,7 +46,8 @@ def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", ma
     """Pair images and masks by name.
 
     Two files belong together when their paths below `root` are the same without the suffix and without the
-    folder that tells images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`).
+    folder that tells images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`); of a folder that a pattern
+    names in part, such as `*-org-img`, the rest counts.
 
     Args:
         root: The dataset's folder.
@@ -135,14 +136,23 @@ def _glob(root: Path, pattern: str) -> list[Path]:
 
 
 def _distinct_parts(pattern: str, other: str) -> set[str]:
-    """Folder names of a pattern that the other pattern lacks: they tell images from masks."""
-    return {p for p in PurePosixPath(pattern).parent.parts if "*" not in p} - set(PurePosixPath(other).parts)
+    """Folders of a pattern, by name or in part, that the other pattern lacks: they tell images from masks."""
+    return {p for p in PurePosixPath(pattern).parent.parts if p.strip("*")} - set(PurePosixPath(other).parts)
 
 
 def _key(path: Path, own: set[str], ending: str) -> str:
-    stem = path.stem.removesuffix(ending)
-    key = "/".join([*(p for p in path.parent.parts if p not in own), stem])
+    folders = [_rest(folder, own) for folder in path.parent.parts]
+    key = "/".join([*filter(None, folders), path.stem.removesuffix(ending)])
     return unicodedata.normalize("NFC", key)  # one side may come from a Mac, which writes é as e and an accent
+
+
+def _rest(folder: str, own: set[str]) -> str:
+    """Return what the wildcards stand for in a folder that tells images from masks; another one as it is."""
+    for part in own:
+        match = re.fullmatch("(.*)".join(map(re.escape, part.split("*"))), folder)
+        if match:
+            return "".join(match.groups())
+    return folder
 
 
 def check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:

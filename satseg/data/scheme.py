@@ -29,12 +29,14 @@ class ClassScheme:
         palette: A colour a class, for display.
         values: Raw value, or colour packed as red·65536 + green·256 + blue, to class index or IGNORE_INDEX.
         by_colour: Whether masks are colour-coded.
+        threshold: Where masks are not pure: each channel means 0 below it and 255 from it on, but in palette images.
     """
 
     names: tuple[str, ...]
     palette: tuple[Colour, ...]
     values: Mapping[int, int]
     by_colour: bool = False
+    threshold: int | None = None
 
     def __post_init__(self) -> None:
         for value in self.values:
@@ -92,7 +94,10 @@ class ClassScheme:
         step = max(1, CHUNK_PIXELS // max(1, raw.shape[2]))
         for top in range(0, raw.shape[1], step):
             rows = slice(top, top + step)
-            keys = pack(raw[:, rows]) if colours else raw[0, rows]
+            part = raw[:, rows]
+            if self.threshold is not None and not colors:
+                part = np.where(part < self.threshold, np.uint8(0), np.uint8(255))
+            keys = pack(part) if colours else part[0]
             unknown |= _map(keys, lookup, decoded[rows], None if valid is None else valid[rows])
         if unknown:
             self._refuse(unknown, None if colours or not self.by_colour else colors or {}, path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from satseg.data.pairing import Sample
 from satseg.data.splits.checking import SPLITS, Splits, checked
-from satseg.errors import DataError
+from satseg.errors import ConfigError, DataError
 
 
 class Subfolder:
@@ -32,17 +33,29 @@ class Subfolder:
 
 
 class List:
-    """Splits by text files of sample names, a line each; the files lie below the dataset's root.
+    """Splits by text or CSV files of sample names, a line each; the files lie below the dataset's root.
 
-    A line is the name of a sample, with or without a suffix, or the path of its image. Blank lines and those
-    that start with `#` are left out.
+    A line is the name of a sample, with or without a suffix, the path of its image, or the file name of its image or
+    mask; in a CSV file one of its columns is. Blank lines and those that start with `#` are left out.
 
     Args:
         train: File with the names of the training samples, and so on; no test split where it is None.
+        prefix: Beginning of names that the files leave out.
+        missing: What to do with lines of which there is no sample.
     """
 
-    def __init__(self, train: str = "train.txt", val: str = "val.txt", test: str | None = "test.txt") -> None:
+    def __init__(
+        self,
+        train: str = "train.txt",
+        val: str = "val.txt",
+        test: str | None = "test.txt",
+        prefix: str = "",
+        missing: Literal["refuse", "leave_out"] = "refuse",
+    ) -> None:
         self.files = {"train": train, "val": val, "test": test}
+        if missing not in ("refuse", "leave_out"):
+            raise ConfigError(f"dataset.split.missing={missing}: expected refuse or leave_out.")
+        self.prefix, self.missing = prefix, missing
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split; samples in none of the lists are left out.
@@ -50,17 +63,34 @@ class List:
         Raises:
             DataError: If a list is missing, names a sample that is not there, or one that is in another list.
         """
-        known = {s.file.relative_to(root).as_posix(): s for s in samples} | {s.name: s for s in samples}
+        known = _by_any_name(samples, root)
         splits: Splits = {split: [] for split in SPLITS}
         for split, file in self.files.items():
             for line in _lines(root / file) if file else []:
-                sample = known.get(line) or known.get(line.rpartition(".")[0])
-                if sample is None:
+                columns = line.split(",") if str(file).endswith(".csv") else [line]
+                sample = self._find(columns, known)
+                if sample is not None:
+                    splits[split].append(sample)
+                elif self.missing == "refuse":
                     example = samples[0].name if samples else "none"
                     raise DataError(f"{root / str(file)} names {line}, but no sample is so called; one is {example}.")
-                splits[split].append(sample)
             splits[split] = list(dict.fromkeys(splits[split]))
         return checked(splits, "A name belongs into one of the list files of dataset.split.")
+
+    def _find(self, columns: Sequence[str], known: Mapping[str, Sample]) -> Sample | None:
+        whole = [self.prefix + column.strip() for column in columns]
+        names = [name for column in whole for name in (column, column.rpartition(".")[0])]
+        return next((known[name] for name in names if name in known), None)
+
+
+def _by_any_name(samples: Sequence[Sample], root: Path) -> dict[str, Sample]:
+    """Return samples by name and by path; and by the names of their files, where only one has such a file."""
+    files: dict[str, set[Sample]] = {}
+    for sample in samples:
+        for path in (sample.file, sample.mask):
+            files.setdefault(unicodedata.normalize("NFC", path.stem), set()).add(sample)
+    by_file = {name: next(iter(found)) for name, found in files.items() if len(found) == 1}
+    return by_file | {s.file.relative_to(root).as_posix(): s for s in samples} | {s.name: s for s in samples}
 
 
 def _lines(path: Path) -> list[str]:

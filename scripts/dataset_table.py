@@ -1,0 +1,36 @@
+"""Write the table of known datasets, from the comments of their YAML files, into the README."""
+
+import re
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parents[1]
+README, FOLDER = ROOT / "README.md", ROOT / "conf/dataset"
+MARKERS = "<!-- dataset-table -->", "<!-- /dataset-table -->"
+
+
+def known() -> list[str]:
+    """Return the names of datasets that say where they come from."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if "# Source:" in path.read_text(encoding="utf-8"))
+
+
+def table() -> str:
+    """Return the table in Markdown."""
+    rows = ["| `dataset=` | classes | train / val / test | licence |", "| --- | --- | --- | --- |"]
+    for name in known():
+        path = FOLDER / f"{name}.yaml"
+        says = dict(re.findall(r"^# (\w+): (.*)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        split = re.split(r"[,;]", says["Split"])[0]
+        rows.append(f"| `{name}` | {len(OmegaConf.load(path).classes)} | {split} | {says['Licence']} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    pattern = re.compile(f"{MARKERS[0]}.*?{MARKERS[1]}", re.DOTALL)
+    README.write_text(pattern.sub(lambda _: f"{MARKERS[0]}\n{table()}\n{MARKERS[1]}", text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
