@@ -41,7 +41,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         batch_size: Patches a training batch.
         patches_per_epoch: `auto` covers the training images' area once.
         num_workers: Loader processes; 0 reads in the training process, `auto` suits the machine.
-        cache_gb: Memory for decoded files, in each worker.
+        cache_gb: Memory for decoded images, which all workers share.
         bands: One-based numbers or names of the bands to read, in any order; all by default.
         nodata: Value of missing pixels; each file's own by default.
         scale: Divisor of raw numbers to unit scale; see `input_spec`, which it and the next two go to.
@@ -106,6 +106,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Find and split the samples, and compare the headers of every image and mask; once."""
         if not self._checked:
             _ = self.sizes
+            self.reader.keep_decoded((s for own in self.splits.values() for s in own), self.cache_gb)
             self._say_what_is_assumed()
             self._checked = True
 
@@ -140,7 +141,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def reader(self) -> SampleReader:
         """Reads samples, in the training process."""
-        return SampleReader(LabelReader(self.scheme()), self.bands, self.nodata, self.cache_gb)
+        return SampleReader(LabelReader(self.scheme()), self.bands, self.nodata)
 
     @cached_property
     def sizes(self) -> dict[str, tuple[int, int]]:
@@ -217,7 +218,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             **self._ranks(),
         )
         self.train_sampler.epoch, self.train_sampler.skip = self.start
-        dataset = PatchDataset(train, self._own_reader(), self.augmentation, self.spec.inputs[0], self.patch_size)
+        dataset = PatchDataset(train, self.reader, self.augmentation, self.spec.inputs[0], self.patch_size)
         return self._loader(dataset, self.train_sampler)
 
     @cached_property
@@ -247,7 +248,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 "set trainer.devices to fewer."
             )
         own = range(ranks["rank"], len(samples), ranks["world_size"])
-        return self._loader(ImageDataset(samples, self._own_reader()), [[index] for index in own])
+        return self._loader(ImageDataset(samples, self.reader), [[index] for index in own])
 
     def samples_of(self, split: str) -> list[Sample]:
         """Return a split's samples."""
@@ -261,12 +262,6 @@ class SegmentationDataModule(pl.LightningDataModule):
         by_name = {s.name: s for s in self.samples_of(split)}
         for name in names:
             yield to_item(name, *self.reader.read(by_name[name]))
-
-    def _own_reader(self) -> SampleReader:
-        reader = self.reader
-        if self.num_workers == 0:
-            return reader
-        return SampleReader(reader.labels, reader.bands, reader.nodata, reader.cache_gb, reader.like)
 
     def _loader(self, dataset: Any, batches: Iterable[list[Any]]) -> DataLoader[Item]:
         return DataLoader(

@@ -14,8 +14,8 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as transform_points
 
 from satseg.data.masks import ClassScheme
-from satseg.data.opening import open_raster
-from satseg.data.raster import RasterInfo, Window, read_info, usable
+from satseg.data.opening import OpenRasters, open_raster
+from satseg.data.raster import RasterInfo, Window, read_image, read_info, usable
 from satseg.errors import DataError, SizeMismatchError
 
 NEAR = 0.5  # pixels that corners of image and mask may be apart and still be meant to be the same
@@ -28,9 +28,11 @@ class LabelReader:
 
     Attributes:
         scheme: What the masks' values mean.
+        files: Keeps masks open.
     """
 
     scheme: ClassScheme
+    files: OpenRasters = field(default_factory=OpenRasters, repr=False)
     _infos: dict[Path, RasterInfo] = field(default_factory=dict, repr=False)
     _warped: dict[tuple[Path, Path | str], bool] = field(default_factory=dict, repr=False)
 
@@ -65,10 +67,10 @@ class LabelReader:
             MaskValueError: If the mask holds something that is no class.
             RasterReadError: If the file cannot be read.
         """
-        if not self.is_warped(path, image):
-            return self.scheme.read(path, window)
-        window = window or Window(0, 0, image.width, image.height)
-        raw, valid = warp_labels(path, image, window)
+        if self.is_warped(path, image):
+            raw, valid = warp_labels(path, image, window or Window(0, 0, image.width, image.height))
+        else:
+            raw, valid = read_image(path, window, opener=self.files.open)
         return self.scheme.decode(raw, path, valid, self._info(path).colors)
 
     def _info(self, path: Path) -> RasterInfo:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from satseg.errors import RasterReadError, ResourceError
 
 PNG_END = b"IEND\xaeB`\x82"
+CACHE_BYTES = 64 << 20  # what GDAL keeps of decoded blocks; else a twentieth of the machine
 ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # no file beside the raster is looked for
 # Only the ranges that are needed, few requests, patience with a server that is busy, none with one that is silent.
 REMOTE_OPTIONS = {
@@ -68,16 +71,68 @@ def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
             Then nothing beside the file is read either.
     """
     options = _options(path) | (ALONE if driver else {})
-    place = path if is_remote(path) else Path(path)
+    with _naming(path), rasterio.Env(**options), quiet(), rasterio.open(_place(path), driver=driver) as source:
+        yield source
+
+
+class OpenRasters:
+    """Keeps the rasters open that were read last: to open one takes longer than to read a window of it.
+
+    GDAL's handles belong to one process and one thread, so each has its own.
+
+    Args:
+        limit: How many.
+    """
+
+    def __init__(self, limit: int = 64) -> None:
+        self.limit = limit
+        self._own = threading.local()
+
+    def __reduce__(self) -> Any:
+        """Another process begins with none."""
+        return OpenRasters, (self.limit,)
+
+    @contextmanager
+    def open(self, path: Path | str) -> Iterator[Any]:
+        """Open a raster as `open_raster` does, or take it as it was left open."""
+        kept = self._kept()
+        if path not in kept:
+            options = _options(path)
+            with _naming(path), rasterio.Env(**options), quiet():
+                kept[path] = rasterio.open(_place(path)), options
+            if len(kept) > self.limit:
+                kept.popitem(last=False)[1][0].close()
+        kept.move_to_end(path)
+        source, options = kept[path]
+        try:
+            with _naming(path), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **options):
+                yield source
+        except BaseException:
+            kept.pop(path, None)  # whatever state it is in
+            raise
+
+    def _kept(self) -> OrderedDict[Path | str, tuple[Any, dict[str, str]]]:
+        if getattr(self._own, "process", None) != os.getpid():
+            self._own.process, self._own.kept = os.getpid(), OrderedDict()
+        kept: OrderedDict[Path | str, tuple[Any, dict[str, str]]] = self._own.kept
+        return kept
+
+
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
+    """Turn what goes wrong with a raster into an error that names it."""
     try:
-        with rasterio.Env(**options), quiet(), rasterio.open(place, driver=driver) as source:
-            yield source
+        yield
     except (RasterioError, OSError, ValueError, OverflowError) as error:
         if is_remote(path):
             raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's own words hold the whole URL
         raise RasterReadError(f"{path} cannot be read; it is truncated or no raster ({reason(error)}).") from error
     except MemoryError as error:
         raise ResourceError(f"{shown(path)} does not fit into memory; read it by windows.") from error
+
+
+def _place(path: Path | str) -> Path | str:
+    return path if is_remote(path) else Path(path)
 
 
 def reason(error: Exception) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,7 +201,11 @@ def _fill(source: Any) -> float:
 
 
 def read_image(
-    path: Path | str, window: Window | None = None, bands: Sequence[int] | None = None, nodata: float | None = None
+    path: Path | str,
+    window: Window | None = None,
+    bands: Sequence[int] | None = None,
+    nodata: float | None = None,
+    opener: Callable[[Path | str], AbstractContextManager[Any]] = open_raster,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a window of an image and which of its pixels can be used.
 
@@ -209,6 +214,7 @@ def read_image(
         window: As for `read_window`.
         bands: As for `read_window`.
         nodata: The value that marks a missing pixel in every band; the file's own by default.
+        opener: Opens the file; `OpenRasters.open` leaves it open.
 
     Returns:
         The image (bands, height, width) as stored, and a boolean array (height, width): False where every
@@ -218,7 +224,7 @@ def read_image(
         RasterReadError: As `read_window`.
         BandError: As `read_window`.
     """
-    with open_raster(path) as source:
+    with opener(path) as source:
         window = window or Window(0, 0, source.width, source.height)
         return image_in(source, window, _bands(source, bands, path), nodata)
 

@@ -1,24 +1,23 @@
-"""Reading one sample: image, mask and valid pixels, with the decoded files kept for a while."""
+"""Reading one sample: image, mask and valid pixels."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from satseg.data.bands import band_numbers
+from satseg.data.decoded import Arrays, DecodedImages
 from satseg.data.labels import LabelReader
+from satseg.data.opening import OpenRasters
 from satseg.data.pairing import Sample
 from satseg.data.raster import RasterInfo, Window, read_image, read_info
 from satseg.errors import BandError, DataError
 from satseg.spec import IGNORE_INDEX
 
-WHOLE_FILE_PIXELS = 64_000_000  # larger files are read by windows
-
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+WHOLE_FILE_PIXELS = 64_000_000  # larger files are always read by windows
 
 
 @dataclass
@@ -29,16 +28,17 @@ class SampleReader:
         labels: Reads the masks.
         bands: One-based numbers or names of the bands to read; all by default.
         nodata: Value of missing pixels; each file's own by default.
-        cache_gb: Memory for decoded files, in each worker.
+        like: The first image, whose bands and dtype all others must have.
+        files: Keeps images open.
+        decoded: Keeps images decoded; see `keep_decoded`.
     """
 
     labels: LabelReader
     bands: Sequence[int | str] | None = None
     nodata: float | None = None
-    cache_gb: float = 1.0
-    like: RasterInfo | None = None  # the first image, whose bands and dtype all others must have
-    _cache: OrderedDict[Path, Arrays] = field(default_factory=OrderedDict, repr=False)
-    _cached_bytes: int = 0
+    like: RasterInfo | None = None
+    files: OpenRasters = field(default_factory=OpenRasters, repr=False)
+    decoded: DecodedImages | None = field(default=None, repr=False)
     _infos: dict[Path, RasterInfo] = field(default_factory=dict, repr=False)
 
     def info(self, path: Path) -> RasterInfo:
@@ -81,6 +81,20 @@ class SampleReader:
             )
         return self.size(sample)
 
+    def keep_decoded(self, samples: Iterable[Sample], cache_gb: float) -> None:
+        """Decode images once, as far as the memory goes; the rest is read by windows.
+
+        Raises:
+            ConfigError: If the system does not give so much memory.
+        """
+        infos = {s.image: self.info(s.image) for s in samples}
+        forms = {
+            image: ((len(band_numbers(info, self.bands)), info.height, info.width), info.dtype)
+            for image, info in infos.items()
+            if info.width * info.height <= WHOLE_FILE_PIXELS
+        }
+        self.decoded = DecodedImages(forms, round(cache_gb * 1e9))
+
     def read(self, sample: Sample, window: Window | None = None) -> Arrays:
         """Read a window of a sample; the whole by default.
 
@@ -105,34 +119,28 @@ class SampleReader:
 
     def _inside(self, sample: Sample, window: Window) -> Arrays:
         """Read a window that lies inside the image."""
-        info = self.info(sample.image)
-        if info.width * info.height > WHOLE_FILE_PIXELS:
+        whole = self._whole(sample)
+        if whole is None:
             return self._read(sample, window)
-        image, mask, valid = self._whole(sample)
+        image, mask, valid = whole
         rows, cols = slice(window.row, window.row + window.height), slice(window.col, window.col + window.width)
         return image[:, rows, cols], mask[rows, cols], valid[rows, cols]
 
-    def _read(self, sample: Sample, window: Window | None = None) -> Arrays:
-        info = self.info(sample.image)
-        image, valid = read_image(sample.image, window, band_numbers(info, self.bands), self.nodata)
-        return image, self.labels.read(sample.mask, info, window), valid
-
-    def _whole(self, sample: Sample) -> Arrays:
-        """Return the whole image that a sample is, or is a part of."""
-        if sample.image in self._cache:
-            self._cache.move_to_end(sample.image)
-            return self._cache[sample.image]
-        self.check(sample)
-        arrays = self._read(sample)
-        self._remember(sample.image, arrays)
+    def _whole(self, sample: Sample) -> Arrays | None:
+        """Return the whole image that a sample is, or is a part of, where it is kept decoded."""
+        if self.decoded is None or sample.image not in self.decoded:
+            return None
+        arrays = self.decoded.get(sample.image)
+        if arrays is None:
+            arrays = self._read(sample)
+            self.decoded.put(sample.image, arrays)
         return arrays
 
-    def _remember(self, image: Path, arrays: Arrays) -> None:
-        self._cache[image] = arrays
-        self._cached_bytes += sum(a.nbytes for a in arrays)
-        while self._cached_bytes > self.cache_gb * 1e9 and self._cache:
-            _, dropped = self._cache.popitem(last=False)
-            self._cached_bytes -= sum(a.nbytes for a in dropped)
+    def _read(self, sample: Sample, window: Window | None = None) -> Arrays:
+        info = self.info(sample.image)
+        bands = band_numbers(info, self.bands)
+        image, valid = read_image(sample.image, window, bands, self.nodata, self.files.open)
+        return image, self.labels.read(sample.mask, info, window), valid
 
 
 def _empty(arrays: Arrays) -> Arrays:

@@ -14,12 +14,11 @@ from rasterio import Affine
 from torch import Tensor
 
 from satseg.data.dataset import to_tensor
-from satseg.data.opening import open_raster, shown
+from satseg.data.opening import CACHE_BYTES, open_raster, shown
 from satseg.data.raster import RasterInfo, Window, image_in, usable, window_transform
 from satseg.errors import ConfigError
 from satseg.inference.resampling import alpha_bands, resample
 
-TILED_CACHE_BYTES = 64 << 20  # what GDAL keeps of decoded blocks
 VRT_CACHE_BYTES = 256 << 20
 SAMPLE_COUNT, SAMPLE_SIDE = 4, 128  # windows along each axis that a scene is judged by, and their pixels
 
@@ -47,7 +46,7 @@ class SceneSource:
     resampled: bool = False
 
     @contextmanager
-    def open(self, cache_bytes: int = TILED_CACHE_BYTES) -> Iterator[SceneReader]:
+    def open(self, cache_bytes: int = CACHE_BYTES) -> Iterator[SceneReader]:
         """Open the scene for one thread."""
         with rasterio.Env(GDAL_CACHEMAX=cache_bytes), open_raster(self.info.path, self.info.driver) as source:
             if not self.resampled:
@@ -172,6 +171,6 @@ def cache_bytes(info: RasterInfo, bands: Sequence[int], rows: int) -> int:
             return VRT_CACHE_BYTES
         whole = source.width
     if width < whole:
-        return TILED_CACHE_BYTES
+        return CACHE_BYTES
     row = whole * len(bands) * np.dtype(info.dtype).itemsize  # scanlines: a window takes whole ones
-    return int(max(TILED_CACHE_BYTES, row * (rows + 2 * height)))
+    return int(max(CACHE_BYTES, row * (rows + 2 * height)))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import rasterio
 
-from satseg.data.opening import shown
+from satseg.data.opening import CACHE_BYTES, shown
 from satseg.inference.blending import cross
 from satseg.inference.edges import EdgeStore
 from satseg.inference.journal import Journal
@@ -20,7 +20,6 @@ from satseg.inference.pipeline import Behind, Stopwatch
 from satseg.inference.plans import ScenePlan
 from satseg.inference.products import product_paths
 from satseg.inference.rasters import WorkRaster, is_finished
-from satseg.inference.reading import TILED_CACHE_BYTES
 from satseg.inference.strips import StripMaker, StripPart
 from satseg.inference.workspace import alone, begin, publish, writing
 
@@ -89,7 +88,7 @@ def predict_scene(
     """
     watch = watch or Stopwatch()
     task.maker.depth()  # too little memory is told before anything is written
-    with rasterio.Env(GDAL_CACHEMAX=TILED_CACHE_BYTES), alone(task.output):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), alone(task.output):
         journal = Journal(task.output.with_name(f".{task.output.name}.partial"), task.work())
         if all(is_finished(path, journal.key) for path in task.outputs()):
             progress(task.maker.plan.height * task.maker.plan.width)

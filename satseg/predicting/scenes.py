@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from satseg.data.inputs import find_inputs, name_of
+from satseg.data.opening import CACHE_BYTES
 from satseg.data.raster import parse_window, read_info
 from satseg.devices import enough_memory
 from satseg.inference.identity import scene_identity
@@ -21,7 +22,7 @@ from satseg.inference.pipeline import Stopwatch
 from satseg.inference.plans import ScenePlan, plan_scene
 from satseg.inference.preflight import choose_bands, inspect, settle
 from satseg.inference.products import Product, products_of
-from satseg.inference.reading import TILED_CACHE_BYTES, SceneSource, place
+from satseg.inference.reading import SceneSource, place
 from satseg.inference.scene import MakeStrips, Progress, SceneTask, predict_scene
 from satseg.inference.strips import StripMaker
 from satseg.mapping import class_areas, write_areas, write_vectors
@@ -142,7 +143,7 @@ def _recorded_bands(checkpoint: Path, trusted_modules: tuple[str, ...]) -> list[
 def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> list[Path]:
     """Write what is made of a finished map: a picture, areas, polygons."""
     paths, spec = extra_paths(cfg, output), models.spec
-    with rasterio.Env(GDAL_CACHEMAX=TILED_CACHE_BYTES):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         if "preview" in paths:
             write_preview(name_of(source.info.path), source, output, spec, paths["preview"])
         if "areas" in paths:

@@ -9,10 +9,9 @@ from pathlib import Path
 import rasterio
 import rasterio.shutil
 
-from satseg.data.opening import quiet
+from satseg.data.opening import CACHE_BYTES, quiet
 from satseg.errors import SatsegError
 from satseg.files import atomic_path
-from satseg.inference.reading import TILED_CACHE_BYTES
 from satseg.mapping import write_areas
 from satseg.serving.jobs import Ticket
 from satseg.serving.polygons import write_polygons
@@ -26,7 +25,7 @@ ENDINGS = {"GeoTIFF": ".tif", "PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": "
 
 def write_picture(classes: Path, path: Path) -> None:
     """Write a map as a PNG of its classes' colours, in full size."""
-    options = {"GDAL_PAM_ENABLED": "NO", "GDAL_CACHEMAX": TILED_CACHE_BYTES}  # no file of GDAL's beside it
+    options = {"GDAL_PAM_ENABLED": "NO", "GDAL_CACHEMAX": CACHE_BYTES}  # no file of GDAL's beside it
     with rasterio.Env(**options), quiet(), atomic_path(path) as temporary:
         rasterio.shutil.copy(classes, temporary, driver="PNG")
 

@@ -13,7 +13,7 @@ import rasterio
 
 from satseg.data.bands import band_numbers
 from satseg.data.labels import LabelReader, warp_labels
-from satseg.data.opening import open_raster, quiet
+from satseg.data.opening import CACHE_BYTES, open_raster, quiet
 from satseg.data.pairing import Sample
 from satseg.data.raster import RasterInfo, Window, image_in, read_info, window_transform
 from satseg.errors import DataError, RasterReadError, SatsegError
@@ -24,7 +24,6 @@ from satseg.validation.mask_tally import MaskTally
 PART_VALUES = 24_000_000  # numbers of an image that are in memory at a time
 PIECE_PIXELS = 2**19  # that are measured at a time
 BLOCK = 256  # rows of a tile, so that each is read once
-CACHE_MB = 128  # of decoded tiles, which are not asked for again; else a twentieth of the machine
 JPEG_END = b"\xff\xd9"
 TAIL = 4096  # bytes that a camera may add behind a JPEG's end
 LOSSY = ("JPEG", "YCBCR JPEG")
@@ -40,7 +39,7 @@ def scan(sample: Sample, plan: ScanPlan) -> Facts:
         plan: How to read.
     """
     facts = Facts(sample)
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), quiet():  # around those of two files, closed in any order
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), quiet():  # around those of two files, closed in any order
         image = _noted(facts, facts.image_file, _header, sample.image, plan.bands)
         mask = _noted(facts, facts.mask_file, read_info, sample.mask)
         facts.headers = image, mask
