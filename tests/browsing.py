@@ -118,12 +118,12 @@ def predicted(model: Path, image: Path, folder: Path) -> Path:
     return folder / "map.tif"
 
 
-def until(condition: Callable[[], object], seconds: float = 120) -> None:
+def until(condition: Callable[[], object], seconds: float = 120, pause: Callable[[float], None] = time.sleep) -> None:
     """Wait for something that happens sooner or later."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.2)
+        pause(0.2)
 
 
 class Canary:
@@ -183,6 +183,10 @@ class Visit:
     def close(self) -> None:
         """Leave."""
         self.page.context.close()
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that the page brings about: its requests go out only while Playwright is at work."""
+        until(condition, pause=lambda seconds: self.page.wait_for_timeout(1000 * seconds))
 
     def upload(self, path: Path) -> None:
         """Give the app a file."""

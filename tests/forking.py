@@ -28,6 +28,7 @@ LIBRARIES = (
     "torch",
     "torchmetrics",
 )
+NOT_SHARED = "wandb"  # makes a temporary folder when it is imported, which the first copy to end would remove
 
 
 def run(asked: dict[str, Any]) -> int:
@@ -62,8 +63,10 @@ def run(asked: dict[str, Any]) -> int:
 
 
 def main() -> None:
+    sys.modules[NOT_SHARED] = None  # type: ignore[assignment]
     for name in LIBRARIES:
         __import__(name)
+    del sys.modules[NOT_SHARED]
     gc.freeze()
     for line in sys.stdin:
         child = os.fork()

@@ -158,11 +158,11 @@ def test_the_model_is_described(visit: Visit) -> None:
 def test_a_large_scene_is_cancelled_and_leaves_nothing(visit: Visit, server: Server, large: Path) -> None:
     before = server.uploads()
     visit.upload(large)
-    until(lambda: server.uploads() - before)  # those of pages that were closed before may go meanwhile
+    visit.until(lambda: server.uploads() - before)  # those of pages that were closed before may go meanwhile
     visit.page.wait_for_selector(".progress", timeout=60_000)
     visit.page.locator("#cancel").click()
     visit.page.get_by_text("Cancelled.").wait_for(timeout=120_000)
-    until(lambda: server.uploads() <= before)
+    visit.until(lambda: server.uploads() <= before)
 
 
 def wrong_uploads(folder: Path) -> dict[str, tuple[Path, str]]:
