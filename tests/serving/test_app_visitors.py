@@ -76,9 +76,12 @@ def test_the_last_upload_counts(visit: Visit, material: Material, large: Path) -
 
 def test_an_example_takes_the_place_of_an_upload(visit: Visit, material: Material, large: Path) -> None:
     page = visit.page
-    for path, sign in ((large, ".progress"), (material.rgb_image, "#areas th:has-text('pixels')")):
+    uploads = (large, ".progress", "visible"), (material.rgb_image, "#areas th:has-text('pixels')", "hidden")
+    for path, sign, cancel in uploads:
         visit.upload(path)
         page.wait_for_selector(sign, timeout=60_000)
+        page.wait_for_selector("#cancel", state=cancel)  # it moves what is below, and a click would miss that
+        page.wait_for_selector("#upload [aria-label='Clear']")
         page.locator("#examples .thumbnail-item").first.click()
         page.locator("#upload [aria-label='Clear']").wait_for(state="detached")
         page.wait_for_selector("#areas th:has-text('hectares')", timeout=120_000)  # the example has coordinates
