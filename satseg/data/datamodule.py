@@ -98,6 +98,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Return the samples that there are, and by kind (`image`, `mask`) the files that lack their partner."""
         return self.samples(), {}
 
+    @property
+    def finds_classes(self) -> bool:
+        """Whether the classes are what the masks hold, because nothing else says what they are."""
+        return False
+
     def scheme(self) -> ClassScheme:
         """Return the classes and what masks call them."""
         raise NotImplementedError

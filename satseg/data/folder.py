@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from satseg.data.datamodule import SegmentationDataModule
 from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
-from satseg.data.pairing import Sample, find_files, find_lonely, find_samples, pair
+from satseg.data.pairing import Sample, find_files, find_lonely, find_samples, find_vectors, pair
+from satseg.data.polygon_classes import ClassOptions
+from satseg.data.polygons import Polygons, read_polygons
 from satseg.data.stacks import find_stack_samples
 from satseg.errors import ConfigError
 from satseg.spec import IGNORE_INDEX
@@ -21,13 +23,16 @@ class FolderDataModule(SegmentationDataModule):
     Args:
         root: The folder.
         images: Glob pattern of the images below it; or a pattern by band, where bands lie in separate files.
-        masks: Glob pattern of the masks.
+        masks: Glob pattern of the masks: rasters, or files of polygons, of which a single one belongs to all images.
         image_suffix: Ending of image names that masks lack.
         mask_suffix: Ending of mask names that images lack.
-        classes: Names, or names with values or colours; found from the masks by default.
+        classes: Names, or names with values or colours; found from the masks by default. Polygons have values of an
+            attribute.
         mask_values: More values, each with the name of its class (or `ignore`).
         ignore_values: Values or colours that are no class.
         mask_threshold: Masks by colour, of which each channel means 0 below it and 255 from it on.
+        vectors: Of polygons the `attribute` that tells their class (none, where all are of one), the `outside`: the
+            class of what lies in none, or `ignore`; and the `layer`, where files have several.
         unpaired: What to do with images without a mask, and masks without an image: `refuse` or `leave_out`.
         loading: The rest goes to `SegmentationDataModule`.
     """
@@ -44,6 +49,7 @@ class FolderDataModule(SegmentationDataModule):
         mask_values: Mapping[int, str] | None = None,
         ignore_values: Sequence[Any] | None = None,
         mask_threshold: int | None = None,
+        vectors: Mapping[str, str | None] | None = None,
         unpaired: Literal["refuse", "leave_out"] = "refuse",
         **loading: Any,
     ) -> None:
@@ -57,7 +63,10 @@ class FolderDataModule(SegmentationDataModule):
             )
         if unpaired not in ("refuse", "leave_out"):
             raise ConfigError(f"dataset.unpaired={unpaired}: expected refuse or leave_out.")
-        self.images, self.masks = images, masks
+        unknown = set(vectors or ()) - {"attribute", "outside", "layer"}
+        if unknown:
+            raise ConfigError(f"dataset.vectors.{min(unknown)}: expected attribute, outside or layer.")
+        self.images, self.masks, self.vectors = images, masks, dict(vectors or {})
         self.image_suffix, self.mask_suffix = image_suffix, mask_suffix
         self.classes, self.mask_values, self.ignore_values = classes, mask_values, ignore_values
         self.mask_threshold, self.unpaired = mask_threshold, unpaired
@@ -68,7 +77,8 @@ class FolderDataModule(SegmentationDataModule):
         return self._root
 
     @cached_property
-    def _samples(self) -> list[Sample]:
+    def _found(self) -> list[Sample]:
+        """All pairs, as they are found."""
         if not isinstance(self.images, str):
             return find_stack_samples(self.root, self.images, self.masks, self.mask_suffix, self.nodata)
         if self.unpaired == "refuse":
@@ -79,6 +89,27 @@ class FolderDataModule(SegmentationDataModule):
                 other = "a mask" if kind == "image" else "an image"
                 self.assumptions.append(f"{len(files)} {kind}s without {other} are left out (dataset.unpaired)")
         return pair(found)
+
+    @cached_property
+    def _samples(self) -> list[Sample]:
+        return self._with_rasters(self._found)
+
+    def _with_rasters(self, samples: list[Sample]) -> list[Sample]:
+        """Give samples whose labels are polygons masks that are drawn from them."""
+        return self._polygons.draw(samples) if self._polygons else samples
+
+    @cached_property
+    def _polygons(self) -> Polygons | None:
+        files = find_vectors(self.root, self.masks, self.mask_suffix)
+        if not files:
+            return None
+        options = self.classes, self.mask_values, self.ignore_values
+        classes = ClassOptions(self.vectors.get("attribute"), self.vectors.get("outside"), *options)
+        found = read_polygons(files, self.vectors.get("layer"), classes)
+        names = found.classes.names
+        if self.classes is None:
+            self.assumptions.append(f"{len(names)} classes of polygons: {', '.join(names)} (dataset.classes names them)")
+        return found
 
     @property
     def _patterns(self) -> tuple[str, str, str, str]:
@@ -93,10 +124,18 @@ class FolderDataModule(SegmentationDataModule):
         if not isinstance(self.images, str) or self.unpaired == "leave_out":
             return self.samples(), {}
         found = find_files(self.root, *self._patterns)
-        return pair(found), find_lonely(self.root, found)
+        lonely = find_lonely(self.root, found)
+        return self._with_rasters(pair(found)), lonely
+
+    @property
+    def finds_classes(self) -> bool:
+        """Whether the classes are what the masks hold."""
+        return self.classes is None and not self._polygons
 
     def scheme(self) -> ClassScheme:
         """Return the classes as configured, or as found in the masks."""
+        if self._polygons:
+            return self._polygons.scheme
         if self.classes is not None:
             return scheme_from_config(self.classes, self.mask_values, self.ignore_values, self.mask_threshold)
         scheme = discover_scheme(s.mask for s in self.samples())

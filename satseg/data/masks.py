@@ -59,7 +59,7 @@ def scheme_from_config(
         values.setdefault(IGNORE_INDEX, IGNORE_INDEX)
     if threshold is not None and not by_colour:
         raise ConfigError(f"dataset.mask_threshold={threshold} is for masks by colour; give each class one.")
-    palette = tuple(_display(str(name), value, i, by_colour) for i, (name, value) in enumerate(given))
+    palette = tuple(display_colour(str(name), value, i, by_colour) for i, (name, value) in enumerate(given))
     return ClassScheme(names, palette, values, by_colour, threshold)
 
 
@@ -117,7 +117,7 @@ def _keys(option: str, value: Any, by_colour: bool) -> list[int]:
     )
 
 
-def _display(name: str, value: Any, index: int, by_colour: bool) -> Colour:
+def display_colour(name: str, value: Any, index: int, by_colour: bool) -> Colour:
     """Return the colour to show a class in."""
     shown = value.get("color") if isinstance(value, Mapping) else value if by_colour else None
     if shown is None:

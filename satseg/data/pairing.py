@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +12,7 @@ from satseg.data.raster import Window
 from satseg.errors import ConfigError, DataError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".vrt", ".webp", ".bmp"}
+VECTOR_SUFFIXES = {".gpkg", ".geojson", ".json", ".shp"}
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Sample:
 
     Attributes:
         band_files: The user's own files, where the image is a stack of them.
+        label_files: The user's own files, where the mask is drawn from polygons.
         window: The part of the image; all by default.
     """
 
@@ -27,6 +30,7 @@ class Sample:
     mask: Path
     band_files: tuple[Path, ...] = ()
     window: Window | None = None
+    label_files: tuple[Path, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -34,8 +38,9 @@ class Sample:
         return self.band_files[0] if self.band_files else self.image
 
     def by_file(self) -> list[Sample]:
-        """Return a sample of the same name, mask and window for each of the user's image files."""
-        return [Sample(self.name, file, self.mask, (), self.window) for file in self.band_files or (self.image,)]
+        """Return a sample of the same name and window for each of the user's files of the image and of the mask."""
+        images, masks = self.band_files or (self.image,), self.label_files or (self.mask,)
+        return [Sample(self.name, image, mask, (), self.window) for mask in masks for image in images]
 
     def part(self, window: Window) -> Sample:
         """Return the sample that is a part of this one, named after it and the window."""
@@ -47,7 +52,8 @@ def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", ma
 
     Two files belong together when their paths below `root` are the same without the suffix and without the
     folder that tells images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`); of a folder that a pattern
-    names in part, such as `*-org-img`, the rest counts.
+    names in part, such as `*-org-img`, the rest counts. Masks may be files of polygons; a single one of these belongs
+    to every image.
 
     Args:
         root: The dataset's folder.
@@ -87,8 +93,9 @@ def find_files(
         raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
     found = {
         "image": _find(root, images, image_suffix, masks),
-        "mask": _find(root, masks, mask_suffix, images),
+        "mask": _find(root, masks, mask_suffix, images) or _find(root, masks, mask_suffix, images, VECTOR_SUFFIXES),
     }
+    found["mask"] = shared_labels(found["mask"], found["image"])
     for kind, pattern in (("image", images), ("mask", masks)):
         if not found[kind]:
             raise DataError(f"{root}: no {kind} matches dataset.{kind}s={pattern}; set the pattern to where they are.")
@@ -99,6 +106,28 @@ def find_files(
             "patterns narrower, or set dataset.image_suffix and dataset.mask_suffix."
         )
     return found
+
+
+def find_vectors(root: Path, masks: str, mask_suffix: str = "") -> list[Path]:
+    """Return the files of polygons that masks are; none, where they are rasters.
+
+    The arguments are those of `find_samples`.
+    """
+    found = []
+    for path in _glob(Path(root), masks):
+        if path.stem.endswith(mask_suffix) and not path.name.startswith("."):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                return []
+            if path.suffix.lower() in VECTOR_SUFFIXES:
+                found.append(path)
+    return sorted(found)
+
+
+def shared_labels(masks: dict[str, Path], images: Iterable[str]) -> dict[str, Path]:
+    """Return the masks by name; a single file of polygons belongs to every image."""
+    files = list(masks.values())
+    alone = len(files) == 1 and files[0].suffix.lower() in VECTOR_SUFFIXES
+    return dict.fromkeys(images, files[0]) if alone else masks
 
 
 def pair(found: dict[str, dict[str, Path]]) -> list[Sample]:
@@ -112,11 +141,13 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in re.split(r"(\d+)", name)]
 
 
-def _find(root: Path, pattern: str, ending: str, other: str) -> dict[str, Path]:
+def _find(
+    root: Path, pattern: str, ending: str, other: str, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> dict[str, Path]:
     own = _distinct_parts(pattern, other)
     found: dict[str, Path] = {}
     for path in _glob(root, pattern):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.stem.endswith(ending) or path.name.startswith("."):
+        if path.suffix.lower() not in suffixes or not path.stem.endswith(ending) or path.name.startswith("."):
             continue
         key = _key(path.relative_to(root), own, ending)
         if key in found:
@@ -125,9 +156,9 @@ def _find(root: Path, pattern: str, ending: str, other: str) -> dict[str, Path]:
     return found
 
 
-def _glob(root: Path, pattern: str) -> list[Path]:
+def _glob(root: Path, pattern: str) -> Iterator[Path]:
     try:
-        return [path for path in root.glob(pattern) if path.is_file()]
+        yield from (path for path in root.glob(pattern) if path.is_file())
     except (NotImplementedError, ValueError) as error:
         raise ConfigError(
             f"Pattern {pattern!r} (dataset.images, dataset.masks) cannot be used ({error}): give one relative to "

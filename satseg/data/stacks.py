@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from satseg.data.opening import is_remote, shown
-from satseg.data.pairing import Sample, check_partners, natural
+from satseg.data.pairing import IMAGE_SUFFIXES, VECTOR_SUFFIXES, Sample, check_partners, natural, shared_labels
 from satseg.data.stack_vrt import stack_vrt
 from satseg.data.wildcards import find_rasters, split_pattern, wildcard_text
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
@@ -55,7 +55,9 @@ def find_stacks(patterns: Mapping[Any, Any], root: Path | None = None, option: s
     return [Stack(s.name or _common_name(s), s.files) for s in stacks]
 
 
-def _find_band(option: str, pattern: Any, root: Path | None) -> dict[str, Path | str]:
+def _find_band(
+    option: str, pattern: Any, root: Path | None, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> dict[str, Path | str]:
     if not isinstance(pattern, str | Path) or not str(pattern):
         raise ConfigError(f"{option}={pattern}: expected a file or a pattern.")
     if root is None and is_remote(pattern):
@@ -69,7 +71,7 @@ def _find_band(option: str, pattern: Any, root: Path | None) -> dict[str, Path |
         return {"": path}
     folder, rest = (root, path.as_posix()) if root is not None else split_pattern(path)
     files: dict[str, Path | str] = {}
-    for file in _rasters(folder, rest, option):
+    for file in _rasters(folder, rest, option, suffixes):
         name = wildcard_text(rest, file.relative_to(folder).as_posix())
         if name in files:
             raise DataError(f"{option}={pattern}: {files[name]} and {file} are both {name}; make the pattern narrower.")
@@ -79,9 +81,9 @@ def _find_band(option: str, pattern: Any, root: Path | None) -> dict[str, Path |
     return files
 
 
-def _rasters(folder: Path, pattern: str, option: str) -> list[Path]:
+def _rasters(folder: Path, pattern: str, option: str, suffixes: Collection[str]) -> list[Path]:
     try:
-        return sorted(find_rasters(folder, pattern))
+        return sorted(find_rasters(folder, pattern, suffixes))
     except (ValueError, NotImplementedError, OSError) as error:
         raise ConfigError(f"{option}={pattern}: the pattern cannot be used: {error}.") from error
 
@@ -173,9 +175,11 @@ def find_stack_samples(
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
     stacks = find_stacks(images, root, "dataset.images")
-    found = _find_band("dataset.masks", masks, root)
-    named = {name.removesuffix(mask_suffix): Path(file) for name, file in found.items() if name.endswith(mask_suffix)}
     files = {s.name: tuple(Path(f) for f in s.files.values()) for s in stacks}
+    suffixes = IMAGE_SUFFIXES if _rasters(root, masks, "dataset.masks", IMAGE_SUFFIXES) else VECTOR_SUFFIXES
+    found = _find_band("dataset.masks", masks, root, suffixes)
+    named = {name.removesuffix(mask_suffix): Path(file) for name, file in found.items() if name.endswith(mask_suffix)}
+    named = shared_labels(named, files)
     both = {file for own in files.values() for file in own} & {*named.values()}
     if both:
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -33,21 +34,26 @@ def split_pattern(path: Path, base: Path | None = None) -> tuple[Path, str]:
     return folder, ""
 
 
-def find_rasters(folder: Path, pattern: str) -> list[Path]:
+def find_rasters(folder: Path, pattern: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Return the rasters that a pattern finds below a folder, in no order; nothing hidden, nothing else.
+
+    Args:
+        folder: The folder.
+        pattern: Relative to it.
+        suffixes: What names may end in.
 
     Raises:
         ValueError: If it cannot be a pattern.
     """
     if not pattern:
         return []
-    return [p for p in folder.glob(pattern) if is_raster_name(p.relative_to(folder)) and p.is_file()]
+    return [p for p in folder.glob(pattern) if is_raster_name(p.relative_to(folder), suffixes) and p.is_file()]
 
 
-def is_raster_name(path: Path) -> bool:
+def is_raster_name(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
     """Tell whether a file's ending is one of a raster's, and neither it nor a folder around it is hidden."""
     hidden = any(part.startswith(".") and part != ".." for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
+    return path.suffix.lower() in suffixes and not hidden
 
 
 def wildcard_text(pattern: str, path: str) -> str:

@@ -134,8 +134,8 @@ class Facts:
 
     @property
     def mask_file(self) -> str:
-        """The mask file."""
-        return str(self.sample.mask)
+        """The user's own mask file."""
+        return str(self.sample.by_file()[0].mask)
 
     @property
     def pixels(self) -> int:

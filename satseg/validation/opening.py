@@ -79,7 +79,7 @@ def _lonely(kind: str, files: Sequence[Path]) -> Finding:
 
 def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tuple[ClassScheme, list[Finding]]:
     """Return the classes; where they are not given, those of the masks that can be read."""
-    if getattr(datamodule, "classes", True) is not None:
+    if not datamodule.finds_classes:
         return datamodule.scheme(), []
     masks = [s.mask for s in samples]
     some = [path for path in masks[:: max(1, -(-len(masks) // GUESSED_FROM))] if _can_be_read(path)]

@@ -1,0 +1,151 @@
+"""Labels that are polygons: drawn on the pixels of each image once, and from then on masks like others."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio import CRS, Affine
+from rasterio.errors import RasterioError
+from rasterio.features import rasterize
+
+from satseg.data.masks import ClassScheme
+from satseg.data.opening import quiet, reason
+from satseg.data.pairing import Sample
+from satseg.data.polygon_classes import ClassOptions, PolygonClasses
+from satseg.data.raster import RasterInfo, Window, read_info, window_transform
+from satseg.data.vectors import Bounds, VectorLayer, read_layer
+from satseg.errors import DataError, ResourceError
+from satseg.files import atomic_path, cache_folder
+from satseg.spec import IGNORE_INDEX
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of the files that are kept: another one draws them anew
+STRIP_PIXELS = 2**26  # drawn at a time
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """The labels of some samples.
+
+    Attributes:
+        layers: The polygons, by file.
+        classes: What they mean.
+    """
+
+    layers: Mapping[Path, VectorLayer]
+    classes: PolygonClasses
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """The classes, and the values of the masks that are drawn."""
+        values = {index: index for index in range(len(self.classes.names))} | {IGNORE_INDEX: IGNORE_INDEX}
+        return ClassScheme(self.classes.names, self.classes.palette, values)
+
+    def draw(self, samples: Iterable[Sample]) -> list[Sample]:
+        """Give samples whose masks are files of polygons the rasters of these, drawn where they are not kept.
+
+        A pixel has the class of the last polygon of the file that its centre lies in.
+
+        Raises:
+            DataError: If an image does not say where it lies, or polygons lie elsewhere.
+            MaskValueError: If a polygon is of no class.
+            ResourceError: If the cache folder cannot be written to.
+        """
+        given = list(samples)
+        infos = {sample.image: read_info(sample.image) for sample in given}
+        self._check_places(given, infos)
+        return [self._drawn(sample, infos[sample.image]) for sample in given]
+
+    def _check_places(self, samples: Sequence[Sample], infos: Mapping[Path, RasterInfo]) -> None:
+        for file, layer in self.layers.items():
+            own = [infos[s.image] for s in samples if s.mask == file]
+            near = [layer.covers_some_of(_bounds(info), str(info.crs)) for info in own]
+            if layer.bounds and own and not any(near):
+                raise DataError(f"{own[0].path} and its labels {file} lie in different places: none would be drawn.")
+
+    def _drawn(self, sample: Sample, image: RasterInfo) -> Sample:
+        layer = self.layers[sample.mask]
+        states = [(str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in layer.files]
+        grid = image.width, image.height, image.crs, image.transform
+        key = repr((VERSION, states, layer.name, self.classes, grid))
+        name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:24]
+        path = cache_folder() / "labels" / name[:2] / f"{name}.tif"
+        if not path.is_file():
+            logger.info("Drawing %s on the pixels of %s", sample.mask, image.path)
+            self._write(path, layer, image)
+        return replace(sample, mask=path, label_files=layer.files)
+
+    def _write(self, path: Path, layer: VectorLayer, image: RasterInfo) -> None:
+        profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "compress": "deflate", "BIGTIFF": "IF_SAFER"}
+        profile |= {"width": image.width, "height": image.height, "crs": CRS.from_wkt(image.crs)}
+        profile |= {
+            "tiled": True,
+            "blockxsize": BLOCK,
+            "blockysize": BLOCK,
+            "transform": Affine(*image.transform or ()),
+        }
+        try:
+            with atomic_path(path) as temporary, quiet(), rasterio.open(temporary, "w", **profile) as target:
+                for strip in _strips(image):
+                    drawn = self._strip(layer, image, strip)
+                    target.write(drawn, 1, window=rasterio.windows.Window(*strip))
+        except ResourceError as error:
+            raise ResourceError(f"{error} The environment's SATSEG_CACHE names another folder.") from error
+        except RasterioError as error:
+            raise ResourceError(f"{path} cannot be written ({reason(error)}).") from error
+
+    def _strip(self, layer: VectorLayer, image: RasterInfo, strip: Window) -> np.ndarray:
+        part = replace(image, width=strip.width, height=strip.height, transform=window_transform(image, strip))
+        shapes, texts = layer.polygons(_bounds(part), str(image.crs), self.classes.attribute)
+        numbers = self.classes.numbers(texts, layer.path)
+        size = strip.height, strip.width
+        if not len(shapes):
+            return np.full(size, self.classes.outside, np.uint8)
+        drawn: np.ndarray = rasterize(
+            zip(shapes, numbers, strict=True),
+            size,
+            fill=self.classes.outside,
+            transform=Affine(*part.transform or ()),
+            dtype="uint8",
+        )
+        return drawn
+
+
+def read_polygons(files: Iterable[Path], layer: str | None, classes: ClassOptions) -> Polygons:
+    """Read which layers files are, and what classes their polygons are of.
+
+    Args:
+        files: The files.
+        layer: The layer's name; needed where a file has several.
+        classes: Finds the classes.
+
+    Raises:
+        SatsegError: As `read_layer` and `ClassOptions.find` say.
+    """
+    layers = {file: read_layer(file, layer) for file in files}
+    return Polygons(layers, classes.find(list(layers.values())))
+
+
+def _strips(image: RasterInfo) -> Iterator[Window]:
+    rows = max(STRIP_PIXELS // image.width // BLOCK, 1) * BLOCK
+    for row in range(0, image.height, rows):
+        yield Window(0, row, image.width, min(rows, image.height - row))
+
+
+def _bounds(image: RasterInfo) -> Bounds:
+    if image.crs is None or image.transform is None:
+        raise DataError(
+            f"{image.path} has no coordinates, so polygons cannot be drawn on it: give it a CRS and a geotransform, "
+            "or masks of its pixels."
+        )
+    affine = Affine(*image.transform)
+    xs, ys = zip(*(affine @ (x, y) for x in (0, image.width) for y in (0, image.height)), strict=True)
+    return min(xs), min(ys), max(xs), max(ys)

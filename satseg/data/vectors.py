@@ -1,0 +1,194 @@
+"""Reading polygons and their attributes from files of a GIS, a part at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyogrio.raw
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio import CRS
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import transform as transform_points
+from rasterio.warp import transform_bounds
+
+from satseg.errors import ConfigError, DataError, RasterReadError
+
+Bounds = tuple[float, float, float, float]  # west, south, east, north
+
+POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+
+
+@dataclass(frozen=True)
+class VectorLayer:
+    """A layer of a file.
+
+    Attributes:
+        path: The file.
+        name: The layer.
+        crs: Its coordinate reference system, as WKT.
+        attributes: Names of its fields.
+        bounds: What its features cover; None where it has none.
+    """
+
+    path: Path
+    name: str
+    crs: str
+    attributes: tuple[str, ...]
+    bounds: Bounds | None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, and the one that holds a shapefile's attributes."""
+        beside = (self.path.with_suffix(suffix) for suffix in (".dbf", ".DBF"))
+        table = next((p for p in beside if p.is_file()), None) if self.path.suffix.lower() == ".shp" else None
+        return (self.path, table) if table else (self.path,)
+
+    def texts(self, attribute: str) -> list[str]:
+        """Return the different values of an attribute, as text; empty for features that have none.
+
+        Raises:
+            ConfigError: If the layer has no such attribute.
+            RasterReadError: If the file cannot be read.
+        """
+        if attribute not in self.attributes:
+            there = ", ".join(self.attributes) or "none"
+            raise ConfigError(
+                f"dataset.vectors.attribute={attribute}: {self.path} has no such attribute, only {there}."
+            )
+        field, layer = (text.replace('"', '\\"') for text in (attribute, self.name))
+        sql = f'SELECT DISTINCT "{field}" FROM "{layer}"'
+        with _naming(self.path):
+            found = pyogrio.raw.read(self.path, sql=sql, sql_dialect="OGRSQL", read_geometry=False)[3][0]
+        return list(dict.fromkeys(map(as_text, found)))
+
+    def polygons(self, bounds: Bounds, crs: str, attribute: str | None) -> tuple[np.ndarray, list[str]]:
+        """Read the polygons that may touch an area, in the order of the file.
+
+        Args:
+            bounds: The area.
+            crs: What it is in, and what the polygons are brought to.
+            attribute: Whose values are wanted.
+
+        Returns:
+            Polygons, and the attribute's value of each as text.
+
+        Raises:
+            DataError: If a feature is no polygon.
+            RasterReadError: If the file cannot be read.
+        """
+        if not self.covers_some_of(bounds, crs):
+            return np.empty(0, object), []
+        columns = [attribute] if attribute else []
+        with _naming(self.path):
+            _, ids, wkb, fields = pyogrio.raw.read(
+                self.path,
+                layer=self.name,
+                columns=columns,
+                bbox=_moved_bounds(bounds, crs, self.crs),
+                return_fids=True,
+            )
+            shapes = shapely.from_wkb(wkb)
+        texts = [as_text(v) for v in fields[0]] if attribute else [""] * len(shapes)
+        order = np.argsort(ids, kind="stable") if self.path.suffix.lower() == ".gpkg" else np.arange(len(ids))
+        kept = [i for i in order if shapes[i] is not None and not shapely.is_empty(shapes[i])]
+        self._check_polygons(shapes[kept])
+        return _moved(shapes[kept], self.crs, crs), [texts[i] for i in kept]
+
+    def covers_some_of(self, bounds: Bounds, crs: str) -> bool:
+        """Tell whether features may lie in an area."""
+        area = _moved_bounds(bounds, crs, self.crs)
+        return self.bounds is not None and (area is None or _overlap(area, self.bounds))
+
+    def _check_polygons(self, shapes: np.ndarray) -> None:
+        wrong = [s for s in shapes if shapely.get_type_id(s) not in POLYGONS]
+        if wrong:
+            raise DataError(
+                f"{self.path} holds a {wrong[0].geom_type}, but labels are areas: turn lines and points into polygons "
+                "(a buffer of their width), or leave them out."
+            )
+
+
+def read_layer(path: Path, name: str | None) -> VectorLayer:
+    """Read what a file's layer is.
+
+    Args:
+        path: A GeoPackage, GeoJSON or shapefile.
+        name: The layer; needed where there are several.
+
+    Raises:
+        RasterReadError: If the file cannot be read.
+        ConfigError: If the layer is not there, or one must be chosen.
+        DataError: If it does not say where it lies.
+    """
+    with _naming(path):
+        layers = [str(layer) for layer, kind in pyogrio.list_layers(path) if kind is not None or name]
+    if (name is None and len(layers) != 1) or (name is not None and name not in layers):
+        raise ConfigError(
+            f"dataset.vectors.layer={'null' if name is None else name}: {path} has the layers "
+            f"{', '.join(layers) or 'none'}; choose one."
+        )
+    with _naming(path):
+        info = pyogrio.read_info(path, layer=name or layers[0], force_total_bounds=True)
+    if not info["crs"]:
+        raise DataError(f"{path} does not say which CRS its coordinates are in: give it one (a shapefile's .prj).")
+    bounds = info["total_bounds"] if info["features"] else None
+    return VectorLayer(path, str(info["layer_name"]), _wkt(info["crs"], path), tuple(info["fields"]), bounds)
+
+
+def as_text(value: Any) -> str:
+    """Return an attribute's value as people write it: `7` for 7.0, nothing for none."""
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return ""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _wkt(crs: str, path: Path) -> str:
+    try:
+        return str(CRS.from_user_input(crs).to_wkt())
+    except CRSError as error:
+        raise DataError(f"{path} is in a CRS that is not known ({str(crs)[:60]}).") from error
+
+
+def _moved_bounds(bounds: Bounds, source: str, target: str) -> Bounds | None:
+    """Return an area in another CRS, a little larger; None where it cannot be said."""
+    try:
+        west, south, east, north = transform_bounds(CRS.from_wkt(source), CRS.from_wkt(target), *bounds)
+    except RasterioError:
+        return None
+    if not np.isfinite([west, south, east, north]).all() or west > east:  # beyond a projection, or across a date line
+        return None
+    margin = max(east - west, north - south) / 1000
+    return west - margin, south - margin, east + margin, north + margin
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    return bool(one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3])
+
+
+def _moved(shapes: np.ndarray, source: str, target: str) -> np.ndarray:
+    here, there = CRS.from_wkt(source), CRS.from_wkt(target)
+    if here == there or not len(shapes):
+        return shapes
+    moved: np.ndarray = shapely.transform(
+        shapes, lambda points: np.column_stack(transform_points(here, there, points[:, 0], points[:, 1]))
+    )
+    return moved
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (DataSourceError, DataLayerError, shapely.errors.GEOSException, ValueError) as error:
+        first = " ".join(str(error).split())
+        raise RasterReadError(f"{path} cannot be read as polygons ({first[:200]}).") from error
