@@ -108,7 +108,7 @@ class FolderDataModule(SegmentationDataModule):
         found = read_polygons(files, self.vectors.get("layer"), classes)
         names = found.classes.names
         if self.classes is None:
-            self.assumptions.append(f"{len(names)} classes of polygons: {', '.join(names)} (dataset.classes names them)")
+            self.assumptions.append(f"{len(names)} classes: {', '.join(names)} (dataset.classes names them)")
         return found
 
     @property
