@@ -12,6 +12,7 @@ from hydra.utils import get_class
 from torch import nn
 
 from satseg.errors import ModelError, ModelPairError, SatsegError
+from satseg.models.adapting import adapt_input, check_rule, rgb_backbone
 from satseg.models.network import STRIDE, SegmentationNetwork
 from satseg.models.options import check_options
 from satseg.models.pairs import check_pair
@@ -24,7 +25,8 @@ def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNet
 
     Args:
         config: `_target_` (the full name of the class), `encoder_name`, `encoder_weights` (`hub`, `none` or
-            the path of a file), and the class's own options.
+            the path of a file), `encoder_adapt` (how they serve other bands; see `adapt_input`), and the class's own
+            options.
         spec: The dataset; mean and std that are None become the backbone's own.
 
     Returns:
@@ -34,16 +36,27 @@ def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNet
         ModelPairError: If the decoder does not work on the backbone.
         ModelError: If an option could not be loaded again from a file.
         BackboneWeightsError: If the weights cannot be had or do not fit.
+        ConfigError: If it is not said how weights for three bands serve other ones.
     """
-    options = {k: v for k, v in config.items() if k not in ("_target_", "encoder_weights")}
+    options = {k: v for k, v in config.items() if k not in ("_target_", "encoder_weights", "encoder_adapt")}
     check_options(options)
     options |= {"in_channels": spec.in_channels, "classes": spec.num_classes}
     target, encoder = str(config["_target_"]), str(options.get("encoder_name"))
     check_pair(target, encoder)
-    weights = str(config.get("encoder_weights") or "none")
-    net = _construct(target, encoder, options | encoder_options(encoder, weights))
+    weights, rule, bands = str(config.get("encoder_weights") or "none"), config.get("encoder_adapt"), _bands(spec)
+    if weights != "none":
+        check_rule(rule, bands, encoder)
+    source = encoder_options(encoder, weights)
+    net = _construct(target, encoder, options | source)
     plain = {"_target_": target, **options, "encoder_weights": None}
-    return SegmentationNetwork(net, complete(spec, encoder), plain)
+    network = SegmentationNetwork(net, complete(spec, encoder), plain)
+    if weights != "none":
+        adapt_input(network.encoder, rule, bands, lambda: rgb_backbone(encoder, source))
+    return network
+
+
+def _bands(spec: DatasetSpec) -> list[str]:
+    return [band for source in spec.inputs for band in source.bands]
 
 
 def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:

@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from satseg.errors import BackboneWeightsError, ModelError, ModelPairError
+from satseg.errors import BackboneWeightsError, ConfigError, ModelError, ModelPairError
 from satseg.models import build_model, freeze_backbone, init_from
 from satseg.models.pairs import BACKBONES, BROKEN, MODELS, table
 from satseg.spec import DatasetSpec, InputSpec
@@ -22,8 +22,9 @@ def spec(bands: int = 3, classes: int = 4, **options: Any) -> DatasetSpec:
     )
 
 
-def config(model: str = "fpn", backbone: str = "resnet18", weights: str = "none") -> dict[str, Any]:
-    return {"_target_": MODELS[model], "encoder_name": f"tu-{backbone}", "encoder_weights": weights}
+def config(model: str = "fpn", backbone: str = "resnet18", weights: str = "none", adapt: Any = None) -> dict[str, Any]:
+    options = {"encoder_name": f"tu-{backbone}", "encoder_weights": weights, "encoder_adapt": adapt}
+    return {"_target_": MODELS[model], **options}
 
 
 def check(model: str, backbone: str, bands: int) -> None:
@@ -87,12 +88,62 @@ def test_the_backbones_own_mean_and_std_are_filled_in() -> None:
 @pytest.mark.parametrize("bands", [3, 7])
 def test_weights_from_a_file_are_in_the_encoder(shared_dir: Path, bands: int) -> None:
     path = shared_dir / "weights" / "tf_efficientnet_lite0.safetensors"
-    network = build_model(config("unet", "tf_efficientnet_lite0", str(path)), spec(bands))
+    network = build_model(config("unet", "tf_efficientnet_lite0", str(path), "repeat"), spec(bands))
     given = load_file(path)
     own = {k.removeprefix("model."): v for k, v in network.encoder.state_dict().items()}
     same = [k for k in own if k in given and given[k].shape == own[k].shape]
     assert len(same) >= 0.95 * len(own)
     assert all(torch.equal(own[k], given[k]) for k in same)
+
+
+@pytest.fixture(scope="module")
+def rgb_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of random weights for red, green and blue, as if they were trained."""
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    save_file(
+        {k: torch.rand_like(v.float()).to(v.dtype) for k, v in timm.create_model("resnet18").state_dict().items()}, path
+    )
+    return path
+
+
+def first_layer(path: Path, bands: int, adapt: Any) -> torch.Tensor:
+    network = build_model(config(weights=str(path), adapt=adapt), spec(bands))
+    assert "encoder_adapt" not in network.config
+    kernels: torch.Tensor = network.encoder.model.conv1.weight.detach()
+    return kernels
+
+
+def test_weights_for_three_bands_serve_others_as_told(rgb_file: Path) -> None:
+    rgb = load_file(rgb_file)["conv1.weight"]
+    mean = rgb.mean(1)
+    repeated = first_layer(rgb_file, 5, "repeat")
+    assert torch.allclose(repeated, rgb[:, [0, 1, 2, 0, 1]] * 3 / 5)
+    assert torch.allclose(first_layer(rgb_file, 2, "mean"), torch.stack([mean, mean], 1) * 3 / 2)
+    named = first_layer(rgb_file, 5, ["b3", "b1", "b0"])  # red, green and blue
+    expected = torch.stack([rgb[:, 2], rgb[:, 1], mean, rgb[:, 0], mean], 1) * 3 / 5
+    assert torch.allclose(named, expected)
+    assert torch.allclose(first_layer(rgb_file, 3, ["b2", "b1", "b0"]), rgb.flip(1))
+    assert torch.equal(first_layer(rgb_file, 3, None), rgb) and torch.equal(first_layer(rgb_file, 3, "mean"), rgb)
+    anew = first_layer(rgb_file, 5, "random")
+    assert anew.min() < 0 and 0 < anew.std() < 0.1  # the file's are all positive
+
+
+def test_how_weights_serve_other_bands_must_be_said(rgb_file: Path) -> None:
+    for bands, adapt, message in (
+        (5, None, r"backbone.adapt: the weights of resnet18 are for red, green and blue, but the images have 5 bands"),
+        (1, None, r"have 1 bands: choose repeat, mean, random, or name the bands"),
+        (5, "median", r"backbone.adapt=median: choose repeat, mean, random"),
+        (
+            5,
+            ["b0", "b1"],
+            r"names of three bands, red, green and blue; the images have b0, b1, b2, b3, b4",
+        ),
+        (5, ["b0", "b1", "B4"], r"expected the names of three bands"),
+        (3, {"red": "b0"}, r"expected the names of three bands"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_model(config(weights=str(rgb_file), adapt=adapt), spec(bands))
+    assert build_model(config(adapt=None), spec(5)).spec.in_channels == 5  # no weights, no question
 
 
 def test_weights_of_another_network_broken_files_and_pickles_are_refused(tmp_path: Path) -> None:
