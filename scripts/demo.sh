@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up and run the main job on the embedded data: make it, train, evaluate, explain, diagnose, and segment a larger
-# scene. Options go to training. With --app, open the app on the newest model; it is trained where there is none yet.
+# Set up and run the main job on the embedded data: make and validate it, train, evaluate, explain, diagnose, and
+# segment a larger scene. Options go to training. With --app, open the app on the newest model; it is trained where there is none yet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
@@ -9,6 +9,7 @@ if [ "${1:-}" = "--app" ]; then
     compgen -G "runs/*/summary.json" > /dev/null || python -m satseg.train experiment=demo
     exec python -m satseg.app checkpoint=latest browser=true "${@:2}"
 fi
+python -m satseg.validate dataset=synthetic
 python -m satseg.train experiment=demo "$@"
 python -m satseg.evaluate checkpoint=latest split=test
 python -m satseg.explain checkpoint=latest split=test target=building method=hirescam layer=decoder

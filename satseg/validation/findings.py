@@ -44,9 +44,9 @@ class Finding:
         return f"{self.severity.name.lower()}: {self.message}{named}.{remedy}"
 
     def below(self, root: str) -> Finding:
-        """Return the finding with files named as they lie below a folder."""
+        """Return the finding with files named as they lie below a folder, each once."""
         start = root.rstrip("/") + "/"
-        files = tuple(file.removeprefix(start) for file in self.files)
+        files = tuple(dict.fromkeys(file.removeprefix(start) for file in self.files))
         return replace(self, message=self.message.replace(start, ""), files=files)
 
 

@@ -1,7 +1,10 @@
 """Validation of real data."""
 
+import json
+
 import numpy as np
 import pytest
+from commands import command
 from PIL import Image
 
 from satseg.data import FolderDataModule
@@ -64,3 +67,31 @@ def test_a_sentinel_chip_is_read_whole(shared_dir):
     assert "ignored mask values: -1 99 px (0.038 %)" in [f.message for f in validation.findings]
     assert validation.totals["all"].class_pixels.tolist() == [192_010, 70_035]
     assert len(validation.bands) == 13 and len(validation.places) == 1
+
+
+@pytest.mark.shared
+def test_a_sentinel_chip_that_is_cut_into_blocks_is_sound_and_trains(shared_dir, tmp_path):
+    options = [
+        "dataset=folder",
+        f"dataset.root={shared_dir / 'data/sen1floods11'}",
+        "dataset.images=*_S2Hand.tif",
+        "dataset.masks=*_LabelHand.tif",
+        "dataset.image_suffix=_S2Hand",
+        "dataset.mask_suffix=_LabelHand",
+        "dataset.classes={land: 0, water: 1}",
+        "dataset.ignore_values=[-1]",
+        "dataset.nodata=0",
+        "dataset/split=blocks",
+        "dataset.split.size=128",
+        "dataset.split.buffer=16",
+    ]
+    done = command("validate", *options, "output=report", "workers=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (note,) = json.loads((tmp_path / "report/report.json").read_text())["findings"]
+    assert note["check"] == "ignored_values" and note["files"] == ["Spain_7370579_LabelHand.tif"]
+    network = ["backbone=mobilenetv4_conv_small", "backbone.weights=none", "trainer=debug", "run_dir=run"]
+    done = command("train", *options, *network, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "run/data.json").read_text())["windows"]) == 16
+    scores = json.loads((tmp_path / "run/summary.json").read_text())["scores"]["test"]
+    assert 0 <= scores["iou/land"] <= 1 and 0 <= scores["iou/water"] <= 1

@@ -72,6 +72,14 @@ def test_the_command_writes_a_record_and_a_page_and_exits_by_what_it_found(sound
     assert 'src="http' not in page and 'href="http' not in page
 
 
+@pytest.mark.parametrize("dataset", ["synthetic", "synthetic_multispectral"])
+def test_the_embedded_data_is_sound_and_its_classes_have_names(tmp_path, dataset):
+    small = ["dataset.size=256", "dataset.scenes={train: 3, val: 2, test: 2}"]
+    done = command("validate", f"dataset={dataset}", *small, "output=out", "workers=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "building" in json.loads((tmp_path / "out/report.json").read_text())["classes"]
+
+
 def test_a_sound_dataset_is_told_so(sound, tmp_path):
     text = write_validation(check(sound), tmp_path / "out")
     assert text.startswith("Sound: 10 images (6 train, 2 val, 2 test), 3 classes.")

@@ -93,6 +93,11 @@ class SyntheticDataModule(FolderDataModule):
         """Return the scenes, made where they are missing; none lacks its partner."""
         return self.samples(), {}
 
+    @property
+    def finds_classes(self) -> bool:
+        """Never: the generator names them."""
+        return False
+
     def scheme(self) -> ClassScheme:
         """Return the classes of the generator."""
         values = {i: i for i in range(len(CLASS_NAMES))} | {IGNORE_INDEX: IGNORE_INDEX}
