@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
@@ -14,12 +15,13 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 from satseg.errors import ConfigError
 
 
-def build_optimizer(config: Mapping[str, Any], network: nn.Module) -> Optimizer:
+def build_optimizer(config: Mapping[str, Any], network: nn.Module, fused: bool = False) -> Optimizer:
     """Build an optimizer by timm's name for it.
 
     Args:
         config: `name`, `lr`, `weight_decay`, `backbone_lr_factor`, and the optimizer's own options.
         network: With an `encoder`, whose learning rate is `lr * backbone_lr_factor`.
+        fused: Step in one kernel, where the optimizer has one and the configuration does not say otherwise.
 
     Raises:
         ConfigError: If the name is unknown or a number is none.
@@ -32,6 +34,8 @@ def build_optimizer(config: Mapping[str, Any], network: nn.Module) -> Optimizer:
             f"optimizer.name={name}: timm has no such optimizer; there are {', '.join(list_optimizers())}."
         )
     groups = parameter_groups(network, lr, decay, factor)
+    if fused and "fused" in signature(get_optimizer_class(name, bind_defaults=False)).parameters:
+        options.setdefault("fused", True)
     try:
         optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=decay, **options)
     except (TypeError, ValueError) as error:

@@ -69,7 +69,7 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build optimizer and schedule for the steps that the trainer will make."""
-        optimizer = build_optimizer(self.optimizer_config, self.network)
+        optimizer = build_optimizer(self.optimizer_config, self.network, fused=self._may_fuse())
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(self.trainer.max_epochs or 1, 1)
         scheduler = build_scheduler(self.scheduler_config, optimizer, total, max(total // epochs, 1))
@@ -78,6 +78,11 @@ class SegmentationTask(pl.LightningModule):
         if scheduler["interval"] == "epoch":  # it needs a score, and not every epoch has one
             scheduler["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _may_fuse(self) -> bool:
+        """Tell whether one kernel may step: on a GPU, but where Lightning must clip what that kernel would unscale."""
+        clips = bool(self.trainer.gradient_clip_val) and str(self.trainer.precision).endswith("mixed")
+        return self.device.type == "cuda" and not clips
 
     def save_model(self, path: Path, training: Mapping[str, Any]) -> None:
         """Write the current weights as the model file."""

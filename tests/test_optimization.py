@@ -41,6 +41,23 @@ def test_frozen_parameters_are_left_out_and_nothing_to_train_is_an_error() -> No
         build_optimizer(ADAMW, network)
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lion"])
+def test_one_kernel_steps_as_many_do_where_there_is_one(name: str) -> None:
+    stepped = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        network = Network()
+        optimizer = build_optimizer(ADAMW | {"name": name}, network, fused=fused)
+        assert bool(optimizer.defaults.get("fused")) == (fused and name != "lion")
+        for _ in range(3):
+            optimizer.zero_grad()
+            network.head(network.encoder(torch.ones(2, 3, 8, 8).cumsum(-1))).square().mean().backward()
+            optimizer.step()
+        stepped.append(torch.cat([p.detach().ravel() for p in network.parameters()]))
+    assert torch.allclose(*stepped, atol=1e-6)
+    assert not build_optimizer(ADAMW | {"fused": False}, Network(), fused=True).defaults["fused"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
