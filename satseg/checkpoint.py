@@ -26,7 +26,12 @@ WANDB = "wandb:"
 
 
 def save_model(
-    path: Path, network: SegmentationNetwork, *, training: Mapping[str, Any], protocol: Mapping[str, Any]
+    path: Path,
+    network: SegmentationNetwork,
+    *,
+    training: Mapping[str, Any],
+    protocol: Mapping[str, Any],
+    write: bool = True,
 ) -> None:
     """Write a model file atomically.
 
@@ -35,8 +40,9 @@ def save_model(
         network: The model.
         training: What to know of its training.
         protocol: What each score means.
+        write: As for `write_model_file`.
     """
-    write_model_file(path, network, document(network, training, protocol))
+    write_model_file(path, network, document(network, training, protocol), write)
 
 
 checkpoint_document = document

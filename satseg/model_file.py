@@ -42,12 +42,29 @@ def document(network: SegmentationNetwork, training: Mapping[str, Any], protocol
     }
 
 
-def write_model_file(path: Path, network: SegmentationNetwork, described: Mapping[str, Any]) -> None:
-    """Write weights and document atomically; equal input gives equal bytes."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+def write_model_file(
+    path: Path, network: SegmentationNetwork, described: Mapping[str, Any], write: bool = True
+) -> None:
+    """Write weights and document atomically; equal input gives equal bytes.
+
+    Args:
+        path: Where to.
+        network: Its weights may be shared among devices; then all of them must call this.
+        described: The document.
+        write: Whether this process is the one that writes.
+    """
+    state = {name: _whole(tensor).detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if not write:
+        return
     text = json.dumps(described, sort_keys=True, ensure_ascii=False)
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(state, {KEY: text}))
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Bring together a tensor of which each device has a share."""
+    gathered: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return gathered
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from satseg.evaluation import PROTOCOL, score_batch
 from satseg.metrics import ConfusionMatrix, Scores
 from satseg.models import SegmentationNetwork
 from satseg.optimization import build_optimizer, build_scheduler
+from satseg.sharding import ShardedStrategy
 
 Batch = Mapping[str, Any]
 
@@ -67,6 +68,11 @@ class SegmentationTask(pl.LightningModule):
         self.log_dict({name: value for name, value in values.items() if name != "val/miou"})
         self.log("val/miou", values["val/miou"], prog_bar=True)
 
+    def configure_model(self) -> None:
+        """Share the network among the devices, where the strategy is to."""
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            self.trainer.strategy.shard(self.network)
+
     def configure_optimizers(self) -> Any:
         """Build optimizer and schedule for the steps that the trainer will make."""
         optimizer = build_optimizer(self.optimizer_config, self.network, fused=self._may_fuse())
@@ -85,8 +91,8 @@ class SegmentationTask(pl.LightningModule):
         return self.device.type == "cuda" and not clips
 
     def save_model(self, path: Path, training: Mapping[str, Any]) -> None:
-        """Write the current weights as the model file."""
-        save_model(path, self.network, training=training, protocol=PROTOCOL)
+        """Write the current weights as the model file; to be called on all devices, of which the first writes."""
+        save_model(path, self.network, training=training, protocol=PROTOCOL, write=self.global_rank == 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the loader needs to rebuild the network, as plain data."""

@@ -169,6 +169,8 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         ConfigError: If its options do not go together, or no epoch would be scored.
     """
     every, epochs = cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs
+    if OmegaConf.is_config(cfg.trainer.get("strategy")) and (cfg.ema or cfg.compile):
+        raise ConfigError("ema and compile do not go with trainer=fsdp, where no device has the whole network.")
     if cfg.trainer.accelerator == "cpu" and cfg.trainer.get("sync_batchnorm"):
         raise ConfigError(
             "trainer.sync_batchnorm=true works on GPUs only; with trainer.accelerator=cpu set it to false."
@@ -212,8 +214,8 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
     except Exception as error:  # Hydra wraps whatever Lightning says about an impossible combination
         publishing.close(loggers, failed=True)
         raise ConfigError(
-            f"The trainer cannot be built: {error.__cause__ or error} Choose trainer=auto, cpu, gpu, ddp or debug, and "
-            "options that go together."
+            f"The trainer cannot be built: {error.__cause__ or error} Choose trainer=auto, cpu, gpu, ddp, fsdp or "
+            "debug, and options that go together."
         ) from error
     return trainer
 

@@ -15,7 +15,7 @@ LAYERS = [
     {"model_file", "checkpoint"},
     {"exporting", "inference"},
     {"evaluation", "score_files"},
-    {"task", "callbacks", "reporting", "runconfig", "attribution"},
+    {"task", "sharding", "callbacks", "reporting", "runconfig", "attribution"},
     {
         "training",
         "cli",
@@ -40,7 +40,7 @@ CHAINS = [
     ("errors", "spec"),
     ("files", "config", "runs"),
     ("model_file", "checkpoint"),
-    ("task", "callbacks"),
+    ("sharding", "task", "callbacks"),
     ("runconfig",),
     ("cli", "sweeping"),
     ("publishing", "repeating", "training", "fitting"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import TINY, command, refused
+from safetensors.numpy import load_file
 
 TWO = [
     "trainer=ddp",
@@ -52,6 +53,42 @@ def test_two_devices_make_one_run_with_the_scores_of_one(tmp_path: Path) -> None
     recorded = json.loads((runs[0] / "environment.json").read_text())["command"]
     assert "trainer=ddp" in recorded
     scored_alike(runs[0], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: Path) -> None:
+    options = [*TINY, *TWO, "backbone=resnet18", "ema=false", "trainer.max_epochs=6"]
+    for trainer in ("ddp", "fsdp"):
+        done = command("train", *options, f"trainer={trainer}", f"run_dir={trainer}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        scored_alike(tmp_path / trainer, tmp_path)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "satseg.train", *options, "trainer=fsdp", "run_dir=stopped"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "stopped/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert "resume_from=stopped" in process.communicate(timeout=60)[1]
+    done = command("train", "resume_from=stopped", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    alike(tmp_path / "fsdp", tmp_path / "ddp")
+    alike(tmp_path / "stopped", tmp_path / "fsdp")
+
+
+def alike(run: Path, other: Path) -> None:
+    """Both have learned the same, epoch by epoch."""
+    mine, theirs = (list(csv.DictReader((r / "metrics.csv").read_text().splitlines())) for r in (run, other))
+    for one, two in zip(mine, theirs, strict=True):
+        assert float(one["train/loss"]) == pytest.approx(float(two["train/loss"]), rel=1e-4)
+        assert float(one["val/miou"]) == pytest.approx(float(two["val/miou"]), rel=1e-3)
+    weights, expected = (load_file(r / "model.safetensors") for r in (run, other))
+    assert all(np.allclose(weights[name], expected[name], atol=1e-4) for name in expected)
 
 
 @pytest.mark.slow
@@ -104,6 +141,7 @@ def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
     [
         (["trainer.devices=banana"], "trainer.devices=banana: expected a number of devices, or auto"),
         (["trainer.num_nodes=2"], "trainer.num_nodes=2: start it with torchrun on each machine"),
+        (["trainer=fsdp", "ema=true"], "ema and compile do not go with trainer=fsdp"),
         (["scale_lr=banana", "trainer.devices=1"], "scale_lr=banana: choose none, linear or sqrt"),
     ],
 )

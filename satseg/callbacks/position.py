@@ -39,7 +39,7 @@ class Position(pl.Callback):
         if KEY not in checkpoint:
             raise CheckpointError("The checkpoint is of an earlier version of satseg, from which no run can go on.")
         self.resumed = checkpoint[KEY]
-        trainer.datamodule.start = (self.resumed["epoch"], self.resumed["batch"])
+        trainer.datamodule.start_at(self.resumed["epoch"], self.resumed["batch"])
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Take over the loss so far.

@@ -114,8 +114,7 @@ class BestModelFile(pl.Callback):
         score = float(trainer.callback_metrics[self.monitor])
         if score > self.best or (self.best == -math.inf and not self.path.exists()):
             self.best = max(self.best, score)
-            if trainer.is_global_zero:
-                pl_module.save_model(self.path, {"epoch": trainer.current_epoch, self.monitor: score})
+            pl_module.save_model(self.path, {"epoch": trainer.current_epoch, self.monitor: score})
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far, for resuming."""

@@ -80,7 +80,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.augmentation = augmentation or Augmentation()
         self.sampler, self.sampling_seed = sampler or Area(), sampling_seed
         self.assumptions: list[str] = []
-        self.start = (0, 0)  # epoch, and batches of it that are done, to go on from
+        self._start = (0, 0)
+        self.train_sampler: PatchBatchSampler | None = None
         self._checked = False
         check_options(patch_size, batch_size, patches_per_epoch, num_workers)
         check_numbers(bands, scale, offset, normalisation)
@@ -222,9 +223,15 @@ class SegmentationDataModule(pl.LightningDataModule):
             places=self._places,
             **self._ranks(),
         )
-        self.train_sampler.epoch, self.train_sampler.skip = self.start
+        self.start_at(*self._start)
         dataset = PatchDataset(train, self.reader, self.augmentation, self.spec.inputs[0], self.patch_size)
         return self._loader(dataset, self.train_sampler)
+
+    def start_at(self, epoch: int, batches: int) -> None:
+        """Let training patches begin within an epoch, after so many of its batches, made already or not."""
+        self._start = epoch, batches
+        if self.train_sampler is not None:
+            self.train_sampler.epoch, self.train_sampler.skip = epoch, batches
 
     @cached_property
     def _places(self) -> Places:

@@ -1,0 +1,81 @@
+"""Networks too large for one device: each holds a share of weights, gradients and optimiser states (FSDP2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pytorch_lightning.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from satseg.models import SegmentationNetwork
+
+LEAST_PARAMETERS = 1_000_000  # of a part that is gathered for itself: smaller messages cost more than they save
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Lightning's strategy for models that shard themselves, over all devices; one file is a whole checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        """Share among all processes, on whichever machine."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint: tensors and plain data only."""
+        return super().load_checkpoint(checkpoint_path, weights_only=True)
+
+    def on_validation_start(self) -> None:
+        """Bring the weights together: devices score different numbers of images, and none may wait for another.
+
+        All score by the first device's statistics of batch norm, which are those that are saved.
+        """
+        self._send(self._root.buffers())
+        for part in self._shared():
+            part.set_reshard_after_forward(False, recurse=False)
+            part.unshard()
+
+    def on_validation_end(self) -> None:
+        """Share them again."""
+        for part in self._shared():
+            part.set_reshard_after_forward(not isinstance(part, SegmentationNetwork), recurse=False)
+            part.reshard()
+
+    @staticmethod
+    def _send(tensors: Iterable[Tensor]) -> None:
+        """Give all devices what the first has."""
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor.data, 0)
+
+    def _shared(self) -> list[FSDPModule]:
+        return [module for module in self._root.modules() if isinstance(module, FSDPModule)]
+
+    def shard(self, network: SegmentationNetwork) -> None:
+        """Give each device a share of a network, by parts that are gathered when they compute; once.
+
+        Args:
+            network: Changed in place; the others take it over from the first device.
+        """
+        if isinstance(network, FSDPModule):
+            return
+        self._root = network
+        if self._layer_sync is not None:
+            self._layer_sync.apply(network)
+        network.to(self.root_device)
+        self._send([*network.parameters(), *network.buffers()])
+        for part in [*_parts(network.net), network]:
+            fully_shard(part, mesh=self.device_mesh["data_parallel"])
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """Return the smallest modules of enough parameters, children first; a container that is never called is none."""
+    parts = [part for child in module.children() for part in _parts(child)]
+    inside = {id(p) for part in parts for p in part.parameters()}
+    own = sum(p.numel() for p in module.parameters() if id(p) not in inside)
+    called = not isinstance(module, nn.ModuleList | nn.ModuleDict) and "forward" in dir(type(module))
+    return [*parts, module] if called and own >= LEAST_PARAMETERS else parts
