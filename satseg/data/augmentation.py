@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from satseg.spec import InputSpec
@@ -53,35 +55,79 @@ class Augmentation:
         Returns:
             The three arrays at (patch_size, patch_size), the image in its own dtype.
         """
-        random = np.random.default_rng(seed)
-        image, mask, valid = resize(image, mask, valid, patch_size)
-        turns = int(random.integers(4)) if self.quarter_turns else 0
-        flip = self.flips and random.random() < 0.5
-        image, mask, valid = (_turn(a, turns, flip) for a in (image, mask, valid))
-        if self.brightness or self.contrast or self.gamma or self.noise or self.band_shift:
-            image = np.where(valid, self._photometric(image, valid, random, spec), image)
+        image, mask, valid = self.place(image, mask, valid, seed, patch_size)
+        if self.changes_light:
+            raw, usable = torch.from_numpy(image.astype(np.float32)), torch.from_numpy(valid.copy())
+            changed = self.light(raw[None], usable[None], [seed], spec)[0].numpy()
+            image = np.where(valid, changed.astype(image.dtype), image)
         return image, mask, valid
 
-    def _photometric(
-        self, image: np.ndarray, valid: np.ndarray, random: np.random.Generator, spec: InputSpec
-    ) -> np.ndarray:
-        unit = (image.astype(np.float32) - np.float32(spec.offset)) / np.float32(spec.scale)
-        unit = np.where(valid, unit, 0)  # nodata may be anything, also not a number
-        bands = (len(image), 1, 1)
+    @property
+    def changes_light(self) -> bool:
+        """Whether it changes the image's numbers, too."""
+        return any((self.brightness, self.contrast, self.gamma, self.noise, self.band_shift))
 
-        def draw(limit: float, shape: tuple[int, ...] = ()) -> np.ndarray:
-            return np.asarray(random.uniform(-limit, limit, shape), np.float32)
+    def place(self, image: np.ndarray, mask: np.ndarray, valid: np.ndarray, seed: int, patch_size: int) -> Arrays:
+        """Resize, turn and mirror one patch, as the first part of augmenting it."""
+        turns, flip = self._position(np.random.default_rng(seed))
+        image, mask, valid = resize(image, mask, valid, patch_size)
+        image, mask, valid = (_turn(a, turns, flip) for a in (image, mask, valid))
+        return image, mask, valid
 
+    def _position(self, random: np.random.Generator) -> tuple[int, bool]:
+        return int(random.integers(4)) if self.quarter_turns else 0, self.flips and random.random() < 0.5
+
+    def light(self, image: Tensor, valid: Tensor, seeds: Sequence[int], spec: InputSpec) -> Tensor:
+        """Change the light of a batch, as the second part of augmenting it, on whichever device it is.
+
+        Args:
+            image: Raw numbers (N, C, H, W).
+            valid: Boolean (N, H, W); pixels that are not valid keep their numbers.
+            seeds: Of each patch.
+            spec: How raw numbers become unit scale.
+
+        Returns:
+            The batch in its own dtype; within the limits of the files', where that is one of integers.
+        """
+        drawn = [self._draw(seed, image.shape[1]) for seed in seeds]
+        gamma, contrast, shift, noise = (
+            torch.tensor(np.stack(values), device=image.device)[..., None, None] for values in zip(*drawn, strict=True)
+        )
+        usable = valid[:, None]
+        unit = (image.float() - spec.offset) / spec.scale
+        unit = unit.masked_fill(~usable, 0)  # nodata may be anything, also not a number
         if self.gamma:
-            unit = np.sign(unit) * np.abs(unit) ** np.exp(draw(self.gamma))
+            unit = unit.sign() * unit.abs() ** gamma
         if self.contrast:
-            mean = unit.sum((1, 2), keepdims=True) / max(1, np.count_nonzero(valid))  # of valid pixels
-            unit = mean + (unit - mean) * (1 + draw(self.contrast))
-        unit = unit + draw(self.brightness) + draw(self.band_shift, bands)
+            mean = unit.sum((2, 3), keepdim=True) / usable.sum((2, 3), keepdim=True).clamp(min=1)  # of valid pixels
+            unit = mean + (unit - mean) * contrast
+        unit = unit + shift
         if self.noise:
-            deviation = np.float32(abs(draw(self.noise)))
-            unit = unit + deviation * random.standard_normal(unit.shape, np.float32)
-        return _to_raw(unit * np.float32(spec.scale) + np.float32(spec.offset), image.dtype)
+            unit = unit + noise * torch.stack([_normal(seed, unit[0]) for seed in seeds])
+        return torch.where(usable, _as_stored(unit * spec.scale + spec.offset, image.dtype, spec.dtype), image)
+
+    def _draw(self, seed: int, bands: int) -> tuple[np.ndarray, ...]:
+        """Draw a patch's exponent, factor, shift of each band and deviation, after what `place` draws."""
+        random = np.random.default_rng(seed)
+        self._position(random)
+
+        def draw(limit: float, count: int = 1) -> np.ndarray:
+            return np.asarray(random.uniform(-limit, limit, count) if limit else np.zeros(count), np.float32)
+
+        gamma, contrast = np.exp(draw(self.gamma)), 1 + draw(self.contrast)
+        return gamma, contrast, draw(self.brightness) + draw(self.band_shift, bands), abs(draw(self.noise))
+
+
+def _normal(seed: int, like: Tensor) -> Tensor:
+    generator = torch.Generator(like.device).manual_seed(seed % 2**63)
+    return torch.randn(like.shape, generator=generator, device=like.device)
+
+
+def _as_stored(values: Tensor, dtype: torch.dtype, stored: str) -> Tensor:
+    if dtype.is_floating_point and np.issubdtype(np.dtype(stored), np.floating):
+        return values.to(dtype)
+    limits = np.iinfo(stored)
+    return values.round().clamp(limits.min, limits.max).to(dtype)
 
 
 def _to_raw(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -224,8 +224,14 @@ class SegmentationDataModule(pl.LightningDataModule):
             **self._ranks(),
         )
         self.start_at(*self._start)
-        dataset = PatchDataset(train, self.reader, self.augmentation, self.spec.inputs[0], self.patch_size)
-        return self._loader(dataset, self.train_sampler)
+        own = self.augmentation, self.spec.inputs[0], self.patch_size, self._device_changes_light
+        return self._loader(PatchDataset(train, self.reader, *own), self.train_sampler)
+
+    @property
+    def _device_changes_light(self) -> bool:
+        """Whether there is a device to which the heavier part of augmentation is left."""
+        there = self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
+        return there and self.augmentation.changes_light
 
     def start_at(self, epoch: int, batches: int) -> None:
         """Let training patches begin within an epoch, after so many of its batches, made already or not."""
@@ -292,7 +298,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         return {"rank": trainer.global_rank, "world_size": trainer.world_size}
 
     def on_after_batch_transfer(self, batch: Item, dataloader_idx: int) -> Item:
-        """Raise what went wrong in a worker."""
+        """Raise what went wrong in a worker; finish the augmentation that was left to the device."""
         if "failure" in batch:
             batch["failure"].raise_error()
+        if "seed" in batch:
+            seeds = batch.pop("seed")
+            batch["image"] = self.augmentation.light(batch["image"], batch["valid"], seeds, self.spec.inputs[0])
         return batch

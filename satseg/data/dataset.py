@@ -18,6 +18,7 @@ from satseg.errors import SatsegError
 from satseg.spec import InputSpec
 
 Item = dict[str, Any]
+LISTED = ("name", "seed")  # of a batch's items; numbers that a device need not hold
 
 
 class Failure:
@@ -40,6 +41,7 @@ class PatchDataset(Dataset[Item]):
         augmentation: Changes them.
         spec: How raw numbers become unit scale.
         patch_size: Edge of a patch in pixels.
+        leave_light: Leave the part of augmentation that changes numbers to the device, and give it the seed.
     """
 
     def __init__(
@@ -49,18 +51,20 @@ class PatchDataset(Dataset[Item]):
         augmentation: Augmentation,
         spec: InputSpec,
         patch_size: int,
+        leave_light: bool = False,
     ) -> None:
         self.samples, self.reader, self.augmentation = samples, reader, augmentation
-        self.spec, self.patch_size = spec, patch_size
+        self.spec, self.patch_size, self.leave_light = spec, patch_size, leave_light
 
     def __getitem__(self, request: PatchRequest) -> Item:
         """Return image (C, H, W), mask (H, W), valid (H, W) and name."""
-        sample = self.samples[request.sample]
+        sample, seed = self.samples[request.sample], request.seed
 
         def make() -> Item:
             arrays = self.reader.read(sample, request.window)
-            arrays = self.augmentation(*arrays, request.seed, self.spec, self.patch_size)
-            return to_item(sample.name, *arrays)
+            if self.leave_light:
+                return to_item(sample.name, *self.augmentation.place(*arrays, seed, self.patch_size)) | {"seed": seed}
+            return to_item(sample.name, *self.augmentation(*arrays, seed, self.spec, self.patch_size))
 
         return _or_failure(make)
 
@@ -113,9 +117,9 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def collate(items: Sequence[Item]) -> Item:
-    """Stack items to a batch; names become a list. A failed item fails the batch."""
+    """Stack items to a batch; names and seeds become lists. A failed item fails the batch."""
     for item in items:
         if "failure" in item:
             return item
-    batch: Item = default_collate([{k: v for k, v in item.items() if k != "name"} for item in items])
-    return batch | {"name": [item["name"] for item in items]}
+    batch: Item = default_collate([{k: v for k, v in item.items() if k not in LISTED} for item in items])
+    return batch | {key: [item[key] for item in items] for key in LISTED if key in items[0]}

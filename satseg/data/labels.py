@@ -67,11 +67,12 @@ class LabelReader:
             MaskValueError: If the mask holds something that is no class.
             RasterReadError: If the file cannot be read.
         """
+        info = self._info(path)
         if self.is_warped(path, image):
             raw, valid = warp_labels(path, image, window or Window(0, 0, image.width, image.height))
         else:
-            raw, valid = read_image(path, window, opener=self.files.open)
-        return self.scheme.decode(raw, path, valid, self._info(path).colors)
+            raw, valid = read_image(path, window, opener=self.files.open, info=info)
+        return self.scheme.decode(raw, path, valid, info.colors)
 
     def _info(self, path: Path) -> RasterInfo:
         if path not in self._infos:

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,23 @@ def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
         yield source
 
 
+_bounded = threading.local()
+
+
+@contextmanager
+def bounded_cache() -> Iterator[None]:
+    """Let GDAL keep few decoded blocks for the length of a block; inside another such one it costs no time."""
+    if getattr(_bounded, "inside", False):
+        yield
+        return
+    _bounded.inside = True
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+            yield
+    finally:
+        _bounded.inside = False
+
+
 class OpenRasters:
     """Keeps the rasters open that were read last: to open one takes longer than to read a window of it.
 
@@ -105,7 +122,7 @@ class OpenRasters:
         kept.move_to_end(path)
         source, options = kept[path]
         try:
-            with _naming(path), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **options):
+            with _naming(path), bounded_cache(), rasterio.Env(**options) if options else nullcontext():
                 yield source
         except BaseException:
             kept.pop(path, None)  # whatever state it is in

@@ -206,6 +206,7 @@ def read_image(
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
     opener: Callable[[Path | str], AbstractContextManager[Any]] = open_raster,
+    info: RasterInfo | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a window of an image and which of its pixels can be used.
 
@@ -215,6 +216,7 @@ def read_image(
         bands: As for `read_window`.
         nodata: The value that marks a missing pixel in every band; the file's own by default.
         opener: Opens the file; `OpenRasters.open` leaves it open.
+        info: The file's header where it is known, which need not be asked for again then.
 
     Returns:
         The image (bands, height, width) as stored, and a boolean array (height, width): False where every
@@ -226,16 +228,21 @@ def read_image(
     """
     with opener(path) as source:
         window = window or Window(0, 0, source.width, source.height)
-        return image_in(source, window, _bands(source, bands, path), nodata)
+        if info is None or not set(bands or ()) <= set(info.bands):
+            return image_in(source, window, _bands(source, bands, path), nodata)
+        return image_in(source, window, list(bands or info.bands), nodata, info.masked)
 
 
-def image_in(source: Any, window: Window, bands: list[int], nodata: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window as `read_image` does, from a raster that is open already."""
+def image_in(
+    source: Any, window: Window, bands: list[int], nodata: float | None, masked: bool | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a window as `read_image` does, from a raster that is open already; `masked` as `RasterInfo` has it."""
     image = _read(source, window, bands)
+    masked = _has_mask(source, bands) if masked is None else masked
     valid = np.zeros(image.shape[1:], bool)
     rows, cols, part = _inside(window, source.width, source.height)
     valid[rows, cols] = True
-    if part.width and part.height and _has_mask(source, bands):
+    if part.width and part.height and masked:
         valid[rows, cols] = source.read_masks(bands[0], window=part) > 0
     valid &= usable(image, source.nodata if nodata is None else nodata)
     return image, valid

@@ -11,7 +11,7 @@ import numpy as np
 from satseg.data.bands import band_numbers
 from satseg.data.decoded import Arrays, DecodedImages
 from satseg.data.labels import LabelReader
-from satseg.data.opening import OpenRasters
+from satseg.data.opening import OpenRasters, bounded_cache
 from satseg.data.pairing import Sample
 from satseg.data.raster import RasterInfo, Window, read_image, read_info
 from satseg.errors import BandError, DataError
@@ -139,8 +139,9 @@ class SampleReader:
     def _read(self, sample: Sample, window: Window | None = None) -> Arrays:
         info = self.info(sample.image)
         bands = band_numbers(info, self.bands)
-        image, valid = read_image(sample.image, window, bands, self.nodata, self.files.open)
-        return image, self.labels.read(sample.mask, info, window), valid
+        with bounded_cache():
+            image, valid = read_image(sample.image, window, bands, self.nodata, self.files.open, info)
+            return image, self.labels.read(sample.mask, info, window), valid
 
 
 def _empty(arrays: Arrays) -> Arrays:

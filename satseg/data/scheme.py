@@ -140,11 +140,10 @@ def _table(classes: tuple[tuple[int, int], ...]) -> Lookup:
 
 def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | None) -> set[float]:
     """Write the classes of some keys, and return the keys that have none."""
-    low, table = lookup
-    places = _integers(keys)
-    places -= low
-    np.clip(places, 0, len(table) - 1, out=places)
-    codes = table.take(places)
+    if keys.dtype == np.uint8:  # most masks: of 256 values the places are found once
+        codes = _codes(np.arange(256, dtype=np.uint8), lookup).take(keys)
+    else:
+        codes = _codes(keys, lookup)
     np.subtract(codes, 1, out=out, casting="unsafe")  # 0, no class, becomes 255
     if codes.all():
         return set()
@@ -154,6 +153,15 @@ def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | 
     if np.issubdtype(keys.dtype, np.floating):
         wrong &= np.isfinite(keys)
     return set(np.unique(keys[wrong]).tolist())
+
+
+def _codes(keys: np.ndarray, lookup: Lookup) -> np.ndarray:
+    """Return class + 1 of each key, 0 for no class."""
+    low, table = lookup
+    places = _integers(keys)
+    places -= low
+    np.clip(places, 0, len(table) - 1, out=places)
+    return table.take(places)
 
 
 def _integers(keys: np.ndarray) -> np.ndarray:

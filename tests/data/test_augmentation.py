@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from satseg.data.augmentation import Augmentation, resize
+from satseg.data.dataset import collate, to_item
 from satseg.spec import InputSpec
 
 SPECS = {
@@ -55,6 +57,35 @@ def test_light_changes_valid_pixels_only_and_never_the_mask(dtype: str) -> None:
     again = strong(image, mask, valid, 5, SPECS[dtype], 32)[0]
     assert (again == changed).all()
     assert (strong(image, mask, valid, 6, SPECS[dtype], 32)[0] != changed).any()
+
+
+@pytest.mark.parametrize("dtype", SPECS)
+def test_a_device_changes_a_batch_as_a_worker_changes_each_patch(dtype: str) -> None:
+    strong = Augmentation(True, True, brightness=0.2, contrast=0.4, gamma=0.3, noise=0.05, band_shift=0.1)
+    patches, seeds = [patch(dtype, seed=s) for s in range(4)], [7, 2**63 - 1, 8, 7]
+    whole = [strong(*p, seed, SPECS[dtype], 32) for p, seed in zip(patches, seeds, strict=True)]
+    placed = [to_item("", *strong.place(*p, seed, 32)) for p, seed in zip(patches, seeds, strict=True)]
+    batch = collate(placed)
+    light = strong.light(batch["image"], batch["valid"], seeds, SPECS[dtype])
+    expected = collate([to_item("", *arrays) for arrays in whole])
+    assert light.dtype == expected["image"].dtype
+    assert torch.allclose(light.double(), expected["image"].double(), rtol=1e-5, atol=1e-5)
+    assert torch.equal(batch["mask"], expected["mask"]) and torch.equal(batch["valid"], expected["valid"])
+
+
+def test_the_formula_of_light_is_what_its_options_say() -> None:
+    image = np.linspace(-0.9, 2.9, 32 * 32, dtype=np.float32).reshape(1, 32, 32)  # -1 to 2 at unit scale: from 0.05
+    mask, valid = np.zeros((32, 32), np.uint8), np.ones((32, 32), bool)
+    unit = (image.astype(float) + 1) / 2
+    gamma = Augmentation(gamma=0.5)(image, mask, valid, 3, SPECS["float32"], 32)[0]
+    exponent = np.log((gamma + 1) / 2) / np.log(unit)
+    kept = abs(np.log(unit)) > 0.1
+    assert np.ptp(exponent[kept]) < 1e-3 and np.exp(-0.5) < exponent[kept].mean() < np.exp(0.5)
+    contrast = (Augmentation(contrast=0.5)(image, mask, valid, 3, SPECS["float32"], 32)[0] + 1) / 2
+    factor = np.ptp(contrast) / np.ptp(unit)
+    assert contrast.mean() == pytest.approx(unit.mean(), abs=1e-5) and 0.5 < factor < 1.5 and factor != 1
+    noise = (Augmentation(noise=0.5)(image, mask, valid, 3, SPECS["float32"], 32)[0] + 1) / 2 - unit
+    assert abs(noise.mean()) < 0.05 and 0 < noise.std() <= 0.52
 
 
 def test_what_lies_under_invalid_pixels_changes_nothing() -> None:

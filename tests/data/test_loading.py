@@ -75,6 +75,22 @@ def test_each_pass_is_another_epoch_and_workers_change_nothing(folder: Path) -> 
     assert not torch.equal(epochs[0][0][0], epochs[0][1][0])
 
 
+def test_what_is_left_to_a_device_gives_the_same_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strong = Augmentation(True, True, (0.5, 2.0), brightness=0.2, gamma=0.3, noise=0.04)
+
+    def batches() -> list[torch.Tensor]:
+        data = module(folder, augmentation=strong)
+        loader = data.train_dataloader()
+        return [data.on_after_batch_transfer(batch, 0)["image"] for batch in loader]
+
+    own = batches()
+    monkeypatch.setattr(SegmentationDataModule, "_device_changes_light", True)
+    given = batches()
+    raw = next(iter(module(folder, augmentation=strong).train_dataloader()))
+    assert len(raw["seed"]) == 4 and not torch.equal(raw["image"], own[0])
+    assert all((a - b).abs().max() <= 1 for a, b in zip(own, given, strict=True))  # in raw numbers, of up to 5,000
+
+
 def test_evaluation_sees_whole_images_each_once(folder: Path) -> None:
     def all_val(samples: Any, root: Path) -> Splits:
         return {"train": list(samples)[:1], "val": sorted(samples, key=lambda s: s.name), "test": []}
