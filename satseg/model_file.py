@@ -53,7 +53,11 @@ def write_model_file(
         described: The document.
         write: Whether this process is the one that writes.
     """
-    state = {name: _whole(tensor).detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    state = {}
+    for name, tensor in network.state_dict().items():
+        whole = _whole(tensor)
+        if write:
+            state[name] = whole.detach().cpu().contiguous()
     if not write:
         return
     text = json.dumps(described, sort_keys=True, ensure_ascii=False)

@@ -10,6 +10,7 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from satseg.errors import CheckpointError
 from satseg.models import SegmentationNetwork
 
 LEAST_PARAMETERS = 1_000_000  # of a part that is gathered for itself: smaller messages cost more than they save
@@ -27,8 +28,17 @@ class ShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint: tensors and plain data only."""
-        return super().load_checkpoint(checkpoint_path, weights_only=True)
+        """Read a checkpoint: tensors and plain data only.
+
+        Raises:
+            CheckpointError: If it is broken, holds more than that, or is of another network.
+        """
+        try:
+            return super().load_checkpoint(checkpoint_path, weights_only=True)
+        except Exception as error:  # an unpickler refuses in many ways
+            raise CheckpointError(
+                f"{checkpoint_path} is broken, holds more than tensors and plain data, or is of another network."
+            ) from error
 
     def on_validation_start(self) -> None:
         """Bring the weights together: devices score different numbers of images, and none may wait for another.

@@ -41,6 +41,8 @@ from satseg.validation import check_cheaply
 
 logger = logging.getLogger(__name__)
 
+SHARDED = "satseg.sharding.ShardedStrategy"
+
 
 def start_run(cfg: DictConfig) -> tuple[DictConfig, Run]:
     """Make or reopen the run folder, one for all processes that train, and note what it was composed from."""
@@ -169,7 +171,8 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         ConfigError: If its options do not go together, or no epoch would be scored.
     """
     every, epochs = cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs
-    if OmegaConf.is_config(cfg.trainer.get("strategy")) and (cfg.ema or cfg.compile):
+    strategy = cfg.trainer.get("strategy")
+    if OmegaConf.is_config(strategy) and strategy.get("_target_") == SHARDED and (cfg.ema or cfg.compile):
         raise ConfigError("ema and compile do not go with trainer=fsdp, where no device has the whole network.")
     if cfg.trainer.accelerator == "cpu" and cfg.trainer.get("sync_batchnorm"):
         raise ConfigError(

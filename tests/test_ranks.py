@@ -40,6 +40,21 @@ def scored_alike(run: Path, cwd: Path) -> None:
     assert json.loads((cwd / "again/scores.json").read_text())["scores"] == alone
 
 
+def begun(options: list[str], run: Path) -> subprocess.Popen[str]:
+    """Start a training, and wait until it has written what it can go on from."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "satseg.train", *options, f"run_dir={run.name}"],
+        cwd=run.parent,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(run.parent / "cache")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (run / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
 @pytest.mark.slow
 def test_two_devices_make_one_run_with_the_scores_of_one(tmp_path: Path) -> None:
     options = [*TINY, *TWO, "scale_lr=linear", "scheduler=none", "seed=1,2", "runs_dir=runs"]
@@ -62,19 +77,14 @@ def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: 
         done = command("train", *options, f"trainer={trainer}", f"run_dir={trainer}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         scored_alike(tmp_path / trainer, tmp_path)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "satseg.train", *options, "trainer=fsdp", "run_dir=stopped"],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "stopped/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    process = begun([*options, "trainer=fsdp"], tmp_path / "stopped")
     process.send_signal(signal.SIGTERM)
     assert "resume_from=stopped" in process.communicate(timeout=60)[1]
+    last = tmp_path / "stopped/checkpoints/last.ckpt"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    assert "last.ckpt is broken" in refused("train", "resume_from=stopped", cwd=tmp_path)
+    last.write_bytes(whole)
     done = command("train", "resume_from=stopped", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     alike(tmp_path / "fsdp", tmp_path / "ddp")
@@ -112,17 +122,7 @@ def test_a_sweep_under_torchrun_has_a_folder_for_each_run(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "satseg.train", *TINY, *TWO, "trainer.max_epochs=300", "run_dir=run"],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "run/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = begun([*TINY, *TWO, "trainer.max_epochs=300"], tmp_path / "run")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     (second,) = [int(c) for c in children if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes()]
     os.kill(second, signal.SIGKILL)

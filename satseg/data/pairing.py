@@ -37,6 +37,11 @@ class Sample:
         """The user's own file of the image; the first, where it is a stack of them."""
         return self.band_files[0] if self.band_files else self.image
 
+    @property
+    def mask_file(self) -> Path:
+        """The user's own file of the mask."""
+        return self.label_files[0] if self.label_files else self.mask
+
     def by_file(self) -> list[Sample]:
         """Return a sample of the same name and window for each of the user's files of the image and of the mask."""
         images, masks = self.band_files or (self.image,), self.label_files or (self.mask,)

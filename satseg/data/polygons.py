@@ -65,10 +65,13 @@ class Polygons:
         return [self._drawn(sample, infos[sample.image]) for sample in given]
 
     def _check_places(self, samples: Sequence[Sample], infos: Mapping[Path, RasterInfo]) -> None:
-        for file, layer in self.layers.items():
-            own = [infos[s.image] for s in samples if s.mask == file]
+        images: dict[Path, list[RasterInfo]] = {}
+        for sample in samples:
+            images.setdefault(sample.mask, []).append(infos[sample.image])
+        for file, own in images.items():
+            layer = self.layers[file]
             near = [layer.covers_some_of(_bounds(info), str(info.crs)) for info in own]
-            if layer.bounds and own and not any(near):
+            if layer.bounds and not any(near):
                 raise DataError(f"{own[0].path} and its labels {file} lie in different places: none would be drawn.")
 
     def _drawn(self, sample: Sample, image: RasterInfo) -> Sample:

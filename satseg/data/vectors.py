@@ -58,6 +58,8 @@ class VectorLayer:
             ConfigError: If the layer has no such attribute.
             RasterReadError: If the file cannot be read.
         """
+        if self.bounds is None:  # an image without objects: such a file need not have attributes
+            return []
         if attribute not in self.attributes:
             there = ", ".join(self.attributes) or "none"
             raise ConfigError(

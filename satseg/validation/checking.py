@@ -137,7 +137,7 @@ def check_cheaply(datamodule: SegmentationDataModule) -> list[Finding]:
         for sample in samples:
             image, file = datamodule.reader.info(sample.image), str(sample.file)
             infos.setdefault(split, []).append((sample.name, file, part_of(image, sample.window)))
-            pairs[file] = (file, image, str(sample.by_file()[0].mask), datamodule.reader.info(sample.mask))
+            pairs[file] = (file, image, str(sample.mask_file), datamodule.reader.info(sample.mask))
     findings = [*check_headers(list(pairs.values()), datamodule.bands is None), *check_ground(footprints(infos))]
     return [f for f in worst_first(findings) if f.severity > Severity.NOTE]
 

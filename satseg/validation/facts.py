@@ -135,7 +135,7 @@ class Facts:
     @property
     def mask_file(self) -> str:
         """The user's own mask file."""
-        return str(self.sample.by_file()[0].mask)
+        return str(self.sample.mask_file)
 
     @property
     def pixels(self) -> int:

@@ -13,7 +13,7 @@ from placed_rasters import at, write
 
 from satseg.data import polygons
 from satseg.data.folder import FolderDataModule
-from satseg.data.splits import Blocks, Splits
+from satseg.data.splits import Blocks, List, Splits
 from satseg.errors import ConfigError, DataError, MaskValueError, SatsegError
 
 CRS = "EPSG:32633"
@@ -163,6 +163,23 @@ def test_one_file_belongs_to_every_image_and_several_by_name(root: Path) -> None
     save(root / "labels/c.geojson", [to_degrees(box(80, 0, 20, 60))], "EPSG:4326", kind=["line"])
     with pytest.raises(DataError, match="images have no mask"):
         module(root, masks="labels/*", vectors=options).samples()
+
+
+def test_an_image_without_objects_has_a_file_without_features_and_is_found_by_its_name_in_lists(root: Path) -> None:
+    write(root / "images/b.tif", np.ones((60, 80), np.uint16), **at(800, 0))
+    save(root / "labels/a_gt.geojson", [to_degrees(box(0, 0, 40, 60))], "EPSG:4326", kind=["line"])
+    (root / "labels/b_gt.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    (root / "train.txt").write_text("a_gt\n")
+    (root / "val.txt").write_text("b_gt\n")
+    data = module(
+        root,
+        masks="labels/*",
+        mask_suffix="_gt",
+        vectors={"attribute": "kind", "outside": "rest"},
+        split=List(train="train.txt", val="val.txt", test=None),
+    )
+    splits = data.divide(data.samples())
+    assert [int(data.reader.read(splits[split][0])[1].sum()) for split in ("train", "val")] == [2400, 0]
 
 
 def test_bands_in_separate_files_take_polygons(root: Path) -> None:

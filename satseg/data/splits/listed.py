@@ -87,7 +87,7 @@ def _by_any_name(samples: Sequence[Sample], root: Path) -> dict[str, Sample]:
     """Return samples by name and by path; and by the names of their files, where only one has such a file."""
     files: dict[str, set[Sample]] = {}
     for sample in samples:
-        for path in (sample.file, sample.mask):
+        for path in (sample.file, sample.mask_file):
             files.setdefault(unicodedata.normalize("NFC", path.stem), set()).add(sample)
     by_file = {name: next(iter(found)) for name, found in files.items() if len(found) == 1}
     return by_file | {s.file.relative_to(root).as_posix(): s for s in samples} | {s.name: s for s in samples}
