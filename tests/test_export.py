@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from satseg.checkpoint import load_model, save_model
 from satseg.errors import ConfigError, ExportError, FixedSizeError, MissingPackageError, ResourceError
 from satseg.exporting import Request, Source, export_model
+from satseg.exporting.agreement import random_images
 from satseg.exporting.graph import ImageToLogits
 from satseg.exporting.packages import load_package
+from satseg.exporting.upsampling import JoinedBlock
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.pairs import MODELS
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
@@ -270,6 +272,7 @@ import sys, time
 used = []
 sys.addaudithook(lambda event, args: used.append(event) if event.startswith("socket.") else None)
 from satseg.exporting.packages import load_package
+from satseg.exporting.upsampling import JoinedBlock
 for name in ("onnxruntime", "openvino", "nncf"):
     load_package(name)
 time.sleep(1)
@@ -320,6 +323,32 @@ def test_pooling_to_a_grid_is_exact(cells: int | tuple[int, int], size: tuple[in
     image = torch.rand(2, 3, *size)
     assert type(swapped) is not type(pool)
     torch.testing.assert_close(swapped(image), pool(image))
+
+
+@pytest.mark.parametrize(
+    ("options", "joined"),
+    [
+        ({"encoder_name": "resnet18"}, 5),
+        ({"encoder_name": "tu-convnextv2_atto"}, 5),  # has no features at half the size
+        ({"encoder_name": "vgg11_bn", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}, 3),
+        ({"encoder_name": "tu-resnet18", "output_stride": 16}, 0),  # whose first block does not upsample
+        ({"encoder_name": "resnet18", "decoder_attention_type": "scse"}, 0),
+        ({"encoder_name": "resnet18", "decoder_interpolation": "bilinear"}, 0),
+        ({"encoder_name": "resnet18", "decoder_use_norm": False}, 0),
+    ],
+)
+def test_joined_upsampling_is_exact(options: dict[str, Any], joined: int) -> None:
+    torch.manual_seed(0)
+    network = build_model({"_target_": MODELS["unet"], "encoder_weights": None, **options}, spec()).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for statistic in (module.running_mean, module.running_var, module.weight, module.bias):
+                statistic.data.uniform_(0.5, 1.5)
+    graph = ImageToLogits(network, join=True)
+    assert sum(isinstance(module, JoinedBlock) for module in graph.modules()) == joined
+    image = random_images(spec().inputs[0], (2, 75, 131))
+    with torch.no_grad():
+        torch.testing.assert_close(graph(image), network(image), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

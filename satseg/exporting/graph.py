@@ -11,11 +11,12 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+from satseg.exporting.upsampling import join_upsampling
 from satseg.models import STRIDE, SegmentationNetwork
 from satseg.runs import package_version
 
 KEY = "satseg"  # of the description in a file's metadata
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 EXAMPLE_SIZE = (97, 150)  # a multiple of nothing, so that no exporter takes padding for needless
 Size = tuple[int, int]
 
@@ -26,13 +27,16 @@ class ImageToLogits(nn.Module):
     Args:
         network: A trained network; it is copied, to the CPU, and not changed.
         replace_pools: Whether pooling to a grid is replaced, too, for exporters that would write it for one size.
+        join: Whether upsampling and the convolution behind it become one, which OpenVINO is faster with.
     """
 
-    def __init__(self, network: SegmentationNetwork, replace_pools: bool = True) -> None:
+    def __init__(self, network: SegmentationNetwork, *, replace_pools: bool = True, join: bool = False) -> None:
         super().__init__()
         copied = copy.deepcopy(network).to("cpu").to(memory_format=torch.contiguous_format)
         self.normaliser, self.net, self.temperature = copied.normaliser, copied.net, copied.temperature
         _make_exportable(self.net, replace_pools)
+        if join:
+            join_upsampling(self.net)
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor:

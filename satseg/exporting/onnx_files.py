@@ -13,17 +13,19 @@ from satseg.exporting.agreement import Graph, random_images
 from satseg.exporting.graph import EXAMPLE_SIZE, KEY, ImageToLogits, Size, describe, model_name
 from satseg.exporting.packages import explained, load_package
 from satseg.models import SegmentationNetwork
+from satseg.spec import InputSpec
 
 LARGEST_FILE_BYTES = 1_900_000_000  # a protobuf message holds 2 GB; beyond that the weights lie beside it
 
 
-def write_onnx(path: Path, network: SegmentationNetwork, size: Size | None) -> None:
+def write_onnx(path: Path, network: SegmentationNetwork, size: Size | None, *, join: bool = False) -> None:
     """Write an ONNX file: input `image`, output `logits`, description under `satseg` in the metadata.
 
     Args:
         path: Where to; weights of 2 GB and more go to a file of the same name and `.data`.
         network: The model.
         size: Height and width; any by default.
+        join: As in `ImageToLogits`.
 
     Raises:
         ExportError: If the exporter cannot follow the model.
@@ -32,7 +34,7 @@ def write_onnx(path: Path, network: SegmentationNetwork, size: Size | None) -> N
     name = f"{model_name(network)} cannot be written as ONNX"
     try:
         with explained(name if size else f"{name} for images of any size"):
-            program = _export(network, size)
+            program = _export(ImageToLogits(network, join=join), network.spec.inputs[0], size)
     except ExportError as error:
         if size is not None:
             raise
@@ -45,12 +47,12 @@ def write_onnx(path: Path, network: SegmentationNetwork, size: Size | None) -> N
     program.save(str(path), external_data=weights > LARGEST_FILE_BYTES)
 
 
-def _export(network: SegmentationNetwork, size: Size | None) -> Any:
-    example = random_images(network.spec.inputs[0], (2, *(size or EXAMPLE_SIZE)))
+def _export(graph: ImageToLogits, spec: InputSpec, size: Size | None) -> Any:
+    example = random_images(spec, (2, *(size or EXAMPLE_SIZE)))
     names = {0: "batch"} if size else {0: "batch", 2: "height", 3: "width"}
     axes = dict.fromkeys(names, torch.export.Dim.DYNAMIC)
     # captured here, as the exporter would try other ways for a minute where this one fails
-    captured = torch.export.export(ImageToLogits(network), (example,), dynamic_shapes={"image": axes}, strict=False)
+    captured = torch.export.export(graph, (example,), dynamic_shapes={"image": axes}, strict=False)
     return torch.onnx.export(
         captured,
         dynamo=True,

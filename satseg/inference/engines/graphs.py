@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import torch
 from torch import Tensor
 
 from satseg.errors import EngineError, FixedSizeError
-from satseg.exporting.agreement import Graph, check_agreement
-from satseg.exporting.graph import GRAPH_VERSION, Size, describe, marked
+from satseg.exporting.agreement import Graph
+from satseg.exporting.graph import GRAPH_VERSION, Size, marked
 from satseg.exporting.onnx_files import open_onnx
-from satseg.exporting.openvino_files import convert_onnx, open_openvino
+from satseg.exporting.openvino_files import open_openvino
 from satseg.exporting.packages import load_package
-from satseg.exporting.writing import Source, open_exported, write_checked
+from satseg.exporting.writing import Source, write_checked
 from satseg.inference.engines.cache import Cache
 from satseg.models import SegmentationNetwork
 from satseg.runs import package_version
@@ -72,10 +71,10 @@ def open_graph(name: str, source: Source, cache: Cache, shape: Size) -> GraphEng
     threads, spec = torch.get_num_threads(), source.network.spec
     if name == "openvino_int8":
         path, digest = _quantised(source, cache)
-        return GraphEngine(name, open_openvino(path, threads, by_shape=True), spec, None, digest)
+        return GraphEngine(name, open_openvino(path, threads, shape=shape, by_shape=True), spec, None, digest)
     path, size = _exported(name, source, cache, shape)
-    opener: Callable[[Path, int], Graph] = open_onnx if name == "onnx" else open_openvino
-    return GraphEngine(name, opener(path, threads), spec, size)
+    graph = open_onnx(path, threads) if name == "onnx" else open_openvino(path, threads, shape=shape)
+    return GraphEngine(name, graph, spec, size)
 
 
 def _exported(name: str, source: Source, cache: Cache, shape: Size) -> tuple[Path, Size | None]:
@@ -98,15 +97,8 @@ def _key(name: str, digest: str, size: Size | None) -> str:
 
 
 def _make(name: str, source: Source, cache: Cache, digest: str, size: Size | None) -> Path:
-    graph = cache.find(_key("onnx", digest, size)) if name == "openvino" else None
-
     def write(folder: Path) -> None:
-        path = folder / FILES[name]
-        if graph is None:
-            write_checked(path, source, name, size)
-        else:  # which saves exporting it once more
-            convert_onnx(path, graph / FILES["onnx"], describe(source.network, size))
-            check_agreement(open_exported(path, source, name), source.network, size, f"engine={name}")
+        write_checked(folder / FILES[name], source, name, size)
 
     return cache.make(_key(name, digest, size), write) / FILES[name]
 
