@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from satseg.data.augmentation import Augmentation
+from satseg.data.opening import bounded_cache
 from satseg.data.pairing import Sample
 from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchRequest
@@ -55,6 +56,11 @@ class PatchDataset(Dataset[Item]):
     ) -> None:
         self.samples, self.reader, self.augmentation = samples, reader, augmentation
         self.spec, self.patch_size, self.leave_light = spec, patch_size, leave_light
+
+    def __getitems__(self, requests: Sequence[PatchRequest]) -> list[Item]:
+        """Return a batch's patches; see `torch.utils.data`."""
+        with bounded_cache():
+            return [self[request] for request in requests]
 
     def __getitem__(self, request: PatchRequest) -> Item:
         """Return image (C, H, W), mask (H, W), valid (H, W) and name."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,22 @@ LARGEST_VALUE = 2**24 - 1  # a packed colour; larger values would need a table o
 CHUNK_PIXELS = 2**17  # temporary arrays of this size stay in the processor's cache
 
 Colour = tuple[int, int, int]
-Lookup = tuple[int, np.ndarray]  # lowest key less one; class + 1 of each key from there on, 0 for no class
+
+
+class Lookup(NamedTuple):
+    """Which key is which class, and the same for a byte.
+
+    Attributes:
+        low: The lowest key less one.
+        table: Class + 1 of each key from there on, 0 for no class.
+        of_bytes: Class + 1 of each uint8 key.
+        plain: Keys below this are the number of their class.
+    """
+
+    low: int
+    table: np.ndarray
+    of_bytes: np.ndarray
+    plain: int
 
 
 @dataclass(frozen=True)
@@ -135,15 +151,18 @@ def _table(classes: tuple[tuple[int, int], ...]) -> Lookup:
     table = np.zeros(high - low + 3, np.uint16)  # the system gives pages of zeros only when they are written to
     for key, index in classes:
         table[key - low + 1] = index + 1
-    return low - 1, table
+    of_bytes = _codes(np.arange(256, dtype=np.uint8), low - 1, table)
+    differs = of_bytes != np.arange(1, 257)
+    return Lookup(low - 1, table, of_bytes, int(differs.argmax()) if differs.any() else 256)
 
 
 def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | None) -> set[float]:
     """Write the classes of some keys, and return the keys that have none."""
-    if keys.dtype == np.uint8:  # most masks: of 256 values the places are found once
-        codes = _codes(np.arange(256, dtype=np.uint8), lookup).take(keys)
-    else:
-        codes = _codes(keys, lookup)
+    of_bytes = keys.dtype == np.uint8
+    if of_bytes and keys.size and keys.max() < lookup.plain:  # most masks: their values are the classes
+        out[:] = keys
+        return set()
+    codes = lookup.of_bytes.take(keys) if of_bytes else _codes(keys, lookup.low, lookup.table)
     np.subtract(codes, 1, out=out, casting="unsafe")  # 0, no class, becomes 255
     if codes.all():
         return set()
@@ -155,9 +174,8 @@ def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | 
     return set(np.unique(keys[wrong]).tolist())
 
 
-def _codes(keys: np.ndarray, lookup: Lookup) -> np.ndarray:
+def _codes(keys: np.ndarray, low: int, table: np.ndarray) -> np.ndarray:
     """Return class + 1 of each key, 0 for no class."""
-    low, table = lookup
     places = _integers(keys)
     places -= low
     np.clip(places, 0, len(table) - 1, out=places)
