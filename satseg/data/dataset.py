@@ -119,7 +119,7 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(array, order="C"))  # a copy: the reader keeps its own
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))  # what the reader keeps is copied
 
 
 def collate(items: Sequence[Item]) -> Item:
