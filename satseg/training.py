@@ -42,6 +42,14 @@ from satseg.validation import check_cheaply
 logger = logging.getLogger(__name__)
 
 SHARDED = "satseg.sharding.ShardedStrategy"
+HARMLESS = (  # Lightning's warnings, as regular expressions
+    "treespec, LeafSpec",  # its own affair
+    "could not find the monitored key",  # an epoch that is not scored
+    "your dataloader is not resumable",  # the sampler is
+    "Checkpoint directory .* exists and is not empty",  # of this run
+    "WeightAveraging callback with a model that overrides",  # where layers are sharded, ema is refused
+    "smaller than the logging interval",  # epochs are logged, too
+)
 
 
 def start_run(cfg: DictConfig) -> tuple[DictConfig, Run]:
@@ -94,10 +102,8 @@ def log_to(path: Path) -> None:
     root.setLevel(logging.INFO)
     root.propagate = False
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else advertisements and what it found normal
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own affair
-    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")  # an epoch that is not scored
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the sampler is
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")  # of this run
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
     if not is_first():
         root.addHandler(logging.NullHandler())
         return
