@@ -26,7 +26,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from satseg.config import CONFIG_DIR
-from satseg.data.raster import write_raster
+from satseg.data.writing import write_raster
 from satseg.inference.engines import Engine
 from satseg.predicting import open_models
 

@@ -24,7 +24,7 @@ import torch
 from playwright.sync_api import Page, sync_playwright
 
 from satseg.checkpoint import load_model
-from satseg.data.raster import write_raster
+from satseg.data.writing import write_raster
 from satseg.models import SegmentationNetwork
 
 SIDE = 512

@@ -20,7 +20,7 @@ import rasterio
 import yaml
 from browsing import noise, predicted, write_model
 
-from satseg.data.raster import write_raster
+from satseg.data.writing import write_raster
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "scripts" / "deploy"

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from satseg.attribution import LAYER_METHODS, Explanation, Layer, Region, explain, layers_of
-from satseg.data.raster import write_raster
+from satseg.data.writing import write_raster
 from satseg.devices import enough_memory
 from satseg.errors import EmptyRegionError
 from satseg.explaining.question import Question

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.enums import ColorInterp
 
-from satseg.data.raster import Window, read_image, read_info, read_window, write_raster
+from satseg.data.raster import Window, read_image, read_info, read_window
+from satseg.data.writing import write_raster
 from satseg.errors import BandError, DataError, RasterReadError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

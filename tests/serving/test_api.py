@@ -26,7 +26,7 @@ import pytest
 import rasterio
 from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, start, write_model
 
-from satseg.data.raster import write_raster
+from satseg.data.writing import write_raster
 from satseg.mapping import write_vectors
 from satseg.serving.web import PARTING_SECONDS
 

@@ -11,7 +11,8 @@ from browsing import Material
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
-from satseg.data.raster import read_info, write_raster
+from satseg.data.raster import read_info
+from satseg.data.writing import write_raster
 from satseg.errors import CancelledError
 from satseg.inference.reading import SceneSource
 from satseg.mapping import class_areas

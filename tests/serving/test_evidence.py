@@ -9,7 +9,8 @@ import pytest
 import rasterio
 import rasterio.shutil
 
-from satseg.data.raster import read_info, write_raster
+from satseg.data.raster import read_info
+from satseg.data.writing import write_raster
 from satseg.inference.reading import SceneSource
 from satseg.serving.evidence import SIDE, Asked, part_of
 from satseg.serving.segmenting import Segmented
