@@ -10,7 +10,7 @@ import numpy as np
 from satseg.validation.facts import Facts
 from satseg.validation.findings import Finding, Severity
 
-BINS = 64  # by quantiles; of bands with fewer values each value is one
+BINS = 256  # by quantiles; of bands with fewer values each value is one
 FEWEST = 50  # pixels of a class, of those drawn, for a score that means something
 CATEGORIES = 32  # a band with more different values is a measurement
 CODES = 10_000  # how far the numbers of categories may lie apart
@@ -119,7 +119,7 @@ def alone(values: np.ndarray, classes: np.ndarray, learn: np.ndarray, num_classe
 
 
 def _borders(values: np.ndarray) -> np.ndarray:
-    distinct = np.unique(values)
+    distinct = np.unique(values).astype(np.float64)  # sums of two would not fit the files' integers
     if len(distinct) > BINS:
         distinct = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
     borders: np.ndarray = (distinct[1:] + distinct[:-1]) / 2 if len(distinct) <= BINS else distinct[1:-1]

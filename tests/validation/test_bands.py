@@ -24,6 +24,11 @@ def label_with_noise(mask: np.ndarray, random: np.random.Generator) -> np.ndarra
     return 1000 + 700.0 * mask + random.normal(size=mask.shape) * 100
 
 
+def label_of_large_numbers(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Two of them together are beyond uint16."""
+    return 30_000 + 9_000.0 * mask + random.integers(0, 20, mask.shape)
+
+
 def land_cover(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
     areas = zoom(random.integers(0, 7, (8, 8)), SIZE // 8, order=0)
     return np.array([10, 20, 30, 40, 50, 60, 80])[areas]
@@ -43,6 +48,7 @@ def faint(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
     ("make", "name"),
     [
         (label_with_noise, "giveaway_band"),
+        (label_of_large_numbers, "giveaway_band"),
         (lambda mask, random: mask, "giveaway_band"),
         (land_cover, "categorical_band"),
         (quality, "categorical_band"),
