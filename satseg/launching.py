@@ -35,10 +35,15 @@ def num_processes(cfg: DictConfig) -> int:
     """Return for how many devices processes must be started here; 1 where this process trains by itself.
 
     Raises:
-        ConfigError: If machines are asked for that nothing started processes on.
+        ConfigError: If machines are asked for that nothing started processes on, or other devices than torchrun has.
     """
     devices, nodes = _num_devices(cfg), cfg.trainer.get("num_nodes", 1)
-    if world_size() > 1:  # torchrun has started this process
+    if world_size() > 1:
+        if devices * nodes != world_size():  # each would train for itself
+            raise errors.ConfigError(
+                f"torchrun started {world_size()} processes, but trainer.devices={devices} and "
+                f"trainer.num_nodes={nodes} make {devices * nodes}: set them to what torchrun was told."
+            )
         return 1
     if nodes > 1:
         raise errors.ConfigError(

@@ -14,6 +14,7 @@ import pytest
 from commands import TINY, command, refused
 from safetensors.numpy import load_file
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "satseg.train"]
 TWO = [
     "trainer=ddp",
     "trainer.accelerator=cpu",
@@ -72,7 +73,7 @@ def test_two_devices_make_one_run_with_the_scores_of_one(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: Path) -> None:
-    options = [*TINY, *TWO, "backbone=resnet18", "ema=false", "trainer.max_epochs=6"]
+    options = [*TINY, *TWO, "backbone=resnet18", "ema=false", "dataset.patches_per_epoch=48"]
     for trainer in ("ddp", "fsdp"):
         done = command("train", *options, f"trainer={trainer}", f"run_dir={trainer}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -80,6 +81,7 @@ def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: 
     process = begun([*options, "trainer=fsdp"], tmp_path / "stopped")
     process.send_signal(signal.SIGTERM)
     assert "resume_from=stopped" in process.communicate(timeout=60)[1]
+    assert len((tmp_path / "stopped/metrics.csv").read_text().splitlines()) == 2  # it ended inside the second epoch
     last = tmp_path / "stopped/checkpoints/last.ckpt"
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
@@ -103,10 +105,9 @@ def alike(run: Path, other: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_under_torchrun_has_a_folder_for_each_run(tmp_path: Path) -> None:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "satseg.train"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
-        [sys.executable, *torchrun, "-m", *TINY, *TWO, "seed=1,2", "runs_dir=runs"],
+        [sys.executable, *TORCHRUN, "-m", *TINY, *TWO, "seed=1,2", "runs_dir=runs"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -118,6 +119,20 @@ def test_a_sweep_under_torchrun_has_a_folder_for_each_run(tmp_path: Path) -> Non
     assert all((run / "summary.json").is_file() for run in runs)
     assert done.stdout.count("Compare them") == 1
     scored_alike(runs[1], tmp_path)
+
+
+@pytest.mark.slow
+def test_torchrun_with_other_devices_than_were_asked_for_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, *TINY, *TWO, "trainer.devices=1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"SATSEG_CACHE": str(tmp_path / "cache")},
+    )
+    assert done.returncode != 0
+    assert "torchrun started 2 processes, but trainer.devices=1 and trainer.num_nodes=1 make 1" in done.stderr
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from satseg.errors import InterruptedRunError
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # the second is what a Slurm job asks for with --signal=USR1@300
+AGREE_STEPS = 8  # between two questions to all ranks, each of which makes the processor wait for the devices
 
 
 class SaveLast(pl.callbacks.Checkpoint):
@@ -57,7 +58,8 @@ class SaveLast(pl.callbacks.Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save where it is time, or where the run is to end."""
-        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        steps, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        if trainer.is_last_batch or rest or steps % (1 if trainer.world_size == 1 else AGREE_STEPS):
             return
         due = time.monotonic() - self.saved > self.every_s
         if not self._any(trainer, due or self.received is not None):
