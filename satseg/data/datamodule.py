@@ -24,7 +24,7 @@ from satseg.data.places import Area, Places
 from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchBatchSampler
 from satseg.data.scaling import Normalisation, input_spec
-from satseg.data.splits import Splits
+from satseg.data.splits import Splits, left_out
 from satseg.data.statistics import compute_statistics, count_classes
 from satseg.data.weighting import class_weights
 from satseg.errors import ConfigError
@@ -84,7 +84,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.train_sampler: PatchBatchSampler | None = None
         self._checked = False
         check_options(patch_size, batch_size, patches_per_epoch, num_workers)
-        check_numbers(bands, scale, offset, normalisation)
+        check_numbers(bands, nodata, scale, offset, normalisation)
 
     @property
     def root(self) -> Path:
@@ -137,6 +137,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Samples by split."""
         splits = self.divide(self.samples())
         self.assumptions += getattr(self.split, "notes", [])
+        lonely = left_out(self.samples(), splits)
+        if lonely:
+            self.assumptions.append(f"{len(lonely)} images are in no split (such as {lonely[0].name})")
         return splits
 
     def divide(self, samples: Sequence[Sample]) -> Splits:

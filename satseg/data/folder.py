@@ -79,6 +79,7 @@ class FolderDataModule(SegmentationDataModule):
     @cached_property
     def _found(self) -> list[Sample]:
         """All pairs, as they are found."""
+        self._refuse_half_said()
         if not isinstance(self.images, str):
             return find_stack_samples(self.root, self.images, self.masks, self.mask_suffix, self.nodata)
         if self.unpaired == "refuse":
@@ -89,6 +90,15 @@ class FolderDataModule(SegmentationDataModule):
                 other = "a mask" if kind == "image" else "an image"
                 self.assumptions.append(f"{len(files)} {kind}s without {other} are left out (dataset.unpaired)")
         return pair(found)
+
+    def _refuse_half_said(self) -> None:
+        if not self.finds_classes:
+            return
+        for name in ("mask_values", "ignore_values", "mask_threshold"):
+            if getattr(self, name):
+                raise ConfigError(
+                    f"dataset.{name} needs dataset.classes, too: without them each value that a mask holds is a class."
+                )
 
     @cached_property
     def _samples(self) -> list[Sample]:
@@ -123,6 +133,7 @@ class FolderDataModule(SegmentationDataModule):
         """Return the pairs that there are, and by kind the files that should have a partner and have none."""
         if not isinstance(self.images, str) or self.unpaired == "leave_out":
             return self.samples(), {}
+        self._refuse_half_said()
         found = find_files(self.root, *self._patterns)
         lonely = find_lonely(self.root, found)
         return self._with_rasters(pair(found)), lonely

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from satseg.data.raster import RasterInfo, read_info, read_window
+from satseg.data.opening import bounded_cache
+from satseg.data.raster import RasterInfo, read_info, read_strips
 from satseg.data.scheme import ClassScheme, Colour, pack
 from satseg.errors import ConfigError, DataError
 from satseg.spec import IGNORE_INDEX
@@ -18,6 +19,7 @@ from satseg.spec import IGNORE_INDEX
 __all__ = ["ClassScheme", "default_colour", "discover_scheme", "scheme_from_config"]
 
 MAX_DISCOVERED = 64
+MOST_VALUES = 4096  # of one file, beyond which nothing is learnt
 IGNORE = "ignore"
 
 
@@ -149,7 +151,8 @@ def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
     by_colour = any(i.count >= 3 for i in infos) or (not same and any(palettes))
     seen: set[int] = set()
     for info in infos:
-        seen |= _values(info, by_colour)
+        with bounded_cache():
+            seen |= _values(info, by_colour)
         if len(seen) > MAX_DISCOVERED:
             raise DataError(
                 f"{info.path} and the masks before it hold more than {MAX_DISCOVERED} different values: they are "
@@ -162,20 +165,27 @@ def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
 
 def _values(info: RasterInfo, by_colour: bool) -> set[int]:
     """Return the values, or packed colours, that a mask holds."""
-    array = read_window(info.path)
-    keys = pack(array) if by_colour and len(array) >= 3 else array[0]
-    if np.issubdtype(keys.dtype, np.floating):
-        keys = keys[np.isfinite(keys)][None]
-    # Where a value differs from its left neighbour: as many different ones, in far fewer pixels to sort.
-    firsts = keys[:, 1:][keys[:, 1:] != keys[:, :-1]]
-    found = np.unique(np.concatenate([keys[:, :1].ravel(), firsts])).tolist()
-    fractions = [v for v in found if v != int(v)]
+    colours = by_colour and info.count >= 3
+    found: set[float] = set()
+    for strip in read_strips(info.path):
+        found |= _different(pack(strip) if colours else strip[0])
+        if len(found) > MOST_VALUES:
+            break  # no mask, as is said of far fewer
+    fractions = sorted(v for v in found if v != int(v))
     if fractions:
         raise DataError(f"{info.path} holds {fractions[0]:g}, which is no whole number: it is no mask of classes.")
-    if by_colour and len(array) < 3:
-        colours = [(info.colors or {}).get(int(v), (int(v),) * 3) for v in found]
-        return {red << 16 | green << 8 | blue for red, green, blue in colours}
+    if by_colour and not colours:
+        expanded = [(info.colors or {}).get(int(v), (int(v),) * 3) for v in found]
+        return {red << 16 | green << 8 | blue for red, green, blue in expanded}
     return {int(v) for v in found}
+
+
+def _different(keys: np.ndarray) -> set[float]:
+    """Return the finite values of an array, by where one differs from its left neighbour: far fewer to sort."""
+    if np.issubdtype(keys.dtype, np.floating):
+        keys = keys[np.isfinite(keys)][None]
+    firsts = keys[:, 1:][keys[:, 1:] != keys[:, :-1]]
+    return set(np.unique(np.concatenate([keys[:, :1].ravel(), firsts])).tolist())
 
 
 def _by_colour(found: list[int]) -> ClassScheme:

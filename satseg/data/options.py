@@ -26,7 +26,7 @@ def check_options(patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_
             raise ConfigError(f"dataset.{name}={value}: expected a whole number from {least} up.")
 
 
-def check_numbers(bands: Any, scale: Any, offset: Any, normalisation: Any) -> None:
+def check_numbers(bands: Any, nodata: Any, scale: Any, offset: Any, normalisation: Any) -> None:
     """Refuse what cannot be said of the images' numbers.
 
     Raises:
@@ -39,6 +39,8 @@ def check_numbers(bands: Any, scale: Any, offset: Any, normalisation: Any) -> No
         )
     if named and len(set(bands)) < len(bands):
         raise ConfigError(f"dataset.bands={bands}: name each band once.")
+    if nodata is not None and not _number(nodata):
+        raise ConfigError(f"dataset.nodata={nodata}: expected a number, or null for the files' own.")
     if scale != "auto" and not (_number(scale) and 0 < scale < math.inf):
         raise ConfigError(f"dataset.scale={scale}: expected auto, or a number above 0.")
     if offset != "auto" and not (_number(offset) and math.isfinite(offset)):

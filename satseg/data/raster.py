@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError
 
 from satseg.data.opening import is_remote, open_raster, shown
-from satseg.errors import BandError, ConfigError
+from satseg.errors import BandError, ConfigError, RasterReadError
 
 METRES_PER_DEGREE = 111_320.0
+STRIP_VALUES, STRIP_ROWS = 2**24, 256  # numbers in memory at a time; rows of a tile, so that each is read once
 
 
 class Window(NamedTuple):
@@ -91,9 +92,11 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
         driver: As for `open_raster`.
 
     Raises:
-        RasterReadError: If the file is missing or no raster.
+        RasterReadError: If the file is missing or no raster, or holds complex numbers.
     """
     with open_raster(path, driver) as source:
+        if any("complex" in dtype for dtype in source.dtypes):
+            raise RasterReadError(f"{shown(path)} holds complex numbers; write their amplitude or decibels instead.")
         bands = _data_bands(source)
         placed = not source.transform.is_identity
         return RasterInfo(
@@ -155,6 +158,19 @@ def read_window(path: Path | str, window: Window | None = None, bands: Sequence[
         return _read(source, window or Window(0, 0, source.width, source.height), _bands(source, bands, path))
 
 
+def read_strips(path: Path | str) -> Iterator[np.ndarray]:
+    """Read a whole raster (bands, height, width) by parts of all its columns, from top to bottom.
+
+    Raises:
+        RasterReadError: As `read_window`.
+    """
+    with open_raster(path) as source:
+        bands = _data_bands(source)
+        rows = max(STRIP_VALUES // (source.width * len(bands)) // STRIP_ROWS, 1) * STRIP_ROWS
+        for row in range(0, source.height, rows):
+            yield _read(source, Window(0, row, source.width, min(rows, source.height - row)), bands)
+
+
 def _bands(source: Any, bands: Sequence[int] | None, path: Path | str) -> list[int]:
     there = _data_bands(source)
     if bands is None:
@@ -213,13 +229,13 @@ def read_image(
         path: As for `read_window`.
         window: As for `read_window`.
         bands: As for `read_window`.
-        nodata: The value that marks a missing pixel in every band; the file's own by default.
+        nodata: The value that marks a missing pixel; the file's own by default.
         opener: Opens the file; `OpenRasters.open` leaves it open.
         info: The file's header where it is known, which need not be asked for again then.
 
     Returns:
-        The image (bands, height, width) as stored, and a boolean array (height, width): False where every
-        band is nodata, any is not finite, the file's mask or alpha band says so, or outside the raster.
+        The image (bands, height, width) as stored, and a boolean array (height, width): False where it is nodata or
+        not finite (see `usable`), the file's mask or alpha band says so, or outside the raster.
 
     Raises:
         RasterReadError: As `read_window`.
@@ -254,10 +270,15 @@ def _has_mask(source: Any, bands: list[int]) -> bool:
 
 
 def usable(image: np.ndarray, nodata: float | None) -> np.ndarray:
-    """Return which pixels (h, w) of an image (bands, h, w) are finite, and not nodata in every band."""
+    """Return which pixels (h, w) of an image (bands, h, w) are finite and not nodata.
+
+    One band that is nodata is enough, unless the value is 0 or the image of 8 bits: there each band alone may well have
+    the value, and all bands must.
+    """
     usable = np.ones(image.shape[1:], bool)
     if np.issubdtype(image.dtype, np.floating):
         usable &= np.isfinite(image).all(0)
     if nodata is not None and not math.isnan(nodata):
-        usable &= ~(image == nodata).all(0)
+        missing = image == nodata
+        usable &= ~(missing.all(0) if nodata == 0 or image.dtype.itemsize == 1 else missing.any(0))
     return usable

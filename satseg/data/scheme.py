@@ -111,13 +111,18 @@ class ClassScheme:
         for top in range(0, raw.shape[1], step):
             rows = slice(top, top + step)
             part = raw[:, rows]
-            if self.threshold is not None and not colors:
-                part = np.where(part < self.threshold, np.uint8(0), np.uint8(255))
+            part = self.purified(part, colors)
             keys = pack(part) if colours else part[0]
             unknown |= _map(keys, lookup, decoded[rows], None if valid is None else valid[rows])
         if unknown:
             self._refuse(unknown, None if colours or not self.by_colour else colors or {}, path)
         return decoded
+
+    def purified(self, raw: np.ndarray, colors: Mapping[int, Colour] | None) -> np.ndarray:
+        """Return raw values with each channel 0 or 255, where there is a threshold and no palette."""
+        if self.threshold is None or colors:
+            return raw
+        return np.where(raw < self.threshold, np.uint8(0), np.uint8(255))
 
     def _lookup(self, expand: bool, colors: Mapping[int, Colour] | None) -> Lookup:
         """Return the table of values or packed colours, or (expand) of palette indices or grey values."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from rasterio import CRS, Affine
 
 from satseg.data.opening import shown
@@ -34,14 +35,14 @@ def finest(infos: Sequence[RasterInfo]) -> RasterInfo:
     """Return the file of the smallest pixels, the first of several.
 
     Raises:
-        DataError: If a file has several bands, or differs from the finest in dtype or CRS.
+        DataError: If a file has several bands, or differs from the finest in CRS.
     """
     for info in infos:
         if info.count != 1:
             raise DataError(f"{shown(info.path)} has {info.count} bands, but a file for one band was expected.")
     grid = min(infos, key=_pixel_area)
     for info in infos:
-        _check_kind(info, grid)
+        _check_crs(info, grid)
     return grid
 
 
@@ -49,12 +50,7 @@ def _pixel_area(info: RasterInfo) -> float:
     return abs(Affine(*info.transform).determinant) if info.transform else math.inf
 
 
-def _check_kind(info: RasterInfo, grid: RasterInfo) -> None:
-    if info.dtype != grid.dtype:
-        raise DataError(
-            f"{shown(info.path)} is {info.dtype}, but {shown(grid.path)} is {grid.dtype}: convert them to one of "
-            "the two, so that their numbers mean the same."
-        )
+def _check_crs(info: RasterInfo, grid: RasterInfo) -> None:
     if (info.crs is None) != (grid.crs is None) or (info.crs and CRS.from_wkt(info.crs) != CRS.from_wkt(grid.crs)):
         raise DataError(
             f"{shown(info.path)} and {shown(grid.path)} differ in their coordinate reference system: warp one of them "
@@ -62,14 +58,25 @@ def _check_kind(info: RasterInfo, grid: RasterInfo) -> None:
         )
 
 
-def common_nodata(infos: Sequence[RasterInfo]) -> float | None:
-    """Return the nodata value that files have; those that have none do not count.
+def common_dtype(infos: Sequence[RasterInfo]) -> str:
+    """Return the dtype that holds the numbers of all files, such as those of SAR beside optical bands."""
+    return str(np.result_type(*(info.dtype for info in infos)))
+
+
+def common_nodata(infos: Sequence[RasterInfo], dtype: str) -> float | None:
+    """Return the nodata value for all files, NaN where theirs differ; those that have none do not count.
+
+    Args:
+        infos: Of the files.
+        dtype: What their numbers become.
 
     Raises:
-        DataError: If they have several; names two files.
+        DataError: If they have several, and numbers become integers; names two files.
     """
     given = {repr(info.nodata): info for info in infos if info.nodata is not None}  # by text: NaN is not itself
     if len(given) > 1:
+        if np.issubdtype(dtype, np.floating):
+            return math.nan
         one, two = list(given.values())[:2]
         raise DataError(
             f"{shown(one.path)} has the nodata value {one.nodata:g}, but {shown(two.path)} has {two.nodata:g}: "

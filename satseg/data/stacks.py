@@ -18,7 +18,7 @@ from satseg.data.wildcards import find_rasters, split_pattern, wildcard_text
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
 from satseg.files import cache_folder, write_text
 
-VERSION = 1  # of the files that are kept: another one writes them anew
+VERSION = 2  # of the files that are kept: another one writes them anew
 MAX_NAME = 150  # characters of a file name that a stack's own name may take
 
 

@@ -116,7 +116,7 @@ def validate(
     findings = [
         *opened.findings,
         *check_pixels(facts, scale, float(datamodule.offset) if datamodule.offset != "auto" else 0.0),
-        *check_headers(_pairs(facts), datamodule.bands is None),
+        *check_headers(_pairs(facts), datamodule.bands),
         *check_masks(facts, opened.scheme, limits.max_ignored),
         *check_leakage(splits),
         *check_ground(places),
@@ -138,7 +138,7 @@ def check_cheaply(datamodule: SegmentationDataModule) -> list[Finding]:
             image, file = datamodule.reader.info(sample.image), str(sample.file)
             infos.setdefault(split, []).append((sample.name, file, part_of(image, sample.window)))
             pairs[file] = (file, image, str(sample.mask_file), datamodule.reader.info(sample.mask))
-    findings = [*check_headers(list(pairs.values()), datamodule.bands is None), *check_ground(footprints(infos))]
+    findings = [*check_headers(list(pairs.values()), datamodule.bands), *check_ground(footprints(infos))]
     return [f for f in worst_first(findings) if f.severity > Severity.NOTE]
 
 

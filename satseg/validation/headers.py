@@ -21,12 +21,12 @@ SAME_PLACE = 0.5  # pixels that corners of image and mask may differ by
 Pair = tuple[str, RasterInfo, str, RasterInfo]  # image file and header, mask file and header
 
 
-def check_headers(pairs: Sequence[Pair], all_bands: bool = True) -> list[Finding]:
+def check_headers(pairs: Sequence[Pair], bands: Sequence[int | str] | None = None) -> list[Finding]:
     """Compare images with each other, and each with its mask.
 
     Args:
         pairs: Files and headers.
-        all_bands: Whether training reads all bands, so that their number must be the same everywhere.
+        bands: Numbers or names of the bands that training reads; all by default, which then must be as many everywhere.
     """
     images = [(file, info) for file, info, _, _ in pairs]
     return [
@@ -35,9 +35,10 @@ def check_headers(pairs: Sequence[Pair], all_bands: bool = True) -> list[Finding
             _unlike(
                 images, "bands", "bands", lambda i: i.count, "Set dataset.bands to those that all have.", Severity.ERROR
             )
-            if all_bands
+            if bands is None
             else ()
         ),
+        *(_reordered(images) if bands is None or any(isinstance(b, int) for b in bands) else ()),
         *_unlike(
             images,
             "dtype",
@@ -82,6 +83,14 @@ def _misfits(unlike: Sequence[Pair]) -> list[Finding]:
             tuple(file for p in unlike for file in (p[0], p[2])),
         )
     ]
+
+
+def _reordered(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
+    """Find images that have the bands of the others in another order; names that differ otherwise are only remarks."""
+    usual = _usual(info.band_names for _, info in images) or ()
+    same = [(file, info) for file, info in images if sorted(info.band_names) == sorted(usual)]
+    repair = "Set dataset.bands to names, in the order that you want."
+    return _unlike(same, "band_order", "bands in the order", lambda i: ", ".join(i.band_names), repair, Severity.ERROR)
 
 
 def _unlike(

@@ -67,6 +67,7 @@ class MaskTally:
         return classes
 
     def _keys(self, raw: np.ndarray) -> np.ndarray:
+        raw = self.scheme.purified(raw, self.info.colors)
         if self.scheme.by_colour and len(raw) >= 3:
             return pack(raw)
         if not self.scheme.by_colour and len(raw) > 1 and not (raw == raw[:1]).all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from satseg.data.masks import ClassScheme
 from satseg.spec import IGNORE_INDEX
@@ -104,6 +105,10 @@ def _much_ignored(facts: Sequence[Facts], most: float) -> list[Finding]:
     much = sorted(((f, share) for f, share in shares if share > most), key=lambda pair: -pair[1])
     if not much:
         return []
+    usual = median(share for _, share in shares)
+    if usual > most:  # as it is meant: labels of a few places in each image
+        words = f"sparse labels: of most images {percent(usual)} or more are ignored or without data"
+        return [Finding("ignored_pixels", Severity.NOTE, words, "", "", ())]
     return [
         Finding(
             "ignored_pixels",

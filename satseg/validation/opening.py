@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from satseg.data.masks import ClassScheme, default_colour, discover_scheme
+from satseg.data.opening import bounded_cache
 from satseg.data.pairing import Sample
-from satseg.data.raster import read_info, read_window
+from satseg.data.raster import read_info, read_strips
 from satseg.data.scheme import pack
+from satseg.data.splits import left_out
 from satseg.errors import DataError, RasterReadError, SatsegError
 from satseg.validation.findings import Finding, Severity, count
-from satseg.validation.mask_tally import MaskTally, count_values
+from satseg.validation.mask_tally import MOST_VALUES, MaskTally, count_values
 from satseg.validation.masks import kind_of
 from satseg.validation.scanning import is_lossy
 
@@ -47,8 +49,7 @@ class Opened:
     def parts(self) -> list[Sample]:
         """Return what is read: the samples of all splits, and images that are in none."""
         chosen = [sample for samples in self.sides.values() for sample in samples]
-        covered = {sample.image for sample in chosen}
-        return [*chosen, *(sample for sample in self.samples if sample.image not in covered)]
+        return [*chosen, *left_out(self.samples, self.sides)]
 
 
 def open_dataset(datamodule: SegmentationDataModule) -> Opened:
@@ -62,7 +63,7 @@ def open_dataset(datamodule: SegmentationDataModule) -> Opened:
     findings = [_lonely(kind, files) for kind, files in lonely.items() if files]
     scheme, guessed = _scheme(datamodule, samples)
     sides, unsplit = _sides(datamodule, samples)
-    return Opened(samples, scheme, sides, [*findings, *guessed, *unsplit])
+    return Opened(samples, scheme, sides, [*findings, *guessed, *unsplit, *_unused(left_out(samples, sides))])
 
 
 def _lonely(kind: str, files: Sequence[Path]) -> Finding:
@@ -77,11 +78,22 @@ def _lonely(kind: str, files: Sequence[Path]) -> Finding:
     )
 
 
+def _unused(samples: Sequence[Sample]) -> list[Finding]:
+    if not samples:
+        return []
+    files = tuple(str(s.file) for s in samples)
+    return [Finding("in_no_split", Severity.NOTE, f"{count(len(samples), 'image')} in no split", "", "", files)]
+
+
 def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tuple[ClassScheme, list[Finding]]:
     """Return the classes; where they are not given, those of the masks that can be read."""
     if not datamodule.finds_classes:
         return datamodule.scheme(), []
-    masks = [s.mask for s in samples]
+    with bounded_cache():
+        return _found_scheme([s.mask for s in samples])
+
+
+def _found_scheme(masks: Sequence[Path]) -> tuple[ClassScheme, list[Finding]]:
     some = [path for path in masks[:: max(1, -(-len(masks) // GUESSED_FROM))] if _can_be_read(path)]
     common = _common_values(some)
     if common and any(_is_spoiled(path, common) for path in some):
@@ -94,7 +106,8 @@ def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tu
 
 def _can_be_read(path: Path) -> bool:
     try:
-        read_window(path)
+        for _ in read_strips(path):
+            pass
     except SatsegError:
         return False
     return True
@@ -104,11 +117,12 @@ def _common_values(masks: Sequence[Path]) -> ClassScheme | None:
     """Take the common values of masks for the classes, so that the others can be named."""
     values: Counter[float] = Counter()
     by_colour = any(read_info(path).count >= 3 for path in masks)
-    for path in masks:
-        raw = read_window(path)
+    for raw in (strip for path in masks for strip in read_strips(path)):
         values.update(count_values(pack(raw) if by_colour and len(raw) >= 3 else raw[0]))
+        if len(values) > MOST_VALUES:
+            values = Counter(dict(values.most_common(MOST_VALUES)))
     total = sum(values.values())
-    common = sorted(int(v) for v, n in values.items() if n >= LEAST * total and v == int(v) and v >= 0)
+    common = sorted(int(v) for v, n in values.items() if n >= LEAST * total and float(v).is_integer() and v >= 0)
     if len(common) < 2:
         return None
     names = tuple(f"color_{v:06x}" if by_colour else f"class_{v}" for v in common)
@@ -117,8 +131,9 @@ def _common_values(masks: Sequence[Path]) -> ClassScheme | None:
 
 
 def _is_spoiled(path: Path, scheme: ClassScheme) -> bool:
-    tally, raw = MaskTally(read_info(path), scheme, is_lossy(path)), read_window(path)
-    tally.add(raw, np.ones(raw.shape[1:], bool), None)
+    tally = MaskTally(read_info(path), scheme, is_lossy(path))
+    for raw in read_strips(path):
+        tally.add(raw, np.ones(raw.shape[1:], bool), None)
     facts = tally.facts()
     return facts.num_outside > 0 and kind_of(facts) != "mask_values"
 

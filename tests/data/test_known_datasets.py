@@ -83,6 +83,7 @@ def test_what_openearthmap_lacks_is_told(tmp_path: Path) -> None:
     assert [t.split(" (")[0] for t in told] == [
         "1 images without a mask are left out",
         "1 masks without an image are left out",
+        "1 images are in no split",
     ]
     with pytest.raises(DataError, match=r"1 images have no mask, the first is aachen/images/aachen_4\.tif"):
         build("openearthmap", tmp_path, "dataset.unpaired=refuse")

@@ -20,8 +20,8 @@ from satseg.data.splits import Blocks
 
 reader.WHOLE_FILE_PIXELS = 1_000_000
 for root in sys.argv[1:]:
-    data = FolderDataModule(Path(root), classes=["none", "some"], split=Blocks(500, 50), sampler=Balanced(),
-                            num_workers=0, patch_size=128, batch_size=2, patches_per_epoch=200)
+    data = FolderDataModule(Path(root), split=Blocks(500, 50), sampler=Balanced(), num_workers=0,
+                            patch_size=128, batch_size=2, patches_per_epoch=200)
     data.setup()
     assert data.class_counts[1] == 1000 and data.fingerprint
     seen = [batch["mask"].eq(1).any().item() for batch in data.train_dataloader()]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.enums import ColorInterp
 
-from satseg.data.raster import Window, read_image, read_info, read_window
+from satseg.data.raster import Window, read_image, read_info, read_strips, read_window
 from satseg.data.writing import write_raster
 from satseg.errors import BandError, DataError, RasterReadError
 
@@ -77,15 +77,37 @@ def test_outside_is_zero_where_the_file_has_no_nodata_or_one_that_its_dtype_cann
     assert np.isnan(read_window(path, Window(5, 5, 1, 1))).all()
 
 
-def test_a_pixel_is_invalid_where_every_band_is_nodata_or_any_is_not_finite(tmp_path):
+def test_a_pixel_is_invalid_where_a_band_is_nodata_or_not_finite(tmp_path):
     array = numbers((2, 1, 6), "float32")
     array[:, 0, 0], array[0, 0, 1], array[0, 0, 2], array[1, 0, 3] = -99, -99, np.nan, np.inf
     path = raster(tmp_path / "a.tif", array, nodata=-99)
-    assert read_image(path)[1].tolist() == [[False, True, False, False, True, True]]
+    assert read_image(path)[1].tolist() == [[False, False, False, False, True, True]]
     array[:, 0, 5] = 3
     path = raster(tmp_path / "b.tif", array, nodata=-99)
     assert read_image(path, nodata=3)[1].tolist() == [[True, True, False, False, True, False]]
     assert read_image(path, bands=[1])[1].tolist() == [[False, False, False, True, True, True]]
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 255), ("uint8", 0), ("uint16", 0), ("float32", 0)])
+def test_what_a_single_band_may_well_be_is_nodata_only_in_all_bands(tmp_path, dtype, nodata):
+    array = np.full((2, 1, 3), 7, dtype)
+    array[:, 0, 0], array[0, 0, 1] = nodata, nodata
+    assert read_image(raster(tmp_path / "a.tif", array, nodata=nodata))[1].tolist() == [[False, True, True]]
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    path = raster(tmp_path / "a.tif", np.ones((1, 4, 4), np.complex64))
+    with pytest.raises(RasterReadError, match=r"a\.tif holds complex numbers; write their amplitude"):
+        read_info(path)
+
+
+def test_strips_are_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("satseg.data.raster.STRIP_VALUES", 1)
+    monkeypatch.setattr("satseg.data.raster.STRIP_ROWS", 3)
+    array = numbers((2, 10, 6), "uint16")
+    strips = list(read_strips(raster(tmp_path / "a.tif", array)))
+    assert [strip.shape[1] for strip in strips] == [3, 3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(strips, axis=1), array)
 
 
 def test_an_alpha_band_is_a_mask_unless_it_is_asked_for(tmp_path):

@@ -166,6 +166,19 @@ def test_folds_of_groups_are_balanced_by_images_and_keep_named_test_groups():
     assert sum(sizes) == len(tiles) - 1 and max(sizes) - min(sizes) <= 5
 
 
+@pytest.mark.parametrize("kind", [Subfolder, List])
+def test_folds_of_a_published_split_divide_what_it_trains_and_validates_on(kind, tmp_path):
+    published = {split: [f"{split}/{i}" for i in range(n)] for split, n in (("train", 8), ("val", 2), ("test", 3))}
+    samples = make(list(chain(*published.values())), tmp_path)
+    write(tmp_path, **{split: "\n".join(listed) for split, listed in published.items()})
+    assert names(kind()(samples, tmp_path)) == published
+    found = [names(kind(fold=fold)(samples, tmp_path)) for fold in range(5)]
+    assert all(f["test"] == published["test"] and len(f["train"]) == 8 for f in found)
+    assert sorted(chain(*(f["val"] for f in found))) == sorted(published["train"] + published["val"])
+    with pytest.raises(ConfigError, match=r"dataset\.split\.fold=5: expected null or 0 to 4"):
+        kind(fold=5)(samples, tmp_path)
+
+
 @pytest.mark.parametrize("kind", [Random, Stratified])
 def test_folds_that_cannot_be_are_refused(kind):
     with pytest.raises(ConfigError, match=r"dataset\.split\.fold=5: expected null or 0 to 4"):

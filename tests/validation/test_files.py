@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 from validation.breaking import check, cut, found, grave, remove, rewrite, same, value_nine
 from validation.making import SIZE, make_image, make_mask, read, write
@@ -148,3 +149,31 @@ def test_a_scale_must_fit(sound, scale, is_sound):
     validation = check(sound, scale=scale)
     assert validation.is_sound == is_sound
     assert is_sound or f"dataset.scale={scale:g}" in found(validation, "scale").message
+
+
+def test_bands_in_another_order_are_found_unless_bands_are_asked_for_by_name(sound):
+    names = ["blue", "green", "red", "nir"]
+    for path in sorted(sound.glob("*/images/*.tif")):
+        turned = int(path.stem) == 3
+        image = read(path)[::-1] if turned else read(path)
+        write(path, image, east=int(path.stem) * 10 * SIZE)
+        with rasterio.open(path, "r+") as file:
+            file.descriptions = tuple(names[::-1] if turned else names)
+    for bands in (None, [1, 2]):
+        finding = found(check(sound, bands=bands), "band_order")
+        assert finding.files == ("train/images/3.tif",) and "nir, red, green, blue" in finding.message
+    assert "band_order" not in grave(check(sound, bands=["red", "green"]))
+
+
+def test_images_that_no_split_has_are_told(sound):
+    (sound / "test").rename(sound / "Test")
+    finding = found(check(sound), "in_no_split")
+    assert (finding.severity, finding.message) == (Severity.NOTE, "2 images in no split")
+    assert sorted(finding.files) == ["Test/images/8.tif", "Test/images/9.tif"]
+
+
+def test_complex_numbers_are_told(sound):
+    rewrite("train/images/1.tif", lambda image: image.astype(np.complex64))(sound)
+    validation = check(sound)
+    assert found(validation, "unreadable").files == ("train/images/1.tif",)
+    assert "complex numbers" in found(validation, "unreadable").message

@@ -9,6 +9,7 @@ from PIL import Image
 from validation.breaking import check, cut, found, grave, rewrite
 from validation.making import CLASSES, SIZE, read, write
 
+from satseg.errors import ConfigError
 from satseg.validation import Limits
 
 
@@ -82,6 +83,48 @@ def test_soft_grey_masks_are_anti_aliased(sound):
     validation = check(sound, classes={"land": 0, "water": 255})
     assert grave(validation) == ["antialiased_mask"]
     assert sorted(found(validation, "antialiased_mask").files) == ["train/masks/0.tif", "train/masks/1.tif"]
+
+
+def test_masks_that_training_reads_by_a_threshold_are_sound(sound):
+    pure = {"land": [255, 0, 0], "water": [0, 255, 0], "forest": [0, 0, 255]}
+    table = np.array([*pure.values()])
+    for path in sorted(sound.glob("*/masks/*.tif")):
+        mask = read(path)[0]
+        moved = np.abs(table[np.where(mask > 2, 0, mask)] - int(path.stem))
+        Image.fromarray(moved.astype(np.uint8)).save(path.with_suffix(".png"))
+        path.unlink()
+    assert check(sound, classes=pure, mask_threshold=128).is_sound
+    assert grave(check(sound, classes=pure)) != []
+
+
+def test_values_are_named_only_together_with_classes(sound):
+    for option in ({"ignore_values": [0]}, {"mask_values": {7: "land"}}, {"mask_threshold": 128}):
+        with pytest.raises(ConfigError, match=r"dataset\.\w+ needs dataset\.classes, too"):
+            check(sound, classes=None, **option)
+
+
+def test_classes_are_found_in_masks_of_floats_that_lack_numbers(sound):
+    for path in sound.glob("*/masks/*.tif"):
+        mask = read(path)[0].astype(np.float32)
+        mask[50:60] = np.nan
+        write(path, mask[None], east=int(path.stem) * 10 * SIZE)
+    validation = check(sound, classes=None)
+    assert validation.is_sound and validation.scheme.names == ("class_0", "class_1", "class_2")
+
+
+def test_sparse_labels_are_no_fault_and_a_single_empty_mask_is(sound):
+    def hardly_labelled(mask: np.ndarray) -> np.ndarray:
+        mask[0, 40:] = 255
+        return mask
+
+    rewrite("train/masks/2.tif", hardly_labelled)(sound)
+    validation = check(sound)
+    assert grave(validation) == ["ignored_pixels"]
+    assert found(validation, "ignored_pixels").files == ("train/masks/2.tif",)
+    for path in sound.glob("*/masks/*.tif"):
+        rewrite(path.relative_to(sound).as_posix(), hardly_labelled)(sound)
+    validation = check(sound)
+    assert validation.is_sound and "sparse labels" in found(validation, "ignored_pixels").message
 
 
 def test_a_class_that_a_split_lacks_or_hardly_has(sound):

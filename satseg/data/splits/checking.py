@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from satseg.data.pairing import Sample
 from satseg.errors import DataError
 
@@ -26,3 +28,9 @@ def checked(splits: Splits, hint: str) -> Splits:
             sizes = ", ".join(f"{len(splits.get(s, []))} {s}" for s in SPLITS)
             raise DataError(f"The {name} split is empty ({sizes}). {hint}")
     return splits
+
+
+def left_out(samples: Sequence[Sample], splits: Mapping[str, Sequence[Sample]]) -> list[Sample]:
+    """Return the samples of whose images nothing is in a split."""
+    used = {s.image for own in splits.values() for s in own}
+    return [s for s in samples if s.image not in used]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from satseg.data.pairing import natural
+from satseg.data.splits.checking import Splits
 from satseg.errors import ConfigError, DataError
 
 Wanted = Sequence[str | int] | float | None
@@ -89,6 +90,20 @@ class Draw:
             folds[least].append(name)
             filled[least] += sizes[name]
         return folds
+
+
+def redrawn(splits: Splits, seed: int, fold: int | None, folds: int) -> Splits:
+    """Return splits whose training and validation samples are divided anew, so that a fold validates; if one is named.
+
+    Raises:
+        ConfigError: As `Draw`.
+    """
+    draw = Draw(None, None, seed, fold, folds)
+    if fold is None:
+        return splits
+    rest = [*splits["train"], *splits["val"]]
+    sides = draw({s.name: 1 for s in rest})
+    return splits | {split: [s for s in rest if s.name in sides[split]] for split in ("train", "val")}
 
 
 def _named(split: str, wanted: Sequence[str | int] | None, names: list[str]) -> set[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from satseg.data.pairing import Sample
 from satseg.data.splits.checking import SPLITS, Splits, checked
+from satseg.data.splits.drawing import redrawn
 from satseg.errors import ConfigError, DataError
 
 
@@ -17,10 +19,22 @@ class Subfolder:
 
     Args:
         train: Folder name of the training images, and so on.
+        seed: Another number gives other folds.
+        fold: Which of the folds of what is not tested on validates, in place of `val`; see `Draw`.
+        folds: How many there are.
     """
 
-    def __init__(self, train: str = "train", val: str = "val", test: str = "test") -> None:
+    def __init__(
+        self,
+        train: str = "train",
+        val: str = "val",
+        test: str = "test",
+        seed: int = 0,
+        fold: int | None = None,
+        folds: int = 5,
+    ) -> None:
         self.folders = {"train": str(train), "val": str(val), "test": str(test)}  # a folder may be called 1
+        self.folding = partial(redrawn, seed=seed, fold=fold, folds=folds)
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split; images in none of the folders are left out."""
@@ -29,7 +43,7 @@ class Subfolder:
             for split, folder in self.folders.items()
         }
         names = ", ".join(self.folders.values())
-        return checked(splits, f"dataset/split=subfolder looks for the folders {names} below {root}.")
+        return self.folding(checked(splits, f"dataset/split=subfolder looks for the folders {names} below {root}."))
 
 
 class List:
@@ -42,6 +56,9 @@ class List:
         train: File with the names of the training samples, and so on; no test split where it is None.
         prefix: Beginning of names that the files leave out.
         missing: What to do with lines of which there is no sample.
+        seed: As for `Subfolder`.
+        fold: As for `Subfolder`.
+        folds: As for `Subfolder`.
     """
 
     def __init__(
@@ -51,11 +68,15 @@ class List:
         test: str | None = "test.txt",
         prefix: str = "",
         missing: Literal["refuse", "leave_out"] = "refuse",
+        seed: int = 0,
+        fold: int | None = None,
+        folds: int = 5,
     ) -> None:
         self.files = {"train": train, "val": val, "test": test}
         if missing not in ("refuse", "leave_out"):
             raise ConfigError(f"dataset.split.missing={missing}: expected refuse or leave_out.")
         self.prefix, self.missing = prefix, missing
+        self.folding = partial(redrawn, seed=seed, fold=fold, folds=folds)
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split; samples in none of the lists are left out.
@@ -75,7 +96,7 @@ class List:
                     example = samples[0].name if samples else "none"
                     raise DataError(f"{root / str(file)} names {line}, but no sample is so called; one is {example}.")
             splits[split] = list(dict.fromkeys(splits[split]))
-        return checked(splits, "A name belongs into one of the list files of dataset.split.")
+        return self.folding(checked(splits, "A name belongs into one of the list files of dataset.split."))
 
     def _find(self, columns: Sequence[str], known: Mapping[str, Sample]) -> Sample | None:
         whole = [self.prefix + column.strip() for column in columns]

@@ -34,10 +34,15 @@ class Stratified:
     counts_classes = True  # the datamodule gives the counts, which it has to read from the masks
 
     def __init__(
-        self, val: float = 0.15, test: float = 0.15, seed: int = 0, fold: int | None = None, folds: int = 5
+        self,
+        val: float | None = 0.15,
+        test: float | None = 0.15,
+        seed: int = 0,
+        fold: int | None = None,
+        folds: int = 5,
     ) -> None:
         self.draw = Draw(val, test, seed, fold, folds)
-        self.val, self.test, self.seed = val, test, seed
+        self.val, self.test, self.seed = val or 0.0, test or 0.0, seed
 
     def __call__(self, samples: Sequence[Sample], root: Path, counts: Counts) -> Splits:
         """Split.
