@@ -30,7 +30,7 @@ def test_there_are_commands() -> None:
 def test_a_command_composes(command: str) -> None:
     name, *options = shlex.split(command.removeprefix("python -m satseg."))
     if "-m" in options:  # a sweep: its first run
-        options = [re.sub(r"=([^,\[]+),.*", r"=\1", o) for o in options if o != "-m"]
+        options = [re.sub(r"=([^,\[{]+),.*", r"=\1", o) for o in options if o != "-m"]
     options = [o for o in quote_paths(options) if not o.startswith(("--", "$@"))]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose(name, options, return_hydra_config=True)
