@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from satseg.data.datamodule import SegmentationDataModule
 from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
-from satseg.data.pairing import Sample, find_files, find_lonely, find_samples, find_vectors, pair
+from satseg.data.pairing import Sample, check_partners, find_files, find_lonely, find_vectors, pair
 from satseg.data.polygon_classes import ClassOptions
 from satseg.data.polygons import Polygons, read_polygons
-from satseg.data.stacks import find_stack_samples
+from satseg.data.stacks import Stack, find_stack_files, pair_stacks
 from satseg.errors import ConfigError
 from satseg.spec import IGNORE_INDEX
 
@@ -77,19 +77,21 @@ class FolderDataModule(SegmentationDataModule):
         return self._root
 
     @cached_property
-    def _found(self) -> list[Sample]:
-        """All pairs, as they are found."""
+    def _files(self) -> tuple[Sequence[Stack], dict[str, dict[str, Path]]]:
+        """Stacks, where bands lie in separate files; and files by name of each kind."""
         self._refuse_half_said()
-        if not isinstance(self.images, str):
-            return find_stack_samples(self.root, self.images, self.masks, self.mask_suffix, self.nodata)
-        if self.unpaired == "refuse":
-            return find_samples(self.root, *self._patterns)
-        found = find_files(self.root, *self._patterns)
-        for kind, files in find_lonely(self.root, found).items():
-            if files:
-                other = "a mask" if kind == "image" else "an image"
-                self.assumptions.append(f"{len(files)} {kind}s without {other} are left out (dataset.unpaired)")
-        return pair(found)
+        if isinstance(self.images, str):
+            return (), find_files(self.root, self.images, self.masks, self.image_suffix, self.mask_suffix)
+        return find_stack_files(self.root, self.images, self.masks, self.mask_suffix)
+
+    @cached_property
+    def _samples(self) -> list[Sample]:
+        """All pairs; those whose labels are polygons have masks that are drawn from them."""
+        stacks, found = self._files
+        if self.unpaired == "leave_out":
+            self._say_what_is_left_out()
+        samples = pair(found) if isinstance(self.images, str) else pair_stacks(stacks, found, self.nodata)
+        return self._polygons.draw(samples) if self._polygons else samples
 
     def _refuse_half_said(self) -> None:
         if not self.finds_classes:
@@ -99,14 +101,6 @@ class FolderDataModule(SegmentationDataModule):
                 raise ConfigError(
                     f"dataset.{name} needs dataset.classes, too: without them each value that a mask holds is a class."
                 )
-
-    @cached_property
-    def _samples(self) -> list[Sample]:
-        return self._with_rasters(self._found)
-
-    def _with_rasters(self, samples: list[Sample]) -> list[Sample]:
-        """Give samples whose labels are polygons masks that are drawn from them."""
-        return self._polygons.draw(samples) if self._polygons else samples
 
     @cached_property
     def _polygons(self) -> Polygons | None:
@@ -121,22 +115,24 @@ class FolderDataModule(SegmentationDataModule):
             self.assumptions.append(f"{len(names)} classes: {', '.join(names)} (dataset.classes names them)")
         return found
 
-    @property
-    def _patterns(self) -> tuple[str, str, str, str]:
-        return str(self.images), self.masks, self.image_suffix, self.mask_suffix
-
     def samples(self) -> list[Sample]:
         """Find all pairs."""
+        if self.unpaired == "refuse":
+            check_partners(self.root, self._files[1])
         return self._samples
+
+    def _say_what_is_left_out(self) -> None:
+        for kind, files in find_lonely(self.root, self._files[1]).items():
+            if files:
+                other = "a mask" if kind == "image" else "an image"
+                self.assumptions.append(f"{len(files)} {kind}s without {other} are left out (dataset.unpaired)")
 
     def paired(self) -> tuple[list[Sample], dict[str, list[Path]]]:
         """Return the pairs that there are, and by kind the files that should have a partner and have none."""
-        if not isinstance(self.images, str) or self.unpaired == "leave_out":
+        if self.unpaired == "leave_out":
             return self.samples(), {}
-        self._refuse_half_said()
-        found = find_files(self.root, *self._patterns)
-        lonely = find_lonely(self.root, found)
-        return self._with_rasters(pair(found)), lonely
+        lonely = find_lonely(self.root, self._files[1])
+        return self._samples, lonely
 
     @property
     def finds_classes(self) -> bool:

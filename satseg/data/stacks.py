@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,21 @@ def find_stack_samples(
         ConfigError: If a pattern is none that is relative to the root, or files would be image and mask.
         DataError: If the root is missing, a pattern finds nothing, an image lacks a band, or a file has no partner.
     """
+    stacks, found = find_stack_files(root, images, masks, mask_suffix)
+    check_partners(root, found)
+    return pair_stacks(stacks, found, nodata)
+
+
+def find_stack_files(
+    root: Path, images: Mapping[str, str], masks: str, mask_suffix: str = ""
+) -> tuple[list[Stack], dict[str, dict[str, Path]]]:
+    """Find stacks and masks, with or without a partner.
+
+    The arguments are those of `find_stack_samples`, and so are the errors but for partners.
+
+    Returns:
+        The stacks; and files by name, of each kind: `image`, of which the first band stands for all, and `mask`.
+    """
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
     stacks = find_stacks(images, root, "dataset.images")
@@ -187,5 +202,11 @@ def find_stack_samples(
         )
     if not named:
         raise DataError(f"{root}: no mask of dataset.masks={masks} ends in dataset.mask_suffix={mask_suffix}.")
-    check_partners(root, {"image": {name: own[0] for name, own in files.items()}, "mask": named})
-    return [Sample(s.name, write_stack(s, nodata), named[s.name], files[s.name]) for s in stacks]
+    return stacks, {"image": {name: own[0] for name, own in files.items()}, "mask": named}
+
+
+def pair_stacks(stacks: Sequence[Stack], found: dict[str, dict[str, Path]], nodata: float | None) -> list[Sample]:
+    """Return the stacks that have a mask as samples, in their order."""
+    masks = found["mask"]
+    bands = {s.name: tuple(Path(f) for f in s.files.values()) for s in stacks}
+    return [Sample(s.name, write_stack(s, nodata), masks[s.name], bands[s.name]) for s in stacks if s.name in masks]

@@ -144,6 +144,22 @@ def test_of_bands_in_separate_files_the_broken_one_is_named(tmp_path, monkeypatc
     assert [band.name for band in validation.bands] == ["B0", "B1", "B2", "B3"]
 
 
+def test_a_stack_without_a_mask_is_found_and_can_be_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
+    for number in range(4):
+        mask = make_mask(number)
+        for band, array in enumerate(make_image(number, mask)[:2]):
+            write(tmp_path / f"images/{number}_B{band}.tif", array[None], east=number * 10 * SIZE)
+        if number:
+            write(tmp_path / f"masks/{number}.tif", mask[None], east=number * 10 * SIZE)
+    options = {"images": {f"B{b}": f"images/*_B{b}.tif" for b in range(2)}, "masks": "masks/*.tif"}
+    options |= {"split": Random(0.3, 0)}
+    validation = check(tmp_path, **options)
+    assert found(validation, "image_without_mask").files == ("images/0_B0.tif",)
+    assert sum(map(len, validation.splits.values())) == 3
+    assert "image_without_mask" not in grave(check(tmp_path, unpaired="leave_out", **options))
+
+
 @pytest.mark.parametrize(("scale", "is_sound"), [(10_000, True), (5000, True), (255, False), (1_000_000, False)])
 def test_a_scale_must_fit(sound, scale, is_sound):
     validation = check(sound, scale=scale)
