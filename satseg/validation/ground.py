@@ -18,8 +18,8 @@ WGS84 = "EPSG:4326"
 SLACK = 0.5  # pixels: grids that are cut from one scene meet to less
 EXPECTED = "Images of different splits lie apart on the ground: neighbours look alike, and scores would be too high."
 REMEDY = (
-    "Split by place: dataset/split=blocks, with a buffer, or dataset/split=group with dataset.split.pattern, so that "
-    "a scene stays on one side."
+    "Split by place: dataset/split=blocks, with a buffer (between images of one CRS), or dataset/split=group with "
+    "dataset.split.pattern, so that a scene stays on one side."
 )
 
 

@@ -112,6 +112,16 @@ def test_small_images_belong_to_the_block_of_their_centre_and_near_ones_are_left
     assert all((np.ptp(p // 4, axis=0) == 0).all() for p in (place["val"], place["test"]))
 
 
+def test_that_no_buffer_lies_between_two_coordinate_systems_is_told(tmp_path: Path) -> None:
+    samples = [sample(tmp_path, f"{c}", (200, 200), **at(c * 2000, 0)) for c in range(2)]
+    split = Blocks(50, 10, seed=1)
+    split(samples, tmp_path)
+    assert not any("CRS" in note for note in split.notes)
+    samples.append(sample(tmp_path, "2", (200, 200), **at(4000, 0) | {"crs": "EPSG:32634"}))
+    split(samples, tmp_path)
+    assert split.notes[0] == "images have 2 CRS, and no buffer lies between those (warp them to one)"
+
+
 @given(st.integers(0, 5), st.integers(0, 3))
 def test_blocks_and_folds_are_the_same_for_any_order(
     tmp_path_factory: pytest.TempPathFactory, seed: int, fold: int

@@ -72,7 +72,11 @@ class Blocks:
             ConfigError: If the size is in metres, and an image does not say how large its pixels are.
         """
         self.notes, self._block_of = [], {}
-        areas = [area_of(f, self._length(f, self.size), self._length(f, self.buffer)) for f in frames_of(samples)]
+        frames = frames_of(samples)
+        placed = sum(frame.placed for frame in frames)
+        if placed > 1:
+            self.notes.append(f"images have {placed} CRS, and no buffer lies between those (warp them to one)")
+        areas = [area_of(f, self._length(f, self.size), self._length(f, self.buffer)) for f in frames]
         sides = self.draw({block: size for area in areas for block, size in area.sizes().items()})
         side_of = {block: side for side, blocks in sides.items() for block in blocks}
         splits: Splits = {side: [] for side in SPLITS}
