@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from satseg.data import record
+from satseg.data.assumptions import assumed
 from satseg.data.augmentation import Augmentation
 from satseg.data.bands import band_numbers
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
@@ -113,24 +114,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         if not self._checked:
             _ = self.sizes
             self.reader.keep_decoded((s for own in self.splits.values() for s in own), self.cache_gb)
-            self._say_what_is_assumed()
+            self.assumptions += assumed(self.splits, self.reader)
             self._checked = True
-
-    def _say_what_is_assumed(self) -> None:
-        info = self.reader.info(self.splits["train"][0].image)
-        there = range(1, len(info.band_names) + 1)
-        alpha = [b for b in there if b not in info.bands]
-        if alpha and self.bands is None:
-            self.assumptions.append(
-                f"band {alpha[0]} of the images is transparency (dataset.bands={list(there)} takes it as data)"
-            )
-        samples = [s for own in self.splits.values() for s in own]
-        warped = {s.mask for s in samples if self.reader.labels.is_warped(s.mask, self.reader.info(s.image))}
-        if warped:
-            self.assumptions.append(
-                f"{len(warped)} masks have other pixels than their images, such as {min(warped).name}: by their "
-                "coordinates, each pixel of an image takes the nearest label"
-            )
 
     @cached_property
     def splits(self) -> Splits:

@@ -15,7 +15,7 @@ from satseg.data import reader as reading
 from satseg.data import statistics as measuring
 from satseg.data.augmentation import Augmentation
 from satseg.data.folder import FolderDataModule
-from satseg.data.splits import Splits
+from satseg.data.splits import Group, Splits
 from satseg.errors import BandError, ConfigError, DataError, MaskValueError, RasterReadError, SizeMismatchError
 from satseg.models.network import Normaliser
 
@@ -120,6 +120,22 @@ def test_the_spec_holds_what_numpy_measures_on_valid_training_pixels(folder: Pat
     assert np.allclose(np.array(source.mean) * source.scale + source.offset, values.mean(1))
     counts = np.bincount(np.concatenate(classes), minlength=10)[:3]
     assert (data.class_counts == counts).all()
+
+
+def test_what_is_large_and_scored_whole_is_told(tmp_path: Path) -> None:
+    for i, size in enumerate((64, 64, 9000)):
+        for kind in ("images", "masks"):
+            path = tmp_path / kind / f"{i}.tif"
+            path.parent.mkdir(exist_ok=True)
+            with rasterio.open(
+                path, "w", count=1, width=size, height=size, dtype="uint8", tiled=True, sparse_ok=True
+            ) as file:
+                file.write(np.ones((1, 8, 8), np.uint8), window=rasterio.windows.Window(0, 0, 8, 8))
+    told = "2 is scored whole, in some 1 GB of memory (dataset/split=blocks cuts what is large)"
+    for split, expected in ((by_number, True), (Group(".*", val=["0"], test=["1"]), False)):
+        data = FolderDataModule(tmp_path, split=split, classes=["a", "b"])
+        data.setup()
+        assert (told in data.assumptions) == expected
 
 
 def test_class_weights(folder: Path) -> None:

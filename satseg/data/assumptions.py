@@ -1,0 +1,51 @@
+"""What is taken for granted of a dataset, and said, so that users can say otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from satseg.data.pairing import Sample
+from satseg.data.reader import WHOLE_FILE_PIXELS, SampleReader
+
+Splits = Mapping[str, Sequence[Sample]]
+
+
+def assumed(splits: Splits, reader: SampleReader) -> list[str]:
+    """Return what was assumed of a dataset's files, a sentence each.
+
+    Args:
+        splits: Samples by split; there are some to train on.
+        reader: Reads them.
+    """
+    return [*_transparency(splits, reader), *_warped(splits, reader), *_large(splits, reader)]
+
+
+def _transparency(splits: Splits, reader: SampleReader) -> list[str]:
+    info = reader.info(splits["train"][0].image)
+    there = range(1, len(info.band_names) + 1)
+    alpha = [b for b in there if b not in info.bands]
+    if not alpha or reader.bands is not None:
+        return []
+    return [f"band {alpha[0]} of the images is transparency (dataset.bands={list(there)} takes it as data)"]
+
+
+def _warped(splits: Splits, reader: SampleReader) -> list[str]:
+    samples = [s for own in splits.values() for s in own]
+    warped = {s.mask for s in samples if reader.labels.is_warped(s.mask, reader.info(s.image))}
+    if not warped:
+        return []
+    return [
+        f"{len(warped)} masks have other pixels than their images, such as {min(warped).name}: by their coordinates, "
+        "each pixel of an image takes the nearest label"
+    ]
+
+
+def _large(splits: Splits, reader: SampleReader) -> list[str]:
+    """Tell of what is scored in one piece, image and a number for each class."""
+    sizes = {s: reader.size(s) for split in ("val", "test") for s in splits.get(split, ())}
+    large = max(sizes, key=lambda s: sizes[s][0] * sizes[s][1], default=None)
+    if large is None or sizes[large][0] * sizes[large][1] <= WHOLE_FILE_PIXELS:
+        return []
+    values = len(reader.labels.scheme.names) + len(reader.bands or reader.info(large.image).bands)
+    size = sizes[large][0] * sizes[large][1] * values * 4 / 1e9
+    return [f"{large.name} is scored whole, in some {size:.0f} GB of memory (dataset/split=blocks cuts what is large)"]
