@@ -118,7 +118,7 @@ def validate(
         *check_pixels(facts, scale, float(datamodule.offset) if datamodule.offset != "auto" else 0.0),
         *check_headers(_pairs(facts), datamodule.bands),
         *check_masks(facts, opened.scheme, limits.max_ignored),
-        *check_leakage(splits),
+        *check_leakage(splits, places),
         *check_ground(places),
         *check_bands(bands, limits.giveaway),
         *check_balance(totals, names, limits.min_class_share),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,34 @@ class ScanPlan:
     drawn: int
 
 
+class Extreme(NamedTuple):
+    """The lowest or the highest number of a band.
+
+    Attributes:
+        value: Infinite where no pixel is usable.
+        number: Pixels that have it.
+        next: The usable number that comes next to it; infinite where there is none.
+    """
+
+    value: float
+    number: int
+    next: float
+
+
+class Fingerprints(NamedTuple):
+    """Hashes of some of an image's places, chosen by what these hold.
+
+    Attributes:
+        keys: The hashes (n,), uint64.
+        places: Row and column of each place's upper left corner (n, 2).
+        limit: All hashes below it were kept.
+    """
+
+    keys: np.ndarray
+    places: np.ndarray
+    limit: int
+
+
 @dataclass(frozen=True)
 class ImageFacts:
     """An image's pixels.
@@ -44,11 +73,15 @@ class ImageFacts:
         zero: Pixels that are 0 in every band.
         minimum: Lowest usable number by band; NaN where no pixel is usable.
         maximum: Highest, the same.
+        extremes: Lowest and highest by band, with how often they come; none for images of 8 bits, whose numbers reach
+            the ends of their range.
         flat: Share of pixels by band that equal their left neighbour.
         stepping: Of those that do not, the share that differ by 1.
+        change: Mean difference of these by band; 0 where all are equal.
         edges: Mean over the bands along each side, in the order of SIDES: of the outermost pixels, and of some more
             pixels from the edge inwards, (2, length).
         small: The mean over the bands in GRID x GRID cells; None where the image is smaller.
+        fingerprints: Of places in it.
         drawn: Numbers (bands, n) of pixels drawn at random, usable and labelled.
         classes: Their classes (n,).
     """
@@ -60,10 +93,13 @@ class ImageFacts:
     zero: int
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
+    extremes: tuple[tuple[Extreme, Extreme], ...]
     flat: tuple[float, ...]
     stepping: tuple[float, ...]
+    change: tuple[float, ...]
     edges: tuple[np.ndarray, ...]
     small: np.ndarray | None
+    fingerprints: Fingerprints
     drawn: np.ndarray
     classes: np.ndarray
 

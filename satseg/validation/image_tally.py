@@ -9,7 +9,9 @@ import numpy as np
 
 from satseg.data.raster import RasterInfo, Window
 from satseg.spec import IGNORE_INDEX
+from satseg.validation.extremes import Extremes
 from satseg.validation.facts import ImageFacts
+from satseg.validation.fingerprints import FingerprintTally
 
 GRID = 24  # cells a side of the small picture
 DEPTH = 4  # pixels from an edge that are averaged, so that noise drowns less
@@ -30,12 +32,15 @@ class ImageTally:
         self.digest = hashlib.blake2b(f"{info.dtype} {bands} {info.height} {info.width}".encode(), digest_size=16)
         self.usable = self.nan = self.infinite = self.zero = 0
         self.low, self.high = np.full(bands, np.inf), np.full(bands, -np.inf)
+        self.ends = [] if info.dtype == "uint8" else [Extremes(bands, sign) for sign in (-1, 1)]
         self.neighbours = 0
         self.equal, self.stepping = np.zeros(bands), np.zeros(bands)
+        self.changes, self.changed = np.zeros(bands), np.zeros(bands)
         self.top = self.bottom = np.zeros((0, info.width), np.float32)
         self.left: list[np.ndarray] = []
         self.right: list[np.ndarray] = []
         self.cells, self.weights = np.zeros((GRID, GRID)), np.zeros((GRID, GRID))
+        self.fingerprints = FingerprintTally(info.height, info.width)
         random = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))
         self.places = np.unique(random.integers(0, self.height * self.width, drawn))
         self.drawn: list[np.ndarray] = []
@@ -59,18 +64,25 @@ class ImageTally:
         if usable.any():
             pixels = image.reshape(len(image), -1) if usable.all() else image[:, usable]
             self.low, self.high = np.minimum(self.low, pixels.min(1)), np.maximum(self.high, pixels.max(1))
+            for end in self.ends:
+                end.add(pixels)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite less infinite, and numbers near it
-            self._compare_neighbours(image[:, ::EVERY].astype(np.float32))
+            self._compare_neighbours(image[:, ::EVERY].astype(np.float32), usable[::EVERY])
             grey = np.where(usable, image.mean(0, dtype=np.float32), np.nan)
         self._add_edges(grey)
         self._add_cells(window, grey)
+        self.fingerprints.add(grey)
         self._draw(window, image, usable, classes)
 
-    def _compare_neighbours(self, rows: np.ndarray) -> None:
+    def _compare_neighbours(self, rows: np.ndarray, usable: np.ndarray) -> None:
         steps = np.abs(np.diff(rows, axis=2))
         self.neighbours += steps[0].size
         self.equal += np.count_nonzero(steps == 0, axis=(1, 2))
         self.stepping += np.count_nonzero(steps == 1, axis=(1, 2))
+        if not usable.all():  # what lies beside a hole differs by what fills that
+            steps[:, ~(usable[:, 1:] & usable[:, :-1])] = 0
+        self.changes += steps.sum((1, 2), dtype=np.float64)
+        self.changed += np.count_nonzero(steps, axis=(1, 2))
 
     def _add_edges(self, grey: np.ndarray) -> None:
         self.top = np.concatenate([self.top, grey[: DEPTH - len(self.top)]])
@@ -111,10 +123,13 @@ class ImageTally:
             zero=self.zero,
             minimum=tuple(np.where(defined, self.low, np.nan).tolist()),
             maximum=tuple(np.where(defined, self.high, np.nan).tolist()),
+            extremes=tuple(zip(*(end.found for end in self.ends), strict=True)) if self.ends else (),
             flat=tuple((self.equal / max(self.neighbours, 1)).tolist()),
             stepping=tuple((self.stepping / np.maximum(self.neighbours - self.equal, 1)).tolist()),
+            change=tuple((self.changes / np.maximum(self.changed, 1)).tolist()),
             edges=tuple(np.stack([side[0], side.mean(0)]) for side in self._sides()),
             small=small if min(self.height, self.width) >= GRID else None,
+            fingerprints=self.fingerprints.fingerprints(),
             drawn=np.concatenate(self.drawn, axis=1),
             classes=np.concatenate(self.classes),
         )

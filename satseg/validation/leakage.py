@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from satseg.data.raster import RasterInfo
+from satseg.validation.crops import Cut, overlapping
 from satseg.validation.facts import SIDES, Facts, ImageFacts
-from satseg.validation.findings import Finding, Severity, count
+from satseg.validation.findings import Finding, Severity, count, percent
+from satseg.validation.ground import Footprint
 from satseg.validation.similarity import alike, unit_rows
 
 NEAR = 0.9  # correlation of small pictures' gradients; of different photographs it stays below about 0.5
@@ -30,35 +33,49 @@ APART = (
     "Keep images of one scene on one side: dataset/split=group with dataset.split.pattern, a published list "
     "(dataset/split=list), or dataset/split=blocks."
 )
+UNCUT = (
+    "Split by the mosaic that they were cut from: dataset/split=group with dataset.split.pattern, or a list of whole "
+    "mosaics (dataset/split=list)."
+)
 EXPECTED = "A scored image shows places that no other split has seen: else scores tell of memory, not of skill."
 
 
 class Seen(NamedTuple):
-    """An image that can be compared, and whether it has coordinates."""
+    """An image that can be compared, its header, and whether it has coordinates."""
 
     name: str
     file: str
     image: ImageFacts
+    info: RasterInfo
     is_placed: bool
 
 
-Pair = tuple[Seen, Seen, float]  # and their correlation
+Pair = tuple[Seen, Seen, float]  # and their correlation, or the share of the pixels that both have
 
 
-def check_leakage(splits: Mapping[str, Sequence[Facts]]) -> list[Finding]:
-    """Find duplicates across splits, and edges that continue in another split.
+def check_leakage(splits: Mapping[str, Sequence[Facts]], places: Sequence[Footprint] = ()) -> list[Finding]:
+    """Find duplicates across splits, crops that overlap, and edges that continue in another split.
 
     Args:
         splits: Facts by split.
+        places: Outlines on the ground; overlaps that these tell are left to them.
     """
     seen = {split: _seen(facts) for split, facts in splits.items()}
     copies = list(_copies(seen))
     twins = [p for p in _twins(seen) if p[0].image.digest != p[1].image.digest]
+    crops = _crops(seen, {frozenset((a.name, b.name)) for a, b, _ in copies + twins}, places)
     edges = list(_continued(seen))
     parts = len({f.name for a, b, _ in edges for f in (a, b)})
     words = (
         ("duplicates", Severity.ERROR, copies, "{} of images of different splits hold the same pixels", ANEW),
         ("near_duplicates", Severity.ERROR, twins, "{} of images of different splits show nearly the same", ANEW),
+        (
+            "overlapping_crops",
+            Severity.ERROR,
+            crops,
+            "{} of images of different splits are cut from one scene and overlap: they hold the same pixels, moved",
+            UNCUT,
+        ),
         (
             "continuing_edges",
             Severity.WARNING,
@@ -74,9 +91,9 @@ def check_leakage(splits: Mapping[str, Sequence[Facts]]) -> list[Finding]:
 
 def _seen(facts: Sequence[Facts]) -> list[Seen]:
     return [
-        Seen(f.name, f.image_file, f.image, bool(f.image_info and f.image_info.transform))
+        Seen(f.name, f.image_file, f.image, f.image_info, bool(f.image_info.transform))
         for f in facts
-        if f.image and f.image.usable and not f.image.is_constant
+        if f.image and f.image_info and f.image.usable and not f.image.is_constant
     ]
 
 
@@ -87,6 +104,8 @@ def _finding(
     between = sorted({"/".join(sorted((side[a.name], side[b.name]), key=_order)) for a, b, _ in pairs})
     first, second, value = pairs[0]
     how = "" if value == 1 else f", correlation {value:.2f}"
+    if check == "overlapping_crops":
+        how = f", with {percent(value)} of the pixels in common"
     message = (
         f"{text.format(count(len(pairs), 'pair'))}; between {', '.join(between)}; such as {first.name} "
         f"({side[first.name]}) and {second.name} ({side[second.name]}){how}"
@@ -110,10 +129,25 @@ def _copies(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
 
 def _twins(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
     pictured = {s: [f for f in facts if f.image.small is not None] for s, facts in splits.items()}
-    rows = {s: unit_rows(np.stack([_gradients(f) for f in facts])) for s, facts in pictured.items() if facts}
+    with np.errstate(over="ignore"):  # squares of an undeclared fill of 1e20, which is told elsewhere
+        rows = {s: unit_rows(np.stack([_gradients(f) for f in facts])) for s, facts in pictured.items() if facts}
     for one, other in combinations(rows, 2):
         for i, j, value in islice(alike(rows[one], rows[other], NEAR, NEAR_CLEAR), MOST_PAIRS):
             yield pictured[one][i], pictured[other][j], value
+
+
+def _crops(splits: Mapping[str, Sequence[Seen]], told: set[frozenset[str]], places: Sequence[Footprint]) -> list[Pair]:
+    """Return the pairs with common pixels that neither their likeness nor their coordinates have told."""
+    images = [(f, number) for number, facts in enumerate(splits.values()) for f in facts]
+    cuts = [Cut(f.image.fingerprints, f.info.height, f.info.width, number) for f, number in images]
+    found = [(images[i][0], images[j][0], share) for i, j, share in islice(overlapping(cuts), MOST_PAIRS)]
+    on_ground = {p.name: p.outline for p in places}
+    return [
+        (a, b, share)
+        for a, b, share in found
+        if frozenset((a.name, b.name)) not in told
+        and not (a.name in on_ground and b.name in on_ground and on_ground[a.name].intersects(on_ground[b.name]))
+    ]
 
 
 def _gradients(seen: Seen) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from satseg.errors import RasterReadError, ResourceError
 from satseg.validation.facts import Facts, ImageFacts
+from satseg.validation.fills import check_fills
 from satseg.validation.findings import Finding, Severity, count, percent
 
 UNIT = (0.05, 1.5)  # where the 98th percentile lies after division by a scale that fits
@@ -30,6 +31,7 @@ def check_pixels(facts: Sequence[Facts], scale: float | None, offset: float = 0.
         *_empty(images),
         *_odd("infinite", Severity.WARNING, "infinite numbers", REPAIR, [f for f, i in seen if i.infinite]),
         *_odd("nan", Severity.NOTE, "NaN", "", [f for f, i in seen if i.nan]),
+        *check_fills(seen),
         *_zeros(seen),
         *_constant_bands([i for _, i in seen if not i.is_constant]),
         *_scale(seen, scale, offset),

@@ -16,8 +16,9 @@ from satseg.validation import Limits
 def add_band(root: Path, make: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
     for path in sorted(root.glob("*/images/*.tif")):
         mask, random = make_mask(int(path.stem)), np.random.default_rng(int(path.stem))
-        band = make(mask, random).astype(np.uint16)
-        write(path, np.concatenate([read(path), band[None]]), east=int(path.stem) * 10 * SIZE)
+        band, image = make(mask, random), read(path)
+        kind = np.float32 if (band % 1).any() else np.uint16  # one file has one dtype
+        write(path, np.concatenate([image, band[None]]).astype(kind), east=int(path.stem) * 10 * SIZE)
 
 
 def label_with_noise(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -34,6 +35,21 @@ def land_cover(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.array([10, 20, 30, 40, 50, 60, 80])[areas]
 
 
+def corine(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """44 codes of three digits, some common and most rare, in areas."""
+    codes = np.array([111 + 100 * (i // 9) + 10 * (i % 9 // 3) + i % 3 for i in range(44)])
+    areas = random.choice(codes, (16, 16), p=np.arange(1, 45) / 990)
+    return zoom(areas, SIZE // 16, order=0)
+
+
+def numbered(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return 1.0 + zoom(random.integers(0, 44, (12, 12)), SIZE // 12, order=0)
+
+
+def tenths(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return zoom(random.integers(0, 6, (8, 8)), SIZE // 8, order=0) / 10
+
+
 def quality(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return gaussian_filter(random.normal(size=mask.shape), 5) > 0.02
 
@@ -44,6 +60,17 @@ def faint(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return zoom(np.rint(coarse + 20), 6, order=0)
 
 
+def coarse(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A measurement of about 50 values, resampled from coarser pixels."""
+    field = gaussian_filter(random.normal(size=(24, 24)), 1.5)
+    return zoom(np.rint(field * 32 + random.normal(size=field.shape) + 40), 4, order=0).clip(0)
+
+
+def weather(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A model's temperature: two cells an image, in tenths of a degree."""
+    return np.round(290 + random.normal() * 2 + 0.1 * (np.arange(SIZE) > 40), 1) + np.zeros(mask.shape)
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [
@@ -52,7 +79,13 @@ def faint(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
         (lambda mask, random: mask, "giveaway_band"),
         (land_cover, "categorical_band"),
         (quality, "categorical_band"),
+        (corine, "categorical_band"),
+        (numbered, "categorical_band"),
+        (tenths, "categorical_band"),
         (faint, None),
+        (lambda mask, random: faint(mask, random) / 10_000, None),
+        (coarse, None),
+        (weather, None),
     ],
 )
 def test_bands_that_are_no_measurement(sound, make, name):

@@ -1,0 +1,142 @@
+"""Crops of one scene that overlap across splits, without coordinates."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter, zoom
+from validation.breaking import check, found, grave
+from validation.making import SIZE, make_image, make_mask, read, write
+
+from satseg.data.splits import Group, Random
+from satseg.validation.crops import Cut, overlapping
+from satseg.validation.fingerprints import FingerprintTally
+from satseg.validation.leakage import check_leakage
+
+PATTERNS = {"images": "images/*", "masks": "masks/*"}
+Save = Callable[[Path, np.ndarray], None]
+
+
+def png(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = np.moveaxis(array[:3], 0, -1) if len(array) > 1 else array[0]
+    Image.fromarray(picture.astype(np.uint8)).save(path.with_suffix(".png"))
+
+
+def tif(path: Path, array: np.ndarray) -> None:
+    write(path.with_suffix(".tif"), array, crs=None)
+
+
+def floats(path: Path, array: np.ndarray) -> None:
+    write(path.with_suffix(".tif"), array if len(array) == 1 else (array / 10_000).astype(np.float32), crs=None)
+
+
+def crops(root: Path, scene: int, stride: int, save: Save, number: int = 4, size: int = SIZE) -> None:
+    """Cut a scene into number * number crops."""
+    mask = make_mask(scene, size + stride * (number - 1))
+    image = make_image(scene, mask)
+    image = image / 20 if save is png else image
+    for row in range(number):
+        for column in range(number):
+            window = (slice(None), *(slice(i * stride, i * stride + size) for i in (row, column)))
+            save(root / f"images/{scene}_{row}{column}", image[window])
+            save(root / f"masks/{scene}_{row}{column}", mask[None][window])
+
+
+@pytest.mark.parametrize("save", [png, tif, floats])
+@pytest.mark.parametrize("stride", [5, 33, 64, 80])
+def test_crops_with_a_stride_smaller_than_they_are(tmp_path, save, stride):
+    for scene in range(4):
+        crops(tmp_path, scene, stride, save, number=3)
+    leaking = check(tmp_path, **PATTERNS, split=Random())
+    finding = found(leaking, "overlapping_crops")
+    assert grave(leaking) == ["overlapping_crops"]
+    share = round(100 * (1 - stride / SIZE))
+    assert f"with {share} % of the pixels in common" in finding.message and "dataset/split=group" in finding.repair
+    assert len(finding.files) > 20
+    assert check(tmp_path, **PATTERNS, split=Group(r"(\d)_", val=["2"], test=["3"])).is_sound
+
+
+def test_one_image_that_is_moved_by_five_pixels(sound):
+    arrays = {kind: read(sound / f"train/{kind}/0.tif") for kind in ("images", "masks")}
+    for path in sound.glob("*/*/*.tif"):
+        write(path, read(path), crs=None)
+    for (kind, array), fill in zip(arrays.items(), (7, 255), strict=True):
+        moved = np.roll(array, (5, -5), (1, 2))
+        moved[:, :5] = moved[:, :, -5:] = fill
+        write(sound / f"test/{kind}/8.tif", moved, crs=None)
+    validation = check(sound)
+    assert grave(validation) == ["overlapping_crops"]
+    finding = found(validation, "overlapping_crops")
+    assert list(finding.files) == ["train/images/0.tif", "test/images/8.tif"]
+    assert "1 pair of" in finding.message and "train/0 (train) and test/8 (test), with 90 %" in finding.message
+
+
+def test_a_small_crop_of_a_large_image(sound):
+    for path in sound.glob("*/*/*.tif"):
+        write(path, read(path), crs=None)
+    mask = make_mask(50, 700)
+    image = make_image(50, mask)
+    write(sound / "train/images/large.tif", image, crs=None)
+    write(sound / "train/masks/large.tif", mask[None], crs=None)
+    write(sound / "test/images/small.tif", image[:, 300:500, 411:611], crs=None)
+    write(sound / "test/masks/small.tif", mask[None, 300:500, 411:611], crs=None)
+    finding = found(check(sound), "overlapping_crops")
+    assert "train/large (train) and test/small (test), with 100 % of" in finding.message
+
+
+def test_parts_of_an_image_give_the_same_fingerprints(sound, monkeypatch):
+    whole = check(sound).facts
+    monkeypatch.setattr("satseg.validation.scanning.PIECE_PIXELS", 1600)
+    for one, other in zip(whole, check(sound).facts, strict=True):
+        assert len(one.image.fingerprints.keys) > 100
+        for a, b in zip(one.image.fingerprints, other.image.fingerprints, strict=True):
+            assert np.array_equal(a, b)
+
+
+def test_what_is_on_all_images_is_no_overlap(sound):
+    """A logo, a flat area, straight edges and a coarse pattern."""
+    logo = np.random.default_rng(3).integers(1000, 3000, (4, 30, 40))
+    pattern = zoom(np.random.default_rng(4).integers(1000, 2000, (4, 8, 2)), (1, SIZE // 8, 10), order=0)
+    for path in sound.glob("*/images/*.tif"):
+        image = read(path)
+        image[:, :30, :40], image[:, 30:60, :40], image[:, :, -20:] = logo, 2222, pattern
+        write(path, image, crs=None)
+    assert "overlapping_crops" not in grave(check(sound))
+
+
+def test_what_coordinates_tell_is_not_told_twice(sound):
+    mask = make_mask(60, 2 * SIZE)
+    image = make_image(60, mask)
+    for place, start in (("train/{}/0.tif", 0), ("test/{}/8.tif", SIZE // 2)):
+        columns = slice(start, start + SIZE)
+        write(sound / place.format("images"), image[:, :SIZE, columns], east=start)
+        write(sound / place.format("masks"), mask[None, :SIZE, columns], east=start)
+    validation = check(sound)
+    assert grave(validation) == ["overlap"]
+    assert [f.check for f in check_leakage(validation.splits)] == ["overlapping_crops"]  # without the outlines
+
+
+@pytest.mark.parametrize("smooth", [1.5, 3])
+def test_eight_bits_of_one_band_tell_enough(tmp_path, smooth):
+    """Few different values lie in each neighbourhood."""
+    scene = gaussian_filter(np.random.default_rng(0).normal(size=(160, 160)), smooth)
+    scene = 110 + 25 * scene / scene.std()
+    mask = make_mask(0, 160)
+    for name, row, column in (("train/{}/a", 0, 0), ("val/{}/b", 37, 50)):
+        window = (slice(row, row + 110), slice(column, column + 110))
+        png(tmp_path / name.format("images"), scene[None][:, *window])
+        png(tmp_path / name.format("masks"), mask[None][:, *window])
+    assert "overlapping_crops" in grave(check(tmp_path))
+
+
+def test_thousands_of_images_take_seconds():
+    random = np.random.default_rng(0)
+    cuts = []
+    for number in range(4000):
+        tally = FingerprintTally(64, 64)
+        tally.add(random.normal(size=(64, 64)).astype(np.float32))
+        cuts.append(Cut(tally.fingerprints(), 64, 64, number % 3))
+    assert list(overlapping(cuts)) == []
