@@ -12,6 +12,18 @@ IGNORE_INDEX = 255
 MAX_CLASSES = 255  # masks are uint8 inside satseg, and one value is the ignore index
 
 
+def marks_alone(nodata: float, dtype: Any) -> bool:
+    """Tell whether a pixel is missing where a single band has the nodata value.
+
+    Not where that is 0 or the numbers have 8 bits: there each band alone may well have the value, and all must.
+
+    Args:
+        nodata: The value.
+        dtype: Numpy dtype of the numbers, or its name.
+    """
+    return nodata != 0 and str(dtype) not in ("uint8", "int8")
+
+
 @dataclass(frozen=True)
 class BandStatistics:
     """Per-band numbers of the training split's valid pixels, in raw units."""
@@ -37,7 +49,7 @@ class InputSpec:
         dtype: Numpy dtype name of the raw numbers.
         scale: Divisor to unit scale.
         offset: Subtracted before the division.
-        nodata: Raw value that marks an invalid pixel, where there is one.
+        nodata: Raw value that marks an invalid pixel, where there is one; see `marks_alone`.
         gsd_m: Ground sampling distance in metres, where it is known.
         num_timesteps: Images per sample; 1 for a single image.
         mean: Standardisation mean; None until the backbone's own is filled in.

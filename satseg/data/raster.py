@@ -16,6 +16,7 @@ from rasterio.errors import CRSError
 
 from satseg.data.opening import is_remote, open_raster, shown
 from satseg.errors import BandError, ConfigError, RasterReadError
+from satseg.spec import marks_alone
 
 METRES_PER_DEGREE = 111_320.0
 STRIP_VALUES, STRIP_ROWS = 2**24, 256  # numbers in memory at a time; rows of a tile, so that each is read once
@@ -270,15 +271,11 @@ def _has_mask(source: Any, bands: list[int]) -> bool:
 
 
 def usable(image: np.ndarray, nodata: float | None) -> np.ndarray:
-    """Return which pixels (h, w) of an image (bands, h, w) are finite and not nodata.
-
-    One band that is nodata is enough, unless the value is 0 or the image of 8 bits: there each band alone may well have
-    the value, and all bands must.
-    """
+    """Return which pixels (h, w) of an image (bands, h, w) are finite, and not nodata; see `marks_alone`."""
     usable = np.ones(image.shape[1:], bool)
     if np.issubdtype(image.dtype, np.floating):
         usable &= np.isfinite(image).all(0)
     if nodata is not None and not math.isnan(nodata):
         missing = image == nodata
-        usable &= ~(missing.all(0) if nodata == 0 or image.dtype.itemsize == 1 else missing.any(0))
+        usable &= ~(missing.any(0) if marks_alone(nodata, image.dtype) else missing.all(0))
     return usable

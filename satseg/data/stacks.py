@@ -115,7 +115,7 @@ def write_stack(stack: Stack, nodata: float | None = None) -> Path:
 
     Args:
         stack: The files.
-        nodata: The value that marks a missing pixel in every band; the files' own by default.
+        nodata: The value that marks a missing pixel; the files' own by default.
 
     Raises:
         RasterReadError: If a file cannot be read.

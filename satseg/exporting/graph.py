@@ -16,7 +16,7 @@ from satseg.models import STRIDE, SegmentationNetwork
 from satseg.runs import package_version
 
 KEY = "satseg"  # of the description in a file's metadata
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 EXAMPLE_SIZE = (97, 150)  # a multiple of nothing, so that no exporter takes padding for needless
 Size = tuple[int, int]
 
@@ -40,7 +40,7 @@ class ImageToLogits(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Segment float32 images (N, C, H, W) of raw numbers; NaN, or nodata in every band, marks an invalid pixel."""
+        """Segment float32 images (N, C, H, W) of raw numbers; NaN and nodata mark invalid pixels."""
         height, width = image.shape[-2:]
         valid = self.normaliser.valid(image)
         standardised = ((image - self.normaliser.shift) / self.normaliser.divisor).masked_fill(~valid[:, None], 0.0)

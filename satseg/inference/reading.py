@@ -30,7 +30,7 @@ class SceneSource:
     Attributes:
         info: Its header.
         bands: One-based numbers, in the model's order.
-        nodata: Stored value of missing pixels in every band; the file's own by default.
+        nodata: Stored value of missing pixels; the file's own by default.
         scale: Stored numbers are multiplied by this.
         offset: Then this is added.
         area: The part of the file that is the scene; `info` is that part's.
@@ -85,7 +85,7 @@ class SceneReader:
 
     @property
     def nodata(self) -> float | None:
-        """Value of missing pixels in every band of what is open."""
+        """Value of missing pixels in what is open."""
         given = None if self.scene.resampled else self.scene.nodata
         return self.source.nodata if given is None else given
 

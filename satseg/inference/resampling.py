@@ -11,6 +11,7 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 
 from satseg.data.raster import RasterInfo
+from satseg.spec import marks_alone
 
 
 def resample(source: Any, grid: RasterInfo, nodata: float | None) -> WarpedVRT:
@@ -19,7 +20,7 @@ def resample(source: Any, grid: RasterInfo, nodata: float | None) -> WarpedVRT:
     Args:
         source: As it is stored.
         grid: Has the transform, width and height.
-        nodata: Stored value of missing pixels in every band; the file's own by default.
+        nodata: Stored value of missing pixels; the file's own by default.
     """
     assert grid.transform is not None
     coarser = grid.width < source.width
@@ -36,14 +37,14 @@ def resample(source: Any, grid: RasterInfo, nodata: float | None) -> WarpedVRT:
 
 
 def _missing(source: Any, nodata: float | None) -> dict[str, Any]:
-    """Return how GDAL is told of missing pixels.
-
-    It answers in an alpha band: a nodata value could be a mean of others too.
-    """
+    """Return how GDAL is told of missing pixels, and answers: in an alpha band where a value may be a mean, too."""
     nodata = nodata if nodata is not None and _can_hold(source.dtypes[0], nodata) else None
     if alpha_bands(source):  # which GDAL leaves as it is at nodata; and it must look at each band alone then
         return {"src_nodata": nodata, "nodata": nodata, "UNIFIED_SRC_NODATA": "PARTIAL"}
     masked = MaskFlags.per_dataset in source.mask_flag_enums[0]
+    if nodata is not None and marks_alone(nodata, source.dtypes[0]):
+        # Each band answers for itself, by the value, which GDAL gives to no mean.
+        return {"src_nodata": nodata, "nodata": nodata, "add_alpha": masked, "UNIFIED_SRC_NODATA": "NO"}
     return {"src_nodata": nodata, "nodata": None, "add_alpha": masked or nodata is not None}
 
 

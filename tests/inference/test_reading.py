@@ -93,6 +93,16 @@ def test_a_finer_scene_holds_no_value_between_missing_and_others(case: str, tmp_
     np.testing.assert_allclose(found[:, valid], 100, rtol=1e-6)
 
 
+def test_a_pixel_that_one_band_lacks_has_no_say_either(tmp_path: Path) -> None:
+    image = picture(3, "float32", fill=150)
+    image[1, MISSING] = -9999
+    found, valid = read(resampled(write(tmp_path / "scene.tif", image, nodata=-9999), 20, (1, 2, 3)))
+    (expected, there), (whole, _) = halved(image), halved(image, np.zeros_like(MISSING))
+    assert np.array_equal(valid, there)
+    np.testing.assert_allclose(found[1, there], expected[1, there], rtol=1e-5)
+    np.testing.assert_allclose(found[::2, there], whole[::2, there], rtol=1e-5)  # which have their numbers there
+
+
 def test_an_alpha_band_and_a_nodata_value_both_count(tmp_path: Path) -> None:
     alpha = np.full((1, SIDE, SIDE), 255, np.uint8)
     alpha[:, :11] = 0

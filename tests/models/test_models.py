@@ -67,6 +67,15 @@ def test_raw_numbers_are_standardised_and_invalid_pixels_become_zero() -> None:
     assert (given[..., 0] == 0).all() and torch.allclose(given[0, :, :, 1], expected[:, :, 1])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "valid"), [("int16", -9999.0, False), ("uint16", 0.0, True), ("uint8", 255.0, True)]
+)
+def test_a_band_that_is_nodata_alone_takes_out_its_pixel_unless_it_may_well_be_data(dtype, nodata, valid) -> None:
+    network = build_model(config(), spec(2, nodata=nodata, dtype=dtype))
+    found = network.normaliser.valid(torch.tensor([[[[nodata, nodata, 7.0]], [[nodata, 7.0, 7.0]]]]))
+    assert found.tolist() == [[[False, valid, True]]]
+
+
 def test_16_bit_numbers_survive_autocast() -> None:
     network = build_model(config(), spec(3, scale=65535.0, dtype="uint16"))
     with torch.autocast("cpu", torch.float16):
