@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d, pad
 from satseg.exporting.upsampling import join_upsampling
 from satseg.models import STRIDE, SegmentationNetwork
 from satseg.runs import package_version
+from satseg.spec import InputSpec, marks_alone
 
 KEY = "satseg"  # of the description in a file's metadata
 GRAPH_VERSION = 3
@@ -110,21 +111,22 @@ def _make_exportable(module: nn.Module, replace_pools: bool) -> None:
             _make_exportable(child, replace_pools)
 
 
-def marked(image: Tensor, valid: Tensor, nodata: float | None) -> Tensor:
+def marked(image: Tensor, valid: Tensor, spec: InputSpec) -> Tensor:
     """Return what a graph takes: float32, NaN at pixels that are not valid, and only there.
 
     Args:
         image: Raw numbers (N, C, H, W), any dtype.
         valid: Boolean (N, H, W).
-        nodata: What the graph takes as invalid besides NaN; a valid pixel of that value is moved by a millionth.
+        spec: Has the nodata value that the graph takes as invalid besides NaN; that of a valid pixel is moved by a
+            millionth.
     """
     filled = (image if bool(valid.all()) else torch.where(valid[:, None], image, torch.nan)).float()
-    if nodata is not None:
-        alike = (filled == nodata).all(1)
-        if bool(alike.any()):
-            filled = filled.clone() if filled is image else filled
-            filled[:, 0][alike] = nodata + 1e-6 * max(abs(nodata), 1.0)
-    return filled
+    if spec.nodata is None:
+        return filled
+    alike = filled == spec.nodata
+    if not marks_alone(spec.nodata, spec.dtype):
+        alike = alike.all(1, keepdim=True)
+    return torch.where(alike, spec.nodata + 1e-6 * max(abs(spec.nodata), 1.0), filled) if bool(alike.any()) else filled
 
 
 def model_name(network: SegmentationNetwork) -> str:

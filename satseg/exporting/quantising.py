@@ -38,7 +38,7 @@ class GraphNetwork(SegmentationNetwork):
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """Segment raw images (N, C, H, W)."""
-        return self.graph(image.float() if valid is None else marked(image, valid, self.spec.inputs[0].nodata))
+        return self.graph(image.float() if valid is None else marked(image, valid, self.spec.inputs[0]))
 
 
 def calibration_crops(datamodule: SegmentationDataModule, count: int, seed: int = 0) -> Iterator[Tensor]:
@@ -61,7 +61,7 @@ def calibration_crops(datamodule: SegmentationDataModule, count: int, seed: int 
         window = Window(int(random.integers(width - cols + 1)), int(random.integers(height - rows + 1)), cols, rows)
         item = to_item("", *datamodule.reader.read(samples[index], window))
         if item["valid"].any():
-            yield marked(item["image"][None], item["valid"][None], datamodule.spec.inputs[0].nodata)
+            yield marked(item["image"][None], item["valid"][None], datamodule.spec.inputs[0])
 
 
 def export_int8(source: Source, output: Path, crops: Iterator[Tensor], score: Score) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class GraphEngine:
                 f"engine={self.name} was made for windows of {self.size[1]} x {self.size[0]} pixels, but is given "
                 f"{given[1]} x {given[0]}, and this model cannot take both; choose engine=torch."
             )
-        return self.graph(marked(image, valid, self.spec.inputs[0].nodata).contiguous())
+        return self.graph(marked(image, valid, self.spec.inputs[0]).contiguous())
 
 
 def open_graph(name: str, source: Source, cache: Cache, shape: Size) -> GraphEngine:
