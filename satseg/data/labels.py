@@ -15,7 +15,7 @@ from rasterio.warp import transform as transform_points
 
 from satseg.data.masks import ClassScheme
 from satseg.data.opening import OpenRasters, open_raster
-from satseg.data.raster import RasterInfo, Window, read_image, read_info, usable
+from satseg.data.raster import RasterInfo, Window, read_image, read_real_info, usable
 from satseg.errors import DataError, SizeMismatchError
 
 NEAR = 0.5  # pixels that corners of image and mask may be apart and still be meant to be the same
@@ -76,7 +76,7 @@ class LabelReader:
 
     def _info(self, path: Path) -> RasterInfo:
         if path not in self._infos:
-            self._infos[path] = read_info(path)
+            self._infos[path] = read_real_info(path)
         return self._infos[path]
 
 

@@ -93,11 +93,9 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
         driver: As for `open_raster`.
 
     Raises:
-        RasterReadError: If the file is missing or no raster, or holds complex numbers.
+        RasterReadError: If the file is missing or no raster.
     """
     with open_raster(path, driver) as source:
-        if any("complex" in dtype for dtype in source.dtypes):
-            raise RasterReadError(f"{shown(path)} holds complex numbers; write their amplitude or decibels instead.")
         bands = _data_bands(source)
         placed = not source.transform.is_identity
         return RasterInfo(
@@ -116,6 +114,18 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
             masked=MaskFlags.per_dataset in source.mask_flag_enums[0],
             driver=driver,
         )
+
+
+def read_real_info(path: Path | str) -> RasterInfo:
+    """Read the header of a raster that is to be learnt from.
+
+    Raises:
+        RasterReadError: As `read_info`, and if the raster holds complex numbers.
+    """
+    info = read_info(path)
+    if info.dtype.startswith("complex"):
+        raise RasterReadError(f"{shown(path)} holds complex numbers; write their amplitude or decibels instead.")
+    return info
 
 
 def _data_bands(source: Any) -> list[int]:

@@ -13,7 +13,7 @@ from satseg.data.decoded import Arrays, DecodedImages
 from satseg.data.labels import LabelReader
 from satseg.data.opening import OpenRasters, bounded_cache
 from satseg.data.pairing import Sample
-from satseg.data.raster import RasterInfo, Window, read_image, read_info
+from satseg.data.raster import RasterInfo, Window, read_image, read_real_info
 from satseg.errors import BandError, DataError
 from satseg.spec import IGNORE_INDEX
 
@@ -44,7 +44,7 @@ class SampleReader:
     def info(self, path: Path) -> RasterInfo:
         """Return an image's header, read once."""
         if path not in self._infos:
-            self._infos[path] = read_info(path)
+            self._infos[path] = read_real_info(path)
         return self._infos[path]
 
     def area(self, sample: Sample) -> Window:

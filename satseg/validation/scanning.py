@@ -15,7 +15,7 @@ from satseg.data.bands import band_numbers
 from satseg.data.labels import LabelReader, warp_labels
 from satseg.data.opening import CACHE_BYTES, open_raster, quiet
 from satseg.data.pairing import Sample
-from satseg.data.raster import RasterInfo, Window, image_in, read_info, window_transform
+from satseg.data.raster import RasterInfo, Window, image_in, read_info, read_real_info, window_transform
 from satseg.errors import DataError, RasterReadError, SatsegError
 from satseg.validation.facts import Facts, ScanPlan
 from satseg.validation.image_tally import EVERY, ImageTally
@@ -41,7 +41,7 @@ def scan(sample: Sample, plan: ScanPlan) -> Facts:
     facts = Facts(sample)
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), quiet():  # around those of two files, closed in any order
         image = _noted(facts, facts.image_file, _header, sample.image, plan.bands)
-        mask = _noted(facts, facts.mask_file, read_info, sample.mask)
+        mask = _noted(facts, facts.mask_file, read_real_info, sample.mask)
         facts.headers = image, mask
         facts.image_info, facts.mask_info = image and part_of(image, sample.window), mask
         moved = _is_warped(sample.mask, image, plan) if image and mask else None
@@ -99,7 +99,7 @@ def _read_through(path: Path) -> None:
 
 
 def _header(path: Path, bands: Any) -> RasterInfo:
-    info = read_info(path)
+    info = read_real_info(path)
     band_numbers(info, bands)
     return info
 
