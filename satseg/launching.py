@@ -142,7 +142,8 @@ def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
         print(traces[0].read_text(), file=sys.stderr)
     if any(code != 0 for code in codes):
         raise errors.RunError(f"A process failed, see above. {how_to_resume(run.path)}")
-    return float(read_json(folder / "score.json"))
+    score = read_json(folder / "score.json")
+    return float("nan") if score is None else float(score)
 
 
 def tell(folder: Path, rank: int, error: Exception) -> None:

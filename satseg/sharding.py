@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 from pytorch_lightning.strategies import ModelParallelStrategy
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
@@ -14,6 +16,15 @@ from satseg.errors import CheckpointError
 from satseg.models import SegmentationNetwork
 
 LEAST_PARAMETERS = 1_000_000  # of a part that is gathered for itself: smaller messages cost more than they save
+
+
+class SyncNorms(TorchSyncBatchNorm):
+    """Shares the statistics of batch norm among devices, and keeps the activations that timm has inside its norms."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Convert a model's norms, in place but for a model that is one itself."""
+        converted: nn.Module = convert_sync_batchnorm(model)
+        return converted
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -77,6 +88,8 @@ class ShardedStrategy(ModelParallelStrategy):
         if self._layer_sync is not None:
             self._layer_sync.apply(network)
         network.to(self.root_device)
+        for parameter in network.parameters():
+            parameter.data = parameter.data.contiguous()  # channels_last cannot be shared
         self._send([*network.parameters(), *network.buffers()])
         for part in [*_parts(network.net), network]:
             fully_shard(part, mesh=self.device_mesh["data_parallel"])

@@ -36,12 +36,14 @@ from satseg.repeating import differences
 from satseg.reporting import report_run, report_split
 from satseg.runconfig import config_choices, prepare_config, run_name
 from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, environment, open_run, read_json, read_metrics
+from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
 from satseg.validation import check_cheaply
 
 logger = logging.getLogger(__name__)
 
 SHARDED = "satseg.sharding.ShardedStrategy"
+UNUSED_ALLOWED = "ddp_find_unused_parameters_true"
 HARMLESS = (  # Lightning's warnings, as regular expressions
     "treespec, LeafSpec",  # its own affair
     "could not find the monitored key",  # an epoch that is not scored
@@ -184,7 +186,15 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         raise ConfigError(
             "trainer.sync_batchnorm=true works on GPUs only; with trainer.accelerator=cpu set it to false."
         )
-    if epochs is not None and epochs < (every or 1):
+    if epochs is None:
+        raise ConfigError(
+            "trainer.max_epochs=null: name a number, which schedules need; trainer.max_time ends earlier."
+        )
+    if str(cfg.trainer.precision) in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
+        raise ConfigError(f"trainer.precision={cfg.trainer.precision}: choose 32-true, bf16-mixed or 16-mixed.")
+    if not isinstance(cfg.save_every_min, int | float) or cfg.save_every_min <= 0:
+        raise ConfigError(f"save_every_min={cfg.save_every_min}: expected a number of minutes above 0.")
+    if epochs < (every or 1):
         raise ConfigError(
             f"trainer.max_epochs={epochs} with trainer.check_val_every_n_epoch={every}: no epoch would be scored, and "
             "no model chosen; train at least as many epochs."
@@ -215,7 +225,8 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             cfg.trainer,
             callbacks=records + listeners,
             logger=loggers,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *([SyncNorms()] if cfg.trainer.get("sync_batchnorm") else [])],
+            **({"strategy": UNUSED_ALLOWED} if strategy == "ddp" and _has_unused_layers(cfg) else {}),
             use_distributed_sampler=False,
             enable_model_summary=False,
             default_root_dir=str(run.path),
@@ -227,6 +238,11 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             "debug, and options that go together."
         ) from error
     return trainer
+
+
+def _has_unused_layers(cfg: DictConfig) -> bool:
+    """Tell whether a decoder leaves out the backbone's last stages, for whose gradients DDP would wait."""
+    return str(cfg.model._target_).endswith(".PSPNet")
 
 
 def record(

@@ -11,8 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import TINY, command, refused
 from safetensors.numpy import load_file
+
+from satseg.models import build_model
+from satseg.sharding import SyncNorms
+from satseg.spec import DatasetSpec, InputSpec
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "satseg.train"]
 TWO = [
@@ -71,6 +76,23 @@ def test_two_devices_make_one_run_with_the_scores_of_one(tmp_path: Path) -> None
     scored_alike(runs[0], tmp_path)
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "tu-mobilenetv4_conv_small", "tu-tf_efficientnet_lite0"])
+def test_shared_statistics_leave_a_network_what_it_computes(backbone: str) -> None:
+    torch.manual_seed(0)
+    config = {"_target_": "segmentation_models_pytorch.decoders.fpn.model.FPN", "encoder_name": backbone}
+    spec = InputSpec(("r", "g", "b"), "uint8", 255.0, mean=(0.5,) * 3, std=(0.2,) * 3)
+    network = build_model(
+        config | {"encoder_weights": "none"}, DatasetSpec((spec,), ("a", "b"), ((0, 0, 0),) * 2)
+    ).eval()
+    image = torch.randint(0, 256, (1, 3, 64, 64)).float()
+    with torch.no_grad():
+        before = network(image)
+        converted = SyncNorms().apply(network)
+        torch.testing.assert_close(converted(image), before, rtol=0, atol=0)
+    norms = [m for m in converted.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert norms and all(isinstance(m, torch.nn.SyncBatchNorm) for m in norms)
+
+
 @pytest.mark.slow
 def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: Path) -> None:
     options = [*TINY, *TWO, "backbone=resnet18", "ema=false", "dataset.patches_per_epoch=48"]
@@ -101,6 +123,15 @@ def alike(run: Path, other: Path) -> None:
         assert float(one["val/miou"]) == pytest.approx(float(two["val/miou"]), rel=1e-3)
     weights, expected = (load_file(r / "model.safetensors") for r in (run, other))
     assert all(np.allclose(weights[name], expected[name], atol=1e-4) for name in expected)
+
+
+@pytest.mark.slow
+def test_a_decoder_that_leaves_stages_out_is_trained_and_resumed_with_the_same_numbers_only(tmp_path: Path) -> None:
+    done = command("train", *TINY, *TWO, "model=pspnet", "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = refused("train", "resume_from=run", "dataset.batch_size=4", "trainer.max_epochs=4", cwd=tmp_path)
+    assert "The learning rate follows the steps, of which an epoch would have others" in line
+    assert "dataset.batch_size was 2 and is 4" in line
 
 
 @pytest.mark.slow
@@ -157,6 +188,9 @@ def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
         (["trainer.devices=banana"], "trainer.devices=banana: expected a number of devices, or auto"),
         (["trainer.num_nodes=2"], "trainer.num_nodes=2: start it with torchrun on each machine"),
         (["trainer=fsdp", "ema=true"], "ema and compile do not go with trainer=fsdp"),
+        (["trainer.max_epochs=null", "trainer.devices=1"], "trainer.max_epochs=null: name a number"),
+        (["trainer.precision=bf16-true", "trainer.devices=1"], "trainer.precision=bf16-true: choose 32-true"),
+        (["save_every_min=null", "trainer.devices=1"], "save_every_min=None: expected a number of minutes"),
         (["scale_lr=banana", "trainer.devices=1"], "scale_lr=banana: choose none, linear or sqrt"),
     ],
 )

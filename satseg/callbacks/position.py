@@ -22,7 +22,9 @@ class Position(pl.Callback):
         """Add the position as plain data."""
         epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current
         inside = epochs.started > epochs.processed
-        sums = [trainer.strategy.reduce(value, reduce_op="sum") for value in self._loss(pl_module)] if inside else []
+        sums = [
+            trainer.strategy.reduce(v.clone(), reduce_op="sum") for v in self._loss(pl_module)
+        ]  # in place if inside else []
         checkpoint[KEY] = {
             "epoch": epochs.processed,
             "batch": batches.processed if inside else 0,
@@ -45,18 +47,26 @@ class Position(pl.Callback):
         """Take over the loss so far.
 
         Raises:
-            ConfigError: If the rest of the epoch that was begun would be another one.
+            ConfigError: If the rest of the epoch that was begun, or of the schedule, would be another one.
         """
-        if not self.resumed.get("batch"):
+        if not self.resumed:
             return
         before, now = self.resumed["plan"], self._plan(trainer)
-        changed = [f"{name} was {before[name]} and is {now[name]}" for name in now if now[name] != before[name]]
-        if changed:
+        changed = "; ".join(
+            f"{name} was {before[name]} and is {now[name]}" for name in now if now[name] != before[name]
+        )
+        inside = self.resumed["batch"] > 0
+        if changed and inside:
             raise ConfigError(
-                f"The run was stopped inside an epoch, whose rest would be another one ({'; '.join(changed)}): resume "
-                "with the same numbers."
+                f"The run was stopped inside an epoch, whose rest would be another one ({changed}): resume with the "
+                "same numbers."
             )
-        if trainer.is_global_zero:  # the sums are those of all ranks
+        if changed and any(config.interval == "step" for config in trainer.lr_scheduler_configs):
+            raise ConfigError(
+                f"The learning rate follows the steps, of which an epoch would have others ({changed}): resume with "
+                "the same numbers."
+            )
+        if inside and trainer.is_global_zero:  # the sums are those of all ranks
             for value, earlier in zip(self._loss(pl_module), self.resumed["loss"], strict=True):
                 value.fill_(earlier)
 

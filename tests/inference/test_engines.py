@@ -137,6 +137,16 @@ def test_float_images_have_a_nodata_value_of_their_own(tmp_path: Path) -> None:
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
+def test_another_temperature_is_another_graph(tmp_path: Path) -> None:
+    network = tiny()
+    image, valid = windows(1, 64, 64)
+    plain = opened(network, "onnx", tmp_path / "engines")(image, valid)
+    network.temperature = 3.0
+    torch.testing.assert_close(
+        opened(network, "onnx", tmp_path / "engines")(image, valid), plain / 3, rtol=1e-4, atol=1e-4
+    )
+
+
 @pytest.mark.parametrize("name", SOME_SLOW)
 def test_a_network_of_one_size_is_made_for_the_windows_size(name: str, tmp_path: Path) -> None:
     network, cache = tiny(bound=True), tmp_path / "engines"

@@ -140,8 +140,9 @@ def _int8_key(network: SegmentationNetwork) -> str:
 
 
 def model_digest(network: SegmentationNetwork) -> str:
-    """Return a hash of all that a model computes with: weights, configuration, spec."""
-    found = hashlib.sha256(json.dumps([network.config, network.spec.to_dict()], sort_keys=True).encode())
+    """Return a hash of all that a model computes with: weights, configuration, spec, temperature."""
+    plain = [network.config, network.spec.to_dict(), network.temperature]
+    found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, tensor in network.state_dict().items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
