@@ -192,8 +192,8 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         )
     if str(cfg.trainer.precision) in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
         raise ConfigError(f"trainer.precision={cfg.trainer.precision}: choose 32-true, bf16-mixed or 16-mixed.")
-    if not isinstance(cfg.save_every_min, int | float) or cfg.save_every_min <= 0:
-        raise ConfigError(f"save_every_min={cfg.save_every_min}: expected a number of minutes above 0.")
+    if not isinstance(cfg.save_every_min, int | float) or cfg.save_every_min < 0:
+        raise ConfigError(f"save_every_min={cfg.save_every_min}: expected a number of minutes.")
     if epochs < (every or 1):
         raise ConfigError(
             f"trainer.max_epochs={epochs} with trainer.check_val_every_n_epoch={every}: no epoch would be scored, and "
