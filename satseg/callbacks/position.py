@@ -22,9 +22,8 @@ class Position(pl.Callback):
         """Add the position as plain data."""
         epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current
         inside = epochs.started > epochs.processed
-        sums = [
-            trainer.strategy.reduce(v.clone(), reduce_op="sum") for v in self._loss(pl_module)
-        ]  # in place if inside else []
+        own = [value.clone() for value in self._loss(pl_module)] if inside else []  # they are summed in place
+        sums = [trainer.strategy.reduce(value, reduce_op="sum") for value in own]
         checkpoint[KEY] = {
             "epoch": epochs.processed,
             "batch": batches.processed if inside else 0,
