@@ -52,8 +52,10 @@ class Sample:
         return replace(self, name=f"{self.name}_{'_'.join(map(str, window))}", window=window)
 
 
-def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = "") -> list[Sample]:
-    """Pair images and masks by name.
+def find_files(
+    root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = ""
+) -> dict[str, dict[str, Path]]:
+    """Find images and masks, with or without a partner, by names.
 
     Two files belong together when their paths below `root` are the same without the suffix and without the
     folder that tells images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`); of a folder that a pattern
@@ -68,30 +70,11 @@ def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", ma
         mask_suffix: Ending of mask names that images lack, such as `_LabelHand`.
 
     Returns:
-        Samples in natural order of their names.
-
-    Raises:
-        DataError: If the root is missing or a pattern finds nothing, or a file has no partner.
-        ConfigError: If a pattern is no glob pattern relative to the root, or finds the same files as the other.
-    """
-    found = find_files(root, images, masks, image_suffix, mask_suffix)
-    check_partners(root, found)
-    return pair(found)
-
-
-def find_files(
-    root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = ""
-) -> dict[str, dict[str, Path]]:
-    """Find images and masks, with or without a partner.
-
-    The arguments are those of `find_samples`.
-
-    Returns:
         Files by name, of each kind: `image` and `mask`.
 
     Raises:
         DataError: If the root is missing, a pattern finds nothing, or two files have the same name.
-        ConfigError: As `find_samples`.
+        ConfigError: If a pattern is no glob pattern relative to the root, or finds the same files as the other.
     """
     root = Path(root)
     if not root.is_dir():
@@ -116,7 +99,7 @@ def find_files(
 def find_vectors(root: Path, masks: str, mask_suffix: str = "") -> list[Path]:
     """Return the files of polygons that masks are; none, where they are rasters.
 
-    The arguments are those of `find_samples`.
+    The arguments are those of `find_files`.
     """
     found = []
     for path in _glob(Path(root), masks):

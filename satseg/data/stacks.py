@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from satseg.data.opening import is_remote, shown
-from satseg.data.pairing import IMAGE_SUFFIXES, VECTOR_SUFFIXES, Sample, check_partners, natural, shared_labels
+from satseg.data.pairing import IMAGE_SUFFIXES, VECTOR_SUFFIXES, Sample, natural, shared_labels
 from satseg.data.stack_vrt import stack_vrt
 from satseg.data.wildcards import find_rasters, split_pattern, wildcard_text
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
@@ -153,39 +153,24 @@ def _state(file: Path | str) -> tuple[str, int, int]:
     return str(Path(file).absolute()), stat.st_size, stat.st_mtime_ns
 
 
-def find_stack_samples(
-    root: Path, images: Mapping[str, str], masks: str, mask_suffix: str = "", nodata: float | None = None
-) -> list[Sample]:
-    """Pair stacks and masks by what the wildcards of their patterns stand for.
+def find_stack_files(
+    root: Path, images: Mapping[str, str], masks: str, mask_suffix: str = ""
+) -> tuple[list[Stack], dict[str, dict[str, Path]]]:
+    """Find stacks and masks, with or without a partner, by what the wildcards of their patterns stand for.
 
     Args:
         root: The dataset's folder.
         images: Glob pattern by band, relative to the root.
         masks: Glob pattern of the masks.
         mask_suffix: Ending of mask names that belongs to no wildcard, such as `_LabelHand`.
-        nodata: As for `write_stack`.
 
     Returns:
-        Samples in natural order of their names.
+        The stacks in natural order of their names; and files by name, of each kind: `image`, of which the first band
+        stands for all, and `mask`.
 
     Raises:
         ConfigError: If a pattern is none that is relative to the root, or files would be image and mask.
-        DataError: If the root is missing, a pattern finds nothing, an image lacks a band, or a file has no partner.
-    """
-    stacks, found = find_stack_files(root, images, masks, mask_suffix)
-    check_partners(root, found)
-    return pair_stacks(stacks, found, nodata)
-
-
-def find_stack_files(
-    root: Path, images: Mapping[str, str], masks: str, mask_suffix: str = ""
-) -> tuple[list[Stack], dict[str, dict[str, Path]]]:
-    """Find stacks and masks, with or without a partner.
-
-    The arguments are those of `find_stack_samples`, and so are the errors but for partners.
-
-    Returns:
-        The stacks; and files by name, of each kind: `image`, of which the first band stands for all, and `mask`.
+        DataError: If the root is missing, a pattern finds nothing, or an image lacks a band.
     """
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from satseg.data.pairing import find_samples, natural
+from satseg.data.folder import FolderDataModule
+from satseg.data.pairing import Sample, natural
+from satseg.data.splits import Random
 from satseg.errors import ConfigError, DataError
 
 
@@ -12,6 +14,11 @@ def fill(root: Path, *names: str) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     return root
+
+
+def find_samples(root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = "") -> list[Sample]:
+    given = {"image_suffix": image_suffix, "mask_suffix": mask_suffix, "split": Random()}
+    return FolderDataModule(root, images=images, masks=masks, **given).samples()
 
 
 def pairs(root: Path, *arguments: str, **options: str) -> dict[str, tuple[str, str]]:

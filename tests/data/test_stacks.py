@@ -16,9 +16,10 @@ from rasterio.warp import reproject
 
 from satseg.data.folder import FolderDataModule
 from satseg.data.inputs import find_inputs, name_of
+from satseg.data.pairing import Sample
 from satseg.data.raster import Window, read_image, read_info, read_window
 from satseg.data.splits import List, Random, Subfolder
-from satseg.data.stacks import find_stack_samples, find_stacks
+from satseg.data.stacks import find_stacks
 from satseg.errors import ConfigError, DataError, RasterReadError
 from satseg.pictures import find_pictures
 from satseg.spec import DatasetSpec
@@ -302,30 +303,34 @@ def training_set(root: Path, size: int = 64, count: int = 8) -> dict[str, str]:
     return {b: f"*/images/*_{b}.tif" for b in ("B02", "B8A")}
 
 
+def stack_samples(root: Path, images: dict[str, str], masks: str, mask_suffix: str = "") -> list[Sample]:
+    return FolderDataModule(root, images=images, masks=masks, mask_suffix=mask_suffix, split=Random()).samples()
+
+
 def test_masks_belong_to_what_the_wildcards_stand_for(tmp_path: Path) -> None:
     images = training_set(tmp_path)
-    samples = find_stack_samples(tmp_path, images, "*/masks/*.tif")
+    samples = stack_samples(tmp_path, images, "*/masks/*.tif")
     assert [s.name for s in samples] == [*(f"train/{n}" for n in range(6)), "val/6", "val/7"]
     assert all(s.mask == tmp_path / f"{s.name.split('/')[0]}/masks/{s.name.split('/')[1]}.tif" for s in samples)
     assert [f.name for f in samples[0].band_files] == ["0_B02.tif", "0_B8A.tif"]
     for mask in tmp_path.rglob("masks/*.tif"):
         mask.rename(mask.with_name(f"{mask.stem}_label.tif"))
-    assert [s.name for s in find_stack_samples(tmp_path, images, "*/masks/*", "_label")] == [s.name for s in samples]
+    assert [s.name for s in stack_samples(tmp_path, images, "*/masks/*", "_label")] == [s.name for s in samples]
     with pytest.raises(DataError, match=r"ends in dataset\.mask_suffix=_truth"):
-        find_stack_samples(tmp_path, images, "*/masks/*", "_truth")
+        stack_samples(tmp_path, images, "*/masks/*", "_truth")
     with pytest.raises(
         DataError, match=r"no image has a mask of the same name.*0_B02\.tif and .*0_label\.tif.*mask_suffix"
     ):
-        find_stack_samples(tmp_path, images, "*/masks/*")
+        stack_samples(tmp_path, images, "*/masks/*")
     with pytest.raises(ConfigError, match=r"both match .*0_B02\.tif"):
-        find_stack_samples(tmp_path, images, "*/images/*_B02.tif")
+        stack_samples(tmp_path, images, "*/images/*_B02.tif")
     with pytest.raises(ConfigError, match=r"dataset\.images\.B02=/data.*relative to dataset\.root"):
-        find_stack_samples(tmp_path, {"B02": "/data/*_B02.tif"}, "*/masks/*")
+        stack_samples(tmp_path, {"B02": "/data/*_B02.tif"}, "*/masks/*")
     with pytest.raises(ConfigError, match=r"dataset\.image_suffix=_x"):
         FolderDataModule(tmp_path, images=images, image_suffix="_x", split=Random())
     with pytest.raises(RasterReadError, match=r"3_B8A\.tif"):
         (tmp_path / "train/images/3_B8A.tif").write_bytes(b"")
-        find_stack_samples(tmp_path, images, "*/masks/*", "_label")
+        stack_samples(tmp_path, images, "*/masks/*", "_label")
 
 
 def test_splits_and_fingerprint_come_from_the_users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
