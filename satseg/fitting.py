@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
-from satseg import training
+from satseg import ending, training
 from satseg.data import SegmentationDataModule
 from satseg.devices import memory_limit, out_of_memory
 from satseg.errors import ConfigError, InterruptedRunError, ResourceError
@@ -20,7 +20,18 @@ logger = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig, run: Run) -> float:
-    """Train on this process's device; return the monitored score, in the first process of several."""
+    """Train on this process's device; return the monitored score, in the first process of several.
+
+    Raises:
+        InterruptedRunError: If the user or the system ended it.
+    """
+    try:
+        return _train(cfg, run)
+    except KeyboardInterrupt as stop:
+        raise InterruptedRunError("Interrupted.") from stop
+
+
+def _train(cfg: DictConfig, run: Run) -> float:
     with training.built_trainer(cfg, run) as trainer:
         datamodule = training.build_datamodule(cfg)
         task = training.build_task(cfg, datamodule)
@@ -37,15 +48,13 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
 
     Raises:
         ResourceError: If memory or disk ran out; says what to make smaller.
-        InterruptedRunError: If training was interrupted; says how to go on.
+        InterruptedRunError: If training was interrupted.
     """
     parameters = sum(p.numel() for p in task.network.parameters())
     logger.info("Training %.1f million parameters on %s", parameters / 1e6, trainer.strategy.root_device)
     try:
-        with memory_limit(trainer.strategy.root_device):
+        with memory_limit(trainer.strategy.root_device), ending.deferred():
             trainer.fit(task, datamodule=datamodule, ckpt_path=run.resume_path)
-    except InterruptedRunError as error:
-        raise InterruptedRunError(f"{error} {how_to_resume(run.path)}") from error
     except ResourceError as error:
         raise ResourceError(f"{error} {how_to_resume(run.path)}") from error
     except MisconfigurationException as error:
@@ -65,6 +74,6 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
             "trainer.accumulate_grad_batches."
         ) from error
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        raise InterruptedRunError(f"Interrupted. {how_to_resume(run.path)}") from stop
+        raise InterruptedRunError("Interrupted.") from stop
     if trainer.interrupted:
-        raise InterruptedRunError(f"Interrupted. {how_to_resume(run.path)}")
+        raise InterruptedRunError("Interrupted.")

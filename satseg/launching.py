@@ -127,16 +127,19 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
 
 
 def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
-    """Return the score, or raise what ended the first of the processes that failed: the others follow it."""
+    """Return the score, or raise what ended the first of the processes that failed: the others follow it.
+
+    What one said comes first: a library may kill those that wait for it.
+    """
+    told = sorted(folder.glob("error_*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if told:
+        first = read_json(told[0])
+        raise getattr(errors, first["kind"])(first["message"])
     killed = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
     if killed:
         rank, number = killed[0]
         name = signal.Signals(number).name
         raise errors.RunError(f"The process of device {rank} was killed by {name}. {how_to_resume(run.path)}")
-    told = sorted(folder.glob("error_*.json"), key=lambda path: path.stat().st_mtime_ns)
-    if told:
-        first = read_json(told[0])
-        raise getattr(errors, first["kind"])(first["message"])
     traces = sorted(folder.glob("trace_*.txt"), key=lambda path: path.stat().st_mtime_ns)
     if traces:
         print(traces[0].read_text(), file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
-from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_info, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
@@ -34,6 +34,10 @@ def build_optimizer(config: Mapping[str, Any], network: nn.Module, fused: bool =
             f"optimizer.name={name}: timm has no such optimizer; there are {', '.join(list_optimizers())}."
         )
     groups = parameter_groups(network, lr, decay, factor)
+    if get_optimizer_info(name).second_order:
+        raise ConfigError(
+            f"optimizer.name={name}: it needs second derivatives, which no loss here gives; choose another."
+        )
     if fused and "fused" in signature(get_optimizer_class(name, bind_defaults=False)).parameters:
         options.setdefault("fused", True)
     try:

@@ -8,26 +8,34 @@ import threading
 import time
 from pathlib import Path
 
+from satseg import ending, launching
+from satseg.files import write_json
+from satseg.ranks import is_first, rank
+
 LOOK_S = 1.0
 
 
 def main() -> None:
     """Train, and leave the score or the error in the folder that is named."""
-    from satseg import fitting, launching, training
-    from satseg.files import write_json
-    from satseg.ranks import is_first, rank
-
     folder = Path(sys.argv[1])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    try:
-        cfg, run, sys.argv[1:] = launching.job(folder)
-        training.prepare_process(cfg, run)
-        score = fitting.train(cfg, run)
-        if is_first():
-            write_json(folder / "score.json", score)
-    except Exception as error:
-        launching.tell(folder, rank(), error)
-        sys.exit(1)
+    with ending.listening():
+        try:
+            _train(folder)
+        except Exception as error:
+            launching.tell(folder, rank(), error)
+            sys.exit(1)
+
+
+def _train(folder: Path) -> None:
+    with ending.deferred():  # as modules may go on without one whose import failed
+        from satseg import fitting, training
+
+    cfg, run, sys.argv[1:] = launching.job(folder)
+    training.prepare_process(cfg, run)
+    score = fitting.train(cfg, run)
+    if is_first():
+        write_json(folder / "score.json", score)
 
 
 def _end_with(parent: int) -> None:

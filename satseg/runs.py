@@ -139,6 +139,8 @@ def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool],
 
 def how_to_resume(folder: Path) -> str:
     """Return what to tell the user of a run that has stopped."""
+    if (folder / SUMMARY).exists():
+        return "The run is complete."
     if not (folder / "checkpoints" / "last.ckpt").exists():
         return "There is no checkpoint yet to go on from; start again."
     return (

@@ -16,7 +16,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from satseg import publishing
+from satseg import ending, publishing
 from satseg.callbacks.averaging import ExponentialMovingAverage
 from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
 from satseg.callbacks.position import Position
@@ -35,7 +35,7 @@ from satseg.ranks import agree, is_first, world_size
 from satseg.repeating import differences
 from satseg.reporting import report_run, report_split
 from satseg.runconfig import config_choices, prepare_config, run_name
-from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, environment, open_run, read_json, read_metrics
+from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, environment, how_to_resume, open_run, read_json, read_metrics
 from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
 from satseg.validation import check_cheaply
@@ -79,14 +79,14 @@ def prepare_process(cfg: DictConfig, run: Run) -> None:
 
 @contextmanager
 def failure_recorded(run: Run) -> Iterator[None]:
-    """Note in the run folder why a run ended without a score; an interruption is no failure."""
+    """Note in the run folder why a run ended without a score; an interruption is no failure, and says how to go on."""
     path = run.path / FAILURE
     if is_first():
         path.unlink(missing_ok=True)
     try:
         yield
-    except InterruptedRunError:
-        raise
+    except InterruptedRunError as error:
+        raise InterruptedRunError(f"{error} {how_to_resume(run.path)}") from error
     except Exception as error:
         if not is_first():
             raise
@@ -280,6 +280,7 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
         "training_seconds": sum(row.get("seconds") or 0 for row in read_metrics(run.path / "metrics.csv")),
     }
     report_run(run.path, cfg, results, datamodule)
+    ending.complete()
     write_json(run.path / SUMMARY, summary)
     publishing.publish_results(trainer.loggers, run, network, datamodule, results)
     _tell(run, results)

@@ -62,6 +62,7 @@ def test_one_kernel_steps_as_many_do_where_there_is_one(name: str) -> None:
     ("change", "message"),
     [
         ({"name": "adamax9"}, "optimizer.name=adamax9"),
+        ({"name": "adahessian"}, "optimizer.name=adahessian: it needs second derivatives"),
         ({"lr": "abc"}, "optimizer.lr=abc"),
         ({"banana": 1}, "adamw does not"),
     ],

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,19 +47,38 @@ def scored_alike(run: Path, cwd: Path) -> None:
     assert json.loads((cwd / "again/scores.json").read_text())["scores"] == alone
 
 
-def begun(options: list[str], run: Path) -> subprocess.Popen[str]:
-    """Start a training, and wait until it has written what it can go on from."""
-    process = subprocess.Popen(
+def started(options: list[str], run: Path) -> subprocess.Popen[str]:
+    """Start a training."""
+    return subprocess.Popen(
         [sys.executable, "-m", "satseg.train", *options, f"run_dir={run.name}"],
         cwd=run.parent,
         env=os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(run.parent / "cache")},
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 300
-    while not (run / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+
+
+def begun(options: list[str], run: Path) -> subprocess.Popen[str]:
+    """Start a training, and wait until it has written what it can go on from."""
+    process = started(options, run)
+    wait_for((run / "checkpoints/last.ckpt").exists)
     return process
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def children(process: subprocess.Popen[str]) -> list[str]:
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+
+def listens(process: str) -> bool:
+    """Tell whether a process has a handler of its own for SIGTERM."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return bool(int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.slow
@@ -128,12 +148,12 @@ def alike(run: Path, other: Path) -> None:
 @pytest.mark.slow
 def test_a_decoder_that_leaves_stages_out_is_trained_and_resumed_with_the_same_numbers_only(tmp_path: Path) -> None:
     options = [*TINY, *TWO, "model=pspnet", "~model.decoder_channels", "trainer.max_epochs=300"]
-    process = begun(options, tmp_path / "run")
+    process = begun([*options, "dataset.patches_per_epoch=4"], tmp_path / "run")  # a step an epoch: it ends between two
     process.send_signal(signal.SIGTERM)
     assert "resume_from=run" in process.communicate(timeout=60)[1]
-    line = refused("train", "resume_from=run", "dataset.batch_size=4", cwd=tmp_path)
+    line = refused("train", "resume_from=run", "dataset.batch_size=1", cwd=tmp_path)
     assert "The learning rate follows the steps, of which an epoch would have others" in line
-    assert "dataset.batch_size was 2 and is 4" in line
+    assert "dataset.batch_size was 2 and is 1" in line
 
 
 @pytest.mark.slow
@@ -171,17 +191,29 @@ def test_torchrun_with_other_devices_than_were_asked_for_is_refused(tmp_path: Pa
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
     process = begun([*TINY, *TWO, "trainer.max_epochs=300"], tmp_path / "run")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (second,) = [int(c) for c in children if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes()]
+    ranks = children(process)
+    (second,) = [int(c) for c in ranks if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes()]
     os.kill(second, signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and "RunError: The process of device 1 was killed by SIGKILL." in said, said
     assert "resume_from=run" in said and "Traceback" not in said
-    assert not any(Path(f"/proc/{c}").exists() for c in children)
+    assert not any(Path(f"/proc/{c}").exists() for c in ranks)
     epoch = len((tmp_path / "run/metrics.csv").read_text().splitlines()) - 1
     done = command("train", "resume_from=run", f"trainer.max_epochs={epoch + 1}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/summary.json").is_file()
+
+
+@pytest.mark.slow
+def test_processes_that_are_asked_to_end_before_they_train_end(tmp_path: Path) -> None:
+    process = started([*TINY, *TWO], tmp_path / "run")
+    wait_for(lambda: len(ranks := children(process)) == 2 and all(map(listens, ranks)))
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert said.strip().endswith(
+        "The system asked the run to end. There is no checkpoint yet to go on from; start again."
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,6 +233,10 @@ def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_in_the_processes_is_one_clear_line(tmp_path: Path) -> None:
-    line = refused("train", *TINY, *TWO, "dataset.scenes={train: 2, val: 1, test: 1}", cwd=tmp_path)
-    assert "split=val has 1 images, too few for 2 devices to share" in line
+def test_what_goes_wrong_in_the_processes_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a library, as NCCL does, kills a process that has said what went wrong."""
+    for end in ("", "import atexit, os\nif 'RANK' in os.environ: atexit.register(os.abort)\n"):
+        (tmp_path / "sitecustomize.py").write_text(end)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+        line = refused("train", *TINY, *TWO, "dataset.scenes={train: 2, val: 1, test: 1}", cwd=tmp_path)
+        assert "split=val has 1 images, too few for 2 devices to share" in line

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import command
+from commands import command, refused
 from killing import OPTIONS
 from safetensors.numpy import load_file
 
@@ -93,15 +93,21 @@ def test_sigterm_saves_first_and_says_how_to_go_on(whole: Path) -> None:
         assert done.returncode == 1 and "dataset.batch_size was 2 and is 4" in done.stderr
 
 
-@pytest.mark.slow
-def test_a_slurm_job_is_asked_for_again_and_goes_on(whole: Path, root_dir: Path) -> None:
-    folder, tools = whole.parents[1] / "cluster", whole.parents[1] / "tools"
-    folder.mkdir(), tools.mkdir()
+def cluster(folder: Path) -> dict[str, str]:
+    """Make a folder with what Slurm has on its machines; return the environment of a job of it."""
+    tools = folder / "tools"
+    tools.mkdir(parents=True)
     for name, text in (("scontrol", f'echo "$@" >> {shlex.quote(str(folder / "asked"))}'), ("srun", 'exec "$@"')):
         (tools / name).write_text(f"#!/bin/sh\n{text}\n")
         (tools / name).chmod(0o755)
     paths = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
-    job = {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "satseg", "PATH": paths}
+    return {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "satseg", "PATH": paths}
+
+
+@pytest.mark.slow
+def test_a_slurm_job_is_asked_for_again_and_goes_on(whole: Path, root_dir: Path) -> None:
+    folder = whole.parents[1] / "cluster"
+    job = cluster(folder)
     script = ["bash", str(root_dir / "scripts/train.sbatch")]
     process = start([*script, *OPTIONS], folder, **job)
     wait_for_checkpoint(folder / "runs/slurm_17", process)
@@ -112,3 +118,54 @@ def test_a_slurm_job_is_asked_for_again_and_goes_on(whole: Path, root_dir: Path)
     again = start([*script, *OPTIONS], folder, **job)
     assert again.wait(300) == 0, again.communicate()[1]
     assert_same(folder / "runs/slurm_17", whole)
+    assert start([*script, *OPTIONS], folder, **job).wait(60) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "how_to_go_on"),
+    [
+        ("the data is measured", "There is no checkpoint yet to go on from; start again."),
+        ("the network is built", "There is no checkpoint yet to go on from; start again."),
+        ("training starts", "There is no checkpoint yet to go on from; start again."),
+        ("an epoch is scored", "resume_from=run"),
+        ("the last epoch has been scored", "resume_from=run"),
+        ("the model is scored", "resume_from=run"),
+        ("the report is written", "resume_from=run"),
+    ],
+)
+def test_a_run_ends_wherever_it_is_asked_to(moment: str, how_to_go_on: str, whole: Path) -> None:
+    folder = whole.parents[1] / moment.replace(" ", "_")
+    job = cluster(folder)
+    process = start([sys.executable, str(TESTS / "asking.py"), moment, *OPTIONS, "run_dir=run"], folder, **job)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert "The system asked the run to end. " in said and said.strip().endswith(how_to_go_on)
+    assert (folder / "asked").read_text() == "requeue 17\n"
+    assert not (folder / "run/summary.json").exists() and not (folder / "run/failure.json").exists()
+    if "resume_from" not in how_to_go_on:
+        assert not (folder / "run/checkpoints/last.ckpt").exists()
+        return
+    done = command("train", "resume_from=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert_same(folder / "run", whole)
+
+
+@pytest.mark.slow
+def test_a_complete_run_is_not_asked_for_again(whole: Path) -> None:
+    folder = whole.parents[1] / "complete"
+    job = cluster(folder)
+    options = [*OPTIONS, "run_dir=runs/slurm_17"]
+    process = start([sys.executable, str(TESTS / "asking.py"), "the run is complete", *options], folder, **job)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0 and not (folder / "asked").exists(), said
+    assert_same(folder / "runs/slurm_17", whole)
+
+
+@pytest.mark.slow
+def test_one_cycle_is_not_stretched(whole: Path) -> None:
+    folder = whole.parents[1]
+    process = start([sys.executable, str(TESTS / "asking.py"), "an epoch is scored", *OPTIONS, "run_dir=cycle"], folder)
+    assert process.wait(300) == 130
+    line = refused("train", "resume_from=cycle", "trainer.max_epochs=5", cwd=folder)
+    assert "scheduler=onecycle is one cycle over all steps of the training" in line

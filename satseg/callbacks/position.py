@@ -65,6 +65,12 @@ class Position(pl.Callback):
                 f"The learning rate follows the steps, of which an epoch would have others ({changed}): resume with "
                 "the same numbers."
             )
+        steps = int(trainer.estimated_stepping_batches) + 1
+        if any(getattr(config.scheduler, "total_steps", steps) != steps for config in trainer.lr_scheduler_configs):
+            raise ConfigError(
+                "scheduler=onecycle is one cycle over all steps of the training, which would be others: resume with "
+                "the same trainer.max_epochs, or train longer from its weights with init_from."
+            )
         if inside and trainer.is_global_zero:  # the sums are those of all ranks
             for value, earlier in zip(self._loss(pl_module), self.resumed["loss"], strict=True):
                 value.fill_(earlier)

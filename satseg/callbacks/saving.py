@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import subprocess
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 
-from satseg.errors import InterruptedRunError
+from satseg import ending
 
-logger = logging.getLogger(__name__)
-
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # the second is what a Slurm job asks for with --signal=USR1@300
 AGREE_STEPS = 8  # between two questions to all ranks, each of which makes the processor wait for the devices
+BEFORE_SCORING_S = 60.0  # of training that may be lost where the run ends while an epoch is scored
 
 
 class SaveLast(pl.callbacks.Checkpoint):
-    """Writes a checkpoint after each epoch, every few minutes, and where a signal asks the run to end.
+    """Writes a checkpoint after each epoch, every few minutes, and where the system asks the run to end.
 
     Inside an epoch only after a step of the optimiser, as gradients that wait for one are in no checkpoint; and not
-    after the last batch, as the scores that follow would be missing. Slurm is asked to start the job again. It stands
+    after the last batch, as the scores that follow would be missing: so the step before it has one, too. It stands
     behind all other callbacks, so that their states are those of the same moment.
 
     Args:
@@ -37,36 +29,50 @@ class SaveLast(pl.callbacks.Checkpoint):
     def __init__(self, path: Path, every_min: float) -> None:
         self.path, self.every_s = path, every_min * 60
         self.saved = time.monotonic()
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals from Lightning, which waits for the epoch's end, and for other devices in the handler."""
+        ending.take_signals()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen, in place of Lightning, which would wait for the epoch's end; only the main thread may."""
+        """Take the signals where no score was tried, and count from here."""
+        ending.take_signals()
         self.saved = time.monotonic()
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End between two epochs: the one before has been saved."""
-        if self._any(trainer, self.received is not None):
-            self._end(trainer)
+        if self._any(trainer, ending.asked()):
+            ending.end()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save where it is time, or where the run is to end."""
         steps, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
-        if trainer.is_last_batch or rest or steps % (1 if trainer.world_size == 1 else AGREE_STEPS):
+        if trainer.is_last_batch or rest:
             return
-        due = time.monotonic() - self.saved > self.every_s
-        if not self._any(trainer, due or self.received is not None):
+        last_chance = trainer.num_training_batches - (batch_idx + 1) <= trainer.accumulate_grad_batches
+        if steps % AGREE_STEPS and trainer.world_size > 1 and not last_chance:
+            return
+        due = time.monotonic() - self.saved > (min(self.every_s, BEFORE_SCORING_S) if last_chance else self.every_s)
+        if not self._any(trainer, due or ending.asked()):
             return
         self._save(trainer)
-        if self._any(trainer, self.received is not None):
-            self._end(trainer)
+        if self._any(trainer, ending.asked()):
+            ending.end()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """End at once: scoring may take longer than the system waits, and each device has batches of its own."""
+        if ending.asked():
+            ending.end()
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -80,27 +86,3 @@ class SaveLast(pl.callbacks.Checkpoint):
     def _any(trainer: pl.Trainer, wanted: bool) -> bool:
         """Tell whether any rank wants it, as all must do the same."""
         return wanted if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
-
-    def _end(self, trainer: pl.Trainer) -> None:
-        job = os.environ.get("SLURM_JOB_ID")
-        if job and trainer.is_global_zero and self.received != signal.SIGTERM:
-            _requeue(job)
-        raise InterruptedRunError("The system asked the run to end.")
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave the signals as they were."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
-
-
-def _requeue(job: str) -> None:
-    """Ask Slurm to start the job again."""
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        logger.warning("Slurm could not be asked to start job %s again: %s", job, getattr(error, "stderr", "") or error)
-        return
-    logger.info("Slurm was asked to start job %s again.", job)
