@@ -20,7 +20,7 @@ from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_it
 from satseg.data.labels import LabelReader
 from satseg.data.masks import ClassScheme
 from satseg.data.options import check_numbers, check_options, default_workers
-from satseg.data.pairing import Sample
+from satseg.data.pairing import Pairs, Sample
 from satseg.data.places import Area, Places
 from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchBatchSampler
@@ -96,9 +96,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Find all samples."""
         raise NotImplementedError
 
-    def paired(self) -> tuple[list[Sample], dict[str, list[Path]]]:
-        """Return the samples that there are, and by kind (`image`, `mask`) the files that lack their partner."""
-        return self.samples(), {}
+    def paired(self) -> Pairs:
+        """Return the samples that there are, and what cannot be one."""
+        return Pairs(self.samples())
 
     @property
     def finds_classes(self) -> bool:

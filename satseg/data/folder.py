@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from satseg.data.datamodule import SegmentationDataModule
+from satseg.data.faults import Faults
 from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
-from satseg.data.pairing import Sample, check_partners, find_files, find_lonely, find_vectors, pair
+from satseg.data.pairing import Pairs, Sample, check_partners, find_files, find_lonely, find_vectors, pair
 from satseg.data.polygon_classes import ClassOptions
 from satseg.data.polygons import Polygons, read_polygons
-from satseg.data.stacks import Stack, find_stack_files, pair_stacks
+from satseg.data.stacks import Stack, check_complete, find_stack_files, stack_sample
 from satseg.errors import ConfigError
 from satseg.spec import IGNORE_INDEX
 
@@ -70,6 +71,7 @@ class FolderDataModule(SegmentationDataModule):
         self.image_suffix, self.mask_suffix = image_suffix, mask_suffix
         self.classes, self.mask_values, self.ignore_values = classes, mask_values, ignore_values
         self.mask_threshold, self.unpaired = mask_threshold, unpaired
+        self._faults = Faults()
 
     @property
     def root(self) -> Path:
@@ -90,8 +92,21 @@ class FolderDataModule(SegmentationDataModule):
         stacks, found = self._files
         if self.unpaired == "leave_out":
             self._say_what_is_left_out()
-        samples = pair(found) if isinstance(self.images, str) else pair_stacks(stacks, found, self.nodata)
-        return self._polygons.draw(samples) if self._polygons else samples
+        samples = pair(found) if isinstance(self.images, str) else self._stacked(stacks, found["mask"])
+        samples = self._polygons.draw(samples, self._faults.of) if self._polygons else samples
+        if not samples:
+            self._faults.raise_first()
+        return samples
+
+    def _stacked(self, stacks: Sequence[Stack], masks: Mapping[str, Path]) -> list[Sample]:
+        """Return the stacks that have a mask as samples, in their order."""
+        samples = []
+        for stack in stacks:
+            with self._faults.of(Path(next(iter(stack.files.values())))):
+                check_complete(stack, cast(Mapping[str, str], self.images))
+                if stack.name in masks:
+                    samples.append(stack_sample(stack, masks[stack.name], self.nodata))
+        return samples
 
     def _refuse_half_said(self) -> None:
         if not self.finds_classes:
@@ -109,7 +124,7 @@ class FolderDataModule(SegmentationDataModule):
             return None
         options = self.classes, self.mask_values, self.ignore_values
         classes = ClassOptions(self.vectors.get("attribute"), self.vectors.get("outside"), *options)
-        found = read_polygons(files, self.vectors.get("layer"), classes)
+        found = read_polygons(files, self.vectors.get("layer"), classes, self._faults.of)
         names = found.classes.names
         if self.classes is None:
             self.assumptions.append(f"{len(names)} classes: {', '.join(names)} (dataset.classes names them)")
@@ -127,12 +142,11 @@ class FolderDataModule(SegmentationDataModule):
                 other = "a mask" if kind == "image" else "an image"
                 self.assumptions.append(f"{len(files)} {kind}s without {other} are left out (dataset.unpaired)")
 
-    def paired(self) -> tuple[list[Sample], dict[str, list[Path]]]:
-        """Return the pairs that there are, and by kind the files that should have a partner and have none."""
-        if self.unpaired == "leave_out":
-            return self.samples(), {}
-        lonely = find_lonely(self.root, self._files[1])
-        return self._samples, lonely
+    def paired(self) -> Pairs:
+        """Return the pairs that there are, and what cannot be one; from here on no single file is an error."""
+        self._faults.note_all()
+        lonely = find_lonely(self.root, self._files[1]) if self.unpaired == "refuse" else {}
+        return Pairs(self._samples, lonely, self._faults.noted or [])
 
     @property
     def finds_classes(self) -> bool:

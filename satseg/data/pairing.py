@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from satseg.data.raster import Window
@@ -50,6 +50,21 @@ class Sample:
     def part(self, window: Window) -> Sample:
         """Return the sample that is a part of this one, named after it and the window."""
         return replace(self, name=f"{self.name}_{'_'.join(map(str, window))}", window=window)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a dataset's files make, and what is wrong with single ones.
+
+    Attributes:
+        samples: Images with their masks.
+        lonely: Files that should have a partner and have none, by kind: `image`, `mask`.
+        faults: Files that no sample can be made of, and why.
+    """
+
+    samples: list[Sample]
+    lonely: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    faults: Sequence[tuple[Path, DataError]] = ()
 
 
 def find_files(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,23 @@ class ClassOptions:
     mask_values: Mapping[Any, str] | None = None
     ignore_values: Sequence[Any] | None = None
 
-    def find(self, layers: Sequence[VectorLayer]) -> PolygonClasses:
+    def texts(self, layer: VectorLayer) -> list[str]:
+        """Return the different values of a layer's attribute; the empty text where all polygons are of one class.
+
+        Raises:
+            SatsegError: As `VectorLayer.texts` says.
+        """
+        return [""] if self.attribute is None else layer.texts(self.attribute)
+
+    def find(self, layers: Sequence[VectorLayer], texts: Iterable[str]) -> PolygonClasses:
         """Find the classes of layers.
+
+        Args:
+            layers: The layers.
+            texts: All values of the attribute.
 
         Raises:
             ConfigError: If an option is missing, or names what is not there.
-            MaskValueError: If a polygon is of no class.
             DataError: If there are not two classes.
         """
         if self.outside is None:
@@ -87,12 +98,8 @@ class ClassOptions:
             )
         if self.attribute is None:
             return self._of_one_class(layers)
-        texts = {layer.path: layer.texts(self.attribute) for layer in layers}
-        names = self._names([text for found in texts.values() for text in found])
-        classes = self._made(names, self._values(names))
-        for path, found in texts.items():
-            classes.numbers(found, path)
-        return classes
+        names = self._names(texts)
+        return self._made(names, self._values(names))
 
     def _of_one_class(self, layers: Sequence[VectorLayer]) -> PolygonClasses:
         alone = layers[0].path.stem if len(layers) == 1 else "object"
@@ -105,7 +112,7 @@ class ClassOptions:
             )
         return self._made(names, {"": names.index(inside[0])})
 
-    def _names(self, found: Sequence[str]) -> list[str]:
+    def _names(self, found: Iterable[str]) -> list[str]:
         if self.classes is not None:
             return [str(name) for name in self.classes]
         taken = {as_text(value) for value in [*(self.mask_values or ()), *(self.ignore_values or ())]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rasterio import CRS, Affine
 from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 
+from satseg.data.faults import Attempt
 from satseg.data.masks import ClassScheme
 from satseg.data.opening import quiet, reason
 from satseg.data.pairing import Sample
@@ -49,30 +51,44 @@ class Polygons:
         values = {index: index for index in range(len(self.classes.names))} | {IGNORE_INDEX: IGNORE_INDEX}
         return ClassScheme(self.classes.names, self.classes.palette, values)
 
-    def draw(self, samples: Iterable[Sample]) -> list[Sample]:
+    def draw(self, samples: Iterable[Sample], each: Attempt = nullcontext) -> list[Sample]:
         """Give samples whose masks are files of polygons the rasters of these, drawn where they are not kept.
 
         A pixel has the class of the last polygon of the file that its centre lies in.
+
+        Args:
+            samples: The samples; those whose file is none of the layers are left out.
+            each: Surrounds what is done with each file.
 
         Raises:
             DataError: If an image does not say where it lies, or polygons lie elsewhere.
             MaskValueError: If a polygon is of no class.
             ResourceError: If the cache folder cannot be written to.
         """
-        given = list(samples)
-        infos = {sample.image: read_info(sample.image) for sample in given}
-        self._check_places(given, infos)
-        return [self._drawn(sample, infos[sample.image]) for sample in given]
+        given = [sample for sample in samples if sample.mask in self.layers]
+        infos: dict[Path, RasterInfo] = {}
+        by_file: dict[Path, list[RasterInfo]] = {}
+        for sample in given:
+            with each(sample.file):
+                infos[sample.image] = info = _located(sample.image)
+                by_file.setdefault(sample.mask, []).append(info)
+        placed = set()
+        for file, images in by_file.items():
+            with each(file):
+                self._check_place(file, images)
+                placed.add(file)
+        drawn = []
+        for sample in given:
+            if sample.image in infos and sample.mask in placed:
+                with each(sample.mask):
+                    drawn.append(self._drawn(sample, infos[sample.image]))
+        return drawn
 
-    def _check_places(self, samples: Sequence[Sample], infos: Mapping[Path, RasterInfo]) -> None:
-        images: dict[Path, list[RasterInfo]] = {}
-        for sample in samples:
-            images.setdefault(sample.mask, []).append(infos[sample.image])
-        for file, own in images.items():
-            layer = self.layers[file]
-            near = [layer.covers_some_of(_bounds(info), str(info.crs)) for info in own]
-            if layer.bounds and not any(near):
-                raise DataError(f"{own[0].path} and its labels {file} lie in different places: none would be drawn.")
+    def _check_place(self, file: Path, images: Sequence[RasterInfo]) -> None:
+        layer = self.layers[file]
+        near = [layer.covers_some_of(_bounds(info), str(info.crs)) for info in images]
+        if layer.bounds and not any(near):
+            raise DataError(f"{images[0].path} and its labels {file} lie in different places: none would be drawn.")
 
     def _drawn(self, sample: Sample, image: RasterInfo) -> Sample:
         layer = self.layers[sample.mask]
@@ -122,19 +138,34 @@ class Polygons:
         return drawn
 
 
-def read_polygons(files: Iterable[Path], layer: str | None, classes: ClassOptions) -> Polygons:
+def read_polygons(
+    files: Iterable[Path], layer: str | None, options: ClassOptions, each: Attempt = nullcontext
+) -> Polygons:
     """Read which layers files are, and what classes their polygons are of.
 
     Args:
         files: The files.
         layer: The layer's name; needed where a file has several.
-        classes: Finds the classes.
+        options: Finds the classes.
+        each: Surrounds what is done with each file.
 
     Raises:
-        SatsegError: As `read_layer` and `ClassOptions.find` say.
+        SatsegError: As `read_layer`, `ClassOptions.find` and `PolygonClasses.numbers` say.
     """
-    layers = {file: read_layer(file, layer) for file in files}
-    return Polygons(layers, classes.find(list(layers.values())))
+    layers: dict[Path, VectorLayer] = {}
+    texts: dict[Path, list[str]] = {}
+    for file in files:
+        with each(file):
+            read = read_layer(file, layer)
+            texts[file] = options.texts(read)
+            layers[file] = read
+    classes = options.find(list(layers.values()), [text for found in texts.values() for text in found])
+    usable = {}
+    for file, read in layers.items():
+        with each(file):
+            classes.numbers(texts[file], file)
+            usable[file] = read
+    return Polygons(usable, classes)
 
 
 def _strips(image: RasterInfo) -> Iterator[Window]:
@@ -143,12 +174,17 @@ def _strips(image: RasterInfo) -> Iterator[Window]:
         yield Window(0, row, image.width, min(rows, image.height - row))
 
 
-def _bounds(image: RasterInfo) -> Bounds:
+def _located(path: Path) -> RasterInfo:
+    image = read_info(path)
     if image.crs is None or image.transform is None:
         raise DataError(
-            f"{image.path} has no coordinates, so polygons cannot be drawn on it: give it a CRS and a geotransform, "
-            "or masks of its pixels."
+            f"{path} has no coordinates, so polygons cannot be drawn on it: give it a CRS and a geotransform, or masks "
+            "of its pixels."
         )
-    affine = Affine(*image.transform)
+    return image
+
+
+def _bounds(image: RasterInfo) -> Bounds:
+    affine = Affine(*image.transform or ())
     xs, ys = zip(*(affine @ (x, y) for x in (0, image.width) for y in (0, image.height)), strict=True)
     return min(xs), min(ys), max(xs), max(ys)

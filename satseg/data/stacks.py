@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,18 @@ def find_stacks(patterns: Mapping[Any, Any], root: Path | None = None, option: s
         ConfigError: If a pattern cannot be used.
         DataError: If a pattern finds nothing, or an image lacks a band.
     """
+    stacks = _gather(patterns, root, option)
+    for stack in stacks:
+        check_complete(stack, patterns, option)
+    return [Stack(s.name or _common_name(s), s.files) for s in stacks]
+
+
+def _gather(patterns: Mapping[Any, Any], root: Path | None, option: str) -> list[Stack]:
     if not patterns:
         raise ConfigError(f"{option}={{}}: name a file or a pattern for each band.")
     found = {str(band): _find_band(f"{option}.{band}", pattern, root) for band, pattern in patterns.items()}
     names = sorted({name for files in found.values() for name in files}, key=natural)
-    stacks = [Stack(name, {b: files[name] for b, files in found.items() if name in files}) for name in names]
-    for stack in stacks:
-        _check_complete(stack, patterns, option)
-    return [Stack(s.name or _common_name(s), s.files) for s in stacks]
+    return [Stack(name, {b: files[name] for b, files in found.items() if name in files}) for name in names]
 
 
 def _find_band(
@@ -88,7 +92,18 @@ def _rasters(folder: Path, pattern: str, option: str, suffixes: Collection[str])
         raise ConfigError(f"{option}={pattern}: the pattern cannot be used: {error}.") from error
 
 
-def _check_complete(stack: Stack, patterns: Mapping[Any, Any], option: str) -> None:
+def check_complete(stack: Stack, patterns: Mapping[Any, Any], option: str = "dataset.images") -> None:
+    """Refuse a stack that is not whole.
+
+    Args:
+        stack: The stack.
+        patterns: By band, as for `find_stacks`.
+        option: What messages call the patterns.
+
+    Raises:
+        DataError: If it lacks a band.
+        ConfigError: If two bands are one file.
+    """
     for band, pattern in patterns.items():
         if str(band) not in stack.files:
             other, file = next(iter(stack.files.items()))
@@ -165,16 +180,17 @@ def find_stack_files(
         mask_suffix: Ending of mask names that belongs to no wildcard, such as `_LabelHand`.
 
     Returns:
-        The stacks in natural order of their names; and files by name, of each kind: `image`, of which the first band
-        stands for all, and `mask`.
+        The stacks in natural order of their names, which may lack a band; and files by name, of each kind: `image`, of
+        which the first band stands for all, and `mask`.
 
     Raises:
         ConfigError: If a pattern is none that is relative to the root, or files would be image and mask.
-        DataError: If the root is missing, a pattern finds nothing, or an image lacks a band.
+        DataError: If the root is missing, or a pattern finds nothing.
     """
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
-    stacks = find_stacks(images, root, "dataset.images")
+    gathered = _gather(images, root, "dataset.images")
+    stacks = [Stack(s.name or _common_name(s), s.files) for s in gathered]
     files = {s.name: tuple(Path(f) for f in s.files.values()) for s in stacks}
     suffixes = IMAGE_SUFFIXES if _rasters(root, masks, "dataset.masks", IMAGE_SUFFIXES) else VECTOR_SUFFIXES
     found = _find_band("dataset.masks", masks, root, suffixes)
@@ -190,8 +206,10 @@ def find_stack_files(
     return stacks, {"image": {name: own[0] for name, own in files.items()}, "mask": named}
 
 
-def pair_stacks(stacks: Sequence[Stack], found: dict[str, dict[str, Path]], nodata: float | None) -> list[Sample]:
-    """Return the stacks that have a mask as samples, in their order."""
-    masks = found["mask"]
-    bands = {s.name: tuple(Path(f) for f in s.files.values()) for s in stacks}
-    return [Sample(s.name, write_stack(s, nodata), masks[s.name], bands[s.name]) for s in stacks if s.name in masks]
+def stack_sample(stack: Stack, mask: Path, nodata: float | None) -> Sample:
+    """Return a stack that is whole as a sample.
+
+    Raises:
+        SatsegError: As `write_stack` says.
+    """
+    return Sample(stack.name, write_stack(stack, nodata), mask, tuple(Path(f) for f in stack.files.values()))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from satseg.errors import ConfigError, DataError, RasterReadError
 
 Bounds = tuple[float, float, float, float]  # west, south, east, north
 
+PARSED_WHOLE = {".geojson", ".json"}  # whatever part of them is asked for
 POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
@@ -88,21 +90,15 @@ class VectorLayer:
         """
         if not self.covers_some_of(bounds, crs):
             return np.empty(0, object), []
-        columns = [attribute] if attribute else []
-        with _naming(self.path):
-            _, ids, wkb, fields = pyogrio.raw.read(
-                self.path,
-                layer=self.name,
-                columns=columns,
-                bbox=_moved_bounds(bounds, crs, self.crs),
-                return_fids=True,
-            )
-            shapes = shapely.from_wkb(wkb)
-        texts = [as_text(v) for v in fields[0]] if attribute else [""] * len(shapes)
-        order = np.argsort(ids, kind="stable") if self.path.suffix.lower() == ".gpkg" else np.arange(len(ids))
-        kept = [i for i in order if shapes[i] is not None and not shapely.is_empty(shapes[i])]
-        self._check_polygons(shapes[kept])
-        return _moved(shapes[kept], self.crs, crs), [texts[i] for i in kept]
+        area = _moved_bounds(bounds, crs, self.crs)
+        if self.path.suffix.lower() in PARSED_WHOLE:
+            shapes, texts = _read_once(self, attribute, self.path.stat().st_mtime_ns)
+            near = [i for i, own in enumerate(shapely.bounds(shapes)) if area is None or _overlap(area, own)]
+            shapes, texts = shapes[near], [texts[i] for i in near]
+        else:
+            shapes, texts = _read(self, attribute, area)
+        self._check_polygons(shapes)
+        return _moved(shapes, self.crs, crs), texts
 
     def covers_some_of(self, bounds: Bounds, crs: str) -> bool:
         """Tell whether features may lie in an area."""
@@ -143,6 +139,25 @@ def read_layer(path: Path, name: str | None) -> VectorLayer:
         raise DataError(f"{path} does not say which CRS its coordinates are in: give it one (a shapefile's .prj).")
     bounds = info["total_bounds"] if info["features"] else None
     return VectorLayer(path, str(info["layer_name"]), _wkt(info["crs"], path), tuple(info["fields"]), bounds)
+
+
+def _read(layer: VectorLayer, attribute: str | None, area: Bounds | None) -> tuple[np.ndarray, list[str]]:
+    """Return shapes, in the order of the file, and their values."""
+    columns = [attribute] if attribute else []
+    with _naming(layer.path):
+        _, ids, wkb, fields = pyogrio.raw.read(
+            layer.path, layer=layer.name, columns=columns, bbox=area, return_fids=True
+        )
+        shapes = shapely.from_wkb(wkb)
+    texts = [as_text(v) for v in fields[0]] if attribute else [""] * len(shapes)
+    order = np.argsort(ids, kind="stable") if layer.path.suffix.lower() == ".gpkg" else np.arange(len(ids))
+    kept = [i for i in order if shapes[i] is not None and not shapely.is_empty(shapes[i])]
+    return shapes[kept], [texts[i] for i in kept]
+
+
+@lru_cache(maxsize=1)  # many images may share one file
+def _read_once(layer: VectorLayer, attribute: str | None, changed_ns: int) -> tuple[np.ndarray, list[str]]:
+    return _read(layer, attribute, None)
 
 
 def as_text(value: Any) -> str:

@@ -59,8 +59,10 @@ def open_dataset(datamodule: SegmentationDataModule) -> Opened:
         DataError: If there is nothing to check: no folder, no pair, no mask that can be read.
         ConfigError: If an option cannot be used.
     """
-    samples, lonely = datamodule.paired()
-    findings = [_lonely(kind, files) for kind, files in lonely.items() if files]
+    pairs = datamodule.paired()
+    samples = pairs.samples
+    findings = [_lonely(kind, files) for kind, files in pairs.lonely.items() if files]
+    findings += _unusable(pairs.faults)
     scheme, guessed = _scheme(datamodule, samples)
     sides, unsplit = _sides(datamodule, samples)
     return Opened(samples, scheme, sides, [*findings, *guessed, *unsplit, *_unused(left_out(samples, sides))])
@@ -76,6 +78,20 @@ def _lonely(kind: str, files: Sequence[Path]) -> Finding:
         f"Add the missing {other}s, or remove these.",
         tuple(map(str, files)),
     )
+
+
+def _unusable(faults: Sequence[tuple[Path, DataError]]) -> list[Finding]:
+    """Put files with faults of one kind together, in the words of the first."""
+    kinds: dict[type[DataError], list[tuple[Path, DataError]]] = {}
+    for file, error in faults:
+        kinds.setdefault(type(error), []).append((file, error))
+    expected = "Images have all their bands; polygons can be read, have a class and lie where their image does."
+    found = []
+    for some in kinds.values():
+        first = str(some[0][1]).rstrip(".")
+        message = f"{count(len(some), 'file')} cannot be used{'' if len(some) == 1 else ', such as'}: {first}"
+        found.append(Finding("unusable", Severity.ERROR, message, expected, "", tuple(str(file) for file, _ in some)))
+    return found
 
 
 def _unused(samples: Sequence[Sample]) -> list[Finding]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from satseg.data.folder import FolderDataModule
 from satseg.data.masks import ClassScheme
+from satseg.data.pairing import Pairs
 from satseg.data.synthetic.layout import CLASS_NAMES, PALETTE
 from satseg.data.synthetic.scene import Bands, make_scene, write_scene
 from satseg.errors import ConfigError, ResourceError, SatsegError
@@ -89,9 +90,9 @@ class SyntheticDataModule(FolderDataModule):
         _ = self._made
         return super().samples()
 
-    def paired(self) -> tuple[list[Any], dict[str, list[Path]]]:
+    def paired(self) -> Pairs:
         """Return the scenes, made where they are missing; none lacks its partner."""
-        return self.samples(), {}
+        return Pairs(self.samples())
 
     @property
     def finds_classes(self) -> bool:
