@@ -7,18 +7,32 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from satseg.errors import InterruptedRunError
+from satseg.errors import InterruptedRunError, RunError, SatsegError
 from satseg.ranks import is_first
 
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # the second is what a Slurm job asks for with --signal=USR1@300
+SLURM_ANSWERS_S = 30.0
+
+
+class AskedToEnd(BaseException):
+    """The system's request on its way out of a run; no error, which a library may take for one of its own.
+
+    Attributes:
+        requeue: Whether Slurm is to start the job again.
+        advice: How the user goes on.
+    """
+
+    def __init__(self, requeue: bool) -> None:
+        super().__init__("The system asked the run to end.")
+        self.requeue, self.advice = requeue, ""
 
 
 @dataclass
@@ -28,62 +42,90 @@ class _Request:
     process: int = 0
     received: int | None = None
     waits: bool = False  # for who looks, and saves first
-    ended: bool = False  # or about to, by itself
+    forward: Callable[[int], None] | None = None
+    ends: bool = False
+    is_complete: bool = False
 
 
 _request = _Request()
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def listening(asks_slurm: bool = True) -> Iterator[None]:
     """End the block where the system asks for it; only a main thread may listen.
 
+    Args:
+        asks_slurm: Whether to have Slurm start the job again, where it was Slurm that asked.
+
     Raises:
-        InterruptedRunError: Wherever the block is.
+        InterruptedRunError: Wherever the block is; at once, where the run before it was asked when it was complete.
     """
     global _request
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _request = _Request(os.getpid())
     previous = {number: signal.getsignal(number) for number in SIGNALS}
-    take_signals()
+    _request = _Request(os.getpid(), _request.received)
+    try:
+        for number in SIGNALS:
+            signal.signal(number, _note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        if asked():
+            end()
+        yield
+    except AskedToEnd as request:
+        if request.requeue and asks_slurm:
+            _requeue()
+        raise InterruptedRunError(f"{request} {request.advice}".strip()) from None
+    finally:
+        with held_back():
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            is_left = _request.is_complete and not _request.ends
+            _request = _Request(received=_request.received if is_left else None)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let the signals wait until after the block; processes that are started in it hold them back until they listen."""
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        _request = _Request()
-
-
-def take_signals() -> None:
-    """Listen again, in place of a library; does nothing but in a process that is listening."""
-    if _request.process == os.getpid():
-        for number in SIGNALS:
-            signal.signal(number, _note)
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     if os.getpid() != _request.process:
-        return  # one that loads data for it, and is asked with it
+        return  # a copy of it
     _request.received = _request.received or number  # at its time limit Slurm sends both
-    if not (_request.waits or _request.ended):
-        end()
+    if _request.forward:
+        _request.forward(number)
+    if not (_request.waits or _request.ends or _request.is_complete):
+        _request.ends = True  # more signals, which come in bursts, would interrupt what cleans up
+        raise AskedToEnd(requeue=not is_cancelled())  # whichever rank this is: others may wait for it in a library
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def deferred(forward: Callable[[int], None] | None = None) -> Iterator[None]:
     """Interrupt nothing in the block, which may look whether it is `asked`, save, and `end`; else it ends behind it.
 
+    Args:
+        forward: Is told of each signal.
+
     Raises:
-        InterruptedRunError: Behind the block.
+        AskedToEnd: Behind the block; and where it failed when it was asked, as other processes may have ended.
     """
-    _request.waits = True
+    _request.waits, _request.forward = True, forward
     try:
         yield
+    except Exception as error:
+        if asked() and (isinstance(error, RunError) or not isinstance(error, SatsegError)):
+            end()
+        raise
     finally:
-        _request.waits = False
-    if asked():
+        _request.waits, _request.forward = False, None
+    if asked() and not _request.is_complete:
         end()
 
 
@@ -92,31 +134,47 @@ def asked() -> bool:
     return _request.received is not None
 
 
-def end() -> NoReturn:
-    """End the run; where it was not SIGTERM that asked for it, let Slurm start the job again.
+def is_cancelled() -> bool:
+    """Tell whether it is not to be started again."""
+    return _request.received == signal.SIGTERM
+
+
+def end(cancelled: bool = False) -> NoReturn:
+    """End the run.
+
+    Args:
+        cancelled: Whether another rank knows that it `is_cancelled`.
 
     Raises:
-        InterruptedRunError: Always.
+        AskedToEnd: Always; of several ranks the first asks Slurm.
     """
-    _request.ended = True  # more signals, which come in bursts, would interrupt what cleans up
-    job = os.environ.get("SLURM_JOB_ID")
-    if job and is_first() and _request.received != signal.SIGTERM:
-        _requeue(job)
-    raise InterruptedRunError("The system asked the run to end.")
+    _request.ends = True
+    raise AskedToEnd(requeue=is_first() and not (cancelled or is_cancelled()))
 
 
 def complete() -> None:
     """From here on the run has nothing to lose or to repeat: let it end by itself."""
-    _request.ended = True
+    _request.is_complete = True
 
 
-def _requeue(job: str) -> None:
-    """Ask Slurm to start the job again."""
+def ignore() -> None:
+    """Leave it to the process that started this one, such as a loader's: both are asked."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _requeue() -> None:
+    """Ask Slurm to start the job again, if this is one."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
+        subprocess.run(
+            ["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=SLURM_ANSWERS_S
+        )
+    except (OSError, subprocess.SubprocessError) as error:
         logger.warning("Slurm could not be asked to start job %s again: %s", job, getattr(error, "stderr", "") or error)
         return
     logger.info("Slurm was asked to start job %s again.", job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -36,11 +37,25 @@ def _train(cfg: DictConfig, run: Run) -> float:
         datamodule = training.build_datamodule(cfg)
         task = training.build_task(cfg, datamodule)
         if is_first():
-            training.record(cfg, run, datamodule, trainer, task)
+            _record(cfg, run, datamodule, trainer, task)
         fit(trainer, task, datamodule, run)
         if not is_first():
             return float("nan")
         return training.finish_run(cfg, run, datamodule, trainer)
+
+
+def _record(
+    cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer, task: SegmentationTask
+) -> None:
+    """Write down what the run depends on; of a run that goes on, once its callbacks have taken the new numbers."""
+
+    def record(*_: Any) -> None:
+        training.record(cfg, run, datamodule, trainer, task)
+
+    if run.resume_path is None:
+        record()
+    else:
+        trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_start=record))  # type: ignore[attr-defined]
 
 
 def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDataModule, run: Run) -> None:
@@ -54,6 +69,8 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
     logger.info("Training %.1f million parameters on %s", parameters / 1e6, trainer.strategy.root_device)
     try:
         with memory_limit(trainer.strategy.root_device), ending.deferred():
+            # Lightning's own handler waits for the other devices
+            trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
             trainer.fit(task, datamodule=datamodule, ckpt_path=run.resume_path)
     except ResourceError as error:
         raise ResourceError(f"{error} {how_to_resume(run.path)}") from error

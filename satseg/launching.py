@@ -11,14 +11,14 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from satseg import errors
+from satseg import ending, errors
 from satseg.files import write_json, write_text
 from satseg.ranks import world_size
 from satseg.runs import Run, how_to_resume, read_json
@@ -26,7 +26,6 @@ from satseg.runs import Run, how_to_resume, read_json
 JOB, RUN = "job.yaml", "run.json"
 OTHERS_END_S = 20.0  # after one process has ended with an error
 LOOK_S = 0.2
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # What would tell a new process that it belongs to another group.
 OF_GROUPS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK")
 
@@ -73,10 +72,31 @@ def launch(cfg: DictConfig, run: Run, count: int) -> float:
         folder = Path(name)
         write_text(folder / JOB, OmegaConf.to_yaml(cfg, resolve=True))
         write_json(folder / RUN, [str(run.path), run.resume_path and str(run.resume_path), sys.argv[1:]])
-        processes = _start(folder, count)
-        with _forwarded(processes):
-            codes = _wait(processes)
-        return _outcome(folder, run, codes)
+        processes: list[subprocess.Popen[bytes]] = []
+
+        def forward(number: int) -> None:
+            for process in processes:
+                process.send_signal(number)
+
+        with ending.deferred(forward):
+            with ending.held_back():
+                if ending.asked():
+                    ending.end()
+                processes += _start(folder, count)
+            with _ended(processes), _interrupted_by(forward):
+                codes = _wait(processes)
+            score = _outcome(folder, run, codes)
+            ending.complete()
+        return score
+
+
+@contextmanager
+def _ended(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
@@ -96,28 +116,21 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def _forwarded(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Send on what this process is told, once: they have left its group in the terminal. End with all of them ended."""
-
-    def forward(number: int, frame: Any) -> None:
-        for process in processes:
-            process.send_signal(number)
-
-    main = threading.current_thread() is threading.main_thread()  # only which may listen
-    previous = {number: signal.signal(number, forward) for number in FORWARDED} if main else {}
+def _interrupted_by(forward: Callable[[int], None]) -> Iterator[None]:
+    """Send Ctrl-C on to the processes, which have left this one's group in the terminal."""
+    is_main = threading.current_thread() is threading.main_thread()  # only which may listen
+    previous = signal.signal(signal.SIGINT, lambda number, _: forward(number)) if is_main else None
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        for process in processes:
-            process.kill()
+        if is_main:
+            signal.signal(signal.SIGINT, previous)
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
     """Wait until all have ended, or one has failed and the others had a while to end, too."""
     deadline = None
-    while any(process.poll() is None for process in processes):
+    while None in [process.poll() for process in processes]:  # all are asked: only then one learns how it ended
         if deadline is None and any(process.returncode for process in processes):
             deadline = time.monotonic() + OTHERS_END_S
         if deadline is not None and time.monotonic() > deadline:

@@ -19,12 +19,12 @@ def main() -> None:
     """Train, and leave the score or the error in the folder that is named."""
     folder = Path(sys.argv[1])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    with ending.listening():
-        try:
+    try:
+        with ending.listening(asks_slurm=False):
             _train(folder)
-        except Exception as error:
-            launching.tell(folder, rank(), error)
-            sys.exit(1)
+    except Exception as error:
+        launching.tell(folder, rank(), error)
+        sys.exit(1)
 
 
 def _train(folder: Path) -> None:

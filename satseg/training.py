@@ -85,6 +85,9 @@ def failure_recorded(run: Run) -> Iterator[None]:
         path.unlink(missing_ok=True)
     try:
         yield
+    except ending.AskedToEnd as request:
+        request.advice = how_to_resume(run.path)
+        raise
     except InterruptedRunError as error:
         raise InterruptedRunError(f"{error} {how_to_resume(run.path)}") from error
     except Exception as error:

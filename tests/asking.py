@@ -1,34 +1,48 @@
-"""Runs `satseg.train` and asks it to end, as the system does, at one moment: `asking.py moment option...`."""
+"""Runs `satseg.train` and asks it to end, as the system does, at one moment: `asking.py signal moment option...`.
+
+As Slurm does, it asks all processes of the run: it is the leader of a group of its own.
+"""
 
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
+
+import pytorch_lightning as pl
 
 from satseg import training
 from satseg.data import SegmentationDataModule
 from satseg.task import SegmentationTask
 
 MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the so-manieth call
+    "the trainer is built": (pl.Trainer, "__init__", 1),
     "the data is measured": (SegmentationDataModule, "setup", 1),
-    "the network is built": (training, "build_model", 1),
     "training starts": (SegmentationTask, "configure_optimizers", 1),
+    "a batch is computed": (SegmentationTask, "training_step", 25),
     "an epoch is scored": (SegmentationTask, "validation_step", 2),
     "the last epoch has been scored": (SegmentationTask, "on_validation_epoch_end", 4),
     "the model is scored": (training, "report_split", 2),
-    "the report is written": (training, "report_run", 1),
     "the run is complete": (training.publishing, "publish_results", 1),
 }
 
 
-def ask_before(owner: Any, name: str, calls: int) -> None:
+class AskInScoring(pl.Callback):
+    """Asks who started the ranks, once, while the second epoch is scored; of the ranks one has much to score."""
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.current_epoch == 1 and trainer.global_rank == 1 and not Path("asked").exists():
+            os.kill(os.getppid(), signal.SIGUSR1)
+
+
+def ask_before(owner: Any, name: str, calls: int, number: int) -> None:
     """Have the function ask once."""
     function, left = getattr(owner, name), [calls]
 
     def asking(*args: Any, **kwargs: Any) -> Any:
         left[0] -= 1
         if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            os.killpg(0, number)
         return function(*args, **kwargs)
 
     setattr(owner, name, asking)
@@ -37,7 +51,9 @@ def ask_before(owner: Any, name: str, calls: int) -> None:
 def main() -> None:
     from satseg import train
 
-    ask_before(*MOMENTS[sys.argv.pop(1)])
+    os.setsid()
+    number, moment = signal.Signals[sys.argv.pop(1)], sys.argv.pop(1)
+    ask_before(*MOMENTS[moment], number)
     train.main()
 
 

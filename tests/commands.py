@@ -4,6 +4,7 @@ import atexit
 import functools
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -76,3 +77,14 @@ def refused(name: str, *options: str, cwd: Path) -> str:
     errors = [line for line in lines if "Error" in line]
     assert "Traceback" not in done.stderr and len(errors) == 1 and lines[-1] == errors[0], done.stderr
     return errors[0]
+
+
+def cluster(folder: Path) -> dict[str, str]:
+    """Make a folder with what Slurm has on its machines; return the environment of a job of it."""
+    tools = folder / "tools"
+    tools.mkdir(parents=True)
+    for name, text in (("scontrol", f'echo "$@" >> {shlex.quote(str(folder / "asked"))}'), ("srun", 'exec "$@"')):
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    paths = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "satseg", "PATH": paths}

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import TINY, command, refused
+from commands import TINY, cluster, command, refused
 from safetensors.numpy import load_file
 
 from satseg.models import build_model
@@ -67,18 +67,13 @@ def begun(options: list[str], run: Path) -> subprocess.Popen[str]:
 
 def wait_for(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 300
-    while not happened() and time.monotonic() < deadline:
+    while not happened():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def children(process: subprocess.Popen[str]) -> list[str]:
     return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-
-
-def listens(process: str) -> bool:
-    """Tell whether a process has a handler of its own for SIGTERM."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
-    return bool(int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.slow
@@ -205,15 +200,32 @@ def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_are_asked_to_end_before_they_train_end(tmp_path: Path) -> None:
+def test_processes_that_are_asked_to_end_when_they_start_end(tmp_path: Path) -> None:
     process = started([*TINY, *TWO], tmp_path / "run")
-    wait_for(lambda: len(ranks := children(process)) == 2 and all(map(listens, ranks)))
+    wait_for(lambda: len(children(process)) == 2)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=90)
     assert process.returncode == 130 and "Traceback" not in said, said
-    assert said.strip().endswith(
-        "The system asked the run to end. There is no checkpoint yet to go on from; start again."
-    )
+    ending = "The system asked the run to end. There is no checkpoint yet to go on from; start again."
+    assert said.strip().endswith(ending)
+
+
+@pytest.mark.slow
+def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cluster(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    options = [*TINY, *TWO, "+callbacks.ask._target_=asking.AskInScoring", "ema=false"]
+    process = started(options, tmp_path / "run")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 130 and "Traceback" not in said and "resume_from=run" in said, said
+    assert (tmp_path / "asked").read_text() == "requeue 17\n"
+    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 2  # the second epoch has no score
+    done = command("train", "resume_from=run", "trusted_modules=[asking]", cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "run/summary.json").is_file(), done.stderr
+    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize(

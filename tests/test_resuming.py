@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import command, refused
+from commands import cluster, command, refused
 from killing import OPTIONS
 from safetensors.numpy import load_file
 
@@ -74,37 +74,6 @@ def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_sigterm_saves_first_and_says_how_to_go_on(whole: Path) -> None:
-    folder = whole.parents[1]
-    options = [o for o in OPTIONS if not o.startswith(("save_every_min", "trainer.max_epochs"))]
-    process = start(
-        [sys.executable, "-m", "satseg.train", *options, "trainer.max_epochs=400", "run_dir=termed"], folder
-    )
-    wait_for_checkpoint(folder / "termed", process)  # of an epoch's end: within epochs none is due for ten minutes
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in said, said
-    (line,) = [line for line in said.splitlines() if "The system asked the run to end." in line]
-    assert shlex.split(line)[-1] == "resume_from=termed"
-    saved = torch.load(folder / "termed/checkpoints/last.ckpt", weights_only=True)["position"]
-    assert (saved["epoch"], saved["batch"]) >= (1, 0)
-    done = command("train", "resume_from=termed", "dataset.batch_size=4", cwd=folder)
-    if saved["batch"]:
-        assert done.returncode == 1 and "dataset.batch_size was 2 and is 4" in done.stderr
-
-
-def cluster(folder: Path) -> dict[str, str]:
-    """Make a folder with what Slurm has on its machines; return the environment of a job of it."""
-    tools = folder / "tools"
-    tools.mkdir(parents=True)
-    for name, text in (("scontrol", f'echo "$@" >> {shlex.quote(str(folder / "asked"))}'), ("srun", 'exec "$@"')):
-        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tools / name).chmod(0o755)
-    paths = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "satseg", "PATH": paths}
-
-
-@pytest.mark.slow
 def test_a_slurm_job_is_asked_for_again_and_goes_on(whole: Path, root_dir: Path) -> None:
     folder = whole.parents[1] / "cluster"
     job = cluster(folder)
@@ -121,51 +90,77 @@ def test_a_slurm_job_is_asked_for_again_and_goes_on(whole: Path, root_dir: Path)
     assert start([*script, *OPTIONS], folder, **job).wait(60) == 0
 
 
+def ask(folder: Path, number: str, moment: str, *options: str) -> str:
+    """Run a training, as a job of a cluster, that is asked to end; return what it said. Each process is asked."""
+    command = [
+        sys.executable,
+        str(TESTS / "asking.py"),
+        number,
+        moment,
+        *sorted((*OPTIONS, *options), key=lambda option: option != "-m"),
+    ]
+    process = start(command, folder, **cluster(folder))
+    _, said = process.communicate(timeout=300)
+    return f"{process.returncode}\n{said}"
+
+
+@pytest.mark.slow
+def test_sigterm_saves_first_and_says_how_to_go_on(whole: Path) -> None:
+    folder = whole.parents[1] / "termed"
+    said = ask(folder, "SIGTERM", "a batch is computed", "dataset.num_workers=2", "save_every_min=10", "run_dir=run")
+    assert said.startswith("130\n") and "Traceback" not in said, said
+    (line,) = [line for line in said.splitlines() if "The system asked the run to end." in line]
+    assert shlex.split(line)[-1] == "resume_from=run" and not (folder / "asked").exists()
+    saved = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)["position"]
+    assert (saved["epoch"], saved["batch"]) == (2, 6)  # asked in the 25th of batches of ten an epoch, two a step
+    line = refused("train", "resume_from=run", "dataset.batch_size=4", cwd=folder)
+    assert "dataset.batch_size was 2 and is 4" in line
+    assert command("train", "resume_from=run", cwd=folder).returncode == 0
+    assert_same(folder / "run", whole)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("moment", "how_to_go_on"),
+    ("moment", "is_begun"),
     [
-        ("the data is measured", "There is no checkpoint yet to go on from; start again."),
-        ("the network is built", "There is no checkpoint yet to go on from; start again."),
-        ("training starts", "There is no checkpoint yet to go on from; start again."),
-        ("an epoch is scored", "resume_from=run"),
-        ("the last epoch has been scored", "resume_from=run"),
-        ("the model is scored", "resume_from=run"),
-        ("the report is written", "resume_from=run"),
+        ("the data is measured", False),
+        ("training starts", False),
+        ("an epoch is scored", True),
+        ("the last epoch has been scored", True),
+        ("the model is scored", True),
     ],
 )
-def test_a_run_ends_wherever_it_is_asked_to(moment: str, how_to_go_on: str, whole: Path) -> None:
+def test_a_run_ends_wherever_it_is_asked_to(moment: str, is_begun: bool, whole: Path) -> None:
     folder = whole.parents[1] / moment.replace(" ", "_")
-    job = cluster(folder)
-    process = start([sys.executable, str(TESTS / "asking.py"), moment, *OPTIONS, "run_dir=run"], folder, **job)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 130 and "Traceback" not in said, said
-    assert "The system asked the run to end. " in said and said.strip().endswith(how_to_go_on)
+    said = ask(folder, "SIGUSR1", moment, "run_dir=run")
+    assert said.startswith("130\n") and "Traceback" not in said, said
+    advice = "resume_from=run" if is_begun else "There is no checkpoint yet to go on from; start again."
+    assert "The system asked the run to end. " in said and said.strip().endswith(advice)
     assert (folder / "asked").read_text() == "requeue 17\n"
     assert not (folder / "run/summary.json").exists() and not (folder / "run/failure.json").exists()
-    if "resume_from" not in how_to_go_on:
-        assert not (folder / "run/checkpoints/last.ckpt").exists()
-        return
-    done = command("train", "resume_from=run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert_same(folder / "run", whole)
+    assert (folder / "run/checkpoints/last.ckpt").exists() == is_begun
+    if moment == "an epoch is scored":
+        line = refused("train", "resume_from=run", "trainer.max_epochs=5", cwd=folder)
+        assert "scheduler=onecycle is one cycle over all steps of the training" in line
+    if is_begun:
+        done = command("train", "resume_from=run", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert_same(folder / "run", whole)
 
 
 @pytest.mark.slow
 def test_a_complete_run_is_not_asked_for_again(whole: Path) -> None:
     folder = whole.parents[1] / "complete"
-    job = cluster(folder)
-    options = [*OPTIONS, "run_dir=runs/slurm_17"]
-    process = start([sys.executable, str(TESTS / "asking.py"), "the run is complete", *options], folder, **job)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0 and not (folder / "asked").exists(), said
-    assert_same(folder / "runs/slurm_17", whole)
+    said = ask(folder, "SIGUSR1", "the run is complete", "run_dir=run")
+    assert said.startswith("0\n") and not (folder / "asked").exists(), said
+    assert_same(folder / "run", whole)
 
 
 @pytest.mark.slow
-def test_one_cycle_is_not_stretched(whole: Path) -> None:
-    folder = whole.parents[1]
-    process = start([sys.executable, str(TESTS / "asking.py"), "an epoch is scored", *OPTIONS, "run_dir=cycle"], folder)
-    assert process.wait(300) == 130
-    line = refused("train", "resume_from=cycle", "trainer.max_epochs=5", cwd=folder)
-    assert "scheduler=onecycle is one cycle over all steps of the training" in line
+@pytest.mark.parametrize(("moment", "complete"), [("the trainer is built", 0), ("the run is complete", 1)])
+def test_a_sweep_ends_with_the_run_that_is_asked_to(moment: str, complete: int, tmp_path: Path) -> None:
+    said = ask(tmp_path / "sweep", "SIGUSR1", moment, "-m", "seed=1,2", "trainer.max_epochs=1")
+    assert said.startswith("130\n") and "Traceback" not in said, said
+    assert len(list(tmp_path.rglob("summary.json"))) == complete
+    assert (tmp_path / "sweep/asked").read_text() == "requeue 17\n"
+    assert not list(tmp_path.rglob("failure.json"))

@@ -30,19 +30,13 @@ class SaveLast(pl.callbacks.Checkpoint):
         self.path, self.every_s = path, every_min * 60
         self.saved = time.monotonic()
 
-    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals from Lightning, which waits for the epoch's end, and for other devices in the handler."""
-        ending.take_signals()
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals where no score was tried, and count from here."""
-        ending.take_signals()
+        """Count from here."""
         self.saved = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End between two epochs: the one before has been saved."""
-        if self._any(trainer, ending.asked()):
-            ending.end()
+        self._end_if_asked(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -58,8 +52,7 @@ class SaveLast(pl.callbacks.Checkpoint):
         if not self._any(trainer, due or ending.asked()):
             return
         self._save(trainer)
-        if self._any(trainer, ending.asked()):
-            ending.end()
+        self._end_if_asked(trainer)
 
     def on_validation_batch_end(
         self,
@@ -70,9 +63,13 @@ class SaveLast(pl.callbacks.Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """End at once: scoring may take longer than the system waits, and each device has batches of its own."""
+        """Score no more, as that may take longer than the system waits; StopIteration ends Lightning's loop."""
         if ending.asked():
-            ending.end()
+            raise StopIteration
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End before the scores are anyone's: here all ranks meet, which have numbers of batches of their own."""
+        self._end_if_asked(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -86,3 +83,7 @@ class SaveLast(pl.callbacks.Checkpoint):
     def _any(trainer: pl.Trainer, wanted: bool) -> bool:
         """Tell whether any rank wants it, as all must do the same."""
         return wanted if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
+
+    def _end_if_asked(self, trainer: pl.Trainer) -> None:
+        if self._any(trainer, ending.asked()):
+            ending.end(cancelled=self._any(trainer, ending.is_cancelled()))

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from satseg import ending
 from satseg.data import record
 from satseg.data.assumptions import assumed
 from satseg.data.augmentation import Augmentation
@@ -30,6 +31,11 @@ from satseg.data.statistics import compute_statistics, count_classes
 from satseg.data.weighting import class_weights
 from satseg.errors import ConfigError
 from satseg.spec import BandStatistics, DatasetSpec
+
+
+def leave_signals_to_training(worker: int) -> None:
+    """Let a worker live on where the system asks all processes to end: training saves first, and ends it."""
+    ending.ignore()
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -276,6 +282,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=leave_signals_to_training,
             pin_memory=torch.cuda.is_available(),
         )
 
