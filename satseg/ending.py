@@ -70,24 +70,23 @@ def listening(asks_slurm: bool = True) -> Iterator[None]:
         for number in SIGNALS:
             signal.signal(number, _note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        if asked():
-            end()
+        check()
         yield
     except AskedToEnd as request:
         if request.requeue and asks_slurm:
             _requeue()
         raise InterruptedRunError(f"{request} {request.advice}".strip()) from None
     finally:
-        with held_back():
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            is_left = _request.is_complete and not _request.ends
-            _request = _Request(received=_request.received if is_left else None)
+        is_left = _request.is_complete and not _request.ends
+        _request.ends = True
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        _request = _Request(received=_request.received if is_left else None)
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let the signals wait until after the block; processes that are started in it hold them back until they listen."""
+    """Have processes that are started in the block hold signals back until they listen."""
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -126,6 +125,22 @@ def deferred(forward: Callable[[int], None] | None = None) -> Iterator[None]:
     finally:
         _request.waits, _request.forward = False, None
     if asked() and not _request.is_complete:
+        end()
+
+
+def pass_on() -> None:
+    """Forward what was received before there was anyone to forward it to; once more does no harm."""
+    if _request.received is not None and _request.forward:
+        _request.forward(_request.received)
+
+
+def check() -> None:
+    """End here, where the request was dropped: Python drops what is raised in a destructor or a library's callback.
+
+    Raises:
+        AskedToEnd: If the process has been asked.
+    """
+    if asked():
         end()
 
 

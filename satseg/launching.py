@@ -23,7 +23,7 @@ from satseg.files import write_json, write_text
 from satseg.ranks import world_size
 from satseg.runs import Run, how_to_resume, read_json
 
-JOB, RUN = "job.yaml", "run.json"
+JOB, RUN, SCORE = "job.yaml", "run.json", "score.json"
 OTHERS_END_S = 20.0  # after one process has ended with an error
 LOOK_S = 0.2
 # What would tell a new process that it belongs to another group.
@@ -80,9 +80,8 @@ def launch(cfg: DictConfig, run: Run, count: int) -> float:
 
         with ending.deferred(forward):
             with ending.held_back():
-                if ending.asked():
-                    ending.end()
                 processes += _start(folder, count)
+            ending.pass_on()
             with _ended(processes), _interrupted_by(forward):
                 codes = _wait(processes)
             score = _outcome(folder, run, codes)
@@ -142,8 +141,12 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
 def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
     """Return the score, or raise what ended the first of the processes that failed: the others follow it.
 
-    What one said comes first: a library may kill those that wait for it.
+    Where there is a score, the run is complete, however they ended. What one said comes next: a library may kill those
+    that wait for it.
     """
+    if (folder / SCORE).exists():
+        score = read_json(folder / SCORE)
+        return float("nan") if score is None else float(score)
     told = sorted(folder.glob("error_*.json"), key=lambda path: path.stat().st_mtime_ns)
     if told:
         first = read_json(told[0])
@@ -156,10 +159,7 @@ def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
     traces = sorted(folder.glob("trace_*.txt"), key=lambda path: path.stat().st_mtime_ns)
     if traces:
         print(traces[0].read_text(), file=sys.stderr)
-    if any(code != 0 for code in codes):
-        raise errors.RunError(f"A process failed, see above. {how_to_resume(run.path)}")
-    score = read_json(folder / "score.json")
-    return float("nan") if score is None else float(score)
+    raise errors.RunError(f"A process failed, see above. {how_to_resume(run.path)}")
 
 
 def tell(folder: Path, rank: int, error: Exception) -> None:

@@ -35,7 +35,7 @@ def _train(folder: Path) -> None:
     training.prepare_process(cfg, run)
     score = fitting.train(cfg, run)
     if is_first():
-        write_json(folder / "score.json", score)
+        write_json(folder / launching.SCORE, score)
 
 
 def _end_with(parent: int) -> None:

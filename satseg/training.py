@@ -272,7 +272,10 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
     own = str(cfg.model._target_).rpartition(".")[0]  # the user named it, so it is trusted
     network = load_model(run.path, _device(cfg), trusted_modules=[*cfg.trusted_modules, own])
     splits = [split for split in ("val", "test") if datamodule.splits.get(split)]
-    results = {split: report_split(network, datamodule, split, run.path / "evaluation" / split) for split in splits}
+    results = {}
+    for split in splits:
+        results[split] = report_split(network, datamodule, split, run.path / "evaluation" / split)
+        ending.check()
     score = float(results["val"].scores.as_dict()[cfg.monitor.removeprefix("val/")])
     summary = {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -132,7 +132,7 @@ def test_sigterm_saves_first_and_says_how_to_go_on(whole: Path) -> None:
 )
 def test_a_run_ends_wherever_it_is_asked_to(moment: str, is_begun: bool, whole: Path) -> None:
     folder = whole.parents[1] / moment.replace(" ", "_")
-    said = ask(folder, "SIGUSR1", moment, "run_dir=run")
+    said = ask(folder, "SIGUSR1", moment, "run_dir=run", "dataset.num_workers=2")
     assert said.startswith("130\n") and "Traceback" not in said, said
     advice = "resume_from=run" if is_begun else "There is no checkpoint yet to go on from; start again."
     assert "The system asked the run to end. " in said and said.strip().endswith(advice)

@@ -12,7 +12,6 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from satseg import ending
 from satseg.data import record
 from satseg.data.assumptions import assumed
 from satseg.data.augmentation import Augmentation
@@ -29,13 +28,9 @@ from satseg.data.scaling import Normalisation, input_spec
 from satseg.data.splits import Splits, left_out
 from satseg.data.statistics import compute_statistics, count_classes
 from satseg.data.weighting import class_weights
+from satseg.data.workers import end_with_this_process, leave_signals_to_training
 from satseg.errors import ConfigError
 from satseg.spec import BandStatistics, DatasetSpec
-
-
-def leave_signals_to_training(worker: int) -> None:
-    """Let a worker live on where the system asks all processes to end: training saves first, and ends it."""
-    ending.ignore()
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -276,6 +271,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             yield to_item(name, *self.reader.read(by_name[name]))
 
     def _loader(self, dataset: Any, batches: Iterable[list[Any]]) -> DataLoader[Item]:
+        end_with_this_process()
         return DataLoader(
             dataset,
             batch_sampler=batches,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from satseg.errors import DataError
+from satseg.errors import ConfigError, DataError, SatsegError
 
 Attempt = Callable[[Path], AbstractContextManager[object]]
 
@@ -15,7 +15,7 @@ class Faults:
     """Notes what is wrong, once it has been told to; then files with a fault are left out."""
 
     def __init__(self) -> None:
-        self.noted: list[tuple[Path, DataError]] | None = None
+        self.noted: list[tuple[Path, SatsegError]] | None = None
 
     def note_all(self) -> None:
         """Raise no more."""
@@ -26,11 +26,11 @@ class Faults:
         """Surround what is done with a file.
 
         Raises:
-            DataError: As the block, unless faults are noted.
+            SatsegError: As the block; a DataError or ConfigError only where faults are not noted.
         """
         try:
             yield
-        except DataError as error:
+        except (DataError, ConfigError) as error:
             if self.noted is None:
                 raise
             self.noted.append((file, error))

@@ -14,7 +14,7 @@ from satseg.data.pairing import Pairs, Sample, check_partners, find_files, find_
 from satseg.data.polygon_classes import ClassOptions
 from satseg.data.polygons import Polygons, read_polygons
 from satseg.data.stacks import Stack, check_complete, find_stack_files, stack_sample
-from satseg.errors import ConfigError
+from satseg.errors import ConfigError, DataError
 from satseg.spec import IGNORE_INDEX
 
 
@@ -124,7 +124,11 @@ class FolderDataModule(SegmentationDataModule):
             return None
         options = self.classes, self.mask_values, self.ignore_values
         classes = ClassOptions(self.vectors.get("attribute"), self.vectors.get("outside"), *options)
-        found = read_polygons(files, self.vectors.get("layer"), classes, self._faults.of)
+        try:
+            found = read_polygons(files, self.vectors.get("layer"), classes, self._faults.of)
+        except DataError:
+            self._faults.raise_first()  # which is why the others make no classes
+            raise
         names = found.classes.names
         if self.classes is None:
             self.assumptions.append(f"{len(names)} classes: {', '.join(names)} (dataset.classes names them)")
@@ -132,6 +136,9 @@ class FolderDataModule(SegmentationDataModule):
 
     def samples(self) -> list[Sample]:
         """Find all pairs."""
+        if self._faults.noted is None:
+            for stack in self._files[0]:
+                check_complete(stack, cast(Mapping[str, str], self.images))
         if self.unpaired == "refuse":
             check_partners(self.root, self._files[1])
         return self._samples

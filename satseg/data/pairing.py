@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from satseg.data.raster import Window
-from satseg.errors import ConfigError, DataError
+from satseg.errors import ConfigError, DataError, SatsegError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".vrt", ".webp", ".bmp"}
 VECTOR_SUFFIXES = {".gpkg", ".geojson", ".json", ".shp"}
@@ -64,7 +64,7 @@ class Pairs:
 
     samples: list[Sample]
     lonely: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    faults: Sequence[tuple[Path, DataError]] = ()
+    faults: Sequence[tuple[Path, SatsegError]] = ()
 
 
 def find_files(

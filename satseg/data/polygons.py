@@ -159,6 +159,8 @@ def read_polygons(
             read = read_layer(file, layer)
             texts[file] = options.texts(read)
             layers[file] = read
+    if not layers:
+        raise DataError("No file of polygons can be used.")
     classes = options.find(list(layers.values()), [text for found in texts.values() for text in found])
     usable = {}
     for file, read in layers.items():

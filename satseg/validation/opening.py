@@ -17,7 +17,7 @@ from satseg.data.raster import read_info, read_strips
 from satseg.data.scheme import pack
 from satseg.data.splits import left_out
 from satseg.errors import DataError, RasterReadError, SatsegError
-from satseg.validation.findings import Finding, Severity, count
+from satseg.validation.findings import SHOWN, Finding, Severity, count
 from satseg.validation.mask_tally import MOST_VALUES, MaskTally, count_values
 from satseg.validation.masks import kind_of
 from satseg.validation.scanning import is_lossy
@@ -80,17 +80,19 @@ def _lonely(kind: str, files: Sequence[Path]) -> Finding:
     )
 
 
-def _unusable(faults: Sequence[tuple[Path, DataError]]) -> list[Finding]:
-    """Put files with faults of one kind together, in the words of the first."""
-    kinds: dict[type[DataError], list[tuple[Path, DataError]]] = {}
+def _unusable(faults: Sequence[tuple[Path, SatsegError]]) -> list[Finding]:
+    """Put files with faults of one kind together, in the words of the first ones."""
+    kinds: dict[type[SatsegError], list[tuple[Path, SatsegError]]] = {}
     for file, error in faults:
         kinds.setdefault(type(error), []).append((file, error))
     expected = "Images have all their bands; polygons can be read, have a class and lie where their image does."
     found = []
     for some in kinds.values():
-        first = str(some[0][1]).rstrip(".")
-        message = f"{count(len(some), 'file')} cannot be used{'' if len(some) == 1 else ', such as'}: {first}"
-        found.append(Finding("unusable", Severity.ERROR, message, expected, "", tuple(str(file) for file, _ in some)))
+        files = tuple(dict.fromkeys(str(file) for file, _ in some))
+        reasons = list(dict.fromkeys(str(error).rstrip(".") for _, error in some))
+        more = " …" if len(reasons) > SHOWN else ""
+        message = f"{count(len(files), 'file')} cannot be used: {'; '.join(reasons[:SHOWN])}{more}"
+        found.append(Finding("unusable", Severity.ERROR, message, expected, "", files))
     return found
 
 

@@ -68,8 +68,8 @@ def test_stacks_that_are_not_whole_are_found_together(stacked: Path) -> None:
     lacking, broken = sorted(
         (f for f in validation.findings if f.check == "unusable"), key=lambda f: len(f.files), reverse=True
     )
-    assert lacking.message.startswith("2 files cannot be used, such as: dataset.images: ")
-    assert "lacks the band B2" in lacking.message
+    assert lacking.message.startswith("2 files cannot be used: dataset.images: ")
+    assert "lacks the band B2" in lacking.message and "lacks the band B0" in lacking.message
     assert set(lacking.files) == {"train/bands/1_B0.tif", "train/bands/3_B1.tif"}
     assert broken.files == ("val/bands/6_B0.tif",) and "val/bands/6_B1.tif is empty" in broken.message
     assert {split: totals.images for split, totals in validation.totals.items()} == {"train": 4, "val": 1, "test": 2}
@@ -94,6 +94,15 @@ def test_labels_that_cannot_be_drawn_are_found_together(outlined: Path) -> None:
     elsewhere = unusable["train/images/4.tif", "train/labels/3.gpkg"]
     assert "train/images/4.tif has no coordinates" in elsewhere and len(unusable) == 3
     assert validation.totals["train"].images == 2 and not validation.is_sound
+
+
+def test_classes_that_are_not_named_and_lie_in_a_broken_file(outlined: Path) -> None:
+    for path in outlined.glob("*/labels/*.gpkg"):
+        path.write_bytes(b"no polygons") if path.stem != "1" else save(
+            outlined / "train/masks/1.tif", [(shapely.box(500_000, 4_999_500, 500_300, 5_000_000), "")]
+        )
+    with pytest.raises(RasterReadError, match="cannot be read as polygons"):
+        check(outlined, **POLYGONS | {"classes": None})
 
 
 def test_where_nothing_can_be_used_the_first_fault_is_told(outlined: Path) -> None:
