@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from satseg import ending, training
+from satseg import ending, publishing, training
 from satseg.data import SegmentationDataModule
 from satseg.devices import memory_limit, out_of_memory
 from satseg.errors import ConfigError, InterruptedRunError, ResourceError
+from satseg.files import write_json, write_text
 from satseg.ranks import is_first
-from satseg.runs import Run, how_to_resume
+from satseg.repeating import differences
+from satseg.runs import Run, environment, how_to_resume
 from satseg.task import SegmentationTask
 
 logger = logging.getLogger(__name__)
@@ -49,13 +53,35 @@ def _record(
 ) -> None:
     """Write down what the run depends on; of a run that goes on, once its callbacks have taken the new numbers."""
 
-    def record(*_: Any) -> None:
-        training.record(cfg, run, datamodule, trainer, task)
+    @cache
+    def record() -> None:
+        _write_record(cfg, run, datamodule, trainer, task)
 
     if run.resume_path is None:
         record()
-    else:
-        trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_start=record))  # type: ignore[attr-defined]
+        return
+    accepted = pl.callbacks.LambdaCallback(
+        on_train_start=lambda *_: record(),
+        on_fit_end=lambda *_: record(),  # where nothing was left to train
+    )
+    trainer.callbacks.append(accepted)  # type: ignore[attr-defined]
+
+
+def _write_record(
+    cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer, task: SegmentationTask
+) -> None:
+    write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    write_json(run.path / "environment.json", environment())
+    data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
+    data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
+    write_json(
+        run.path / "data.json",
+        data | datamodule.manifest() | {"digests": datamodule.digests(), "spec": datamodule.spec.to_dict()},
+    )
+    if cfg.from_run is not None:
+        for line in differences(Path(cfg.from_run), run.path):
+            logger.warning("Differs from %s: %s", Path(cfg.from_run).name, line)
+    publishing.publish_settings(trainer.loggers, cfg, run, task.network)
 
 
 def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDataModule, run: Run) -> None:

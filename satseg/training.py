@@ -27,15 +27,14 @@ from satseg.callbacks.stopping import StopOnInterrupt
 from satseg.checkpoint import load_model
 from satseg.data import SegmentationDataModule
 from satseg.errors import ConfigError, InterruptedRunError, ResourceError
-from satseg.files import write_json, write_text
+from satseg.files import write_json
 from satseg.metrics import Scores
 from satseg.models import build_model, freeze_backbone, init_from
 from satseg.optimization import scaled_lr
 from satseg.ranks import agree, is_first, world_size
-from satseg.repeating import differences
 from satseg.reporting import report_run, report_split
 from satseg.runconfig import config_choices, prepare_config, run_name
-from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, environment, how_to_resume, open_run, read_json, read_metrics
+from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_json, read_metrics
 from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
 from satseg.validation import check_cheaply
@@ -246,24 +245,6 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
 def _has_unused_layers(cfg: DictConfig) -> bool:
     """Tell whether a decoder leaves out the backbone's last stages, for whose gradients DDP would wait."""
     return str(cfg.model._target_).endswith(".PSPNet")
-
-
-def record(
-    cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer, task: SegmentationTask
-) -> None:
-    """Write down all that the run depends on, before it begins."""
-    write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    write_json(run.path / "environment.json", environment())
-    data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
-    data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
-    write_json(
-        run.path / "data.json",
-        data | datamodule.manifest() | {"digests": datamodule.digests(), "spec": datamodule.spec.to_dict()},
-    )
-    if cfg.from_run is not None:
-        for line in differences(Path(cfg.from_run), run.path):
-            logger.warning("Differs from %s: %s", Path(cfg.from_run).name, line)
-    publishing.publish_settings(trainer.loggers, cfg, run, task.network)
 
 
 def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer) -> float:
