@@ -37,6 +37,10 @@ class BandError(DataError):
     """A band number or count is not what the raster has."""
 
 
+class DataChangedError(DataError):
+    """A file of a dataset is not what it was when the run began."""
+
+
 class SizeMismatchError(DataError):
     """An image and its mask differ in size."""
 
@@ -103,6 +107,14 @@ class DivergedError(SatsegError):
 
 class ResourceError(SatsegError):
     """Memory or disk ran out."""
+
+
+class InUseError(SatsegError):
+    """Another process writes what this one was to write."""
+
+
+class WorkerLostError(ResourceError):
+    """A process that works for this one was killed."""
 
 
 class BusyError(SatsegError):

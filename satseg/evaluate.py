@@ -15,6 +15,7 @@ def main(cfg: DictConfig) -> None:
     from satseg import evaluating
     from satseg.checkpoint import fetch_checkpoint, load_model
     from satseg.devices import choose_device
+    from satseg.locks import alone_in
     from satseg.reporting import report_split
     from satseg.runconfig import recorded_datamodule
     from satseg.runs import run_folder
@@ -27,10 +28,11 @@ def main(cfg: DictConfig) -> None:
         evaluating.calibrate(checkpoint, network, datamodule, scoring)
     name = f"{cfg.split}{scoring.suffix}{'_calibrated' if network.temperature != 1 else ''}"
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "evaluation" / name
-    result = report_split(network, datamodule, cfg.split, folder, scoring)
-    print(result.table(cfg.split))
-    if cfg.map_areas:
-        print(evaluating.corrected_areas(result, Path(cfg.map_areas), datamodule, cfg.split, folder))
+    with alone_in(folder):
+        result = report_split(network, datamodule, cfg.split, folder, scoring)
+        print(result.table(cfg.split))
+        if cfg.map_areas:
+            print(evaluating.corrected_areas(result, Path(cfg.map_areas), datamodule, cfg.split, folder))
     print(f"Scores and pictures: {folder}")
 
 

@@ -20,6 +20,7 @@ from satseg.estimation import FEW, AreaEstimate, by_cluster, estimate_areas
 from satseg.evaluation import EvaluationResult, Scoring, without_edges
 from satseg.inference.combining import views
 from satseg.inference.windows import segment
+from satseg.locks import alone_at
 from satseg.model_file import write_model_file
 from satseg.models import SegmentationNetwork
 from satseg.score_files import write_csv
@@ -58,10 +59,11 @@ def calibrate(
     source = model_path(checkpoint)
     if source.suffix == ".ckpt":
         raise CheckpointError(f"calibrate=true needs a model file; {source} is for resuming a run.")
-    network.temperature = 1.0
-    network.temperature = fit_temperature(_pixels(network, datamodule, scoring))
     path = source.with_name(CALIBRATED)
-    write_model_file(path, network, read_header(source) | {"temperature": network.temperature})
+    with alone_at(path):
+        network.temperature = 1.0
+        network.temperature = fit_temperature(_pixels(network, datamodule, scoring))
+        write_model_file(path, network, read_header(source) | {"temperature": network.temperature})
     print(f"Temperature {network.temperature:.3f}, fitted on val: {path}")
     return path
 

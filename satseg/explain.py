@@ -29,12 +29,14 @@ def main(cfg: DictConfig) -> None:
 
 def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
     from satseg.explaining import Question, explain_pictures
+    from satseg.locks import alone_in
     from satseg.pictures import find_pictures
     from satseg.runs import run_folder
 
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "explanations"
     question = Question.from_config(cfg, network.spec.class_names)
-    rows = explain_pictures(network, find_pictures(cfg, checkpoint, network.spec), question, folder)
+    with alone_in(folder):
+        rows = explain_pictures(network, find_pictures(cfg, checkpoint, network.spec), question, folder)
     print(f"{len(rows)} explanations: {folder}")
 
 
@@ -42,6 +44,7 @@ def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -
     from satseg.devices import enough_memory
     from satseg.diagnosis import diagnose, summary, write_diagnosis
     from satseg.explaining import check_report
+    from satseg.locks import alone_in
     from satseg.runconfig import recorded_datamodule
     from satseg.runs import run_folder
 
@@ -50,7 +53,8 @@ def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
     with enough_memory("The split's images are too large to be looked at on this device; try device=cpu."):
         found = diagnose(network, datamodule, cfg.split)
-    page = write_diagnosis(found, network, cfg.split, run_folder(checkpoint).name, folder)
+    with alone_in(folder):
+        page = write_diagnosis(found, network, cfg.split, run_folder(checkpoint).name, folder)
     print("\n".join(f"- {line}" for line in summary(found, network.spec.class_names)))
     print(f"Diagnosis: {page}")
 

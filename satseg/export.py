@@ -18,6 +18,7 @@ def main(cfg: DictConfig) -> None:
     """Write the model in a format, and check it against eager PyTorch before it is kept."""
     from satseg.checkpoint import fetch_checkpoint, load_model, model_path
     from satseg.exporting import Request, Source, export_model
+    from satseg.locks import alone_at
     from satseg.runs import run_folder
 
     checkpoint = model_path(fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir)))
@@ -26,9 +27,10 @@ def main(cfg: DictConfig) -> None:
     request = Request.from_config(cfg)
     network = load_model(checkpoint, trusted_modules=cfg.trusted_modules)
     source = Source(network, checkpoint, tuple(cfg.trusted_modules))
-    if request.int8:
-        _export_int8(cfg, source, request)
-    else:
+    with alone_at(request.output):
+        if request.int8:
+            _export_int8(cfg, source, request)
+            return
         difference = export_model(source, request)
         print(f"Exported: {request.output}; its logits are PyTorch's to {difference:.1e} of the largest.")
 

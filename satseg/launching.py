@@ -18,7 +18,7 @@ from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from satseg import ending, errors
+from satseg import ending, errors, locks
 from satseg.files import write_json, write_text
 from satseg.ranks import world_size
 from satseg.runs import Run, how_to_resume, read_json
@@ -71,7 +71,8 @@ def launch(cfg: DictConfig, run: Run, count: int) -> float:
     with tempfile.TemporaryDirectory(prefix="satseg-") as name:
         folder = Path(name)
         write_text(folder / JOB, OmegaConf.to_yaml(cfg, resolve=True))
-        write_json(folder / RUN, [str(run.path), run.resume_path and str(run.resume_path), sys.argv[1:]])
+        told = [str(run.path), run.resume_path and str(run.resume_path), sys.argv[1:], locks.held()]
+        write_json(folder / RUN, told)
         processes: list[subprocess.Popen[bytes]] = []
 
         def forward(number: int) -> None:
@@ -108,7 +109,10 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "satseg.rank", str(folder)]
     return [
         subprocess.Popen(
-            command, env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True
+            command,
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            start_new_session=True,
+            pass_fds=locks.held(),  # they write, and may outlive this process for a moment
         )
         for rank in range(count)
     ]
@@ -155,7 +159,8 @@ def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
     if killed:
         rank, number = killed[0]
         name = signal.Signals(number).name
-        raise errors.RunError(f"The process of device {rank} was killed by {name}. {how_to_resume(run.path)}")
+        why = ", most likely because memory ran out" if name == "SIGKILL" else ""
+        raise errors.RunError(f"The process of device {rank} was killed by {name}{why}. {how_to_resume(run.path)}")
     traces = sorted(folder.glob("trace_*.txt"), key=lambda path: path.stat().st_mtime_ns)
     if traces:
         print(traces[0].read_text(), file=sys.stderr)
@@ -171,7 +176,8 @@ def tell(folder: Path, rank: int, error: Exception) -> None:
 
 
 def job(folder: Path) -> tuple[DictConfig, Run, list[str]]:
-    """Read what to train and what the user typed, in one of the processes."""
-    path, resume_path, typed = read_json(folder / RUN)
+    """Read what to train and what the user typed, in one of the processes, which takes over the locks."""
+    path, resume_path, typed, held = read_json(folder / RUN)
+    locks.adopt(held)
     run = Run(Path(path), Path(resume_path) if resume_path else None)
     return cast(DictConfig, OmegaConf.load(folder / JOB)), run, typed

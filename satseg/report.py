@@ -14,12 +14,14 @@ def main(cfg: DictConfig) -> None:
     from pathlib import Path
 
     from satseg.comparing import find_runs, make_boards, write_comparison
+    from satseg.locks import alone_in
 
     patterns = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
     records, left_out = find_runs(patterns, cfg.evaluation)
     boards = make_boards(records, cfg.draws, cfg.seed)
     folder = Path(cfg.output or Path(cfg.runs_dir) / "reports" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    print(write_comparison(boards, left_out, folder))
+    with alone_in(folder):
+        print(write_comparison(boards, left_out, folder))
     print(f"Page: {folder / 'report.html'}")
 
 

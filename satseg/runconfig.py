@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg.data import SegmentationDataModule
 from satseg.errors import ConfigError, RunError
+from satseg.ranks import agree
 from satseg.runs import find_complete, find_unfinished, read_config, run_folder
 from satseg.spec import DatasetSpec, InputSpec
 
@@ -30,7 +31,7 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
     if cfg.resume_from is not None and cfg.from_run is not None:
         raise ConfigError("resume_from= goes on with a run and from_run= repeats one: give one of them.")
     if cfg.resume_from is not None:
-        path = find_unfinished(cfg.resume_from, Path(cfg.runs_dir))
+        path = agree(lambda: find_unfinished(cfg.resume_from, Path(cfg.runs_dir)))  # before the first is in it
         cfg = _recorded(cfg, path, "while resuming", "To start anew from its weights use init_from= instead.")
         cfg.resume_from = str(path)
     elif cfg.from_run is not None:

@@ -12,7 +12,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +21,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from satseg import locks
 from satseg.config import check_targets
-from satseg.errors import RunError
+from satseg.errors import ResourceError, RunError
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,10 @@ SUMMARY = "summary.json"  # written last: its presence says that the run is comp
 CHOICES = "choices.json"  # which file of each config group the run was composed from
 SWEEP = "sweep.json"  # the plan of a sweep, in the folder of its runs
 FAILURE = "failure.json"  # why a run ended without a score
+LAST = Path("checkpoints", "last.ckpt")  # what a run goes on from, in its folder
+# What a run writes that another program may have written where its folder is to be.
+OVERWRITTEN = (SUMMARY, "model.safetensors", "metrics.csv", "data.json", "report.html", "checkpoints", "evaluation")
+PATIENCE_S = 3.0  # which processes of a run that was killed take to end
 PACKAGES = (
     "satseg",
     "torch",
@@ -53,8 +59,9 @@ class Run:
     resume_path: Path | None = None
 
 
-def open_run(run_dir: str | None, runs_dir: Path, name: str, resume_from: str | None = None) -> Run:
-    """Make a new run folder, or open an unfinished one.
+@contextmanager
+def open_run(run_dir: str | None, runs_dir: Path, name: str, resume_from: str | None = None) -> Iterator[Run]:
+    """Make a new run folder, or open an unfinished one, and keep other processes from it for the length of a block.
 
     Args:
         run_dir: The folder; a new one named by time and `name` by default.
@@ -63,37 +70,42 @@ def open_run(run_dir: str | None, runs_dir: Path, name: str, resume_from: str | 
         resume_from: An unfinished run's folder.
 
     Raises:
-        RunError: If the folder cannot be made or holds another run, or there is nothing to resume.
+        RunError: If the folder holds another run or other work, or there is nothing to resume.
+        InUseError: If another process has the folder.
+        ResourceError: If the folder cannot be written.
     """
     if resume_from is not None:
         path = Path(resume_from)
-        for half in path.rglob(".*.tmp*"):  # written when the run was killed
-            half.unlink(missing_ok=True)
-        return Run(path, path / "checkpoints" / "last.ckpt")
-    if run_dir is not None:
-        path = Path(run_dir)
+        with locks.alone(path / locks.NAME, f"resume_from={path}", "start a new run", PATIENCE_S):
+            find_unfinished(path, runs_dir)  # it may have been completed since it was looked for
+            for half in path.rglob(".*.tmp*"):  # written when the run was killed
+                half.unlink(missing_ok=True)
+            yield Run(path, path / LAST)
+        return
+    path = Path(run_dir) if run_dir is not None else _free_folder(runs_dir, name)
+    with locks.alone(path / locks.NAME, f"run_dir={path}", "set run_dir or runs_dir to another folder", PATIENCE_S):
         if (path / "config.yaml").exists():
             raise RunError(f"run_dir={path} holds a run already: name another folder, or resume_from={path}.")
-        return Run(_make(path, exist_ok=True))
+        if lost := [file for file in OVERWRITTEN if (path / file).exists()]:
+            raise RunError(f"run_dir={path} holds {lost[0]}, which the run would write over: name another folder.")
+        yield Run(path)
+
+
+def _free_folder(runs_dir: Path, name: str) -> Path:
+    """Make a folder that nobody else has made: two runs may start in one second."""
     stem = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{re.sub(r'[^A-Za-z0-9_.+-]+', '_', name)}"
-    for number in range(100):  # two runs may start in one second
+    for number in range(100):
         path = runs_dir / (f"{stem}_{number}" if number else stem)
-        if not path.exists():
-            return Run(_make(path, exist_ok=False))
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ResourceError(
+                f"{runs_dir} cannot be written ({error.strerror}): set run_dir or runs_dir to another folder."
+            ) from error
+        return path
     raise RunError(f"No free name for a run folder in {runs_dir}.")
-
-
-def _make(path: Path, exist_ok: bool) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=exist_ok)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RunError(
-            f"The run folder {path} cannot be written ({error.strerror}); set run_dir or runs_dir."
-        ) from error
-    return path
 
 
 def find_complete(reference: str | Path, runs_dir: Path) -> Path:
@@ -106,13 +118,13 @@ def find_complete(reference: str | Path, runs_dir: Path) -> Path:
 
 
 def find_unfinished(reference: str | Path, runs_dir: Path) -> Path:
-    """Return a run folder that can be resumed; for `latest` the newest.
+    """Return a run folder that can be resumed; for `latest` the newest that no process is in.
 
     Raises:
         RunError: If there is none, or the one named is complete or has no checkpoint yet.
     """
     path = _find(reference, runs_dir, _unfinished, "unfinished")
-    if not (path / "checkpoints" / "last.ckpt").is_file():
+    if not (path / LAST).is_file():
         raise RunError(f"resume_from={path}: there is no checkpoints/last.ckpt in it to go on from.")
     if (path / SUMMARY).exists():
         raise RunError(f"resume_from={path}: this run is complete; start from its weights with init_from={path}.")
@@ -120,7 +132,13 @@ def find_unfinished(reference: str | Path, runs_dir: Path) -> Path:
 
 
 def _unfinished(folder: Path) -> bool:
-    return not (folder / SUMMARY).exists() and (folder / "checkpoints" / "last.ckpt").is_file()
+    """Tell whether a run can be gone on with, and say where only another process that is in it speaks against."""
+    if (folder / SUMMARY).exists() or not (folder / LAST).is_file():
+        return False
+    is_free = locks.is_free(folder / locks.NAME)
+    if not is_free:
+        print(f"latest: {folder} is in use, and is left out", file=sys.stderr)
+    return is_free
 
 
 def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool], kind: str) -> Path:
@@ -141,7 +159,7 @@ def how_to_resume(folder: Path) -> str:
     """Return what to tell the user of a run that has stopped."""
     if (folder / SUMMARY).exists():
         return "The run is complete."
-    if not (folder / "checkpoints" / "last.ckpt").exists():
+    if not (folder / LAST).exists():
         return "There is no checkpoint yet to go on from; start again."
     return (
         f"The last good checkpoint is kept; go on with: python -m satseg.train resume_from={shlex.quote(str(folder))}"

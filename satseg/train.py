@@ -15,8 +15,7 @@ def main(cfg: DictConfig) -> float:
         with ending.deferred():  # as modules may go on without one whose import failed
             from satseg import fitting, launching, training
 
-        cfg, run = training.start_run(cfg)
-        with training.failure_recorded(run):
+        with training.started_run(cfg) as (cfg, run), training.failure_recorded(run):
             count = launching.num_processes(cfg)
             return launching.launch(cfg, run, count) if count > 1 else fitting.train(cfg, run)
 

@@ -7,7 +7,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from satseg.checkpoint import load_model
 from satseg.data import SegmentationDataModule
 from satseg.errors import ConfigError, InterruptedRunError, ResourceError
 from satseg.files import write_json
+from satseg.locks import alone_in
 from satseg.metrics import Scores
 from satseg.models import build_model, freeze_backbone, init_from
 from satseg.optimization import scaled_lr
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 SHARDED = "satseg.sharding.ShardedStrategy"
 UNUSED_ALLOWED = "ddp_find_unused_parameters_true"
+EVALUATION_S = 3600.0  # in which somebody who evaluates the run while it trains must have ended
 HARMLESS = (  # Lightning's warnings, as regular expressions
     "treespec, LeafSpec",  # its own affair
     "could not find the monitored key",  # an epoch that is not scored
@@ -53,19 +55,25 @@ HARMLESS = (  # Lightning's warnings, as regular expressions
 )
 
 
-def start_run(cfg: DictConfig) -> tuple[DictConfig, Run]:
-    """Make or reopen the run folder, one for all processes that train, and note what it was composed from."""
+@contextmanager
+def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
+    """Make or reopen the run folder, and note what the run was composed from.
+
+    It is one folder for all processes that train, and for the length of the block theirs alone.
+    """
     cfg = prepare_config(cfg)
     if cfg.seed not in range(2**32):
         raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}.")
-    run = agree(lambda: open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from))
-    prepare_process(cfg, run)
-    logger.info("Run folder: %s", run.path)
-    if run.resume_path is None and is_first():
-        earlier = Path(cfg.from_run) / CHOICES if cfg.from_run else None
-        known = read_json(earlier) if earlier is not None and earlier.is_file() else config_choices()
-        write_json(run.path / CHOICES, known)
-    return cfg, run
+    with ExitStack() as stack:
+        opened = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from)
+        run = agree(lambda: stack.enter_context(opened))
+        prepare_process(cfg, run)
+        logger.info("Run folder: %s", run.path)
+        if run.resume_path is None and is_first():
+            earlier = Path(cfg.from_run) / CHOICES if cfg.from_run else None
+            known = read_json(earlier) if earlier is not None and earlier.is_file() else config_choices()
+            write_json(run.path / CHOICES, known)
+        yield cfg, run
 
 
 def prepare_process(cfg: DictConfig, run: Run) -> None:
@@ -255,7 +263,9 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
     splits = [split for split in ("val", "test") if datamodule.splits.get(split)]
     results = {}
     for split in splits:
-        results[split] = report_split(network, datamodule, split, run.path / "evaluation" / split)
+        folder = run.path / "evaluation" / split
+        with alone_in(folder, EVALUATION_S):
+            results[split] = report_split(network, datamodule, split, folder)
         ending.check()
     score = float(results["val"].scores.as_dict()[cfg.monitor.removeprefix("val/")])
     summary = {

@@ -15,6 +15,7 @@ def main(cfg: DictConfig) -> None:
 
     from hydra.utils import instantiate
 
+    from satseg.locks import alone_in
     from satseg.validation import Limits, validate
     from satseg.validation.write import write_validation
 
@@ -22,7 +23,8 @@ def main(cfg: DictConfig) -> None:
     datamodule = instantiate(cfg.dataset, _convert_="all")
     validation = validate(datamodule, limits, cfg.workers, cfg.progress)
     folder = Path(cfg.output or Path(cfg.runs_dir) / "validation" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    print(write_validation(validation, folder))
+    with alone_in(folder):
+        print(write_validation(validation, folder))
     if not validation.is_sound:
         raise SystemExit(1)
 

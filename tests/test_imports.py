@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "satseg"
 # Lowest first; a module imports from lower layers, or from its own room.
 LAYERS = [
     {"errors", "spec"},
-    {"config", "runs", "devices", "files", "ranks", "ending"},
+    {"config", "runs", "devices", "files", "locks", "ranks", "ending"},
     {"data", "models", "losses", "metrics", "visualization", "optimization", "mapping", "calibration", "estimation"},
     {"model_file", "checkpoint"},
     {"exporting", "inference"},
@@ -38,7 +38,7 @@ LAYERS = [
 ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report", "validate"}
 CHAINS = [
     ("errors", "spec"),
-    ("files", "config", "runs"),
+    ("locks", "files", "config", "runs"),
     ("ranks", "ending"),
     ("model_file", "checkpoint"),
     ("sharding", "task", "callbacks"),

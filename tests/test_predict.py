@@ -27,7 +27,7 @@ from PIL import Image
 import satseg
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError
-from satseg.inference.workspace import alone
+from satseg.locks import alone_at
 from satseg.predicting import check_options
 from satseg.runs import read_json
 
@@ -347,11 +347,11 @@ def test_a_second_run_of_the_same_map_is_refused_and_a_finished_one_is_kept(
     run: Path, scene: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "map.tif"
-    with alone(output):
+    with alone_at(output):
         said = refused(
             "predict", f"checkpoint={run}", f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path
         )
-    assert "Another run is writing" in said and not output.exists()
+    assert f"{output} is in use by process {os.getpid()} on " in said and not output.exists()
     predict(run, f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path)
     before = output.stat().st_mtime_ns
     predict(run, f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path)

@@ -21,7 +21,7 @@ from satseg.inference.plans import ScenePlan
 from satseg.inference.products import product_paths
 from satseg.inference.rasters import WorkRaster, is_finished
 from satseg.inference.strips import StripMaker, StripPart
-from satseg.inference.workspace import alone, begin, publish, writing
+from satseg.inference.workspace import begin, publish, writing
 
 Strips = Generator[tuple[int, Iterator[StripPart]]]
 MakeStrips = Callable[[Sequence[int]], Strips]
@@ -73,6 +73,8 @@ def predict_scene(
 ) -> list[Path]:
     """Segment a scene; go on where an earlier call with the same task was stopped, or take what it finished.
 
+    No other process may write the same output meanwhile: the caller sees to it; see `satseg.locks.alone_at`.
+
     Args:
         task: What to do.
         progress: Told the pixels that are finished, strip by strip.
@@ -88,7 +90,7 @@ def predict_scene(
     """
     watch = watch or Stopwatch()
     task.maker.depth()  # too little memory is told before anything is written
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), alone(task.output):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         journal = Journal(task.output.with_name(f".{task.output.name}.partial"), task.work())
         if all(is_finished(path, journal.key) for path in task.outputs()):
             progress(task.maker.plan.height * task.maker.plan.width)

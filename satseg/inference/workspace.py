@@ -1,13 +1,12 @@
-"""A scene's working folder: one run at a time, room for all that is written, and results that appear whole."""
+"""A scene's working folder: room for all that is written, and results that appear whole."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from rasterio.errors import RasterioError
 
@@ -15,52 +14,6 @@ from satseg.data.opening import reason
 from satseg.errors import ResourceError
 from satseg.inference.journal import Journal
 from satseg.inference.rasters import WorkRaster
-
-
-@contextmanager
-def alone(output: Path) -> Iterator[None]:
-    """Keep other runs from writing the same map; a run that is killed lets go of it.
-
-    Raises:
-        ResourceError: If another run is writing it, or nothing can be written there.
-    """
-    lock = output.with_name(f".{output.name}.lock")
-    with writing(output.parent):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(lock)
-    if file is None:
-        raise ResourceError(f"Another run is writing {output}: wait for it, or name another output.")
-    with file:
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                lock.unlink()
-
-
-def _locked(lock: Path) -> IO[str] | None:
-    """Open a file that no other run holds; None where one does."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system: runs must be kept apart by hand
-        return lock.open("w")
-    while True:
-        file = lock.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(file, lock):
-                return file
-        except BlockingIOError:
-            file.close()
-            return None
-        file.close()  # its run ended and took it away meanwhile: a third one may hold the file that is there now
-
-
-def _is_at(file: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def begin(journal: Journal, rasters: Sequence[WorkRaster], seam_bytes: int) -> None:

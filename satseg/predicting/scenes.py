@@ -25,6 +25,7 @@ from satseg.inference.products import Product, products_of
 from satseg.inference.reading import SceneSource, place
 from satseg.inference.scene import MakeStrips, Progress, SceneTask, predict_scene
 from satseg.inference.strips import StripMaker
+from satseg.locks import alone_at
 from satseg.mapping import class_areas, write_areas, write_vectors
 from satseg.predicting.models import Models
 from satseg.predicting.outcomes import Outcome, tell
@@ -86,9 +87,10 @@ def _predict(
     task = task_of(cfg, models, source, output)
     watch, start = Stopwatch(), time.perf_counter()
     pixels = source.info.height * source.info.width
-    with _bar(cfg.progress, name_of(scene), pixels) as progress, enough_memory(ADVICE):
-        files = predict_scene(task, progress, watch, strips)
-    files += _extras(cfg, models, source, output)
+    with alone_at(output):
+        with _bar(cfg.progress, name_of(scene), pixels) as progress, enough_memory(ADVICE):
+            files = predict_scene(task, progress, watch, strips)
+        files += _extras(cfg, models, source, output)
     watch.seconds["all"] = time.perf_counter() - start
     return Outcome(name_of(scene), files, pixels, watch, warnings)
 
@@ -150,7 +152,8 @@ def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) 
             write_areas(class_areas(output, spec.class_names), paths["areas"])
         if "vectors" in paths:
             limits = {"min_area_m2": cfg.min_area_m2, "simplify_m": cfg.simplify_m}
-            write_vectors(output, paths["vectors"], spec.class_names, **limits)
+            with alone_at(paths["vectors"]):  # which may lie elsewhere, and be another map's, too
+                write_vectors(output, paths["vectors"], spec.class_names, **limits)
     return list(paths.values())
 
 

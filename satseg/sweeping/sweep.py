@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from satseg import locks
 from satseg.cli import quote_value
 from satseg.errors import ConfigError, SweepError
 from satseg.files import write_json
@@ -56,23 +58,26 @@ class Sweep:
 
     Raises:
         ConfigError: If the folder to resume is no sweep, or of another command, or a new one's folder is taken.
+        InUseError: If another process runs this sweep.
     """
 
     def __init__(self, folder: Path, resume: str | None, command: Sequence[str]) -> None:
         self.command = sorted(o for o in command if not o.startswith(tuple(f"{key}=" for key in OWN)))
         self.jobs: list[Job] = []
         self.initial = 0
+        self._owned = ExitStack()  # to the end of the process
         self.folder = agree(lambda: self._checked(folder, resume))  # a new one's name holds the time
 
     def _checked(self, folder: Path, resume: str | None) -> Path:
         path = Path(resume or folder).absolute()
         plan = path / SWEEP
+        if resume is not None and not plan.is_file():
+            raise ConfigError(f"resume_sweep={resume}: there is no {SWEEP}; name the folder of a sweep.")
+        self._owned.enter_context(locks.alone(path / locks.NAME, f"The sweep {path}", "start a new sweep"))
         if resume is None:
             if plan.exists():
                 raise ConfigError(f"{folder} holds a sweep already: name another folder, or resume_sweep={folder}.")
             return path
-        if not plan.is_file():
-            raise ConfigError(f"resume_sweep={resume}: there is no {SWEEP}; name the folder of a sweep.")
         differing = sorted(set(read_json(plan)["command"]) ^ set(self.command))
         if differing:
             raise ConfigError(
@@ -117,7 +122,7 @@ class Sweep:
         """Run those of the jobs that have no outcome yet, and say how each ended.
 
         Raises:
-            SweepError: If the launcher itself ended; what runs elsewhere may go on.
+            SweepError: If one still runs, or the launcher itself ended; what runs elsewhere may go on.
         """
         missing = agree(lambda: self._missing(jobs))
         if missing:
@@ -128,6 +133,11 @@ class Sweep:
         missing = [job for job in jobs if not outcome_of(job.folder).is_settled]
         if len(missing) < len(jobs):
             print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are done.", file=sys.stderr)
+        running = [job.folder for job in missing if not locks.is_free(job.folder / locks.NAME)]
+        if running:
+            raise SweepError(
+                f"Of this sweep {running[0]} is still in use: wait until it has ended. {self._how_to_go_on()}"
+            )
         for job in missing:
             if not (job.folder / "checkpoints" / "last.ckpt").is_file():
                 shutil.rmtree(job.folder, ignore_errors=True)  # begun, and nothing to go on from

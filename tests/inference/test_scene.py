@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import math
 import os
@@ -13,7 +11,6 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +26,6 @@ from satseg.errors import ConfigError, ResourceError
 from satseg.inference.plans import plan_scene
 from satseg.inference.rasters import class_names_of
 from satseg.inference.scene import predict_scene
-from satseg.inference.workspace import alone
 
 
 def read(path: Path) -> np.ndarray:
@@ -296,28 +292,6 @@ def test_no_room_is_one_line_before_anything_is_computed(tmp_path: Path, monkeyp
     with pytest.raises(ResourceError, match=r"free, but up to .* are needed"):
         predict_scene(task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif"))
     assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
-
-
-def test_a_run_that_opened_the_lock_of_one_that_ends_does_not_write_beside_a_third(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output, flock, others = tmp_path / "map.tif", fcntl.flock, contextlib.ExitStack()
-
-    def late(file: Any, how: int) -> None:
-        """The first run ends, and a third begins, between this one's opening the file and its locking it."""
-        monkeypatch.undo()
-        first.close()
-        others.enter_context(alone(output))
-        flock(file, how)
-
-    first = contextlib.ExitStack()
-    first.enter_context(alone(output))
-    monkeypatch.setattr(fcntl, "flock", late)
-    with others, pytest.raises(ResourceError, match="Another run is writing"), alone(output):
-        pass
-    with alone(output):
-        pass
-    assert not list(tmp_path.iterdir())
 
 
 PEAK = """

@@ -557,7 +557,7 @@ def test_one_server_alone_has_an_address_and_a_folder_of_jobs(material: Material
             job = post(client, "jobs", material.rgb_image).json()["id"]
             third = run([*command, "port=0", f"jobs_dir={jobs}"])
             (said,) = third.communicate(timeout=120)[1].splitlines()
-            assert third.returncode == 1 and "belongs to a server that is running; set another" in said
+            assert third.returncode == 1 and f"jobs_dir={jobs} is in use by process {kept.pid} on " in said
             finished(client, job)
     finally:
         for process in (first, second):

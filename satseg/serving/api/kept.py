@@ -8,13 +8,15 @@ import secrets
 import shutil
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from satseg.errors import CancelledError, NotThereError, SatsegError
+from satseg.locks import NAME, alone
 from satseg.serving.api.answers import as_media
 from satseg.serving.api.disk import writing
-from satseg.serving.api.records import Record, own, read_records
+from satseg.serving.api.records import Record, read_records
 from satseg.serving.api.service import Service
 from satseg.serving.jobs import Job, Ticket
 from satseg.serving.segmenting import map_upload, scene_of
@@ -40,12 +42,14 @@ class KeptJobs:
         keep_seconds: How long a result stays.
 
     Raises:
-        ConfigError: If another server has the folder, or it cannot be written.
+        InUseError: If another server has the folder.
+        ResourceError: If it cannot be written.
     """
 
     def __init__(self, folder: Path, service: Service, keep_seconds: float) -> None:
         self._folder, self._service, self._keep_seconds = folder, service, keep_seconds
-        self._owned = own(folder)
+        self._owned = ExitStack()  # to the end of the process, as jobs may write until then
+        self._owned.enter_context(alone(folder / NAME, f"jobs_dir={folder}", "set another"))
         self._records: dict[str, Record] = {}
         self._running: dict[str, Job[None]] = {}
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""What is known of a job, as it lies on the disk; and the folder of all jobs, which one server has."""
+"""What is known of a job, as it lies on the disk."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-from satseg.errors import ConfigError
 from satseg.files import write_json
 from satseg.serving.uploads import stem_of
 
 State = Literal["waiting", "running", "done", "failed"]
-RECORD, LOCK = "job.json", ".lock"
+RECORD = "job.json"
 
 
 @dataclass
@@ -70,26 +69,3 @@ def _read(path: Path) -> Record | None:
         return Record(**known)
     except (OSError, ValueError, TypeError):
         return None
-
-
-def own(folder: Path) -> IO[str]:
-    """Make a folder, and keep other servers from it until the file that is returned is closed, or the process ends.
-
-    Raises:
-        ConfigError: If another server has it, or it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("w")
-    except OSError as error:
-        raise ConfigError(f"jobs_dir={folder} cannot be used ({error.strerror}); set another.") from error
-    try:
-        import fcntl
-
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ConfigError(f"jobs_dir={folder} belongs to a server that is running; set another.") from None
-    except (ImportError, OSError):  # not a POSIX system, or storage without locks: servers must be kept apart by hand
-        pass
-    return file
