@@ -20,7 +20,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from satseg.config import CONFIG_DIR
-from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError
+from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes
+from satseg.lost_workers import lost_worker
 from satseg.ranks import world_size
 
 # Hydra's grammar would break on what these hold: paths with spaces, commas, `=` and parentheses; layers with brackets.
@@ -186,28 +187,22 @@ def _one_line_errors(command: Callable[[], Any]) -> None:
 
 def describe(error: BaseException) -> str | None:
     """Return one line for an error that the user can mend, None for any other."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, SatsegError):
             return f"{type(cause).__name__}: {_one_line(cause)}"
+    if lost := lost_worker(error):
+        return f"{type(lost).__name__}: {lost}"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
         hint = OPTIONAL.get(group, "")
         return f"ConfigError: {group}={choice} is not there; choose one of {', '.join(options)}{hint}."
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, ConfigAttributeError | ConfigKeyError):
             return _unknown_option(cause)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return f"ConfigError: {_one_line(error)}"
     return None
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return chain
 
 
 def _unknown_option(error: OmegaConfBaseException) -> str:

@@ -139,3 +139,12 @@ class UnfinishedError(SatsegError):
 
 class CancelledError(SatsegError):
     """The user stopped a job."""
+
+
+def causes(error: BaseException | None) -> list[BaseException]:
+    """Return an error, and those that it was raised from or while handling, the latest first."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain

@@ -14,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from satseg import ending, publishing, training
 from satseg.data import SegmentationDataModule
 from satseg.devices import memory_limit, out_of_memory
-from satseg.errors import ConfigError, InterruptedRunError, ResourceError
+from satseg.errors import ConfigError, DataChangedError, InterruptedRunError, ResourceError, WorkerLostError
 from satseg.files import write_json, write_text
+from satseg.lost_workers import lost_worker
 from satseg.ranks import is_first
-from satseg.repeating import differences
-from satseg.runs import Run, environment, how_to_resume
+from satseg.repeating import data_differences, differences
+from satseg.runs import DATA, Run, environment, how_to_resume, read_json
 from satseg.task import SegmentationTask
 
 logger = logging.getLogger(__name__)
@@ -29,16 +30,27 @@ def train(cfg: DictConfig, run: Run) -> float:
 
     Raises:
         InterruptedRunError: If the user or the system ended it.
+        DataChangedError: If a file of the dataset is not what it was when the run began.
+        WorkerLostError: If a process that loads data was killed.
     """
     try:
         return _train(cfg, run)
     except KeyboardInterrupt as stop:
         raise InterruptedRunError("Interrupted.") from stop
+    except DataChangedError as error:
+        raise DataChangedError(f"{error} {how_to_resume(run.path)}") from error
+    except Exception as error:
+        if not (lost := lost_worker(error)):
+            raise
+        raise WorkerLostError(f"{lost} {how_to_resume(run.path)}") from error
 
 
 def _train(cfg: DictConfig, run: Run) -> float:
     with training.built_trainer(cfg, run) as trainer:
         datamodule = training.build_datamodule(cfg)
+        datamodule.know_files_by(run.path / DATA)
+        if run.resume_path is not None and is_first():
+            _check_data(run, datamodule)
         task = training.build_task(cfg, datamodule)
         if is_first():
             _record(cfg, run, datamodule, trainer, task)
@@ -46,6 +58,16 @@ def _train(cfg: DictConfig, run: Run) -> float:
         if not is_first():
             return float("nan")
         return training.finish_run(cfg, run, datamodule, trainer)
+
+
+def _check_data(run: Run, datamodule: SegmentationDataModule) -> None:
+    """Refuse to go on with other images and masks than those that the run began with."""
+    now = {"fingerprint": datamodule.fingerprint, "digests": datamodule.digests()}
+    if found := data_differences(read_json(run.path / DATA), now):
+        raise ConfigError(
+            f"resume_from={run.path}: the data is not what the run began with ({'; '.join(found)}). Put it back as it "
+            f"was, or start a new run from its weights with init_from={run.path}."
+        )
 
 
 def _record(
@@ -75,7 +97,7 @@ def _write_record(
     data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
     data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
     write_json(
-        run.path / "data.json",
+        run.path / DATA,
         data | datamodule.manifest() | {"digests": datamodule.digests(), "spec": datamodule.spec.to_dict()},
     )
     if cfg.from_run is not None:
@@ -107,6 +129,8 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
             raise
         raise ConfigError("dataset.batch_size=1: this model normalises over the batch and needs at least 2.") from error
     except OSError as error:
+        if lost_worker(error):
+            raise
         raise ResourceError(f"{run.path}: {error}. {how_to_resume(run.path)}") from error
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):

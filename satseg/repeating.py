@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from satseg.runs import read_json
+from satseg.runs import DATA, read_json
 
 HARDWARE = ("python", "platform", "processor", "cores", "threads", "gpus")
 MOST_FILES = 5  # that are named
@@ -14,26 +14,27 @@ MOST_FILES = 5  # that are named
 
 def differences(earlier: Path, now: Path) -> list[str]:
     """Compare the records of two runs: data, code, versions, hardware; a line for each thing that differs."""
-    return _data(earlier, now) + _environment(earlier, now)
+    data = data_differences(read_json(earlier / DATA), read_json(now / DATA))
+    return [f"data: {line}" for line in data] + _environment(earlier, now)
 
 
-def _data(earlier: Path, now: Path) -> list[str]:
-    old, new = read_json(earlier / "data.json"), read_json(now / "data.json")
+def data_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Compare the records of two datasets; a line for each way in which images or masks differ."""
     if old["fingerprint"] == new["fingerprint"]:
         return []
     if "digests" not in old:
-        return ["data: the files are not the same"]
+        return ["the files are not the same"]
     lines = _files("changed", [n for n, d in new["digests"].items() if old["digests"].get(n, d) != d])
     lines += _files("gone", sorted(old["digests"].keys() - new["digests"].keys()))
     lines += _files("new", sorted(new["digests"].keys() - old["digests"].keys()))
-    return lines or ["data: other images are in the splits"]
+    return lines or ["other images are in the splits"]
 
 
 def _files(what: str, names: list[str]) -> list[str]:
     if not names:
         return []
     more = f" and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else ""
-    return [f"data: {what}: {', '.join(names[:MOST_FILES])}{more}"]
+    return [f"{what}: {', '.join(names[:MOST_FILES])}{more}"]
 
 
 def _environment(earlier: Path, now: Path) -> list[str]:

@@ -31,6 +31,7 @@ LATEST = "latest"
 SUMMARY = "summary.json"  # written last: its presence says that the run is complete
 CHOICES = "choices.json"  # which file of each config group the run was composed from
 SWEEP = "sweep.json"  # the plan of a sweep, in the folder of its runs
+DATA = "data.json"  # which images and masks the run began with
 FAILURE = "failure.json"  # why a run ended without a score
 LAST = Path("checkpoints", "last.ckpt")  # what a run goes on from, in its folder
 # What a run writes that another program may have written where its folder is to be.

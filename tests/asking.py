@@ -1,8 +1,10 @@
 """Runs `satseg.train` and asks it to end, as the system does, at one moment: `asking.py signal moment option...`.
 
-As Slurm does, it asks all processes of the run: it is the leader of a group of its own.
+As Slurm does, it asks all processes of the run: it is the leader of a group of its own. With `LOSE` for the signal it
+kills a process that loads data instead, and with a file's path it cuts the file in half.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from satseg import training
+from satseg import evaluation, training
 from satseg.data import SegmentationDataModule
 from satseg.task import SegmentationTask
 
@@ -19,10 +21,13 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the so-manieth call
     "the trainer is built": (pl.Trainer, "__init__", 1),
     "the data is measured": (SegmentationDataModule, "setup", 1),
     "training starts": (SegmentationTask, "configure_optimizers", 1),
+    "the first batch is computed": (SegmentationTask, "training_step", 1),
+    "a batch is begun": (SegmentationTask, "training_step", 6),
     "a batch is computed": (SegmentationTask, "training_step", 25),
     "an epoch is scored": (SegmentationTask, "validation_step", 2),
     "the last epoch has been scored": (SegmentationTask, "on_validation_epoch_end", 4),
     "the model is scored": (training, "report_split", 2),
+    "an image of a split is scored": (evaluation, "score_batch", 1),
     "the run is complete": (training.publishing, "publish_results", 1),
 }
 
@@ -35,14 +40,24 @@ class AskInScoring(pl.Callback):
             os.kill(os.getppid(), signal.SIGUSR1)
 
 
-def ask_before(owner: Any, name: str, calls: int, number: int) -> None:
+def ask(signal_name: str) -> None:
+    if signal_name == "LOSE":
+        loaders = [process.pid or 0 for process in multiprocessing.active_children() if process.daemon]
+        os.kill(max(loaders), signal.SIGKILL)
+    elif Path(signal_name).exists():
+        os.truncate(signal_name, Path(signal_name).stat().st_size // 2)
+    else:
+        os.killpg(0, signal.Signals[signal_name])
+
+
+def ask_before(owner: Any, name: str, calls: int, signal_name: str) -> None:
     """Have the function ask once."""
     function, left = getattr(owner, name), [calls]
 
     def asking(*args: Any, **kwargs: Any) -> Any:
         left[0] -= 1
         if left[0] == 0:
-            os.killpg(0, number)
+            ask(signal_name)
         return function(*args, **kwargs)
 
     setattr(owner, name, asking)
@@ -52,8 +67,8 @@ def main() -> None:
     from satseg import train
 
     os.setsid()
-    number, moment = signal.Signals[sys.argv.pop(1)], sys.argv.pop(1)
-    ask_before(*MOMENTS[moment], number)
+    signal_name, moment = sys.argv.pop(1), sys.argv.pop(1)
+    ask_before(*MOMENTS[moment], signal_name)
     train.main()
 
 

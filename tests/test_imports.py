@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "satseg"
 # Lowest first; a module imports from lower layers, or from its own room.
 LAYERS = [
-    {"errors", "spec"},
+    {"errors", "lost_workers", "spec"},
     {"config", "runs", "devices", "files", "locks", "ranks", "ending"},
     {"data", "models", "losses", "metrics", "visualization", "optimization", "mapping", "calibration", "estimation"},
     {"model_file", "checkpoint"},
@@ -37,7 +37,7 @@ LAYERS = [
 ]
 ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report", "validate"}
 CHAINS = [
-    ("errors", "spec"),
+    ("errors", "spec", "lost_workers"),
     ("locks", "files", "config", "runs"),
     ("ranks", "ending"),
     ("model_file", "checkpoint"),

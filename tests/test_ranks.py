@@ -190,13 +190,32 @@ def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
     (second,) = [int(c) for c in ranks if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes()]
     os.kill(second, signal.SIGKILL)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 1 and "RunError: The process of device 1 was killed by SIGKILL." in said, said
+    assert process.returncode == 1 and "RunError: The process of device 1 was killed by SIGKILL, " in said, said
     assert "resume_from=run" in said and "Traceback" not in said
     assert not any(Path(f"/proc/{c}").exists() for c in ranks)
     epoch = len((tmp_path / "run/metrics.csv").read_text().splitlines()) - 1
     done = command("train", "resume_from=run", f"trainer.max_epochs={epoch + 1}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/summary.json").is_file()
+
+
+@pytest.mark.slow
+def test_processes_that_outlive_the_one_that_started_them_keep_their_folder(tmp_path: Path) -> None:
+    process = begun([*TINY, *TWO, "trainer.max_epochs=300"], tmp_path / "run")
+    ranks = [int(child) for child in children(process)]
+    try:
+        for rank in ranks:
+            os.kill(rank, signal.SIGSTOP)
+        process.kill()
+        process.wait()
+        line = refused("train", "resume_from=run", cwd=tmp_path)
+        assert f"resume_from=run is in use by process {process.pid} on " in line
+    finally:
+        for rank in ranks:
+            os.kill(rank, signal.SIGCONT)
+    epoch = len((tmp_path / "run/metrics.csv").read_text().splitlines())
+    done = command("train", "resume_from=run", f"trainer.max_epochs={epoch}", "trainer.devices=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr  # it has waited for them to end
 
 
 @pytest.mark.slow

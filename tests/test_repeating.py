@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import rasterio
 from commands import TINY, command, refused
 from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from satseg import load_model
 
@@ -72,6 +76,40 @@ def test_a_run_is_repeated_bit_for_bit_and_a_changed_file_is_named(run: Path) ->
     (line,) = [line for line in changed.stderr.splitlines() if "data: " in line]
     assert "train1" in line and "train0" not in line
     assert "cannot be changed while repeating" in refused("train", "from_run=run", "loss=dice", cwd=folder)
+
+
+@pytest.mark.slow
+def test_a_file_that_changes_ends_the_run_which_goes_on_once_it_is_put_back(run: Path) -> None:
+    folder = run.parent
+    path, unread = folder / "data/images/train/train1.tif", ["dataset.cache_gb=0", "dataset.num_workers=1"]
+    before, script = path.read_bytes(), str(Path(__file__).with_name("asking.py"))
+    options = [*OPTIONS, f"dataset.root={folder / 'data'}", "run_dir=disturbed", "trainer.max_epochs=4", *unread]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(folder / "cache")}
+    try:
+        done = subprocess.run(
+            [sys.executable, script, str(path), "a batch is begun", *options, "save_every_min=0"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        told = f"DataChangedError: {path} has changed since it was first read: put it back as it was. The last good "
+        (line,) = [line for line in done.stderr.splitlines() if "Error" in line]
+        assert line.startswith(told) and line.endswith("resume_from=disturbed")
+        path.write_bytes(bytes(before[:-1]) + b"X")
+        line = refused("train", "resume_from=disturbed", cwd=folder)
+        assert "the data is not what the run began with (changed: train/train1)" in line
+        path.unlink()
+        assert "train1" in refused("train", "resume_from=disturbed", cwd=folder)
+    finally:
+        path.write_bytes(before)
+    resumed = command("train", "resume_from=disturbed", cwd=folder)
+    assert resumed.returncode == 0, resumed.stderr
+    whole = command("train", *options, "run_dir=undisturbed", cwd=folder)
+    assert whole.returncode == 0, whole.stderr
+    mine, theirs = (load_file(folder / name / "model.safetensors") for name in ("disturbed", "undisturbed"))
+    assert all((mine[key] == theirs[key]).all() for key in theirs)
 
 
 @pytest.mark.slow

@@ -164,3 +164,28 @@ def test_a_sweep_ends_with_the_run_that_is_asked_to(moment: str, complete: int, 
     assert len(list(tmp_path.rglob("summary.json"))) == complete
     assert (tmp_path / "sweep/asked").read_text() == "requeue 17\n"
     assert not list(tmp_path.rglob("failure.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "is_begun"),
+    [
+        ("the first batch is computed", False),
+        ("a batch is computed", True),
+        ("an epoch is scored", True),
+        ("an image of a split is scored", True),
+    ],
+)
+def test_a_killed_loader_ends_the_run_in_one_line_and_it_goes_on(moment: str, is_begun: bool, whole: Path) -> None:
+    folder = whole.parents[1] / f"lost_while_{moment.replace(' ', '_')}"
+    said = ask(folder, "LOSE", moment, "run_dir=run", "dataset.num_workers=2")
+    assert said.startswith("1\n") and "Traceback" not in said, said
+    (line,) = [line for line in said.splitlines() if "Error" in line]
+    assert line.startswith("WorkerLostError: A process that loads data was killed, most likely because memory ran out")
+    advice = "resume_from=run" if is_begun else "There is no checkpoint yet to go on from; start again."
+    assert line.endswith(advice) and "set dataset.num_workers or dataset.cache_gb lower" in line
+    assert (folder / "run/checkpoints/last.ckpt").exists() == is_begun
+    if is_begun:
+        done = command("train", "resume_from=run", "dataset.num_workers=1", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert_same(folder / "run", whole)

@@ -230,7 +230,7 @@ def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
-        ("output=/proc/nothing", "/proc/nothing/scores.json cannot be written"),
+        ("output=/proc/nothing", "/proc/nothing cannot be written"),
         ("split=banana", "it has train, val, test"),
         ("dataset.root=/nowhere", "dataset.root=/nowhere: the dataset"),
         ("dataset=folder", "dataset.root=/path/to/the/data"),

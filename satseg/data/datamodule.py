@@ -176,7 +176,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """
         return class_weights(wanted, self.spec.class_names, self.class_counts)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of split and files."""
         return record.fingerprint(self.splits)
@@ -187,7 +187,15 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def digests(self) -> dict[str, str]:
         """Return a digest of each sample's image and mask."""
+        return self._digests
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
         return record.digests(self.splits)
+
+    def know_files_by(self, digests: Path) -> None:
+        """Tell a file that changes from one that is only touched, by the digests in a run's data.json."""
+        self.reader.states.digests = digests
 
     def groups(self, split: str) -> dict[str, str]:
         """Return which tile, scene or block each sample of a split is in; itself, where the split knows of none."""

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from satseg.data.augmentation import Augmentation
-from satseg.data.opening import bounded_cache
+from satseg.data.opening import bounded_cache, reason
 from satseg.data.pairing import Sample
 from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchRequest
-from satseg.errors import SatsegError
+from satseg.errors import RasterReadError, ResourceError, SatsegError
+from satseg.lost_workers import LESS
 from satseg.spec import InputSpec
 
 Item = dict[str, Any]
@@ -72,7 +73,7 @@ class PatchDataset(Dataset[Item]):
                 return to_item(sample.name, *self.augmentation.place(*arrays, seed, self.patch_size)) | {"seed": seed}
             return to_item(sample.name, *self.augmentation(*arrays, seed, self.spec, self.patch_size))
 
-        return _or_failure(make)
+        return _or_failure(sample.name, make)
 
 
 class ImageDataset(Dataset[Item]):
@@ -93,15 +94,19 @@ class ImageDataset(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         """Return image (C, H, W), mask (H, W), valid (H, W) and name."""
         sample = self.samples[index]
-        return _or_failure(lambda: to_item(sample.name, *self.reader.read(sample)))
+        return _or_failure(sample.name, lambda: to_item(sample.name, *self.reader.read(sample)))
 
 
-def _or_failure(make: Callable[[], Item]) -> Item:
-    """A loader's worker would bury the error in a traceback of its own, so it travels as an item."""
+def _or_failure(name: str, make: Callable[[], Item]) -> Item:
+    """Make an item, or one that carries what went wrong: torch would bury the error in a traceback of the worker's."""
     try:
         return make()
     except SatsegError as error:
         return {"failure": Failure(error)}
+    except MemoryError:
+        return {"failure": Failure(ResourceError(f"Memory ran out while {name} was read: {LESS}"))}
+    except OSError as error:
+        return {"failure": Failure(RasterReadError(f"{name} cannot be read: {reason(error)}."))}
 
 
 def to_item(name: str, image: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Item:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from satseg.data.bands import band_numbers
+from satseg.data.changes import FileStates
 from satseg.data.decoded import Arrays, DecodedImages
 from satseg.data.labels import LabelReader
 from satseg.data.opening import OpenRasters, bounded_cache
@@ -31,6 +32,7 @@ class SampleReader:
         like: The first image, whose bands and dtype all others must have.
         files: Keeps images open.
         decoded: Keeps images decoded; see `keep_decoded`.
+        states: What the files were when they were checked.
     """
 
     labels: LabelReader
@@ -39,6 +41,7 @@ class SampleReader:
     like: RasterInfo | None = None
     files: OpenRasters = field(default_factory=OpenRasters, repr=False)
     decoded: DecodedImages | None = field(default=None, repr=False)
+    states: FileStates = field(default_factory=FileStates, repr=False)
     _infos: dict[Path, RasterInfo] = field(default_factory=dict, repr=False)
 
     def info(self, path: Path) -> RasterInfo:
@@ -65,6 +68,7 @@ class SampleReader:
             BandError: If the image has another number of bands than the rest, or lacks one that is wanted.
             DataError: If it has another dtype: the same scale would not fit both; or if the mask lies elsewhere.
         """
+        self.states.note(sample)
         image = self.info(sample.image)
         self.labels.is_warped(sample.mask, image)
         like = self.like = self.like or image
@@ -105,6 +109,9 @@ class SampleReader:
         Returns:
             Image (bands, height, width) as stored, mask uint8 (height, width) of class indices, and the
             boolean array of valid pixels. What lies outside the sample is invalid and ignored.
+
+        Raises:
+            DataChangedError: If a file is gone, or another one than when it was checked.
         """
         area = self.area(sample)
         window = window or Window(0, 0, area.width, area.height)
@@ -139,7 +146,7 @@ class SampleReader:
     def _read(self, sample: Sample, window: Window | None = None) -> Arrays:
         info = self.info(sample.image)
         bands = band_numbers(info, self.bands)
-        with bounded_cache():
+        with self.states.unchanged(sample), bounded_cache():
             image, valid = read_image(sample.image, window, bands, self.nodata, self.files.open, info)
             return image, self.labels.read(sample.mask, info, window), valid
 

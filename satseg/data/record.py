@@ -32,7 +32,12 @@ def manifest(splits: Splits) -> dict[str, Any]:
 
 def digests(splits: Splits) -> dict[str, str]:
     """Return a digest of each sample's image, mask and window."""
-    return {s.name: fingerprint({"": [s]})[:16] for samples in splits.values() for s in samples}
+    return {s.name: digest(s) for samples in splits.values() for s in samples}
+
+
+def digest(sample: Sample) -> str:
+    """Return a digest of a sample's image, mask and window."""
+    return fingerprint({"": [sample]})[:16]
 
 
 def fingerprint(splits: Splits) -> str:

@@ -17,8 +17,8 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from satseg.data.opening import is_remote
-from satseg.errors import CheckpointError, ConfigError, ResourceError, SatsegError
+from satseg.data.opening import is_remote, reason
+from satseg.errors import CheckpointError, ConfigError, SatsegError, WorkerLostError
 from satseg.inference.blending import Seen
 from satseg.inference.pipeline import Stopwatch
 from satseg.inference.strips import StripMaker, StripPart
@@ -106,7 +106,10 @@ class Cluster:
                 raise error.cause from None
             raise
         except self._ray.exceptions.RayError as error:
-            raise ResourceError(f"A worker of the cluster was lost {RESTARTS + 1} times: {error}") from error
+            raise WorkerLostError(
+                f"A worker of the cluster was lost {RESTARTS + 1} times ({reason(error)}), most likely because memory "
+                "ran out: set workers, window_size or batch_size lower. The same command goes on where it stopped."
+            ) from error
 
     def scenes(self, scenes: Sequence[str | Path], outputs: Sequence[Path]) -> Iterator[Outcome]:
         """Segment whole scenes; return their outcomes in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
 import re
@@ -65,7 +66,8 @@ class Sweep:
         self.command = sorted(o for o in command if not o.startswith(tuple(f"{key}=" for key in OWN)))
         self.jobs: list[Job] = []
         self.initial = 0
-        self._owned = ExitStack()  # to the end of the process
+        self._owned = ExitStack()
+        atexit.register(self._owned.close)
         self.folder = agree(lambda: self._checked(folder, resume))  # a new one's name holds the time
 
     def _checked(self, folder: Path, resume: str | None) -> Path:

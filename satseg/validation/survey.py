@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from tqdm import tqdm
 
 from satseg.data.pairing import Sample
-from satseg.errors import ConfigError, ResourceError
+from satseg.errors import ConfigError, WorkerLostError
 from satseg.validation.facts import Facts, ScanPlan
 from satseg.validation.scanning import scan
 
@@ -30,7 +30,7 @@ def survey(samples: Sequence[Sample], plan: ScanPlan, workers: int | None = None
 
     Raises:
         ConfigError: If the number of workers is none.
-        ResourceError: If a process ended before its time.
+        WorkerLostError: If one of the processes was killed.
     """
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ConfigError(f"workers={workers}: expected a whole number from 1 on.")
@@ -50,6 +50,8 @@ def _together(samples: Sequence[Sample], plan: ScanPlan, workers: int) -> Iterat
     try:
         yield from pool.map(partial(scan, plan=plan), samples)
     except BrokenProcessPool as error:
-        raise ResourceError("A checking process was ended, most likely for memory; set workers lower.") from error
+        raise WorkerLostError(
+            "A process that checks images was killed, most likely because memory ran out: set workers lower."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -16,7 +16,15 @@ from satseg.data import statistics as measuring
 from satseg.data.augmentation import Augmentation
 from satseg.data.folder import FolderDataModule
 from satseg.data.splits import Group, Splits
-from satseg.errors import BandError, ConfigError, DataError, MaskValueError, RasterReadError, SizeMismatchError
+from satseg.errors import (
+    BandError,
+    ConfigError,
+    DataChangedError,
+    DataError,
+    MaskValueError,
+    SizeMismatchError,
+)
+from satseg.files import write_json
 from satseg.models.network import Normaliser
 
 
@@ -159,6 +167,40 @@ def test_the_fingerprint_follows_files_and_split(folder: Path) -> None:
     assert module(folder).fingerprint != first
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_a_file_that_changes_while_it_is_in_use_is_named(folder: Path, kind: str, num_workers: int) -> None:
+    data = module(folder, cache_gb=0, num_workers=num_workers)
+    (sample,) = data.samples_of("val")
+    path = folder / kind / f"{sample.name}.tif"
+    before = path.read_bytes()
+    write_json(folder / "data.json", {"digests": data.digests()})
+
+    def read() -> Any:
+        (batch,) = data.eval_dataloader("val")
+        return data.on_after_batch_transfer(batch, 0)["image"]
+
+    whole = read()
+    with rasterio.open(path) as file:
+        changed = file.read() + 1
+    for change, told in (
+        (lambda: path.unlink(), "is no longer there: put it back."),
+        (lambda: write(path, changed), "has changed since it was first read"),
+        (lambda: path.write_bytes(before[: len(before) // 2]), "has changed since it was first read"),
+    ):
+        change()
+        with pytest.raises(DataChangedError, match=f"{path} {told}"):
+            read()
+    path.write_bytes(before)  # as it was, but for its time
+    with pytest.raises(DataChangedError):
+        read()
+    data.know_files_by(folder / "data.json")
+    assert torch.equal(read(), whole)
+    path.write_bytes(bytes(before[:-1]) + bytes([before[-1] ^ 1]))
+    with pytest.raises(DataChangedError):
+        read()
+
+
 def test_bands_are_chosen_and_their_names_travel(folder: Path) -> None:
     data = module(folder, bands=[3, 1])
     batch = next(iter(data.val_dataloader()))
@@ -253,7 +295,7 @@ def test_an_error_in_a_worker_arrives_as_itself(folder: Path) -> None:
     path = folder / "masks/scene 4.tif"
     path.write_bytes(path.read_bytes()[:300])
     batch = next(iter(data.eval_dataloader("test")))
-    with pytest.raises(RasterReadError, match=r"scene 4\.tif"):
+    with pytest.raises(DataChangedError, match=r"scene 4\.tif has changed"):
         data.on_after_batch_transfer(batch, 0)
 
 
