@@ -26,6 +26,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("satseg.serving"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # Bokeh refers to what came before
     environment.filters |= {"quantity": _quantity, "score": _score}
     return environment
 
@@ -120,6 +121,16 @@ def problem(text: str) -> str:
 def warnings(texts: Sequence[str]) -> str:
     """Return what to know before trusting a result."""
     return "".join(f'<div class="status warning" role="status">{escape(text)}</div>' for text in texts)
+
+
+def login_page(action: str, *, is_wrong: bool = False) -> str:
+    """Return a page with a form for user and password."""
+    return _render("login.html", action=action, is_wrong=is_wrong)
+
+
+def map_document(**values: Any) -> str:
+    """Return a page with a map of Bokeh's, which scripts of the server show."""
+    return _render("map.html", **values)
 
 
 def frame(page: str, title: str) -> str:

@@ -12,20 +12,22 @@ from rasterio.vrt import WarpedVRT
 
 from satseg.data.opening import open_raster, reason
 from satseg.errors import DataError, RasterReadError
+from satseg.serving.fragments import map_document
 
 SIDE = 1024  # pixels, at most
 WEB_MERCATOR = "EPSG:3857"
 TILES = "OpenStreetMap.Mapnik"  # free to use with its attribution, which the map shows
-STATIC = "bokeh/"  # where the server has Bokeh's own files
+BOKEH, STATIC = "bokeh/static", "satseg/static"  # where the server has Bokeh's files, and those of its own
+PICTURED = "classes"  # the picture's name among the figure's parts
 MARGIN = 0.15  # of the map's sides, that is seen around it
 OPACITY = 0.65
 
 
-def static_folder() -> Path:
-    """Return the folder with the scripts that the page asks of the server."""
+def static_folders() -> dict[str, Path]:
+    """Return the folders with what the page asks of the server, by where that has them."""
     from bokeh.util.paths import static_path
 
-    return Path(static_path())
+    return {BOKEH: Path(static_path()), STATIC: Path(__file__).with_name("static")}
 
 
 def map_page(classes: Path, palette: Sequence[Sequence[int]], title: str) -> str:
@@ -39,15 +41,10 @@ def map_page(classes: Path, palette: Sequence[Sequence[int]], title: str) -> str
     Raises:
         DataError: If the coordinates are none of a place on the Earth.
     """
-    from bokeh.embed import file_html
-    from bokeh.layouts import column
-    from bokeh.resources import Resources
+    from bokeh.embed import json_item
 
-    image, bounds = _in_web_mercator(classes, palette)
-    figure, pictured = _figure(image, bounds)
-    layout = column(_opacity(pictured), figure, sizing_mode="stretch_both")
-    page: str = file_html(layout, resources=Resources("server", root_url=f"/{STATIC}"), title=title)
-    return page
+    item = json_item(_figure(*_in_web_mercator(classes, palette)))
+    return map_document(title=title, item=item, opacity=OPACITY, pictured=PICTURED, bokeh=BOKEH, static=STATIC)
 
 
 def _in_web_mercator(classes: Path, palette: Sequence[Sequence[int]]) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -64,7 +61,7 @@ def _in_web_mercator(classes: Path, palette: Sequence[Sequence[int]]) -> tuple[n
     return np.ascontiguousarray(colours[indices][::-1]).view(np.uint32)[..., 0], bounds
 
 
-def _figure(image: np.ndarray, bounds: tuple[float, ...]) -> tuple[Any, Any]:
+def _figure(image: np.ndarray, bounds: tuple[float, ...]) -> Any:
     from bokeh.plotting import figure
 
     left, bottom, right, top = bounds
@@ -85,14 +82,6 @@ def _figure(image: np.ndarray, bounds: tuple[float, ...]) -> tuple[Any, Any]:
     made.toolbar.logo = None
     made.add_tile(TILES)
     size = {"dw": right - left, "dh": top - bottom}
-    pictured = made.image_rgba([image], x=left, y=bottom, global_alpha=OPACITY, **size)
+    made.image_rgba([image], x=left, y=bottom, global_alpha=OPACITY, name=PICTURED, **size)
     made.rect((left + right) / 2, (bottom + top) / 2, right - left, top - bottom, fill_color=None, line_color="#444444")
-    return made, pictured
-
-
-def _opacity(pictured: Any) -> Any:
-    from bokeh.models import Slider
-
-    slider = Slider(start=0, end=1, step=0.05, value=OPACITY, title="Opacity", sizing_mode="stretch_width")
-    slider.js_link("value", pictured.glyph, "global_alpha")
-    return slider
+    return made

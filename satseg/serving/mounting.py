@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from gradio.utils import get_upload_folder
+from starlette.routing import Mount
 
+from satseg.serving.door import Door
 from satseg.serving.examples import PICTURES
 from satseg.serving.handlers import Handlers
 from satseg.serving.layout import CSS, theme
-from satseg.serving.maps import STATIC, static_folder
+from satseg.serving.login import Login
+from satseg.serving.maps import static_folders
 from satseg.serving.page import Page
 from satseg.serving.sessions import Sessions
 
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def mount_page(app: FastAPI, application: Application) -> None:
-    """Add the page at `/`."""
+    """Add the page at `/`, and where there is a password, the one that asks for it."""
     parts, root = application, application.root.resolve()
     gr.set_static_paths([root / "visitors", root / PICTURES])  # not copied, so that no copy is left
     sessions = Sessions(root / "visitors", parts.served[0], parts.cfg.keep_pages_min * 60)
@@ -28,12 +33,15 @@ def mount_page(app: FastAPI, application: Application) -> None:
     handlers = Handlers(dict(parts.service.served), parts.jobs, sessions, parts.limits, root)
     for served in parts.served:
         _ = served.layer_names  # looked up before jobs run: while another thread is in the network, none may be found
-    app.mount(f"/{STATIC}static", StaticFiles(directory=static_folder()))
+    for place, folder in static_folders().items():
+        app.mount(f"/{place}", StaticFiles(directory=folder))
+    if parts.auth is not None:
+        app.router.routes.extend(Login(parts.visitors, parts.auth).routes())
+    blocks = Page(handlers).blocks.queue(default_concurrency_limit=None, max_size=64, api_open=False)
     gr.mount_gradio_app(
         app,
-        Page(handlers).blocks.queue(default_concurrency_limit=None, max_size=64, api_open=False),
+        blocks,
         path="/",
-        auth=parts.auth,
         theme=theme(),
         css_paths=CSS,
         max_file_size=parts.limits.num_bytes,
@@ -45,3 +53,10 @@ def mount_page(app: FastAPI, application: Application) -> None:
         pwa=False,
         mcp_server=False,
     )
+    blocks.has_launched = (
+        True  # has Gradio check the paths in events, too, which it else does when it is launched alone
+    )
+    mounted = app.router.routes[-1]
+    assert isinstance(mounted, Mount)
+    uploads = Path(get_upload_folder())
+    mounted.app = Door(mounted.app, parts.visitors, uploads, root / PICTURES, sessions)

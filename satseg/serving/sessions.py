@@ -146,10 +146,21 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
+    @staticmethod
+    def key(visitor: str, named: str) -> str:
+        """Return how a session of a visitor is called here; the visitor calls it as it likes."""
+        return f"{visitor}.{named}"
+
+    def is_of(self, visitor: str, path: Path) -> bool:
+        """Say whether a path lies in the folder of one of a visitor's sessions."""
+        inside = path.relative_to(self.root).parts if path.is_relative_to(self.root) else ()
+        return len(inside) > 1 and inside[0].startswith(f"{visitor}-")
+
     def open(self, key: str | None) -> Session:
         """Return the session of a visitor who has just come."""
+        folder = self.root / f"{str(key).partition('.')[0]}-{secrets.token_hex(16)}"
         with self._lock:
-            return self._sessions.setdefault(str(key), Session(self.root / secrets.token_hex(16), self._served))
+            return self._sessions.setdefault(str(key), Session(folder, self._served))
 
     def of(self, key: str | None) -> Session:
         """Return a visitor's session; of one who was forgotten, a new one that says so."""

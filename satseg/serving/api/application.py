@@ -21,13 +21,14 @@ from satseg.serving.api.problems import add_handlers
 from satseg.serving.api.routes import Api
 from satseg.serving.api.service import Service
 from satseg.serving.direct import Batches
+from satseg.serving.headers import SecurityHeaders
 from satseg.serving.jobs import Jobs, Ticket
 from satseg.serving.served import Served
 from satseg.serving.uploads import Limits
+from satseg.serving.visitors import Visitors
 
 logger = logging.getLogger(__name__)
 
-GUARDED = ("/api/", "/metrics", "/healthz", "/readyz")
 WARM_UP = (512, 512)  # pixels of an empty image
 ANSWER_SECONDS = 60.0  # that accepted requests have for their answers when all jobs are finished
 
@@ -56,6 +57,7 @@ class Application:
         self.service = Service(named, jobs, self.limits, direct, root / "requests", Batches(bool(cfg.batching)))
         self.kept = KeptJobs(_jobs_folder(cfg, root), self.service, cfg.keep_jobs_h * 3600)
         self.monitor = Monitor(self.service)
+        self.visitors = Visitors()
 
     def create(self, *, with_page: bool) -> FastAPI:
         """Return the application, and begin to warm up and to go on with jobs of an earlier server.
@@ -79,8 +81,15 @@ class Application:
             from satseg.serving.mounting import mount_page
 
             mount_page(app, self)
-        hosts = {*LOCAL_NAMES, *self.cfg.trusted_hosts} if self.cfg.host in LOCAL_NAMES else ()
-        app.add_middleware(Guard, prefixes=GUARDED, auth=self.auth, hosts=hosts)
+        app.add_middleware(
+            Guard,
+            visitors=self.visitors,
+            auth=self.auth,
+            is_local=self.cfg.host in LOCAL_NAMES,
+            trusted_hosts=self.cfg.trusted_hosts,
+            login=with_page,
+        )
+        app.add_middleware(SecurityHeaders)
         app.add_middleware(Measured, monitor=self.monitor)
         self.jobs.submit(self._warm_up, beyond=True)
         self.kept.take_up()
