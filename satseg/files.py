@@ -15,10 +15,21 @@ from platformdirs import user_cache_dir
 
 from satseg.errors import ResourceError
 
+UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
 
 def cache_folder() -> Path:
     """Return where satseg keeps what it can make again: the environment's SATSEG_CACHE, or the user's cache folder."""
     return Path(os.environ.get("SATSEG_CACHE") or user_cache_dir("satseg")).absolute()
+
+
+def size_text(num_bytes: float) -> str:
+    """Return a number of bytes in the unit that suits it, with two digits or more: 7 bytes, 1.5 kB, 12 MB."""
+    if num_bytes < 1000:
+        return f"{num_bytes:,.0f} bytes"
+    unit, divisor = next((pair for pair in UNITS if num_bytes >= 0.9995 * pair[1]), UNITS[-1])
+    number = num_bytes / divisor
+    return f"{number:,.{0 if number >= 9.95 else 1}f} {unit}"
 
 
 @contextmanager

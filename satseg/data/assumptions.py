@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from satseg.data.pairing import Sample
 from satseg.data.reader import WHOLE_FILE_PIXELS, SampleReader
+from satseg.files import size_text
 
 Splits = Mapping[str, Sequence[Sample]]
 
@@ -47,5 +48,7 @@ def _large(splits: Splits, reader: SampleReader) -> list[str]:
     if large is None or sizes[large][0] * sizes[large][1] <= WHOLE_FILE_PIXELS:
         return []
     values = len(reader.labels.scheme.names) + len(reader.bands or reader.info(large.image).bands)
-    size = sizes[large][0] * sizes[large][1] * values * 4 / 1e9
-    return [f"{large.name} is scored whole, in some {size:.0f} GB of memory (dataset/split=blocks cuts what is large)"]
+    size = sizes[large][0] * sizes[large][1] * values * 4
+    return [
+        f"{large.name} is scored whole, in some {size_text(size)} of memory (dataset/split=blocks cuts what is large)"
+    ]

@@ -115,7 +115,7 @@ class StripMaker:
         if fixed + 2 * batch > self.max_ram_bytes:
             raise ConfigError(
                 f"max_ram_gb={self.max_ram_bytes / 1e9:g}: windows of {self.plan.window[1]} x {self.plan.window[0]} "
-                f"pixels need {(fixed + 2 * batch) / 1e9:.2g}; raise it, or set a smaller window_size or batch_size."
+                f"pixels need {(fixed + 2 * batch) / 1e9:.3g}; raise it, or set a smaller window_size or batch_size."
             )
         return int(min((self.max_ram_bytes - fixed) // batch - 1, MOST_AHEAD))
 

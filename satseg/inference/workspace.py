@@ -12,6 +12,7 @@ from rasterio.errors import RasterioError
 
 from satseg.data.opening import reason
 from satseg.errors import ResourceError
+from satseg.files import size_text
 from satseg.inference.journal import Journal
 from satseg.inference.rasters import WorkRaster
 
@@ -28,8 +29,8 @@ def begin(journal: Journal, rasters: Sequence[WorkRaster], seam_bytes: int) -> N
         needed = 2 * sum(raster.num_bytes for raster in rasters) + seam_bytes  # as they grow, and then compressed
         if needed > free:
             raise ResourceError(
-                f"{journal.folder.parent} has {free / 1e9:.1f} GB free, but up to {needed / 1e9:.1f} are needed; "
-                "make room, or name another output."
+                f"{journal.folder.parent} has {size_text(free)} free, but up to {size_text(needed)} are needed; "
+                f"make room for {size_text(needed - free)} more, or name another output."
             )
         for raster in rasters:
             raster.create()

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from satseg.errors import SatsegError
+from satseg.files import size_text
 from satseg.serving import fragments, handlers, views
 from satseg.serving.downloads import ENDINGS
 from satseg.serving.evidence import Asked
@@ -18,7 +19,6 @@ from satseg.serving.maps import map_page
 from satseg.serving.sessions import Session, Work
 
 Updates = dict[Any, Any]
-UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 class Results(Layout):
@@ -153,7 +153,5 @@ def look_of(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[
 
 def _label(kind: str, path: Path) -> str:
     what = {"CSV": "Areas", "PNG": "Mask", "GeoTIFF": "Mask"}.get(kind, "Polygons")
-    size = path.stat().st_size
-    unit, divisor = next((pair for pair in UNITS if size >= pair[1]), ("bytes", 1))
-    number = size / divisor
-    return f"{what} as {kind} ({number:.{0 if number >= 10 else 1}f}\N{NO-BREAK SPACE}{unit})"
+    size = size_text(path.stat().st_size).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{what} as {kind} ({size})"

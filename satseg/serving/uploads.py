@@ -15,6 +15,7 @@ from rasterio.errors import RasterioError
 from satseg.data.opening import ALONE, open_raster, quiet
 from satseg.data.raster import RasterInfo, read_info
 from satseg.errors import RasterReadError, UploadError, UploadTooLargeError, UploadTypeError
+from satseg.files import size_text
 
 TAKEN = "PNG, JPEG, TIFF or GeoTIFF"
 # The first bytes of a file decide which driver may open it, whatever its name says.
@@ -87,9 +88,7 @@ def check_upload(path: Path, name: str, limits: Limits) -> Upload:
     name = said_name(name)
     size = path.stat().st_size
     if size > limits.num_bytes:
-        raise UploadTooLargeError(
-            f"{name} has {size / 1e6:,.0f} MB, but at most {limits.num_bytes / 1e6:,.0f} are taken."
-        )
+        raise UploadTooLargeError(f"{name} has {size_text(size)}, but at most {size_text(limits.num_bytes)} are taken.")
     driver = _driver(path, name)
     path = path.rename(path.with_suffix(SUFFIXES[driver]))
     try:
@@ -122,7 +121,7 @@ def _check_header(upload: Upload, limits: Limits) -> None:
     info, name = upload.info, upload.name
     if info.width * info.height > limits.num_pixels:
         raise UploadTooLargeError(
-            f"{name} has {info.width:,} x {info.height:,} pixels, but at most {limits.num_pixels / 1e6:,.0f} million "
+            f"{name} has {info.width:,} x {info.height:,} pixels, but at most {limits.num_pixels / 1e6:,.10g} million "
             "are taken; cut out a part."
         )
     if len(info.band_names) > MAX_BANDS:
@@ -132,7 +131,7 @@ def _check_header(upload: Upload, limits: Limits) -> None:
     for block in _block_sizes(upload):
         if block > MAX_BLOCK_BYTES:
             raise UploadTooLargeError(
-                f"{name} is stored in blocks of {block / 1e9:.1f} GB, which are too large; save it as a tiled TIFF."
+                f"{name} is stored in blocks of {size_text(block)}, which are too large; save it as a tiled TIFF."
             )
 
 

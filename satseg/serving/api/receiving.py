@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from satseg.errors import UploadSlowError, UploadTooLargeError, UploadTypeError
+from satseg.files import size_text
 from satseg.serving.api.disk import writing
 from satseg.serving.uploads import TAKEN, Limits
 
@@ -58,7 +59,7 @@ def check_headers(request: Request, limits: Limits) -> None:
 
 def _check_size(size: int, limits: Limits) -> None:
     if size > limits.num_bytes:
-        raise UploadTooLargeError(f"The image is too large: at most {limits.num_bytes / 1e6:,.0f} MB are taken.")
+        raise UploadTooLargeError(f"The image is too large: at most {size_text(limits.num_bytes)} are taken.")
 
 
 async def _gathered(request: Request) -> AsyncIterator[bytes]:

@@ -130,7 +130,7 @@ class Service:
         if upload.info.width * upload.info.height > self.direct_pixels:
             raise UploadTooLargeError(
                 f"{upload.name} has {upload.info.width:,} x {upload.info.height:,} pixels, more than the "
-                f"{self.direct_pixels / 1e6:,.0f} million that are answered at once: {advice}."
+                f"{self.direct_pixels / 1e6:,.10g} million that are answered at once: {advice}."
             )
 
     def close(self) -> None:
