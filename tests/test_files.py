@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from satseg.errors import ResourceError
-from satseg.files import write_json, write_text
+from satseg.files import size_text, write_json, write_text
 
 # A limit on the size of files stands in for a full disk: the system refuses in the middle of a write.
 FULL = """
@@ -42,3 +42,22 @@ def test_a_folder_that_cannot_be_written_is_named() -> None:
 def test_what_is_not_a_number_becomes_null(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5], "b": {"c": float("inf")}, "d": (1,)})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "b": {"c": None}, "d": [1]}
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [
+        (0, "0 bytes"),
+        (7, "7 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (9_960, "10 kB"),
+        (34_567, "35 kB"),
+        (999_700, "1.0 MB"),
+        (20e6, "20 MB"),
+        (7.5e9, "7.5 GB"),
+        (1234.5e12, "1,234 TB"),
+    ],
+)
+def test_a_size_is_told_in_the_unit_that_suits_it(num_bytes: float, text: str) -> None:
+    assert size_text(num_bytes) == text

@@ -81,4 +81,5 @@ def browser() -> Iterator[Any]:
 def visit(server: Server, browser: Any) -> Iterator[Visit]:
     found = Visit.to(server.address, browser)
     yield found
+    assert not [error for error in found.errors if "Content Security Policy" in error]
     found.close()

@@ -8,6 +8,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -28,6 +29,12 @@ def bytes_without_work(path: Path) -> bytes:
     content = path.read_bytes()
     assert content.count(work.encode()) == 1
     return content.replace(work.encode(), b"")
+
+
+def num_green(place: Any) -> int:
+    """Return how many pixels of a part of the page have the colour of the second class, over white or nothing."""
+    red, green, blue = np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB")).astype(int).T
+    return int(((green > red + 40) & (green > blue + 30)).sum())
 
 
 def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Canary, tmp_path: Path) -> None:
@@ -91,7 +98,11 @@ def test_six_bands_with_coordinates(
     with visit.page.expect_request(f"{TILES}**", timeout=60_000) as tile:
         visit.tab("Map")
     assert tile.value.all_headers()["referer"] == f"{server.address}/"  # without one no tile is given
-    visit.page.frame_locator("iframe.map").locator("canvas").first.wait_for(timeout=60_000)
+    frame = visit.page.frame_locator("iframe.map")
+    frame.locator("canvas").first.wait_for(timeout=60_000)
+    visit.until(lambda: num_green(frame.locator("#map")) > 1000)
+    frame.locator("#opacity").fill("0")
+    visit.until(lambda: num_green(frame.locator("#map")) == 0)
     assert all(request.url.startswith(TILES) for request in visit.outside)
     assert canary.connections == 0
 
@@ -194,24 +205,49 @@ def test_a_wrong_upload_is_one_sentence(visit: Visit, server: Server, tmp_path: 
     assert not visit.errors and "Traceback" not in (server.temporary / "log").read_text()
 
 
-def test_a_public_address_warns_asks_for_the_password_and_ends_clean(material: Material, tmp_path: Path) -> None:
-    import httpx
-
+def test_a_public_address_warns_and_ends_clean(material: Material, tmp_path: Path) -> None:
     server = start(f"checkpoint={material.rgb_model}", "host=0.0.0.0", temporary=tmp_path / "open")
     try:
         assert "WARNING: host=0.0.0.0" in (server.temporary / "log").read_text()
     finally:
         assert server.stop() == 0
     assert not list(server.temporary.glob("satseg-*"))
-    server = start(f"checkpoint={material.rgb_model}", "auth=me:secret, word", temporary=tmp_path / "closed")
+
+
+def test_a_password_is_asked_for_before_anything_is_shown(browser: Any, material: Material, tmp_path: Path) -> None:
+    server = start(f"checkpoint={material.rgb_model}", "auth=me:secret, word", temporary=tmp_path)
+    context = browser.new_context()
     try:
-        assert httpx.get(f"{server.address}/config").status_code == 401
-        with httpx.Client(base_url=server.address) as client:
-            assert client.post("/login", data={"username": "me", "password": "wrong"}).status_code == 400
-            assert client.post("/login", data={"username": "me", "password": "secret, word"}).status_code == 200
-            assert client.get("/config").status_code == 200
+        page = context.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url.removeprefix(server.address)))
+        page.goto(server.address)
+        for password in ("wrong", "secret, word"):
+            page.locator("[name=username]").fill("me")
+            page.locator("[name=password]").fill(password)
+            assert set(asked) <= {"/", "/login", "data:,"}  # nothing else is needed
+            page.get_by_role("button", name="Log in").click()
+            if password == "wrong":
+                page.get_by_role("alert").wait_for()
+        visit = Visit(page)
+        page.on("console", lambda m: visit.errors.append(m.text) if m.type == "error" else None)
+        page.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
+        visit.segment(material.rgb_image)
+        assert not visit.errors
     finally:
+        context.close()
         server.stop()
+
+
+def test_what_gets_into_the_page_does_not_run(visit: Visit) -> None:
+    visit.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=/favicon.ico onload=\"ran = 1\">')")
+    visit.page.evaluate("""const script = document.createElement('script');
+        script.textContent = 'ran = 1'; document.body.append(script)""")
+    visit.page.evaluate("fetch('https://evil.example/').catch(error => { refused = error })")
+    visit.page.wait_for_function("window.refused")
+    assert visit.page.evaluate("window.ran") is None and not visit.outside
+    assert len([error for error in visit.errors if "Content Security Policy" in error]) >= 3
+    visit.errors.clear()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""What a visitor may name: files that it uploaded, what was made of them, examples; all else is not there for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from browsing import Material, Server
+from visiting import API, Visitor, paths_in
+
+pytestmark = pytest.mark.slow
+REFUSED = {"status": 404, "title": "Not Found", "detail": "There is nothing of yours here."}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """An image of the server that nobody uploaded."""
+    path = tmp_path / "elsewhere.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=64, height=64, count=3, dtype="uint8") as file:
+        file.write(np.full((3, 64, 64), 97, np.uint8))
+    return path
+
+
+def named_in_all_ways(path: str) -> Iterator[Any]:
+    """Yield all that Gradio could take for a file at a path."""
+    meta = {"_type": "gradio.FileData"}
+    yield {"path": path, "meta": meta}
+    yield {"path": path}
+    yield {"path": None, "url": f"{API}/file={path}", "meta": meta}
+    yield {"path": path, "url": path, "is_stream": True, "meta": meta}
+    yield [{"path": path, "meta": meta}]
+    yield {"image": {"path": path, "meta": meta}, "caption": None}
+    yield [[{"path": path, "meta": meta}, None]]
+    yield {"value": {"path": path, "meta": meta}, "__type__": "update"}
+
+
+def test_an_upload_and_what_was_made_of_it_are_the_visitors_alone(server: Server, material: Material) -> None:
+    owner, other = Visitor(server.address), Visitor(server.address)
+    name = owner.upload(material.rgb_image.read_bytes(), "photo.png")
+    assert not name.startswith("/") and str(server.temporary) not in name
+    shown = {path for path in paths_in(owner.segment(name)) if "visitors" in path}
+    assert len(shown) >= 3  # the map over the image, the image, the confidence
+    for path in shown:
+        assert owner.get(path).headers["content-type"] == "image/png"
+        found = other.get(path)
+        assert (found.status_code, found.json()) == (404, REFUSED)
+    assert owner.get(name).content == material.rgb_image.read_bytes() and other.get(name).status_code == 404
+    assert other.client.get(f"{API}/file={name}", headers={"Cookie": "satseg_0=x"}).status_code == 404
+    # The other calls its session as the owner does, and is in one of its own all the same.
+    files = next(e for e in owner.events.values() if len(e["outputs"]) == 7 and not e["inputs"])
+    assert not paths_in(other.told(files, [])) and len(paths_in(owner.told(files, []))) >= 3
+    examples = {path for path in paths_in(other.told(other.event_of_load(), [])) if "/examples/" in path}
+    assert examples and all(visitor.get(path).status_code == 200 for path in examples for visitor in (owner, other))
+
+
+def test_whatever_else_is_named_has_one_answer(server: Server, material: Material, elsewhere: Path) -> None:
+    visitor, other = Visitor(server.address), Visitor(server.address)
+    content = material.rgb_image.read_bytes()
+    own, others = visitor.upload(content, "own.png"), other.upload(content, "photo.png")
+    (uploads,) = server.temporary.glob("satseg-*/gradio")
+    linked = visitor.upload(content[:-1], "linked.png")
+    on_disk = uploads / linked.partition("/")[2]
+    on_disk.unlink()
+    on_disk.symlink_to(elsewhere)
+    inside = own.partition("/")[2]
+    named = [
+        str(elsewhere),
+        f"{elsewhere}.is_not_there",
+        str(uploads / inside),
+        others,
+        linked,
+        inside,
+        f"{'0' * 32}/{inside}",
+        f"{own.partition('/')[0]}/../{elsewhere}",
+        f"{own}/../../{elsewhere}",
+        f"file://{elsewhere}",
+        f"{server.address}/favicon.ico",
+        "",
+    ]
+    before, log = server.files(), (server.temporary / "log").read_text()
+    for name in named:
+        for event in visitor.events.values():
+            ways = named_in_all_ways(name) if event["inputs"] else ()
+            for way in list(ways) if name == str(elsewhere) else list(ways)[:1]:
+                for place in range(len(event["inputs"])):
+                    data = visitor.values(event)
+                    data[place] = way
+                    for path in ("queue/join", "run/predict"):
+                        found = visitor.say(event, data, path)
+                        assert (found.status_code, found.json()) == (404, REFUSED), (name, way, place, path)
+        found = visitor.get(name)
+        assert (found.status_code, found.json()) == (404, REFUSED)
+    assert server.files() <= before and (server.temporary / "log").read_text() == log
+    for more in (
+        {"session_hash": None},
+        {"session_hash": "../x"},
+        {"session_hash": ["x"]},
+        {"fn_index": {"path": own}},
+    ):
+        assert visitor.say(visitor.event("upload", "upload"), [], **more).json() == REFUSED
+    assert "areas" in visitor.segment(own)  # its own is taken by the same way
+
+
+def test_files_that_an_event_happened_to_do_not_come_in(server: Server, elsewhere: Path) -> None:
+    visitor = Visitor(server.address)
+    event = visitor.event("examples", "select")
+    happened = {"index": 0, "value": {"image": {"path": str(elsewhere), "meta": {"_type": "gradio.FileData"}}}}
+    told = visitor.told(event, visitor.values(event), event_data=happened)
+    assert "areas" in told and str(elsewhere) not in told
+
+
+def test_nobody_without_a_cookie_of_this_server_does_anything(server: Server) -> None:
+    known = Visitor(server.address)
+    (name,) = known.client.cookies
+    value = known.client.cookies[name]
+    token, _, signature = value.partition(".")
+    for forged in (None, "", token, f"{token}.", f"{'0' * 32}.{signature}", f"{token}.{'0' * 32}", "ä.ö"):
+        headers = {"Cookie": f"{name}={forged}".encode()} if forged is not None else {}
+        visitor = Visitor(server.address)
+        visitor.client.cookies.clear()
+        visitor.client.headers.update(headers)
+        found = visitor.client.post(f"{API}/upload", files={"files": ("x.png", b"x")})
+        assert (found.status_code, found.json()) == (404, REFUSED)
+        assert visitor.say(visitor.event("upload", "upload"), []).json() == REFUSED
+        assert visitor.client.get(f"{API}/queue/data?session_hash={known.session}").json() == REFUSED
+        assert visitor.client.get(f"{API}/heartbeat/{known.session}").json() == REFUSED

@@ -1,0 +1,228 @@
+"""Every route of the app, walked: nothing for who has not logged in, for another site's page, by another name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from browsing import Material
+from hydra import compose, initialize_config_dir
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from satseg.config import CONFIG_DIR
+
+pytestmark = pytest.mark.slow
+AUTH = ("me", "secret, wörd")
+ADDRESS = "http://127.0.0.1:7860"
+OPEN = {"/healthz", "/readyz", "/login"}
+# What the page asks for: all that is reachable of Gradio's routes.
+OF_PAGE = {"/", "/favicon.ico", "/theme.css", "/assets/{path:path}", "/static/{path:path}", "/svelte/{path:path}"} | {
+    f"/gradio_api/{path}"
+    for path in (
+        "upload", "upload_progress", "queue/join", "queue/data", "run/{api_name}", "cancel", "reset", "app_id",
+        "startup-events", "theme.css", "heartbeat/{session_hash}", "file={path_or_url:path}",
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def make(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """Make applications of the server's own parts, with other options."""
+    import os
+
+    from satseg.serving.web import SILENCE
+
+    os.environ |= SILENCE
+    from satseg.serving.api.application import Application
+    from satseg.serving.jobs import Jobs
+    from satseg.serving.served import open_served
+
+    with ExitStack() as stack, initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        served = open_served(compose("app", [f"checkpoint={material.rgb_model}", "engine=torch"]))
+
+        def made(*options: str, auth: tuple[str, str] | None = None, with_page: bool = True) -> Starlette:
+            root = tmp_path_factory.mktemp("root")
+            os.environ["GRADIO_TEMP_DIR"] = f"{root}/gradio"
+            stack.callback(os.environ.pop, "GRADIO_TEMP_DIR", None)
+            cfg = compose("app", [f"jobs_dir={root / 'jobs'}", *options])
+            application = Application(cfg, served, Jobs(8), root, auth)
+            stack.callback(application.close)
+            return application.create(with_page=with_page)
+
+        yield made
+
+
+@pytest.fixture(scope="module")
+def closed(make) -> Starlette:  # type: ignore[no-untyped-def]
+    return make(auth=AUTH)
+
+
+@pytest.fixture(scope="module")
+def local(make) -> Starlette:  # type: ignore[no-untyped-def]
+    return make("trusted_hosts=[maps.example.org,'*.proxy.example']")
+
+
+@pytest.fixture(scope="module")
+def public(make) -> Starlette:  # type: ignore[no-untyped-def]
+    return make("host=0.0.0.0")
+
+
+def routes(app: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each method and path pattern that an application answers to, those of mounted applications included."""
+    for route in app.routes:  # type: ignore[attr-defined]
+        if isinstance(route, Mount):
+            yield from routes(route, prefix + route.path) if route.routes else [("GET", f"{prefix}{route.path}/x.js")]
+        elif isinstance(route, WebSocketRoute):
+            yield "WEBSOCKET", prefix + route.path
+        elif hasattr(route, "original_router"):  # one that FastAPI includes as it stands
+            yield from routes(route.original_router, prefix + route.include_context.prefix)
+        else:
+            assert isinstance(route, Route), route  # of another kind: teach the walk to ask it
+            for method in route.methods or ():
+                yield method, prefix + route.path
+
+
+def filled(pattern: str) -> str:
+    return re.sub(r"\{\w+(:\w+)?\}", "x", pattern)
+
+
+def client(app: Starlette, **headers: str) -> TestClient:
+    return TestClient(app, ADDRESS, headers=headers, follow_redirects=False, client=("127.0.0.1", 50000))
+
+
+def test_nothing_answers_without_a_login_but_the_login(closed: Starlette) -> None:
+    walked = set(routes(closed))
+    assert len(walked) > 80 and {pattern for _, pattern in walked} >= OF_PAGE | OPEN
+    browser = client(closed)
+    for method, pattern in walked:
+        found = browser.request(method, filled(pattern))
+        if pattern in OPEN:
+            assert found.status_code != 401
+        else:
+            assert (found.status_code == 401 and b"Name user and password" in found.content) or method == "HEAD", (
+                pattern
+            )
+        assert "content-security-policy" in found.headers and "set-cookie" not in found.headers
+    for path in ("/bokeh/static/js/bokeh.min.js", "/satseg/static/map.js", "/api/v1/static/swagger-ui.css", "/config"):
+        assert browser.get(path).status_code == 401
+    assert browser.get("/", headers={"Accept": "text/html"}).headers["location"] == "/login"
+    with pytest.raises(WebSocketDisconnect), browser.websocket_connect("/gradio_api/queue/join"):
+        pass
+
+
+def test_the_password_opens_the_page_and_leaving_closes_it(closed: Starlette) -> None:
+    browser = client(closed)
+    form = browser.get("/login").text
+    assert "password" in form and "<script" not in form and "gradio" not in form.lower()
+    for user, password in (("me", "wrong"), ("", ""), ("me", ""), ("me:secret, wörd", "")):
+        refused = browser.post("/login", data={"username": user, "password": password})
+        assert refused.status_code == 401 and "wrong" in refused.text and "set-cookie" not in refused.headers
+    assert browser.post("/login", content=b"x" * 10_000).status_code == 413
+    entered = browser.post("/login", data={"username": AUTH[0], "password": AUTH[1]})
+    cookie = entered.headers["set-cookie"].lower()
+    assert entered.status_code == 303 and "httponly" in cookie and "samesite=lax" in cookie
+    assert browser.get("/").status_code == 200 and "set-cookie" not in browser.get("/").headers
+    assert browser.get("/bokeh/static/js/bokeh.min.js").status_code == 200
+    assert browser.get("/api/v1/model").status_code == 200
+    kept = dict(browser.cookies)
+    assert browser.get("/logout").headers["location"] == "/login"
+    browser.cookies.update(kept)
+    assert browser.get("/api/v1/model").status_code == 401
+    basic = client(closed)
+    basic.auth = (AUTH[0].encode(), AUTH[1].encode())
+    assert basic.get("/").status_code == 200 and len(basic.cookies) == 1
+
+
+def test_of_gradio_the_page_has_what_it_needs_and_no_more(local: Starlette) -> None:
+    browser = client(local)
+    browser.get("/")
+    (gradio,) = (route for route in local.routes if isinstance(route, Mount) and route.path == "")
+    for method, pattern in set(routes(gradio)):
+        if pattern not in OF_PAGE:
+            found = browser.request(method, filled(pattern))
+            assert found.status_code == 404, (method, pattern)
+            assert method == "HEAD" or found.json()["detail"] == "There is nothing of yours here.", (method, pattern)
+    for path in ("/favicon.ico", "/theme.css", "/static/js/iframeResizer.contentWindow.min.js"):
+        assert browser.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1.evil.example:7860"}, 421),
+        ({"Host": "203.0.113.7"}, 421),
+        ({"Host": ""}, 421),
+        ({"Host": "[::1"}, 421),
+        ({"Host": "proxy.example"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:8888"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Origin": "file://"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, 403),
+    ],
+)
+def test_no_path_answers_other_sites_or_other_names(local: Starlette, headers: dict[str, str], status: int) -> None:
+    other = client(local, **headers)
+    for method, pattern in set(routes(local)):
+        assert other.request(method, filled(pattern)).status_code == status, (method, pattern)
+    with pytest.raises(WebSocketDisconnect) as refused, other.websocket_connect("/gradio_api/queue/join"):
+        pass
+    assert refused.value.code == 1008
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Host": "localhost:7860", "Origin": "http://localhost:7860"},
+        {"Host": "LOCALHOST"},
+        {"Host": "[::1]:7860", "Sec-Fetch-Site": "same-origin"},
+        {"Host": "maps.example.org", "Origin": "https://maps.example.org"},
+        {"Host": "127.0.0.1:7860", "Origin": "https://maps.example.org", "Sec-Fetch-Site": "same-origin"},
+        {"Host": "a.proxy.example", "Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    ],
+)
+def test_its_own_page_and_a_proxy_that_is_named_are_answered(local: Starlette, headers: dict[str, str]) -> None:
+    own = client(local, **headers)
+    for path in ("/", "/healthz", "/api/v1/model", "/satseg/static/map.js"):
+        assert own.get(path).status_code == 200
+    followed = headers.get("Sec-Fetch-Mode") == "navigate"
+    assert own.post("/login").status_code == (403 if followed else 404)
+
+
+def test_a_public_server_has_any_name_and_still_no_other_sites(public: Starlette) -> None:
+    for host in ("203.0.113.7:7860", "maps.example.org"):
+        assert client(public, Host=host, Origin=f"http://{host}").get("/").status_code == 200
+        for origin in ("http://evil.example", "null"):
+            other = client(public, Host=host, Origin=origin)
+            statuses = {other.request(m, filled(p)).status_code for m, p in set(routes(public))}
+            assert statuses == {403}
+
+
+def test_a_public_server_that_is_told_its_names_has_no_other(make) -> None:  # type: ignore[no-untyped-def]
+    named = make("host=0.0.0.0", "trusted_hosts=[maps.example.org]", with_page=False)
+    for host, status in (("maps.example.org", 200), ("203.0.113.7:8000", 200), ("evil.example", 421)):
+        assert client(named, Host=host).get("/healthz").status_code == status
+
+
+def test_every_answer_tells_browsers_what_to_refuse(local: Starlette) -> None:
+    browser = client(local, Accept="text/html")
+    for path in ("/", "/api/v1/docs", "/healthz", "/nowhere", "/api/v1/nowhere", "/satseg/static/map.js", "/theme.css"):
+        headers = browser.get(path).headers
+        assert headers["x-frame-options"] == "DENY" and headers["x-content-type-options"] == "nosniff"
+        assert "referrer-policy" in headers
+        policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+        assert policy["default-src"] == policy["frame-ancestors"] == "'none'" and policy["connect-src"] == "'self'"
+        assert "unsafe-inline" not in policy["script-src"]
+        assert ("unsafe-eval" in policy["script-src"]) == (path == "/")
+        assert ("sha256-" in policy["script-src"]) == (path in ("/", "/api/v1/docs"))
