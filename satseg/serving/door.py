@@ -32,9 +32,11 @@ PUBLIC_FOLDERS = ("/assets/", "/static/", "/svelte/")  # of Gradio's package: sc
 PLAIN = {"/", "/favicon.ico", "/theme.css", f"{API}/theme.css", f"{API}/startup-events", f"{API}/app_id"}
 EVENTS = {f"{API}/queue/join", f"{API}/run/predict"}
 ENDINGS = {f"{API}/cancel", f"{API}/reset"}
-UPLOAD, UPLOAD_PROGRESS, STREAM = f"{API}/upload", f"{API}/upload_progress", f"{API}/queue/data"
+UPLOAD = f"{API}/upload"
+ASKED = {f"{API}/queue/data": "session_hash", f"{API}/upload_progress": "upload_id"}  # by a name of the browser's
 MOST_BYTES = 1 << 20  # of an event
 SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
+NOT_KEPT = (b"cache-control", b"no-store")  # by a cache that others ask
 FILE_DATA = {"_type": "gradio.FileData"}
 
 
@@ -86,12 +88,8 @@ class Door:
             scope = _at(scope, f"{FILE}{file}")
         elif path.startswith(HEARTBEAT):
             scope = _at(scope, HEARTBEAT + _session(_visitor(scope), path.removeprefix(HEARTBEAT)))
-        elif path == STREAM:
-            asked = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[-1]
-            query = urlencode({"session_hash": _session(_visitor(scope), asked)})
-            scope = {**scope, "query_string": query.encode()}
-        elif path == UPLOAD_PROGRESS:
-            _visitor(scope)
+        elif path in ASKED:
+            scope = _asking(scope, ASKED[path])
         else:
             raise NotTheirsError
         await self._app(scope, receive, send)
@@ -103,7 +101,7 @@ class Door:
             if message["type"] == "http.response.start":
                 response = Response()
                 self._visitors.welcome(response, scope)
-                message = {**message, "headers": [*message["headers"], *_cookies(response)]}
+                message = {**message, "headers": [*message["headers"], *_cookies(response), NOT_KEPT]}
             await send(message)
 
         return welcome
@@ -162,6 +160,8 @@ class Door:
             await send({**start, "headers": headers.raw})
             await send({"type": "http.response.body", "body": body})
 
+        if b"upload_id=" in scope["query_string"]:
+            scope = _asking(scope, "upload_id")
         headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
         await self._app({**scope, "headers": headers}, receive, rename)
 
@@ -192,7 +192,7 @@ class Door:
         path = Path(name)
         if not path.is_absolute():
             return self._uploaded(visitor, name)
-        if ".." not in path.parts and self._is_open(visitor, path):
+        if "\0" not in name and ".." not in path.parts and self._is_open(visitor, path):
             resolved = path.resolve()
             if self._is_open(visitor, resolved):
                 return resolved
@@ -209,8 +209,14 @@ def _visitor(scope: Scope) -> str:
     return visitor
 
 
+def _asking(scope: Scope, key: str) -> Scope:
+    """Return a request whose query names what is the visitor's own."""
+    named = parse_qs(scope["query_string"].decode("latin-1")).get(key, [""])[-1]
+    return {**scope, "query_string": urlencode({key: _session(_visitor(scope), named)}).encode()}
+
+
 def _session(visitor: str, named: object) -> str:
-    """Return the name of one of a visitor's sessions: a browser calls them as it likes, and reaches no one else's."""
+    """Return the name of a visitor's session or upload: a browser calls them as it likes, and reaches no one else's."""
     if not isinstance(named, str) or not SESSION.fullmatch(named):
         raise NotTheirsError
     return Sessions.key(visitor, named)
