@@ -19,6 +19,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from satseg import ending
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes
 from satseg.lost_workers import lost_worker
@@ -66,7 +67,8 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
     Returns:
         A decorator; the decorated function takes its options from the command line, prints a
-        `SatsegError` as one line and exits with 1 (with a traceback where HYDRA_FULL_ERROR=1 is set).
+        `SatsegError` as one line and exits with 1 (with a traceback where HYDRA_FULL_ERROR=1 is set); where the
+        system asks it to end, it says so and exits with 130.
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -74,7 +76,8 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         def run(cfg: DictConfig) -> Any:
             try:
                 check_types(cfg, config_name)
-                return function(cfg)
+                with ending.listening():
+                    return function(cfg)
             except InterruptedRunError as error:
                 print(describe(error), file=sys.stderr)
                 raise KeyboardInterrupt from error  # which ends a sweep, too

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # the second is what a Slurm job asks for with --signal=USR1@300
 SLURM_ANSWERS_S = 30.0
+AGAIN = "To go on, give the same command again."
 
 
 class AskedToEnd(BaseException):
@@ -75,7 +76,7 @@ def listening(asks_slurm: bool = True) -> Iterator[None]:
     except AskedToEnd as request:
         if request.requeue and asks_slurm:
             _requeue()
-        raise InterruptedRunError(f"{request} {request.advice}".strip()) from None
+        raise InterruptedRunError(f"{request} {request.advice or AGAIN}") from None
     finally:
         is_left = _request.is_complete and not _request.ends
         _request.ends = True

@@ -1,11 +1,13 @@
-"""Files that are either there whole or not at all."""
+"""Files that are either there whole or not at all, and nothing else beside them for long."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,8 @@ from platformdirs import user_cache_dir
 from satseg.errors import ResourceError
 
 UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+UNFINISHED = re.compile(r"\.satseg-[0-9a-f]{12}\.tmp")  # name of a folder for what is being written
+_swept: set[Path] = set()
 
 
 def cache_folder() -> Path:
@@ -34,28 +38,113 @@ def size_text(num_bytes: float) -> str:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder that takes `path`'s place when the block ends well.
+    """Give a path of the same name in a new folder beside that takes `path`'s place when the block ends well.
 
-    The folder is made where it is missing; after an error nothing is left and an older file stays.
+    The folder is made where it is missing; after an error nothing is left and an older file stays. What a library
+    leaves beside the temporary file goes with its folder.
 
     Raises:
         ResourceError: If the system cannot write: no right, no space, no such folder.
     """
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(path), unfinished(path.parent) as folder:
+        temporary = folder / path.name
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_paths(path: Path) -> Iterator[Path]:
+    """Do as `atomic_path`, with all files that lie in the temporary file's folder when the block ends.
+
+    The file itself comes last, after those that belong to it; an older one makes way for them first, so that it never
+    stands beside files of another.
+
+    Raises:
+        ResourceError: If the system cannot write: no right, no space, no such folder.
+    """
+    with _writing(path), unfinished(path.parent) as folder:
+        yield folder / path.name
+        files = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
+        for file in files:
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        if len(files) > 1:
+            path.unlink(missing_ok=True)
+        for file in files:
+            file.replace(path.with_name(file.name))
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno is None:  # a library's own error, such as GDAL's
             raise
         raise ResourceError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+@contextmanager
+def unfinished(parent: Path) -> Iterator[Path]:
+    """Give a new hidden folder in a folder for what is being written; at the end it goes, with all that is left in it.
+
+    Those of processes that were killed go too, when a process writes into the same folder for the first time: each is
+    locked for as long as its process lives.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    folder, lock = _locked_folder(parent)
+    try:
+        yield folder
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    while True:
+        folder = parent / f".satseg-{secrets.token_hex(6)}.tmp"
+        folder.mkdir()
+        with suppress(FileNotFoundError):  # swept by another process before it was locked
+            lock = os.open(folder, os.O_RDONLY)
+            _lock(lock)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed processes left, once: folders can be long."""
+    key = parent.absolute()
+    if key in _swept:
+        return
+    _swept.add(key)
+    for left in [path for path in parent.iterdir() if UNFINISHED.fullmatch(path.name)]:
+        with suppress(OSError):  # another process sweeps, too
+            lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if _lock(lock):
+                    shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a folder until all copies of its descriptor are closed; False where it is locked, or cannot be."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # not a POSIX system, or storage without locks: nothing is swept there
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

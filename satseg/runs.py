@@ -79,8 +79,6 @@ def open_run(run_dir: str | None, runs_dir: Path, name: str, resume_from: str | 
         path = Path(resume_from)
         with locks.alone(path / locks.NAME, f"resume_from={path}", "start a new run", PATIENCE_S):
             find_unfinished(path, runs_dir)  # it may have been completed since it was looked for
-            for half in path.rglob(".*.tmp*"):  # written when the run was killed
-                half.unlink(missing_ok=True)
             yield Run(path, path / LAST)
         return
     path = Path(run_dir) if run_dir is not None else _free_folder(runs_dir, name)

@@ -11,13 +11,12 @@ from satseg.cli import entry_point
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Train one model; return the monitored score, which sweeps optimise."""
-    with ending.listening():
-        with ending.deferred():  # as modules may go on without one whose import failed
-            from satseg import fitting, launching, training
+    with ending.deferred():  # as modules may go on without one whose import failed
+        from satseg import fitting, launching, training
 
-        with training.started_run(cfg) as (cfg, run), training.failure_recorded(run):
-            count = launching.num_processes(cfg)
-            return launching.launch(cfg, run, count) if count > 1 else fitting.train(cfg, run)
+    with training.started_run(cfg) as (cfg, run), training.failure_recorded(run):
+        count = launching.num_processes(cfg)
+        return launching.launch(cfg, run, count) if count > 1 else fitting.train(cfg, run)
 
 
 if __name__ == "__main__":

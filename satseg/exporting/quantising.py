@@ -18,9 +18,8 @@ from satseg.exporting.agreement import Graph, random_images
 from satseg.exporting.graph import marked
 from satseg.exporting.openvino_files import open_openvino, write_int8
 from satseg.exporting.packages import load_package
-from satseg.exporting.staging import staged
 from satseg.exporting.writing import Source, write_checked
-from satseg.files import write_json
+from satseg.files import atomic_paths, write_json
 from satseg.models import SegmentationNetwork
 from satseg.spec import DatasetSpec
 
@@ -83,7 +82,7 @@ def export_int8(source: Source, output: Path, crops: Iterator[Tensor], score: Sc
     """
     load_package("nncf")
     spec, threads = source.network.spec, torch.get_num_threads()
-    with staged(output) as path:
+    with atomic_paths(output) as path:
         exact = path.with_name(f"{path.stem}_fp32.xml")
         write_checked(exact, source, "openvino", None)
         images = write_int8(path, exact, crops)

@@ -14,7 +14,6 @@ from satseg.exporting.onnx_files import open_onnx, write_onnx
 from satseg.exporting.openvino_files import open_openvino, write_openvino
 from satseg.exporting.packages import load_package
 from satseg.exporting.request import Request
-from satseg.exporting.staging import staged
 from satseg.exporting.torch_files import (
     open_pth,
     open_safetensors,
@@ -23,6 +22,7 @@ from satseg.exporting.torch_files import (
     write_safetensors,
     write_torchscript,
 )
+from satseg.files import atomic_paths
 from satseg.models import SegmentationNetwork
 
 PACKAGES = {
@@ -62,7 +62,7 @@ def export_model(source: Source, request: Request) -> float:
         MissingPackageError: If the format needs a package that is not installed.
         ResourceError: If there is no right or room to write.
     """
-    with staged(request.output) as path:
+    with atomic_paths(request.output) as path:
         return write_checked(path, source, request.format, request.size)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,8 +92,8 @@ def open_layer(path: Path, crs: str | None) -> Iterator[Layer]:
         raise ConfigError(
             f"vectors={path}: the map's CRS has no longitude and latitude for GeoJSON; write .gpkg or .fgb."
         )
-    with _failing_clearly(path), atomic_path(path) as temporary, _folder_beside(path) as folder:
-        layer = Layer(folder / "layer.gpkg", path.stem, crs)
+    with _failing_clearly(path), atomic_path(path) as temporary:
+        layer = Layer(temporary.with_name("layer.gpkg"), path.stem, crs)
         target = layer.path.with_suffix(path.suffix.lower())  # FlatGeobuf makes a folder of any other name
         yield layer
         layer.flush()
@@ -102,13 +101,6 @@ def open_layer(path: Path, crs: str | None) -> Iterator[Layer]:
             _convert(layer, target, driver)
         _check(target, layer.count, indexed=driver == "GPKG")
         target.replace(temporary)
-
-
-@contextmanager
-def _folder_beside(path: Path) -> Iterator[Path]:
-    """Give a folder for a while: GDAL leaves journals and indices beside what it writes when it is stopped."""
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=path.parent) as folder:
-        yield Path(folder)
 
 
 def _convert(layer: Layer, target: Path, driver: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import secrets
-import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from satseg.data.pairing import Pairs
 from satseg.data.synthetic.layout import CLASS_NAMES, PALETTE
 from satseg.data.synthetic.scene import Bands, make_scene, write_scene
 from satseg.errors import ConfigError, ResourceError, SatsegError
-from satseg.files import cache_folder
+from satseg.files import cache_folder, unfinished
 from satseg.spec import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
@@ -62,17 +60,15 @@ class SyntheticDataModule(FolderDataModule):
     def _made(self) -> Path:
         """The folder, filled if it was not there; a folder that is there is whole."""
         if not self.root.is_dir():
-            temporary = self.root.with_name(f".{secrets.token_hex(6)}.tmp")
             try:
-                self._write(temporary)
-                temporary.rename(self.root)
+                with unfinished(self.root.parent) as folder:
+                    self._write(folder / self.root.name)
+                    (folder / self.root.name).rename(self.root)
             except (OSError, SatsegError) as error:
                 if not self.root.is_dir():  # else another process was faster
                     raise ResourceError(
                         f"The scenes cannot be written to {self.root} ({error}); set dataset.cache_dir."
                     ) from error
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
         return self.root
 
     def _write(self, folder: Path) -> None:

@@ -1,0 +1,149 @@
+"""The commands that faults hit, on data so small that each takes seconds, and what each does undisturbed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import fault_processes  # first: it knows where the tests' helpers are
+import numpy as np
+import rasterio
+from fault_files import contents
+from fault_processes import Mark, Process, start
+from killing import OPTIONS
+
+OUT = "out"  # where each command writes to, below its working folder
+SCENE = 1152
+DATA = [option for option in OPTIONS if option.startswith("dataset")]
+
+MARKS: dict[str, list[Mark]] = {
+    "train": [
+        Mark("measuring data", "satseg.training:build_datamodule"),
+        Mark("before the first batch", "satseg.task:SegmentationTask.configure_optimizers"),
+        Mark("mid epoch", "satseg.task:SegmentationTask.training_step"),
+        Mark("validation", "satseg.task:SegmentationTask.validation_step"),
+        Mark("final scoring", "satseg.training:report_split"),
+        Mark("report", "satseg.training:report_run"),
+    ],
+    "predict": [
+        Mark("inspecting", "satseg.predicting.scenes:inspect"),
+        Mark("strips", "satseg.inference.scene:Sink.take"),
+        Mark("finishing rasters", "satseg.inference.scene:publish"),
+        Mark("vectors", "satseg.predicting.scenes:write_vectors"),
+    ],
+    "evaluate": [Mark("scoring", "satseg.reporting:report_split")],
+    "validate": [
+        Mark("scanning", "satseg.validation:validate"),
+        Mark("report", "satseg.validation.write:write_validation"),
+    ],
+    "export": [
+        Mark("writing", "satseg.exporting.writing:write_onnx"),
+        Mark("checking", "satseg.exporting.writing:open_exported"),
+    ],
+    "explain": [Mark("explaining", "satseg.explaining:explain_pictures")],
+    "serve": [],
+}
+
+
+@dataclass
+class Undisturbed:
+    """What a command does when nothing happens to it.
+
+    Attributes:
+        seconds: That it takes.
+        marks: Its phases, and when each begins.
+        lines: What it writes to stderr, numbers left out.
+        contents: Of its output, see `fault_files.contents`.
+    """
+
+    seconds: float
+    marks: list[tuple[str, float]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Commands on one model and one scene.
+
+    Attributes:
+        work: Folder of all files.
+    """
+
+    work: Path
+
+    @property
+    def cache(self) -> Path:
+        """Satseg's cache, which holds the data."""
+        return self.work / "cache"
+
+    @property
+    def model(self) -> Path:
+        """A trained run."""
+        return self.work / "undisturbed" / "train" / OUT
+
+    def options(self, command: str) -> list[str]:
+        """Return a command's options."""
+        loading = [f"checkpoint={self.model}", "device=cpu"]
+        match command:
+            case "train":
+                short = ["trainer.max_epochs=2", "dataset.patches_per_epoch=12", "dataset.num_workers=2"]
+                return [*OPTIONS, *short, f"run_dir={OUT}"]
+            case "predict":
+                many = ["probabilities=all", "vectors=gpkg", "window_size=384", "engine=torch", "progress=false"]
+                return [*loading, f"input={self.scene()}", f"output={OUT}/map.tif", *many]
+            case "evaluate":
+                return [*loading, "split=test", "dataset.num_workers=2", f"output={OUT}"]
+            case "validate":
+                return [*DATA[:3], "workers=1", "progress=false", f"output={OUT}"]
+            case "export":
+                return [loading[0], "format=onnx", f"output={OUT}/model"]
+            case "explain":
+                return [*loading, "split=test", "target=all", f"output={OUT}"]
+            case _:
+                return [*loading, "engine=torch", "port=0", f"jobs_dir={OUT}"]
+
+    def start(self, command: str, folder: Path, name: str = "first", options: list[str] | None = None) -> Process:
+        """Start a command in a folder; `name` tells it from others there."""
+        return start(command, options or self.options(command), folder, name, self.cache, MARKS[command])
+
+    def scene(self) -> Path:
+        """Return a scene of 1.3 megapixels in several rows of windows, made where it is missing."""
+        path = self.work / "scene.tif"
+        if not path.exists():
+            coarse = np.random.default_rng(0).integers(20, 235, (3, SCENE // 32, SCENE // 32), np.uint8)
+            profile = {"driver": "GTiff", "width": SCENE, "height": SCENE, "count": 3, "dtype": "uint8", "tiled": True}
+            place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_800_000)}
+            with rasterio.open(path, "w", **profile, **place) as target:
+                target.write(coarse.repeat(32, 1).repeat(32, 2))
+        return path
+
+    def undisturbed(self, command: str) -> Undisturbed:
+        """Run a command to its end, once for all trials.
+
+        Raises:
+            RuntimeError: If it fails.
+        """
+        folder = self.work / "undisturbed" / command
+        record = folder.with_name(f"{command}.json")
+        if record.exists():
+            return Undisturbed(**json.loads(record.read_text()))
+        if command not in ("train", "validate"):
+            self.undisturbed("train")
+        process = self.start(command, folder)
+        if process.wait() != 0:
+            raise RuntimeError(f"satseg.{command} fails undisturbed:\n{process.said()}")
+        found = Undisturbed(process.seconds, process.marks(), lines(process.said()), contents(folder / OUT))
+        record.write_text(json.dumps(asdict(found), indent=1))
+        return found
+
+
+def lines(said: str) -> list[str]:
+    """Return lines without their numbers and names of folders, so that those of two runs can be compared."""
+    stripped = (re.sub(r"\S*/\S*|[-+0-9.]+(e[-+]\d+)?|nan", "#", line).strip() for line in said.splitlines())
+    return [line for line in dict.fromkeys(stripped) if line]
+
+
+__all__ = ["MARKS", "OUT", "Commands", "Undisturbed", "fault_processes", "lines"]

@@ -1,0 +1,164 @@
+"""Commands as processes that a fault may hit: forked from one that has imported the libraries, and watched."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+import forking
+
+LOOK_S = 0.002  # between two looks at a process
+MOST_S = 180.0  # that a process may take
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A call by which a phase of a command is known.
+
+    Attributes:
+        phase: Begins with the call.
+        function: Its module, a colon, and its name in it.
+    """
+
+    phase: str
+    function: str
+
+
+@dataclass
+class Process:
+    """A command that runs, or has ended.
+
+    Attributes:
+        pid: Also that of its process group.
+        folder: Where its output and its marks are.
+        name: Of these files.
+        begun: On the monotonic clock.
+        code: How it ended; None while it runs.
+        seconds: How long it took.
+    """
+
+    pid: int
+    folder: Path
+    name: str
+    begun: float
+    code: int | None = None
+    seconds: float = 0.0
+
+    def poll(self) -> bool:
+        """Return whether it has ended."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code, self.seconds = os.waitstatus_to_exitcode(status), time.monotonic() - self.begun
+        return self.code is not None
+
+    def sleep(self, until: float) -> bool:
+        """Wait until so many seconds after the begin; return whether it still runs then."""
+        while time.monotonic() - self.begun < until:
+            if self.poll():
+                return False
+            time.sleep(LOOK_S)
+        return not self.poll()
+
+    def wait(self) -> int:
+        """Wait for its end; one that hangs is killed, and its code is that of SIGKILL."""
+        if self.sleep(time.monotonic() - self.begun + MOST_S):
+            self.signal(signal.SIGKILL)
+            while not self.poll():
+                time.sleep(LOOK_S)
+        assert self.code is not None
+        return self.code
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it, not to those that it started; none where it has ended."""
+        if not self.poll():
+            os.kill(self.pid, number)
+
+    def end_group(self) -> None:
+        """Kill what it has left behind."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def children(self) -> list[int]:
+        """Return the processes that it has started."""
+        try:
+            text = "".join(path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/children"))
+        except OSError:  # it has just ended
+            return []
+        return [int(pid) for pid in text.split()]
+
+    def said(self) -> str:
+        """Return what it wrote to stderr."""
+        return (self.folder / f"{self.name}.err").read_text(errors="replace")
+
+    def marks(self) -> list[tuple[str, float]]:
+        """Return the phases so far, and when each began, in seconds."""
+        lines = (self.folder / f"{self.name}.marks").read_text().splitlines()
+        return [(phase, float(at)) for phase, _, at in (line.rpartition(" ") for line in lines)]
+
+    def phase(self) -> str:
+        """Return the phase that it is in."""
+        return self.marks()[-1][0]
+
+
+def start(command: str, options: Sequence[str], folder: Path, name: str, cache: Path, marks: Sequence[Mark]) -> Process:
+    """Start a command as a copy of this process, which must have no threads.
+
+    Args:
+        command: As in `python -m satseg.<command>`.
+        options: Of the command line.
+        folder: The working folder; its output and marks are beside it, in the folder's name with `.said`.
+        name: Of these files.
+        cache: Of satseg.
+        marks: Of the command.
+    """
+    notes = folder.with_name(f"{folder.name}.said")
+    for path in (folder, notes):
+        path.mkdir(parents=True, exist_ok=True)
+    for suffix in ("out", "err", "marks"):
+        (notes / f"{name}.{suffix}").write_text("start 0\n" if suffix == "marks" else "")
+    environment = {k: v for k, v in os.environ.items() if k != "WANDB_API_KEY"}
+    environment |= {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cache), "TMPDIR": str(notes)}
+    asked = {"module": f"satseg.{command}", "options": list(options), "cwd": str(folder), "environment": environment}
+    asked |= {"out": str(notes / f"{name}.out"), "err": str(notes / f"{name}.err")}
+    begun = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            descriptor = os.open(notes / f"{name}.marks", os.O_WRONLY | os.O_APPEND)
+            for mark in marks:
+                _watch(mark, descriptor, begun)
+            code = forking.run(asked)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return Process(pid, notes, name, begun)
+
+
+def _watch(mark: Mark, descriptor: int, begun: float) -> None:
+    """Note each call of a function in a file, also those of a class."""
+    module, _, path = mark.function.partition(":")
+    owner = importlib.import_module(module)
+    *owners, attribute = path.split(".")
+    for part in owners:
+        owner = getattr(owner, part)
+    function = getattr(owner, attribute)
+
+    def watched(*arguments: object, **named: object) -> object:
+        os.write(descriptor, f"{mark.phase} {time.monotonic() - begun:.4f}\n".encode())
+        return function(*arguments, **named)
+
+    setattr(owner, attribute, watched)

@@ -1,0 +1,323 @@
+"""One trial: a command, a fault at a random moment, the command again, and what is wrong then."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fault_commands import OUT, Commands, Undisturbed, lines
+from fault_files import broken, differences, left_over, same_map
+from fault_kinds import AskedToEnd, DiskFull, Fault, MemoryShort, ReadOnly, WorkerKilled
+from fault_processes import LOOK_S, Process
+
+ERROR = re.compile(r"(?m)^\w+Error: .+$")
+ORDERLY = (1, 2, 130)
+DRAWS = 6  # of a moment, where the process had ended before
+ORPHANS_S = 15.0  # that workers of a process that was killed take to notice
+PHASES = ("measuring data", "before the first batch", "mid epoch", "validation", "final scoring")
+
+
+@dataclass
+class Outcome:
+    """What came of a trial.
+
+    Attributes:
+        phase: In which the fault came.
+        problems: What was wrong afterwards; nothing where it was survived.
+        said: The line with which the process ended.
+    """
+
+    phase: str = ""
+    problems: list[str] = field(default_factory=list)
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kind of trial.
+
+    Attributes:
+        name: By which it is chosen.
+        fault: In words.
+        command: That it hits.
+        trial: Makes one, in a folder of its own.
+    """
+
+    name: str
+    fault: str
+    command: str
+    trial: Callable[[Commands, Path, random.Random], Outcome]
+
+
+def hit(
+    command: str, fault: Fault, phase: str | None, commands: Commands, folder: Path, generator: random.Random
+) -> Outcome:
+    """Have a fault hit a command once: at a moment of a phase, or at any."""
+    known = commands.undisturbed(command)
+    for number in range(DRAWS):
+        where = folder.with_name(f"{folder.name}_{number}")
+        with fault.place(where):
+            process = commands.start(command, where)
+            try:
+                outcome = _hit(command, process, fault, phase, commands, where, generator, known, 0.75**number)
+            finally:
+                process.signal(signal.SIGKILL)
+                process.wait()
+                process.end_group()
+        if outcome is not None:
+            return outcome
+    return Outcome(problems=[f"the process ended before the fault, {DRAWS} times"])
+
+
+def _hit(
+    command: str,
+    process: Process,
+    fault: Fault,
+    phase: str | None,
+    commands: Commands,
+    folder: Path,
+    generator: random.Random,
+    known: Undisturbed,
+    share: float,
+) -> Outcome | None:
+    """Return None where the process ended first."""
+    running = _wait_for(process, phase, known, generator) if phase else True
+    begin, span = (time.monotonic() - process.begun, _span(phase, known)) if phase else (0.0, known.seconds)
+    if not running or not process.sleep(begin + generator.uniform(0, span) * share):
+        return None
+    outcome = Outcome(process.phase())
+    if not fault.hit(process, folder, generator):
+        return None
+    code = process.wait()
+    fault.mend(folder)
+    outcome.problems += broken(folder / OUT)
+    if fault.speaks:
+        outcome.said = _spoken(process, code, known, outcome)
+    _go_on(command, commands, folder, known, outcome)
+    if not _gone(process):
+        outcome.problems.append("processes are left")
+    return outcome
+
+
+def _wait_for(process: Process, phase: str, known: Undisturbed, generator: random.Random) -> bool:
+    """Wait for one of the calls that begin a phase; return whether it came."""
+    calls = generator.randint(1, max(sum(name == phase for name, _ in known.marks), 1))
+    while not process.poll():
+        if sum(name == phase for name, _ in process.marks()) >= calls:
+            return True
+        time.sleep(LOOK_S)
+    return False
+
+
+def _span(phase: str | None, known: Undisturbed) -> float:
+    """Return how long a phase lasts that begins with a call: the mean over its calls."""
+    ends = [at for _, at in known.marks[1:]] + [known.seconds]
+    spans = [end - at for (name, at), end in zip(known.marks, ends, strict=True) if name == phase]
+    return sum(spans) / max(len(spans), 1)
+
+
+def _spoken(process: Process, code: int, known: Undisturbed, outcome: Outcome) -> str:
+    """Look at how a process that could speak ended; return its line."""
+    said = process.said()
+    errors = ERROR.findall(said)
+    strange = [line for line in lines(ERROR.sub("", said)) if line not in known.lines]
+    if "Traceback" in said:
+        outcome.problems.append(f"traceback: {said.strip().splitlines()[-1]}")
+    elif strange:
+        outcome.problems.append(f"said besides: {strange[0][:200]}")
+    if code == 0 and not errors:
+        return ""
+    if code == -signal.SIGTERM and outcome.phase == "start" and not said:
+        return ""  # before Python was told of signals, or any file was touched
+    if code not in ORDERLY:
+        outcome.problems.append(f"exit code {code}")
+    elif len(errors) != 1 and "Traceback" not in said:
+        outcome.problems.append(f"{len(errors)} lines instead of one")
+    return errors[-1] if errors else ""
+
+
+def _go_on(command: str, commands: Commands, folder: Path, known: Undisturbed, outcome: Outcome) -> None:
+    """Give the command again, or the one that resumes; what is there then is what an undisturbed run writes."""
+    out = folder / OUT
+    options = None
+    if command == "train" and (out / "summary.json").exists():
+        options = []
+    elif command == "train" and (out / "checkpoints/last.ckpt").exists():
+        options = [f"resume_from={OUT}"]
+    if options != []:
+        again = commands.start(command, folder, "again", options)
+        code = again.wait()
+        if code != 0:
+            last = (again.said().strip().splitlines() or [""])[-1]
+            outcome.problems.append(f"does not go on, exit code {code}: {last[:300]}")
+            return
+    _compare(folder, known, outcome)
+
+
+def _compare(folder: Path, known: Undisturbed, outcome: Outcome) -> None:
+    outcome.problems += broken(folder / OUT)
+    outcome.problems += [f"left: {name}" for name in left_over(folder / OUT)]
+    outcome.problems += differences(folder / OUT, known.contents)
+
+
+def _gone(process: Process) -> bool:
+    """Wait until nothing is left of what a process started."""
+    deadline = time.monotonic() + ORPHANS_S
+    while time.monotonic() < deadline:
+        if not _group(process.pid):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _group(group: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(of) == group and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def two_writers(command: str, commands: Commands, folder: Path, generator: random.Random) -> Outcome:
+    """Give the same command twice, the second at a random moment of the first."""
+    known, outcome = commands.undisturbed(command), Outcome()
+    folder.mkdir(parents=True)
+    first = commands.start(command, folder, "first")
+    first.sleep(generator.uniform(0, known.seconds))
+    outcome.phase = first.phase()
+    second = commands.start(command, folder, "second")
+    codes = [process.wait() for process in (first, second)]
+    said = [_spoken(process, code, known, outcome) for process, code in zip((first, second), codes, strict=True)]
+    outcome.said = next(filter(None, said), "")
+    if 0 not in codes:
+        outcome.problems.append(f"neither succeeded: {said}")
+    if command == "train" and codes == [0, 0]:
+        outcome.problems.append("both trained into one folder")
+    _compare(folder, known, outcome)
+    return outcome
+
+
+def kill_server(commands: Commands, folder: Path, generator: random.Random) -> Outcome:
+    """Kill a server at a random moment of a job that it has accepted, and start it again."""
+    folder.mkdir(parents=True)
+    outcome = Outcome()
+    expected, seconds = _served_job(commands)
+    server = commands.start("serve", folder, "first")
+    try:
+        job = _request(f"{_address(server)}/api/v1/jobs", commands.scene().read_bytes())["id"]
+        begin = time.monotonic() - server.begun
+        server.sleep(begin + generator.uniform(0, seconds))
+        state = json.loads((folder / OUT / job / "job.json").read_text())["state"]
+        outcome.phase = f"job {state}"
+    finally:
+        server.signal(signal.SIGKILL)
+        server.wait()
+    outcome.problems += broken(folder / OUT)
+    again = commands.start("serve", folder, "again")
+    try:
+        found = _result(_address(again), job)
+        if isinstance(found, bytes):
+            (result := folder / "result.tif").write_bytes(found)
+            outcome.problems += [] if same_map(result, expected) else ["the result differs"]
+        else:
+            outcome.problems.append(f"the job failed: {found}")
+        again.signal(signal.SIGTERM)
+        if (code := again.wait()) != 0 or again.said():
+            outcome.problems.append(f"the server ended with {code}: {again.said()[-300:]}")
+    finally:
+        again.signal(signal.SIGKILL)
+        again.wait()
+        for process in (server, again):
+            process.end_group()
+    outcome.problems += broken(folder / OUT) + [f"left: {name}" for name in left_over(folder / OUT)]
+    return outcome
+
+
+def _served_job(commands: Commands) -> tuple[Path, float]:
+    """Return the result of an undisturbed job, and how long it took; made once."""
+    folder = commands.work / "undisturbed" / "serve"
+    result, record = folder.with_name("serve.tif"), folder.with_name("serve.json")
+    if not record.exists():
+        commands.undisturbed("train")
+        server = commands.start("serve", folder)
+        try:
+            address = _address(server)
+            job = _request(f"{address}/api/v1/jobs", commands.scene().read_bytes())["id"]
+            begin = time.monotonic()
+            found = _result(address, job)
+            if not isinstance(found, bytes):
+                raise RuntimeError(f"A job fails undisturbed: {found}")
+            result.write_bytes(found)
+            record.write_text(json.dumps({"seconds": time.monotonic() - begin}))
+        finally:
+            server.signal(signal.SIGTERM)
+            server.wait()
+    return result, float(json.loads(record.read_text())["seconds"])
+
+
+def _address(server: Process) -> str:
+    out = server.folder / f"{server.name}.out"
+    while not server.poll() and time.monotonic() - server.begun < 120:
+        if found := re.search(r"http://127\.0\.0\.1:\d+", out.read_text()):
+            return found[0]
+        time.sleep(LOOK_S)
+    raise RuntimeError(f"The server does not start: {server.said()}")
+
+
+def _request(address: str, body: bytes | None = None) -> Any:
+    """Ask the server; return what it says as JSON, or a file's bytes."""
+    request = urllib.request.Request(address, body, {"Content-Type": "image/tiff"} if body else {})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        found = answer.read()
+        return json.loads(found) if "json" in answer.headers["Content-Type"] else found
+
+
+def _result(address: str, job: str) -> Any:
+    """Wait for a job; return its map, or why there is none."""
+    for _ in range(1200):
+        state = _request(f"{address}/api/v1/jobs/{job}")
+        if state["state"] == "done":
+            return _request(f"{address}/api/v1/jobs/{job}/result")
+        if state["state"] == "failed":
+            return str(state)
+        time.sleep(0.05)
+    return "it does not end"
+
+
+def _rows() -> list[Row]:
+    made = [
+        Row(f"kill_{command}", "kill -9", command, partial(hit, command, Fault(), None))
+        for command in ("train", "predict")
+    ]
+    made.append(Row("kill_serve", "kill -9 of the server in a job, restart", "serve", kill_server))
+    for phase in PHASES:
+        trial = partial(hit, "train", AskedToEnd(), phase)
+        made.append(Row(f"sigterm_train_{phase.replace(' ', '_')}", f"SIGTERM, {phase}", "train", trial))
+    for command in ("predict", "evaluate", "validate", "export", "explain"):
+        made.append(Row(f"sigterm_{command}", "SIGTERM", command, partial(hit, command, AskedToEnd(), None)))
+    for name, words, fault, hits in (
+        ("disk", "full disk", DiskFull(), ("train", "predict", "export")),
+        ("worker", "killed loader worker", WorkerKilled(), ("train", "evaluate")),
+        ("readonly", "output becomes read-only", ReadOnly(), ("train", "predict", "export")),
+        ("memory", "memory limit reached", MemoryShort(), ("train", "predict")),
+    ):
+        made += [Row(f"{name}_{command}", words, command, partial(hit, command, fault, None)) for command in hits]
+    for command in ("train", "predict", "export"):
+        made.append(Row(f"writers_{command}", "two writers", command, partial(two_writers, command)))
+    return made
+
+
+ROWS = {row.name: row for row in _rows()}

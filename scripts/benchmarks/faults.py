@@ -1,0 +1,166 @@
+"""Faults that satseg survives, counted.
+
+    python scripts/benchmarks/faults.py                                    # all of them, 20 times each: about an hour
+    python scripts/benchmarks/faults.py rows='[kill_train,disk_*]' trials=2
+    python scripts/benchmarks/faults.py output=experiments/faults/README.md work=/tmp/faults
+
+Each trial runs a command on tiny data, has a fault hit it at a random moment (seeded), and gives the command again.
+Survived is: every file with a final name can be read to its end, also right after the fault; where the process could
+speak, it ended with one line and exit code 1, 2 or 130, without a traceback; the same command goes on, or the one with
+resume_from; its files then hold what those of an undisturbed run do, and nothing is left of what was half written.
+Trials that are finished are kept in the folder `work` and not repeated; the table of all rows is printed at the end.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import multiprocessing
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fault_commands import Commands
+from fault_kinds import OnDisk
+from fault_trials import ROWS, Outcome
+
+LIBRARIES = (  # imported once; each trial is a copy of this process
+    "satseg.evaluating",
+    "satseg.explaining",
+    "satseg.exporting",
+    "satseg.fitting",
+    "satseg.inference.engines",
+    "satseg.launching",
+    "satseg.predicting",
+    "satseg.validation.write",
+    "satseg.serving.api.application",
+    "uvicorn",
+    "onnxruntime",
+    "onnxscript",
+    "torch.onnx",
+)
+LEGEND = """Survived: every file under a final name can be read to its end, right after the fault and at the end; a
+process that could speak ended with one line and exit code 1, 2 or 130 (or finished with 0); the same command goes on
+(in train the one with `resume_from=`, once there is a checkpoint); the files then hold what an undisturbed run's do, and
+nothing half-written is left. GeoTIFFs, ONNX files, pictures and tables are compared byte by byte; of `model.safetensors`
+the tensors (its header holds a date), of a GeoPackage the polygons and attributes (its tables hold a date), of JSON and
+`metrics.csv` all but clocks and paths; pages, logs and checkpoints have to be readable."""
+
+
+def main() -> None:
+    """Run what is missing, and print the table."""
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    patterns = given.get("rows", "*").strip("[]").split(",")
+    rows = [name for name in ROWS if any(fnmatch.fnmatch(name, pattern.strip()) for pattern in patterns)]
+    trials, lanes, seed = (int(given.get(k, v)) for k, v in (("trials", 20), ("lanes", 2), ("seed", 0)))
+    work = Path(given.get("work") or tempfile.mkdtemp(prefix="faults-")).absolute()
+    results = work / "results.jsonl"
+    work.mkdir(parents=True, exist_ok=True)
+    done = {(r["row"], r["trial"]) for r in _read(results)}
+    jobs = [(row, number) for row in rows for number in range(trials) if (row, number) not in done]
+    if jobs:
+        _run(Commands(work), jobs, lanes, seed, results)
+    found = [r for r in _read(results) if r["row"] in rows and r["trial"] < trials]
+    text = table(found)
+    print(text)
+    if "output" in given:
+        path = Path(given["output"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(text, trials, seed), encoding="utf-8")
+    if "work" not in given:
+        shutil.rmtree(work, ignore_errors=True)
+    sys.exit(any(r["problems"] for r in found))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _run(commands: Commands, jobs: list[tuple[str, int]], lanes: int, seed: int, results: Path) -> None:
+    """Share trials out over processes, each of which makes one after the other."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import forking
+
+    sys.modules[forking.NOT_SHARED] = None  # type: ignore[assignment]
+    for name in (*forking.LIBRARIES, *LIBRARIES):
+        __import__(name)
+    del sys.modules[forking.NOT_SHARED]
+    for command in sorted({ROWS[row].command for row, _ in jobs} - {"serve"}, key="train".__ne__):
+        commands.undisturbed(command)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    for job in jobs:
+        queue.put(job)
+    for _ in range(lanes):
+        queue.put(None)
+    processes = [context.Process(target=_lane, args=(commands, queue, seed, results, n)) for n in range(lanes)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+
+def _lane(commands: Commands, queue: Any, seed: int, results: Path, lane: int) -> None:
+    while (job := queue.get()) is not None:
+        row, number = job
+        begin, folder = time.monotonic(), commands.work / "trials" / f"{row}_{number}"
+        for left in folder.parent.glob(f"{row}_{number}_*"):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            outcome = ROWS[row].trial(commands, folder, random.Random(f"{seed} {row} {number}"))
+        except Exception as error:
+            traceback.print_exc()
+            outcome = Outcome(problems=[f"the trial itself failed: {error!r}"])
+        record = {"row": row, "trial": number, "seconds": round(time.monotonic() - begin, 1)} | asdict(outcome)
+        with results.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        print(f"{row} {number}: {outcome.problems or 'survived'} ({outcome.phase}; {outcome.said})", file=sys.stderr)
+        if not outcome.problems:
+            for left in (folder, folder.with_name(f"{folder.name}.said"), *folder.parent.glob(f"{row}_{number}_*")):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Return a line a row."""
+    text = ["| fault | command | survived | hit in | what failed |", "| --- | --- | --: | --- | --- |"]
+    for name, row in ROWS.items():
+        own = [r for r in found if r["row"] == name]
+        if own:
+            phases = ", ".join(f"{phase} {count}" for phase, count in Counter(r["phase"] for r in own).most_common())
+            failed = Counter(r["problems"][0] for r in own if r["problems"]).most_common()
+            problems = "; ".join(f"{count}: {problem[:160]}".replace("|", "/") for problem, count in failed)
+            count = sum(not r["problems"] for r in own)
+            text.append(f"| {row.fault} | {row.command} | {count} of {len(own)} | {phases} | {problems} |")
+    return "\n".join(text)
+
+
+def page(text: str, trials: int, seed: int) -> str:
+    """Return the record of the study."""
+    disk = "tmpfs of its own" if OnDisk.mounts else "a limit on the size of files, permission bits"
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
+    return f"""# Faults to survive
+
+Does satseg lose work, or leave files that are half written, whatever happens to its processes and disks?
+
+    python scripts/benchmarks/faults.py trials={trials} seed={seed} output=experiments/faults/README.md
+
+Machine: {machine}; disk faults: {disk}.
+
+{LEGEND}
+
+{text}
+"""
+
+
+if __name__ == "__main__":
+    main()
