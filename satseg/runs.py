@@ -37,6 +37,8 @@ LAST = Path("checkpoints", "last.ckpt")  # what a run goes on from, in its folde
 # What a run writes that another program may have written where its folder is to be.
 OVERWRITTEN = (SUMMARY, "model.safetensors", "metrics.csv", "data.json", "report.html", "checkpoints", "evaluation")
 PATIENCE_S = 3.0  # which processes of a run that was killed take to end
+# What a run that was stopped would lose if it began anew; without any of them it has nothing to resume from either.
+KEPT = (SUMMARY, "model.safetensors", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
 PACKAGES = (
     "satseg",
     "torch",
@@ -83,9 +85,10 @@ def open_run(run_dir: str | None, runs_dir: Path, name: str, resume_from: str | 
         return
     path = Path(run_dir) if run_dir is not None else _free_folder(runs_dir, name)
     with locks.alone(path / locks.NAME, f"run_dir={path}", "set run_dir or runs_dir to another folder", PATIENCE_S):
-        if (path / "config.yaml").exists():
+        is_run = (path / "config.yaml").exists()
+        if is_run and any((path / name).exists() for name in KEPT):
             raise RunError(f"run_dir={path} holds a run already: name another folder, or resume_from={path}.")
-        if lost := [file for file in OVERWRITTEN if (path / file).exists()]:
+        if not is_run and (lost := [file for file in OVERWRITTEN if (path / file).exists()]):
             raise RunError(f"run_dir={path} holds {lost[0]}, which the run would write over: name another folder.")
         yield Run(path)
 

@@ -7,14 +7,12 @@ import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import fault_processes  # first: it knows where the tests' helpers are
 import numpy as np
 import rasterio
 from fault_files import contents
-from fault_processes import Mark, Process, start
-from killing import OPTIONS
+from fault_processes import OUT, Mark, Process, start
+from killing import OPTIONS  # found by fault_processes
 
-OUT = "out"  # where each command writes to, below its working folder
 SCENE = 1152
 DATA = [option for option in OPTIONS if option.startswith("dataset")]
 
@@ -144,6 +142,3 @@ def lines(said: str) -> list[str]:
     """Return lines without their numbers and names of folders, so that those of two runs can be compared."""
     stripped = (re.sub(r"\S*/\S*|[-+0-9.]+(e[-+]\d+)?|nan", "#", line).strip() for line in said.splitlines())
     return [line for line in dict.fromkeys(stripped) if line]
-
-
-__all__ = ["MARKS", "OUT", "Commands", "Undisturbed", "fault_processes", "lines"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import resource
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fault_processes import LOOK_S, Process
+from fault_processes import LOOK_S, OUT, Process
 
 DISK_MB = 512
 MARGIN_BYTES = 16_000_000  # that a process may take at most when its memory becomes short
@@ -134,31 +133,25 @@ class ReadOnly(OnDisk):
     """The disk can only be read any more; where we cannot mount one, the folders' permission bits say so."""
 
     def hit(self, process: Process, folder: Path, generator: random.Random) -> bool:
-        """Mount it again for reading only, as soon as no file is open for writing."""
+        """Mount the output on itself, for reading only: what is open already can still be written to, as logs are."""
+        out = folder / OUT
+        out.mkdir(exist_ok=True)
         if not self.mounts:
-            self._permit(folder, 0o555)
+            self._permit(out, 0o555)
             return True
-        while not process.poll():
-            if _remounted(folder, "ro"):
-                return True
-            time.sleep(LOOK_S)
-        return False
+        subprocess.run(["mount", "--bind", out, out], check=True)
+        while subprocess.run(["mount", "-o", "remount,bind,ro", out], capture_output=True).returncode:
+            time.sleep(LOOK_S)  # a file has just been opened for writing
+        return True
 
     def mend(self, folder: Path) -> None:
         """Allow writing."""
         if self.mounts:
-            _remounted(folder, "rw")
+            subprocess.run(["umount", "-l", folder / OUT], check=True)
         else:
-            self._permit(folder, 0o755)
+            self._permit(folder / OUT, 0o755)
 
     @staticmethod
     def _permit(folder: Path, mode: int) -> None:
         for path in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
             path.chmod(mode)
-
-
-def _remounted(folder: Path, how: str) -> bool:
-    done = subprocess.run(["mount", "-o", f"remount,{how}", folder], capture_output=True)
-    if done.returncode not in (0, 32):  # 32: it is busy
-        raise OSError(errno.EPERM, done.stderr.decode())
-    return done.returncode == 0

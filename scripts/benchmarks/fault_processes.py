@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 import forking
 
+OUT = "out"  # where each command writes to, below its working folder
 LOOK_S = 0.002  # between two looks at a process
 MOST_S = 180.0  # that a process may take
 
@@ -85,10 +87,8 @@ class Process:
 
     def end_group(self) -> None:
         """Kill what it has left behind."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def children(self) -> list[int]:
         """Return the processes that it has started."""

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fault_commands import OUT, Commands, Undisturbed, lines
+from fault_commands import Commands, Undisturbed, lines
 from fault_files import broken, differences, left_over, same_map
 from fault_kinds import AskedToEnd, DiskFull, Fault, MemoryShort, ReadOnly, WorkerKilled
-from fault_processes import LOOK_S, Process
+from fault_processes import LOOK_S, OUT, Process
 
 ERROR = re.compile(r"(?m)^\w+Error: .+$")
 ORDERLY = (1, 2, 130)
