@@ -72,7 +72,8 @@ def listening(asks_slurm: bool = True) -> Iterator[None]:
             signal.signal(number, _note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         check()
-        yield
+        with blamed():
+            yield
     except AskedToEnd as request:
         if request.requeue and asks_slurm:
             _requeue()
@@ -127,6 +128,21 @@ def deferred(forward: Callable[[int], None] | None = None) -> Iterator[None]:
         _request.waits, _request.forward = False, None
     if asked() and not _request.is_complete:
         end()
+
+
+@contextmanager
+def blamed() -> Iterator[None]:
+    """Take what fails in the block after it was interrupted for that: a library may turn one error into another.
+
+    Raises:
+        AskedToEnd: Instead.
+    """
+    try:
+        yield
+    except Exception:
+        if _request.ends and not _request.is_complete:
+            end()
+        raise
 
 
 def pass_on() -> None:

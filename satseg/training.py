@@ -91,7 +91,8 @@ def failure_recorded(run: Run) -> Iterator[None]:
     if is_first():
         path.unlink(missing_ok=True)
     try:
-        yield
+        with ending.blamed():
+            yield
     except ending.AskedToEnd as request:
         request.advice = how_to_resume(run.path)
         raise

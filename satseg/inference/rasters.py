@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +87,26 @@ class WorkRaster:
         options: dict[str, Any] = {"compress": "DEFLATE", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
         options |= {"overview_resampling": resampling.upper(), "num_threads": "ALL_CPUS"}
         path = self.path.with_name(f"{self.path.stem}_finished.tif")
+        _mute_libtiff()
         with quiet():
             rasterio.shutil.copy(self.path, path, driver="COG", **options)
             _check(path)
         with path.open("rb") as file:
             os.fsync(file.fileno())
         return path
+
+
+@cache
+def _mute_libtiff() -> None:
+    """Keep libtiff from printing what GDAL tells as an error anyway: it prints past GDAL when a disk is full."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    paths = {line.split(maxsplit=5)[5] for line in lines if "/libtiff" in line}
+    for path in paths:  # rasterio's, and that of another package
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(path).TIFFSetErrorHandler(None)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import rasterio
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from satseg import ending
 from satseg.data.inputs import find_inputs, name_of
 from satseg.data.opening import CACHE_BYTES
 from satseg.data.raster import parse_window, read_info
@@ -73,6 +74,7 @@ def predict_or_tell(cfg: DictConfig, models: Models, scene: str | Path, output: 
     try:
         return _predict(cfg, models, scene, output)
     except Exception as error:
+        ending.check()  # which it may come from
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         print(message, file=sys.stderr)
         return Outcome(name_of(scene), (), 0, Stopwatch(), error=message)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import rasterio
 
+from satseg import ending
 from satseg.data.bands import band_numbers
 from satseg.data.labels import LabelReader, warp_labels
 from satseg.data.opening import CACHE_BYTES, open_raster, quiet
@@ -79,6 +80,7 @@ def _noted(facts: Facts, file: str, read: Callable[..., Any], *arguments: Any) -
     try:
         return read(*arguments)
     except SatsegError as error:
+        ending.check()  # which it may come from
         facts.faults[file] = error
         return None
 
