@@ -34,6 +34,39 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert second == "{'a': 1} ['last.ckpt']"
 
 
+HALF = """
+import os, signal, sys
+from pathlib import Path
+from satseg.files import atomic_path
+path = Path(sys.argv[1])
+with atomic_path(path) as temporary:
+    temporary.write_text("half")
+    print("writing", flush=True)
+    if input() == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    temporary.write_text(path.name)
+"""
+
+
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    def half(name: str) -> "subprocess.Popen[str]":
+        arguments = [sys.executable, "-c", HALF, str(tmp_path / name)]
+        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "writing\n"
+        return process
+
+    killed = half("killed.txt")
+    killed.communicate("die\n")
+    (left,) = tmp_path.iterdir()
+    living = half("living.txt")
+    assert not left.exists() and len(list(tmp_path.iterdir())) == 1
+    third = half("third.txt")
+    for process in (living, third):
+        process.communicate("end\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["living.txt", "third.txt"]
+    assert (tmp_path / "living.txt").read_text() == "living.txt"
+
+
 def test_a_folder_that_cannot_be_written_is_named() -> None:
     with pytest.raises(ResourceError, match="cannot be written: No such file"):
         write_text(Path("/proc/nothing/a.txt"), "")

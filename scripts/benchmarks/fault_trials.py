@@ -95,6 +95,8 @@ def _hit(
     if not running or not process.sleep(begin + generator.uniform(0, span) * share):
         return None
     outcome = Outcome(process.phase())
+    if phase and outcome.phase != phase:
+        return None
     if not fault.hit(process, folder, generator):
         return None
     code = process.wait()
