@@ -83,13 +83,16 @@ class Server:
         return self.process.wait(60)
 
 
-def start(*options: str, temporary: Path, proxy: str | None = None, name: str = "app") -> Server:
-    """Start the app, or the API alone, on a free port."""
+def start(
+    *options: str, temporary: Path, proxy: str | None = None, name: str = "app", impatient: bool = False
+) -> Server:
+    """Start the app, or the API alone, on a free port; an impatient one waits shorter for its clients."""
     temporary.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     if proxy:
         environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": "127.0.0.1"}
-    arguments = [sys.executable, "-m", f"satseg.{name}", "port=0", "engine=torch", *options]
+    program = [str(Path(__file__).with_name("impatient.py")), name] if impatient else ["-m", f"satseg.{name}"]
+    arguments = [sys.executable, *program, "port=0", "engine=torch", *options]
     process = subprocess.Popen(
         arguments,
         cwd=temporary,

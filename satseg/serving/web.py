@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import os
 import signal
 import socket
 import sys
 import tempfile
 import threading
+import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -24,10 +27,12 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from satseg.serving.api.application import Application
+    from satseg.serving.connections import Network
 
 API_PACKAGES, PAGE_PACKAGES = ("fastapi_offline", "prometheus_client", "uvicorn"), ("bokeh", "gradio")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PARTING_SECONDS = 5  # that open pages have when the server stops
+TICKS_A_SECOND = 10  # of uvicorn's main loop
 # Nothing is reported to anyone, and nothing is looked up on a hub. This is read when Gradio and what loads models are
 # imported, so they are imported late.
 SILENCE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -52,6 +57,7 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
     _check_packages(with_page)
     auth = parse_auth(cfg.auth)
     _check_numbers(cfg, with_page)
+    proxies = parse_proxies(cfg.proxies)
     with listening(cfg.host, cfg.port) as listener, tempfile.TemporaryDirectory(prefix="satseg-") as root:
         if cfg.host not in LOOPBACK and auth is None:
             print(
@@ -68,7 +74,7 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
         app = application.create(with_page=with_page)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # once the server is down: what is temporary goes, too
         try:
-            _run(app, application, listener, with_page, with_page and cfg.browser)
+            _run(app, application, listener, proxies, with_page, with_page and cfg.browser)
         finally:
             application.close()
 
@@ -85,6 +91,18 @@ def parse_auth(auth: str | None) -> tuple[str, str] | None:
     if not (user and colon and password):
         raise ConfigError("auth= takes user:password.")
     return user, password
+
+
+def parse_proxies(proxies: Sequence[str]) -> list[Network]:
+    """Return the networks of the proxies before the server.
+
+    Raises:
+        ConfigError: If one is neither an address nor a network.
+    """
+    try:
+        return [ipaddress.ip_network(str(proxy)) for proxy in proxies]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"proxies= takes addresses and networks, [127.0.0.1,10.1.0.0/16]: {error}.") from error
 
 
 def _check_packages(with_page: bool) -> None:
@@ -126,11 +144,26 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _run(app: FastAPI, application: Application, listener: socket.socket, with_page: bool, browser: bool) -> None:
+def _run(
+    app: FastAPI,
+    application: Application,
+    listener: socket.socket,
+    proxies: Sequence[Network],
+    with_page: bool,
+    browser: bool,
+) -> None:
     import uvicorn
+
+    from satseg.serving.connections import BACKLOG, Connection, look, most_connections
+    from satseg.serving.forms import WholeForms
 
     class Server(uvicorn.Server):
         """Ends at once when asked twice, or by Ctrl-C; else when what was accepted is finished."""
+
+        async def on_tick(self, counter: int) -> bool:
+            if counter % TICKS_A_SECOND == 0:
+                look(self.server_state.connections, time.monotonic())
+            return await super().on_tick(counter)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if sig == signal.SIGTERM and application.jobs.is_open:
@@ -145,7 +178,16 @@ def _run(app: FastAPI, application: Application, listener: socket.socket, with_p
 
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PARTING_SECONDS, server_header=False)
+    config = uvicorn.Config(
+        WholeForms(app),
+        http=partial(Connection, proxies=proxies, most=most_connections()),  # type: ignore[arg-type]
+        ws="none",  # nothing here speaks it
+        backlog=BACKLOG,
+        forwarded_allow_ips=[str(proxy) for proxy in proxies],
+        log_level="warning",
+        timeout_graceful_shutdown=PARTING_SECONDS,
+        server_header=False,
+    )
     end = "in a browser; Ctrl-C ends it." if with_page else "/api/v1/docs says what can be asked; Ctrl-C ends it."
     print(f"Open {address} {end}" if with_page else f"Listening on {address}; {end}", flush=True)
     if browser:

@@ -31,7 +31,7 @@ from satseg.serving.api.document import (
 )
 from satseg.serving.api.kept import KeptJobs
 from satseg.serving.api.media import EVIDENCE, GEOJSON, MAPS, SUFFIXES, TIFF, negotiated
-from satseg.serving.api.receiving import check_headers, receive
+from satseg.serving.api.receiving import check_headers
 from satseg.serving.api.records import Record
 from satseg.serving.api.schema import JobState, Models
 from satseg.serving.api.service import Service
@@ -81,7 +81,7 @@ class Api:
         media, served = negotiated(request.headers.get("accept"), MAPS), self.service.model(model)
         check_headers(request, self.service.limits)
         async with self.service.room() as folder:
-            upload = await self._take(request, folder / "upload", name)
+            upload = await self._take(request, folder / "upload", folder, name)
             self.service.check_direct(upload, "send it to /api/v1/jobs")
             self.service.jobs.check()
             prepared = await self.service.beside(partial(prepare, served, upload, preflight))
@@ -130,7 +130,7 @@ class Api:
         asked = Asked(served.spec.class_names.index(target), numbers, method, layer)
         check_headers(request, self.service.limits)
         async with self.service.room() as folder:
-            upload = await self._take(request, folder / "upload", name)
+            upload = await self._take(request, folder / "upload", folder, name)
             self.service.check_direct(upload, "cut out the part to explain")
             _check_region(upload, numbers)
             shown = await self.service.run(partial(_explain, served, upload, asked, folder), request)
@@ -150,10 +150,10 @@ class Api:
         """Take an image of any size that the server takes; ask for its progress and its map by the id."""
         served = self.service.model(model)
         check_headers(request, self.service.limits)
-        async with self.service.room():
+        async with self.service.room() as folder:
             job, path = await run_in_threadpool(self.kept.new)
             try:
-                upload = await self._take(request, path, name)
+                upload = await self._take(request, path, folder, name)
                 digest, class_names = served.models.digests[0], list(served.spec.class_names)
                 record = Record(job, served.name, digest, class_names, upload.name, preflight)
                 await self.service.beside(partial(self.kept.accept, record, upload))
@@ -185,8 +185,8 @@ class Api:
             path = await self.service.run(partial(self.kept.convert, job, media), request)
         return answer(path, media, f"{record.stem}_classes{path.suffix}", warnings(record.warnings))
 
-    async def _take(self, request: Request, path: Path, name: str) -> Upload:
-        await receive(request, path, self.service.limits)
+    async def _take(self, request: Request, path: Path, folder: Path, name: str) -> Upload:
+        await self.service.receive(request, path, folder)
         return await self.service.beside(partial(check_upload, path, name, self.service.limits))
 
     def _told(self, job: str) -> JobState:

@@ -19,6 +19,7 @@ from starlette.requests import Request
 
 from satseg.errors import BusyError, NotThereError, UploadTooLargeError
 from satseg.serving.api.disk import writing
+from satseg.serving.api.receiving import Arrivals, receive
 from satseg.serving.direct import Batches
 from satseg.serving.jobs import Jobs, Ticket
 from satseg.serving.served import Served
@@ -26,6 +27,7 @@ from satseg.serving.uploads import Limits, Upload
 
 Result = TypeVar("Result")
 LOOK_SECONDS = 0.5  # between two looks whether a client is still there
+PLACES_A_JOB = 2  # requests whose images are there: some are read or written while others wait for the engine
 BESIDE = 2  # threads that read and write while the engine computes
 
 
@@ -42,6 +44,7 @@ class Service:
         batches: Images that may be segmented together.
         ready: Set when the models have warmed up.
         megapixels: Counts what was segmented, for whomever.
+        arrivals: Images on their way; they may take as much of the disk as a full queue.
     """
 
     served: Mapping[str, Served]
@@ -52,8 +55,12 @@ class Service:
     batches: Batches = field(default_factory=Batches)
     ready: threading.Event = field(default_factory=threading.Event)
     megapixels: Counter = field(default_factory=lambda: Counter("satseg_megapixels", "Segmented.", registry=None))
+    arrivals: Arrivals = field(init=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(BESIDE, "beside"))
-    _active: set[str] = field(default_factory=set)
+    _placed: set[Path] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arrivals", Arrivals(self.jobs.capacity * self.limits.num_bytes))
 
     def model(self, name: str | None) -> Served:
         """Return a model; the first by default.
@@ -72,23 +79,41 @@ class Service:
         """Give a request a folder of its own for as long as it is worked on.
 
         Raises:
-            BusyError: If there are too many requests already; nothing of the image has been read then.
+            BusyError: If too many images wait; nothing of the image has been read then.
             StoppingError: If the server is about to end.
             ResourceError: If the disk is full.
         """
         self.jobs.check()
-        if len(self._active) >= 2 * self.jobs.capacity:
-            raise BusyError("Too many images are arriving; try again in a minute.")
-        name = secrets.token_hex(8)
-        folder = self.root / name
-        self._active.add(name)
+        self._check_places()
+        folder = self.root / secrets.token_hex(8)
         try:
             with writing():
                 folder.mkdir(parents=True)
             yield folder
         finally:
-            self._active.discard(name)
+            self._placed.discard(folder)
             await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
+
+    async def receive(self, request: Request, path: Path, folder: Path) -> None:
+        """Write a request's body into a file; from its end on the request has one of the places for work.
+
+        Args:
+            request: The request.
+            path: The file.
+            folder: The request's own.
+
+        Raises:
+            UploadError: If it cannot be taken.
+            BusyError: If too many images arrive or are worked on.
+            ResourceError: If the disk is full.
+        """
+        await receive(request, path, self.limits, self.arrivals)
+        self._check_places()
+        self._placed.add(folder)
+
+    def _check_places(self) -> None:
+        if len(self._placed) >= PLACES_A_JOB * self.jobs.capacity:
+            raise BusyError("Too many images are waiting; try again in a minute.")
 
     async def beside(self, call: Callable[[], Result]) -> Result:
         """Make a call while the engine computes for others."""

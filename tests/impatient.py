@@ -1,0 +1,14 @@
+"""Runs `satseg.serve` or `satseg.app` with a server that loses its patience sooner: `impatient.py serve option...`."""
+
+import sys
+from importlib import import_module
+
+from satseg.serving import connections
+
+connections.HEADER_SECONDS = 1.5
+connections.WINDOW_SECONDS = 3.0
+connections.MOST_OF_ADDRESS = 8
+connections.MOST_CONNECTIONS = 40
+
+if __name__ == "__main__":
+    import_module(f"satseg.{sys.argv.pop(1)}").main()
