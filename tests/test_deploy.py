@@ -8,22 +8,26 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import yaml
-from browsing import noise, predicted, write_model
+from browsing import noise, predicted, start, until, write_model
 
 from satseg.data.writing import write_raster
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "scripts" / "deploy"
+UNTESTED = {"audioop-lts", "colorama", "httpx2-jsfetch", "setuptools"}  # of other systems or Pythons, and a maker's
 
 
 def free_port() -> int:
@@ -93,7 +97,7 @@ def test_wrong_arguments_of_the_install_are_one_line(tmp_path: Path) -> None:
 def test_compose_and_kubernetes_say_what_the_start_script_reads() -> None:
     known = set(re.findall(r"\$\{(SATSEG_\w+)", (DEPLOY / "serve.sh").read_text()))
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["satseg"]
-    state, service = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    state, service, _ = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     (container,) = state["spec"]["template"]["spec"]["containers"]
     assert set(compose["environment"]) <= known and {e["name"] for e in container["env"]} <= known
     mounted = {volume.rpartition(":")[2] for volume in compose["volumes"]}
@@ -108,6 +112,141 @@ def test_compose_and_kubernetes_say_what_the_start_script_reads() -> None:
     assert "127.0.0.1:8000/readyz" not in docker and "SATSEG_PORT" in docker
     for copied in re.findall(r"^COPY (?!--)(.+) \S+$", docker, re.MULTILINE):
         assert all((ROOT / name).exists() for name in copied.split())
+
+
+def megabytes(said: str) -> float:
+    """Return what a limit of Kubernetes or Docker says."""
+    number, unit = re.fullmatch(r"(\d+)([kmgKMG])i?", said).groups()  # type: ignore[union-attr]
+    return int(number) * {"k": 1e-3, "m": 1, "g": 1e3}[unit.lower()]
+
+
+def test_containers_have_limits_and_no_rights() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["satseg"]
+    state, service, policy = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    pod = state["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert compose["mem_limit"] == compose["memswap_limit"] and compose["pids_limit"] > 0
+    assert all("size=" in folder for folder in compose["tmpfs"]) and compose["cap_drop"] == ["ALL"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+    defaults = yaml.safe_load((ROOT / "conf" / "serving.yaml").read_text())
+    images = (defaults["queue_size"] + 1) * defaults["max_upload_mb"]
+    (size,) = (megabytes(volume["emptyDir"]["sizeLimit"]) for volume in pod["volumes"] if "emptyDir" in volume)
+    assert 3 * images < size < megabytes(container["resources"]["limits"]["ephemeral-storage"])
+    assert policy["kind"] == "NetworkPolicy" and set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+    assert policy["spec"]["podSelector"]["matchLabels"] == state["spec"]["template"]["metadata"]["labels"]
+    (rule,) = policy["spec"]["ingress"]
+    assert rule["ports"] == [{"port": service["spec"]["ports"][0]["targetPort"], "protocol": "TCP"}]
+    assert rule["from"] and policy["spec"]["egress"] == []
+
+
+def test_the_image_is_built_on_nothing_without_a_digest() -> None:
+    docker = (DEPLOY / "Dockerfile").read_text()
+    assert set(re.findall(r"^FROM (\S+)", docker, re.MULTILINE)) == {"${BASE}"}
+    assert re.findall(r"^ARG (BASE.*)$", docker, re.MULTILINE) == ["BASE"] * 3  # no default
+    (check,) = re.findall(r"^RUN (case .*)$", docker, re.MULTILINE)
+    for base, code in (("python@sha256:0a", 0), ("python:3.11@sha256:0a", 0), ("python:3.11", 1), ("", 1)):
+        done = subprocess.run(["sh", "-c", check], env=os.environ | {"BASE": base}, capture_output=True, text=True)
+        assert done.returncode == code and len(done.stderr.splitlines()) == code
+    assert yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["satseg"]["build"]["args"][
+        "BASE"
+    ].startswith("${BASE:?")
+
+
+def pins(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("extra", ["serve", "app", "build"])
+def test_hashes_are_of_the_versions_that_are_tested(extra: str) -> None:
+    text = (DEPLOY / "requirements" / f"{extra}.txt").read_text()
+    locked = {name.replace("_", "-"): version for name, version in pins(text).items()}
+    tested = {
+        name.lower().replace("_", "-"): version
+        for name, version in pins((ROOT / "constraints.txt").read_text()).items()
+    }
+    assert {name: tested[name] for name in locked if name in tested} == {n: v for n, v in locked.items() if n in tested}
+    entries = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
+    assert len(entries) == len(locked) > 5
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry) for entry in entries)
+    if extra == "build":
+        return
+    assert set(locked) - set(tested) <= UNTESTED, "constraints.txt lacks them"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    names = {re.match(r"[\w.-]+", one)[0].lower().replace("_", "-") for one in wanted}  # type: ignore[index]
+    assert names - {"satseg"} <= set(locked), "run scripts/deploy/lock.sh"
+
+
+@pytest.mark.slow
+def test_behind_the_proxy_bodies_come_whole_and_other_names_get_no_answer(tmp_path: Path) -> None:
+    if shutil.which("nginx") is None or shutil.which("openssl") is None:
+        pytest.skip("there is no nginx, or no openssl")
+    image = noise(3, 256, 256, "uint8")
+    model = write_model(tmp_path / "model" / "model.safetensors", 3, "uint8", image)
+    write_raster(tmp_path / "image.tif", image)
+    name, (plain, tls) = "satseg.example.org", (free_port(), free_port())
+    server = start(f"checkpoint={model}", f"trusted_hosts=[{name}]", temporary=tmp_path / "server", name="serve")
+    text = (DEPLOY / "nginx.conf").read_text()
+    text = re.sub(r"^ *listen \[::\].*\n", "", text, flags=re.MULTILINE)
+    for said, here in (
+        ("listen 80 ", f"listen 127.0.0.1:{plain} "),
+        ("listen 443 ", f"listen 127.0.0.1:{tls} "),
+        ("127.0.0.1:7860", server.address.removeprefix("http://")),
+        ("/etc/ssl/satseg", str(tmp_path)),
+        ("/var/log/nginx", str(tmp_path)),
+        ("client_body_timeout 20s", "client_body_timeout 2s"),
+        ("http {\n", f"http {{\nclient_body_temp_path {tmp_path}/bodies;\n"),
+    ):
+        assert said in text
+        text = text.replace(said, here)
+    (tmp_path / "nginx.conf").write_text(text + ("user root;\n" if os.getuid() == 0 else ""))
+    certificate = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "1"]
+    certificate += ["-addext", f"subjectAltName=DNS:{name}", "-keyout", "privkey.pem", "-out", "fullchain.pem"]
+    subprocess.run(certificate, cwd=tmp_path, check=True, capture_output=True)
+    nginx = ["nginx", "-p", str(tmp_path), "-c", "nginx.conf", "-e", str(tmp_path / "error.log")]
+    nginx += ["-g", f"daemon off; pid {tmp_path}/nginx.pid;"]
+    checked = subprocess.run([*nginx, "-t"], capture_output=True, text=True)
+    assert checked.returncode == 0 and "warn" not in checked.stderr, checked.stderr
+    context = ssl.create_default_context(cafile=str(tmp_path / "fullchain.pem"))
+
+    def connected(host: str = name) -> ssl.SSLSocket:
+        return context.wrap_socket(socket.create_connection(("127.0.0.1", tls), timeout=30), server_hostname=host)
+
+    def asked(request: str, body: bytes = b"") -> bytes:
+        with connected() as connection:
+            head = f"{request} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def is_ready() -> bool:
+        with suppress(OSError):  # nobody listens yet
+            return asked("GET /readyz").startswith(b"HTTP/1.1 200 ")
+        return False
+
+    with subprocess.Popen(nginx) as proxy:
+        try:
+            until(is_ready)
+            body = (tmp_path / "image.tif").read_bytes()
+            answer = asked("POST /api/v1/predict?preflight=warn", body)
+            assert answer.startswith(b"HTTP/1.1 200 ") and b"Strict-Transport-Security" in answer
+            assert asked("GET /metrics").startswith(b"HTTP/1.1 403 ")
+            with pytest.raises(ssl.SSLError):
+                connected("other.example.org")
+            with socket.create_connection(("127.0.0.1", plain), timeout=30) as connection:
+                connection.sendall(b"GET /a HTTP/1.0\r\n\r\n")
+                assert f"Location: https://{name}/a".encode() in connection.recv(65536)
+            requests = list(server.temporary.glob("satseg-*/requests/*"))
+            with connected() as slow:
+                head = f"POST /api/v1/predict HTTP/1.1\r\nHost: {name}\r\nContent-Length: 1000\r\n\r\nx"
+                slow.sendall(head.encode())
+                with suppress(ConnectionResetError):
+                    assert b"200" not in slow.recv(65536)  # it waits until the proxy has had enough
+            assert list(server.temporary.glob("satseg-*/requests/*")) == requests  # the server has not heard of it
+        finally:
+            proxy.terminate()
+            assert server.stop() == 0
 
 
 def test_the_start_script_shows_no_password_and_clears_what_a_killed_server_left(tmp_path: Path) -> None:

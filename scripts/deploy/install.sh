@@ -3,6 +3,7 @@
 #   bash scripts/deploy/install.sh TARGET [cpu|gpu] [EXTRA]
 # TARGET is the environment's folder, EXTRA is serve (default) or app. With `cpu`, torch comes without CUDA libraries
 # where TORCH_INDEX names an index that has such builds (see the Dockerfile); with `gpu`, from the package registry.
+# Every archive is compared with its hash in requirements/ (lock.sh writes them), but torch and torchvision of such an index.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,9 +16,16 @@ case "$extra" in serve | app) ;; *) echo "The third argument is serve or app, no
 
 "$python" -m venv "$target"
 pip() { "$target/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
+locks=scripts/deploy/requirements
+pip install --require-hashes --requirement "$locks/build.txt"
+requirements="$locks/$extra.txt"
 if [ "$device" = cpu ] && [ -n "${TORCH_INDEX:-}" ]; then
-    pip install --constraint constraints.txt --index-url "$TORCH_INDEX" torch torchvision
+    # Builds of another index, whose hashes are not known here: these two are not compared.
+    pip install --no-deps --constraint constraints.txt --index-url "$TORCH_INDEX" torch torchvision
+    requirements="$target/requirements.txt"
+    awk '/^[a-z]/ { kept = !/^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==/ } kept' "$locks/$extra.txt" > "$requirements"
 fi
-pip install --constraint constraints.txt ".[$extra]"
+pip install --require-hashes --no-deps --no-build-isolation --requirement "$requirements"
+pip install --no-deps --no-build-isolation .
 "$target/bin/python" -m satseg.serve --help > /dev/null
 echo "Installed: $target/bin/python -m satseg.$([ "$extra" = app ] && echo app || echo serve) checkpoint=PATH"

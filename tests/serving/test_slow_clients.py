@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -83,10 +83,8 @@ def trickling(connections: list[socket.socket]) -> Iterator[None]:
     def send() -> None:
         while not end.wait(0.2):
             for connection in connections:
-                try:
+                with suppress(OSError):  # it is closed, as it should be
                     connection.send(b"x")
-                except OSError:  # it is closed, as it should be
-                    pass
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -105,7 +103,8 @@ def begun(path: str, content_type: str = "image/tiff") -> bytes:
 
 def image(path: Path, side: int) -> bytes:
     """Return a photograph that cannot be compressed."""
-    write_raster(path, np.random.default_rng(1).integers(1, 255, (3, side, side)).astype("uint8"), crs=CRS, transform=tuple(PLACE)[:6])  # fmt: skip
+    noise = np.random.default_rng(1).integers(1, 255, (3, side, side)).astype("uint8")
+    write_raster(path, noise, crs=CRS, transform=tuple(PLACE)[:6])
     return path.read_bytes()
 
 
@@ -122,7 +121,7 @@ def test_unfinished_images_take_no_place_and_end(server: Server, material: Mater
                 connection.settimeout(30)
                 said = everything(connection)
                 assert said.startswith(b"HTTP/1.1 408 ") and b'"title":"Request Timeout"' in said
-    until(lambda: not [path for path in server.temporary.glob("satseg-*/requests/*")])
+    until(lambda: not list(server.temporary.glob("satseg-*/requests/*")))
     assert not list(server.temporary.glob("satseg-*/jobs/*/upload"))
 
 
