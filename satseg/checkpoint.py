@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -10,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from satseg.config import resolve_target
-from satseg.errors import CheckpointError, ConfigError, ModelError
+from satseg.config import ALLOWED_TARGETS, resolve_target
+from satseg.errors import CheckpointError, ModelError
 from satseg.files import cache_folder
-from satseg.model_file import check_document, document, read_header, read_tensors, write_model_file
-from satseg.models import SegmentationNetwork, check_options
+from satseg.model_file import read_header, read_tensors, write_model_file
+from satseg.models import SegmentationNetwork
+from satseg.models.blueprint import TensorInfo, build_like
+from satseg.models.document import Document
+from satseg.models.finite import not_finite
 from satseg.runs import LATEST, find_complete
-from satseg.spec import DatasetSpec
+from satseg.torch_file import bounded_tensors, read_torch_file
 
+PREFIX = "net."
 MODEL_FILE = "model.safetensors"
 CHECKPOINT_KEY = "satseg"
 WANDB = "wandb:"
@@ -42,10 +45,7 @@ def save_model(
         protocol: What each score means.
         write: As for `write_model_file`.
     """
-    write_model_file(path, network, document(network, training, protocol), write)
-
-
-checkpoint_document = document
+    write_model_file(path, network, Document.of(network, training, protocol), write)
 
 
 def fetch_checkpoint(reference: str, runs_dir: Path = Path("runs")) -> Path:
@@ -108,8 +108,13 @@ def load_model(
         CheckpointError: If the file is missing, broken, or asks for something that it must not.
     """
     path = model_path(fetch_checkpoint(LATEST, runs_dir) if str(path) == LATEST else Path(path))
-    described, state = _read_ckpt(path) if path.suffix == ".ckpt" else (read_header(path), read_tensors(path))
-    network = _rebuild(described, path, trusted_modules)
+    if path.suffix == ".ckpt":
+        document, state = _read_ckpt(path)
+        tensors = {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in state.items()}
+        network = _rebuild(document, tensors, path, trusted_modules)
+    else:
+        network = _rebuild(*read_header(path), path, trusted_modules)
+        state = read_tensors(path)
     _fill(network, state, path)
     return network.to(device).eval()
 
@@ -126,54 +131,62 @@ def model_path(path: Path) -> Path:
     return path
 
 
-def _read_ckpt(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # an unpickler refuses in many ways
-        raise CheckpointError(
-            f"{path} is broken, or holds more than tensors and plain data; it was not run."
-        ) from error
+def read_document(path: Path) -> Document:
+    """Read what a model file, or a Lightning checkpoint of satseg, says of its model.
+
+    Raises:
+        CheckpointError: If the file is broken, or does not follow the schema.
+    """
+    return _read_ckpt(path)[0] if path.suffix == ".ckpt" else read_header(path)[0]
+
+
+def _read_ckpt(path: Path) -> tuple[Document, dict[str, Tensor]]:
+    checkpoint = read_torch_file(path, mmap=True)
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path} is no checkpoint of satseg.")
-    check_document(checkpoint[CHECKPOINT_KEY], path)
-    weights, prefix = checkpoint["state_dict"], "network."
-    if not isinstance(weights, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
-    ):
-        raise CheckpointError(f"{path} holds no weights: its state_dict is no mapping of names to tensors.")
-    return checkpoint[CHECKPOINT_KEY], {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-
-
-def _rebuild(described: Mapping[str, Any], path: Path, trusted_modules: Collection[str]) -> SegmentationNetwork:
     try:
-        config = dict(described["model"])
-        spec = DatasetSpec.from_dict(described["spec"])
-        target = str(config["_target_"])
-        options = {k: v for k, v in config.items() if k != "_target_"}
-        check_options(options)
-        temperature = float(described.get("temperature", 1.0))
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"its temperature is {temperature}")
-    except (KeyError, TypeError, ValueError, ConfigError, ModelError) as error:
+        document = Document.from_plain(checkpoint[CHECKPOINT_KEY])
+    except (ModelError, ValueError) as error:
         raise CheckpointError(f"{path} does not describe a model that may be built: {error}") from error
-    options |= {"encoder_weights": None, "in_channels": spec.in_channels, "classes": spec.num_classes}
+    weights, prefix = bounded_tensors(checkpoint["state_dict"], path.stat().st_size), "network."
+    if weights is None:
+        raise CheckpointError(f"{path} holds no weights: its state_dict is no mapping of names to tensors.")
+    return document, {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def _rebuild(
+    document: Document, tensors: Mapping[str, TensorInfo], path: Path, trusted_modules: Collection[str]
+) -> SegmentationNetwork:
+    """Build the network that a file describes, if it has the file's tensors; its weights are not set."""
+    spec, config = document.spec, document.model | {"encoder_weights": None}
+    target = str(config["_target_"])
     constructor = resolve_target(target, trusted_modules)
+    options = {k: v for k, v in config.items() if k != "_target_"}
+    options |= {"in_channels": spec.in_channels, "classes": spec.num_classes}
+
+    def make() -> nn.Module:
+        net: nn.Module = constructor(**options)
+        return net
+
+    own = {name.removeprefix(PREFIX) if name.startswith(PREFIX) else f"({name})": t for name, t in tensors.items()}
     try:
-        net = constructor(**options)
-        return SegmentationNetwork(net, spec, config | {"encoder_weights": None}, temperature)
+        net = build_like(make, own, path.stat().st_size, trusted=target not in ALLOWED_TARGETS)
+        return SegmentationNetwork(net, spec, config, document.temperature)
+    except ModelError as error:
+        raise CheckpointError(f"{path}: {error}.") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its model cannot be built ({type(error).__name__}: {reason}).") from error
 
 
 def _fill(network: SegmentationNetwork, state: Mapping[str, Tensor], path: Path) -> None:
-    own = network.state_dict()
-    differing = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]
-    if differing:
+    broken = not_finite(state)
+    if broken is not None:
         raise CheckpointError(
-            f"{path}: its weights are not the model's; {len(differing)} differ, such as {differing[0]}."
+            f"{path} holds a model that has diverged: {broken} has numbers that are not finite. Train it again, with a "
+            "lower optimizer.lr."
         )
     network.load_state_dict(dict(state))
 
 
-__all__ = ["checkpoint_document", "fetch_checkpoint", "load_model", "read_header", "save_model"]
+__all__ = ["fetch_checkpoint", "load_model", "read_document", "save_model"]

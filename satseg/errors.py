@@ -9,6 +9,10 @@ class ConfigError(SatsegError):
     """An option has a wrong type, value or combination."""
 
 
+class SpecError(ConfigError, ValueError):
+    """A dataset spec contradicts itself; a ValueError too, so that a schema says where in a document it stands."""
+
+
 class DataError(SatsegError):
     """Something is wrong with a dataset as a whole: a missing folder, no pairs, an impossible split."""
 

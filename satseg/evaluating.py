@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from satseg.calibration import fit_temperature, some_pixels
-from satseg.checkpoint import model_path, read_header
+from satseg.checkpoint import model_path, read_document
 from satseg.data import SegmentationDataModule
 from satseg.errors import CheckpointError, ConfigError
 from satseg.estimation import FEW, AreaEstimate, by_cluster, estimate_areas
@@ -63,7 +64,7 @@ def calibrate(
     with alone_at(path):
         network.temperature = 1.0
         network.temperature = fit_temperature(_pixels(network, datamodule, scoring))
-        write_model_file(path, network, read_header(source) | {"temperature": network.temperature})
+        write_model_file(path, network, replace(read_document(source), temperature=network.temperature))
     print(f"Temperature {network.temperature:.3f}, fitted on val: {path}")
     return path
 

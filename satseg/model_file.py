@@ -2,56 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import struct
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from satseg.errors import CheckpointError
+from satseg.errors import CheckpointError, DivergedError, ModelError
 from satseg.files import atomic_path
 from satseg.models import SegmentationNetwork
-from satseg.runs import package_version
+from satseg.models.blueprint import TensorInfo
+from satseg.models.document import Document
+from satseg.models.finite import not_finite
 
-FORMAT_VERSION = 1
 KEY = "satseg"
-MAX_HEADER_BYTES = 16 * 1024 * 1024
-VERSIONED = ("satseg", "torch", "timm", "segmentation-models-pytorch")
+MAX_HEADER_BYTES = 8 * 2**20
+MAX_TENSORS = 20_000
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
-def document(network: SegmentationNetwork, training: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that is needed to rebuild and to judge a model, as plain data.
-
-    Args:
-        network: The model.
-        training: What to know of its training, such as epoch and score.
-        protocol: What each score means.
-    """
-    return {
-        "format_version": FORMAT_VERSION,
-        "model": network.config,
-        "spec": network.spec.to_dict(),
-        "temperature": network.temperature,
-        "training": dict(training),
-        "versions": {name: package_version(name) for name in VERSIONED},
-        "metric_protocol": dict(protocol),
-    }
-
-
-def write_model_file(
-    path: Path, network: SegmentationNetwork, described: Mapping[str, Any], write: bool = True
-) -> None:
+def write_model_file(path: Path, network: SegmentationNetwork, document: Document, write: bool = True) -> None:
     """Write weights and document atomically; equal input gives equal bytes.
 
     Args:
         path: Where to.
         network: Its weights may be shared among devices; then all of them must call this.
-        described: The document.
+        document: Describes it.
         write: Whether this process is the one that writes.
+
+    Raises:
+        DivergedError: If a weight is not finite; nothing is written.
+        ModelError: If the document does not follow its schema.
     """
     state = {}
     for name, tensor in network.state_dict().items():
@@ -60,7 +54,10 @@ def write_model_file(
             state[name] = whole.detach().cpu().contiguous()
     if not write:
         return
-    text = json.dumps(described, sort_keys=True, ensure_ascii=False)
+    broken = not_finite(state)
+    if broken is not None:
+        raise DivergedError(f"{path} was not written: {broken} holds numbers that are not finite.")
+    text = document.text()
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(state, {KEY: text}))
 
@@ -71,8 +68,8 @@ def _whole(tensor: Tensor) -> Tensor:
     return gathered
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Read the document of a model file; its length is checked before anything is parsed.
+def read_header(path: Path) -> tuple[Document, dict[str, TensorInfo]]:
+    """Read the document of a model file, and the shapes and dtypes of its tensors; lengths are checked first.
 
     Raises:
         CheckpointError: If the file is no model file of this format.
@@ -81,43 +78,35 @@ def read_header(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-            if length > min(size - 8, MAX_HEADER_BYTES):
-                raise CheckpointError(f"{path} is no model file: its header would be {length} bytes long.")
-            header = json.loads(file.read(length))
-        found: dict[str, Any] = json.loads(header["__metadata__"][KEY])
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if length > min(size - 8, MAX_HEADER_BYTES):
+            raise CheckpointError(f"{path} is no model file: its header would be {length} bytes long.")
+        with safe_open(path, framework="pt") as opened:
+            text = (opened.metadata() or {}).get(KEY)
+            if text is None:
+                raise CheckpointError(f"{path} is no satseg model file: another program wrote it.")
+            document = Document.parse(text)
+            names = list(opened.keys())
+            if len(names) > MAX_TENSORS:
+                raise CheckpointError(f"{path} is no satseg model file: it has {len(names):,} tensors.")
+            return document, {name: _info(opened.get_slice(name)) for name in names}
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no satseg model file: its header is broken or another program's.") from error
-    check_document(found, path)
-    return found
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ModelError as error:
+        raise CheckpointError(f"{path} does not describe a model that may be built: {error}") from error
+    except (SafetensorError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{path} is no satseg model file: its header is broken ({_line(error)}).") from error
 
 
-def check_document(found: Any, path: Path) -> None:
-    """Refuse a document of another version, or one with interpolations.
-
-    Raises:
-        CheckpointError: Says which.
-    """
-    version = found.get("format_version") if isinstance(found, dict) else None
-    if type(version) is not int or version != FORMAT_VERSION:  # True equals 1
-        raise CheckpointError(
-            f"{path} has format version {version}, but this satseg reads {FORMAT_VERSION}; use the one that wrote it."
-        )
-    for text in _texts(found):
-        if "${" in text:
-            raise CheckpointError(f"{path} holds an interpolation ({text[:60]}), which no model file needs.")
+def _info(tensor: object) -> TensorInfo:
+    name = tensor.get_dtype()  # type: ignore[attr-defined]
+    if name not in DTYPES:
+        raise ModelError(f"its weights have the dtype {name}, which no model of satseg has")
+    return TensorInfo(tuple(tensor.get_shape()), DTYPES[name])  # type: ignore[attr-defined]
 
 
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [text for pair in value.items() for part in pair for text in _texts(part)]
-    if isinstance(value, list | tuple):
-        return [text for part in value for text in _texts(part)]
-    return []
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -129,4 +118,4 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is broken: {error}.") from error
+        raise CheckpointError(f"{path} is broken: {_line(error)}.") from error

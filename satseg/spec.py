@@ -2,14 +2,60 @@
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from satseg.errors import ConfigError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from satseg.errors import ConfigError, SpecError
 
 IGNORE_INDEX = 255
 MAX_CLASSES = 255  # masks are uint8 inside satseg, and one value is the ignore index
+MAX_BANDS = 1024  # imaging spectrometers have some 300
+MAX_TIMESTEPS = 366  # one a day for a year
+MAX_NAME = 200
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
+SCHEMA: ConfigDict = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # how pydantic reads a dataclass here
+
+PHRASES = {  # of pydantic's, and ours
+    "Input should be": "expected",
+    "should have": "expected",
+    "Unexpected keyword argument": "unknown; expected the fields that this version of satseg writes",
+    "Field required": "missing",
+}
+
+
+def check_printable(text: str) -> str:
+    """Return a text that has no line breaks and no other control characters.
+
+    Raises:
+        ValueError: If it has one.
+    """
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
+        raise ValueError("expected text without line breaks and other control characters")
+    return text
+
+
+def check_dtype(name: str) -> str:
+    """Return a dtype's name, if images may have it.
+
+    Raises:
+        ValueError: If they may not; lists what they may have.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"expected one of {', '.join(DTYPES)}")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(check_printable)]
+Numbers = Annotated[tuple[float, ...], Field(max_length=MAX_BANDS)]
+Positive = Annotated[float, Field(gt=0)]
+Dtype = Annotated[str, AfterValidator(check_dtype)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 def marks_alone(nodata: float, dtype: Any) -> bool:
@@ -28,12 +74,14 @@ def marks_alone(nodata: float, dtype: Any) -> bool:
 class BandStatistics:
     """Per-band numbers of the training split's valid pixels, in raw units."""
 
-    minimum: tuple[float, ...]
-    maximum: tuple[float, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    p02: tuple[float, ...]
-    p98: tuple[float, ...]
+    __pydantic_config__ = SCHEMA
+
+    minimum: Numbers
+    maximum: Numbers
+    mean: Numbers
+    std: Numbers
+    p02: Numbers
+    p98: Numbers
 
 
 @dataclass(frozen=True)
@@ -57,38 +105,52 @@ class InputSpec:
         statistics: The training split's raw numbers.
     """
 
-    bands: tuple[str, ...]
-    dtype: str
-    scale: float
+    __pydantic_config__ = SCHEMA
+
+    bands: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_BANDS)]
+    dtype: Dtype
+    scale: Positive
     offset: float = 0.0
-    nodata: float | None = None
-    gsd_m: float | None = None
-    num_timesteps: int = 1
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    nodata: Annotated[float, Field(allow_inf_nan=True)] | None = None
+    gsd_m: Positive | None = None
+    num_timesteps: Annotated[int, Field(ge=1, le=MAX_TIMESTEPS)] = 1
+    mean: Numbers | None = None
+    std: Annotated[tuple[Positive, ...], Field(max_length=MAX_BANDS)] | None = None
     statistics: BandStatistics | None = None
-    name: str = "image"
+    name: Name = "image"
+
+    def __post_init__(self) -> None:
+        numbers = {"mean": self.mean, "std": self.std}
+        if self.statistics is not None:
+            numbers |= {f"statistics.{key}": value for key, value in vars(self.statistics).items()}
+        for key, value in numbers.items():
+            if value is not None and len(value) != len(self.bands):
+                raise SpecError(f"{key}: expected {len(self.bands)} numbers, one for each band, but got {len(value)}")
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
     """Inputs, classes and colours: all that serving a model needs, without its dataset."""
 
+    __pydantic_config__ = SCHEMA
+
     inputs: tuple[InputSpec, ...]
-    class_names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    class_names: tuple[Name, ...]
+    palette: tuple[tuple[Byte, Byte, Byte], ...]
     ignore_index: int = IGNORE_INDEX
 
     def __post_init__(self) -> None:
         if not self.inputs:
-            raise ConfigError("A dataset spec needs at least one input.")
+            raise SpecError("A dataset spec needs at least one input.")
         if not 2 <= len(self.class_names) <= MAX_CLASSES:
-            raise ConfigError(f"A dataset needs 2 to {MAX_CLASSES} classes, but it has {len(self.class_names)}.")
+            raise SpecError(f"A dataset needs 2 to {MAX_CLASSES} classes, but it has {len(self.class_names)}.")
         if len(set(self.class_names)) != len(self.class_names):
-            raise ConfigError(f"Class names must differ: {', '.join(self.class_names)}.")
+            raise SpecError(f"Class names must differ: {', '.join(self.class_names)}.")
         if len(self.palette) != len(self.class_names):
-            raise ConfigError(
-                f"{len(self.class_names)} classes need as many colours, but {len(self.palette)} are given."
+            raise SpecError(f"{len(self.class_names)} classes need as many colours, but {len(self.palette)} are given.")
+        if not len(self.class_names) <= self.ignore_index <= 255:
+            raise SpecError(
+                f"ignore_index={self.ignore_index}: expected {len(self.class_names)} to 255, the values of no class."
             )
 
     @property
@@ -111,24 +173,27 @@ class DatasetSpec:
         """Rebuild a spec from `to_dict`'s output.
 
         Raises:
-            ConfigError: If a key is missing or unknown, or a value does not fit.
+            ConfigError: If a key is missing or unknown, or a value does not fit; names the field.
         """
         try:
-            return cls(
-                inputs=tuple(_input_from_dict(i) for i in data["inputs"]),
-                class_names=tuple(str(n) for n in data["class_names"]),
-                palette=tuple((int(r), int(g), int(b)) for r, g, b in data["palette"]),
-                ignore_index=int(data["ignore_index"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"The dataset spec cannot be read: {error!r}.") from error
+            return TypeAdapter(cls).validate_json(json.dumps(data))
+        except ValidationError as error:
+            raise ConfigError(f"The dataset spec cannot be read: {first_problem(error)}.") from error
 
 
-def _input_from_dict(data: Mapping[str, Any]) -> InputSpec:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    if fields.get("statistics") is not None:
-        fields["statistics"] = BandStatistics(**{k: tuple(map(float, v)) for k, v in fields["statistics"].items()})
-    return InputSpec(**fields)
+def first_problem(error: ValidationError) -> str:
+    """Return where the first of pydantic's findings is, what is there and what was expected, in one line."""
+    found = error.errors(include_url=False)[0]
+    message = found["msg"].removeprefix("Value error, ").rstrip(".")
+    for theirs, ours in PHRASES.items():
+        message = message.replace(theirs, ours)
+    place = ""
+    for part in found["loc"]:
+        known = isinstance(part, int) or re.fullmatch(r"\w{1,40}", part)
+        place += f"[{part if known else repr(part)[:40]}]" if isinstance(part, int) or not known else f".{part}"
+    given = found["input"]
+    shown = f" is {given!r}" if isinstance(given, str | int | float | bool | None) and place else ""
+    return f"{place.lstrip('.')}{shown[:60]}: {message}".lstrip(": ")
 
 
 def _plain(value: Any) -> Any:

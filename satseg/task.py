@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from satseg.checkpoint import checkpoint_document, save_model
+from satseg.checkpoint import save_model
 from satseg.evaluation import PROTOCOL, score_batch
 from satseg.metrics import ConfusionMatrix, Scores
 from satseg.models import SegmentationNetwork
+from satseg.models.document import Document
 from satseg.optimization import build_optimizer, build_scheduler
 from satseg.sharding import ShardedStrategy
 
@@ -96,8 +97,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the loader needs to rebuild the network, as plain data."""
-        training = {"epoch": self.current_epoch}
-        checkpoint["satseg"] = checkpoint_document(self.network, training=training, protocol=PROTOCOL)
+        checkpoint["satseg"] = Document.of(self.network, {"epoch": self.current_epoch}, PROTOCOL).plain()
 
 
 def channels_last(network: SegmentationNetwork) -> None:

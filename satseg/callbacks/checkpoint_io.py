@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from satseg.errors import CheckpointError, ResourceError
+from satseg.errors import CheckpointError, DivergedError, ResourceError
 from satseg.files import atomic_path
+from satseg.models.finite import not_finite
+from satseg.torch_file import read_torch_file
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -19,8 +21,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint; a full disk or a kill leaves the older file.
 
         Raises:
+            DivergedError: If a weight is not finite; no run could go on from there.
             ResourceError: If it cannot be written.
         """
+        broken = self._not_finite(checkpoint)
+        if broken is not None:
+            raise DivergedError(f"{path} was not written: {broken} holds numbers that are not finite.")
         try:
             with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
@@ -33,10 +39,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read a checkpoint.
 
         Raises:
-            CheckpointError: If it is broken or holds more than tensors and plain data.
+            CheckpointError: If it is broken, holds more than tensors and plain data, or weights that are not finite.
         """
-        try:
-            loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except Exception as error:  # an unpickler refuses in many ways
-            raise CheckpointError(f"{path} is broken, or holds more than tensors and plain data.") from error
+        loaded: dict[str, Any] = read_torch_file(Path(path), map_location or "cpu")
+        broken = self._not_finite(loaded)
+        if broken is not None:
+            raise CheckpointError(f"{path} is of a run that has diverged: {broken} has numbers that are not finite.")
         return loaded
+
+    @staticmethod
+    def _not_finite(checkpoint: dict[str, Any]) -> str | None:
+        """Return the name of a tensor that is not finite, of the weights and of their averages, where there is one."""
+        parts = (checkpoint.get(key) or {} for key in ("state_dict", "current_model_state"))
+        return next((name for part in parts if (name := not_finite(part)) is not None), None)

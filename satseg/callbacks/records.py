@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from satseg.callbacks.finite import ADVICE, all_finite, check_finite
 from satseg.devices import peak_memory_gb
 from satseg.errors import DivergedError
 from satseg.files import write_text
@@ -47,7 +48,7 @@ class MetricsCsv(pl.Callback):
         """Add the epoch's row.
 
         Raises:
-            DivergedError: If the loss is no longer a number: no later epoch would mend it.
+            DivergedError: If the loss or a weight is no longer a number: no later epoch would mend it.
         """
         kinds = ("train/", "val/") if self.last_scored == trainer.current_epoch else ("train/",)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(kinds)}
@@ -63,10 +64,8 @@ class MetricsCsv(pl.Callback):
         if trainer.is_global_zero:
             write_text(self.path, text.getvalue())
         if not math.isfinite(metrics["train/loss"]):
-            raise DivergedError(
-                f"train/loss is {metrics['train/loss']} after epoch {trainer.current_epoch}: lower optimizer.lr, set "
-                "trainer.gradient_clip_val=1, or look for broken pixels in the data."
-            )
+            raise DivergedError(f"train/loss is {metrics['train/loss']} after epoch {trainer.current_epoch}: {ADVICE}")
+        check_finite(trainer, pl_module)
 
 
 class Throughput(pl.Callback):
@@ -108,11 +107,12 @@ class BestModelFile(pl.Callback):
         self.best = -math.inf
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the file if the score has risen, or if there is none yet."""
+        """Write the file if the score has risen, or if there is none yet; never of weights that are not finite."""
         if trainer.sanity_checking or not isinstance(pl_module, SegmentationTask):
             return
         score = float(trainer.callback_metrics[self.monitor])
-        if score > self.best or (self.best == -math.inf and not self.path.exists()):
+        better = score > self.best or (self.best == -math.inf and not self.path.exists())
+        if better and all_finite(trainer, pl_module):
             self.best = max(self.best, score)
             pl_module.save_model(self.path, {"epoch": trainer.current_epoch, self.monitor: score})
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from satseg import ending
+from satseg.callbacks.finite import check_finite
 
 AGREE_STEPS = 8  # between two questions to all ranks, each of which makes the processor wait for the devices
 BEFORE_SCORING_S = 60.0  # of training that may be lost where the run ends while an epoch is scored
@@ -72,6 +73,7 @@ class SaveLast(pl.callbacks.Checkpoint):
         self._end_if_asked(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
+        check_finite(trainer, trainer.lightning_module)  # else the last one to go on from would be lost
         trainer.save_checkpoint(self.path)
         self.saved = time.monotonic()
 

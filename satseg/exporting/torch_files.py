@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from satseg.checkpoint import CHECKPOINT_KEY, load_model
+from satseg.checkpoint import load_model, read_document
 from satseg.config import resolve_target
 from satseg.exporting.agreement import Graph, random_images
 from satseg.exporting.graph import EXAMPLE_SIZE, KEY, ImageToLogits, Size, describe, model_name
@@ -94,8 +94,7 @@ def write_safetensors(path: Path, network: SegmentationNetwork, checkpoint: Path
     if checkpoint.suffix != ".ckpt":
         shutil.copyfile(checkpoint, path)
         return
-    document = torch.load(checkpoint, map_location="cpu", weights_only=True)[CHECKPOINT_KEY]
-    write_model_file(path, network, document)
+    write_model_file(path, network, read_document(checkpoint))
 
 
 def open_safetensors(path: Path, trusted_modules: Collection[str]) -> Graph:

@@ -36,8 +36,10 @@ def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNet
         ModelPairError: If the decoder does not work on the backbone.
         ModelError: If an option could not be loaded again from a file.
         BackboneWeightsError: If the weights cannot be had or do not fit.
-        ConfigError: If it is not said how weights for three bands serve other ones.
+        ConfigError: If it is not said how weights for three bands serve other ones, or a model file could not hold the
+            spec.
     """
+    DatasetSpec.from_dict(spec.to_dict())  # else its model file could be written, but not be read
     options = {k: v for k, v in config.items() if k not in ("_target_", "encoder_weights", "encoder_adapt")}
     check_options(options)
     options |= {"in_channels": spec.in_channels, "classes": spec.num_classes}

@@ -32,8 +32,13 @@ class Normaliser(nn.Module):
         self.one_band_marks = spec.nodata is not None and marks_alone(spec.nodata, spec.dtype)
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
         # (x - offset) / scale, then (unit - mean) / std, as one step
-        self.register_buffer("shift", (spec.offset + spec.scale * mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("divisor", (spec.scale * std).view(1, -1, 1, 1), persistent=False)
+        shift, divisor = spec.offset + spec.scale * mean, spec.scale * std
+        if not (shift.isfinite().all() and divisor.isfinite().all() and (divisor > 0).all()):
+            raise ModelError(
+                f"The input {spec.name} cannot be standardised: its scale, offset, mean and std are beyond float32."
+            )
+        self.register_buffer("shift", shift.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("divisor", divisor.view(1, -1, 1, 1), persistent=False)
         self.shift: Tensor
         self.divisor: Tensor
 
@@ -66,6 +71,8 @@ class SegmentationNetwork(nn.Module):
 
     def __init__(self, net: nn.Module, spec: DatasetSpec, config: dict[str, Any], temperature: float = 1.0) -> None:
         super().__init__()
+        if len(spec.inputs) != 1 or spec.inputs[0].num_timesteps != 1:
+            raise ModelError("A network of this version takes one input, with one image a sample.")
         self.net, self.spec, self.config, self.temperature = net, spec, config, temperature
         self.normaliser = Normaliser(spec.inputs[0])
 

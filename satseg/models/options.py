@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from satseg.errors import ModelError
@@ -15,24 +15,41 @@ FORBIDDEN_OPTIONS = frozenset(
 )
 
 
+MAX_NUMBER = 65_536  # the widest layers of a decoder have some thousand channels
+MAX_TEXT = 200
+MAX_ENTRIES = 64
+
+
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that a model file must not hold, at any depth.
+    """Refuse options that a model file must not hold, at any depth, and numbers that no decoder needs.
 
     Raises:
         ModelError: Names the option.
     """
-    for key, value in _items(options):
-        if key in FORBIDDEN_OPTIONS or key.startswith("_"):
-            raise ModelError(f"The model has the option {key}={value}, which is not allowed in a file.")
+    for path, value in _items(options):
+        key = path[-1]
+        if isinstance(key, str) and (key in FORBIDDEN_OPTIONS or key.startswith("_")):
+            raise ModelError(f"The model has the option {key}={str(value)[:60]}, which is not allowed in a file.")
+        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)[1:][:80]
+        if isinstance(value, str | Mapping | list | tuple):
+            most = MAX_TEXT if isinstance(value, str) else MAX_ENTRIES
+            if len(value) > most:
+                raise ModelError(f"The model's option {name} has the length {len(value)}: expected {most} at most.")
+        elif isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # nor is NaN
+            raise ModelError(f"The model's option {name} is {value:.6g}: expected {MAX_NUMBER} at most.")
     encoder = options.get("encoder_name")
     if encoder is not None and not ENCODER_NAME.fullmatch(str(encoder)):
         raise ModelError(f"encoder_name={encoder} is no plain timm name.")
 
 
-def _items(value: Any) -> list[tuple[str, Any]]:
-    """Return all keys with their values, at every depth."""
-    if isinstance(value, Mapping):
-        return [(str(k), v) for k, v in value.items()] + [i for v in value.values() for i in _items(v)]
-    if isinstance(value, list | tuple):
-        return [i for v in value for i in _items(v)]
-    return []
+def _items(options: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield all options and their parts, at every depth, each with the keys and indices that lead to it."""
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), options)]
+    while waiting:
+        path, value = waiting.pop()
+        if path:
+            yield path, value
+        if isinstance(value, Mapping):
+            waiting += [((*path, str(key)), part) for key, part in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [((*path, index), part) for index, part in enumerate(value)]

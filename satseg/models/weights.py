@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from satseg.errors import BackboneWeightsError
+from satseg.models.finite import not_finite
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,11 @@ def encoder_options(encoder: str, weights: str) -> dict[str, Any]:
         file = _fetch(encoder)
         return {"encoder_weights": True, **({"pretrained_cfg_overlay": {"file": file}} if file else {})}
     path = Path(weights)
-    _check(encoder, path, _load(path))
+    state = _load(path)
+    broken = not_finite(state)
+    if broken is not None:
+        raise BackboneWeightsError(f"backbone.weights={path}: {broken} has numbers that are not finite.")
+    _check(encoder, path, state)
     return {"encoder_weights": True, "pretrained_cfg_overlay": {"file": str(path)}}
 
 

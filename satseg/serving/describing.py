@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from satseg.checkpoint import model_path, read_header
+from satseg.checkpoint import model_path, read_document
 from satseg.errors import RunError
 from satseg.runs import SUMMARY, read_json, run_folder
 from satseg.serving.served import Served
@@ -45,7 +45,6 @@ class Description:
 def describe(served: Served) -> Description:
     """Return what is known of a model."""
     path = model_path(served.models.checkpoints[0])
-    header = read_header(path) if path.suffix == ".safetensors" else {}
     summary, data = _record(served)
     split = next((split for split in BEST_SPLITS if split in summary.get("scores", {})), None)
     config = served.network.config
@@ -59,7 +58,7 @@ def describe(served: Served) -> Description:
         data=data,
         split=split,
         scores=summary["scores"][split] if split else {},
-        protocol=header.get("metric_protocol", {}),
+        protocol=read_document(path).metric_protocol,
     )
 
 

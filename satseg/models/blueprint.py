@@ -1,0 +1,121 @@
+"""Building the network that a file describes: compared with the file's own tensors before memory is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from satseg.errors import ModelError
+
+MAX_CALLS = 200_000  # of torch while a network is built; the largest of timm's need 66,000
+SPARE_BYTES = 512 * 2**20  # beyond the weights: a classifier's head that is cut off again, position indices
+FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.arange})
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a file's header says of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class _Counting(TorchFunctionMode):
+    """Counts what a constructor on the meta device asks torch for, and ends one that does not come to an end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = self.created = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        self.calls += 1
+        if self.calls > MAX_CALLS:
+            raise ModelError(f"it takes more than {MAX_CALLS:,} steps to build")
+        if func is torch.linspace:  # rates by depth, whose values constructors ask for
+            options["device"] = "cpu" if options.get("steps", args[2] if len(args) > 2 else 0) <= MAX_CALLS else "meta"
+        result = func(*args, **options)
+        if func in FACTORIES:
+            self.created += result.nbytes
+        return result
+
+
+def build_like(
+    make: Callable[[], nn.Module], tensors: Mapping[str, TensorInfo], size: int, trusted: bool = False
+) -> nn.Module:
+    """Build a network if it has the tensors of a file.
+
+    It is built on the meta device first, where tensors have shapes but no memory.
+
+    Args:
+        make: Builds it; what it builds need not be filled.
+        tensors: The file's, by name.
+        size: Of the file in bytes.
+        trusted: Whether the caller vouches for the constructor; it is then let run where it needs real tensors.
+
+    Returns:
+        The network on the CPU; its weights are not set where torch need not have set them.
+
+    Raises:
+        ModelError: If names, shapes or dtypes differ, or far more memory would be taken than the file has bytes.
+    """
+    try:
+        with torch.device("meta"), _Counting() as counting:
+            net = make()
+    except (RuntimeError, NotImplementedError, TypeError):
+        if not trusted:
+            raise
+        net = make()
+        compare(net, tensors)
+        return net
+    compare(net, tensors)
+    saved = {id(tensor) for tensor in net.state_dict(keep_vars=True).values()}
+    unsaved = [tensor for tensor in _tensors(net) if id(tensor) not in saved]
+    if not unsaved:
+        return net.to_empty(device="cpu")
+    needed = counting.created + sum(tensor.nbytes for tensor in unsaved)  # the constructor alone knows their values
+    if needed > 2 * size + SPARE_BYTES:
+        raise ModelError(f"it would take {needed / 1e6:,.0f} MB to build, but the file has {size / 1e6:,.0f} MB")
+    return make()
+
+
+def compare(net: nn.Module, tensors: Mapping[str, TensorInfo]) -> None:
+    """Compare a network with the tensors of a file.
+
+    Raises:
+        ModelError: If names, shapes or dtypes differ; names one.
+    """
+    own = {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in net.state_dict().items()}
+    differing = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name] != tensors[name]]
+    if differing:
+        name = differing[0]
+        raise ModelError(
+            f"its weights are not the model's: {len(differing)} differ, such as {name[:100]!r}, which is "
+            f"{_told(tensors.get(name))} in the file and {_told(own.get(name))} in the model"
+        )
+
+
+def _told(tensor: TensorInfo | None) -> str:
+    return "missing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def _tensors(net: nn.Module) -> list[Tensor]:
+    """Return all tensors of a network: parameters, buffers, and those that modules hold as they hold numbers."""
+    found: list[Tensor] = []
+    waiting: list[Any] = [vars(module) for module in net.modules()]
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, dict) else value
+    return found

@@ -1,0 +1,94 @@
+"""Memory that loading a model takes is bounded by its file, whatever the file says of itself."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from satseg.checkpoint import load_model, save_model
+from satseg.models import build_model
+from satseg.models.pairs import MODELS
+from satseg.spec import DatasetSpec, InputSpec
+
+SPEC = DatasetSpec(
+    (InputSpec(("r", "g", "b"), "uint8", 255.0, mean=(0.5,) * 3, std=(0.2,) * 3),), ("a", "b"), ((0, 0, 0), (1, 1, 1))
+)
+CONFIG = {
+    "_target_": MODELS["unet"],
+    "encoder_name": "tu-test_efficientnet",
+    "encoder_weights": "none",
+    "decoder_channels": [16, 16, 8, 8, 8],
+}
+LOAD_ALL = """
+import json, sys
+from pathlib import Path
+from satseg.checkpoint import load_model
+from satseg.errors import CheckpointError
+
+def peak_mb():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+load_model(sys.argv[1])
+before, told = peak_mb(), []
+for path in sys.argv[2:]:
+    try:
+        load_model(path)
+        told.append("loaded")
+    except CheckpointError as error:
+        told.append(str(error))
+print(json.dumps({"before": before, "after": peak_mb(), "told": told}))
+"""
+CLAIMS: list[dict[str, Any]] = [
+    {"decoder_channels": [4096] * 5},  # 2 GB
+    {"decoder_channels": [65536] * 5},
+    {"encoder_name": "tu-convnext_xxlarge"},  # 3.4 GB
+    {"encoder_name": "tu-maxvit_xlarge_tf_512"},  # it has indices that no file holds
+    {"encoder_name": "tu-test_efficientnet", "encoder_depth": 60_000},
+    {"encoder_name": "tu-resnet18", "layers": [60_000] * 4},  # an option of timm's
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of its memory from /proc")
+def test_a_small_file_that_claims_a_large_model_takes_no_memory(tmp_path: Path) -> None:
+    good = tmp_path / "good.safetensors"
+    save_model(good, build_model(CONFIG, SPEC), training={}, protocol={})
+    with safe_open(good, framework="pt") as opened:
+        document = json.loads(opened.metadata()["satseg"])
+    paths = []
+    for index, claim in enumerate(CLAIMS):
+        paths.append(tmp_path / f"{index}.safetensors")
+        changed = document | {"model": document["model"] | claim}
+        save_file(load_file(good), paths[-1], {"satseg": json.dumps(changed)})
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_ALL, str(good), *map(str, paths)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert all(told.startswith(str(path)) for path, told in zip(paths, found["told"], strict=True)), found["told"]
+    assert found["after"] - found["before"] < 200 and found["after"] < 1000, found
+
+
+@pytest.mark.parametrize("encoder", ["tu-test_coatnet", "mit_b0", "tu-test_convnext", "tu-resnet18"])
+def test_a_network_is_the_same_whether_or_not_its_constructor_knows_more_than_its_file(
+    encoder: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = build_model(CONFIG | {"encoder_name": encoder}, SPEC).eval()
+    save_model(tmp_path / "model.safetensors", network, training={}, protocol={})
+    before = torch.get_rng_state()
+    loaded = load_model(tmp_path / "model.safetensors")
+    pairs = list(zip(loaded.named_buffers(), network.named_buffers(), strict=True))
+    assert pairs and all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+    assert [type(m) for m in loaded.modules()] == [type(m) for m in network.modules()]
+    image = torch.randint(0, 255, (1, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
+    if encoder in ("tu-test_convnext", "tu-resnet18"):
+        assert torch.equal(before, torch.get_rng_state())  # no weights were drawn
