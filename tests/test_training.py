@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 import rasterio
 from commands import TINY, command, refused
 from safetensors.numpy import load_file
@@ -155,8 +156,12 @@ def test_a_model_of_the_users_own_trains_and_is_scored(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_rate_that_makes_the_loss_not_a_number_is_one_clear_line(tmp_path: Path) -> None:
-    line = refused("train", *TINY, "optimizer=sgd", "optimizer.lr=1e30", "scheduler=none", "ema=false", cwd=tmp_path)
+    options = [*TINY, "run_dir=run", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=none"]
+    line = refused("train", *options, "ema=false", cwd=tmp_path)
     assert "DivergedError: train/loss is" in line and "optimizer.lr" in line
+    assert not [path.name for path in (tmp_path / "run").rglob("*") if path.suffix in (".safetensors", ".ckpt")]
+    Image.new("RGB", (64, 64)).save(tmp_path / "image.png")
+    assert "model.safetensors is not there" in refused("predict", "checkpoint=run", "input=image.png", cwd=tmp_path)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from satseg.errors import ModelError
 
-MAX_CALLS = 200_000  # of torch while a network is built; the largest of timm's need 66,000
+MAX_CALLS = 100_000  # of torch while a network is built; the largest of timm's need 66,000
 SPARE_BYTES = 512 * 2**20  # beyond the weights: a classifier's head that is cut off again, position indices
 FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.arange})
 

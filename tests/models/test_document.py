@@ -181,7 +181,7 @@ def mutate(value: Any, data: st.DataObject) -> Any:
     return data.draw(VALUES)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_changed_document_gives_a_model_that_segments_or_one_line(
     data: st.DataObject, document: dict[str, Any], write: Callable[[Any], Path]
