@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 import rasterio
 from commands import TINY, command, refused
+from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.metrics import confusion_matrix
 

@@ -14,18 +14,16 @@ def not_finite(state: Mapping[str, Tensor]) -> str | None:
     Args:
         state: Weights and buffers by name; of a tensor that devices share, the own part is looked at.
     """
-    extremes = {}
+    by_device: dict[torch.device, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         local = tensor.detach()
         local = local.to_local() if hasattr(local, "to_local") else local
         if local.is_floating_point() and local.numel():
             local = local.float() if local.itemsize == 1 else local  # torch has no extremes of 8-bit floats
-            extremes[name] = torch.stack(torch.aminmax(local)).float()  # NaN is the extreme of whatever has one
-    by_device: dict[torch.device, list[str]] = {}
-    for name, pair in extremes.items():
-        by_device.setdefault(pair.device, []).append(name)
-    for names in by_device.values():  # one wait for each device
-        finite = torch.stack([extremes[name] for name in names]).isfinite().all(1).tolist()
+            extremes = torch.stack(torch.aminmax(local))  # NaN is the extreme of whatever has one
+            by_device.setdefault(local.device, {})[name] = extremes.isfinite().all()
+    for found in by_device.values():  # one wait for each device
+        finite = torch.stack(list(found.values())).tolist()
         if not all(finite):
-            return names[finite.index(False)]
+            return list(found)[finite.index(False)]
     return None
