@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from satseg.cli import entry_point
 
 if TYPE_CHECKING:
     from satseg.exporting import Request, Source
+
+logger = logging.getLogger(__name__)
 
 
 @entry_point("export")
@@ -38,6 +41,7 @@ def main(cfg: DictConfig) -> None:
 def _export_int8(cfg: DictConfig, source: Source, request: Request) -> None:
     import torch
 
+    from satseg.errors import ResourceError
     from satseg.evaluation import evaluate
     from satseg.exporting import calibration_crops, export_int8
     from satseg.inference.engines import keep_int8
@@ -51,7 +55,10 @@ def _export_int8(cfg: DictConfig, source: Source, request: Request) -> None:
 
     crops = calibration_crops(datamodule, cfg.calibration_images)
     measured = export_int8(source, request.output, crops, score)
-    keep_int8(source.checkpoint.parent / "engines", source.network, request.output)
+    try:
+        keep_int8(source.network, request.output)
+    except ResourceError as error:
+        logger.warning("engine=openvino_int8 will not find it: %s", error)
     miou = measured["miou"]
     print(f"Exported: {request.output}; mIoU {miou['int8']:.4f} instead of {miou['fp32']:.4f} on the validation split.")
 

@@ -192,16 +192,16 @@ def quantise(checkpoint: Path, scene: Path) -> None:
     from satseg.inference.engines import keep_int8, open_engine
 
     path = model_path(checkpoint)
-    network, cache = load_model(path), path.parent / "engines"
+    network = load_model(path)
     try:
-        open_engine(path, network, "openvino_int8", torch.device("cpu"), cache)
+        open_engine(path, network, "openvino_int8", torch.device("cpu"))
     except EngineError:
         images = (read_image(scene, Window(512 * i, 512 * i, 512, 512))[0] for i in range(8))
         crops = (torch.from_numpy(image)[None].float() for image in images)
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "int8.xml"
             export_int8(Source(network, path), output, crops, lambda network: float("nan"))
-            keep_int8(cache, network, output)
+            keep_int8(network, output)
 
 
 def equal_share(one: Path, other: Path) -> float:

@@ -499,7 +499,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_8_bits_come_with_what_they_cost_and_serve_as_an_engine(run: Path) -> None:
+def test_8_bits_come_with_what_they_cost_and_serve_as_an_engine(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["format=openvino", "int8=true", "calibration_images=3"]
     done = command("export", f"checkpoint={run}", *options, cwd=run.parent)
     assert done.returncode == 0 and not done.stderr, done.stderr
@@ -521,8 +521,8 @@ def test_8_bits_come_with_what_they_cost_and_serve_as_an_engine(run: Path) -> No
     from satseg.inference.engines import open_engine
 
     network = load_model(run)
-    cache = run / "engines"
-    engine = open_engine(run / "model.safetensors", network, "openvino_int8", torch.device("cpu"), cache)
+    monkeypatch.setenv("SATSEG_CACHE", str(run.parent / "cache"))
+    engine = open_engine(run / "model.safetensors", network, "openvino_int8", torch.device("cpu"))
     with rasterio.open(next(run.parent.rglob("val/images/*.tif"))) as file:
         image = torch.from_numpy(file.read())[None, :, :96]
     valid = (image != network.spec.inputs[0].nodata).any(1)

@@ -18,7 +18,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from satseg.errors import RasterReadError, ResourceError
 
-PNG_END = b"IEND\xaeB`\x82"
+PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
+# GDAL's fast path fills what a damaged PNG lacks with whatever was in memory, without a word; the slow one reports it.
+PNG_OPTIONS = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 CACHE_BYTES = 64 << 20  # what GDAL keeps of decoded blocks; else a twentieth of the machine
 ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # no file beside the raster is looked for
 # Only the ranges that are needed, few requests, patience with a server that is busy, none with one that is silent.
@@ -176,14 +178,12 @@ def quiet() -> Iterator[None]:
 def _options(path: Path | str) -> dict[str, str]:
     """Refuse what cannot be a raster, and return the GDAL options to open the rest with."""
     if is_remote(path):  # files beside it are not looked for: listing them is slow, and often not allowed
-        return _unset(ALONE | REMOTE_OPTIONS)
+        return _unset(ALONE | REMOTE_OPTIONS) | PNG_OPTIONS
     path = Path(path)
-    ending = _checked_ending(path)
+    beginning = _checked_beginning(path)
     if path.suffix.lower() == ".vrt":  # its sources may be remote
-        return _unset(REMOTE_OPTIONS)
-    # GDAL's fast path for PNG fills what a truncated file lacks without a word; the slow one reports it.
-    suspicious = path.suffix.lower() == ".png" and ending != PNG_END
-    return {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"} if suspicious else {}
+        return _unset(REMOTE_OPTIONS) | PNG_OPTIONS
+    return PNG_OPTIONS if beginning == PNG_BEGINNING else {}
 
 
 def _unset(options: dict[str, str]) -> dict[str, str]:
@@ -191,18 +191,16 @@ def _unset(options: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in options.items() if name not in os.environ}
 
 
-def _checked_ending(path: Path) -> bytes:
+def _checked_beginning(path: Path) -> bytes:
     if not path.exists():
         raise RasterReadError(f"{path} is not there; check the path.")
     if path.is_dir():
         raise RasterReadError(f"{path} is a folder; a raster file was expected.")
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 8, 0))
-            ending = file.read()
+            beginning = file.read(len(PNG_BEGINNING))
     except OSError as error:
         raise RasterReadError(f"{path} cannot be read ({error.strerror}).") from error
-    if not size:
+    if not beginning:
         raise RasterReadError(f"{path} is empty; copy or download it again.")
-    return ending
+    return beginning

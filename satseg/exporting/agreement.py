@@ -68,8 +68,7 @@ def check_agreement(graph: Graph, network: SegmentationNetwork, size: Size | Non
         ExportError: If they disagree.
         FixedSizeError: If they agree at the size that was exported at, but not at another.
     """
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    eager = network if on_cpu else copy.deepcopy(network).to("cpu")
+    eager = _on_cpu(network)
     largest, problem = _difference(graph, eager, (2, *(size or EXAMPLE_SIZE)))
     if problem:
         raise ExportError(f"{name} does not compute what PyTorch does: {problem}. It was not kept.")
@@ -82,6 +81,21 @@ def check_agreement(graph: Graph, network: SegmentationNetwork, size: Size | Non
                 f"that of the export {problem}; give the size, such as size='[512,512]'."
             )
     return largest
+
+
+def check_once(graph: Graph, network: SegmentationNetwork, size: Size | None, name: str) -> None:
+    """Compare a graph that was found to agree before with eager PyTorch, on one small image.
+
+    Raises:
+        ExportError: If they disagree.
+    """
+    _, problem = _difference(graph, _on_cpu(network), (1, *(size or OTHER_SIZES[-1])))
+    if problem:
+        raise ExportError(f"{name} does not compute what PyTorch does: {problem}.")
+
+
+def _on_cpu(network: SegmentationNetwork) -> SegmentationNetwork:
+    return network if next(network.parameters()).device.type == "cpu" else copy.deepcopy(network).to("cpu")
 
 
 def _difference(graph: Graph, eager: SegmentationNetwork, shape: tuple[int, int, int]) -> tuple[float, str | None]:

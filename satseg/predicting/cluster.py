@@ -1,6 +1,7 @@
 """Spreading the strips of one scene, or the scenes of a folder, over Ray's workers.
 
-Workers open scene and model by the same paths as the caller, so on several machines these lie on shared storage.
+Workers open scene and model by the same paths as the caller, so on several machines these lie on shared storage; for
+`engine=openvino_int8`, the user's cache does, too.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ class Cluster:
         """Compute strips of a scene; in order, whichever worker is first."""
         maker = maker_of(self._cfg, self._models, source_of(self._cfg, self._models, scene))
         room = maker.max_ram_bytes // maker.strip_bytes - 1  # one is being written
-        items = ((_absolute(scene), self._models.chosen, row) for row in rows)
+        chosen, graphs = self._models.chosen, self._models.graphs
+        items = ((_absolute(scene), chosen, graphs, row) for row in rows)
         results = self.map("strip", items, min(max(room, 0), len(self._workers)))
         for row, parts in zip(rows, results, strict=True):
             yield row, map(_unpack, parts)
@@ -156,12 +158,17 @@ class Worker:
             self._models = replace(self._models, engines=engines)
         return self._models
 
-    def strip(self, item: tuple[str | Path, tuple[str, ...], int]) -> list[tuple[Any, ...]]:
+    def strip(self, item: tuple[str | Path, tuple[str, ...], tuple[str, ...], int]) -> list[tuple[Any, ...]]:
         """Return a strip's parts, as arrays."""
-        scene, engines, row = item
+        scene, engines, graphs, row = item
         models, key = self._with(engines), (str(scene), engines)
         if key not in self._makers:
             self._makers[key] = maker_of(self._cfg, models, source_of(self._cfg, models, scene))
+        if models.graphs != graphs:
+            raise CheckpointError(
+                f"{socket.gethostname()} has another quantised model of {self._cfg.checkpoint} in its cache; let "
+                "SATSEG_CACHE name one folder that all workers share."
+            )
         return [_pack(part) for _, parts in self._makers[key].make([row], Stopwatch()) for part in parts]
 
     def scene(self, item: tuple[str | Path, tuple[str, ...], Path]) -> Outcome:

@@ -72,13 +72,17 @@ class Models:
 
     def _open(self, index: int, shape: tuple[int, int]) -> Engine:
         path = model_path(self.checkpoints[index])
-        name, cache = self.engines[index], path.parent / "engines"
-        return open_engine(path, self.networks[index], name, self.device, cache, shape=shape)
+        return open_engine(path, self.networks[index], self.engines[index], self.device, shape=shape)
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """Names of the engines that were opened last."""
         return tuple(engine.name for engine in self._opened)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Hashes of the opened engines' files, empty where these follow from the model alone."""
+        return tuple(getattr(engine, "digest", "") for engine in self._opened)
 
     @cached_property
     def _opened(self) -> list[Engine]:
@@ -91,10 +95,9 @@ class Models:
 
     def identity(self) -> dict[str, Any]:
         """Return what of the models a result depends on; of engines, those that were opened last."""
-        graphs = [getattr(engine, "digest", "") for engine in self._opened]
         versions = {package: package_version(package) for package in RUNTIMES}
         device = {"device": self.device.type, "threads": torch.get_num_threads()}
-        return {"models": self.digests, "graphs": graphs, "tta": self.tta, "versions": versions} | device
+        return {"models": self.digests, "graphs": list(self.graphs), "tta": self.tta, "versions": versions} | device
 
 
 def open_models(cfg: DictConfig) -> Models:

@@ -1,8 +1,11 @@
 """Engines agree with PyTorch; what they make is kept, checked, and made again."""
 
 import json
+import os
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from satseg.errors import ConfigError, EngineError, MissingPackageError, ResourceError
-from satseg.inference.engines import Engine, keep_int8, open_engine
+from satseg.inference.engines import Engine, graphs, keep_int8, open_engine
+from satseg.inference.engines import cache as cache_module
 from satseg.inference.engines.cache import Cache
 from satseg.inference.engines.choosing import fastest
+from satseg.inference.engines.graphs import model_digest
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.pairs import MODELS
+from satseg.runs import package_version
 from satseg.spec import DatasetSpec, InputSpec
 
 CPU = torch.device("cpu")
@@ -82,13 +88,24 @@ def check(engine: Engine, network: SegmentationNetwork, *shapes: tuple[int, int,
 
 
 def opened(network: SegmentationNetwork, name: str, cache: Path, **options: Any) -> Engine:
-    return open_engine(cache.parent / "model.safetensors", network, name, CPU, cache, **options)
+    """Open an engine with a user's cache of graphs in a folder that is called `engines`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SATSEG_CACHE", str(cache.parent))
+        return open_engine(Path("run") / "model.safetensors", network, name, CPU, **options)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache for the tests that do not look into it."""
-    return tmp_path_factory.mktemp("engines (1), ü=x")
+    return tmp_path_factory.mktemp("cache (1), ü=x") / "engines"
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test find what another made for this process, or a line that another has said."""
+    monkeypatch.setattr(cache_module, "_temporary", [])
+    cache_module._own_folder.cache_clear()
+    cache_module._say_once.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
@@ -223,6 +240,132 @@ def test_a_graph_is_used_again_and_never_for_other_weights(tmp_path: Path) -> No
     check(opened(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
 
 
+def swap_graphs(cache: Path) -> None:
+    """Give each graph of two models the other's bytes, with digests that fit."""
+    one, other = (path.parent for path in sorted(cache.glob("onnx-*/model.onnx")))
+    one.rename(cache / "held")
+    other.rename(one)
+    (cache / "held").rename(other)
+
+
+def test_a_graph_that_does_not_compute_what_the_model_does_is_made_again(tmp_path: Path) -> None:
+    networks, cache = (tiny(), tiny(seed=1)), tmp_path / "engines"
+    for network in networks:
+        opened(network, "onnx", cache)
+    swap_graphs(cache)
+    for network in networks:
+        check(opened(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"mean": (0.31, 0.3, 0.3)}, {"scale": 254.0}, {"nodata": 1.0}, {"seed": 1}, {"temperature": 2.0}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_model_has_graphs_of_its_own(changed: dict[str, Any], tmp_path: Path) -> None:
+    cache, temperature = tmp_path / "engines", changed.pop("temperature", 1.0)
+    other = tiny(**changed)
+    other.temperature = temperature
+    digests = {model_digest(network) for network in (tiny(), other)}
+    assert len(digests) == 2 and model_digest(tiny()) in digests
+    for network in (tiny(), other):
+        opened(network, "onnx", cache)
+    assert len(list(cache.glob("onnx-*"))) == 2
+
+
+def test_another_version_of_an_exporter_makes_graphs_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, cache = tiny(), tmp_path / "engines"
+    opened(network, "onnx", cache)
+    monkeypatch.setattr(graphs, "package_version", lambda name: "99" if name == "torch" else package_version(name))
+    opened(network, "onnx", cache)
+    assert len(list(cache.glob("onnx-*"))) == 2
+
+
+def test_the_cache_is_the_users_alone(tmp_path: Path) -> None:
+    network, cache = tiny(), tmp_path / "engines"
+    opened(network, "onnx", cache)
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
+def test_a_cache_that_others_may_write_to_is_neither_read_nor_written(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    networks, cache = (tiny(), tiny(seed=1)), tmp_path / "engines"
+    for network in networks:
+        opened(network, "onnx", cache)
+    opened(networks[0], "auto", cache, shape=(64, 64))
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    cache.chmod(mode)
+    for name in ("onnx", "auto"):
+        check(opened(networks[0], name, cache, shape=(64, 64)), networks[0], (1, 40, 50), dtype=torch.uint8)
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+    assert f"other users may write to {cache}" in caplog.text and "SATSEG_CACHE names another" in caplog.text
+    monkeypatch.setenv("SATSEG_CACHE", str(tmp_path))
+    with pytest.raises(ResourceError, match="other users may write"):
+        keep_int8(networks[0], next(cache.glob("onnx-*/model.onnx")))
+
+
+def test_a_cache_of_another_user_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, cache = tiny(), tmp_path / "engines"
+    opened(network, "onnx", cache)
+    before = [path.stat().st_mtime_ns for path in sorted(cache.rglob("*"))]
+    owner = cache.stat().st_uid
+    if owner == 0:
+        os.chown(cache, 4711, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    check(opened(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
+    assert "belongs to another user" in caplog.text
+    assert [path.stat().st_mtime_ns for path in sorted(cache.rglob("*"))] == before
+
+
+def test_without_a_cache_graphs_are_made_for_this_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    network = tiny()
+    for name in (*GRAPHS, "auto"):
+        engine = opened(network, name, tmp_path / "file" / "engines", shape=(64, 64))
+        check(engine, network, (1, 40, 50), dtype=torch.uint8)
+    assert caplog.text.count("An exported graph is not kept") == 1 and "SATSEG_CACHE names another" in caplog.text
+
+
+def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path / "engines")
+
+    def write(folder: Path) -> None:
+        (folder / "a").write_bytes(bytes(1000))
+
+    for age, key in ((5, "used"), (4, "oldest"), (3, "newer")):
+        cache.make(key, write)
+        os.utime(cache.folder / key / "files.json", (time.time() - age * 3600,) * 2)
+    assert cache.find("used")
+    for age, name in ((1, "begun"), (48, "abandoned")):
+        (cache.folder / f".{name}.tmp").mkdir()
+        os.utime(cache.folder / f".{name}.tmp", (time.time() - age * 3600,) * 2)
+    monkeypatch.setattr("satseg.inference.engines.cache.LARGEST_BYTES", 4000)  # an entry and its digests are some 1,100
+    cache.make("latest", write)
+    assert sorted(path.name for path in cache.folder.iterdir()) == [".begun.tmp", "latest", "newer", "used"]
+    monkeypatch.setattr("satseg.inference.engines.cache.LARGEST_BYTES", 10)
+    assert cache.find(cache.make("larger than all", write).name)
+
+
+def test_processes_that_make_the_same_graph_at_once_all_get_it(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "engines")
+    gate = threading.Barrier(8)
+
+    def write(folder: Path) -> None:
+        gate.wait()
+        (folder / "a").write_bytes(b"0123")
+
+    with ThreadPoolExecutor(8) as pool:
+        entries = list(pool.map(lambda _: cache.make("entry", write), range(8)))
+    assert set(entries) == {cache.find("entry")} and len(list(cache.folder.iterdir())) == 1
+
+
 def remembered(cache: Path) -> list[dict[str, Any]]:
     return json.loads((cache / "engine.json").read_text())
 
@@ -279,13 +422,14 @@ def test_auto_does_without_what_is_not_installed_or_cannot_be_exported(
             return super().forward(image) * float(image.numpy().any())  # which no exporter follows
 
     network = SegmentationNetwork(Odd(), spec(), {"_target_": "tests.Odd"}).eval()
-    assert opened(network, "auto", tmp_path / "a", shape=(64, 64)).name == "torch"
-    assert set(remembered(tmp_path / "a")[0]["left_out"]) == set(GRAPHS)
+    caches = [tmp_path / name / "engines" for name in "abc"]
+    assert opened(network, "auto", caches[0], shape=(64, 64)).name == "torch"
+    assert set(remembered(caches[0])[0]["left_out"]) == set(GRAPHS)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    opened(tiny(), "auto", tmp_path / "b", shape=(64, 64))
-    assert set(remembered(tmp_path / "b")[0]["seconds"]) == {"torch", "openvino"}
+    opened(tiny(), "auto", caches[1], shape=(64, 64))
+    assert set(remembered(caches[1])[0]["seconds"]) == {"torch", "openvino"}
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert opened(tiny(), "auto", tmp_path / "c").name == "torch" and not (tmp_path / "c").exists()
+    assert opened(tiny(), "auto", caches[2]).name == "torch" and not caches[2].exists()
 
 
 @pytest.mark.parametrize(("name", "package", "extra"), [("onnx", "onnxruntime", "onnx"), ("openvino",) * 3])
@@ -301,16 +445,17 @@ def test_unknown_engines_and_other_devices_are_one_clear_line(tmp_path: Path) ->
     with pytest.raises(ConfigError, match="engine=banana: choose auto, torch, onnx"):
         opened(tiny(), "banana", tmp_path)
     with pytest.raises(EngineError, match="engine=onnx computes on the processor"):
-        open_engine(tmp_path, tiny(), "onnx", torch.device("meta"), tmp_path)
+        open_engine(tmp_path, tiny(), "onnx", torch.device("meta"))
 
 
-def test_8_bits_are_taken_from_the_cache_or_asked_for(tmp_path: Path) -> None:
+def test_8_bits_are_taken_from_the_cache_or_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, cache = tiny(), tmp_path / "engines"
+    monkeypatch.setenv("SATSEG_CACHE", str(tmp_path))
     with pytest.raises(EngineError, match=r"satseg\.export checkpoint=.*model\.safetensors format=openvino int8=true"):
         opened(network, "openvino_int8", cache)
     opened(network, "openvino", cache)
     (exported,) = cache.glob("openvino-*/model.xml")
-    keep_int8(cache, network, exported)  # which stands for a quantised one
+    keep_int8(network, exported)  # which stands for a quantised one
     engine = opened(network, "openvino_int8", cache)
     assert engine.name == "openvino_int8"
     check(engine, network, (2, 75, 131), dtype=torch.uint8)
@@ -319,12 +464,15 @@ def test_8_bits_are_taken_from_the_cache_or_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_logits_stay_there_and_classes_are_those_of_float32(tmp_path: Path) -> None:
+def test_on_a_gpu_logits_stay_there_and_classes_are_those_of_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SATSEG_CACHE", str(tmp_path))
     network = smp("unet", "resnet18")
     image, valid = windows(8, 75, 131)
     with torch.no_grad():
         expected = network(image, valid)
-    engine = open_engine(tmp_path, network, "auto", torch.device("cuda"), tmp_path)
+    engine = open_engine(tmp_path, network, "auto", torch.device("cuda"))
     logits = engine(image, valid)
     assert engine.name == "torch" and engine.batch_size > 1
     assert logits.device.type == "cuda" and logits.dtype == torch.float32

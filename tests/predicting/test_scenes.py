@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +24,7 @@ from omegaconf import DictConfig
 
 from satseg.checkpoint import load_model, save_model
 from satseg.config import CONFIG_DIR
+from satseg.errors import CheckpointError
 from satseg.inference.engines import keep_int8, open_engine
 from satseg.inference.pipeline import Stopwatch
 from satseg.inference.scene import Sink
@@ -52,6 +56,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SATSEG_CACHE", str(folder / "cache"))
+
+
 def options(folder: Path, output: Path, **changes: Any) -> DictConfig:
     given = {"checkpoint": folder / "run", "input": folder / "scene.tif", "output": output, "device": "cpu"}
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -70,17 +79,62 @@ def made(cfg: DictConfig) -> int:
 
 
 def test_a_map_of_8_bits_is_made_anew_after_another_calibration(folder: Path, tmp_path: Path) -> None:
-    network, cache = load_model(folder / "run"), folder / "run" / "engines"
-    open_engine(folder / "run" / "model.safetensors", network, "openvino", torch.device("cpu"), cache)
-    (exact,) = cache.glob("openvino-*/model.xml")
+    network = load_model(folder / "run")
+    open_engine(folder / "run" / "model.safetensors", network, "openvino", torch.device("cpu"))
+    (exact,) = folder.glob("cache/engines/openvino-*/model.xml")
     graph = tmp_path / "calibrated.xml"  # an exact graph stands for one of 8 bits
     graph.with_suffix(".bin").write_bytes(exact.with_suffix(".bin").read_bytes())
     cfg, times = options(folder, tmp_path / "map.tif", engine="openvino_int8"), []
     for calibration in ("one", "one", "other"):
         graph.write_text(f"{exact.read_text()}<!-- {calibration} -->")
-        keep_int8(cache, network, graph)
+        keep_int8(network, graph)
         times.append(made(cfg))
     assert times[0] == times[1] < times[2]
+
+
+def test_workers_with_another_calibration_do_not_mix_it_in(
+    folder: Path, tmp_path: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, graph = load_model(folder / "run"), tmp_path / "calibrated.xml"
+    open_engine(folder / "run" / "model.safetensors", network, "openvino", torch.device("cpu"))
+    (exact,) = folder.glob("cache/engines/openvino-*/model.xml")
+    graph.with_suffix(".bin").write_bytes(exact.with_suffix(".bin").read_bytes())
+    caches = {name: tmp_path / name for name in ("caller", "worker")}
+    for name, place in caches.items():
+        monkeypatch.setenv("SATSEG_CACHE", str(place))
+        graph.write_text(f"{exact.read_text()}<!-- {name} -->")
+        keep_int8(network, graph)
+    cfg = options(folder, tmp_path / "map.tif", engine="openvino_int8", executor="ray", window_size=128)
+    models = open_models(cfg)
+    monkeypatch.setenv("SATSEG_CACHE", str(caches["caller"]))
+    models.open((128, 128))
+    monkeypatch.setenv("SATSEG_CACHE", str(caches["worker"]))
+    with pytest.raises(CheckpointError, match=r"another quantised model.*SATSEG_CACHE"):
+        predict_scenes(cfg, models)
+
+
+def test_graphs_that_came_with_a_run_are_not_opened_or_touched(folder: Path, tmp_path: Path) -> None:
+    maps = {}
+    for engine in ("torch", "onnx", "openvino", "auto"):
+        predict_scenes(cfg := options(folder, tmp_path / engine / "map.tif", engine=engine), open_models(cfg))
+        maps[engine] = (tmp_path / engine / "map.tif").read_bytes()
+    run = tmp_path / "downloaded"
+    shutil.copytree(folder / "run", run)
+    shutil.copytree(folder / "cache" / "engines", run / "engines")  # which belong to this very model
+    for path in run.glob("engines/*/model.onnx"):
+        path.write_bytes(b"rewritten")
+        (path.parent / "files.json").write_text(json.dumps({path.name: hashlib.sha256(b"rewritten").hexdigest()}))
+    (run / "engines" / "engine.json").write_text(
+        (run / "engines" / "engine.json").read_text().replace('"best": "', '"best": "x')
+    )
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    for path in (run, *before):
+        path.chmod(path.stat().st_mode & 0o555)  # as downloaded runs and mounted ones are
+    for engine, expected in maps.items():
+        output = tmp_path / f"{engine}_downloaded" / "map.tif"
+        predict_scenes(cfg := options(folder, output, engine=engine, checkpoint=run), open_models(cfg))
+        assert output.read_bytes() == expected
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 class Workers:
@@ -140,7 +194,7 @@ def test_workers_take_the_engine_that_each_model_has_here(folder: Path, tmp_path
     assert len(files["local"]) == len(files["ray"]) == 6
     for local, ray in zip(*files.values(), strict=True):
         assert local.name == ray.name and local.read_bytes() == ray.read_bytes()
-    assert not list(folder.glob("*/engines/engine.json"))  # nothing was measured
+    assert not list(folder.glob("cache/engines/engine.json"))  # nothing was measured
 
 
 def test_what_workers_find_is_said_here(

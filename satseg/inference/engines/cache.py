@@ -1,20 +1,82 @@
-"""Folders of files that can be made again: whole and unchanged, or not there."""
+"""The user's own cache of graphs: entries that are whole and unchanged, or not there."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
+import os
 import secrets
 import shutil
-from collections.abc import Callable
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from satseg.errors import ResourceError
-from satseg.files import write_json
+from satseg.files import cache_folder, write_json
 from satseg.runs import read_json
 
+logger = logging.getLogger(__name__)
+
 MANIFEST = "files.json"
+LARGEST_BYTES = 10_000_000_000  # of all entries; beyond that, those that were not used for longest go
+ABANDONED_SECONDS = 24 * 3600  # after which what a killed process was writing is removed
+ANOTHER = "The environment's SATSEG_CACHE names another folder."
+
+
+def lasting_cache() -> Cache:
+    """Return the cache that all models of this user share: never beside a model, where others could have put a graph.
+
+    Raises:
+        ResourceError: If other users could have written to it.
+    """
+    folder = cache_folder() / "engines"
+    if problem := _distrust(folder):
+        raise ResourceError(f"{problem}.")
+    return Cache(folder)
+
+
+def graph_cache() -> Cache:
+    """Return the cache that all models of this user share, or one of this process where others could have written."""
+    try:
+        return lasting_cache()
+    except ResourceError as error:
+        _say_once(f"Exported graphs are not kept: {error} {ANOTHER}")
+        return Cache(_own_folder())
+
+
+def _distrust(folder: Path) -> str | None:
+    """Return why others could have written to a folder; None where they could not, or it is not there yet."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    if not hasattr(os, "getuid"):
+        return None  # Windows: folders of a user are the user's
+    if found.st_uid not in (0, os.getuid()):
+        return f"{folder} belongs to another user"
+    if stat.S_IMODE(found.st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"other users may write to {folder}; remove it, or chmod -R go-w it if you trust what is there"
+    return None
+
+
+@functools.cache
+def _own_folder() -> Path:
+    """Return a folder that is removed at the end of this process."""
+    _temporary.append(tempfile.TemporaryDirectory(prefix="satseg_engines_"))
+    return Path(_temporary[-1].name)
+
+
+_temporary: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    logger.warning(line)
 
 
 @dataclass(frozen=True)
@@ -22,24 +84,20 @@ class Cache:
     """A folder of entries, each a folder.
 
     Attributes:
-        folder: Where they are; it is made when the first is.
+        folder: Where they are; it is made, for this user alone, when the first is.
     """
 
     folder: Path
 
     def find(self, key: str) -> Path | None:
         """Return an entry's folder if all of its files are as they were written."""
-        entry = self.folder / key
-        try:
-            expected = read_json(entry / MANIFEST)
-            return entry if expected == _digests(entry) else None
-        except (OSError, ValueError):
-            return None
+        places = [self.folder, *(Path(temporary.name) for temporary in _temporary)]
+        return next((entry for place in places if _is_whole(entry := place / key)), None)
 
-    def digests(self, key: str) -> dict[str, str]:
-        """Return a hash of each file of an entry that is there."""
-        found: dict[str, str] = read_json(self.folder / key / MANIFEST)
-        return found
+    def make_folder(self) -> None:
+        """Make the folder where it is missing, for this user alone."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def make(self, key: str, write: Callable[[Path], None]) -> Path:
         """Make an entry, or make it anew; nobody sees half of it.
@@ -54,7 +112,8 @@ class Cache:
         entry = self.folder / key
         fresh, old = (self.folder / f".{secrets.token_hex(6)}.tmp" for _ in range(2))
         try:
-            fresh.mkdir(parents=True)
+            self.make_folder()
+            fresh.mkdir()
             write(fresh)
             write_json(fresh / MANIFEST, _digests(fresh))
             with suppress(FileNotFoundError):
@@ -63,12 +122,60 @@ class Cache:
         except OSError as error:
             if error.errno is None:  # a library's own error
                 raise
-            if self.find(key) is None:  # else another process was faster
+            if not _is_whole(entry):  # else another process was faster
                 raise ResourceError(f"{entry} cannot be written: {error.strerror}.") from error
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+        self._remove_unused(entry)
         return entry
+
+    def make_somewhere(self, key: str, write: Callable[[Path], None]) -> Path:
+        """Make an entry as `make` does; where the cache cannot be written, for this process alone."""
+        try:
+            return self.make(key, write)
+        except ResourceError as error:
+            _say_once(f"An exported graph is not kept: {error} {ANOTHER}")
+            return Cache(_own_folder()).make(key, write)
+
+    def _remove_unused(self, latest: Path) -> None:
+        """Remove what was not used for longest until the rest is no larger than LARGEST_BYTES, and what was begun."""
+        with suppress(OSError):
+            for begun in self.folder.glob(".*.tmp"):
+                if time.time() - begun.stat().st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(begun, ignore_errors=True)
+        room = LARGEST_BYTES - _size(latest)
+        for _, entry in sorted(self._used(), reverse=True):
+            if entry != latest and (room := room - _size(entry)) < 0:
+                shutil.rmtree(entry, ignore_errors=True)
+
+    def _used(self) -> Iterator[tuple[int, Path]]:
+        for manifest in self.folder.glob(f"*/{MANIFEST}"):
+            with suppress(OSError):  # another process has removed it
+                yield manifest.stat().st_mtime_ns, manifest.parent
+
+
+def digests(entry: Path) -> dict[str, str]:
+    """Return a hash of each file of an entry, as they were when it was made."""
+    found: dict[str, str] = read_json(entry / MANIFEST)
+    return found
+
+
+def _is_whole(entry: Path) -> bool:
+    """Tell whether an entry is there with the files that were written, and note that it was used."""
+    try:
+        whole = bool(digests(entry) == _digests(entry))
+    except (OSError, ValueError):
+        return False
+    with suppress(OSError):  # the cache may be read-only
+        os.utime(entry / MANIFEST)
+    return whole
+
+
+def _size(entry: Path) -> int:
+    with suppress(OSError):
+        return sum(file.stat().st_size for file in entry.iterdir())
+    return 0
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +16,14 @@ from satseg.errors import SatsegError
 from satseg.exporting.agreement import random_images
 from satseg.exporting.graph import Size
 from satseg.files import write_json
+from satseg.inference.engines.cache import Cache, graph_cache
 from satseg.inference.engines.engine import Engine
 from satseg.runs import read_json
 
 logger = logging.getLogger(__name__)
 
 MEMORY = "engine.json"
-REMEMBERED = 50  # measurements in a file
+REMEMBERED = 500  # measurements of all models, the latest
 RUNS = 3
 LEAST_AGREEMENT = 0.999  # of the probe's pixels
 PROBE = (512, 512)  # pixels: other windows would rank the engines alike, and the choice must not hang on a scene's size
@@ -91,24 +91,26 @@ def _time(engine: Engine, probe: Tensor) -> tuple[float, Tensor]:
     return statistics.median(seconds), classes
 
 
-def recall(cache: Path, conditions: dict[str, Any], shape: Size) -> str | None:
+def recall(conditions: dict[str, Any], shape: Size) -> str | None:
     """Return which engine was the best under the same conditions, for windows of any shape or of this one."""
     wanted = [_of_size(conditions, size) for size in (None, shape)]
-    for record in _records(cache):
+    for record in _records(graph_cache()):
         if record.get("conditions") in wanted and isinstance(record.get("best"), str):
             best: str = record["best"]
             return best
     return None
 
 
-def remember(cache: Path, conditions: dict[str, Any], found: Measurement) -> None:
-    """Write a measurement to the cache, where that can be written."""
+def remember(conditions: dict[str, Any], found: Measurement) -> None:
+    """Write a measurement to the user's cache, where that can be written."""
+    cache = graph_cache()
     conditions = _of_size(conditions, found.size)
     others = [record for record in _records(cache) if record.get("conditions") != conditions]
     latest = {"conditions": conditions, "best": found.best, "seconds": found.seconds, "left_out": found.left_out}
     try:
-        write_json(cache / MEMORY, [latest, *others][:REMEMBERED])
-    except SatsegError as error:
+        cache.make_folder()
+        write_json(cache.folder / MEMORY, [latest, *others][:REMEMBERED])
+    except (OSError, SatsegError) as error:
         logger.info("The choice of an engine is not remembered: %s", error)
 
 
@@ -116,9 +118,9 @@ def _of_size(conditions: dict[str, Any], size: Size | None) -> dict[str, Any]:
     return conditions | {"size": None if size is None else list(size)}
 
 
-def _records(cache: Path) -> list[dict[str, Any]]:
+def _records(cache: Cache) -> list[dict[str, Any]]:
     try:
-        records = read_json(cache / MEMORY)
+        records = read_json(cache.folder / MEMORY)
     except (OSError, ValueError):
         return []
     return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else []

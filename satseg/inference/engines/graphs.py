@@ -1,4 +1,4 @@
-"""Exported graphs in ONNX Runtime and OpenVINO, kept beside the model."""
+"""Exported graphs in ONNX Runtime and OpenVINO, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from satseg.errors import EngineError, FixedSizeError
-from satseg.exporting.agreement import Graph
+from satseg.exporting.agreement import Graph, check_once
 from satseg.exporting.graph import GRAPH_VERSION, Size, marked
-from satseg.exporting.onnx_files import open_onnx
-from satseg.exporting.openvino_files import open_openvino
+from satseg.exporting.openvino_files import OpenVinoGraph, open_openvino
 from satseg.exporting.packages import load_package
-from satseg.exporting.writing import Source, write_checked
-from satseg.inference.engines.cache import Cache
+from satseg.exporting.writing import Source, open_exported, write_checked
+from satseg.inference.engines.cache import Cache, digests, graph_cache, lasting_cache
 from satseg.models import SegmentationNetwork
 from satseg.runs import package_version
 from satseg.spec import DatasetSpec
@@ -58,36 +57,51 @@ class GraphEngine:
         return self.graph(marked(image, valid, self.spec.inputs[0]).contiguous())
 
 
-def open_graph(name: str, source: Source, cache: Cache, shape: Size) -> GraphEngine:
-    """Open a graph of the model, and make it where there is none in the cache.
+def open_graph(name: str, source: Source, shape: Size) -> GraphEngine:
+    """Open a graph of the model, and make it where there is none in the user's cache.
+
+    A graph of 32 bits is compared with PyTorch each time that it is opened: packages, and code of the user's own, may
+    have changed since it was made.
 
     Raises:
         EngineError: If there is no quantised model for `openvino_int8`.
         ExportError: If the model cannot be exported.
         MissingPackageError: If the runtime or the exporter is not installed.
-        ResourceError: If the cache cannot be written.
+        ResourceError: If there is no room for a graph.
     """
     load_package(RUNTIMES[name])
-    threads, spec = torch.get_num_threads(), source.network.spec
+    cache, threads, spec = graph_cache(), torch.get_num_threads(), source.network.spec
     if name == "openvino_int8":
         path, digest = _quantised(source, cache)
         return GraphEngine(name, open_openvino(path, threads, shape=shape, by_shape=True), spec, None, digest)
-    path, size = _exported(name, source, cache, shape)
-    graph = open_onnx(path, threads) if name == "onnx" else open_openvino(path, threads, shape=shape)
+    graph, size = _exported(name, source, cache, shape)
+    if isinstance(graph, OpenVinoGraph):
+        graph.compile((1, graph.channels, *shape))
     return GraphEngine(name, graph, spec, size)
 
 
-def _exported(name: str, source: Source, cache: Cache, shape: Size) -> tuple[Path, Size | None]:
-    """Return the file and the only size that it takes; a graph for any size is preferred."""
+def _exported(name: str, source: Source, cache: Cache, shape: Size) -> tuple[Graph, Size | None]:
+    """Return a graph and the only size that it takes; one for any size is preferred."""
     digest = model_digest(source.network)
     for size in (None, shape):
-        if found := cache.find(_key(name, digest, size)):
-            return found / FILES[name], size
+        if (found := cache.find(_key(name, digest, size))) and (graph := _agreeing(name, found, source, size)):
+            return graph, size
     try:
         return _make(name, source, cache, digest, None), None
     except FixedSizeError as error:
         logger.info("engine=%s is made for windows of %s: %s", name, shape, error)
         return _make(name, source, cache, digest, shape), shape
+
+
+def _agreeing(name: str, entry: Path, source: Source, size: Size | None) -> Graph | None:
+    """Open a graph of the cache; None where it does not compute what the model does."""
+    try:
+        graph = open_exported(entry / FILES[name], source, name)
+        check_once(graph, source.network, size, f"engine={name}")
+    except Exception as error:  # of whichever runtime
+        logger.info("%s is made again: %s", entry, error)
+        return None
+    return graph
 
 
 def _key(name: str, digest: str, size: Size | None) -> str:
@@ -96,35 +110,34 @@ def _key(name: str, digest: str, size: Size | None) -> str:
     return f"{name}-{digest_of(digest, GRAPH_VERSION, versions)}{suffix}"
 
 
-def _make(name: str, source: Source, cache: Cache, digest: str, size: Size | None) -> Path:
+def _make(name: str, source: Source, cache: Cache, digest: str, size: Size | None) -> Graph:
     def write(folder: Path) -> None:
         write_checked(folder / FILES[name], source, name, size)
 
-    return cache.make(_key(name, digest, size), write) / FILES[name]
+    return open_exported(cache.make_somewhere(_key(name, digest, size), write) / FILES[name], source, name)
 
 
 def _quantised(source: Source, cache: Cache) -> tuple[Path, str]:
     """Return the file, and a hash of it and its weights: another calibration gives others."""
-    key = _int8_key(source.network)
-    found = cache.find(key)
+    found = cache.find(_int8_key(source.network))
     if found is None:
         raise EngineError(
-            f"engine=openvino_int8: there is no quantised model of {source.checkpoint} yet; make it with "
+            f"engine=openvino_int8: there is no quantised model of {source.checkpoint} in {cache.folder}, and none is "
+            "taken from anywhere else; make it with "
             f"python -m satseg.export checkpoint={source.checkpoint} format=openvino int8=true"
         )
-    return found / FILES["openvino_int8"], digest_of(cache.digests(key))
+    return found / FILES["openvino_int8"], digest_of(digests(found))
 
 
-def keep_int8(cache: Path, network: SegmentationNetwork, exported: Path) -> None:
-    """Put a quantised model into the cache, for `openvino_int8`.
+def keep_int8(network: SegmentationNetwork, exported: Path) -> None:
+    """Put a quantised model into the user's cache, for `openvino_int8`.
 
     Args:
-        cache: Folder beside the model.
         network: What it was made of.
         exported: The `.xml`, with its `.bin` beside it.
 
     Raises:
-        ResourceError: If the cache cannot be written.
+        ResourceError: If the cache cannot be written, or others can write to it.
     """
 
     def copy(folder: Path) -> None:
@@ -132,7 +145,7 @@ def keep_int8(cache: Path, network: SegmentationNetwork, exported: Path) -> None
         for suffix in (".xml", ".bin"):
             target.with_suffix(suffix).write_bytes(exported.with_suffix(suffix).read_bytes())
 
-    Cache(cache).make(_int8_key(network), copy)
+    lasting_cache().make(_int8_key(network), copy)
 
 
 def _int8_key(network: SegmentationNetwork) -> str:
@@ -144,11 +157,11 @@ def model_digest(network: SegmentationNetwork) -> str:
     plain = [network.config, network.spec.to_dict(), network.temperature]
     found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, tensor in network.state_dict().items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 
 def digest_of(*parts: Any) -> str:
-    """Return a short hash of plain data."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    """Return a hash of plain data, of 160 bits."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]

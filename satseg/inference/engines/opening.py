@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from satseg.errors import ConfigError, EngineError
 from satseg.exporting.graph import Size
 from satseg.exporting.packages import installed
 from satseg.exporting.writing import Source
-from satseg.inference.engines.cache import Cache
 from satseg.inference.engines.choosing import fastest, recall, remember
 from satseg.inference.engines.eager import TorchEngine
 from satseg.inference.engines.engine import Engine
@@ -32,7 +32,6 @@ def open_engine(
     network: SegmentationNetwork,
     name: str,
     device: torch.device,
-    cache: Path,
     *,
     shape: Size = (512, 512),
 ) -> Engine:
@@ -42,10 +41,9 @@ def open_engine(
         checkpoint: The model's file, for errors.
         network: What it holds, on the device.
         name: `torch`, `onnx`, `openvino`, `openvino_int8`, or `auto`: the fastest of the first three that agrees with
-            `torch`. They are measured once, and the choice is remembered in the cache. It is the same for all windows,
-            unless the model can be exported for one size only.
+            `torch`. They are measured once, and the choice is remembered in the user's cache. It is the same for all
+            windows, unless the model can be exported for one size only.
         device: Where to compute; all but `torch` do so on the CPU only.
-        cache: Folder beside the model, for exported graphs and the choice of `auto`.
         shape: Height and width of the windows. A model that cannot be exported for any size is exported for this one.
 
     Raises:
@@ -53,37 +51,37 @@ def open_engine(
         EngineError: If the engine does not compute on the device, or there is no quantised model.
         ExportError: If the model cannot be exported.
         MissingPackageError: If the engine is not installed.
-        ResourceError: If the cache cannot be written.
+        ResourceError: If there is no room for a graph.
     """
     if name not in NAMES:
         raise ConfigError(f"engine={name}: choose {', '.join(NAMES)}.")
     source = Source(network, checkpoint)
     if name == "auto":
-        return _choose(source, device, cache, shape)
-    return _open(source, device, cache, shape, name)
+        return _choose(source, device, shape)
+    return _open(source, device, shape, name)
 
 
-def _open(source: Source, device: torch.device, cache: Path, shape: Size, name: str) -> Engine:
+def _open(source: Source, device: torch.device, shape: Size, name: str) -> Engine:
     if name == "torch":
         return TorchEngine(source.network, device)
     if device.type != "cpu":
         raise EngineError(f"engine={name} computes on the processor: set device=cpu, or choose engine=torch.")
-    return open_graph(name, source, Cache(cache), shape)
+    return open_graph(name, source, shape)
 
 
-def _choose(source: Source, device: torch.device, cache: Path, shape: Size) -> Engine:
+def _choose(source: Source, device: torch.device, shape: Size) -> Engine:
     names = ["torch"]
     if device.type == "cpu" and installed("onnx", "onnxscript"):
         names += [name for name in MEASURED if installed(RUNTIMES[name])]
-    open_named = partial(_open, source, device, cache, shape)
+    open_named = partial(_open, source, device, shape)
     if len(names) == 1:
         return open_named("torch")
     conditions = _conditions(source.network, device, names)
-    best = recall(cache, conditions, shape)
+    best = recall(conditions, shape)
     if best in names:
         return open_named(best)
     engine, found = fastest(names, open_named, shape)
-    remember(cache, conditions, found)
+    remember(conditions, found)
     return engine
 
 
@@ -93,6 +91,7 @@ def _conditions(network: SegmentationNetwork, device: torch.device, names: list[
     return {
         "model": model_digest(network),
         "device": str(device),
+        "processor": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
         "threads": torch.get_num_threads(),
         "versions": {package: package_version(package) for package in packages},
     }
