@@ -1,4 +1,4 @@
-"""Giving one changed file to satseg, in this process or over HTTP, and comparing what was read with rasterio's pixels."""
+"""Giving a changed file to satseg, in this process or over HTTP, and comparing what it read with rasterio's pixels."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _predicting(bands: int, dtype: str, work: Path) -> tuple[Any, Any]:
 
 def model_for(bands: int, dtype: str, work: Path) -> Path:
     """Return the model that takes images of so many bands and a type."""
-    return work / "models" / f"m{bands}_{dtype}.safetensors"
+    return work / "models" / f"m{bands}_{dtype}" / "model.safetensors"
 
 
 def make_models(work: Path) -> list[Path]:
@@ -155,19 +155,19 @@ def _datasets() -> dict[str, Any]:
 
 
 def check(path: Path, kind: Kind, work: Path) -> None:
-    """Validate a dataset of four samples, of which the file belongs to one."""
+    """Validate a dataset of four samples, of which the file belongs to one, and read the file as that is read.
+
+    The samples are alike, which is a finding of its own, so the verdict is whether the file can be read.
+    """
     from hydra.utils import instantiate
 
-    from satseg.errors import SatsegError
     from satseg.validation import Limits, validate
 
     root = path.parent / "dataset"
     originals = work / "originals"
     _lay_out(root, path, kind, originals)
     cfg = OmegaConf.merge(_datasets()[kind.part], {"root": str(root)})
-    validation = validate(instantiate(cfg, _convert_="all"), Limits(), 1, False)
-    if not validation.is_sound:
-        raise SatsegError("unsound")
+    validate(instantiate(cfg, _convert_="all"), Limits(), 1, False)
     if kind.part in ("image", "mask", "band"):
         compare_pixels(path)
 
@@ -218,7 +218,7 @@ class Api:
 
     def __init__(self, work: Path, limit_s: float) -> None:
         self._limit_s = limit_s
-        models = ",".join(str(path) for path in sorted((work / "models").iterdir()))
+        models = ",".join(str(path) for path in sorted((work / "models").glob("*/*")))
         options = ["serve", f"checkpoint=[{models}]", "port=0", "engine=torch", "device=cpu", f"jobs_dir={work}/jobs"]
         self._log = work / "server.log"
         script = str(Path(__file__).with_name("mutated_files.py"))
@@ -237,7 +237,7 @@ class Api:
         from satseg.errors import SatsegError
 
         url = f"{self.address}/api/v1/predict"
-        options = {"model": model_for(kind.bands, kind.dtype, work).stem, "preflight": "warn", "name": path.name}
+        options = {"model": model_for(kind.bands, kind.dtype, work).parent.name, "preflight": "warn", "name": path.name}
         headers = {"Accept": "image/tiff"}
         try:
             response = httpx.post(
@@ -298,7 +298,7 @@ def peak_bytes(pid: int, reset: bool = False) -> int:
 
 
 def use_in(channel: str, path: Path, kind: Kind, work: Path, api: Api) -> tuple[str, str, int]:
-    """Give a file to satseg by a channel; return the verdict, what it is for, and the bytes of memory that it added."""
+    """Give a file to satseg by a channel; return the verdict, what it is for, and the bytes of memory it added."""
     function = api if channel == "api" else FUNCTIONS[channel]
     pid = function.process.pid if isinstance(function, Api) else os.getpid()
     before = peak_bytes(pid, reset=True)

@@ -4,8 +4,8 @@
     python scripts/benchmarks/mutated_files.py num=40 kinds=jpeg,cog
 
 Valid small files of every kind are changed (bits flipped, cut off, overwritten, fields swapped, parts removed, repeated
-or joined to another file's) and go through predict, the API of a running server, validate, or load_model. Of each one
-that is accepted, the pixels that satseg read are compared with rasterio's. Files are used in a process of their own, many
+or joined to another file's) and go through predict, the API of a running server, validate, or load_model. Of each
+accepted one, the pixels that satseg read are compared with rasterio's. Files are used in a process of their own, many
 after another; one that ends it, or takes longer than `limit_s`, is counted, and the others go on in a new one.
 Which file comes of (seed, index) is the same everywhere. No changed file outlives its turn, and none belongs into a
 repository. Results are kept in `work`; the same command goes on where it was.
@@ -71,7 +71,7 @@ def work_off(options: dict[str, str]) -> None:
     try:
         for line in sys.stdin:
             index = int(line)
-            kind, channel, way, data = case(index, options, originals)
+            kind, channel, _, data = case(index, options, originals)
             with tempfile.TemporaryDirectory(dir=work) as folder:
                 path = Path(folder) / f"{kind.name}{kind.suffix}"
                 path.write_bytes(data)
