@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from collections.abc import Collection
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from satseg.errors import CheckpointError, ConfigError
+from satseg.errors import CheckpointError
 
 _PACKAGE = Path(__file__).resolve().parent
 # Beside the modules in a wheel, beside the package in a checkout.
@@ -29,38 +27,6 @@ ALLOWED_TARGETS = frozenset(
         f"{_SMP}.pspnet.model.PSPNet",
     }
 )
-
-
-@cache
-def shipped_targets() -> frozenset[str]:
-    """Return every name that satseg's own configuration builds."""
-    texts = [path.read_text(encoding="utf-8") for path in CONFIG_DIR.rglob("*.yaml")]
-    return frozenset(name for text in texts for name in re.findall(r"_target_:\s*([\w.]+)", text))
-
-
-def check_targets(config: Any, path: Path, trusted_modules: Collection[str] = ()) -> None:
-    """Refuse a recorded configuration that would build something else than satseg's own would.
-
-    Args:
-        config: Plain dicts and lists.
-        path: Where it comes from, for the error.
-        trusted_modules: Modules of the caller's own, whose classes it may name too.
-
-    Raises:
-        ConfigError: Names what is not allowed.
-    """
-    if isinstance(config, str) and "${" in config:
-        raise ConfigError(f"{path} holds an interpolation ({config[:60]}), which no record of a run needs.")
-    if isinstance(config, list):
-        for value in config:
-            check_targets(value, path, trusted_modules)
-    if not isinstance(config, dict):
-        return
-    target = str(config.get("_target_", ""))
-    if target and target not in shipped_targets() and target.rpartition(".")[0] not in trusted_modules:
-        raise ConfigError(f"{path} names {target}; if it is your own, pass its module as trusted_modules.")
-    for value in config.values():
-        check_targets(value, path, trusted_modules)
 
 
 def resolve_target(name: str, trusted_modules: Collection[str] = ()) -> type[Any]:

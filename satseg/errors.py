@@ -97,6 +97,10 @@ class RunError(SatsegError):
     """A run folder cannot be made, found or continued."""
 
 
+class RecordError(RunError):
+    """A file that a run has recorded is missing, broken, or no such record."""
+
+
 class InterruptedRunError(RunError):
     """The user stopped a run."""
 

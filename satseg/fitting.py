@@ -18,8 +18,8 @@ from satseg.errors import ConfigError, DataChangedError, InterruptedRunError, Re
 from satseg.files import write_json, write_text
 from satseg.lost_workers import lost_worker
 from satseg.ranks import is_first
-from satseg.repeating import data_differences, differences
-from satseg.runs import DATA, Run, environment, how_to_resume, read_json
+from satseg.repeating import data_differences, differences, read_data
+from satseg.runs import DATA, Run, environment, how_to_resume
 from satseg.task import SegmentationTask
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def _train(cfg: DictConfig, run: Run) -> float:
 def _check_data(run: Run, datamodule: SegmentationDataModule) -> None:
     """Refuse to go on with other images and masks than those that the run began with."""
     now = {"fingerprint": datamodule.fingerprint, "digests": datamodule.digests()}
-    if found := data_differences(read_json(run.path / DATA), now):
+    if found := data_differences(read_data(run.path), now):
         raise ConfigError(
             f"resume_from={run.path}: the data is not what the run began with ({'; '.join(found)}). Put it back as it "
             f"was, or start a new run from its weights with init_from={run.path}."

@@ -14,14 +14,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from satseg import ending, errors, locks
+from satseg.documents import fields, read_json, read_yaml
 from satseg.files import write_json, write_text
 from satseg.ranks import world_size
-from satseg.runs import Run, how_to_resume, read_json
+from satseg.runs import Run, how_to_resume
 
 JOB, RUN, SCORE = "job.yaml", "run.json", "score.json"
 OTHERS_END_S = 20.0  # after one process has ended with an error
@@ -149,11 +149,11 @@ def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
     that wait for it.
     """
     if (folder / SCORE).exists():
-        score = read_json(folder / SCORE)
+        score = read_json(folder / SCORE, object)
         return float("nan") if score is None else float(score)
     told = sorted(folder.glob("error_*.json"), key=lambda path: path.stat().st_mtime_ns)
     if told:
-        first = read_json(told[0])
+        first = fields(told[0], {"kind": str, "message": str})
         raise getattr(errors, first["kind"])(first["message"])
     killed = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
     if killed:
@@ -177,7 +177,7 @@ def tell(folder: Path, rank: int, error: Exception) -> None:
 
 def job(folder: Path) -> tuple[DictConfig, Run, list[str]]:
     """Read what to train and what the user typed, in one of the processes, which takes over the locks."""
-    path, resume_path, typed, held = read_json(folder / RUN)
+    path, resume_path, typed, held = read_json(folder / RUN, list)
     locks.adopt(held)
     run = Run(Path(path), Path(resume_path) if resume_path else None)
-    return cast(DictConfig, OmegaConf.load(folder / JOB)), run, typed
+    return OmegaConf.create(read_yaml(folder / JOB)), run, typed

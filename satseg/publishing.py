@@ -16,8 +16,9 @@ from satseg.data import SegmentationDataModule
 from satseg.evaluation import EvaluationResult
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
+from satseg.repeating import read_data, read_environment
 from satseg.reporting import NUM_PICTURES, to_rgb
-from satseg.runs import SUMMARY, Run, read_json
+from satseg.runs import SUMMARY, Run, read_summary
 
 ARTIFACT = "model"
 WORST = 20  # images in the table
@@ -26,8 +27,8 @@ WORST = 20  # images in the table
 def publish_settings(loggers: Sequence[Logger], cfg: DictConfig, run: Run, network: SegmentationNetwork) -> None:
     """Send what the run depends on: configuration, data, code."""
     for board in _dashboards(loggers):
-        data, environment = read_json(run.path / "data.json"), read_json(run.path / "environment.json")
-        facts = {"data_fingerprint": data["fingerprint"], "git": environment["git"], "run_folder": str(run.path)}
+        data, environment = read_data(run.path), read_environment(run.path)
+        facts = {"data_fingerprint": data["fingerprint"], "git": environment.get("git"), "run_folder": str(run.path)}
         with board.forgiving():
             board.log_hyperparams({**OmegaConf.to_container(cfg, resolve=True), **facts})  # type: ignore[dict-item]
             if board.watched:
@@ -111,9 +112,9 @@ def _send_model(board: Dashboard, run: Run) -> None:
     """Send the model file; it is `best` if no model of the same score and data is known to be better."""
     import wandb
 
-    summary = read_json(run.path / SUMMARY)
+    summary = read_summary(run.path)
     facts = {key: summary[key] for key in ("score", "monitor")}
-    facts["data_fingerprint"] = read_json(run.path / "data.json")["fingerprint"]
+    facts["data_fingerprint"] = read_data(run.path)["fingerprint"]
     artifact = wandb.Artifact(ARTIFACT, type="model", metadata=facts | {"run": run.path.name})
     artifact.add_file(str(run.path / MODEL_FILE), policy="immutable")  # no copy: it is written once
     best = _siblings_best(run) if board.experiment.offline else _project_best(board, facts)
@@ -123,7 +124,7 @@ def _send_model(board: Dashboard, run: Run) -> None:
 
 def _siblings_best(run: Run) -> float:
     """Return the highest score of a run's sweep, which is sent in some order later."""
-    scores = [read_json(path)["score"] for path in run.path.parent.glob(f"*/{SUMMARY}")]
+    scores = [read_summary(path.parent)["score"] for path in run.path.parent.glob(f"*/{SUMMARY}")]
     return max((score for score in scores if score is not None), default=-math.inf)
 
 

@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from satseg.data import SegmentationDataModule
+from satseg.documents import read_json
 from satseg.evaluation import PLAIN, PROTOCOL, EvaluationResult, Scoring, evaluate
 from satseg.inference.combining import View, views
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
-from satseg.runs import read_json, read_metrics
+from satseg.runs import read_metrics
 from satseg.score_files import write_evaluation
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_rgb

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.data import SegmentationDataModule
-from satseg.errors import ConfigError, RunError
-from satseg.ranks import agree
+from satseg.documents import read_yaml
+from satseg.errors import ConfigError, RecordError, RunError
+from satseg.ranks import agree, is_first
 from satseg.runs import find_complete, find_unfinished, read_config, run_folder
+from satseg.slots import OF_USER
 from satseg.spec import DatasetSpec, InputSpec
 
+NAME = re.compile(r"\w{1,40}")  # of a logger or an option, as it is shown
 DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
 
 
@@ -48,9 +53,13 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
 def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfig:
     """Return a run's record, with single values replaced by those of the command line."""
     recorded = read_config(path, cfg.trusted_modules)
+    for key, value in cfg.items():  # what only the user says, and what earlier versions did not record
+        if key not in recorded and OmegaConf.is_dict(value) and key != "logger":
+            raise RecordError(f"{path / 'config.yaml'} has no {key!s}: it is no record of a run.")
+        recorded.setdefault(key, value)
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         key = override.key_or_group
-        if key in ("resume_from", "from_run", "run_dir", "runs_dir", "trusted_modules"):
+        if key.partition(".")[0] in (*OF_USER, "from_run"):
             continue
         parent, _, name = key.rpartition(".")
         there = OmegaConf.select(recorded, parent) if parent else recorded
@@ -59,11 +68,23 @@ def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfi
                 f"{key}= cannot be changed {doing} {path}; only single values such as trainer.max_epochs can. {advice}"
             )
         OmegaConf.update(recorded, key, override.value())
-    recorded.runs_dir = cfg.runs_dir
-    recorded.trusted_modules = cfg.trusted_modules  # the user trusts, never a file
-    for key in ("from_run", "resume_sweep"):  # a record of an earlier version may lack them
-        recorded.setdefault(key, None)
+    _tell_what_is_left_out(recorded, path)
     return recorded
+
+
+def _tell_what_is_left_out(recorded: DictConfig, path: Path) -> None:
+    """Say which of a run's loggers and trainer options are not used, as only the user may choose them."""
+    if not is_first():
+        return
+    before = read_yaml(path / "config.yaml")
+    loggers, options = (before[key] if isinstance(before.get(key), dict) else {} for key in ("logger", "trainer"))
+    names = [str(name) for name in loggers if NAME.fullmatch(str(name)) and name not in (recorded.logger or {})]
+    if names:
+        wanted = names[0] if len(names) == 1 else f"'[{','.join(names)}]'"
+        print(f"{path} logged to {', '.join(names)}; to go on with it, add logger={wanted}.", file=sys.stderr)
+    left_out = [str(name) for name in options if NAME.fullmatch(str(name)) and name not in recorded.trainer]
+    if left_out:
+        print(f"{path}: trainer.{', trainer.'.join(left_out)} left out, as no record may say it.", file=sys.stderr)
 
 
 def run_name(cfg: DictConfig) -> str:
@@ -120,10 +141,13 @@ def recorded_datamodule(
 def recorded_bands(checkpoint: Path, trusted_modules: Collection[str] = ()) -> list[int] | None:
     """Return the numbers of the bands that training read; None where all or named ones were, or nothing is known."""
     try:
-        bands = read_config(run_folder(checkpoint), trusted_modules).dataset.get("bands")
+        folder = run_folder(checkpoint)
     except RunError:
         return None
-    return list(bands) if bands and all(isinstance(band, int) for band in bands) else None
+    bands = read_config(folder, trusted_modules).dataset.get("bands")
+    if not OmegaConf.is_list(bands) or not all(type(band) is int for band in bands):
+        return None
+    return list(bands) or None
 
 
 def _check_input(given: InputSpec, wanted: InputSpec, checkpoint: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import os
 import platform
@@ -22,8 +21,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from satseg import locks
-from satseg.config import check_targets
-from satseg.errors import ResourceError, RunError
+from satseg.documents import fields, read_yaml
+from satseg.errors import RecordError, ResourceError, RunError
+from satseg.slots import usable
 
 logger = logging.getLogger(__name__)
 
@@ -183,23 +183,42 @@ def run_folder(path: Path) -> Path:
 def read_config(folder: Path, trusted_modules: Collection[str] = ()) -> DictConfig:
     """Read the configuration that a run was made from; it may come from outside, as its folder may.
 
+    What only the user may say, such as loggers, is left out: see `satseg.slots`.
+
     Raises:
-        RunError: If the folder has none.
-        ConfigError: If it names what satseg's own configuration does not, outside the trusted modules.
+        RunError: If the folder has none, or it cannot be read.
+        ConfigError: If it names a class where satseg's own configuration does not, outside the trusted modules.
     """
     path = folder / "config.yaml"
     if not path.is_file():
         raise RunError(f"{folder} is no run folder: it has no config.yaml.")
-    config = OmegaConf.load(path)
-    if not isinstance(config, DictConfig):
-        raise RunError(f"{path} is no configuration.")
-    check_targets(OmegaConf.to_container(config, resolve=False), path, trusted_modules)
+    config = OmegaConf.create(usable(read_yaml(path), path, trusted_modules))
+    if not isinstance(config.get("dataset"), DictConfig):
+        raise RecordError(f"{path} has no dataset: it is no record of a run.")
     return config
 
 
-def read_json(path: Path) -> Any:
-    """Read plain data."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read how a complete run ended: its `score` (None where it is no number), and `scores` of each split by name.
+
+    Raises:
+        RecordError: If it is not there, or no such record.
+    """
+    path = folder / SUMMARY
+    summary = fields(path, {"score": (float, int, type(None)), "scores": dict, "monitor": str})
+    splits = [scores.values() if isinstance(scores, dict) else ("?",) for scores in summary["scores"].values()]
+    if not all(type(number) in (int, float, type(None)) for numbers in splits for number in numbers):
+        raise RecordError(f"{path}: its scores are no numbers.")
+    return summary
+
+
+def read_failure(folder: Path) -> dict[str, Any]:
+    """Read why a run ended without a score: the `kind` of error and its `message`.
+
+    Raises:
+        RecordError: If it is not there, or no such record.
+    """
+    return fields(folder / FAILURE, {"kind": str, "message": str})
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -33,9 +33,10 @@ from satseg.metrics import Scores
 from satseg.models import build_model, freeze_backbone, init_from
 from satseg.optimization import scaled_lr
 from satseg.ranks import agree, is_first, world_size
+from satseg.repeating import read_choices, read_environment
 from satseg.reporting import report_run, report_split
 from satseg.runconfig import config_choices, prepare_config, run_name
-from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_json, read_metrics
+from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_metrics
 from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
 from satseg.validation import check_cheaply
@@ -70,8 +71,7 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
         prepare_process(cfg, run)
         logger.info("Run folder: %s", run.path)
         if run.resume_path is None and is_first():
-            earlier = Path(cfg.from_run) / CHOICES if cfg.from_run else None
-            known = read_json(earlier) if earlier is not None and earlier.is_file() else config_choices()
+            known = read_choices(Path(cfg.from_run)) if cfg.from_run else config_choices()
             write_json(run.path / CHOICES, known)
         yield cfg, run
 
@@ -80,7 +80,7 @@ def prepare_process(cfg: DictConfig, run: Run) -> None:
     """Start the log, and seed every random number generator."""
     log_to(run.path / "train.log")
     if cfg.from_run is not None:  # their number decides the order of sums
-        torch.set_num_threads(read_json(Path(cfg.from_run) / "environment.json")["threads"])
+        torch.set_num_threads(read_environment(Path(cfg.from_run))["threads"])
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "satseg"
 # Lowest first; a module imports from lower layers, or from its own room.
 LAYERS = [
     {"errors", "lost_workers", "spec"},
-    {"config", "runs", "devices", "files", "locks", "ranks", "ending", "torch_file"},
+    {"config", "documents", "slots", "runs", "devices", "files", "locks", "ranks", "ending", "torch_file"},
     {"data", "models", "losses", "metrics", "visualization", "optimization", "mapping", "calibration", "estimation"},
     {"model_file", "checkpoint"},
     {"exporting", "inference"},
@@ -38,7 +38,7 @@ LAYERS = [
 ENTRY_POINTS = {"train", "evaluate", "explain", "predict", "export", "app", "serve", "report", "validate"}
 CHAINS = [
     ("errors", "spec", "lost_workers"),
-    ("locks", "files", "config", "runs"),
+    ("locks", "files", "documents", "config", "slots", "runs"),
     ("ranks", "ending"),
     ("model_file", "checkpoint"),
     ("sharding", "task", "callbacks"),

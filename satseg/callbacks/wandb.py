@@ -15,10 +15,12 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 
 from satseg.errors import ConfigError
+from satseg.files import write_text
 from satseg.runs import SWEEP
 
 logger = logging.getLogger(__name__)
 
+MOST_ID = 64  # characters
 PATIENCE_S = 30  # for a server that does not answer, at the start and at the end
 ID_FILE = "wandb_id"  # a resumed run goes on in the same dashboard
 # Sections of the dashboard, in which W&B puts what has the same word before the slash.
@@ -68,12 +70,11 @@ class Dashboard(WandbLogger):
         settings = wandb.Settings(
             init_timeout=PATIENCE_S, login_timeout=PATIENCE_S, finish_timeout=PATIENCE_S, finish_timeout_raises=False
         )
-        known = self.folder / ID_FILE
         options = {"name": self.folder.name, "group": _sweep(self.folder), "settings": settings, **options}
-        options |= {"id": known.read_text().strip() if known.is_file() else secrets.token_hex(4), "resume": "allow"}
+        options |= {"id": _known_id(self.folder) or secrets.token_hex(4), "resume": "allow"}
         super().__init__(save_dir=save_dir, mode=_mode(), **options)
         self._start(wandb)
-        known.write_text(f"{self.experiment.id}\n")  # under W&B's own agent it is the agent's
+        write_text(self.folder / ID_FILE, f"{self.experiment.id}\n")  # under W&B's own agent it is the agent's
 
     def _start(self, wandb: Any) -> None:
         """Begin at once; where the server cannot be had, offline."""
@@ -121,6 +122,19 @@ class Dashboard(WandbLogger):
             self._experiment = None
         if self._sets_folder:
             os.environ.pop("WANDB_DATA_DIR", None)
+
+
+def _known_id(folder: Path) -> str | None:
+    """Return the dashboard that a resumed run goes on in; its folder may come from outside."""
+    path = folder / ID_FILE
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        text = file.read(MOST_ID + 2).decode("ascii", "replace").strip()
+    if re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MOST_ID}}}", text):
+        return text
+    logger.warning("%s holds no id of Weights & Biases: the run goes on in a new dashboard.", path)
+    return None
 
 
 def _mode() -> str:

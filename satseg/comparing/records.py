@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
-from satseg.errors import RunError
-from satseg.runs import CHOICES, FAILURE, SUMMARY, read_json
+from satseg.documents import MOST_LISTING, fields, read_json, read_yaml
+from satseg.errors import RecordError, RunError
+from satseg.runs import CHOICES, FAILURE, SUMMARY, read_failure, read_summary
 from satseg.score_files import MATRICES, TIMING, read_matrices
 
 # Where a run lies, how it was started, and what only its speed depends on: no choice that is compared.
@@ -75,8 +75,12 @@ def find_runs(patterns: Sequence[str], evaluation: str) -> tuple[list[RunRecord]
     left_out: dict[str, str] = {}
     known: dict[str, Path] = {}
     for folder in _folders(patterns):
-        reason = _why_not(folder, evaluation)
-        record = None if reason else read_run(folder, evaluation)
+        record = None
+        try:
+            reason = _why_not(folder, evaluation)
+            record = None if reason else read_run(folder, evaluation)
+        except RunError as error:
+            reason = str(error)
         if record is not None:
             same = known.setdefault(record.identity, folder)
             reason = None if same == folder else f"the same configuration and seed as {same}: no other seed"
@@ -103,7 +107,7 @@ def _folders(patterns: Sequence[str]) -> list[Path]:
 def _why_not(folder: Path, evaluation: str) -> str | None:
     if not (folder / SUMMARY).is_file():
         failed = (folder / FAILURE).is_file()
-        return f"failed: {read_json(folder / FAILURE)['message']}" if failed else "not complete"
+        return f"failed: {read_failure(folder)['message']}" if failed else "not complete"
     if not (folder / "evaluation" / evaluation / MATRICES).is_file():
         split = evaluation.partition("_")[0]
         return f"it has no evaluation/{evaluation}: score it with satseg.evaluate checkpoint={folder} split={split}"
@@ -111,10 +115,22 @@ def _why_not(folder: Path, evaluation: str) -> str | None:
 
 
 def read_run(folder: Path, evaluation: str) -> RunRecord:
-    """Read one run's record."""
+    """Read one run's record.
+
+    Raises:
+        RunError: If a part of it is missing or broken.
+    """
+    try:
+        return _read_run(folder, evaluation)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RecordError(f"{folder} does not hold what satseg records ({type(error).__name__}: {error})") from error
+
+
+def _read_run(folder: Path, evaluation: str) -> RunRecord:
     place = folder / "evaluation" / evaluation
-    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=False)
-    summary, scored, data = (read_json(p) for p in (folder / SUMMARY, place / "scores.json", folder / "data.json"))
+    config = read_yaml(folder / "config.yaml")
+    summary, data = read_summary(folder), fields(folder / "data.json", {"class_pixels": dict}, MOST_LISTING)
+    scored = fields(place / "scores.json", {"split": str, "scores": dict, "protocol": dict})
     names, groups, matrices = read_matrices(place / MATRICES)
     class_names = tuple(data["class_pixels"])
     seconds = summary.get("training_seconds")

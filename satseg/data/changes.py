@@ -10,8 +10,8 @@ from pathlib import Path
 
 from satseg.data import record
 from satseg.data.pairing import Sample
+from satseg.documents import MOST_LISTING, read_json
 from satseg.errors import DataChangedError, SatsegError
-from satseg.runs import read_json
 
 State = tuple[int, int]  # size in bytes, and time of change in nanoseconds
 
@@ -66,7 +66,7 @@ class FileStates:
 
 @cache
 def _read_digests(path: Path) -> dict[str, str]:
-    digests: dict[str, str] = read_json(path).get("digests", {})
+    digests: dict[str, str] = read_json(path, dict, MOST_LISTING).get("digests", {})
     return digests
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from satseg.documents import read_json
+from satseg.errors import RecordError
 from satseg.files import write_json
 
 NAME = "journal.json"
@@ -48,7 +50,7 @@ class Journal:
 
     def _read(self) -> int | None:
         try:
-            record = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
+            record = read_json(self.folder / NAME)
             return int(record["finished"]) if record["key"] == self.key else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (RecordError, ValueError, KeyError, TypeError):
             return None

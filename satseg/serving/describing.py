@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from satseg.checkpoint import model_path, read_document
+from satseg.documents import MOST_LISTING, fields
 from satseg.errors import RunError
-from satseg.runs import SUMMARY, read_json, run_folder
+from satseg.runs import read_summary, run_folder
 from satseg.serving.served import Served
 from satseg.spec import DatasetSpec
 
@@ -66,9 +67,9 @@ def _record(served: Served) -> tuple[Mapping[str, Any], str]:
     """Return the summary of the model's run, and what its data were; a file alone tells less."""
     try:
         folder = run_folder(served.models.checkpoints[0])
-        summary, data = read_json(folder / SUMMARY), read_json(folder / "data.json")
+        summary, data = read_summary(folder), fields(folder / "data.json", {"splits": dict}, MOST_LISTING)
         counts = {split: len(names) for split, names in data["splits"].items()}
         said = f"Trained on {counts['train']:,} images; {counts['val']:,} validated it, {counts['test']:,} tested it."
-    except (RunError, OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (RunError, OSError, KeyError, TypeError):
         return {}, ""
     return summary, said

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from satseg.runs import FAILURE, SUMMARY, read_json
+from satseg.errors import RecordError
+from satseg.runs import FAILURE, SUMMARY, read_failure, read_summary
 
 DIVERGED = "DivergedError"
 
@@ -34,12 +35,19 @@ class Outcome:
 
 
 def outcome_of(folder: Path) -> Outcome:
-    """Read what became of a run."""
+    """Read what became of a run; one whose record is broken has failed."""
+    try:
+        return _outcome_of(folder)
+    except RecordError as error:
+        return Outcome(folder.name, "failed", reason=f"RecordError: {error}")
+
+
+def _outcome_of(folder: Path) -> Outcome:
     if (folder / SUMMARY).is_file():
-        score = read_json(folder / SUMMARY)["score"]
+        score = read_summary(folder)["score"]
         return Outcome(folder.name, "complete", float("nan") if score is None else float(score))
     if (folder / FAILURE).is_file():
-        failure = read_json(folder / FAILURE)
+        failure = read_failure(folder)
         state = "diverged" if failure["kind"] == DIVERGED else "failed"
         return Outcome(folder.name, state, reason=f"{failure['kind']}: {failure['message']}")
     if (folder / "config.yaml").is_file():

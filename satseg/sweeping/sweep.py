@@ -21,15 +21,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from satseg import locks
 from satseg.cli import quote_value
-from satseg.errors import ConfigError, SweepError
+from satseg.documents import fields
+from satseg.errors import ConfigError, RecordError, SweepError
 from satseg.files import write_json
 from satseg.ranks import agree, is_first
-from satseg.runs import SWEEP, read_json
+from satseg.runs import SWEEP
 from satseg.sweeping.outcome import Outcome, outcome_of, outcome_table
 
 logger = logging.getLogger(__name__)
 
 OWN = ("resume_sweep", "run_dir")  # said of the sweep, never part of what its runs are
+OF_USER = ("trusted_modules=", "logger=", "logger.", "+logger.")
 Launch = Callable[[Sequence[Sequence[str]], int], Any]
 
 
@@ -44,8 +46,8 @@ class Job:
     def command(self) -> list[str]:
         """The overrides that start the run, or go on with it."""
         if (self.folder / "checkpoints" / "last.ckpt").is_file():
-            trusted = [o for o in self.overrides if o.startswith("trusted_modules=")]  # the user trusts, never a file
-            return [*trusted, f"resume_from={quote_value(str(self.folder))}"]
+            chosen = [o for o in self.overrides if o.startswith(OF_USER)]  # what no record may say
+            return [*chosen, f"resume_from={quote_value(str(self.folder))}"]
         return [*self.overrides, f"run_dir={quote_value(str(self.folder))}"]
 
 
@@ -80,7 +82,7 @@ class Sweep:
             if plan.exists():
                 raise ConfigError(f"{folder} holds a sweep already: name another folder, or resume_sweep={folder}.")
             return path
-        differing = sorted(set(read_json(plan)["command"]) ^ set(self.command))
+        differing = sorted(set(_plan(plan)["command"]) ^ set(self.command))
         if differing:
             raise ConfigError(
                 f"resume_sweep={resume} was made by another command ({', '.join(differing)} differs): give the same "
@@ -111,7 +113,7 @@ class Sweep:
     def _write_plan(self) -> None:
         runs = {job.folder.name: list(job.overrides) for job in self.jobs}
         path = self.folder / SWEEP
-        known = read_json(path)["runs"] if path.is_file() else {}
+        known = _plan(path)["runs"] if path.is_file() else {}
         differing = [name for name, overrides in known.items() if runs.get(name) != overrides]
         if differing:
             raise ConfigError(
@@ -187,6 +189,13 @@ class Sweep:
     def _how_to_go_on(self) -> str:
         where = quote_value(str(self.folder))
         return f"Once none of its runs goes on, run what is missing with the same command and resume_sweep={where}"
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    plan = fields(path, {"command": list, "runs": dict})
+    if not all(isinstance(option, str) for option in plan["command"]):
+        raise RecordError(f"{path} is no plan of a sweep.")
+    return plan
 
 
 def grid(sweep: Sweep, overrides: Sequence[Override]) -> None:

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from satseg.errors import ResourceError
+from satseg.documents import read_json
+from satseg.errors import RecordError, ResourceError
 from satseg.files import cache_folder, write_json
-from satseg.runs import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ def _is_whole(entry: Path) -> bool:
     """Tell whether an entry is there with the files that were written, and note that it was used."""
     try:
         whole = bool(digests(entry) == _digests(entry))
-    except (OSError, ValueError):
+    except (OSError, RecordError):
         return False
     with suppress(OSError):  # the cache may be read-only
         os.utime(entry / MANIFEST)

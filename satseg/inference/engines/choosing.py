@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from satseg.errors import SatsegError
+from satseg.documents import read_json
+from satseg.errors import RecordError, SatsegError
 from satseg.exporting.agreement import random_images
 from satseg.exporting.graph import Size
 from satseg.files import write_json
 from satseg.inference.engines.cache import Cache, graph_cache
 from satseg.inference.engines.engine import Engine
-from satseg.runs import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def _of_size(conditions: dict[str, Any], size: Size | None) -> dict[str, Any]:
 
 def _records(cache: Cache) -> list[dict[str, Any]]:
     try:
-        records = read_json(cache.folder / MEMORY)
-    except (OSError, ValueError):
+        records = read_json(cache.folder / MEMORY, list)
+    except RecordError:
         return []
-    return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else []
+    return [record for record in records if isinstance(record, dict)]

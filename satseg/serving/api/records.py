@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from satseg.documents import read_json
+from satseg.errors import RecordError
 from satseg.files import write_json
 from satseg.serving.uploads import stem_of
 
@@ -65,7 +66,7 @@ def read_records(folder: Path) -> list[Record]:
 
 def _read(path: Path) -> Record | None:
     try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known: dict[str, Any] = read_json(path)
         return Record(**known)
-    except (OSError, ValueError, TypeError):
+    except (RecordError, TypeError):
         return None

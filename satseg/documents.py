@@ -1,0 +1,168 @@
+"""Reading the YAML and JSON of run folders, which may come from outside: of bounded size and depth, plain data only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, cast
+
+import yaml
+
+from satseg.errors import RecordError
+
+MOST_YAML = 2**20  # bytes; a real configuration has 2 to 5 kB, one whose split lists 10,000 names 200 kB
+MOST_JSON = 2**22
+MOST_LISTING = 2**26  # of a file with a line for each image, which has about 70 bytes each
+MOST_DEPTH = 32  # levels of mappings and lists; a real configuration has 4
+MOST_VALUES = 20_000  # a real configuration has 70; OmegaConf takes 0.2 ms for each
+MOST_PLAIN = 4096  # characters of a value without quotes, which is tried as a number
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader in C, which OmegaConf's own is not, with OmegaConf's types: 1e-3 a number, dates text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Build a mapping; PyYAML would take the last of duplicate keys."""
+        found = super().construct_mapping(node, deep=deep)
+        if len(found) < len(node.value):
+            raise yaml.YAMLError(f"a key is there twice in the mapping of line {node.start_mark.line + 1}")
+        return found
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a configuration: one mapping without aliases, merge keys or tags, and without duplicate keys.
+
+    Raises:
+        RecordError: If it is not there, or anything else; says what.
+    """
+    text = _read_text(path, MOST_YAML)
+    try:
+        _check_events(text, path)
+        return cast(dict[str, Any], yaml.load(text, _Loader))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise _refusal(path, f"is no YAML that can be read: {_line(error)}") from error
+
+
+def _check_events(text: str, path: Path) -> None:
+    """Refuse what plain data do not need, before anything is built of it."""
+    depth = documents = values = 0
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+        elif documents > 1 or (depth == 0 and isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent)):
+            raise _refusal(path, "is no single mapping")
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise _refusal(path, f"has an anchor or an alias {_place(event)}")
+        if getattr(event, "tag", None) is not None:
+            raise _refusal(path, f"has a tag {_place(event)}")
+        values += isinstance(event, yaml.NodeEvent)
+        if values > MOST_VALUES:
+            raise _refusal(path, f"has more than {MOST_VALUES} values")
+        if isinstance(event, yaml.ScalarEvent) and event.style is None:
+            if event.value == "<<":
+                raise _refusal(path, f"has a merge key {_place(event)}")
+            if len(event.value) > MOST_PLAIN:
+                raise _refusal(path, f"has a value of more than {MOST_PLAIN} characters {_place(event)}")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise _refusal(path, f"is nested deeper than {MOST_DEPTH} levels")
+    if documents == 0:
+        raise _refusal(path, "is empty")
+
+
+def _place(event: yaml.Event) -> str:
+    return f"in line {event.start_mark.line + 1}"
+
+
+def read_json(path: Path, expected: type = dict, most_bytes: int = MOST_JSON) -> Any:
+    """Read plain data.
+
+    Args:
+        path: A JSON file.
+        expected: The type of the whole.
+        most_bytes: A larger file is refused.
+
+    Raises:
+        RecordError: If it is not there, or anything else; says what.
+    """
+    text = _read_text(path, most_bytes)
+    try:
+        data = json.loads(text, parse_constant=_no_number, object_pairs_hook=_without_duplicates)
+    except RecursionError as error:
+        raise _refusal(path, f"is nested deeper than {MOST_DEPTH} levels") from error
+    except ValueError as error:
+        raise _refusal(path, f"is no JSON that can be read: {_line(error)}") from error
+    if not isinstance(data, expected):
+        raise _refusal(path, f"holds {type(data).__name__} where {expected.__name__} was expected")
+    level: Sequence[Any] = [data]
+    for _ in range(MOST_DEPTH):
+        level = [value for item in level for value in _children(item)]
+    if level:
+        raise _refusal(path, f"is nested deeper than {MOST_DEPTH} levels")
+    return data
+
+
+def fields(path: Path, expected: Mapping[str, type | tuple[type, ...]], most_bytes: int = MOST_JSON) -> dict[str, Any]:
+    """Read a JSON object, and refuse it unless it has the fields that are named, each of its type.
+
+    Raises:
+        RecordError: Names the field.
+    """
+    data: dict[str, Any] = read_json(path, dict, most_bytes)
+    for name, kinds in expected.items():
+        value = data.get(name)
+        right = isinstance(value, kinds) and not (isinstance(value, bool) and kinds is not bool)
+        if name not in data or not right:
+            raise _refusal(path, f"has no {name}, or one of another type than it should be")
+    return data
+
+
+def _children(value: Any) -> Iterable[Any]:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [child for child in children if isinstance(child, dict | list)]
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _read_text(path: Path, most_bytes: int) -> str:
+    if not path.is_file():  # a pipe would be waited for
+        raise RecordError(f"{path} is not there.")
+    try:
+        with path.open("rb") as file:
+            data = file.read(most_bytes + 1)
+        if len(data) > most_bytes:
+            raise _refusal(path, f"has more than {most_bytes / 2**20:.0f} MB")
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise _refusal(path, "is no UTF-8 text") from error
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _refusal(path: Path, what: str) -> RecordError:
+    return RecordError(f"{path} {what}; satseg writes no such record: take the file as it was written.")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
