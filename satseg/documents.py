@@ -70,7 +70,7 @@ def _check_events(text: str, path: Path) -> None:
         values += isinstance(event, yaml.NodeEvent)
         if values > MOST_VALUES:
             raise _refusal(path, f"has more than {MOST_VALUES} values")
-        if isinstance(event, yaml.ScalarEvent) and event.style is None:
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0]:  # without quotes
             if event.value == "<<":
                 raise _refusal(path, f"has a merge key {_place(event)}")
             if len(event.value) > MOST_PLAIN:

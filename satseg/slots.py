@@ -139,12 +139,12 @@ def usable(record: Mapping[str, Any], path: Path, trusted_modules: Collection[st
         group, _, option = name.partition(".")
         if option and isinstance(kept.get(group), dict) and option in kept[group]:
             kept[group] = kept[group] | {option: None}
-    if isinstance(kept.get("trainer"), dict):
+    if isinstance(kept.get("trainer"), dict) and kept["trainer"].get("_target_") in known.slots["trainer"].targets:
         options = {key for key in kept["trainer"] if key in TRAINER_OPTIONS or f"trainer.{key}" in known.kinds}
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k in options | HYDRA_KEYS}
     check = _Check(path, tuple(trusted_modules), known)
     for key, value in kept.items():
-        check(value, key, key)
+        check(value, key, str(key))
     return kept
 
 

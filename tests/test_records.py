@@ -1,0 +1,411 @@
+"""What a record of a run may name and hold, and what becomes of one that holds something else."""
+
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from commands import TINY, command, refused, run_module
+from hypothesis import given
+from hypothesis import strategies as st
+from listening import listener
+from omegaconf import OmegaConf
+
+from satseg.checkpoint import save_model
+from satseg.documents import MOST_DEPTH, MOST_JSON, MOST_YAML, read_json, read_yaml
+from satseg.errors import ConfigError, RecordError, SatsegError
+from satseg.models import build_model
+from satseg.models.pairs import MODELS
+from satseg.repeating import read_environment
+from satseg.runs import read_config
+from satseg.slots import usable
+from satseg.spec import BandStatistics, DatasetSpec, InputSpec
+from satseg.sweeping.sweep import Job
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+DASHBOARD = "satseg.callbacks.wandb.Dashboard"
+RECORD: dict[str, Any] = {
+    "seed": 0,
+    "monitor": "val/miou",
+    "ema": False,
+    "channels_last": False,
+    "runs_dir": "runs",
+    "trusted_modules": [],
+    "run_dir": None,
+    "resume_from": None,
+    "from_run": None,
+    "init_from": None,
+    "dataset": {
+        "_target_": "satseg.data.folder.FolderDataModule",
+        "root": "data",
+        "images": "images/*",
+        "classes": {"low": 0, "high": {"value": 1, "color": [1, 2, 3]}},
+        "vectors": {"attribute": None},
+        "bands": [1, 2, 3],
+        "scale": "auto",
+        "patch_size": 64,
+        "batch_size": 2,
+        "num_workers": "auto",
+        "split": {"_target_": "satseg.data.splits.Random", "val": 0.5, "seed": 0},
+        "sampler": {"_target_": "satseg.data.places.Area"},
+    },
+    "augmentation": {"_target_": "satseg.data.augmentation.Augmentation", "flips": True, "zoom": [0.5, 2.0]},
+    "model": {"_target_": MODELS["unet"], "encoder_name": "tu-resnet18", "encoder_weights": "none"},
+    "backbone": {"encoder_name": "tu-resnet18", "weights": "none", "adapt": None, "freeze": False},
+    "loss": {
+        "_target_": "satseg.losses.WeightedSum",
+        "class_weights": "none",
+        "terms": {"mine": {"_target_": "torch.nn.CrossEntropyLoss", "_partial_": True}},
+    },
+    "optimizer": {"name": "adamw", "lr": 0.001, "weight_decay": 0.0, "backbone_lr_factor": 1.0},
+    "scheduler": {"name": "cosine", "warmup": 0.05},
+    "trainer": {
+        "_target_": "pytorch_lightning.Trainer",
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 1,
+        "max_time": None,
+        "strategy": {"_target_": "satseg.sharding.ShardedStrategy"},
+    },
+    "callbacks": {"mine": {"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "val/miou"}},
+    "logger": {},
+}
+# Each slot, the files that name its classes, and how they do.
+SLOTS = {
+    "dataset": ("dataset/*.yaml", r"^_target_: (\S+)"),
+    "dataset.split": ("dataset/split/*.yaml", r"^_target_: (\S+)"),
+    "dataset.sampler": ("dataset/sampler/*.yaml", r"^_target_: (\S+)"),
+    "augmentation": ("augmentation/*.yaml", r"^_target_: (\S+)"),
+    "model": ("model/*.yaml", r"^_target_: (\S+)"),
+    "loss": ("loss/*.yaml", r"^_target_: (\S+)"),
+    "loss.terms.mine": ("loss/*.yaml", r"\{_target_: ([\w.]+)"),
+    "trainer": ("trainer/*.yaml", r"^_target_: (\S+)"),
+    "trainer.strategy": ("trainer/*.yaml", r"^ +_target_: (\S+)"),
+    "callbacks.mine": ("callbacks/*.yaml", r"^ +_target_: (\S+)"),
+}
+
+
+def named(files: str, pattern: str) -> set[str]:
+    return {n for path in CONF.glob(files) for n in re.findall(pattern, path.read_text(), re.MULTILINE)}
+
+
+EVERYTHING = sorted(named("**/*.yaml", r"_target_: ([\w.]+)"))
+
+
+def changed(place: str, value: Any) -> dict[str, Any]:
+    record = copy.deepcopy(RECORD)
+    *parents, name = place.split(".")
+    node = record
+    for parent in parents:
+        node = node[parent]
+    node[name] = value
+    return record
+
+
+def at(record: Any, place: str) -> Any:
+    for key in place.split("."):
+        record = record[key]
+    return record
+
+
+def leaves(record: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in record.items():
+        if key.startswith("_") or (not prefix and key in ("runs_dir", "run_dir", "trusted_modules", "logger")):
+            continue
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        elif key != "resume_from":
+            yield prefix + key
+
+
+def read(record: dict[str, Any], folder: Path, trusted: list[str] | None = None) -> dict[str, Any]:
+    return usable(copy.deepcopy(record), folder / "config.yaml", trusted or [])
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_a_slot_takes_its_own_classes_and_none_of_any_other(slot: str, tmp_path: Path) -> None:
+    belonging = named(*SLOTS[slot])
+    assert len(EVERYTHING) > 30 and DASHBOARD in EVERYTHING and belonging and belonging < set(EVERYTHING)
+    taken = set()
+    for name in EVERYTHING:
+        try:
+            found = read(changed(slot, at(RECORD, slot) | {"_target_": name}), tmp_path)
+        except ConfigError as error:
+            assert f"{slot} names {name}, which has no place there" in str(error)
+        else:
+            taken.add(at(found, slot)["_target_"])
+    assert taken == belonging
+
+
+@pytest.mark.parametrize("place", leaves(RECORD))
+def test_no_class_is_taken_where_there_is_a_value(place: str, tmp_path: Path) -> None:
+    for name in (DASHBOARD, "satseg.data.places.Area", MODELS["unet"]):
+        for value in ({"_target_": name}, [{"_target_": name}], {"deep": [{"_target_": name}]}):
+            with pytest.raises(ConfigError, match=re.escape(place.split(".")[0])):
+                read(changed(place, value), tmp_path)
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("extra", [{"_args_": [1]}, {"_recursive_": False}, {"_convert_": "all"}, {"_partial_": False}])
+def test_hydras_other_keys_stand_only_where_satsegs_configuration_has_them(
+    slot: str, extra: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="unlike satseg's configuration"):
+        read(changed(slot, at(RECORD, slot) | extra), tmp_path)
+    node = {k: v for k, v in at(RECORD, slot).items() if k != "_target_"}
+    with pytest.raises(ConfigError, match=r"names no class"):
+        read(changed(slot, node | {"name": 1}), tmp_path)
+
+
+def test_a_class_of_the_callers_own_is_taken_in_every_slot_and_no_other_through_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_mine.py").write_text(
+        f"from {DASHBOARD.rpartition('.')[0]} import Dashboard\nimport os\n\nclass Mine: ...\n\ndef make(): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for slot in SLOTS:
+        own = at(RECORD, slot) | {"_target_": "of_mine.Mine", "option": {"_target_": "of_mine.Mine"}}
+        with pytest.raises(ConfigError, match="of_mine"):
+            read(changed(slot, own), tmp_path)
+        assert at(read(changed(slot, own), tmp_path, ["of_mine"]), slot)["_target_"] == "of_mine.Mine"
+        for name in ("of_mine.Dashboard", "of_mine.make", "of_mine.os.system", "of_mine.nothing"):
+            with pytest.raises(ConfigError, match=slot):
+                read(changed(slot, own | {"_target_": name}), tmp_path, ["of_mine"])
+            with pytest.raises(ConfigError, match=slot):
+                read(changed(slot, own | {"option": {"_target_": name}}), tmp_path, ["of_mine"])
+    with pytest.raises(ConfigError, match="no place there"):
+        read(RECORD | {"trusted_modules": ["of_mine"], "model": {"_target_": "of_mine.Mine"}}, tmp_path)
+
+
+def test_what_only_the_user_says_is_left_out(tmp_path: Path) -> None:
+    evil = {"wandb": {"_target_": DASHBOARD, "settings": {"base_url": "http://127.0.0.1:9"}}}
+    record = copy.deepcopy(RECORD) | {
+        "logger": evil,
+        "runs_dir": "/elsewhere",
+        "hydra": {"run": "x"},
+        "unknown": "${x}",
+    }
+    record["run_dir"] = record["resume_from"] = "/elsewhere"
+    record["trainer"] |= {"logger": evil, "callbacks": [evil], "plugins": [evil], "profiler": "simple"}
+    record["trainer"]["default_root_dir"], record["dataset"]["cache_dir"] = "/elsewhere", "/elsewhere"
+    found = read(record, tmp_path)
+    kept = {k for k in RECORD if k not in ("logger", "runs_dir", "run_dir", "resume_from", "trusted_modules")}
+    assert found.keys() == kept and found["trainer"] == RECORD["trainer"]
+    assert found["dataset"] == RECORD["dataset"] | {"cache_dir": None} and "elsewhere" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("dataset.root", "${oc.env:HOME}"),
+        ("seed", 2**32),
+        ("seed", "0"),
+        ("ema", "yes"),
+        ("optimizer.lr", float("inf")),
+        ("optimizer.lr", "fast"),
+        ("dataset.num_workers", 100_000),
+        ("dataset.batch_size", 0),
+        ("dataset.split.seed", float("nan")),
+        ("dataset.split", 3),
+        ("dataset", [1]),
+        ("trainer.devices", 100_000),
+        ("trainer.max_epochs", True),
+        ("callbacks", "all"),
+        ("loss.terms", "dice"),
+    ],
+)
+def test_a_value_of_another_type_or_range_is_refused(place: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(SatsegError, match=re.escape(place)):
+        read(changed(place, value), tmp_path)
+
+
+YAML_FAULTS = {
+    "an alias": "dataset: &a {b: 1}\nmodel: *a\n",
+    "an anchor": "dataset: &a {b: 1}\n",
+    "a merge key": "dataset: {<<: {b: 1}}\n",
+    "a tag": "dataset: !!set {b}\n",
+    "a plain tag": "dataset: !!str 1\n",
+    "a duplicate key": "seed: 1\nseed: 2\n",
+    "deep": "a: " + "[" * (MOST_DEPTH + 1) + "]" * (MOST_DEPTH + 1),
+    "large": "a: 1\n#" + " " * MOST_YAML,
+    "many": f"a: [{'1,' * 20_001}]",
+    "long": f"a: {'1' * 5000}",
+    "two": "a: 1\n---\nb: 1\n",
+    "a list": "[1]\n",
+    "a text": "abc\n",
+    "empty": "",
+    "none": "~\n",
+    "unfinished": "a: [1\n",
+    "latin": b"a: \xe4\n",
+    "no key": "[1]: 2\n",
+}
+JSON_FAULTS = {
+    "a duplicate key": '{"a": 1, "a": 2}',
+    "deep": "[" * (MOST_DEPTH + 1) + "]" * (MOST_DEPTH + 1),
+    "large": "{}" + " " * MOST_JSON,
+    "no number": '{"a": NaN}',
+    "a list": "[]",
+    "unfinished": '{"a": ',
+    "latin": b'{"a": "\xe4"}',
+    "empty": "",
+}
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("fault", YAML_FAULTS)
+def test_yaml_of_another_form_is_refused(fault: str, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=re.escape(str(tmp_path / "config.yaml"))):
+        read_config(write(tmp_path / "config.yaml", YAML_FAULTS[fault]).parent)
+
+
+@pytest.mark.parametrize("fault", JSON_FAULTS)
+def test_json_of_another_form_is_refused(fault: str, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=re.escape(str(tmp_path / "a.json"))):
+        read_json(write(tmp_path / "a.json", JSON_FAULTS[fault]))
+    with pytest.raises(RecordError, match="is not there"):
+        read_json(tmp_path)
+
+
+VALUES = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False) | st.text(max_size=20)
+PLAIN = st.recursive(VALUES, lambda c: st.lists(c, max_size=4) | st.dictionaries(st.text(max_size=9), c, max_size=4))
+
+
+@given(st.dictionaries(st.text(max_size=9), PLAIN, max_size=5))
+def test_what_omegaconf_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]) -> None:
+    path = tmp_path_factory.getbasetemp() / "written.yaml"
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create({"a": yaml.safe_load(yaml.safe_dump(data))})), encoding="utf-8")
+    assert read_yaml(path) == OmegaConf.load(path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that commands look for before they read a record; the model has never been trained."""
+    folder = tmp_path_factory.mktemp("records") / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints/last.ckpt").touch()
+    statistics = BandStatistics(*(((1.0, 2.0, 3.0),) * 6))
+    spec = DatasetSpec(
+        (InputSpec(("r", "g", "b"), "uint8", 255.0, statistics=statistics),), ("a", "b"), ((0,) * 3,) * 2
+    )
+    small = {"encoder_name": "tu-mobilenetv4_conv_small", "encoder_weights": "none"}
+    network = build_model({"_target_": MODELS["fpn"], **small}, spec)
+    save_model(folder / "model.safetensors", network, training={}, protocol={})
+    torch.manual_seed(0)
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save(folder.parent / "scene.png")
+    return folder
+
+
+READERS = {
+    "evaluate": ["evaluate", "checkpoint=run"],
+    "explain": ["explain", "checkpoint=run", "split=test", "report=true"],
+    "predict": ["predict", "checkpoint=run", "input=scene.png", "output=map.tif"],
+    "export": ["export", "checkpoint=run", "format=openvino", "int8=true", "output=model"],
+    "resume_from": ["train", "resume_from=run"],
+    "from_run": ["train", "from_run=run", "run_dir=again"],
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_no_command_builds_or_connects_to_what_a_record_names(reader: str, run: Path) -> None:
+    name, *options = READERS[reader]
+    with listener() as server:
+        board = {"_target_": DASHBOARD, "save_dir": "sent", "settings": {"base_url": server.url}}
+        environment = os.environ | {"WANDB_API_KEY": "0" * 40, "OMP_NUM_THREADS": "1", "WANDB_MODE": "online"}
+        environment["SATSEG_CACHE"] = str(run.parent / "cache")
+        (run / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(changed("dataset", board))))
+        done = run_module(f"satseg.{name}", *options, cwd=run.parent, environment=environment)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert f"config.yaml: dataset names {DASHBOARD}" in done.stderr.splitlines()[-1]
+        assert server.connections == 0 and not (run.parent / "sent").exists()
+    write(run / "config.yaml", YAML_FAULTS["an alias"])
+    assert "has an anchor or an alias" in refused(name, *options, cwd=run.parent)
+    assert not (run.parent / "again").exists()
+
+
+def test_report_passes_over_a_run_whose_record_is_broken(run: Path, tmp_path: Path) -> None:
+    for file in ("config.yaml", "summary.json"):
+        write(tmp_path / file, JSON_FAULTS["unfinished"])
+    (tmp_path / "evaluation/test").mkdir(parents=True)
+    (tmp_path / "evaluation/test/matrices.npz").touch()
+    assert "no run can be compared" in refused("report", f"runs={tmp_path}", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**9, "2", True, 1.5, None, [1]])
+def test_a_number_of_threads_that_is_none_is_refused(threads: Any, tmp_path: Path) -> None:
+    (tmp_path / "environment.json").write_text(json.dumps({"threads": threads, "packages": {}}))
+    with pytest.raises(RecordError, match="threads"):
+        read_environment(tmp_path)
+
+
+def test_a_run_is_not_repeated_with_a_million_threads(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(RECORD)))
+    (tmp_path / "run/environment.json").write_text('{"threads": 1000000, "packages": {}}')
+    assert "threads=1000000; expected 1 to 1024" in refused("train", "from_run=run", "run_dir=again", cwd=tmp_path)
+
+
+def test_a_resumed_run_has_the_loggers_that_the_command_names(root_dir: Path, tmp_path: Path) -> None:
+    chosen = ["logger=[csv,wandb]", "+logger.wandb.watch_every=2", "trusted_modules=[mine]"]
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/checkpoints/last.ckpt").touch()
+    job = Job(("seed=1", *chosen), tmp_path / "run")
+    assert job.command == [*chosen, f"resume_from='{tmp_path / 'run'}'"]
+
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "srun").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tools / "srun").chmod(0o755)
+    shutil.copytree(tmp_path / "run", tmp_path / "runs/slurm_7")
+    environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    for given_options, expected in ((["seed=1", *chosen], chosen), (["seed=1"], [])):
+        script = ["bash", str(root_dir / "scripts/train.sbatch"), *given_options]
+        done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[3:] == [*expected, "resume_from=runs/slurm_7"]
+
+
+@pytest.mark.slow
+def test_a_dashboard_goes_on_where_the_command_names_it_and_no_record_starts_one(tmp_path: Path) -> None:
+    options = [*TINY, "trainer.max_epochs=1", "scheduler=none", "logger=wandb", "run_dir=run"]
+    assert command("train", *options, cwd=tmp_path).returncode == 0
+    folder = tmp_path / "run"
+    known = (folder / "wandb_id").read_text()
+    (folder / "summary.json").unlink()
+    again = shutil.copytree(folder, tmp_path / "again")
+    done = command("train", "resume_from=run", "trainer.max_epochs=2", "logger=wandb", cwd=tmp_path)
+    assert done.returncode == 0 and "logger=wandb" not in done.stderr, done.stderr
+    assert (folder / "wandb_id").read_text() == known
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 2
+    assert all(path.name.endswith(known.strip()) for path in folder.glob("wandb/offline-run-*"))
+
+    record = yaml.safe_load((again / "config.yaml").read_text())
+    (again / "wandb_id").write_text("../../elsewhere")
+    with listener() as server:
+        record["logger"]["wandb"] |= {"settings": {"base_url": server.url}, "entity": "someone"}
+        (again / "config.yaml").write_text(yaml.safe_dump(record))
+        environment = os.environ | {"WANDB_API_KEY": "0" * 40, "OMP_NUM_THREADS": "1"}
+        environment |= {"SATSEG_CACHE": str(tmp_path / "cache")}
+        arguments = [sys.executable, "-m", "satseg.train", "resume_from=again", "trainer.max_epochs=2"]
+        ended = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert ended.returncode == 0 and "again logged to wandb; to go on with it, add logger=wandb." in ended.stderr
+        assert server.connections == 0
+    assert len(list(again.glob("wandb/*run-*"))) == 1
+    (again / "summary.json").unlink()
+    done = command("train", "resume_from=again", "trainer.max_epochs=3", "logger=wandb", cwd=tmp_path)
+    assert done.returncode == 0 and "wandb_id holds no id" in done.stderr, done.stderr
+    assert re.fullmatch(r"[0-9a-z]{8}\n", (again / "wandb_id").read_text())
