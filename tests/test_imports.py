@@ -44,7 +44,7 @@ CHAINS = [
     ("sharding", "task", "callbacks"),
     ("runconfig",),
     ("cli", "sweeping"),
-    ("publishing", "repeating", "training", "fitting"),
+    ("repeating", "publishing", "training", "fitting"),
     ("validation", "training"),
     ("pictures", "explaining"),
     ("diagnosis",),
