@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+if os.name != "posix":  # locks and signals are
+    raise ImportError("satseg runs on Linux and macOS; on Windows, run it in WSL.")
 
 if TYPE_CHECKING:
     from satseg.checkpoint import load_model

@@ -21,7 +21,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from satseg import ending
 from satseg.config import CONFIG_DIR
-from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes
+from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes, out_of_memory
 from satseg.lost_workers import lost_worker
 from satseg.ranks import world_size
 
@@ -56,6 +56,7 @@ VERBATIM_KEYS = frozenset(
 LISTS = frozenset({"checkpoint", "input", "layer", "region", "runs"})  # may hold a list, `[a,b]`
 MAPPINGS = frozenset({"dataset.images", "input"})  # may hold bands in files of their own, `{B02: a, B03: b}`
 OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
+NO_MEMORY = "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
 SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
 
 
@@ -175,7 +176,8 @@ def _one_line_errors(command: Callable[[], Any]) -> None:
     os.environ[SHOW_TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting by itself
     try:
-        command()
+        with ending.starting():
+            command()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -195,6 +197,8 @@ def describe(error: BaseException) -> str | None:
             return f"{type(cause).__name__}: {_one_line(cause)}"
     if lost := lost_worker(error):
         return f"{type(lost).__name__}: {lost}"
+    if any(out_of_memory(cause) for cause in causes(error)):
+        return f"ResourceError: Memory ran out: {NO_MEMORY}"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from satseg.errors import ConfigError, ResourceError
+from satseg.errors import ConfigError, ResourceError, out_of_memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -73,11 +73,6 @@ def enough_memory(advice: str) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise ResourceError(f"Memory ran out. {advice}") from error
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, on whichever device."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 def peak_memory_gb(device: torch.device) -> float:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,24 @@ def listening(asks_slurm: bool = True) -> Iterator[None]:
         for number, handler in previous.items():
             signal.signal(number, handler)
         _request = _Request(received=_request.received if is_left else None)
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """End the block as Ctrl-C would where the system asks for it while nobody is `listening`, such as at the begin."""
+    previous = {number: signal.signal(number, _give_up) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _give_up(number: int, frame: FrameType | None) -> None:
+    if number != signal.SIGTERM:
+        _requeue()
+    print(f"{InterruptedRunError.__name__}: The system asked the run to end. {AGAIN}", file=sys.stderr)
+    raise KeyboardInterrupt
 
 
 @contextmanager

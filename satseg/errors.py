@@ -1,5 +1,7 @@
 """Every error that satseg raises on purpose: one line that says what, where, what was expected, what to do."""
 
+SIGNS_OF_NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "can't start new thread")
+
 
 class SatsegError(Exception):
     """Something the user can mend; entry points print it as one line, without a traceback."""
@@ -156,3 +158,8 @@ def causes(error: BaseException | None) -> list[BaseException]:
         chain.append(error)
         error = error.__cause__ or error.__context__
     return chain
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, on whichever device."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in SIGNS_OF_NO_MEMORY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -114,7 +115,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
         folder.mkdir()
         with suppress(FileNotFoundError):  # swept by another process before it was locked
             lock = os.open(folder, os.O_RDONLY)
-            _lock(lock)
+            _lock(lock, fcntl.LOCK_EX)  # waits for who sweeps it
             if folder.exists():
                 return folder, lock
             os.close(lock)
@@ -130,19 +131,17 @@ def _sweep(parent: Path) -> None:
         with suppress(OSError):  # another process sweeps, too
             lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
             try:
-                if _lock(lock):
+                if _lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
                     shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(lock)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, how: int) -> bool:
     """Lock a folder until all copies of its descriptor are closed; False where it is locked, or cannot be."""
     try:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):  # not a POSIX system, or storage without locks: nothing is swept there
+        fcntl.flock(descriptor, how)
+    except OSError:  # also on storage without locks: nothing is swept there
         return False
     return True
 

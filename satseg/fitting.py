@@ -13,13 +13,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg import ending, publishing, training
 from satseg.data import SegmentationDataModule
-from satseg.devices import memory_limit, out_of_memory
-from satseg.errors import ConfigError, DataChangedError, InterruptedRunError, ResourceError, WorkerLostError
+from satseg.devices import memory_limit
+from satseg.errors import (
+    ConfigError,
+    DataChangedError,
+    InterruptedRunError,
+    ResourceError,
+    WorkerLostError,
+    out_of_memory,
+)
 from satseg.files import write_json, write_text
 from satseg.lost_workers import lost_worker
 from satseg.ranks import is_first
 from satseg.repeating import data_differences, differences, read_data
-from satseg.runs import DATA, Run, environment, how_to_resume
+from satseg.runs import DATA, Run, begin, environment, how_to_resume
 from satseg.task import SegmentationTask
 
 logger = logging.getLogger(__name__)
@@ -80,6 +87,7 @@ def _record(
         _write_record(cfg, run, datamodule, trainer, task)
 
     if run.resume_path is None:
+        begin(run)
         record()
         return
     accepted = pl.callbacks.LambdaCallback(

@@ -91,7 +91,6 @@ def alone(lock: Path, subject: str, otherwise: str, patience_s: float = 0.0) -> 
     """
     made = [folder for folder in lock.parents if not folder.exists()]
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _patiently_locked(lock, patience_s)
     except OSError as error:
         _remove_empty(made)
@@ -137,7 +136,13 @@ def _patiently_locked(lock: Path, patience_s: float) -> int | None:
 def _locked(lock: Path) -> int | None:
     """Lock a file, and write into it who holds it; None where another process does."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:
+            if lock.parent.exists():
+                raise
+            continue  # its last holder has just taken the empty folder away
         try:
             if not _try(descriptor, fcntl.LOCK_EX):
                 os.close(descriptor)

@@ -37,8 +37,7 @@ LAST = Path("checkpoints", "last.ckpt")  # what a run goes on from, in its folde
 # What a run writes that another program may have written where its folder is to be.
 OVERWRITTEN = (SUMMARY, "model.safetensors", "metrics.csv", "data.json", "report.html", "checkpoints", "evaluation")
 PATIENCE_S = 3.0  # which processes of a run that was killed take to end
-# What a run that was stopped would lose if it began anew; without any of them it has nothing to resume from either.
-KEPT = (SUMMARY, "model.safetensors", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
+FIRST_EPOCH = ("model.safetensors", "metrics.csv", "checkpoints/best.ckpt")  # what is there before LAST
 PACKAGES = (
     "satseg",
     "torch",
@@ -63,14 +62,19 @@ class Run:
 
 
 @contextmanager
-def open_run(run_dir: str | None, runs_dir: Path, name: str, resume_from: str | None = None) -> Iterator[Run]:
+def open_run(
+    run_dir: str | None, runs_dir: Path, name: str, resume_from: str | None = None, config: str = ""
+) -> Iterator[Run]:
     """Make a new run folder, or open an unfinished one, and keep other processes from it for the length of a block.
+
+    One that was stopped before its first checkpoint begins anew when it is asked for again.
 
     Args:
         run_dir: The folder; a new one named by time and `name` by default.
         runs_dir: Where new folders are made.
         name: What the run is.
         resume_from: An unfinished run's folder.
+        config: What the run will be made from, as in its config.yaml.
 
     Raises:
         RunError: If the folder holds another run or other work, or there is nothing to resume.
@@ -86,11 +90,27 @@ def open_run(run_dir: str | None, runs_dir: Path, name: str, resume_from: str | 
     path = Path(run_dir) if run_dir is not None else _free_folder(runs_dir, name)
     with locks.alone(path / locks.NAME, f"run_dir={path}", "set run_dir or runs_dir to another folder", PATIENCE_S):
         is_run = (path / "config.yaml").exists()
-        if is_run and any((path / name).exists() for name in KEPT):
+        if is_run and _holds_work(path, config):
             raise RunError(f"run_dir={path} holds a run already: name another folder, or resume_from={path}.")
         if not is_run and (lost := [file for file in OVERWRITTEN if (path / file).exists()]):
             raise RunError(f"run_dir={path} holds {lost[0]}, which the run would write over: name another folder.")
         yield Run(path)
+
+
+def _holds_work(run: Path, config: str) -> bool:
+    """Tell whether a run would lose more than its first epoch if it began anew, or is not the one that is asked for."""
+    if (run / SUMMARY).exists() or (run / LAST).exists():
+        return True
+    begun = [name for name in FIRST_EPOCH if (run / name).exists()]
+    if "metrics.csv" in begun and len((run / "metrics.csv").read_text(encoding="utf-8").splitlines()) > 2:
+        return True  # its checkpoints were removed
+    return bool(begun) and (run / "config.yaml").read_text(encoding="utf-8") != config
+
+
+def begin(run: Run) -> None:
+    """Remove what an earlier start left of its first epoch."""
+    for name in FIRST_EPOCH:
+        (run.path / name).unlink(missing_ok=True)
 
 
 def _free_folder(runs_dir: Path, name: str) -> Path:

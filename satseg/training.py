@@ -66,7 +66,8 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     if cfg.seed not in range(2**32):
         raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}.")
     with ExitStack() as stack:
-        opened = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from)
+        config = OmegaConf.to_yaml(cfg, resolve=True)
+        opened = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from, config)
         run = agree(lambda: stack.enter_context(opened))
         prepare_process(cfg, run)
         logger.info("Run folder: %s", run.path)

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from satseg import evaluation, training
+from satseg import cli, evaluation, training
 from satseg.data import SegmentationDataModule
 from satseg.task import SegmentationTask
 
 MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the so-manieth call
+    "the options are checked": (cli, "check_types", 1),
     "the trainer is built": (pl.Trainer, "__init__", 1),
     "the data is measured": (SegmentationDataModule, "setup", 1),
     "training starts": (SegmentationTask, "configure_optimizers", 1),

@@ -5,7 +5,6 @@ Each start is a process of its own, forked so that the libraries are imported on
 
 import os
 import random
-import shutil
 import signal
 import sys
 import traceback
@@ -121,7 +120,6 @@ def main(folder: Path, kills: int, seed: int) -> None:
             torch.load(last, weights_only=True)
             options = [f"resume_from={run}"]
         else:
-            shutil.rmtree(run, ignore_errors=True)
             options = [*OPTIONS, f"run_dir={run}"]
         code = start(options, generator.randrange(1, MOST) if killed < kills else -1)
         assert code in (0, -signal.SIGKILL), code

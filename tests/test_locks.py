@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from commands import TINY, command, refused
+from safetensors.numpy import load_file
 
 from satseg.errors import InUseError
 from satseg.locks import NAME, alone, alone_at, alone_in, is_free
@@ -119,6 +121,21 @@ def test_of_two_trainings_that_start_in_one_folder_one_trains(tmp_path: Path) ->
     )
     (tmp_path / "config.yaml").rename(run / "config.yaml")
     assert sorted(run.rglob("*")) == [file for file in files if file.name != "summary.json"]
+
+    shutil.copytree(run, tmp_path / "runs/begun")  # as if killed after its first model and before its first checkpoint
+    shutil.rmtree(tmp_path / "runs/begun/checkpoints")
+    options = [*TINY, "run_dir=runs/begun", "trainer=debug"]
+    assert "holds a run already" in refused("train", *options, cwd=tmp_path)  # made from another configuration
+    ours = tmp_path / "runs/begun/config.yaml"
+    ours.write_text(ours.read_text().replace("run_dir: runs/one", "run_dir: runs/begun"))
+    metrics = tmp_path / "runs/begun/metrics.csv"
+    rows = metrics.read_text()
+    metrics.write_text(f"{rows}{rows.splitlines()[-1]}\n")
+    assert "holds a run already" in refused("train", *options, cwd=tmp_path)  # of two epochs
+    metrics.write_text(rows)
+    (tmp_path / "runs/begun/model.safetensors").write_bytes(b"stale")
+    assert command("train", *options, cwd=tmp_path).returncode == 0
+    assert load_file(tmp_path / "runs/begun/model.safetensors").keys() == load_file(run / "model.safetensors").keys()
 
     with alone_in(run):  # unfinished, and gone on with
         line = refused("train", "resume_from=runs/one", cwd=tmp_path)

@@ -148,6 +148,13 @@ def test_a_run_ends_wherever_it_is_asked_to(moment: str, is_begun: bool, whole: 
         assert_same(folder / "run", whole)
 
 
+def test_a_command_that_has_hardly_begun_ends_where_it_is_asked_to(tmp_path: Path) -> None:
+    said = ask(tmp_path / "job", "SIGUSR1", "the options are checked", "run_dir=run")
+    line = "InterruptedRunError: The system asked the run to end. To go on, give the same command again."
+    assert said.splitlines() == ["130", line]
+    assert (tmp_path / "job/asked").read_text() == "requeue 17\n" and not (tmp_path / "job/run").exists()
+
+
 @pytest.mark.slow
 def test_a_complete_run_is_not_asked_for_again(whole: Path) -> None:
     folder = whole.parents[1] / "complete"

@@ -37,7 +37,7 @@ MARKS: dict[str, list[Mark]] = {
         Mark("report", "satseg.validation.write:write_validation"),
     ],
     "export": [
-        Mark("writing", "satseg.exporting.writing:write_onnx"),
+        Mark("writing", "satseg.exporting.writing:write_torchscript"),
         Mark("checking", "satseg.exporting.writing:open_exported"),
     ],
     "explain": [Mark("explaining", "satseg.explaining:explain_pictures")],
@@ -97,7 +97,7 @@ class Commands:
             case "validate":
                 return [*DATA[:3], "workers=1", "progress=false", f"output={OUT}"]
             case "export":
-                return [loading[0], "format=onnx", f"output={OUT}/model"]
+                return [loading[0], "format=torchscript", f"output={OUT}/model"]
             case "explain":
                 return [*loading, "split=test", "target=all", f"output={OUT}"]
             case _:

@@ -6,11 +6,11 @@ import csv
 import hashlib
 import json
 import sqlite3
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pyogrio.raw
 import rasterio
 import torch
@@ -31,6 +31,7 @@ OF_ITS_TIME = (
 )  # paths and clocks
 # What summary.json, report.json and the header of a model file say of time and place.
 MEASURED = ("finished", "training_seconds", "seconds", "started", "folder", "output", "time", "git", "environment")
+DEBUG = ".debug_pkl"  # where in the source a TorchScript graph comes from; it differs each time
 LOCK = ".lock"  # the only hidden file that may stay: it marks a folder that one server keeps
 
 
@@ -90,17 +91,17 @@ def _read(path: Path) -> None:
         case ".html":
             if not path.read_text(encoding="utf-8").rstrip().endswith("</html>"):
                 raise ValueError("its end is missing")
-        case ".onnx":
-            onnx.checker.check_model(str(path))
+        case ".ts":
+            torch.jit.load(path, map_location="cpu")
 
 
 def contents(folder: Path) -> dict[str, str]:
     """Return a digest of each file that has its final name.
 
-    That of GeoTIFFs, pictures, exported models and most tables is of their bytes. Times and places are left out of the
-    others: of a model file the tensors count, of a GeoPackage the polygons and their attributes, of metrics.csv all but
-    the clocks, of JSON all but the keys in MEASURED. Pages, logs, checkpoints and records of the run only have to be
-    there.
+    That of GeoTIFFs, pictures and most tables is of their bytes. Times and places are left out of the others: of a
+    model file the tensors count, of TorchScript all but where in the source a graph comes from, of a GeoPackage the
+    polygons and their attributes, of metrics.csv all but the clocks, of JSON all but the keys in MEASURED. Pages, logs,
+    checkpoints and records of the run only have to be there.
     """
     return {str(path.relative_to(folder)): _digest(path) for path in whole_files(folder)}
 
@@ -113,6 +114,10 @@ def _digest(path: Path) -> str:
         case ".safetensors":
             for name, tensor in sorted(load_file(path).items()):
                 digest.update(name.encode() + str(tensor.dtype).encode() + tensor.tobytes())
+        case ".ts":
+            with zipfile.ZipFile(path) as file:
+                for name in sorted(set(file.namelist()) - {n for n in file.namelist() if n.endswith(DEBUG)}):
+                    digest.update(name.encode() + file.read(name))
         case ".gpkg":
             meta, _, geometry, fields = pyogrio.raw.read(path)
             digest.update(repr((meta["crs"], list(meta["fields"]), len(geometry))).encode())

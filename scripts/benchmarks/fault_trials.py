@@ -21,6 +21,7 @@ from fault_processes import LOOK_S, OUT, Process
 
 ERROR = re.compile(r"(?m)^\w+Error: .+$")
 ORDERLY = (1, 2, 130)
+ABORTED = (-signal.SIGABRT, -signal.SIGSEGV)  # what native code does that gets no memory
 DRAWS = 6  # of a moment, where the process had ended before
 ORPHANS_S = 15.0  # that workers of a process that was killed take to notice
 PHASES = ("measuring data", "before the first batch", "mid epoch", "validation", "final scoring")
@@ -102,7 +103,9 @@ def _hit(
     code = process.wait()
     fault.mend(folder)
     outcome.problems += broken(folder / OUT)
-    if fault.speaks:
+    if isinstance(fault, MemoryShort) and code in ABORTED:
+        outcome.phase += ", aborted"
+    elif fault.speaks:
         outcome.said = _spoken(process, code, known, outcome)
     _go_on(command, commands, folder, known, outcome)
     if not _gone(process):

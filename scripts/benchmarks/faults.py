@@ -44,17 +44,16 @@ LIBRARIES = (  # imported once; each trial is a copy of this process
     "satseg.validation.write",
     "satseg.serving.api.application",
     "uvicorn",
-    "onnxruntime",
-    "onnxscript",
-    "torch.onnx",
 )
 LEGEND = """Survived: every file under a final name can be read to its end, right after the fault and at the end; a
 process that could speak ended with one line and exit code 1, 2 or 130 (or finished with 0); the same
 command goes on (in train the one with `resume_from=`, once there is a checkpoint); the files then hold
-what an undisturbed run's do, and nothing half-written is left. GeoTIFFs, ONNX files, pictures and tables
-are compared byte by byte; of `model.safetensors` the tensors (its header holds a date), of a GeoPackage
-the polygons and attributes (its tables hold a date), of JSON and `metrics.csv` all but clocks and paths;
-pages, logs, checkpoints and the curves only have to be readable."""
+what an undisturbed run's do, and nothing half-written is left. GeoTIFFs, pictures and tables are compared
+byte by byte; of `model.safetensors` the tensors (its header holds a date), of TorchScript files all but
+where in the source a graph comes from, of a GeoPackage the polygons and attributes (its tables hold a
+date), of JSON and `metrics.csv` all but clocks and paths; pages, logs, checkpoints and the curves (which
+show the speed) only have to be readable. "aborted": a library ended the process itself when it got no
+memory, before Python could say anything; all else is asked of these trials, too."""
 
 
 def main() -> None:

@@ -343,12 +343,9 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: p
         cache.make(key, write)
         os.utime(cache.folder / key / "files.json", (time.time() - age * 3600,) * 2)
     assert cache.find("used")
-    for age, name in ((1, "begun"), (48, "abandoned")):
-        (cache.folder / f".{name}.tmp").mkdir()
-        os.utime(cache.folder / f".{name}.tmp", (time.time() - age * 3600,) * 2)
     monkeypatch.setattr("satseg.inference.engines.cache.LARGEST_BYTES", 4000)  # an entry and its digests are some 1,100
     cache.make("latest", write)
-    assert sorted(path.name for path in cache.folder.iterdir()) == [".begun.tmp", "latest", "newer", "used"]
+    assert sorted(path.name for path in cache.folder.iterdir()) == ["latest", "newer", "used"]
     monkeypatch.setattr("satseg.inference.engines.cache.LARGEST_BYTES", 10)
     assert cache.find(cache.make("larger than all", write).name)
 

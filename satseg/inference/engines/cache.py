@@ -6,11 +6,9 @@ import functools
 import hashlib
 import logging
 import os
-import secrets
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,13 +16,12 @@ from pathlib import Path
 
 from satseg.documents import read_json
 from satseg.errors import RecordError, ResourceError
-from satseg.files import cache_folder, write_json
+from satseg.files import cache_folder, unfinished, write_json
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "files.json"
 LARGEST_BYTES = 10_000_000_000  # of all entries; beyond that, those that were not used for longest go
-ABANDONED_SECONDS = 24 * 3600  # after which what a killed process was writing is removed
 ANOTHER = "The environment's SATSEG_CACHE names another folder."
 
 
@@ -55,8 +52,6 @@ def _distrust(folder: Path) -> str | None:
         found = folder.stat()
     except OSError:
         return None
-    if not hasattr(os, "getuid"):
-        return None  # Windows: folders of a user are the user's
     if found.st_uid not in (0, os.getuid()):
         return f"{folder} belongs to another user"
     if stat.S_IMODE(found.st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
@@ -110,23 +105,21 @@ class Cache:
             ResourceError: If the folder cannot be written.
         """
         entry = self.folder / key
-        fresh, old = (self.folder / f".{secrets.token_hex(6)}.tmp" for _ in range(2))
         try:
             self.make_folder()
-            fresh.mkdir()
-            write(fresh)
-            write_json(fresh / MANIFEST, _digests(fresh))
-            with suppress(FileNotFoundError):
-                entry.rename(old)
-            fresh.rename(entry)
+            with unfinished(self.folder) as folder:
+                fresh = folder / "new"
+                fresh.mkdir()
+                write(fresh)
+                write_json(fresh / MANIFEST, _digests(fresh))
+                with suppress(FileNotFoundError):
+                    entry.rename(folder / "old")
+                fresh.rename(entry)
         except OSError as error:
             if error.errno is None:  # a library's own error
                 raise
             if not _is_whole(entry):  # else another process was faster
                 raise ResourceError(f"{entry} cannot be written: {error.strerror}.") from error
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
         self._remove_unused(entry)
         return entry
 
@@ -139,11 +132,7 @@ class Cache:
             return Cache(_own_folder()).make(key, write)
 
     def _remove_unused(self, latest: Path) -> None:
-        """Remove what was not used for longest until the rest is no larger than LARGEST_BYTES, and what was begun."""
-        with suppress(OSError):
-            for begun in self.folder.glob(".*.tmp"):
-                if time.time() - begun.stat().st_mtime > ABANDONED_SECONDS:
-                    shutil.rmtree(begun, ignore_errors=True)
+        """Remove what was not used for longest until the rest is no larger than LARGEST_BYTES."""
         room = LARGEST_BYTES - _size(latest)
         for _, entry in sorted(self._used(), reverse=True):
             if entry != latest and (room := room - _size(entry)) < 0:
