@@ -1,6 +1,12 @@
 """Every error that satseg raises on purpose: one line that says what, where, what was expected, what to do."""
 
-SIGNS_OF_NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "can't start new thread")
+SIGNS_OF_NO_MEMORY = (
+    "allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "can't start new thread",
+    "could not create a primitive",  # oneDNN
+)
 
 
 class SatsegError(Exception):

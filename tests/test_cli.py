@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from satseg.cli import quote_paths
+from satseg.cli import describe, quote_paths
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0\n\r"), min_size=1))
@@ -49,3 +49,21 @@ def test_a_sweep_over_paths_quotes_each(tmp_path: Path) -> None:
 )
 def test_everything_else_is_left_alone(argument: str) -> None:
     assert quote_paths([argument]) == [argument]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_memory_that_runs_out_anywhere_is_one_line(error: Exception) -> None:
+    wrapped = ValueError("a library's own")
+    wrapped.__cause__ = error
+    for raised in (error, wrapped):
+        assert str(describe(raised)).startswith("ResourceError: Memory ran out: let the command have more, or ")
+    assert describe(ValueError("memory")) is None

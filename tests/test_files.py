@@ -1,14 +1,18 @@
 """Files are there whole or not at all, also when the disk is full."""
 
+import fcntl
 import json
+import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from satseg.errors import ResourceError
-from satseg.files import size_text, write_json, write_text
+from satseg.files import size_text, unfinished, write_json, write_text
 
 # A limit on the size of files stands in for a full disk: the system refuses in the middle of a write.
 FULL = """
@@ -65,6 +69,26 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not
         process.communicate("end\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["living.txt", "third.txt"]
     assert (tmp_path / "living.txt").read_text() == "living.txt"
+
+
+def test_a_folder_that_is_just_being_swept_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+    sweeping: list[threading.Timer] = []
+
+    def late(path: Path, *arguments: int) -> int:
+        """Another process has locked the new folder before this one can, and removes it a moment later."""
+        monkeypatch.undo()
+        other = opened(path, os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        sweeping.append(threading.Timer(0.2, lambda: (shutil.rmtree(path), os.close(other))))
+        sweeping[0].start()
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", late)
+    with unfinished(tmp_path) as folder:
+        sweeping[0].join()
+        assert folder.is_dir()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_named() -> None:

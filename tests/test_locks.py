@@ -86,6 +86,23 @@ def test_a_refused_process_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_its_last_holder_takes_away_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, opened = tmp_path / "run", os.open
+
+    def late(path: Path, *arguments: int) -> int:
+        """The holder ends between this one's making the folder and its opening the lock."""
+        monkeypatch.undo()
+        folder.rmdir()
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", late)
+    with alone_in(folder):
+        assert (folder / NAME).exists()
+    assert not list(tmp_path.iterdir())
+
+
 def test_storage_without_locks_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

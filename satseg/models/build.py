@@ -11,7 +11,7 @@ import torch
 from hydra.utils import get_class
 from torch import nn
 
-from satseg.errors import ModelError, ModelPairError, SatsegError
+from satseg.errors import ModelError, ModelPairError, SatsegError, out_of_memory
 from satseg.models.adapting import adapt_input, check_rule, rgb_backbone
 from satseg.models.network import STRIDE, SegmentationNetwork
 from satseg.models.options import check_options
@@ -68,6 +68,8 @@ def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
     except SatsegError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         name = encoder.removeprefix("tu-")
         if name != encoder and not timm.is_model(name.partition(".")[0]):
             near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8]) or "see timm.list_models()"

@@ -31,7 +31,7 @@ OF_ITS_TIME = (
 )  # paths and clocks
 # What summary.json, report.json and the header of a model file say of time and place.
 MEASURED = ("finished", "training_seconds", "seconds", "started", "folder", "output", "time", "git", "environment")
-DEBUG = ".debug_pkl"  # where in the source a TorchScript graph comes from; it differs each time
+SOURCES = (".debug_pkl", "serialization_id")  # where in the source a graph comes from, which differs; and their hash
 LOCK = ".lock"  # the only hidden file that may stay: it marks a folder that one server keeps
 
 
@@ -116,7 +116,7 @@ def _digest(path: Path) -> str:
                 digest.update(name.encode() + str(tensor.dtype).encode() + tensor.tobytes())
         case ".ts":
             with zipfile.ZipFile(path) as file:
-                for name in sorted(set(file.namelist()) - {n for n in file.namelist() if n.endswith(DEBUG)}):
+                for name in sorted(name for name in file.namelist() if not name.endswith(SOURCES)):
                     digest.update(name.encode() + file.read(name))
         case ".gpkg":
             meta, _, geometry, fields = pyogrio.raw.read(path)
