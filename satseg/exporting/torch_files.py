@@ -29,7 +29,8 @@ def write_torchscript(path: Path, network: SegmentationNetwork, size: Size | Non
     with explained(f"{model_name(network)} cannot be traced"), torch.no_grad():
         graph = ImageToLogits(network, replace_pools=False)  # tracing follows them, and on to a GPU
         traced = torch.jit.trace(graph, (example,), check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, str(path), _extra_files={KEY: describe(network, size)})
+    with quiet(), path.open("wb") as file:  # torch itself would not say that the disk is full
+        torch.jit.save(traced, file, _extra_files={KEY: describe(network, size)})
 
 
 def open_torchscript(path: Path) -> Graph:
