@@ -14,6 +14,10 @@ from satseg.errors import ModelError
 
 MAX_CALLS = 100_000  # of torch while a network is built; the largest of timm's need 66,000
 SPARE_BYTES = 512 * 2**20  # beyond the weights: a classifier's head that is cut off again, position indices
+# Fills without values on the meta device, where torch would work them out in Python at a millisecond each.
+FILLS = frozenset(
+    getattr(Tensor, name) for name in ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "clamp_", "mul_", "add_")
+)
 FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.arange})
 
 
@@ -39,6 +43,8 @@ class _Counting(TorchFunctionMode):
         self.calls += 1
         if self.calls > MAX_CALLS:
             raise ModelError(f"it takes more than {MAX_CALLS:,} steps to build")
+        if func in FILLS and isinstance(args[0], Tensor) and args[0].is_meta:
+            return args[0]
         if func is torch.linspace:  # rates by depth, whose values constructors ask for
             options["device"] = "cpu" if options.get("steps", args[2] if len(args) > 2 else 0) <= MAX_CALLS else "meta"
         result = func(*args, **options)
