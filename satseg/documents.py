@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         RecordError: If it is not there, or anything else; says what.
     """
-    text = _read_text(path, MOST_YAML)
+    text = read_text(path, MOST_YAML)
     try:
         _check_events(text, path)
         return cast(dict[str, Any], yaml.load(text, _Loader))
@@ -97,9 +98,9 @@ def read_json(path: Path, expected: type = dict, most_bytes: int = MOST_JSON) ->
     Raises:
         RecordError: If it is not there, or anything else; says what.
     """
-    text = _read_text(path, most_bytes)
+    text = read_text(path, most_bytes)
     try:
-        data = json.loads(text, parse_constant=_no_number, object_pairs_hook=_without_duplicates)
+        data = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_without_duplicates)
     except RecursionError as error:
         raise _refusal(path, f"is nested deeper than {MOST_DEPTH} levels") from error
     except ValueError as error:
@@ -145,7 +146,17 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-def _read_text(path: Path, most_bytes: int) -> str:
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text[:40])
+
+
+def read_text(path: Path, most_bytes: int) -> str:
+    """Read a text file of a record.
+
+    Raises:
+        RecordError: If it is not there, larger than that many bytes, or no UTF-8.
+    """
     if not path.is_file():  # a pipe would be waited for
         raise RecordError(f"{path} is not there.")
     try:

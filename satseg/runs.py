@@ -21,7 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from satseg import locks
-from satseg.documents import fields, read_yaml
+from satseg.documents import fields, read_text, read_yaml
 from satseg.errors import RecordError, ResourceError, RunError
 from satseg.slots import usable
 
@@ -36,6 +36,7 @@ FAILURE = "failure.json"  # why a run ended without a score
 LAST = Path("checkpoints", "last.ckpt")  # what a run goes on from, in its folder
 # What a run writes that another program may have written where its folder is to be.
 OVERWRITTEN = (SUMMARY, "model.safetensors", "metrics.csv", "data.json", "report.html", "checkpoints", "evaluation")
+MOST_TABLE = 2**26  # bytes of metrics.csv, which grows by some 500 an epoch
 PATIENCE_S = 3.0  # which processes of a run that was killed take to end
 FIRST_EPOCH = ("model.safetensors", "metrics.csv", "checkpoints/best.ckpt")  # what is there before LAST
 PACKAGES = (
@@ -242,9 +243,18 @@ def read_failure(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.csv; numbers as floats, blanks as None."""
-    with path.open(newline="") as file:
-        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+    """Read metrics.csv; numbers as floats, blanks as None.
+
+    Raises:
+        RecordError: If it is not there, or no table of numbers.
+    """
+    rows = csv.reader(read_text(path, MOST_TABLE).splitlines())
+    try:
+        header = next(rows, [])
+        found = [dict(zip(header, (float(v) if v else None for v in row), strict=True)) for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise RecordError(f"{path} is no table of numbers ({error}); take the file as it was written.") from error
+    return found
 
 
 def environment() -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import zlib
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from satseg.evaluation import EvaluationResult
 from satseg.files import atomic_path, write_json, write_text
 
 MATRICES = "matrices.npz"
+MOST_IMAGES = 1_000_000
+BROKEN = (BadZipFile, zlib.error)
+MOST_BYTES = 2**30  # of all matrices unpacked: 10,000 images of 100 classes take 0.8 GB
 TIMING = "timing.json"  # apart from the scores, which are the same each time
 
 
@@ -61,10 +65,18 @@ def read_matrices(path: Path) -> tuple[list[str], list[str], np.ndarray]:
         RunError: If the file is missing or broken.
     """
     try:
+        with ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
+                raise ValueError(f"it would take more than {MOST_BYTES / 1e6:,.0f} MB")
         with np.load(path, allow_pickle=False) as found:
-            return found["names"].tolist(), found["groups"].tolist(), found["matrices"].astype(np.int64)
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+            names, groups, matrices = found["names"], found["groups"], found["matrices"]
+        count, *sides = matrices.shape
+        texts = all(array.shape == (count,) and array.dtype.kind == "U" for array in (names, groups))
+        if not texts or count > MOST_IMAGES or len(set(sides)) != 1 or len(sides) != 2 or matrices.dtype != np.int64:
+            raise ValueError("it does not hold a name, a group and a confusion matrix for each image")
+    except (ArithmeticError, EOFError, KeyError, MemoryError, OSError, RuntimeError, ValueError, *BROKEN) as error:
         raise RunError(f"{path} cannot be read ({error}): score the run again with satseg.evaluate.") from error
+    return names.tolist(), groups.tolist(), matrices
 
 
 def write_csv(path: Path, rows: list[list[Any]]) -> None:

@@ -25,6 +25,9 @@ TRAINER_OPTIONS = (
 )
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
 MAPPINGS = frozenset({"dataset.images"})  # a text in satseg's configuration that may be a mapping, too
+TEXTS = frozenset({"trainer.deterministic"})  # true or false in satseg's configuration that may be a text, too
+# Values of pixels: NaN, the least float32 and 2**64 - 1 are common ones.
+PIXELS = frozenset({"dataset.nodata", "dataset.ignore_values.[]"})
 NAMED = frozenset({"dataset.classes"})  # keys below are the user's, and so is what they hold
 # Numbers that cost memory, disk or processes before anything else checks them: the least and the most.
 RANGES = {
@@ -165,7 +168,7 @@ class _Check:
         """
         if isinstance(value, str) and "${" in value:
             raise self._refusal(said, "holds an interpolation, which no record of a run needs")
-        if isinstance(value, float | int) and not isinstance(value, bool):
+        if isinstance(value, float | int) and not isinstance(value, bool) and not self._is_pixel(value, place):
             self._check_number(value, "" if is_own else place, said)
         if isinstance(value, list):
             for item in value:
@@ -202,6 +205,10 @@ class _Check:
             raise ConfigError(f"{self.path}: {said}: {error}") from error
         return True
 
+    @staticmethod
+    def _is_pixel(value: float, place: str) -> bool:
+        return place in PIXELS and (isinstance(value, float) or -MOST <= value < 2 * MOST)
+
     def _check_number(self, value: float, place: str, said: str) -> None:
         least, most = RANGES.get(place, (-MOST, MOST))
         if not math.isfinite(value) or not least <= value <= most:
@@ -212,7 +219,7 @@ class _Check:
         kinds = self.known.kinds.get(place, frozenset())
         if value is None or not kinds:
             return
-        if kinds == {bool} and not isinstance(value, bool):
+        if kinds == {bool} and not isinstance(value, bool) and not (place in TEXTS and isinstance(value, str)):
             raise self._refusal(said, "is not true or false")
         if kinds == {float} and not _is(value, float):
             raise self._refusal(said, "is no number")

@@ -65,6 +65,9 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     cfg = prepare_config(cfg)
     if cfg.seed not in range(2**32):
         raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}.")
+    if cfg.from_run is not None:
+        read_environment(Path(cfg.from_run))  # a broken record is told before a folder is made
+    known = read_choices(Path(cfg.from_run)) if cfg.from_run is not None else config_choices()
     with ExitStack() as stack:
         config = OmegaConf.to_yaml(cfg, resolve=True)
         opened = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from, config)
@@ -72,7 +75,6 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
         prepare_process(cfg, run)
         logger.info("Run folder: %s", run.path)
         if run.resume_path is None and is_first():
-            known = read_choices(Path(cfg.from_run)) if cfg.from_run else config_choices()
             write_json(run.path / CHOICES, known)
         yield cfg, run
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,11 +24,12 @@ from omegaconf import OmegaConf
 
 from satseg.checkpoint import save_model
 from satseg.documents import MOST_DEPTH, MOST_JSON, MOST_YAML, read_json, read_yaml
-from satseg.errors import ConfigError, RecordError, SatsegError
+from satseg.errors import ConfigError, RecordError, RunError, SatsegError
 from satseg.models import build_model
 from satseg.models.pairs import MODELS
 from satseg.repeating import read_environment
-from satseg.runs import read_config
+from satseg.runs import read_config, read_metrics
+from satseg.score_files import read_matrices
 from satseg.slots import usable
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 from satseg.sweeping.sweep import Job
@@ -409,3 +412,83 @@ def test_a_dashboard_goes_on_where_the_command_names_it_and_no_record_starts_one
     done = command("train", "resume_from=again", "trainer.max_epochs=3", "logger=wandb", cwd=tmp_path)
     assert done.returncode == 0 and "wandb_id holds no id" in done.stderr, done.stderr
     assert re.fullmatch(r"[0-9a-z]{8}\n", (again / "wandb_id").read_text())
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("dataset.nodata", -3.4028234663852886e38),
+        ("dataset.nodata", math.nan),
+        ("dataset.nodata", 2**64 - 1),
+        ("dataset.ignore_values", [2**64 - 1, -1]),
+        ("trainer.deterministic", "warn"),
+    ],
+)
+def test_a_record_may_hold_what_a_user_may_have_chosen(place: str, value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    OmegaConf.save(OmegaConf.create(changed(place, value)), path)
+    assert str(at(read_config(tmp_path), place)) == str(value)
+
+
+def test_pixels_are_bounded_where_numbers_have_no_end(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nodata is 1000000"):
+        read(changed("dataset.nodata", 10**40), tmp_path)
+    with pytest.raises(ConfigError, match="size is inf"):
+        read(changed("dataset.split", RECORD["dataset"]["split"] | {"size": math.inf}), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["epoch,loss\n0,much\n", "epoch,loss\n0\n", "epoch,loss\n0,1,2\n", "epoch\n\0\n"])
+def test_metrics_that_are_no_numbers_are_told_in_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,loss\n0,\n1,0.5\n")
+    assert read_metrics(path) == [{"epoch": 0, "loss": None}, {"epoch": 1, "loss": 0.5}]
+    path.write_text(text)
+    with pytest.raises(RecordError, match="no table of numbers"):
+        read_metrics(path)
+
+
+def test_a_number_beyond_floats_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text('{"score": 1e999}')
+    with pytest.raises(RecordError, match="1e999 is no number"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"matrices": np.zeros((2, 3, 3), np.int8)},
+        {"matrices": np.zeros((2, 3, 4), np.int64)},
+        {"matrices": np.zeros((3, 3, 3), np.int64)},
+        {"names": np.zeros(2, np.uint8)},
+        {"groups": np.array([["a"], ["b"]])},
+    ],
+)
+def test_matrices_of_another_form_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    path, names = tmp_path / "matrices.npz", np.array(["a", "b"])
+    whole = {"names": names, "groups": names, "matrices": np.zeros((2, 3, 3), np.int64)}
+    np.savez_compressed(path, **whole)
+    assert read_matrices(path)[0] == ["a", "b"]
+    np.savez_compressed(path, **(whole | change))
+    with pytest.raises(RunError, match="score the run again"):
+        read_matrices(path)
+
+
+def test_matrices_that_would_unpack_to_too_much_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, names = tmp_path / "matrices.npz", np.array(["a", "b"])
+    np.savez_compressed(path, names=names, groups=names, matrices=np.zeros((2, 99, 99), np.int64))
+    read_matrices(path)
+    monkeypatch.setattr("satseg.score_files.MOST_BYTES", 100_000)
+    with pytest.raises(RunError, match="more than 0 MB"):
+        read_matrices(path)
+
+
+def test_a_broken_record_is_told_before_a_folder_is_made(tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    OmegaConf.save(OmegaConf.create(RECORD), earlier / "config.yaml")
+    (earlier / "environment.json").write_text('{"threads": 0, "packages": {}}')
+    assert "threads=0; expected 1 to" in refused("train", f"from_run={earlier}", "run_dir=again", cwd=tmp_path)
+    assert not (tmp_path / "again").exists()
