@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import rasterio
 from satseg.data.opening import OpenRasters, open_raster
 from satseg.errors import RasterReadError
 
+OPTION = "GDAL_PNG_WHOLE_IMAGE_OPTIM"
 SCRIPT = "scripts/benchmarks/mutated_files.py"
 
 
@@ -38,3 +40,20 @@ def test_a_png_that_lacks_pixels_is_refused_though_it_is_ended(name: str, tmp_pa
             np.testing.assert_array_equal(file.read(), image)
         with pytest.raises(RasterReadError, match="truncated or no raster"), opener(broken) as file:
             file.read()
+
+
+@pytest.mark.parametrize("place", [30, -40, -6])
+def test_a_dataset_trusts_the_fast_path_with_undamaged_pngs_alone(place: int, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    with rasterio.open(path, "w", driver="PNG", count=3, height=64, width=64, dtype="uint8") as file:
+        file.write(np.random.default_rng(0).integers(0, 255, (3, 64, 64), "uint8"))
+    with OpenRasters().open(path):
+        assert OPTION not in rasterio.env.getenv()
+    with open_raster(path):
+        assert rasterio.env.getenv()[OPTION] == "NO"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1  # of the header's checksum, of the pixels, of the end
+    path.write_bytes(data)
+    files = OpenRasters()
+    with pytest.raises(RasterReadError) if place > 0 else nullcontext(), files.open(path):
+        assert rasterio.env.getenv()[OPTION] == "NO"
