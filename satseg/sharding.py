@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from satseg.errors import CheckpointError
 from satseg.models import SegmentationNetwork
+from satseg.models.finite import not_finite
+from satseg.torch_file import check_torch_file
 
 LEAST_PARAMETERS = 1_000_000  # of a part that is gathered for itself: smaller messages cost more than they save
 
@@ -42,14 +45,24 @@ class ShardedStrategy(ModelParallelStrategy):
         """Read a checkpoint: tensors and plain data only.
 
         Raises:
-            CheckpointError: If it is broken, holds more than that, or is of another network.
+            CheckpointError: If it is broken, holds more than that, is of another network, or has weights that are not
+                finite.
         """
         try:
-            return super().load_checkpoint(checkpoint_path, weights_only=True)
+            check_torch_file(Path(checkpoint_path))  # a folder, whose index torch would unpickle, is none
+            loaded = super().load_checkpoint(checkpoint_path, weights_only=True)
+        except CheckpointError:
+            raise
         except Exception as error:  # an unpickler refuses in many ways
             raise CheckpointError(
                 f"{checkpoint_path} is broken, holds more than tensors and plain data, or is of another network."
             ) from error
+        broken = not_finite(self._root.state_dict())
+        if broken is not None:
+            raise CheckpointError(
+                f"{checkpoint_path} is of a run that has diverged: {broken} has numbers that are not finite."
+            )
+        return loaded
 
     def on_validation_start(self) -> None:
         """Bring the weights together: devices score different numbers of images, and none may wait for another.

@@ -33,7 +33,7 @@ def read_torch_file(path: Path, map_location: Any = "cpu", mmap: bool = False) -
             has bytes; nothing in it was run.
     """
     try:
-        _check(path)
+        check_torch_file(path)
         return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -45,8 +45,14 @@ def read_torch_file(path: Path, map_location: Any = "cpu", mmap: bool = False) -
         ) from error
 
 
-def _check(path: Path) -> None:
-    """Refuse compressed parts, and names of anything but tensors, before torch opens the file."""
+def check_torch_file(path: Path) -> None:
+    """Refuse compressed parts, and names of anything but tensors, before torch opens the file.
+
+    Raises:
+        CheckpointError: If it has some.
+        OSError: If it cannot be read.
+        BadZipFile: If it is no file of torch.
+    """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         pickles = [m for m in members if m.filename.rpartition("/")[2] == "data.pkl"]

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from satseg.checkpoint import load_model, read_document
 from satseg.config import resolve_target
+from satseg.errors import CheckpointError
 from satseg.exporting.agreement import Graph, random_images
 from satseg.exporting.graph import EXAMPLE_SIZE, KEY, ImageToLogits, Size, describe, model_name
 from satseg.exporting.packages import explained, quiet
 from satseg.model_file import write_model_file
 from satseg.models import STRIDE, SegmentationNetwork
+from satseg.torch_file import read_torch_file
 
 
 def write_torchscript(path: Path, network: SegmentationNetwork, size: Size | None) -> None:
@@ -52,10 +54,8 @@ def write_pth(path: Path, network: SegmentationNetwork) -> None:
     The class takes standardised images, `(raw - saved["shift"]) / saved["divisor"]` with 0 at invalid pixels, padded to
     a multiple of `saved["stride"]`.
     """
-    spec, config = network.spec, dict(network.config)
-    normaliser = network.normaliser
-    target = config.pop("_target_")
-    options = config | {"in_channels": spec.in_channels, "classes": spec.num_classes, "encoder_weights": None}
+    spec, normaliser = network.spec, network.normaliser
+    target, options = _described(network)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.net.state_dict().items()}
     torch.save(
         {
@@ -75,9 +75,27 @@ def write_pth(path: Path, network: SegmentationNetwork) -> None:
     )
 
 
+def _described(network: SegmentationNetwork) -> tuple[str, dict[str, Any]]:
+    """Return the full name of the decoder's class and the options that it is built with."""
+    options, spec = dict(network.config), network.spec
+    target = options.pop("_target_")
+    return target, options | {"in_channels": spec.in_channels, "classes": spec.num_classes, "encoder_weights": None}
+
+
 def open_pth(path: Path, network: SegmentationNetwork, trusted_modules: Collection[str]) -> Graph:
-    """Rebuild the network that a file describes, as one without satseg would; normalisation is the model's."""
-    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """Rebuild the network that an exported file describes, as one without satseg would.
+
+    Args:
+        path: What `write_pth` has just written.
+        network: What it was written of: class and options must be its own; normalisation is taken from it.
+        trusted_modules: Modules of the caller's own, whose classes it may name.
+
+    Raises:
+        CheckpointError: If it is broken, or of another network.
+    """
+    saved: dict[str, Any] = read_torch_file(path)
+    if (saved["class"], saved["options"]) != _described(network):
+        raise CheckpointError(f"{path} describes another network than it was written of.")
     net = resolve_target(saved["class"], trusted_modules)(**saved["options"])
     net.load_state_dict(saved["state_dict"])
     graph = SegmentationNetwork(net, network.spec, network.config, saved["temperature"]).eval()
