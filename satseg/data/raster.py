@@ -16,7 +16,7 @@ from rasterio.errors import CRSError
 
 from satseg.data.opening import is_remote, open_raster, shown
 from satseg.errors import BandError, ConfigError, RasterReadError
-from satseg.spec import marks_alone
+from satseg.spec import MAX_NAME, marks_alone
 
 METRES_PER_DEGREE = 111_320.0
 STRIP_VALUES, STRIP_ROWS = 2**24, 256  # numbers in memory at a time; rows of a tile, so that each is read once
@@ -108,7 +108,7 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
             nodata=None if source.nodata is None else float(source.nodata),
             crs=source.crs.to_wkt() if source.crs else None,
             transform=tuple(source.transform)[:6] if placed else None,
-            band_names=tuple(source.descriptions[b - 1] or f"band_{b}" for b in source.indexes),
+            band_names=tuple(_band_name(source.descriptions[b - 1], b) for b in source.indexes),
             gsd_m=_gsd_m(source) if placed and source.crs else None,
             colors=_colors(source),
             masked=MaskFlags.per_dataset in source.mask_flag_enums[0],
@@ -130,6 +130,12 @@ def read_real_info(path: Path | str) -> RasterInfo:
 
 def _data_bands(source: Any) -> list[int]:
     return [i for i, kind in zip(source.indexes, source.colorinterp) if kind != ColorInterp.alpha]
+
+
+def _band_name(description: str | None, number: int) -> str:
+    """Return a band's name in the file, on one line and no longer than a model file takes."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in description or "").split())
+    return line[:MAX_NAME].strip() or f"band_{number}"
 
 
 def _gsd_m(source: Any) -> float | None:

@@ -260,3 +260,11 @@ def test_rasters_without_coordinates_are_read_and_written_without_a_warning(tmp_
     read_info(tmp_path / "a.tif")
     read_image(tmp_path / "a.tif")
     assert not recwarn.list
+
+
+def test_band_descriptions_become_names_of_one_line(tmp_path):
+    path = raster(tmp_path / "described.tif", numbers((4, 5, 6)))
+    with rasterio.open(path, "r+") as target:
+        target.descriptions = ("near\ninfrared\t(B8)", "x" * 1000, "Grün 東", "\n")
+
+    assert read_info(path).band_names == ("near infrared (B8)", "x" * 200, "Grün 東", "band_4")
