@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from satseg.serving.api.problems import problem
+from satseg.serving.sent import Sent
 from satseg.serving.sessions import Sessions
 from satseg.serving.visitors import VISITOR, Visitors
 
@@ -50,14 +51,23 @@ class Door:
     Args:
         app: It.
         visitors: Says who asks.
-        uploads: Folder into which Gradio puts uploads.
+        sent: Files that pages have sent.
         shared: Folder of files that all visitors see.
         sessions: Whose folders hold what each visitor sees.
+        events: Numbers of the events that the page has.
     """
 
-    def __init__(self, app: ASGIApp, visitors: Visitors, uploads: Path, shared: Path, sessions: Sessions) -> None:
-        self._app, self._visitors, self._sessions = app, visitors, sessions
-        self._uploads, self._shared = uploads.resolve(), shared.resolve()
+    def __init__(
+        self,
+        app: ASGIApp,
+        visitors: Visitors,
+        sent: Sent,
+        shared: Path,
+        sessions: Sessions,
+        events: Collection[int],
+    ) -> None:
+        self._app, self._visitors, self._sessions, self._events = app, visitors, sessions, events
+        self._sent, self._uploads, self._shared = sent, sent.folder, shared.resolve()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, changed where need be, or refuse it."""
@@ -122,6 +132,8 @@ class Door:
         kept = {"fn_index": said.get("fn_index")}
         if path in ENDINGS:
             kept["event_id"] = said.get("event_id")
+        elif type(kept["fn_index"]) is not int or kept["fn_index"] not in self._events:
+            raise NotTheirsError
         else:
             data = said.get("data")
             kept["trigger_id"] = said.get("trigger_id")
@@ -129,7 +141,11 @@ class Door:
             kept["event_data"] = _plain(said.get("event_data"))
         if not all(_is_simple(value) for key, value in kept.items() if key not in ("data", "event_data")):
             raise NotTheirsError
-        return json.dumps(kept | {"session_hash": _session(visitor, said.get("session_hash"))}).encode()
+        kept["session_hash"] = _session(visitor, said.get("session_hash"))
+        try:
+            return json.dumps(kept, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError:  # NaN, or half of a character: Gradio's answer would be a traceback
+            raise NotTheirsError from None
 
     def _value(self, visitor: str, value: object) -> object:
         """Return a value of a part of the page: a number, a text, a list of these, or a file of the visitor's."""
@@ -163,7 +179,8 @@ class Door:
         if b"upload_id=" in scope["query_string"]:
             scope = _asking(scope, "upload_id")
         headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-        await self._app({**scope, "headers": headers}, receive, rename)
+        with self._sent.arriving(receive) as counting:
+            await self._app({**scope, "headers": headers}, counting, rename)
 
     def _named(self, visitor: str, path: Path) -> str:
         inside = path.relative_to(self._uploads).as_posix()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from gradio import route_utils
 from gradio.utils import get_upload_folder
 from starlette.routing import Mount
 
@@ -18,6 +19,7 @@ from satseg.serving.layout import CSS, theme
 from satseg.serving.login import Login
 from satseg.serving.maps import static_folders
 from satseg.serving.page import Page
+from satseg.serving.sent import OneFile, Sent
 from satseg.serving.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -29,14 +31,17 @@ def mount_page(app: FastAPI, application: Application) -> None:
     parts, root = application, application.root.resolve()
     gr.set_static_paths([root / "visitors", root / PICTURES])  # not copied, so that no copy is left
     sessions = Sessions(root / "visitors", parts.served[0], parts.cfg.keep_pages_min * 60)
-    sessions.keep_sweeping()
+    arrivals = parts.service.arrivals
+    sent = Sent(Path(get_upload_folder()), arrivals.most, sessions.keep_seconds, arrivals)
+    sessions.keep_sweeping(sent.sweep)
+    route_utils.GradioMultiPartParser = OneFile
     handlers = Handlers(dict(parts.service.served), parts.jobs, sessions, parts.limits, root)
     for served in parts.served:
         _ = served.layer_names  # looked up before jobs run: while another thread is in the network, none may be found
     for place, folder in static_folders().items():
         app.mount(f"/{place}", StaticFiles(directory=folder))
     if parts.auth is not None:
-        app.router.routes.extend(Login(parts.visitors, parts.auth).routes())
+        app.router.routes.extend(Login(parts.visitors, parts.auth, parts.attempts).routes())
     blocks = Page(handlers).blocks.queue(default_concurrency_limit=None, max_size=64, api_open=False)
     gr.mount_gradio_app(
         app,
@@ -53,10 +58,7 @@ def mount_page(app: FastAPI, application: Application) -> None:
         pwa=False,
         mcp_server=False,
     )
-    blocks.has_launched = (
-        True  # has Gradio check the paths in events, too, which it else does when it is launched alone
-    )
+    blocks.has_launched = True  # or Gradio would not check the paths in events
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)
-    uploads = Path(get_upload_folder())
-    mounted.app = Door(mounted.app, parts.visitors, uploads, root / PICTURES, sessions)
+    mounted.app = Door(mounted.app, parts.visitors, sent, root / PICTURES, sessions, blocks.fns)

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,12 +195,13 @@ class Sessions:
         busy = session.work is not None and session.work.is_busy
         return not busy and now - session.touched > (self.keep_seconds if session.left else IDLE_SECONDS)
 
-    def keep_sweeping(self) -> None:
-        """Forget visitors from time to time, for as long as the process lives."""
+    def keep_sweeping(self, beside: Callable[[], None]) -> None:
+        """Forget visitors, and do something beside, from time to time, for as long as the process lives."""
 
         def sweep() -> None:
             while True:
                 time.sleep(min(LOOK_SECONDS, self.keep_seconds / 2))
                 self.sweep()
+                beside()
 
         threading.Thread(target=sweep, name="sweep", daemon=True).start()

@@ -128,3 +128,52 @@ def test_nobody_without_a_cookie_of_this_server_does_anything(server: Server) ->
         assert visitor.say(visitor.event("upload", "upload"), []).json() == REFUSED
         assert visitor.client.get(f"{API}/queue/data?session_hash={known.session}").json() == REFUSED
         assert visitor.client.get(f"{API}/heartbeat/{known.session}").json() == REFUSED
+
+
+def kept(server: Server) -> list[Path]:
+    return [path for path in server.temporary.glob("satseg-*/gradio/**/*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        [("files", ("a.png", b"a")), ("files", ("b.png", b"b"))],
+        [("other", ("a.png", b"a"))],
+        [("files", ("a.png", b"a")), ("other", (None, b"x" * 100_000))],
+        [("other", (None, b"x" * 100_000)), ("files", ("a.png", b"a"))],
+        [("files", ("a.png", bytes(21_000_000)))],
+    ],
+    ids=["two files", "other field", "text after", "text before", "too large"],
+)
+def test_an_upload_is_one_file_of_the_allowed_size(server: Server, form: list[tuple[str, Any]]) -> None:
+    visitor, before = Visitor(server.address), set(kept(server))
+    found = visitor.client.post(f"{API}/upload", files=form)
+    assert found.status_code == (413 if len(form[0][1][1] or b"") > 20_000_000 else 400)
+    assert set(kept(server)) == before
+
+
+def test_what_pages_sent_is_bounded_and_nothing_of_it_is_needed_later(server: Server, material: Material) -> None:
+    visitor, other = Visitor(server.address), Visitor(server.address, "klmnopqrst")
+    first = visitor.upload(material.rgb_image.read_bytes(), "photo.png")
+    assert "areas" in visitor.segment(first)
+    for number in range(11):  # nine of 20 MB, the longest queue's
+        name = other.upload(bytes([number]) * 19_900_000, f"{number}.png")
+        assert sum(path.stat().st_size for path in kept(server)) <= 10 * 20_000_000
+    assert visitor.get(first).status_code == 403 and other.get(name).status_code == 200
+    files = next(e for e in visitor.events.values() if len(e["outputs"]) == 7 and not e["inputs"])
+    assert len(paths_in(visitor.told(files, []))) >= 3  # made of what the session has kept
+    assert "no longer there" in visitor.segment(first)
+
+
+def test_events_that_are_none_leave_no_traceback(server: Server) -> None:
+    visitor = Visitor(server.address)
+    event, log = visitor.event("upload", "upload"), (server.temporary / "log").read_text()
+    for number in (999, -1, None, "0", True, [0]):
+        for path in ("queue/join", "run/predict"):
+            found = visitor.say(event, [], path, fn_index=number)
+            assert (found.status_code, found.json()) == (404, REFUSED), (number, path)
+    for value in ("NaN", "1e400", '"\\ud800"'):
+        body = f'{{"fn_index": {event["id"]}, "session_hash": "{visitor.session}", "data": [{value}]}}'
+        found = visitor.client.post(f"{API}/queue/join", content=body)
+        assert (found.status_code, found.json()) == (404, REFUSED), value
+    assert (server.temporary / "log").read_text() == log
