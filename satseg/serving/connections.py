@@ -16,6 +16,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from satseg.serving.api.problems import problem
+from satseg.serving.headers import PLAIN_HEADERS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -122,6 +123,8 @@ class Connection(H11Protocol):
                 self.transport.abort()  # to close would be to wait until all is sent
             return
         self._reading.rest()
+        if self.transport.is_closing():
+            return
         if self.is_waiting:
             if now - self._since > HEADER_SECONDS:
                 self.transport.abort()
@@ -141,7 +144,8 @@ class Connection(H11Protocol):
         self.cycle.message_event.set()
         if not self.cycle.response_started:
             answer = problem(HTTPStatus.REQUEST_TIMEOUT, SLOW)
-            headers = [*answer.raw_headers, (b"connection", b"close")]
+            told = [(name.encode(), value.encode()) for name, value in PLAIN_HEADERS.items()]
+            headers = [*answer.raw_headers, *told, (b"connection", b"close")]
             events = h11.Response(status_code=answer.status_code, headers=headers), h11.Data(data=bytes(answer.body))
             for event in (*events, h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")

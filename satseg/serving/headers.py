@@ -30,6 +30,14 @@ ALWAYS = {
     "Referrer-Policy": "strict-origin-when-cross-origin",  # the base map's server wants to know who asks
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+
+def _policy(scripts: Sequence[str] = ()) -> str:
+    allowed = POLICY | {"script-src": " ".join((POLICY["script-src"], *scripts))}
+    return "; ".join(f"{name} {value}" for name, value in allowed.items())
+
+
+PLAIN_HEADERS = ALWAYS | {"Content-Security-Policy": _policy()}  # of an answer that is no document
 PAGE = "/"  # whose pieces of HTML Gradio fills in by templates that it compiles in the browser
 INLINE = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>", re.DOTALL | re.IGNORECASE)
 
@@ -83,10 +91,8 @@ class _Answer:
 
 def _with_policy(start: Message, scripts: Sequence[str]) -> Message:
     headers = MutableHeaders(raw=list(start["headers"]))
-    for name, value in ALWAYS.items():
+    for name, value in (ALWAYS | {"Content-Security-Policy": _policy(scripts)}).items():
         headers[name] = value
-    policy = POLICY | {"script-src": " ".join((POLICY["script-src"], *scripts))}
-    headers["Content-Security-Policy"] = "; ".join(f"{name} {value}" for name, value in policy.items())
     return {**start, "headers": headers.raw}
 
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from satseg.serving.api.attempts import Attempts
 from satseg.serving.api.guard import LOGIN
 from satseg.serving.fragments import login_page
 from satseg.serving.visitors import Visitors
@@ -23,10 +24,11 @@ class Login:
     Args:
         visitors: Who is given a cookie.
         auth: User and password.
+        attempts: Counts wrong ones.
     """
 
-    def __init__(self, visitors: Visitors, auth: tuple[str, str]) -> None:
-        self._visitors, self._auth = visitors, auth
+    def __init__(self, visitors: Visitors, auth: tuple[str, str], attempts: Attempts) -> None:
+        self._visitors, self._auth, self._attempts = visitors, auth, attempts
 
     def routes(self) -> list[Route]:
         """Return the routes that answer."""
@@ -47,9 +49,12 @@ class Login:
             body += chunk
             if len(body) > MOST_BYTES:
                 return HTMLResponse(login_page(LOGIN, is_wrong=True), 413)
+        if (refusal := self._attempts.refusal(request)) is not None:
+            return refusal
         form = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
         given = ":".join(form.get(name, [""])[-1] for name in ("username", "password"))
         if not secrets.compare_digest(given.encode(), ":".join(self._auth).encode()):
+            self._attempts.add(request)
             return HTMLResponse(login_page(LOGIN, is_wrong=True), 401)
         response = RedirectResponse("/", 303)
         self._visitors.welcome(response, request.scope)

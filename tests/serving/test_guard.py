@@ -226,3 +226,42 @@ def test_every_answer_tells_browsers_what_to_refuse(local: Starlette) -> None:
         assert "unsafe-inline" not in policy["script-src"]
         assert ("unsafe-eval" in policy["script-src"]) == (path == "/")
         assert ("sha256-" in policy["script-src"]) == (path in ("/", "/api/v1/docs"))
+
+
+def test_of_wrong_passwords_an_address_has_few(make) -> None:  # type: ignore[no-untyped-def]
+    app = make(auth=AUTH)
+    inside = client(app)
+    assert inside.post("/login", data={"username": AUTH[0], "password": AUTH[1]}).status_code == 303
+    right = (AUTH[0].encode(), AUTH[1].encode())
+    statuses = []
+    for i in range(15):
+        statuses.append(client(app).get("/api/v1/model", auth=("me", f"{i}")).status_code)
+        statuses.append(client(app).post("/login", data={"username": "me", "password": f"{i}"}).status_code)
+    assert statuses == [401] * 20 + [429] * 10
+    refused = client(app).get("/api/v1/model", auth=right)
+    assert refused.status_code == 429 and 0 < int(refused.headers["retry-after"]) <= 61
+    assert "content-security-policy" in refused.headers
+    assert client(app).post("/login", data={"username": AUTH[0], "password": AUTH[1]}).status_code == 429
+    assert client(app).get("/api/v1/model").status_code == 401 and client(app).get("/healthz").status_code == 200
+    assert inside.get("/api/v1/model").status_code == 200
+    other = TestClient(app, ADDRESS, client=("127.0.0.9", 50000))
+    assert other.get("/api/v1/model", auth=right).status_code == 200
+    for i in range(20):
+        near = TestClient(app, ADDRESS, client=(f"2001:db8::{i:x}", 50000))
+        assert near.get("/api/v1/model", auth=("me", "x")).status_code == 401
+    for host, status in (("2001:db8::ffff:1", 429), ("2001:db8:0:1::1", 200)):
+        assert TestClient(app, ADDRESS, client=(host, 50000)).get("/api/v1/model", auth=right).status_code == status
+
+
+def test_an_answer_to_a_fault_of_the_server_has_the_headers_too(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    from satseg.serving.api import routes as api
+
+    def broken(served: object) -> None:
+        raise RuntimeError("of the test")
+
+    monkeypatch.setattr(api, "card", broken)
+    asked = TestClient(make(), ADDRESS, raise_server_exceptions=False)
+    found = asked.get("/api/v1/model")
+    assert found.status_code == 500 and "of the test" not in found.text
+    assert "frame-ancestors 'none'" in found.headers["content-security-policy"]
+    assert found.headers["x-frame-options"] == "DENY" and found.headers["x-content-type-options"] == "nosniff"

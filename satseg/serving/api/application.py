@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from satseg.errors import CancelledError
 from satseg.files import cache_folder
 from satseg.runs import package_version
+from satseg.serving.api.attempts import Attempts
 from satseg.serving.api.guard import LOCAL_NAMES, Guard
 from satseg.serving.api.kept import KeptJobs
 from satseg.serving.api.monitoring import Measured, Monitor
@@ -57,7 +58,7 @@ class Application:
         self.service = Service(named, jobs, self.limits, direct, root / "requests", Batches(bool(cfg.batching)))
         self.kept = KeptJobs(_jobs_folder(cfg, root), self.service, cfg.keep_jobs_h * 3600)
         self.monitor = Monitor(self.service)
-        self.visitors = Visitors()
+        self.visitors, self.attempts = Visitors(), Attempts()
 
     def create(self, *, with_page: bool) -> FastAPI:
         """Return the application, and begin to warm up and to go on with jobs of an earlier server.
@@ -84,6 +85,7 @@ class Application:
         app.add_middleware(
             Guard,
             visitors=self.visitors,
+            attempts=self.attempts,
             auth=self.auth,
             is_local=self.cfg.host in LOCAL_NAMES,
             trusted_hosts=self.cfg.trusted_hosts,

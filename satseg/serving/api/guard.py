@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from satseg.serving.api.attempts import Attempts
 from satseg.serving.api.problems import problem
 from satseg.serving.visitors import VISITOR, Visitors
 
@@ -31,6 +32,7 @@ class Guard:
     Args:
         app: It.
         visitors: Knows those who have logged in.
+        attempts: Counts wrong passwords.
         auth: User and password, if these are asked for.
         is_local: Whether the server is one of this machine alone, which answers to local names only: a web page could
             otherwise reach it by a name of its own (DNS rebinding).
@@ -43,13 +45,14 @@ class Guard:
         self,
         app: ASGIApp,
         visitors: Visitors,
+        attempts: Attempts,
         auth: tuple[str, str] | None = None,
         *,
         is_local: bool,
         trusted_hosts: Collection[str] = (),
         login: bool = False,
     ) -> None:
-        self._app, self._visitors, self._auth = app, visitors, auth
+        self._app, self._visitors, self._attempts, self._auth = app, visitors, attempts, auth
         self._is_local, self._trusted = is_local, [name.lower() for name in trusted_hosts]
         self._login = login and auth is not None
 
@@ -78,9 +81,16 @@ class Guard:
             return problem(403, "Web pages of other sites may not ask.")
         path = connection.scope["path"]
         is_open = path in OPEN or (self._login and path == LOGIN)
-        if self._auth and not is_open and visitor is None and not self._knows(connection.headers):
+        if self._auth is None or is_open or visitor is not None:
+            return None
+        if "authorization" not in connection.headers:
             return self._unknown(connection)
-        return None
+        if (refusal := self._attempts.refusal(connection)) is not None:
+            return refusal
+        if self._knows(connection.headers):
+            return None
+        self._attempts.add(connection)
+        return self._unknown(connection)
 
     def _is_named(self, name: str | None) -> bool:
         if name is None:

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from satseg import errors
+from satseg.serving.headers import PLAIN_HEADERS
 from satseg.serving.sentences import FAILED, sentence
 from satseg.serving.uploads import said_name
 
@@ -80,7 +81,7 @@ def add_handlers(app: FastAPI, root: Path, patience: Callable[[], int]) -> None:
 
     def failed(request: Request, error: Exception) -> Response:
         logger.exception("A request failed", exc_info=error)
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED, PLAIN_HEADERS)  # sent past the middleware
 
     app.add_exception_handler(errors.SatsegError, told)
     app.add_exception_handler(RequestValidationError, invalid)
