@@ -121,6 +121,7 @@ def test_unfinished_images_take_no_place_and_end(server: Server, material: Mater
                 connection.settimeout(30)
                 said = everything(connection)
                 assert said.startswith(b"HTTP/1.1 408 ") and b'"title":"Request Timeout"' in said
+                assert b"frame-ancestors 'none'" in said.partition(b"\r\n\r\n")[0]
     until(lambda: not list(server.temporary.glob("satseg-*/requests/*")))
     assert not list(server.temporary.glob("satseg-*/jobs/*/upload"))
 
@@ -136,6 +137,14 @@ def test_an_unfinished_upload_of_the_page_ends_and_leaves_nothing(server: Server
         with trickling([slow]):
             assert everything(slow).startswith(b"HTTP/1.1 408 ")
     until(lambda: not uploaded(server))
+
+
+@pytest.mark.parametrize(("begin", "status"), [(b"GET /healthz HTTP/1.0", 200), (b"GET /healthz HTTP/1.1", 400)])
+def test_old_clients_need_not_name_the_server(server: Server, begin: bytes, status: int) -> None:
+    with connected(server, begin + b"\r\n\r\n") as old:
+        assert f" {status} ".encode() in everything(old).partition(b"\r\n")[0]
+    with connected(server, b"GET /healthz HTTP/1.0\r\nOrigin: http://evil.example\r\n\r\n") as old:
+        assert b" 403 " in everything(old).partition(b"\r\n")[0]
 
 
 @pytest.mark.parametrize("begin", [b"", b"G", OPEN_HEADER, OPEN_HEADER + b"\r\n" + OPEN_HEADER])

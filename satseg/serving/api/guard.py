@@ -75,7 +75,8 @@ class Guard:
     def _refused(self, connection: HTTPConnection, visitor: str | None) -> ASGIApp | None:
         hosts = connection.headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
-        if not self._is_named(_name(f"//{host}")):
+        is_old = not hosts and connection.scope.get("http_version") == "1.0"  # a health check, and no browser
+        if not is_old and not self._is_named(_name(f"//{host}")):
             return problem(421, f"This server is not called {host[:80]}.")
         if not self._is_same_site(connection, host):
             return problem(403, "Web pages of other sites may not ask.")
