@@ -109,6 +109,11 @@ def unfinished(parent: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Tell whether a folder holds what a process is writing, or left when it was killed."""
+    return UNFINISHED.fullmatch(folder.name) is not None
+
+
 def _locked_folder(parent: Path) -> tuple[Path, int]:
     while True:
         folder = parent / f".satseg-{secrets.token_hex(6)}.tmp"
@@ -127,7 +132,7 @@ def _sweep(parent: Path) -> None:
     if key in _swept:
         return
     _swept.add(key)
-    for left in [path for path in parent.iterdir() if UNFINISHED.fullmatch(path.name)]:
+    for left in [path for path in parent.iterdir() if is_unfinished(path)]:
         with suppress(OSError):  # another process sweeps, too
             lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
             try:

@@ -13,6 +13,7 @@ import numpy as np
 
 from satseg.documents import MOST_LISTING, fields, read_json, read_yaml
 from satseg.errors import RecordError, RunError
+from satseg.files import is_unfinished
 from satseg.runs import CHOICES, FAILURE, SUMMARY, read_failure, read_summary
 from satseg.score_files import MATRICES, TIMING, read_matrices
 
@@ -101,7 +102,7 @@ def _folders(patterns: Sequence[str]) -> list[Path]:
         if not places:
             raise RunError(f"runs={pattern} fits no folder.")
         found |= {p.parent.resolve() for place in places for name in RECORDS for p in place.rglob(name)}
-    return sorted(found)
+    return sorted(folder for folder in found if not is_unfinished(folder))
 
 
 def _why_not(folder: Path, evaluation: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,12 @@ def test_one_configuration_is_named_by_its_folder(tmp_path: Path) -> None:
     made_up(tmp_path / "a run", 1, 0.6, {"loss": "a"})
     records, left_out = find_runs([str(tmp_path)], "test")
     assert choices_of(records) == ["a run"] and not left_out
+
+
+def test_what_a_killed_process_left_is_no_run(tmp_path: Path) -> None:
+    made_up(tmp_path / "run", 1, 0.6, {"loss": "a"})
+    left = tmp_path / "run/.satseg-0123456789ab.tmp"
+    left.mkdir()
+    shutil.copy(tmp_path / "run/summary.json", left)
+    records, left_out = find_runs([str(tmp_path)], "test")
+    assert len(records) == 1 and not left_out

@@ -79,7 +79,7 @@ def test_what_lies_beside_an_upload_is_not_read(tmp_path: Path) -> None:
 
 
 def test_too_large_is_told_from_the_header(tmp_path: Path) -> None:
-    with pytest.raises(UploadTooLargeError, match=r"has 3 MB, but at most 2 are taken"):
+    with pytest.raises(UploadTooLargeError, match=r"has 3.0 MB, but at most 2.0 MB are taken"):
         put(tmp_path, b"II*\0" + bytes(3_000_000))
     path = tmp_path / "huge"
     profile = {"driver": "GTiff", "width": 60_000, "height": 60_000, "count": 1, "dtype": "uint8", "tiled": True}
