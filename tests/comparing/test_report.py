@@ -55,7 +55,9 @@ def made_up(
     )
     (folder / "choices.json").write_text(json.dumps(choices))
     (folder / "data.json").write_text(json.dumps({"class_pixels": dict.fromkeys(NAMES, 1)}))
-    (folder / "summary.json").write_text(json.dumps({"score": 0, "parameters": 2_000_000, "training_seconds": 90}))
+    (folder / "summary.json").write_text(
+        json.dumps({"score": 0, "scores": {}, "monitor": "val/miou", "parameters": 2_000_000, "training_seconds": 90})
+    )
     write_evaluation(result, folder / "evaluation" / "test", "test")
     return folder
 
