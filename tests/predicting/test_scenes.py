@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(seed)
         (folder / run).mkdir()
         save_model(folder / run / "model.safetensors", build_model(config, spec), training={}, protocol={})
-        (folder / run / "config.yaml").write_text("dataset: {}\n")
+        (folder / run / "config.yaml").write_text("dataset: {_target_: satseg.data.folder.FolderDataModule}\n")
         (folder / run / "summary.json").write_text("{}\n")
     for name, height in (("scene.tif", 350), ("small.tif", 130)):
         profile = {"driver": "GTiff", "count": 3, "height": height, "width": 140, "dtype": "uint8"}

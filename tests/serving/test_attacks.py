@@ -231,6 +231,6 @@ def test_five_hundred_damaged_files_are_read_or_refused(target: Server, canary: 
                 told = json.loads(found.text)["detail"]
                 assert str(target.temporary) not in told and "satseg-" not in told, told
         assert client.get("/healthz").status_code == 200
-    assert counts[200] > 50 and counts[422] > 50  # it was neither all harmless nor all broken at once
+    assert counts[200] > 20 and counts[422] > 50  # it was neither all harmless nor all broken at once
     log = (target.temporary / "log").read_text()
     assert "Traceback" not in log and canary.connections == 0 and target.process.poll() is None
