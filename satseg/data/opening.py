@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError  # which rasterio lets through here and there
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from satseg.errors import RasterReadError, ResourceError
@@ -146,7 +147,7 @@ def _naming(path: Path | str) -> Iterator[None]:
     """Turn what goes wrong with a raster into an error that names it."""
     try:
         yield
-    except (RasterioError, OSError, ValueError, OverflowError) as error:
+    except (CPLE_BaseError, RasterioError, OSError, ValueError, OverflowError) as error:
         if is_remote(path):
             raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's own words hold the whole URL
         raise RasterReadError(f"{path} cannot be read; it is truncated or no raster ({reason(error)}).") from error
