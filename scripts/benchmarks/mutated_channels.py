@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -37,6 +38,8 @@ from torch import Tensor
 
 Compare = Callable[[], None]
 Way = Callable[[Path, Kind], Compare]
+FILL, OTHER_FILL = 85, 170  # what memory is filled with for satseg and for the comparison, so that none is read unset
+M_PERTURB = -6  # of mallopt in glibc
 REPORTED = 8  # of so many datasets one has its report written, pictures and all, which takes longer than the rest
 ANSWERS = (200, 400, 408, 413, 415, 422)  # what a server may say to an image; anything else is a fault of its own
 
@@ -354,6 +357,7 @@ def _judged(way: Any, path: Path, kind: Kind, memory: dict[str, Any]) -> tuple[s
         finally:
             memory["peak"] = peak_bytes(way.pid)
             memory["added"] = memory["peak"] - before
+        _fill_memory(OTHER_FILL)
         compare()
     except SatsegError as error:
         said = describe(error) or ""
@@ -369,7 +373,15 @@ def _judged(way: Any, path: Path, kind: Kind, memory: dict[str, Any]) -> tuple[s
         return "crash", str(error)
     except Exception:
         return "traceback", traceback.format_exc()
+    finally:
+        _fill_memory(FILL)
     return "accepted", ""
+
+
+def _fill_memory(value: int) -> None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
+    if mallopt:
+        mallopt(M_PERTURB, value)
 
 
 @contextmanager

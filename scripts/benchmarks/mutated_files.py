@@ -110,7 +110,7 @@ class Worker:
                 stderr=log,
                 text=True,
                 start_new_session=True,  # so that its server can be ended with it
-                env=os.environ | {"SATSEG_CACHE": str(work / "cache")},
+                env=os.environ | {"SATSEG_CACHE": str(work / "cache"), "MALLOC_PERTURB_": str(channels.FILL)},
             )
         self.answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
