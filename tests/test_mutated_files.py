@@ -17,20 +17,20 @@ from satseg.errors import RasterReadError
 
 OPTION = "GDAL_PNG_WHOLE_IMAGE_OPTIM"
 SCRIPT = "scripts/benchmarks/mutated_files.py"
-KINDS = "png_rgb,tiff_deflate,mask_png,geojson,model,config"  # by every way in, and images of one model
+KINDS = "png_rgb,tiff_striped,mask_tiff,geojson,model,config"  # by every way in, and images of one model
 
 
 @pytest.mark.slow
 def test_some_dozens_of_changed_files_by_every_way_in(root_dir: Path, tmp_path: Path) -> None:
-    arguments = [sys.executable, str(root_dir / SCRIPT), "num=48", "seed=7", f"kinds={KINDS}", f"work={tmp_path}"]
+    arguments = [sys.executable, str(root_dir / SCRIPT), "num=36", "seed=7", f"kinds={KINDS}", f"work={tmp_path}"]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=root_dir)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[0] == "|"]
     counts = dict(zip(rows[0], rows[-1], strict=True))
-    assert counts["files"] == "48" and int(counts["accepted"]) > 5 and int(counts["refused"]) > 20
+    assert counts["files"] == "36" and int(counts["accepted"]) > 5 and int(counts["refused"]) > 15
     assert {row[0].partition(":")[0] for row in rows[2:-1]} == {"predict", "api", "validate", "load_model"}
     control = re.search(r"Unchanged files accepted first: (\d+), by 4 processes", done.stdout)
-    assert control and int(control[1]) > 50
+    assert control and int(control[1]) == 10
 
 
 def test_the_comparison_tells_other_pixels_and_polygons(

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import traceback
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from mutated_compare import (
     hashed,
     part_of,
 )
-from mutated_originals import KINDS, Kind, write_model
+from mutated_originals import Kind, write_model
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -112,9 +112,9 @@ def _composed(name: str, *options: str) -> Any:
         return compose(name, list(options))
 
 
-def make_models(work: Path) -> None:
-    """Write the models of all kinds of images."""
-    for kind in KINDS:
+def make_models(work: Path, kinds: Sequence[Kind]) -> None:
+    """Write the models of kinds of images."""
+    for kind in kinds:
         if kind.part == "image":
             path = work / "models" / group_of("predict", kind).model / "model.safetensors"
             if not path.exists():

@@ -75,7 +75,7 @@ def work_off(options: dict[str, str], group: Group) -> None:
             return channels.use_in(way, path, kind)
 
     try:
-        own = [k for k in KINDS if group in [group_of(channel, k) for channel in channels.CHANNELS[k.part]]]
+        own = [k for k in kinds_of(options) if group in [group_of(channel, k) for channel in channels.CHANNELS[k.part]]]
         control = {kind.name: use(kind, originals[kind]) for kind in own}
         print(json.dumps(control), file=answers, flush=True)
         for line in sys.stdin:
@@ -228,7 +228,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(options["work"] or temporary).absolute()
         write_originals(work / "originals")
-        channels.make_models(work)
+        channels.make_models(work, kinds_of(options))
         found, controls = run(options | {"work": str(work)}, work)
     bad = [one for one in found if one["verdict"] not in GOOD or one["added"] > MOST_ADDED]
     for one in bad:
