@@ -27,7 +27,7 @@ def test_some_dozens_of_changed_files_by_every_way_in(root_dir: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[0] == "|"]
     counts = dict(zip(rows[0], rows[-1], strict=True))
-    assert counts["files"] == "36" and int(counts["accepted"]) > 5 and int(counts["refused"]) > 15
+    assert counts["files"] == "36" and int(counts["accepted"]) > 2 and int(counts["refused"]) > 15
     assert {row[0].partition(":")[0] for row in rows[2:-1]} == {"predict", "api", "validate", "load_model"}
     control = re.search(r"Unchanged files accepted first: (\d+), by 4 processes", done.stdout)
     assert control and int(control[1]) == 10
