@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from satseg.data import SegmentationDataModule
 from satseg.documents import read_json
 from satseg.evaluation import PLAIN, PROTOCOL, EvaluationResult, Scoring, evaluate
 from satseg.inference.combining import View, views
@@ -22,6 +22,9 @@ from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_rgb
 from satseg.visualization.figures import plot_confusion_matrix, plot_curves, plot_reliability, plot_samples
 from satseg.visualization.report import write_report
+
+if TYPE_CHECKING:  # its import brings Lightning, which predicting and serving do without
+    from satseg.data import SegmentationDataModule
 
 NUM_PICTURES = 4
 

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,13 +14,15 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from satseg.data import SegmentationDataModule
 from satseg.documents import read_yaml
 from satseg.errors import ConfigError, RecordError, RunError
 from satseg.ranks import agree, is_first
 from satseg.runs import find_complete, find_unfinished, read_config, run_folder
 from satseg.slots import OF_USER
 from satseg.spec import DatasetSpec, InputSpec
+
+if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
+    from satseg.data import SegmentationDataModule
 
 NAME = re.compile(r"\w{1,40}")  # of a logger or an option, as it is shown
 DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")

@@ -108,3 +108,14 @@ def test_help_does_not_import_torch(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert "dataset" in done.stdout
+
+
+def test_predicting_does_without_what_trains_and_draws() -> None:
+    """Each would take memory, and a second to start, of everyone who makes a map."""
+    code = (
+        "import sys, satseg.predicting\n"
+        "sys.exit(' '.join({'pytorch_lightning', 'torchmetrics', 'matplotlib'} & sys.modules.keys()) or 0)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

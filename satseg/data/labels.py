@@ -9,12 +9,11 @@ import numpy as np
 import rasterio
 from rasterio import CRS, Affine
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform as transform_points
 
 from satseg.data.masks import ClassScheme
 from satseg.data.opening import OpenRasters, open_raster
+from satseg.data.projecting import transform_points
 from satseg.data.raster import RasterInfo, Window, read_image, read_real_info, usable
 from satseg.errors import DataError, SizeMismatchError
 
@@ -113,8 +112,8 @@ def _corners(mask: RasterInfo, image: RasterInfo) -> np.ndarray:
     corners = [Affine(*mask.transform or ()) @ (x, y) for y in (0, mask.height) for x in (0, mask.width)]
     if mask.crs != image.crs:
         try:
-            xs, ys = transform_points(CRS.from_wkt(mask.crs), CRS.from_wkt(image.crs), *zip(*corners, strict=True))
-        except RasterioError as error:
+            xs, ys = transform_points(str(mask.crs), str(image.crs), *zip(*corners, strict=True))
+        except DataError as error:
             raise DataError(f"{mask.path} cannot be warped onto {image.path} ({error}).") from error
         corners = list(zip(xs, ys, strict=True))
     return np.array([~Affine(*image.transform or ()) @ corner for corner in corners])

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError  # which rasterio lets through here and there
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from satseg.data.deflated import check_deflated
 from satseg.errors import RasterReadError, ResourceError
 
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
@@ -76,10 +78,13 @@ def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
     """
     options = _options(path) | (ALONE if driver else {})
     with _naming(path), rasterio.Env(**options), quiet(), rasterio.open(_place(path), driver=driver) as source:
+        if driver is None:  # files from outside are looked at as a whole when they come
+            _check_blocks(source, path)
         yield source
 
 
 _bounded = threading.local()
+_checked: set[tuple[Path | str, int, int]] = set()
 
 
 @contextmanager
@@ -122,7 +127,9 @@ class OpenRasters:
             if options == PNG_OPTIONS and not is_remote(path) and _is_undamaged_png(Path(path)):
                 options = {}  # training reads it many times
             with _naming(path), rasterio.Env(**options), quiet():
-                kept[path] = rasterio.open(_place(path)), options
+                source = rasterio.open(_place(path))
+                _check_blocks(source, path)
+                kept[path] = source, options
             if len(kept) > self.limit:
                 kept.popitem(last=False)[1][0].close()
         kept.move_to_end(path)
@@ -146,12 +153,22 @@ def _naming(path: Path | str) -> Iterator[None]:
     """Turn what goes wrong with a raster into an error that names it."""
     try:
         yield
-    except (RasterioError, OSError, ValueError, OverflowError) as error:
+    except (CPLE_BaseError, RasterioError, OSError, ValueError, OverflowError) as error:
         if is_remote(path):
             raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's own words hold the whole URL
         raise RasterReadError(f"{path} cannot be read; it is truncated or no raster ({reason(error)}).") from error
     except MemoryError as error:
         raise ResourceError(f"{shown(path)} does not fit into memory; read it by windows.") from error
+
+
+def _check_blocks(source: Any, path: Path | str) -> None:
+    """Look at a local file's first block, once as long as the file stays as it is."""
+    if is_remote(path) or source.driver != "GTiff":
+        return
+    state = Path(path).stat()
+    if (path, state.st_size, state.st_mtime_ns) not in _checked:
+        check_deflated(source, Path(path))
+        _checked.add((path, state.st_size, state.st_mtime_ns))
 
 
 def _place(path: Path | str) -> Path | str:

@@ -20,8 +20,9 @@ from satseg.data.masks import ClassScheme
 from satseg.data.opening import quiet, reason
 from satseg.data.pairing import Sample
 from satseg.data.polygon_classes import ClassOptions, PolygonClasses
+from satseg.data.projecting import Bounds
 from satseg.data.raster import RasterInfo, Window, read_info, window_transform
-from satseg.data.vectors import Bounds, VectorLayer, read_layer
+from satseg.data.vectors import VectorLayer, read_layer
 from satseg.errors import DataError, ResourceError
 from satseg.files import atomic_path, cache_folder
 from satseg.spec import IGNORE_INDEX

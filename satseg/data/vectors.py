@@ -16,13 +16,10 @@ import pyogrio.raw
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio import CRS
-from rasterio.errors import CRSError, RasterioError
-from rasterio.warp import transform as transform_points
-from rasterio.warp import transform_bounds
+from rasterio.errors import CRSError
 
+from satseg.data.projecting import Bounds, transform_bounds, transform_points
 from satseg.errors import ConfigError, DataError, RasterReadError
-
-Bounds = tuple[float, float, float, float]  # west, south, east, north
 
 PARSED_WHOLE = {".geojson", ".json"}  # whatever part of them is asked for
 POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
@@ -98,7 +95,10 @@ class VectorLayer:
         else:
             shapes, texts = _read(self, attribute, area)
         self._check_polygons(shapes)
-        return _moved(shapes, self.crs, crs), texts
+        try:
+            return _moved(shapes, self.crs, crs), texts
+        except DataError as error:
+            raise DataError(f"{self.path} cannot be drawn on its image: {error}.") from error
 
     def covers_some_of(self, bounds: Bounds, crs: str) -> bool:
         """Tell whether features may lie in an area."""
@@ -179,8 +179,8 @@ def _wkt(crs: str, path: Path) -> str:
 def _moved_bounds(bounds: Bounds, source: str, target: str) -> Bounds | None:
     """Return an area in another CRS, a little larger; None where it cannot be said."""
     try:
-        west, south, east, north = transform_bounds(CRS.from_wkt(source), CRS.from_wkt(target), *bounds)
-    except RasterioError:
+        west, south, east, north = transform_bounds(source, target, bounds)
+    except DataError:
         return None
     if not np.isfinite([west, south, east, north]).all() or west > east:  # beyond a projection, or across a date line
         return None
@@ -197,7 +197,7 @@ def _moved(shapes: np.ndarray, source: str, target: str) -> np.ndarray:
     if here == there or not len(shapes):
         return shapes
     moved: np.ndarray = shapely.transform(
-        shapes, lambda points: np.column_stack(transform_points(here, there, points[:, 0], points[:, 1]))
+        shapes, lambda points: transform_points(here, there, points[:, 0], points[:, 1]).T
     )
     return moved
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from satseg.data import SegmentationDataModule
 from satseg.data.dataset import to_item
 from satseg.data.raster import Window
 from satseg.errors import ConfigError, ExportError
@@ -22,6 +21,9 @@ from satseg.exporting.writing import Source, write_checked
 from satseg.files import atomic_paths, write_json
 from satseg.models import SegmentationNetwork
 from satseg.spec import DatasetSpec
+
+if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
+    from satseg.data import SegmentationDataModule
 
 CROP = 512  # pixels of a calibration image's side, at most
 SPLIT = "val"  # what the loss is measured on; the test split stays unseen

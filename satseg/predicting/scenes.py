@@ -31,7 +31,6 @@ from satseg.mapping import class_areas, write_areas, write_vectors
 from satseg.predicting.models import Models
 from satseg.predicting.outcomes import Outcome, tell
 from satseg.predicting.outputs import check_paths, extra_paths, map_paths
-from satseg.predicting.preview import write_preview
 from satseg.runconfig import recorded_bands
 from satseg.runs import run_folder
 
@@ -149,6 +148,8 @@ def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) 
     paths, spec = extra_paths(cfg, output), models.spec
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         if "preview" in paths:
+            from satseg.predicting.preview import write_preview  # it brings what draws, and what scores
+
             write_preview(name_of(source.info.path), source, output, spec, paths["preview"])
         if "areas" in paths:
             write_areas(class_areas(output, spec.class_names), paths["areas"])

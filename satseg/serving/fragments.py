@@ -8,10 +8,10 @@ from html import escape
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
-from rasterio.warp import transform as warp
+from rasterio import CRS
 
+from satseg.data.projecting import transform_points
+from satseg.errors import DataError
 from satseg.mapping import ClassArea
 from satseg.serving.describing import describe
 from satseg.serving.jobs import Ticket
@@ -66,8 +66,8 @@ def _place(found: Segmented, col: int, row: int) -> str:
     a, b, c, d, e, f = info.transform
     x, y = a * (col + 0.5) + b * (row + 0.5) + c, d * (col + 0.5) + e * (row + 0.5) + f
     try:
-        (longitude,), (latitude,) = warp(info.crs, "EPSG:4326", [x], [y])
-    except (CPLE_BaseError, RasterioError):  # a local grid, or a place outside of the projection
+        (longitude,), (latitude,) = transform_points(info.crs, CRS.from_epsg(4326), [x], [y])
+    except DataError:  # a local grid, or a place outside of the projection
         return ""
     on_earth = abs(latitude) <= 90 and abs(longitude) <= 360  # some count from 0 to 360
     return f"{latitude:.6f}°, {longitude:.6f}°" if on_earth else ""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
+from satseg.data.deflated import block_bytes, check_deflated
 from satseg.data.opening import ALONE, open_raster, quiet
 from satseg.data.raster import RasterInfo, read_info
 from satseg.errors import RasterReadError, UploadError, UploadTooLargeError, UploadTypeError
@@ -128,32 +128,29 @@ def _check_header(upload: Upload, limits: Limits) -> None:
         raise UploadTooLargeError(f"{name} has {len(info.band_names):,} bands, but at most {MAX_BANDS:,} are taken.")
     if info.dtype.startswith("complex"):
         raise UploadTypeError(f"{name} holds complex numbers, which no model takes; take their amplitudes.")
-    for block in _block_sizes(upload):
-        if block > MAX_BLOCK_BYTES:
+    for part in _parts(upload):
+        if (block := block_bytes(part)) > MAX_BLOCK_BYTES:
             raise UploadTooLargeError(
                 f"{name} is stored in blocks of {size_text(block)}, which are too large; save it as a tiled TIFF."
             )
+        try:
+            check_deflated(part, upload.path, every=True)  # else others could be shown what is in the memory
+        except ValueError as error:
+            raise RasterReadError(f"{name}: {error}.") from error
 
 
-def _block_sizes(upload: Upload) -> Iterator[int]:
-    """Yield the bytes of a block of the image, and of each overview, mask and page that a TIFF holds beside it."""
+def _parts(upload: Upload) -> Iterator[Any]:
+    """Yield the open image, and each overview, mask and page that a TIFF holds beside it."""
     with open_raster(upload.path, upload.info.driver) as source:
-        yield _block_bytes(source)
+        yield source
     if upload.info.driver != "GTiff":
         return
     for number in range(2, MAX_DIRECTORIES + 2):
         try:
             place = f"GTIFF_DIR:{number}:{upload.path}"
             with rasterio.Env(**ALONE), quiet(), rasterio.open(place, driver="GTiff") as source:
-                yield _block_bytes(source)
+                yield source
         except RasterioError as error:
             if "not found" in str(error):
                 return  # another reason is that directory's alone, which is then not read for the image either
     raise UploadTooLargeError(f"{upload.name} has more than {MAX_DIRECTORIES} pages; send the first alone.")
-
-
-def _block_bytes(source: Any) -> int:
-    bands = source.count if source.interleaving is not None and source.interleaving.value == "PIXEL" else 1
-    height, width = source.block_shapes[0]
-    dtype = source.dtypes[0].replace("complex_int16", "int32")  # NumPy has none of the first; they are as long
-    return int(height * width * bands * np.dtype(dtype).itemsize)

@@ -8,13 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
-from rasterio.warp import transform as reproject
 
+from satseg.data.projecting import transform_points
 from satseg.data.raster import RasterInfo
+from satseg.errors import DataError
 from satseg.validation.findings import Finding, Severity, count
 
-WGS84 = "EPSG:4326"
 SLACK = 0.5  # pixels: grids that are cut from one scene meet to less
 EXPECTED = "Images of different splits lie apart on the ground: neighbours look alike, and scores would be too high."
 REMEDY = (
@@ -79,8 +78,8 @@ def _to_degrees(corners: np.ndarray, system: CRS | None) -> np.ndarray | None:
     if system is None:  # numbers without a system cannot be compared with others
         return None
     try:
-        return np.stack(reproject(system, WGS84, corners[:, 0], corners[:, 1]), axis=1)
-    except RasterioError:
+        return transform_points(system, CRS.from_epsg(4326), corners[:, 0], corners[:, 1]).T
+    except DataError:  # a local grid
         return None
 
 

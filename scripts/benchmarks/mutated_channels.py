@@ -1,29 +1,86 @@
-"""Giving a changed file to satseg, in this process or over HTTP, and comparing what it read with rasterio's pixels."""
+"""The ways into satseg for a changed file: a scene to predict, a request to a server, a dataset's file, a model's."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import traceback
-import warnings
-from collections.abc import Callable
-from functools import cache, partial
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import rasterio
 import torch
 from hydra import compose, initialize_config_dir
-from mutated_originals import KINDS, Kind, write_model
+from mutated_compare import (
+    CLASSES,
+    WrongError,
+    compare_digest,
+    compare_image,
+    compare_map,
+    compare_polygons,
+    compare_record,
+    compare_weights,
+    hashed,
+    part_of,
+)
+from mutated_originals import Kind, write_model
 from omegaconf import OmegaConf
 from torch import Tensor
 
-CLASSES = 7
-LARGEST_PIXELS = 20_000_000  # that a changed header may claim for a whole map of it to be made here
+Compare = Callable[[], None]
+Way = Callable[[Path, Kind], Compare]
+FILL, OTHER_FILL = 85, 170  # what memory is filled with for satseg and for the comparison, so that none is read unset
+M_PERTURB = -6  # of mallopt in glibc
+REPORTED = 8  # of so many datasets one has its report written, pictures and all, which takes longer than the rest
+ANSWERS = (200, 400, 408, 413, 415, 422)  # what a server may say to an image; anything else is a fault of its own
+
+
+class UnclearError(Exception):
+    """A refusal that is not one line that names the file."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that share a process: of one way in and, where images are segmented, of one model.
+
+    Attributes:
+        channel: The way in.
+        bands: Of the model's images.
+        dtype: Of these.
+    """
+
+    channel: str
+    bands: int = 0
+    dtype: str = ""
+
+    @property
+    def model(self) -> str:
+        """The model's folder."""
+        return f"m{self.bands}_{self.dtype}"
+
+
+CHANNELS: dict[str, tuple[str, ...]] = {
+    "image": ("predict", "api", "validate"),
+    "mask": ("validate",),
+    "band": ("validate",),
+    "polygons": ("validate",),
+    "model": ("load_model",),
+    "run": ("load_model",),
+}
+
+
+def group_of(channel: str, kind: Kind) -> Group:
+    """Return which process a case belongs to."""
+    return Group(channel, kind.bands, kind.dtype) if channel in ("predict", "api") else Group(channel)
 
 
 class PixelsAsClasses:
@@ -35,15 +92,10 @@ class PixelsAsClasses:
         self.spec = spec
 
     def __call__(self, image: Tensor, valid: Tensor) -> Tensor:
-        classes = torch.from_numpy(np.stack([hashed(one) for one in image.numpy()]))
-        return 9.0 * torch.nn.functional.one_hot(classes, CLASSES).movedim(-1, 1).float()
-
-
-def hashed(image: np.ndarray) -> np.ndarray:
-    """Return the class (h, w) of raw numbers (C, h, w)."""
-    bits = np.ascontiguousarray(image.astype(np.float32)).view(np.uint32).astype(np.uint64)
-    weights = (np.uint64(2_654_435_761) * np.arange(1, len(bits) + 1, dtype=np.uint64)).reshape(-1, 1, 1)
-    return ((bits * weights).sum(0) >> np.uint64(9)).astype(np.int64) % CLASSES
+        scores = torch.zeros(len(image), CLASSES, *image.shape[2:])
+        for one, own in zip(image.numpy(), scores, strict=True):
+            own.scatter_(0, torch.from_numpy(hashed(one))[None], 9.0)
+        return scores
 
 
 def show_pixels() -> None:
@@ -53,257 +105,304 @@ def show_pixels() -> None:
     models.open_engine = lambda path, network, *options, **more: PixelsAsClasses(network.spec)  # type: ignore[assignment]
 
 
-class WrongError(Exception):
-    """Something was read that is not what rasterio reads."""
-
-
-def compare_map(found: np.ndarray, nodata: Any, path: Path, bands: int) -> None:
-    """Compare a map by `PixelsAsClasses` with the file.
-
-    Raises:
-        WrongError: If a pixel has the class of other numbers, or is left out without a reason in the file.
-    """
-    image, missing = _read(path, bands)
-    if found.shape != image.shape[1:]:
-        raise WrongError(f"map of {found.shape}, raster of {image.shape[1:]}")
-    left_out = found == nodata
-    if wrong := int((~left_out & (found != hashed(image))).sum()):
-        raise WrongError(f"{wrong} pixels of other numbers")
-    if lost := int((left_out & ~missing).sum()):
-        raise WrongError(f"{lost} pixels left out")
-
-
-def compare_pixels(path: Path) -> None:
-    """Compare `read_image` with rasterio.
-
-    Raises:
-        WrongError: If a pixel differs.
-    """
-    from satseg.data.raster import read_image, read_info
-
-    info = read_info(path)
-    if info.height * info.width > LARGEST_PIXELS:
-        return
-    image, valid = read_image(path)
-    expected, missing = _read(path, len(image))
-    if image.dtype != expected.dtype or not np.array_equal(image, expected, equal_nan=image.dtype.kind == "f"):
-        raise WrongError("pixels of other numbers")
-    if (~valid & ~missing).any():
-        raise WrongError("pixels left out")
-
-
-def _read(path: Path, bands: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return what rasterio reads (C, h, w), and where something in the file says that nothing is (h, w)."""
-    try:
-        with rasterio.open(path) as file:
-            image = file.read(list(range(1, bands + 1)))
-            missing = (file.read_masks(1) == 0) | ~np.isfinite(image).all(0)
-            if file.nodata is not None:
-                missing |= (image == file.nodata).any(0)
-    except rasterio.errors.RasterioError as error:
-        raise WrongError(f"rasterio refuses it: {' '.join(str(error).split())[:120]}") from error
-    return image, missing
-
-
-@cache
-def _predicting(bands: int, dtype: str, work: Path) -> tuple[Any, Any]:
-    from satseg.config import CONFIG_DIR
-    from satseg.predicting import open_models
-
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("predict", [f"checkpoint='{model_for(bands, dtype, work)}'", "input=x", "device=cpu"])
-    cfg.progress, cfg.preflight = False, "warn"
-    return cfg, open_models(cfg)
-
-
-def model_for(bands: int, dtype: str, work: Path) -> Path:
-    """Return the model that takes images of so many bands and a type."""
-    return work / "models" / f"m{bands}_{dtype}" / "model.safetensors"
-
-
-def make_models(work: Path) -> list[Path]:
-    """Write the models of all kinds of images."""
-    pairs = {(kind.bands, kind.dtype): kind for kind in KINDS if kind.part == "image"}
-    return [write_model(model_for(*pair, work), kind) for pair, kind in pairs.items()]
-
-
-def predict(path: Path, kind: Kind, work: Path) -> None:
-    """Segment the file as a scene."""
-    from satseg.data.raster import read_info, read_window
-    from satseg.predicting import predict_scenes
-
-    cfg, models = _predicting(kind.bands, kind.dtype, work)
-    if (info := read_info(path)).height * info.width > LARGEST_PIXELS:
-        read_window(path, (0, 0, 64, 64))  # type: ignore[arg-type]
-        return
-    given = OmegaConf.merge(cfg, {"input": str(path), "output": str(path.parent / "map.tif")})
-    predict_scenes(given, models)
-    with rasterio.open(path.parent / "map.tif") as file:
-        compare_map(file.read(1), file.nodata, path, kind.bands)
-
-
-@cache
-def _datasets() -> dict[str, Any]:
+def _composed(name: str, *options: str) -> Any:
     from satseg.config import CONFIG_DIR
 
-    stack = {f"b{i}": f"images/*_b{i}.tif" for i in range(2)}
-    options = {"image": {}, "mask": {}, "band": {"images": stack}}
-    options["polygons"] = {"masks": "labels/*", "vectors": {"attribute": "class", "outside": "ignore"}}
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("validate", ["dataset=folder"])
-    return {part: OmegaConf.merge(cfg.dataset, more) for part, more in options.items()}
+        return compose(name, list(options))
 
 
-def check(path: Path, kind: Kind, work: Path) -> None:
-    """Validate a dataset of four samples, of which the file belongs to one, and read the file as that is read.
+def make_models(work: Path, kinds: Sequence[Kind]) -> None:
+    """Write the models of kinds of images."""
+    for kind in kinds:
+        if kind.part == "image":
+            path = work / "models" / group_of("predict", kind).model / "model.safetensors"
+            if not path.exists():
+                write_model(path, kind)
 
-    The samples are alike, which is a finding of its own, so the verdict is whether the file can be read.
+
+class Predict:
+    """Segments files as scenes."""
+
+    def __init__(self, work: Path, group: Group, limit_s: float) -> None:
+        from satseg.predicting import open_models
+
+        show_pixels()
+        self.pid = os.getpid()
+        self._cfg = _composed("predict", f"checkpoint='{work}/models/{group.model}/model.safetensors'", "input=x")
+        self._cfg.update({"device": "cpu", "progress": False, "preflight": "warn", "areas": True})
+        self._models = open_models(self._cfg)
+
+    def __call__(self, path: Path, kind: Kind) -> Compare:
+        from satseg.data.raster import read_info
+        from satseg.predicting import predict_scenes
+
+        info, output = read_info(path), path.parent / "map.tif"
+        part = part_of(info.height, info.width)
+        more = {"input": str(path), "output": str(output), "window": part and list(part)}
+        predict_scenes(OmegaConf.merge(self._cfg, more), self._models)  # type: ignore[arg-type]
+        return lambda: compare_map(output, path, kind.bands, part)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class Validate:
+    """Validates datasets of four samples, of which the file belongs to one, and reads it as training does.
+
+    The samples are alike, which is a finding of its own, so the verdict is whether the file can be used.
     """
-    from hydra.utils import instantiate
 
-    from satseg.validation import Limits, validate
+    def __init__(self, work: Path, group: Group, limit_s: float) -> None:
+        self.pid, self._originals = os.getpid(), work / "originals"
+        stack = {f"b{i}": f"images/*_b{i}.tif" for i in range(2)}
+        vectors = {"attribute": "class", "outside": "ignore"}
+        parts = {"band": {"images": stack}, "polygons": {"masks": "labels/*", "vectors": vectors}}
+        dataset = _composed("validate", "dataset=folder").dataset
+        self._datasets = {part: OmegaConf.merge(dataset, parts.get(part, {})) for part in CHANNELS}
 
-    root = path.parent / "dataset"
-    originals = work / "originals"
-    _lay_out(root, path, kind, originals)
-    cfg = OmegaConf.merge(_datasets()[kind.part], {"root": str(root)})
-    validate(instantiate(cfg, _convert_="all"), Limits(), 1, False)
-    if kind.part in ("image", "mask", "band"):
-        compare_pixels(path)
+    def __call__(self, path: Path, kind: Kind) -> Compare:
+        from hydra.utils import instantiate
+
+        from satseg.validation import Limits, validate
+        from satseg.validation.write import write_validation
+
+        root = path.parent / "dataset"
+        own = self._lay_out(root, path, kind)
+        cfg = OmegaConf.merge(self._datasets[kind.part], {"root": str(root)})
+        validation = validate(instantiate(cfg, _convert_="all"), Limits(), 1, False)
+        if zlib.crc32(path.read_bytes()) % REPORTED == 0:
+            write_validation(validation, path.parent / "report")
+        facts = next((f for f in validation.facts if f.name.startswith("1")), None)
+        for fault in facts.faults.values() if facts else ():
+            raise fault
+        if facts is None:
+            self._refuse(validation, own)
+        if kind.part == "polygons":
+            return lambda: self._compare_polygons(path, validation, facts)
+        return self._compared(own, kind, facts)
+
+    @staticmethod
+    def _refuse(validation: Any, own: Path) -> None:
+        from satseg.errors import DataError
+
+        told = [f for f in validation.findings if any(own.name in text for text in (f.message, *f.files))]
+        if not told:
+            raise WrongError("left out without a word")
+        raise DataError(f"{own}: {told[0].message}")
+
+    @staticmethod
+    def _compared(path: Path, kind: Kind, facts: Any) -> Compare:
+        from satseg.data.raster import Window, read_image, read_info
+
+        info = read_info(path)
+        part = part_of(info.height, info.width)
+        image, valid = read_image(path, part and Window(*part))
+
+        def compare() -> None:
+            compare_image(path, image, valid, part)
+            if kind.part == "image" and part is None:
+                if facts.image is None:
+                    raise WrongError("neither read nor refused")
+                compare_digest(path, facts.image.digest, len(image))
+
+        return compare
+
+    def _compare_polygons(self, path: Path, validation: Any, facts: Any) -> None:
+        if facts.mask is None:
+            raise WrongError("neither drawn nor refused")
+        with rasterio.open(self._originals / "tiff_deflate.tif") as grid:
+            compare_polygons(path, validation.scheme.names, dict(facts.mask.known), grid)
+
+    def _lay_out(self, root: Path, path: Path, kind: Kind) -> Path:
+        """Write the dataset; return the file's place in it."""
+        images, masks = root / "images", root / ("labels" if kind.part == "polygons" else "masks")
+        images.mkdir(parents=True)
+        masks.mkdir()
+        whole, place = self._originals / path.name, path
+        for number in range(4):
+            own = path if number == 1 else whole
+            parts = {images: self._originals / "tiff_deflate.tif", masks: self._originals / "mask_png.png"}
+            if kind.part == "band":
+                del parts[images]
+                shutil.copy(whole, images / f"{number}_b0.tif")
+                target = Path(shutil.copy(own, images / f"{number}_b1.tif"))
+            else:
+                folder = images if kind.part == "image" else masks
+                del parts[folder]
+                target = Path(shutil.copy(own, folder / f"{number}{own.suffix}"))
+            for folder, source in parts.items():
+                shutil.copy(source, folder / f"{number}{source.suffix}")
+            place = target if number == 1 else place
+        return place
+
+    def close(self) -> None:
+        """Leave nothing behind."""
 
 
-def _lay_out(root: Path, path: Path, kind: Kind, originals: Path) -> None:
-    images, masks = root / "images", root / ("labels" if kind.part == "polygons" else "masks")
-    images.mkdir(parents=True)
-    masks.mkdir()
-    whole = originals / path.name
-    for number in range(4):
-        own = path if number == 1 else whole
-        image = own if kind.part == "image" else originals / "tiff_deflate.tif"
-        mask = originals / "mask_png.png"
-        if kind.part in ("mask", "polygons"):
-            mask = own
-        if kind.part == "band":
-            for band in range(2):
-                shutil.copy(own if band else whole, images / f"{number}_b{band}.tif")
-        else:
-            shutil.copy(image, images / f"{number}{image.suffix}")
-        shutil.copy(mask, masks / f"{number}{mask.suffix}")
+class LoadModel:
+    """Opens files as trained models, or as what stands beside one."""
 
+    PLACES: ClassVar = {
+        "model": "model.safetensors",
+        "ckpt": "last.ckpt",
+        "config": "config.yaml",
+        "summary": "summary.json",
+    }
 
-def load(path: Path, kind: Kind, work: Path) -> None:
-    """Open the file as a trained model, or as what stands beside one."""
-    from satseg.checkpoint import load_model
-    from satseg.runs import find_complete, read_config
+    def __init__(self, work: Path, group: Group, limit_s: float) -> None:
+        self.pid, self._run = os.getpid(), work / "originals" / "run"
 
-    run = path.parent / "run"
-    shutil.copytree(work / "originals" / "run", run)
-    shutil.copy(path, run / {"model": "model.safetensors", "config": "config.yaml"}.get(kind.name, "summary.json"))
-    network = load_model(run)
-    if kind.name == "config":
-        read_config(run)
-    if kind.name == "summary":
-        find_complete(run, run.parent)
-    if kind.name == "model":
-        from safetensors.torch import load_file
+    def __call__(self, path: Path, kind: Kind) -> Compare:
+        from satseg.checkpoint import load_model
+        from satseg.documents import read_json
+        from satseg.runs import read_config, read_summary
 
-        stored = load_file(run / "model.safetensors")
-        state = network.state_dict()
-        if stored.keys() != state.keys() or not all(torch.equal(stored[name], state[name]) for name in stored):
-            raise WrongError("other weights than the file's")
+        run = path.parent / "run"
+        shutil.copytree(self._run, run)
+        own = Path(shutil.copy(path, run / self.PLACES[kind.name]))
+        if kind.name == "config":
+            config = OmegaConf.to_container(read_config(run))
+            return lambda: compare_record(config, OmegaConf.to_container(OmegaConf.load(own)))
+        if kind.name == "summary":
+            summary = read_summary(run)
+            return lambda: compare_record(summary, read_json(own))
+        network = load_model(run if kind.name == "model" else own)
+        return lambda: compare_weights(own, network.state_dict())
+
+    def close(self) -> None:
+        """Leave nothing behind."""
 
 
 class Api:
-    """A running server, which segments by `PixelsAsClasses`."""
+    """Sends files to a running server, which segments by `PixelsAsClasses`."""
 
-    def __init__(self, work: Path, limit_s: float) -> None:
-        self._limit_s = limit_s
-        models = ",".join(str(path) for path in sorted((work / "models").glob("*/*")))
-        options = ["serve", f"checkpoint=[{models}]", "port=0", "engine=torch", "device=cpu", f"jobs_dir={work}/jobs"]
-        self._log = work / "server.log"
+    def __init__(self, work: Path, group: Group, limit_s: float) -> None:
+        self._limit_s, self._log = limit_s, work / f"server_{group.model}.log"
+        model, jobs = work / "models" / group.model / "model.safetensors", work / "jobs" / group.model
+        options = ["serve", f"checkpoint={model}", "port=0", "engine=torch", "device=cpu", f"jobs_dir={jobs}"]
         script = str(Path(__file__).with_name("mutated_files.py"))
-        with self._log.open("a") as log:
+        with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, script, *options], stdout=subprocess.PIPE, stderr=log, text=True, cwd=work
             )
+        self.pid = self.process.pid
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        self.address = re.findall(r"http://[^\s;]+", line)[0]
+        if not (found := re.search(r"http://[^\s;]+", line)):
+            raise RuntimeError(f"the server did not start: {self._log.read_text()[-1000:]}")
+        self._address = found[0]
 
-    def __call__(self, path: Path, kind: Kind, work: Path) -> None:
-        """Send the file to be segmented."""
+    def __call__(self, path: Path, kind: Kind) -> Compare:
         import httpx
 
         from satseg.errors import SatsegError
 
-        url = f"{self.address}/api/v1/predict"
-        options = {"model": model_for(kind.bands, kind.dtype, work).parent.name, "preflight": "warn", "name": path.name}
-        headers = {"Accept": "image/tiff"}
+        logged = self._log.stat().st_size
+        options = {"preflight": "warn", "name": path.name}
         try:
             response = httpx.post(
-                url, params=options, headers=headers, content=path.read_bytes(), timeout=self._limit_s
+                f"{self._address}/api/v1/predict",
+                params=options,
+                headers={"Accept": "image/tiff"},
+                content=path.read_bytes(),
+                timeout=self._limit_s,
             )
         except httpx.TimeoutException as error:
             raise TimeoutError from error
         except httpx.HTTPError as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
-        if response.status_code in (401, 403, 404, 500) or response.status_code > 503:
-            raise RuntimeError(f"{response.status_code}: {response.text[:200]}")
+        if "Traceback" in (said := self._log.read_text()[logged:]) or response.status_code not in ANSWERS:
+            raise RuntimeError(f"{response.status_code}: {response.text[:200]} {said[-2000:]}")
         if response.status_code != 200:
-            raise SatsegError(response.text)
+            raise SatsegError(response.json()["detail"])
         answer = path.parent / "answer.tif"
         answer.write_bytes(response.content)
-        with rasterio.open(answer) as file:
-            compare_map(file.read(1), file.nodata, path, kind.bands)
+        return lambda: compare_map(answer, path, kind.bands)
+
+    def close(self) -> None:
+        """End the server."""
+        self.process.terminate()
+        self.process.wait(30)
 
 
-CHANNELS: dict[str, tuple[str, ...]] = {
-    "image": ("predict", "api", "validate"),
-    "mask": ("validate",),
-    "band": ("validate",),
-    "polygons": ("validate",),
-    "model": ("load_model",),
-    "run": ("load_model",),
+WAYS: dict[str, type[Predict | Validate | LoadModel | Api]] = {
+    "predict": Predict,
+    "validate": Validate,
+    "load_model": LoadModel,
+    "api": Api,
 }
-FUNCTIONS: dict[str, Callable[[Path, Kind, Path], None]] = {"predict": predict, "validate": check, "load_model": load}
 
 
-def judge(use: Callable[[], None]) -> tuple[str, str]:
-    """Give a file to satseg; return the verdict and what it is for."""
+def use_in(way: Any, path: Path, kind: Kind) -> dict[str, Any]:
+    """Give a file to satseg; return the verdict, what it is for, and bytes of memory.
+
+    These are the most that the process that does satseg's work had meanwhile, without the comparison, and how much more
+    that is than before.
+    """
+    found: dict[str, Any] = {"verdict": "crash", "reason": "", "peak": 0, "added": 0}
+    verdict, reason = _judged(way, path, kind, found)
+    return found | {"verdict": verdict, "reason": reason}
+
+
+def _judged(way: Any, path: Path, kind: Kind, memory: dict[str, Any]) -> tuple[str, str]:
+    from satseg.cli import describe
     from satseg.errors import SatsegError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            use()
+        before = peak_bytes(way.pid, reset=True)
+        try:
+            with _quiet():
+                compare = way(path, kind)
+        finally:
+            memory["peak"] = peak_bytes(way.pid)
+            memory["added"] = memory["peak"] - before
+        _fill_memory(OTHER_FILL)
+        compare()
     except SatsegError as error:
-        return "refused", type(error).__name__
+        said = describe(error) or ""
+        clear = "\n" not in str(error).strip() and path.suffix in said and len(said) < 1000
+        return ("refused", type(error).__name__) if clear else ("unclear", said)
     except WrongError as error:
         return "wrong", str(error)
     except TimeoutError:
         return "hang", ""
-    except ConnectionError as error:
+    except (ConnectionError, ProcessLookupError, FileNotFoundError) as error:
+        if isinstance(error, FileNotFoundError) and Path(f"/proc/{way.pid}").exists():
+            return "traceback", traceback.format_exc()
         return "crash", str(error)
     except Exception:
         return "traceback", traceback.format_exc()
+    finally:
+        _fill_memory(FILL)
     return "accepted", ""
 
 
+def _fill_memory(value: int) -> None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
+    if mallopt:
+        mallopt(M_PERTURB, value)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what is said on standard error, also by libraries in C, out of the terminal; a traceback in it is raised."""
+    with tempfile.TemporaryFile() as said:
+        kept = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        said.seek(0)
+        if b"Traceback" in (text := said.read()):
+            raise RuntimeError(text.decode(errors="replace")[-3000:])
+
+
 def peak_bytes(pid: int, reset: bool = False) -> int:
-    """Return the most memory that a process had since the last reset."""
+    """Return the most memory that a process has had since the last reset."""
     if reset:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) * 1024 if found else 0
-
-
-def use_in(channel: str, path: Path, kind: Kind, work: Path, api: Api) -> tuple[str, str, int]:
-    """Give a file to satseg by a channel; return the verdict, what it is for, and the bytes of memory it added."""
-    function = api if channel == "api" else FUNCTIONS[channel]
-    pid = function.process.pid if isinstance(function, Api) else os.getpid()
-    before = peak_bytes(pid, reset=True)
-    verdict, reason = judge(partial(function, path, kind, work))
-    try:
-        return verdict, reason, peak_bytes(pid) - before
-    except OSError:
-        return "crash", "the server is gone", 0

@@ -5,8 +5,9 @@
 
 Valid small files of every kind are changed (bits flipped, cut off, overwritten, fields swapped, parts removed, repeated
 or joined to another file's) and go through predict, the API of a running server, validate, or load_model. Of each
-accepted one, the pixels that satseg read are compared with rasterio's. Files are used in a process of their own, many
-after another; one that ends it, or takes longer than `limit_s`, is counted, and the others go on in a new one.
+accepted one, the pixels that satseg read are compared with rasterio's. Files are used in a process for each way in and
+model, one after another; one that ends it, or takes longer than `limit_s`, is counted, and the others go on in a new
+one. Each process begins with the unchanged files: unless all are accepted and compare equal, nothing is counted.
 Which file comes of (seed, index) is the same everywhere. No changed file outlives its turn, and none belongs into a
 repository. Results are kept in `work`; the same command goes on where it was.
 """
@@ -14,8 +15,9 @@ repository. Results are kept in `work`; the same command goes on where it was.
 from __future__ import annotations
 
 import json
+import os
 import queue
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,69 +28,80 @@ from typing import Any
 
 import mutated_channels as channels
 import numpy as np
-from mutated_originals import KINDS, Kind, mutate, write_model, write_originals
+from mutated_channels import Group, group_of
+from mutated_originals import KINDS, Kind, mutate, place_of, write_originals
 
-VERDICTS = ("accepted", "refused", "traceback", "crash", "hang", "wrong")
-LARGEST_PEAK = 1_000_000_000
+VERDICTS = ("accepted", "refused", "unclear", "traceback", "crash", "hang", "wrong")
+GOOD = ("accepted", "refused")
+MOST_ADDED = 500_000_000  # bytes of memory that a file may take beside what the process has anyway
+STARTING_S = 300  # for a process to import, load a model and use the unchanged files
 DEFAULTS = {"num": "1000", "seed": "0", "work": "", "limit_s": "120", "kinds": "", "output": ""}
 
 
-def write_run(folder: Path) -> None:
-    """Write a run folder as training leaves it."""
-    write_model(folder / "model.safetensors", Kind("run", ""))
-    (folder / "config.yaml").write_text("dataset:\n  _target_: satseg.data.folder.FolderDataModule\n  root: data\n")
-    (folder / "summary.json").write_text('{"best_epoch": 1, "best_score": 0.5}\n')
-
-
-def prepare(work: Path) -> dict[Kind, bytes]:
-    """Write the valid files and the models; return what the files hold."""
-    (work / "originals").mkdir(parents=True, exist_ok=True)
-    if not (work / "models").is_dir():
-        channels.make_models(work)
-    shutil.rmtree(work / "originals" / "run", ignore_errors=True)
-    return write_originals(work / "originals", write_run)
-
-
-def case(index: int, options: dict[str, str], originals: dict[Kind, bytes]) -> tuple[Kind, str, str, bytes]:
-    """Return the kind, the way in, the change and the bytes of one case."""
+def kinds_of(options: dict[str, str]) -> list[Kind]:
+    """Return the kinds that are wanted."""
     names = options["kinds"].split(",") if options["kinds"] else [kind.name for kind in KINDS]
-    kinds = [kind for kind in KINDS if kind.name in names]
+    if unknown := set(names) - {kind.name for kind in KINDS}:
+        raise SystemExit(f"kinds={','.join(unknown)}: choose {', '.join(kind.name for kind in KINDS)}.")
+    return [kind for kind in KINDS if kind.name in names]
+
+
+def way_of(index: int, options: dict[str, str]) -> tuple[Kind, str]:
+    """Return the kind and the way in of one case."""
+    kinds = kinds_of(options)
     kind, turn = kinds[index % len(kinds)], index // len(kinds)
-    random = np.random.default_rng([int(options["seed"]), index])
-    other = originals[KINDS[int(random.integers(len(KINDS)))]]
-    way, data = mutate(originals[kind], other, random)
     ways_in = channels.CHANNELS[kind.part]
-    return kind, ways_in[turn % len(ways_in)], way, data
+    return kind, ways_in[turn % len(ways_in)]
 
 
-def work_off(options: dict[str, str]) -> None:
-    """Use the cases whose indices come on standard input; answer each with a line."""
+def changed(index: int, kind: Kind, seed: str, originals: dict[Kind, bytes]) -> tuple[str, bytes]:
+    """Return the change and the bytes of one case."""
+    random = np.random.default_rng([int(seed), index])
+    other = originals[KINDS[int(random.integers(len(KINDS)))]]
+    return mutate(originals[kind], other, random)
+
+
+def work_off(options: dict[str, str], group: Group) -> None:
+    """Use the unchanged files, then the cases whose indices come on standard input; answer each with a line."""
     work = Path(options["work"])
-    originals = prepare(work)
-    channels.show_pixels()
+    originals = {kind: place_of(work / "originals", kind).read_bytes() for kind in KINDS}
     answers, sys.stdout = sys.stdout, sys.stderr
-    api = channels.Api(work, float(options["limit_s"]))
+    way = channels.WAYS[group.channel](work, group, float(options["limit_s"]))
+
+    def use(kind: Kind, data: bytes) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(dir=work) as folder:
+            path = place_of(Path(folder), kind)
+            path.write_bytes(data)
+            return channels.use_in(way, path, kind)
+
     try:
+        own = [k for k in kinds_of(options) if group in [group_of(channel, k) for channel in channels.CHANNELS[k.part]]]
+        control = {kind.name: use(kind, originals[kind]) for kind in own}
+        print(json.dumps(control), file=answers, flush=True)
         for line in sys.stdin:
             index = int(line)
-            kind, channel, _, data = case(index, options, originals)
-            with tempfile.TemporaryDirectory(dir=work) as folder:
-                path = Path(folder) / f"{kind.name}{kind.suffix}"
-                path.write_bytes(data)
-                verdict, reason, peak = channels.use_in(channel, path, kind, work, api)
-            found = {"verdict": verdict, "reason": reason, "peak": peak}
-            print(json.dumps({"index": index, **found}), file=answers, flush=True)
-            if verdict == "crash":
-                return
+            kind, _ = way_of(index, options)
+            change, data = changed(index, kind, options["seed"], originals)
+            print(json.dumps({"index": index, "change": change} | use(kind, data)), file=answers, flush=True)
     finally:
-        api.process.terminate()
+        way.close()
 
 
 class Worker:
-    """A process that uses cases, one at a time."""
+    """A process that uses the cases of a group, one at a time.
 
-    def __init__(self, options: dict[str, str], work: Path) -> None:
+    Args:
+        group: The group.
+        options: Of the command.
+        work: Its folder.
+
+    Raises:
+        SystemExit: If an unchanged file is not handled as it should be.
+    """
+
+    def __init__(self, group: Group, options: dict[str, str], work: Path) -> None:
         given = [f"{key}={value}" for key, value in options.items()]
+        given.append(f"group={group.channel},{group.bands},{group.dtype}")
         with (work / "worker.log").open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, "work", *given],
@@ -96,10 +109,15 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                start_new_session=True,  # so that its server can be ended with it
+                env=os.environ | {"SATSEG_CACHE": str(work / "cache"), "MALLOC_PERTURB_": str(channels.FILL)},
             )
         self.answers: queue.Queue[str] = queue.Queue()
-        self.fresh = True
         threading.Thread(target=self._listen, daemon=True).start()
+        self.control = self._ask("", STARTING_S)
+        if bad := {name: found for name, found in self.control.items() if found["verdict"] != "accepted"}:
+            self.end()
+            raise SystemExit(f"{group}: unchanged files are not accepted, so nothing can be counted: {bad}")
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
@@ -107,20 +125,23 @@ class Worker:
             self.answers.put(line)
         self.answers.put("")
 
+    def _ask(self, text: str, limit_s: float) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+        if not (line := self.answers.get(timeout=limit_s)):
+            raise BrokenPipeError(f"exit code {self.process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
     def use(self, index: int, limit_s: float) -> dict[str, Any]:
         """Return what became of a case."""
-        assert self.process.stdin is not None
         try:
-            self.process.stdin.write(f"{index}\n")
-            self.process.stdin.flush()
-            line = self.answers.get(timeout=limit_s + (240 if self.fresh else 0))  # it imports and writes models first
+            return self._ask(f"{index}\n", limit_s)
         except queue.Empty:
-            return {"index": index, "verdict": "hang", "reason": "", "peak": 0}
-        except BrokenPipeError:
-            line = ""
-        self.fresh = False
-        found: dict[str, Any] = json.loads(line) if line else {"verdict": "crash", "reason": "", "peak": 0}
-        return {"index": index} | found
+            return {"index": index, "verdict": "hang", "reason": "", "peak": 0, "added": 0}
+        except BrokenPipeError as error:
+            return {"index": index, "verdict": "crash", "reason": str(error), "peak": 0, "added": 0}
 
     def end(self) -> None:
         """End the process, and the server that it started."""
@@ -129,43 +150,63 @@ class Worker:
             self.process.stdin.close()
             self.process.wait(30)
         except (OSError, subprocess.TimeoutExpired):
-            self.process.terminate()
-            self.process.wait()
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
 
 
-def run(options: dict[str, str], work: Path) -> list[dict[str, Any]]:
-    """Use all cases that were not used before; return what became of each."""
+def run(options: dict[str, str], work: Path) -> tuple[list[dict[str, Any]], dict[Group, int]]:
+    """Use all cases that were not used before.
+
+    Returns:
+        What became of each, and how many unchanged files each group's process was given first.
+    """
     record = work / f"results_{options['seed']}_{options['kinds'] or 'all'}.jsonl"
     done = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-    missing = sorted(set(range(int(options["num"]))) - {found["index"] for found in done})
-    worker: Worker | None = None
+    missing = set(range(int(options["num"]))) - {found["index"] for found in done}
+    groups: dict[Group, list[int]] = {}
+    for index in sorted(missing):
+        kind, channel = way_of(index, options)
+        groups.setdefault(group_of(channel, kind), []).append(index)
+    controls = {}
     with record.open("a") as file:
-        for index in missing:
-            worker = worker or Worker(options, work)
-            found = worker.use(index, float(options["limit_s"]))
-            if found["verdict"] in ("crash", "hang"):
+        for group, indices in groups.items():
+            worker: Worker | None = None
+            for index in indices:
+                worker = worker or Worker(group, options, work)
+                controls[group] = len(worker.control)
+                found = worker.use(index, float(options["limit_s"]))
+                if found["verdict"] in ("crash", "hang"):
+                    worker.end()
+                    worker = None
+                done.append(found)
+                print(json.dumps(found), file=file, flush=True)
+            if worker:
                 worker.end()
-                worker = None
-            done.append(found)
-            print(json.dumps(found), file=file, flush=True)
-    if worker:
-        worker.end()
-    return sorted((found for found in done if found["index"] < int(options["num"])), key=lambda found: found["index"])
+    wanted = [found for found in done if found["index"] < int(options["num"])]
+    return sorted(wanted, key=lambda found: int(found["index"])), controls
 
 
-def table(options: dict[str, str], found: list[dict[str, Any]], originals: dict[Kind, bytes]) -> str:
+def table(options: dict[str, str], found: list[dict[str, Any]]) -> str:
     """Return the counts by way in and kind of file as Markdown."""
     rows: dict[str, Counter[str]] = {}
-    peaks: dict[str, int] = {}
+    most: dict[str, tuple[int, int]] = {}
     for one in found:
-        kind, channel, _, _ = case(one["index"], options, originals)
+        kind, channel = way_of(one["index"], options)
         for row in (f"{channel}: {kind.part}", "all"):
             rows.setdefault(row, Counter())[one["verdict"]] += 1
-            peaks[row] = max(peaks.get(row, 0), one["peak"])
-    lines = [f"| way in: file | files | {' | '.join(VERDICTS)} | peak memory |", f"|---|{'---|' * (len(VERDICTS) + 2)}"]
+            peak, added = most.get(row, (0, 0))
+            most[row] = max(peak, one["peak"]), max(added, one["added"])
+    lines = [f"| way in: file | files | {' | '.join(VERDICTS)} | peak memory | added by a file |"]
+    lines.append(f"|---|{'---|' * (len(VERDICTS) + 3)}")
     for row in [*sorted(rows.keys() - {"all"}), "all"]:
         counts = [sum(rows[row].values()), *(rows[row][verdict] for verdict in VERDICTS)]
-        lines.append(f"| {row} | {' | '.join(map(str, counts))} | {peaks[row] / 1e6:.0f} MB |")
+        lines.append(
+            f"| {row} | {' | '.join(map(str, counts))} | {' | '.join(f'{n / 1e6:.0f} MB' for n in most[row])} |"
+        )
     return "\n".join(lines)
 
 
@@ -179,24 +220,24 @@ def main() -> None:
 
         return serve()
     options = DEFAULTS | dict(argument.split("=", 1) for argument in sys.argv[1 + bool(role) :])
+    if role == "work":
+        channel, bands, dtype = options.pop("group").split(",")
+        return work_off(options, Group(channel, int(bands), dtype))
     if unknown := options.keys() - DEFAULTS.keys():
         raise SystemExit(f"{', '.join(unknown)}: choose {', '.join(DEFAULTS)}.")
-    if role == "work":
-        return work_off(options)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(options["work"] or temporary).absolute()
-        work.mkdir(parents=True, exist_ok=True)
-        originals = prepare(work)
-        found = run(options | {"work": str(work)}, work)
-        print(text := table(options, found, originals))
-    for one in found:
-        if one["verdict"] not in ("accepted", "refused") or one["peak"] > LARGEST_PEAK:
-            kind, channel, way, _ = case(one["index"], options, originals)
-            said = {"index": one["index"], "kind": kind.name, "way": way, "channel": channel, "peak": one["peak"]}
-            print(json.dumps(said | {"verdict": one["verdict"], "reason": one["reason"]}), file=sys.stderr)
+        write_originals(work / "originals")
+        channels.make_models(work, kinds_of(options))
+        found, controls = run(options | {"work": str(work)}, work)
+    bad = [one for one in found if one["verdict"] not in GOOD or one["added"] > MOST_ADDED]
+    for one in bad:
+        kind, channel = way_of(one["index"], options)
+        print(json.dumps({"kind": kind.name, "channel": channel} | one), file=sys.stderr)
+    print(text := table(options, found))
+    print(f"Unchanged files accepted first: {sum(controls.values())}, by {len(controls)} processes.")
     if options["output"]:
         Path(options["output"]).write_text(f"{text}\n")
-    bad = [one for one in found if one["verdict"] not in ("accepted", "refused") or one["peak"] > LARGEST_PEAK]
     raise SystemExit(1 if bad else 0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import rasterio
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 HEIGHT, WIDTH = 96, 112
 CRS, PLACE = "EPSG:32631", rasterio.Affine(10, 0, 440_000, 0, -10, 5_000_000)
@@ -65,6 +67,7 @@ OTHERS = (
     Kind("geojson", ".geojson", "polygons"),
     Kind("geopackage", ".gpkg", "polygons"),
     Kind("model", ".safetensors", "model"),
+    Kind("ckpt", ".ckpt", "model"),
     Kind("config", ".yaml", "run"),
     Kind("summary", ".json", "run"),
 )
@@ -72,21 +75,45 @@ KINDS = (*RASTERS, *OTHERS)
 DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".tif": "GTiff"}
 
 
-def write_originals(folder: Path, model: Callable[[Path], None]) -> dict[Kind, bytes]:
-    """Write a valid file of each kind; return what they hold.
-
-    Args:
-        folder: Where to.
-        model: Writes a run folder of a trained model, with a configuration and a summary.
-    """
+def write_originals(folder: Path) -> None:
+    """Write a valid file of each kind, and `run`, the folder of a trained model, which some of them are copies from."""
+    folder.mkdir(parents=True, exist_ok=True)
     for kind, options in RASTERS.items():
-        _write_raster(folder / f"{kind.name}{kind.suffix}", kind, **options)
+        _write_raster(place_of(folder, kind), kind, **options)
     _write_polygons(folder)
-    model(folder / "run")
-    names = {"model": "model.safetensors", "config": "config.yaml", "summary": "summary.json"}
-    paths = {kind: folder / f"{kind.name}{kind.suffix}" for kind in KINDS}
-    paths |= {kind: folder / "run" / names[kind.name] for kind in OTHERS if kind.name in names}
-    return {kind: path.read_bytes() for kind, path in paths.items()}
+    run = folder / "run"
+    write_model(run / "model.safetensors", Kind("run", ""))
+    _write_checkpoint(run)
+    _write_records(run)
+    names = {"model": "model.safetensors", "ckpt": "last.ckpt", "config": "config.yaml", "summary": "summary.json"}
+    for kind in OTHERS:
+        if kind.name in names:
+            shutil.copy(run / names[kind.name], place_of(folder, kind))
+
+
+def place_of(folder: Path, kind: Kind) -> Path:
+    """Return where the valid file of a kind is."""
+    return folder / f"{kind.name}{kind.suffix}"
+
+
+def _write_checkpoint(run: Path) -> None:
+    from satseg.checkpoint import CHECKPOINT_KEY, load_model, read_document
+
+    document = read_document(run / "model.safetensors")
+    state = {f"network.{name}": tensor for name, tensor in load_model(run).state_dict().items()}
+    torch.save({"epoch": 1, "state_dict": state, CHECKPOINT_KEY: document.plain()}, run / "last.ckpt")
+
+
+def _write_records(run: Path) -> None:
+    """Write what training leaves beside a model."""
+    from satseg.config import CONFIG_DIR
+
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", ["dataset=folder", "dataset.root=data", "run_dir=run"])
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    summary = {"finished": "2020-01-01T00:00:00+0000", "monitor": "val/miou", "score": 0.5}
+    summary |= {"scores": {"val": {"miou": 0.5, "f1": None}, "test": {"miou": 0.25, "f1": 0.5}}, "parameters": 7}
+    (run / "summary.json").write_text(json.dumps(summary, indent=2))
 
 
 def pixels(kind: Kind) -> np.ndarray:
@@ -150,6 +177,7 @@ def _write_polygons(folder: Path) -> None:
     import pyogrio
     import shapely
 
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2020-01-01T00:00:00.000Z"})  # else the time is in the file
     geometry = shapely.to_wkb(shapely.polygons(places))
     names = np.array([feature["properties"]["class"] for feature in features], object)  # type: ignore[index]
     options = {"geometry_type": "Polygon", "crs": CRS, "driver": "GPKG"}

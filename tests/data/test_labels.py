@@ -132,3 +132,11 @@ def test_blocks_of_a_scene_take_warped_labels(tmp_path: Path) -> None:
     for sample in data.samples_of("train"):
         col, row, width, height = sample.window or (0, 0, 0, 0)
         assert (data.reader.read(sample)[1] == expected[row : row + height, col : col + width]).all()
+
+
+def test_grids_between_which_nothing_leads_are_named(tmp_path: Path) -> None:
+    numbers = labels(60, 80)
+    local = {"crs": 'LOCAL_CS["site",UNIT["metre",1]]', "transform": at(0, 0)["transform"]}
+    pair(tmp_path, numbers, local)  # its image is in UTM
+    with pytest.raises(DataError, match=r"masks/a\.tif cannot be warped onto .*images/a\.tif \(coordinates cannot be"):
+        module(tmp_path)

@@ -296,3 +296,6 @@ def test_wrong_files_are_named(root: Path) -> None:
         write(root / "images/a.tif", np.ones((60, 80), np.uint16))
     save(root / "good.gpkg", [box(0, 0, 9, 9)])
     assert "a.tif has no coordinates, so polygons cannot be drawn on it" in refusal("good.gpkg")
+    local = {"crs": 'LOCAL_CS["site",UNIT["metre",1]]', "transform": at(0, 0)["transform"]}
+    write(root / "images/a.tif", np.ones((60, 80), np.uint16), **local)
+    assert "good.gpkg cannot be drawn on its image: coordinates cannot be brought" in refusal("good.gpkg")

@@ -52,6 +52,15 @@ def test_neighbours_in_other_coordinates(sound):
     assert set(found(validation, "overlap").files) == {"train/images/0.tif", "test/images/8.tif"}
 
 
+def test_an_image_in_a_local_grid_lies_nowhere(sound):
+    """From the grid of a building site nothing leads to other coordinates."""
+    for kind in ("images", "masks"):
+        write(sound / f"test/{kind}/8.tif", read(sound / f"test/{kind}/8.tif"), crs='LOCAL_CS["site",UNIT["metre",1]]')
+    validation = check(sound)
+    assert "8" not in {place.name for place in validation.places} and len(validation.places) == 9
+    assert "overlap" not in grave(validation)
+
+
 def without_places(root: Path) -> None:
     """Cut one large scene into the images of all splits, without coordinates."""
     mask = make_mask(3, 5 * SIZE)

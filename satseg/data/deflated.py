@@ -1,0 +1,79 @@
+"""Finding blocks of a TIFF that hold more than its header says, of which GDAL would show what was in memory before."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from rasterio.enums import Compression, Interleaving
+
+CHUNK = 2**16  # bytes in memory at a time
+
+
+def check_deflated(source: Any, path: Path, *, every: bool = False) -> None:
+    """Refuse an open TIFF whose deflated blocks are longer than its header says.
+
+    libtiff takes such a block without an error and leaves the pixels unset. Where its samples, its data type or its
+    blocks' size are damaged, the first block tells.
+
+    Args:
+        source: The raster.
+        path: Its file.
+        every: Whether to look at all blocks, which takes about as long as to read them.
+
+    Raises:
+        ValueError: If there is one.
+        OSError: If the file cannot be read.
+    """
+    if source.driver != "GTiff" or source.compression != Compression.deflate:
+        return
+    most = block_bytes(source)
+    with path.open("rb") as file:
+        for offset, size in _blocks(source, every):
+            file.seek(offset)
+            if _is_longer(file, size, most):
+                raise ValueError("a block holds more than the header says")
+
+
+def _is_longer(file: IO[bytes], size: int, most: int) -> bool:
+    """Tell whether so many compressed bytes hold more than they should, in little memory whatever they claim."""
+    unpacker = zlib.decompressobj()
+    while size > 0 and not unpacker.eof and (data := file.read(min(size, CHUNK))):
+        size -= len(data)
+        full = True
+        while full:
+            try:
+                piece = unpacker.decompress(data, CHUNK)
+            except zlib.error:  # which GDAL reports when it reads the block
+                return False
+            data, full = unpacker.unconsumed_tail, len(piece) == CHUNK
+            most -= len(piece)
+            if most < 0:
+                return True
+    return False
+
+
+def block_bytes(source: Any) -> int:
+    """Return the bytes of a decoded tile or strip of an open raster."""
+    bands = source.count if source.interleaving == Interleaving.pixel else 1
+    height, width = source.block_shapes[0]
+    dtype = source.dtypes[0].replace("complex_int16", "int32")  # NumPy has none of the first; they are as long
+    bits = int(source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * np.dtype(dtype).itemsize))
+    return int(height * -(-width * bands * bits // 8))
+
+
+def _blocks(source: Any, every: bool) -> Iterator[tuple[int, int]]:
+    """Yield where blocks lie in the file, and how long they are; a sparse file lacks some."""
+    bands = [1] if source.interleaving == Interleaving.pixel else source.indexes
+    height, width = source.block_shapes[0]
+    down, across = (-(-source.height // height), -(-source.width // width)) if every else (1, 1)
+    for band in bands if every else bands[:1]:
+        for row in range(down):
+            for column in range(across):
+                offset = source.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
+                size = source.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
+                if offset and size:
+                    yield int(offset), int(size)

@@ -1,0 +1,58 @@
+"""Moving coordinates from one reference system to another, where every way of failing is one error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from rasterio import CRS, warp
+from rasterio._err import CPLE_BaseError  # which rasterio does not translate for a CRS that is not one of the Earth's
+from rasterio.errors import CRSError, RasterioError
+
+from satseg.errors import DataError
+
+Bounds = tuple[float, float, float, float]  # west, south, east, north
+SHOWN = 120  # characters of what PROJ says, which may quote a whole CRS
+
+
+def transform_points(
+    source: CRS | str, target: CRS | str, xs: Sequence[float] | np.ndarray, ys: Sequence[float] | np.ndarray
+) -> np.ndarray:
+    """Return points (2, n) in another CRS; not finite where they lie beyond a projection.
+
+    Args:
+        source: The CRS they are in; a text is WKT.
+        target: The CRS they are brought to.
+        xs: Eastings or longitudes (n,).
+        ys: Northings or latitudes (n,).
+
+    Raises:
+        DataError: If nothing leads from one CRS to the other, or one is none.
+    """
+    with _explained():
+        return np.array(warp.transform(_parsed(source), _parsed(target), xs, ys))
+
+
+def transform_bounds(source: CRS | str, target: CRS | str, bounds: Bounds) -> Bounds:
+    """Return what an area covers in another CRS.
+
+    Raises:
+        DataError: As `transform_points`, and if a part of it lies beyond a projection.
+    """
+    with _explained():
+        west, south, east, north = warp.transform_bounds(_parsed(source), _parsed(target), *bounds)
+        return west, south, east, north
+
+
+def _parsed(crs: CRS | str) -> CRS:
+    return CRS.from_wkt(crs) if isinstance(crs, str) else crs
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (CPLE_BaseError, CRSError, RasterioError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"coordinates cannot be brought from one CRS to the other ({reason[:SHOWN]})") from error

@@ -1,0 +1,94 @@
+"""Blocks of a TIFF that hold more than its header says: whole files, whose header is said to name fewer bands."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import Interleaving
+
+from satseg.data import opening
+from satseg.data.deflated import block_bytes, check_deflated
+from satseg.data.opening import OpenRasters, open_raster
+from satseg.errors import RasterReadError, UploadError
+from satseg.serving import uploads
+from satseg.serving.uploads import Limits, check_upload
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+FORMS: dict[str, dict[str, Any]] = {
+    "strips": {"blockysize": 7},
+    "one strip": {"blockysize": 50},
+    "tiles": {"tiled": True, "blockxsize": 16, "blockysize": 32},
+    "planes": {"tiled": True, "blockxsize": 16, "blockysize": 16, "interleave": "band"},
+    "bits": {"nbits": 1},
+    "twelve bits": {"nbits": 12, "dtype": "uint16"},
+    "sparse": {"sparse_ok": True, "tiled": True, "blockxsize": 16, "blockysize": 16},
+    "predictor": {"predictor": 2, "dtype": "uint16"},
+    "lzw": {"compress": "lzw"},
+}
+
+
+def write(path: Path, **options: Any) -> np.ndarray:
+    profile = {"driver": "GTiff", "count": 3, "height": 50, "width": 45, "dtype": "uint8", "compress": "deflate"}
+    random = np.random.default_rng(0)
+    image = random.integers(0, 2, (3, 50, 45)).astype(options.get("dtype", "uint8"))
+    image[:, 32:, :16] = 0
+    with rasterio.open(path, "w", **profile | options) as file:
+        file.write(image)
+    return image
+
+
+def with_fewer_bands(source: Any, **changes: Any) -> Any:
+    """Return what a damaged header would say of an open raster."""
+    names = ("driver", "compression", "block_shapes", "dtypes", "tags", "get_tag_item", "height", "width", "indexes")
+    true = {name: getattr(source, name) for name in names}
+    return SimpleNamespace(**true | {"count": 1, "interleaving": Interleaving.pixel} | changes)
+
+
+@pytest.mark.parametrize("options", FORMS.values(), ids=FORMS)
+def test_whole_files_of_every_form_are_read(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    image = write(path, **options)
+    for opener in (open_raster, OpenRasters().open):
+        with opener(path) as source:
+            check_deflated(source, path, every=True)
+            np.testing.assert_array_equal(source.read(), image)
+    upload = check_upload(path, "image.tif", Limits(10**6, 10**6))
+    assert (upload.info.width, upload.info.height) == (45, 50)
+
+
+def test_blocks_that_are_too_long_are_found_at_the_beginning_and_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    write(path, **FORMS["tiles"])
+    with rasterio.open(path) as source:
+        assert block_bytes(source) == 16 * 32 * 3
+        for every in (False, True):
+            with pytest.raises(ValueError, match="a block holds more than the header says"):
+                check_deflated(with_fewer_bands(source), path, every=every)
+
+        def later(name: str, *domain: str, **band: int) -> str | None:
+            """Leave out the first block, so that only later ones are too long."""
+            return None if name == "BLOCK_OFFSET_0_0" else source.get_tag_item(name, *domain, **band)
+
+        none_at_first = with_fewer_bands(source, get_tag_item=later)
+        check_deflated(none_at_first, path)
+        with pytest.raises(ValueError, match="a block holds more"):
+            check_deflated(none_at_first, path, every=True)
+
+
+def test_such_a_file_is_refused_wherever_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Any, path: Path, **options: Any) -> None:
+        check_deflated(with_fewer_bands(source), path, **options)
+
+    monkeypatch.setattr(opening, "check_deflated", refuse)
+    monkeypatch.setattr(uploads, "check_deflated", refuse)
+    path = tmp_path / "image.tif"
+    write(path)
+    for opener in (open_raster, OpenRasters().open):
+        for _ in range(2):
+            with pytest.raises(RasterReadError, match=r"image\.tif cannot be read.*a block holds more"), opener(path):
+                pass
+    with pytest.raises(UploadError, match=r"^mine\.tif cannot be read: it is damaged"):
+        check_upload(path, "mine.tif", Limits(10**6, 10**6))
