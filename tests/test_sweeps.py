@@ -23,7 +23,7 @@ LAUNCHERS = {
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model to start from, and one whose weights are no numbers."""
+    """A folder with a model to start from, and one whose weights are so large that its loss is no number."""
     folder = tmp_path_factory.mktemp("start")
     done = command("train", *SHORT, f"run_dir={folder / 'run'}", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -31,8 +31,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / "good.safetensors", network, training={}, protocol={})
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.fill_(float("nan"))
-    save_model(folder / "nan.safetensors", network, training={}, protocol={})
+            parameter.fill_(1e30)
+    save_model(folder / "huge.safetensors", network, training={}, protocol={})
     return folder
 
 
@@ -48,7 +48,7 @@ def test_runs_that_fail_leave_the_rest_and_the_same_command_runs_what_is_missing
     launcher: str, start: Path, tmp_path: Path
 ) -> None:
     later = tmp_path / "later.safetensors"
-    options = [*LAUNCHERS[launcher], f"init_from={later},{start / 'good.safetensors'},{start / 'nan.safetensors'}"]
+    options = [*LAUNCHERS[launcher], f"init_from={later},{start / 'good.safetensors'},{start / 'huge.safetensors'}"]
     first = command("train", "-m", *SHORT, *options, cwd=tmp_path)
     assert first.returncode == 1 and "Traceback" not in first.stderr, first.stderr
     assert outcomes(first.stdout) == {"000": "failed", "001": "complete", "002": "diverged"}, first.stdout
@@ -77,7 +77,7 @@ def test_a_search_by_optuna_goes_on_where_it_stopped(start: Path, tmp_path: Path
         "sweep=search",
         "optimizer.lr=tag(log, interval(1e-4, 1e-2))",
         "dataset.patches_per_epoch=range(2,6,2)",
-        f"init_from={start / 'good.safetensors'},{start / 'nan.safetensors'},{later}",
+        f"init_from={start / 'good.safetensors'},{start / 'huge.safetensors'},{later}",
         "hydra.sweeper.seed=4",
     ]
     first = command("train", "-m", *SHORT, *space, "hydra.sweeper.num_trials=4", cwd=tmp_path)
@@ -100,7 +100,7 @@ def test_a_search_by_optuna_goes_on_where_it_stopped(start: Path, tmp_path: Path
         if trial.state == optuna.trial.TrialState.COMPLETE:
             assert json.loads((run / "summary.json").read_text())["score"] == trial.value
         else:
-            assert trial.state == optuna.trial.TrialState.FAIL and "nan.safetensors" in trial.params["init_from"]
+            assert trial.state == optuna.trial.TrialState.FAIL and "huge.safetensors" in trial.params["init_from"]
 
 
 def test_resuming_a_sweep_needs_a_sweep(tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
 
 def test_workers_take_the_engine_that_each_model_has_here(folder: Path, tmp_path: Path, workers: Workers) -> None:
     files = {}
+    known = measured(folder)
     for executor in ("local", "ray"):
         options_ = {"checkpoint": [folder / "run", folder / "other"], "input": [folder / "scene.tif"]}
         options_ |= {"probabilities": "all", "probability_dtype": "float32", "window_size": 128, "executor": executor}
@@ -194,7 +195,11 @@ def test_workers_take_the_engine_that_each_model_has_here(folder: Path, tmp_path
     assert len(files["local"]) == len(files["ray"]) == 6
     for local, ray in zip(*files.values(), strict=True):
         assert local.name == ray.name and local.read_bytes() == ray.read_bytes()
-    assert not list(folder.glob("cache/engines/engine.json"))  # nothing was measured
+    assert measured(folder) == known  # nothing was measured
+
+
+def measured(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.glob("cache/engines/engine.json")]
 
 
 def test_what_workers_find_is_said_here(
