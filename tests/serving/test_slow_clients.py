@@ -132,7 +132,10 @@ def uploaded(server: Server) -> list[Path]:
 
 def test_an_unfinished_upload_of_the_page_ends_and_leaves_nothing(server: Server) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.tif"\r\n\r\n' + bytes(5000)
-    with connected(server, begun("/gradio_api/upload", "multipart/form-data; boundary=x") + part) as slow:
+    cookies = httpx.get(server.address).cookies  # the page's upload is for those who have opened it
+    cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    begin = begun("/gradio_api/upload", f"multipart/form-data; boundary=x\r\nCookie: {cookie}")
+    with connected(server, begin + part) as slow:
         until(lambda: uploaded(server), seconds=20)  # less than its time to end
         with trickling([slow]):
             assert everything(slow).startswith(b"HTTP/1.1 408 ")
