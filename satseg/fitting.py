@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from satseg import ending, publishing, training
 from satseg.data import SegmentationDataModule
 from satseg.devices import memory_limit
+from satseg.environment import environment
 from satseg.errors import (
     ConfigError,
     DataChangedError,
@@ -26,7 +27,7 @@ from satseg.files import write_json, write_text
 from satseg.lost_workers import lost_worker
 from satseg.ranks import is_first
 from satseg.repeating import data_differences, differences, read_data
-from satseg.runs import DATA, Run, begin, environment, how_to_resume
+from satseg.runs import DATA, Run, begin, how_to_resume
 from satseg.task import SegmentationTask
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,19 @@ PACKAGE = Path(__file__).resolve().parents[1] / "satseg"
 # Lowest first; a module imports from lower layers, or from its own room.
 LAYERS = [
     {"errors", "lost_workers", "spec"},
-    {"config", "documents", "slots", "runs", "devices", "files", "locks", "ranks", "ending", "torch_file"},
+    {
+        "config",
+        "documents",
+        "environment",
+        "slots",
+        "runs",
+        "devices",
+        "files",
+        "locks",
+        "ranks",
+        "ending",
+        "torch_file",
+    },
     {"data", "models", "losses", "metrics", "visualization", "optimization", "mapping", "calibration", "estimation"},
     {"model_file", "checkpoint"},
     {"exporting", "inference"},

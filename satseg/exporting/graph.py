@@ -11,9 +11,9 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+from satseg.environment import package_version
 from satseg.exporting.upsampling import join_upsampling
 from satseg.models import STRIDE, SegmentationNetwork
-from satseg.runs import package_version
 from satseg.spec import InputSpec, marks_alone
 
 KEY = "satseg"  # of the description in a file's metadata

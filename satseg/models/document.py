@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue, TypeAdapter, ValidationError
 
+from satseg.environment import package_version
 from satseg.errors import ModelError, SpecError
 from satseg.models.network import SegmentationNetwork
 from satseg.models.options import check_options
-from satseg.runs import package_version
 from satseg.spec import SCHEMA, DatasetSpec, Name, Positive, first_problem
 
 FORMAT_VERSION = 1

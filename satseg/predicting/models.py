@@ -15,10 +15,10 @@ from torch import Tensor
 
 from satseg.checkpoint import fetch_checkpoint, load_model, model_path
 from satseg.devices import choose_device
+from satseg.environment import package_version
 from satseg.inference.combining import Segmenter, averaged, check_alike, views
 from satseg.inference.engines import Engine, open_engine
 from satseg.models import SegmentationNetwork
-from satseg.runs import package_version
 from satseg.spec import DatasetSpec
 
 RUNTIMES = ("satseg", "torch", "onnxruntime", "openvino")  # whose versions a result depends on

@@ -1,6 +1,6 @@
 """Faults that satseg survives, counted.
 
-    python scripts/benchmarks/faults.py                                    # all of them, 20 times each: about an hour
+    python scripts/benchmarks/faults.py                                    # all of them, 20 times each
     python scripts/benchmarks/faults.py rows='[kill_train,disk_*]' trials=2
     python scripts/benchmarks/faults.py output=experiments/faults/README.md work=/tmp/faults
 

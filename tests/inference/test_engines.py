@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from satseg.environment import package_version
 from satseg.errors import ConfigError, EngineError, MissingPackageError, ResourceError
 from satseg.inference.engines import Engine, graphs, keep_int8, open_engine
 from satseg.inference.engines import cache as cache_module
@@ -22,7 +23,6 @@ from satseg.inference.engines.choosing import fastest
 from satseg.inference.engines.graphs import model_digest
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.pairs import MODELS
-from satseg.runs import package_version
 from satseg.spec import DatasetSpec, InputSpec
 
 CPU = torch.device("cpu")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from satseg.environment import package_version
 from satseg.errors import EngineError, FixedSizeError
 from satseg.exporting.agreement import Graph, check_once
 from satseg.exporting.graph import GRAPH_VERSION, Size, marked
@@ -19,7 +20,6 @@ from satseg.exporting.packages import load_package
 from satseg.exporting.writing import Source, open_exported, write_checked
 from satseg.inference.engines.cache import Cache, digests, graph_cache, lasting_cache
 from satseg.models import SegmentationNetwork
-from satseg.runs import package_version
 from satseg.spec import DatasetSpec
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from satseg.environment import package_version
 from satseg.errors import ConfigError, EngineError
 from satseg.exporting.graph import Size
 from satseg.exporting.packages import installed
@@ -19,7 +20,6 @@ from satseg.inference.engines.eager import TorchEngine
 from satseg.inference.engines.engine import Engine
 from satseg.inference.engines.graphs import EXPORTERS, RUNTIMES, model_digest, open_graph
 from satseg.models import SegmentationNetwork
-from satseg.runs import package_version
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from omegaconf import DictConfig
 
+from satseg.environment import package_version
 from satseg.errors import CancelledError
 from satseg.files import cache_folder
-from satseg.runs import package_version
 from satseg.serving.api.attempts import Attempts
 from satseg.serving.api.guard import LOCAL_NAMES, Guard
 from satseg.serving.api.kept import KeptJobs
