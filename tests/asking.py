@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from satseg import cli, evaluation, training
 from satseg.data import SegmentationDataModule
 from satseg.task import SegmentationTask
 
-MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the so-manieth call
+MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the n-th call
     "the options are checked": (cli, "check_types", 1),
     "the trainer is built": (pl.Trainer, "__init__", 1),
     "the data is measured": (SegmentationDataModule, "setup", 1),
@@ -45,6 +46,7 @@ def ask(signal_name: str) -> None:
     if signal_name == "LOSE":
         loaders = [process.pid or 0 for process in multiprocessing.active_children() if process.daemon]
         os.kill(max(loaders), signal.SIGKILL)
+        time.sleep(30)  # torch's error ends it; else the run may get past the moment before the process is dead
     elif Path(signal_name).exists():
         os.truncate(signal_name, Path(signal_name).stat().st_size // 2)
     else:

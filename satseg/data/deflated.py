@@ -30,7 +30,7 @@ def check_deflated(source: Any, path: Path, *, every: bool = False) -> None:
     """
     if source.driver != "GTiff" or source.compression != Compression.deflate:
         return
-    most = block_bytes(source)
+    most = _packed_bytes(source)
     with path.open("rb") as file:
         for offset, size in _blocks(source, every):
             file.seek(offset)
@@ -57,12 +57,26 @@ def _is_longer(file: IO[bytes], size: int, most: int) -> bool:
 
 
 def block_bytes(source: Any) -> int:
-    """Return the bytes of a decoded tile or strip of an open raster."""
-    bands = source.count if source.interleaving == Interleaving.pixel else 1
+    """Return the bytes that a tile or strip of an open raster takes in memory, where a sample has whole bytes."""
+    height, width, bands = _block_shape(source)
+    return height * width * bands * _item_bytes(source)
+
+
+def _packed_bytes(source: Any) -> int:
+    """Return the bytes of a decompressed block as the file holds it: a mask's samples, say, have one bit."""
+    height, width, bands = _block_shape(source)
+    bits = int(source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * _item_bytes(source)))
+    return height * -(-width * bands * bits // 8)
+
+
+def _block_shape(source: Any) -> tuple[int, int, int]:
     height, width = source.block_shapes[0]
-    dtype = source.dtypes[0].replace("complex_int16", "int32")  # NumPy has none of the first; they are as long
-    bits = int(source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * np.dtype(dtype).itemsize))
-    return int(height * -(-width * bands * bits // 8))
+    return int(height), int(width), source.count if source.interleaving == Interleaving.pixel else 1
+
+
+def _item_bytes(source: Any) -> int:
+    # NumPy has no complex integers of two bytes each; they are as long as one of four.
+    return np.dtype(source.dtypes[0].replace("complex_int16", "int32")).itemsize
 
 
 def _blocks(source: Any, every: bool) -> Iterator[tuple[int, int]]:

@@ -119,7 +119,7 @@ class Cache:
             if error.errno is None:  # a library's own error
                 raise
             if not _is_whole(entry):  # else another process was faster
-                raise ResourceError(f"{entry} cannot be written: {error.strerror}.") from error
+                raise ResourceError(f"{self.folder} cannot be written: {error.strerror}.") from error
         self._remove_unused(entry)
         return entry
 
@@ -128,7 +128,7 @@ class Cache:
         try:
             return self.make(key, write)
         except ResourceError as error:
-            _say_once(f"An exported graph is not kept: {error} {ANOTHER}")
+            _say_once(f"Exported graphs are not kept: {error} {ANOTHER}")
             return Cache(_own_folder()).make(key, write)
 
     def _remove_unused(self, latest: Path) -> None:
