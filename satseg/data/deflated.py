@@ -76,7 +76,7 @@ def _block_shape(source: Any) -> tuple[int, int, int]:
 
 def _item_bytes(source: Any) -> int:
     # NumPy has no complex integers of two bytes each; they are as long as one of four.
-    return np.dtype(source.dtypes[0].replace("complex_int16", "int32")).itemsize
+    return int(np.dtype(source.dtypes[0].replace("complex_int16", "int32")).itemsize)
 
 
 def _blocks(source: Any, every: bool) -> Iterator[tuple[int, int]]:
