@@ -14,7 +14,8 @@ ruff format --check .
 mypy
 # A process for each core, up to four, with a file's tests in one of them: they share what its fixtures make.
 export OMP_NUM_THREADS=1
-run() { python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "${tier[@]}" "$@"; }
+options=(--numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 25)
+run() { python -m pytest "${options[@]}" "${tier[@]}" "$@"; }
 if [ $# -gt 0 ]; then
     run "$@"
     exit

