@@ -215,11 +215,33 @@ def two_writers(command: str, commands: Commands, folder: Path, generator: rando
     return outcome
 
 
+def served_job(commands: Commands) -> tuple[Path, float]:
+    """Return the result of an undisturbed job, and how long it took; made once."""
+    folder = commands.work / "undisturbed" / "serve"
+    result, record = folder.with_name("serve.tif"), folder.with_name("serve.json")
+    if not record.exists():
+        commands.undisturbed("train")
+        server = commands.start("serve", folder)
+        try:
+            address = _address(server)
+            job = _request(f"{address}/api/v1/jobs", commands.scene().read_bytes())["id"]
+            begin = time.monotonic()
+            found = _result(address, job)
+            if not isinstance(found, bytes):
+                raise RuntimeError(f"A job fails undisturbed: {found}")
+            result.write_bytes(found)
+            record.write_text(json.dumps({"seconds": time.monotonic() - begin}))
+        finally:
+            server.signal(signal.SIGTERM)
+            server.wait()
+    return result, float(json.loads(record.read_text())["seconds"])
+
+
 def kill_server(commands: Commands, folder: Path, generator: random.Random) -> Outcome:
     """Kill a server at a random moment of a job that it has accepted, and start it again."""
     folder.mkdir(parents=True)
     outcome = Outcome()
-    expected, seconds = _served_job(commands)
+    expected, seconds = served_job(commands)
     server = commands.start("serve", folder, "first")
     try:
         job = _request(f"{_address(server)}/api/v1/jobs", commands.scene().read_bytes())["id"]
@@ -249,28 +271,6 @@ def kill_server(commands: Commands, folder: Path, generator: random.Random) -> O
             process.end_group()
     outcome.problems += broken(folder / OUT) + [f"left: {name}" for name in left_over(folder / OUT)]
     return outcome
-
-
-def _served_job(commands: Commands) -> tuple[Path, float]:
-    """Return the result of an undisturbed job, and how long it took; made once."""
-    folder = commands.work / "undisturbed" / "serve"
-    result, record = folder.with_name("serve.tif"), folder.with_name("serve.json")
-    if not record.exists():
-        commands.undisturbed("train")
-        server = commands.start("serve", folder)
-        try:
-            address = _address(server)
-            job = _request(f"{address}/api/v1/jobs", commands.scene().read_bytes())["id"]
-            begin = time.monotonic()
-            found = _result(address, job)
-            if not isinstance(found, bytes):
-                raise RuntimeError(f"A job fails undisturbed: {found}")
-            result.write_bytes(found)
-            record.write_text(json.dumps({"seconds": time.monotonic() - begin}))
-        finally:
-            server.signal(signal.SIGTERM)
-            server.wait()
-    return result, float(json.loads(record.read_text())["seconds"])
 
 
 def _address(server: Process) -> str:

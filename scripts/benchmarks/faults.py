@@ -31,7 +31,7 @@ from typing import Any
 
 from fault_commands import Commands
 from fault_kinds import OnDisk
-from fault_trials import ROWS, Outcome
+from fault_trials import ROWS, Outcome, served_job
 
 LIBRARIES = (  # imported once; each trial is a copy of this process
     "satseg.evaluating",
@@ -96,6 +96,8 @@ def _run(commands: Commands, jobs: list[tuple[str, int]], lanes: int, seed: int,
     del sys.modules[forking.NOT_SHARED]
     for command in sorted({ROWS[row].command for row, _ in jobs} - {"serve"}, key="train".__ne__):
         commands.undisturbed(command)
+    if any(ROWS[row].command == "serve" for row, _ in jobs):
+        served_job(commands)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     for job in jobs:
