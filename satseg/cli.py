@@ -152,6 +152,8 @@ def _check_type(key: str, value: Any, default: Any) -> None:
             raise ConfigError(f"{key}={value}: expected true or false.")
     elif isinstance(default, int | float) and not _is_number(value):
         raise ConfigError(f"{key}={value}: expected a number, such as {default}.")
+    elif OmegaConf.is_list(default) and isinstance(value, str):
+        raise ConfigError(f"{key}={value}: expected a list; write {key}=[{value}].")
 
 
 def _is_number(value: Any) -> bool:

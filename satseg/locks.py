@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 NAME = ".lock"  # in a folder that is locked
 LOOK_S = 0.1
+MOST_LOOKS = 100  # at a lock that others take away again and again
 TAKEN = (errno.EACCES, errno.EAGAIN)
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
@@ -94,6 +95,9 @@ def alone(lock: Path, subject: str, otherwise: str, patience_s: float = 0.0) -> 
         descriptor = _patiently_locked(lock, patience_s)
     except OSError as error:
         _remove_empty(made)
+        if isinstance(error, PermissionError) and os.access(lock, os.F_OK):
+            advice = f"remove it if nothing of theirs runs there any more, or {otherwise}"
+            raise ResourceError(f"{lock} is another user's: {advice}.") from error
         raise ResourceError(f"{lock.parent} cannot be written ({error.strerror}): {otherwise}.") from error
     if descriptor is None:
         raise InUseError(f"{subject} is in use by {_holder(lock)}: wait until it has ended, or {otherwise}.")
@@ -135,6 +139,7 @@ def _patiently_locked(lock: Path, patience_s: float) -> int | None:
 
 def _locked(lock: Path) -> int | None:
     """Lock a file, and write into it who holds it; None where another process does."""
+    looks = 0
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -147,7 +152,9 @@ def _locked(lock: Path) -> int | None:
             if not _try(descriptor, fcntl.LOCK_EX):
                 os.close(descriptor)
                 return None
-            if _is_at(descriptor, lock):
+            if (looks := looks + 1) == MOST_LOOKS:
+                logger.warning("%s: this storage does not know its files again, so its locks may not hold.", lock)
+            if looks == MOST_LOOKS or _is_at(descriptor, lock):
                 os.truncate(descriptor, 0)
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 _held.add(descriptor)

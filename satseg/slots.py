@@ -24,6 +24,7 @@ TRAINER_OPTIONS = (
     *("num_nodes", "sync_batchnorm", "strategy"),
 )
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
+OF_OPTIONS = frozenset({"_recursive_", "_convert_"})  # how the options of a class are made and passed
 MAPPINGS = frozenset({"dataset.images"})  # a text in satseg's configuration that may be a mapping, too
 TEXTS = frozenset({"trainer.deterministic"})  # true or false in satseg's configuration that may be a text, too
 # Values of pixels: NaN, the least float32 and 2**64 - 1 are common ones.
@@ -189,10 +190,13 @@ class _Check:
             raise self._refusal(said, "names a class where satseg's configuration has a value")
         if not isinstance(target, str):
             raise self._refusal(said, "names no class in _target_")
+        is_known = slot is not None and target in slot.targets
+        if not is_known:  # how Hydra passes the options of a class of the caller's own is the caller's to say
+            extras = {key: value for key, value in extras.items() if key not in OF_OPTIONS}
         if extras not in (slot.extras if slot else [{}]):
             keys = ", ".join(sorted(extras)) or "no _partial_"
             raise self._refusal(said, f"has {keys}, unlike satseg's configuration")
-        if slot is not None and target in slot.targets:
+        if is_known:
             return False
         if target.rpartition(".")[0] not in self.trusted_modules:
             raise self._refusal(
@@ -200,9 +204,9 @@ class _Check:
                 f"names {target[:100]}, which has no place there; if it is your own, add its module to trusted_modules",
             )
         try:
-            resolve_target(target, self.trusted_modules)
+            resolve_target(target, self.trusted_modules, source=f"{self.path}: {said}")
         except CheckpointError as error:
-            raise ConfigError(f"{self.path}: {said}: {error}") from error
+            raise ConfigError(str(error)) from error
         return True
 
     @staticmethod

@@ -14,7 +14,7 @@ import pytest
 from commands import TINY, command, refused
 from safetensors.numpy import load_file
 
-from satseg.errors import InUseError
+from satseg.errors import InUseError, ResourceError
 from satseg.locks import NAME, alone, alone_at, alone_in, is_free
 
 
@@ -112,6 +112,21 @@ def test_storage_without_locks_is_warned_of(
     monkeypatch.setattr(fcntl, "flock", refusing)
     with alone(tmp_path / NAME, "It", "go away"):
         assert "This storage keeps no locks" in caplog.text
+    monkeypatch.undo()
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    with alone(tmp_path / NAME, "It", "go away"):
+        assert "this storage does not know its files again" in caplog.text
+
+
+def test_a_lock_that_another_user_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(path: Path, *arguments: int) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / NAME).touch()
+    monkeypatch.setattr(os, "open", refusing)
+    whose = r"\.lock is another user's: remove it .*, or go away"
+    with pytest.raises(ResourceError, match=whose), alone(tmp_path / NAME, "It", "go away"):
+        pass
 
 
 @pytest.mark.slow

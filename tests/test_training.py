@@ -139,7 +139,18 @@ def test_a_run_that_was_stopped_goes_on_to_where_it_would_have_ended(run: Path, 
 
 @pytest.mark.slow
 def test_a_model_of_the_users_own_trains_and_is_scored(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("from segmentation_models_pytorch import Unet\n\nclass Mine(Unet):\n    pass\n")
+    """It is offered by a package, and keeps a tensor where torch does not look for one."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/__init__.py").write_text("from mine.networks import Mine\n")
+    (tmp_path / "mine/networks.py").write_text(
+        "import torch\nfrom segmentation_models_pytorch import Unet\n\n"
+        "class Mine(Unet):\n"
+        "    def __init__(self, **options):\n"
+        "        super().__init__(**options)\n"
+        "        self.factor = lambda factor=torch.ones(1): factor\n\n"
+        "    def forward(self, image):\n"
+        "        return super().forward(image) * self.factor()\n"
+    )
     (tmp_path / "my_conf/model").mkdir(parents=True)
     (tmp_path / "my_conf/model/mine.yaml").write_text(
         "_target_: mine.Mine\nencoder_name: ${backbone.encoder_name}\nencoder_weights: ${backbone.weights}\n"

@@ -65,6 +65,8 @@ def block_bytes(source: Any) -> int:
 def _packed_bytes(source: Any) -> int:
     """Return the bytes of a decompressed block as the file holds it: a mask's samples, say, have one bit."""
     height, width, bands = _block_shape(source)
+    if height == 1 and source.get_tag_item("BLOCK_SIZE_0_1", "TIFF", bidx=1) is None:
+        height = int(source.height)  # GDAL shows one long strip by rows; the file has the strip
     bits = int(source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * _item_bytes(source)))
     return height * -(-width * bands * bits // 8)
 

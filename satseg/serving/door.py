@@ -49,7 +49,7 @@ class Door:
     """Stands before Gradio's application.
 
     Args:
-        app: It.
+        app: What lies behind the door.
         visitors: Says who asks.
         sent: Files that pages have sent.
         shared: Folder of files that all visitors see.
@@ -86,7 +86,9 @@ class Door:
             else:
                 raise NotTheirsError
         except NotTheirsError:
-            await problem(404, "There is nothing of yours here.")(scope, receive, send)
+            await problem(404, "There is nothing of yours here; if the page is older than the server, load it again.")(
+                scope, receive, send
+            )
 
     async def _get(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if path == "/" and scope.get(VISITOR) is None:

@@ -49,7 +49,7 @@ class SecurityHeaders:
     page later is not.
 
     Args:
-        app: It.
+        app: The application whose answers get them.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -38,12 +38,11 @@ class Visitors:
         known = self.agrees(signature, "cookie", token) and token not in self._gone
         return self._named(token) if known else None
 
-    def welcome(self, response: Response, scope: Scope) -> str:
-        """Give whoever receives a response a new cookie; return the visitor's name."""
+    def welcome(self, response: Response, scope: Scope) -> None:
+        """Give whoever receives a response a new cookie."""
         token = secrets.token_hex(16)
         value, is_secure = f"{token}.{self.sign('cookie', token)}", scope["scheme"] == "https"
         response.set_cookie(cookie_name(scope), value, httponly=True, samesite="lax", secure=is_secure)
-        return self._named(token)
 
     def dismiss(self, response: Response, connection: HTTPConnection) -> None:
         """Take a visitor's cookie away, for good."""

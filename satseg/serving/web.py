@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from satseg.errors import ConfigError, MissingPackageError
+from satseg.serving.hosts import is_local
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from satseg.serving.connections import Network
 
 API_PACKAGES, PAGE_PACKAGES = ("fastapi_offline", "prometheus_client", "uvicorn"), ("bokeh", "gradio")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PARTING_SECONDS = 5  # that open pages have when the server stops
 TICKS_A_SECOND = 10  # of uvicorn's main loop
 # Nothing is reported to anyone, and nothing is looked up on a hub. This is read when Gradio and what loads models are
@@ -59,7 +59,7 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
     _check_numbers(cfg, with_page)
     proxies = parse_proxies(cfg.proxies)
     with listening(cfg.host, cfg.port) as listener, tempfile.TemporaryDirectory(prefix="satseg-") as root:
-        if cfg.host not in LOOPBACK and auth is None:
+        if not is_local(cfg.host) and auth is None:
             print(
                 f"WARNING: host={cfg.host} lets everyone who reaches this machine use the models, without a password. "
                 "Set auth=user:password, or host=127.0.0.1.",

@@ -59,6 +59,24 @@ def test_whole_files_of_every_form_are_read(options: dict[str, Any], tmp_path: P
     assert (upload.info.width, upload.info.height) == (45, 50)
 
 
+@pytest.mark.parametrize("options", [{}, {"count": 1}, {"count": 1, "nbits": 1}, {"count": 2, "interleave": "band"}])
+def test_one_long_strip_which_gdal_shows_by_rows_is_read(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    profile = {"driver": "GTiff", "count": 3, "height": 2500, "width": 16, "dtype": "uint8", "compress": "deflate"}
+    profile |= {"blockysize": 2500} | options
+    image = np.random.default_rng(0).integers(0, 2, (profile["count"], 2500, 16)).astype(np.uint8)
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(image)
+    with open_raster(path) as source:
+        assert source.block_shapes[0] == (1, 16)
+        check_deflated(source, path, every=True)
+        np.testing.assert_array_equal(source.read(), image)
+        if profile["count"] == 3:
+            with pytest.raises(ValueError, match="a block holds more than the header says"):
+                check_deflated(with_fewer_bands(source), path)
+    assert check_upload(path, "image.tif", Limits(10**6, 10**6)).info.height == 2500
+
+
 def test_blocks_that_are_too_long_are_found_at_the_beginning_and_anywhere(tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
     write(path, **FORMS["tiles"])

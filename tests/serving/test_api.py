@@ -28,6 +28,7 @@ from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, star
 
 from satseg.data.writing import write_raster
 from satseg.mapping import write_vectors
+from satseg.serving.api.guard import NAMING
 from satseg.serving.web import PARTING_SECONDS
 
 TIFF = {"Accept": "image/tiff"}
@@ -288,8 +289,8 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
     assert status == 422 and "image" in said
     assert asked("nothing", "GET")[0] == 404 and asked("predict", "GET")[0] == 405
     assert asked("jobs/0", "GET")[0] == 422 and asked(f"jobs/{'0' * 32}", "GET")[0] == 404
-    assert asked(Origin="http://evil.example") == (403, "Web pages of other sites may not ask.")
-    assert asked(Host="evil.example") == (421, "This server is not called evil.example.")
+    assert asked(Origin="http://evil.example") == (403, f"Web pages of other sites may not ask; {NAMING}.")
+    assert asked(Host="evil.example") == (421, f"This server is not called evil.example; {NAMING}.")
     assert not list(api.temporary.glob("satseg-*/requests/*")) and not list(api.temporary.rglob("jobs/[!.]*"))
 
 

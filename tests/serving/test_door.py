@@ -13,7 +13,11 @@ from browsing import Material, Server
 from visiting import API, Visitor, paths_in
 
 pytestmark = pytest.mark.slow
-REFUSED = {"status": 404, "title": "Not Found", "detail": "There is nothing of yours here."}
+REFUSED = {
+    "status": 404,
+    "title": "Not Found",
+    "detail": "There is nothing of yours here; if the page is older than the server, load it again.",
+}
 
 
 @pytest.fixture

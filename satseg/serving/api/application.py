@@ -15,7 +15,7 @@ from satseg.environment import package_version
 from satseg.errors import CancelledError
 from satseg.files import cache_folder
 from satseg.serving.api.attempts import Attempts
-from satseg.serving.api.guard import LOCAL_NAMES, Guard
+from satseg.serving.api.guard import Guard
 from satseg.serving.api.kept import KeptJobs
 from satseg.serving.api.monitoring import Measured, Monitor
 from satseg.serving.api.problems import add_handlers
@@ -23,6 +23,7 @@ from satseg.serving.api.routes import Api
 from satseg.serving.api.service import Service
 from satseg.serving.direct import Batches
 from satseg.serving.headers import SecurityHeaders
+from satseg.serving.hosts import is_local
 from satseg.serving.jobs import Jobs, Ticket
 from satseg.serving.served import Served
 from satseg.serving.uploads import Limits
@@ -87,7 +88,7 @@ class Application:
             visitors=self.visitors,
             attempts=self.attempts,
             auth=self.auth,
-            is_local=self.cfg.host in LOCAL_NAMES,
+            is_local=is_local(self.cfg.host),
             trusted_hosts=self.cfg.trusted_hosts,
             login=with_page,
         )

@@ -17,12 +17,13 @@ from starlette.websockets import WebSocketClose
 
 from satseg.serving.api.attempts import Attempts
 from satseg.serving.api.problems import problem
+from satseg.serving.hosts import LOCAL_NAMES
 from satseg.serving.visitors import VISITOR, Visitors
 
 OPEN = {"/healthz", "/readyz"}  # asked by machines that know no password, and tell nothing
 LOGIN = "/login"
 CHALLENGE = 'Basic realm="satseg", charset="UTF-8"'
-LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+NAMING = "whoever runs it can name another address for it in trusted_hosts"
 VIOLATION = 1008  # of a policy: how a websocket is closed
 
 
@@ -30,7 +31,7 @@ class Guard:
     """Stands before an application: whatever routes that has, or gets with a later release, are behind it.
 
     Args:
-        app: It.
+        app: The application that is guarded.
         visitors: Knows those who have logged in.
         attempts: Counts wrong passwords.
         auth: User and password, if these are asked for.
@@ -77,9 +78,9 @@ class Guard:
         host = hosts[0] if len(hosts) == 1 else ""
         is_old = not hosts and connection.scope.get("http_version") == "1.0"  # a health check, and no browser
         if not is_old and not self._is_named(_name(f"//{host}")):
-            return problem(421, f"This server is not called {host[:80]}.")
+            return problem(421, f"This server is not called {host[:80]}; {NAMING}.")
         if not self._is_same_site(connection, host):
-            return problem(403, "Web pages of other sites may not ask.")
+            return problem(403, f"Web pages of other sites may not ask; {NAMING}.")
         path = connection.scope["path"]
         is_open = path in OPEN or (self._login and path == LOGIN)
         if self._auth is None or is_open or visitor is not None:

@@ -56,7 +56,7 @@ def add_handlers(app: FastAPI, root: Path, patience: Callable[[], int]) -> None:
     """Have an application tell of errors so.
 
     Args:
-        app: It.
+        app: The application.
         root: Folder whose paths are not told.
         patience: Says after how many seconds to ask again.
     """
