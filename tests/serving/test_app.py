@@ -257,6 +257,8 @@ def test_what_gets_into_the_page_does_not_run(visit: Visit) -> None:
         (["auth=secret"], "auth= takes user:password"),
         (["port=99999"], "port=99999: expected a whole number"),
         (["host=203.0.113.7"], "cannot be used"),
+        (["trusted_hosts=maps.example.org"], "expected a list; write trusted_hosts=[maps.example.org]"),
+        (["proxies=[maps.example.org]"], "proxies= takes addresses and networks"),
         (["checkpoint=nowhere"], "checkpoint=nowhere is not there"),
     ],
 )
