@@ -78,7 +78,10 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
             try:
                 check_types(cfg, config_name)
                 with ending.listening():
-                    return function(cfg)
+                    result = function(cfg)
+                if HydraConfig.get().mode == hydra.types.RunMode.RUN:
+                    ending.ignore()
+                return result
             except InterruptedRunError as error:
                 print(describe(error), file=sys.stderr)
                 raise KeyboardInterrupt from error  # which ends a sweep, too

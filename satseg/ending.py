@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from satseg.errors import InterruptedRunError, RunError, SatsegError
 from satseg.ranks import is_first
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # the second is what a Slurm job asks for with --signal=USR1@300
 SLURM_ANSWERS_S = 30.0
+LATER_S = 0.05
 AGAIN = "To go on, give the same command again."
 
 
@@ -50,6 +51,59 @@ class _Request:
 
 
 _request = _Request()
+_reason: Callable[[], BaseException] = KeyboardInterrupt  # makes what is raised again where it is dropped
+_num_forks = 0  # that are under way, in all threads
+
+
+def _interrupt(reason: Callable[[], BaseException]) -> None:
+    """Raise from a signal's handler; where a library forks, a moment later."""
+    global _reason
+    _reason = reason
+    if _num_forks:  # Python drops what is raised in a hook of fork, and the lock that the hook was to release is kept
+        signal.setitimer(signal.ITIMER_REAL, LATER_S)
+    else:
+        raise reason()
+
+
+@contextmanager
+def _not_dropped() -> Iterator[None]:
+    """Have what ends the block raised again where Python drops it: in destructors, and callbacks of weak references."""
+    global _reason
+    _reason = KeyboardInterrupt  # which Python itself raises for Ctrl-C
+    hook, alarm = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+
+    def look(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, AskedToEnd | KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, LATER_S)
+        else:
+            hook(unraisable)
+
+    def again(number: int, frame: FrameType | None) -> None:
+        if not (_request.waits or _request.is_complete):
+            _interrupt(_reason)
+
+    sys.unraisablehook = look
+    signal.signal(signal.SIGALRM, again)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        sys.unraisablehook = hook
+
+
+def _begin_fork() -> None:
+    global _num_forks
+    _num_forks += 1
+
+
+def _end_fork() -> None:
+    global _num_forks
+    _num_forks = max(_num_forks - 1, 0)
+
+
+# The hooks before a fork run in reverse order: these surround those of the libraries that were imported earlier.
+os.register_at_fork(before=_begin_fork, after_in_parent=_end_fork, after_in_child=_end_fork)
 
 
 @contextmanager
@@ -73,7 +127,7 @@ def listening(asks_slurm: bool = True) -> Iterator[None]:
             signal.signal(number, _note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         check()
-        with blamed():
+        with blamed(), _not_dropped():
             yield
     except AskedToEnd as request:
         if request.requeue and asks_slurm:
@@ -92,7 +146,8 @@ def starting() -> Iterator[None]:
     """End the block as Ctrl-C would where the system asks for it while nobody is `listening`, such as at the begin."""
     previous = {number: signal.signal(number, _give_up) for number in SIGNALS}
     try:
-        yield
+        with _not_dropped():
+            yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -102,7 +157,7 @@ def _give_up(number: int, frame: FrameType | None) -> None:
     if number != signal.SIGTERM:
         _requeue()
     print(f"{InterruptedRunError.__name__}: The system asked the run to end. {AGAIN}", file=sys.stderr)
-    raise KeyboardInterrupt
+    _interrupt(KeyboardInterrupt)
 
 
 @contextmanager
@@ -123,7 +178,8 @@ def _note(number: int, frame: FrameType | None) -> None:
         _request.forward(number)
     if not (_request.waits or _request.ends or _request.is_complete):
         _request.ends = True  # more signals, which come in bursts, would interrupt what cleans up
-        raise AskedToEnd(requeue=not is_cancelled())  # whichever rank this is: others may wait for it in a library
+        requeue = not is_cancelled()  # whichever rank this is: others may wait for it in a library
+        _interrupt(lambda: AskedToEnd(requeue))
 
 
 @contextmanager
@@ -209,7 +265,7 @@ def complete() -> None:
 
 
 def ignore() -> None:
-    """Leave it to the process that started this one, such as a loader's: both are asked."""
+    """Take no notice from here on: all is done, or whoever started this process, and is asked too, sees to it."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

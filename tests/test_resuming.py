@@ -128,6 +128,7 @@ def test_sigterm_saves_first_and_says_how_to_go_on(whole: Path) -> None:
         ("an epoch is scored", True),
         ("the last epoch has been scored", True),
         ("the model is scored", True),
+        ("a loader's processes end", True),
     ],
 )
 def test_a_run_ends_wherever_it_is_asked_to(moment: str, is_begun: bool, whole: Path) -> None:

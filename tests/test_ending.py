@@ -1,0 +1,62 @@
+"""Requests to end that reach a process where Python drops what is raised."""
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import os, signal, time, weakref
+from satseg import ending
+from satseg.errors import InterruptedRunError
+
+def ask():
+    os.kill(os.getpid(), getattr(signal, SIGNAL))
+    time.sleep(0.01)
+
+class Plain:
+    pass
+
+class Closing:
+    def __del__(self):
+        ask()
+
+def reach():
+    value = Closing() if PLACE == "destructor" else Plain()
+    if PLACE == "weak reference":
+        kept = weakref.ref(value, lambda _: ask())
+    if PLACE == "fork":
+        os.register_at_fork(after_in_parent=ask)
+        if os.fork() == 0:
+            os._exit(0)
+    del value
+    time.sleep(60)
+
+try:
+    with ending.listening():
+        reach()
+except InterruptedRunError as error:
+    print(error)
+except KeyboardInterrupt:
+    print("Ctrl-C")
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("destructor", "SIGTERM"),
+        ("destructor", "SIGUSR1"),
+        ("destructor", "SIGINT"),
+        ("weak reference", "SIGTERM"),
+        ("weak reference", "SIGINT"),
+        ("fork", "SIGTERM"),
+    ],
+)
+def test_a_request_that_python_drops_ends_the_process_all_the_same(place: str, name: str) -> None:
+    code = f"SIGNAL, PLACE = {name!r}, {place!r}\n{CODE}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
+    expected = (
+        "Ctrl-C" if name == "SIGINT" else "The system asked the run to end. To go on, give the same command again."
+    )
+    assert (done.stdout.strip(), done.stderr) == (expected, "")
