@@ -166,6 +166,8 @@ def _is_number(value: Any) -> bool:
 def _announce(error: Exception, cfg: DictConfig) -> None:
     """Tell at once: a single run ends here, and in a sweep the other jobs go on."""
     message = describe(error)
+    if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
+        _let_go(error)
     if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
         name = Path(cfg.run_dir or cfg.resume_from or ".").name
         print(f"Run {name} failed: {message or traceback.format_exc()}", file=sys.stderr)
@@ -177,13 +179,24 @@ def _announce(error: Exception, cfg: DictConfig) -> None:
         raise SystemExit(1)
 
 
+def _let_go(error: BaseException) -> None:
+    """Destroy what an error's frames hold, quietly: destructors of objects that are half made fail, too."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        for cause in causes(error):
+            traceback.clear_frames(cause.__traceback__)
+    finally:
+        sys.unraisablehook = hook
+
+
 def _one_line_errors(command: Callable[[], Any]) -> None:
     os.environ[SHOW_TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting by itself
     try:
         with ending.starting():
             command()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        _let_go(error)
         sys.exit(130)
     except Exception as error:
         message = describe(error)

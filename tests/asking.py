@@ -31,6 +31,7 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the n-th call
     "the last epoch has been scored": (SegmentationTask, "on_validation_epoch_end", 4),
     "the model is scored": (training, "report_split", 2),
     "an image of a split is scored": (evaluation, "score_batch", 1),
+    "a loader is made": (_MultiProcessingDataLoaderIter, "_reset", 1),
     "a loader's processes end": (_MultiProcessingDataLoaderIter, "__del__", 2),
     "the run is complete": (training.publishing, "publish_results", 1),
 }

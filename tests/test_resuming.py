@@ -128,6 +128,7 @@ def test_sigterm_saves_first_and_says_how_to_go_on(whole: Path) -> None:
         ("an epoch is scored", True),
         ("the last epoch has been scored", True),
         ("the model is scored", True),
+        ("a loader is made", False),
         ("a loader's processes end", True),
     ],
 )
@@ -178,6 +179,7 @@ def test_a_sweep_ends_with_the_run_that_is_asked_to(moment: str, complete: int, 
 @pytest.mark.parametrize(
     ("moment", "is_begun"),
     [
+        ("a loader is made", False),
         ("the first batch is computed", False),
         ("a batch is computed", True),
         ("an epoch is scored", True),
