@@ -80,6 +80,7 @@ def test_a_scene_that_fits_a_window_is_what_the_model_says_of_it(run: Path, scen
         f"output={tmp_path / 'map.tif'}",
         "areas=true",
         "vectors=gpkg",
+        "min_area_m2=1e9",
         "engine=torch",
         cwd=tmp_path,
     )
@@ -97,6 +98,7 @@ def test_a_scene_that_fits_a_window_is_what_the_model_says_of_it(run: Path, scen
         assert int(rows[name]["pixels"]) == (found == index).sum()
         assert float(rows[name]["area_m2"]) == pytest.approx((found == index).sum() * pixel_m2)
     assert (tmp_path / "map.gpkg").is_file()
+    assert "Warning: " in said and "map.gpkg: by min_area_m2=1e+09" in said and "covers 100.0% less" in said
 
 
 def test_the_default_output_lies_in_the_run_folder(run: Path, scene: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ class _Area:
 
     Attributes:
         value: Its class.
+        area: Of its pixels.
         pieces: Polygons without holes.
         holes: Rings, as corners (N, 2) and the number of each ring's. A hole of a piece lies inside of its block, so it
             is one of the whole area, and need not be joined: a background may have a million.
@@ -25,18 +26,21 @@ class _Area:
     """
 
     value: int
+    area: float
     pieces: list[shapely.Polygon]
     holes: list[tuple[np.ndarray, np.ndarray]]
     names: list[int]
     pending: int
 
     @classmethod
-    def of(cls, value: int, polygon: shapely.Polygon, name: int, pending: int) -> _Area:
+    def of(cls, pieces: Pieces, index: int, name: int, pending: int) -> _Area:
         """Begin with a piece."""
+        polygon = pieces.polygons[index]
         points, sizes = _rings(polygon)
         outer = shapely.polygons(points[: sizes[0]])
         inner = points[sizes[0] :].astype(np.int32), sizes[1:]  # corners of pixels, whole numbers
-        return cls(value, [outer], [inner] if len(sizes) > 1 else [], [name], pending)
+        holes = [inner] if len(sizes) > 1 else []
+        return cls(int(pieces.values[index]), float(pieces.areas[index]), [outer], holes, [name], pending)
 
     def whole(self) -> shapely.Polygon:
         """Return all of it."""
@@ -75,7 +79,7 @@ class Merger:
         """How many areas are not whole yet."""
         return len({id(area) for area in self._areas.values()})
 
-    def add(self, pieces: Pieces, classes: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    def add(self, pieces: Pieces, classes: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Add a block's pieces.
 
         Args:
@@ -84,7 +88,7 @@ class Merger:
             window: Where the block lies.
 
         Returns:
-            The polygons that have become whole, and the class of each.
+            The polygons that have become whole, the class of each, and the area of its pixels.
         """
         lowest = self._count + 1
         self._count += len(pieces.polygons)
@@ -96,11 +100,11 @@ class Merger:
         shared[pairs[:, 1] - lowest] = True
         for index in np.flatnonzero(shared).tolist():
             name = lowest + index
-            value, polygon = int(pieces.values[index]), pieces.polygons[index]
-            self._areas[name] = _Area.of(value, polygon, name, int(pending[index]))
+            self._areas[name] = _Area.of(pieces, index, name, int(pending[index]))
         whole = self._join(pairs, lengths)
         polygons = np.concatenate([pieces.polygons[~shared], np.array([area.whole() for area in whole], object)])
-        return polygons, np.concatenate([pieces.values[~shared], np.array([a.value for a in whole], np.int16)])
+        values = np.concatenate([pieces.values[~shared], np.array([area.value for area in whole], np.int16)])
+        return polygons, values, np.concatenate([pieces.areas[~shared], [area.area for area in whole]])
 
     def _links(self, labels: np.ndarray, window: Window) -> np.ndarray:
         """Return pairs of pieces, before and in this block, that go on in each other; one for each pixel."""
@@ -135,6 +139,7 @@ class Merger:
         large, small = (first, second) if len(first.names) >= len(second.names) else (second, first)
         for name in small.names:
             self._areas[name] = large
+        large.area += small.area
         large.pieces += small.pieces
         large.holes += small.holes
         large.names += small.names

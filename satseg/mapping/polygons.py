@@ -30,11 +30,13 @@ class Pieces:
         labels: int32 (height, width): one more than the index of a pixel's piece; 0 where the map is invalid.
         polygons: One a piece, in pixel coordinates: column and row of pixel corners.
         values: The class of each piece.
+        areas: Of the pixels of each piece; in pixels, as `cut` makes them.
     """
 
     labels: np.ndarray
     polygons: np.ndarray
     values: np.ndarray
+    areas: np.ndarray
 
 
 def cut(classes: np.ndarray, row: int = 0, col: int = 0) -> Pieces:
@@ -52,7 +54,7 @@ def cut(classes: np.ndarray, row: int = 0, col: int = 0) -> Pieces:
     values = np.full(count + 1, INVALID, np.int16)
     values[labels.ravel()] = classes[1:-1, 1:-1].ravel()
     polygons = _polygons(np.pad(labels, 1), _nodes(classes), (row - 1, col - 1)) if count else np.empty(0, object)
-    return Pieces(labels, polygons, values[1:])
+    return Pieces(labels, polygons, values[1:], np.bincount(labels.ravel(), minlength=count + 1)[1:].astype(float))
 
 
 def _connected(classes: np.ndarray) -> tuple[np.ndarray, int]:

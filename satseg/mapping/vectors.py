@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,12 @@ from satseg.errors import ConfigError
 from satseg.mapping.classmap import BLOCK, ClassMap, open_class_map
 from satseg.mapping.layers import driver_of, open_layer
 from satseg.mapping.merging import Merger
-from satseg.mapping.polygons import cut
+from satseg.mapping.polygons import Pieces, cut
+from satseg.mapping.simplifying import simplify
+
+logger = logging.getLogger(__name__)
+
+NOTABLE = 0.01  # share of a class's area from which it is said that the polygons lack it
 
 
 def write_vectors(
@@ -26,6 +32,7 @@ def write_vectors(
     min_area_m2: float = 0.0,
     simplify_m: float = 0.0,
     block_size: int = BLOCK,
+    warn: Callable[[str], object] = logger.warning,
 ) -> int:
     """Write the connected areas of a class map as polygons: each whole, and neighbours without gaps.
 
@@ -41,11 +48,12 @@ def write_vectors(
         output: Ends in .gpkg, .geojson or .fgb. GeoJSON is in WGS84 longitude and latitude, the others in the map's
             CRS.
         class_names: Name of value 0, 1, …
-        min_area_m2: Smaller polygons are left out; where they were, there is none.
-        simplify_m: Takes vertices out of the borders between two polygons (Visvalingam and Whyatt 1993), as long as the
-            triangle that goes with each is smaller than about the square of this length. The outline of the valid area
-            and the points where the borders of blocks are crossed stay.
+        min_area_m2: Polygons whose pixels cover less are left out; where they were, there is none.
+        simplify_m: Takes vertices out of the borders between two polygons, where the triangle that goes with each is
+            smaller than about the square of this length, and no polygon's area changes much; see `simplify`. The
+            outline of the valid area and the points where the borders of blocks are crossed stay.
         block_size: Pixels along a block's side; without simplification the polygons do not depend on it.
+        warn: Is told of each class whose polygons cover more than 1 % less or more than its pixels.
 
     Returns:
         The number of polygons.
@@ -63,26 +71,48 @@ def write_vectors(
     names = np.array(class_names, object)
     with open_class_map(raster, len(names)) as source, open_layer(output, source.ground.crs) as layer:
         ground = source.ground
-        for polygons, values in _sweep(source, simplify_m, block_size):
+        covered, written = np.zeros(len(names)), np.zeros(len(names))
+        for polygons, values, pixels in _sweep(source, simplify_m, block_size):
             areas = ground.areas(polygons)
-            kept = areas >= min_area_m2
+            kept = pixels >= min_area_m2
+            covered += np.bincount(values, weights=pixels, minlength=len(names))
+            written += np.bincount(values[kept], weights=areas[kept], minlength=len(names))
             fields = {"class": names[values[kept]], "value": values[kept].astype(np.int32)}
             fields["area_m2" if ground.metric else "area_px"] = areas[kept]
             layer.add(shapely.transform(polygons[kept], ground.place), fields)
-        return layer.count
+    if off := _differing(names, covered, written):
+        warn(f"{output}: by min_area_m2={min_area_m2:g} and simplify_m={simplify_m:g}, {off} than in the map.")
+    return layer.count
 
 
-def _sweep(source: ClassMap, simplify_m: float, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield whole polygons in pixel coordinates and their classes, as they become whole."""
+def _sweep(source: ClassMap, simplify_m: float, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield whole polygons in pixel coordinates, their classes and their pixels' areas, as they become whole."""
     merger = Merger(source.source.width)
     for window in source.blocks(block_size):
         classes = source.read(Window(window.col - 1, window.row - 1, window.width + 2, window.height + 2))
         pieces = cut(classes, window.row, window.col)
+        pieces = replace(pieces, areas=_areas(source, pieces, window))
         if simplify_m:
             tolerance = simplify_m / _pixel_side(source, window)
-            simpler = shapely.coverage_simplify(pieces.polygons, tolerance, simplify_boundary=False)
-            pieces = replace(pieces, polygons=simpler)
+            pieces = replace(pieces, polygons=simplify(pieces.polygons, pieces.values, tolerance))
         yield merger.add(pieces, classes, window)
+
+
+def _areas(source: ClassMap, pieces: Pieces, window: Window) -> np.ndarray:
+    """Return the area of each piece's pixels on the ground."""
+    if source.ground.pixel_area is not None:
+        return pieces.areas * source.ground.pixel_area
+    sizes = source.ground.pixel_areas(window.row, window.col, window.height, window.width)
+    weights = np.broadcast_to(sizes, pieces.labels.shape).ravel()
+    areas: np.ndarray = np.bincount(pieces.labels.ravel(), weights, len(pieces.values) + 1)[1:]
+    return areas
+
+
+def _differing(names: np.ndarray, covered: np.ndarray, written: np.ndarray) -> str:
+    """Say which classes have another area as polygons than as pixels, and by how much."""
+    shares = np.divide(written - covered, covered, out=np.zeros(len(names)), where=covered > 0)
+    found = [(name, share) for name, share in zip(names, shares, strict=True) if abs(share) > NOTABLE]
+    return ", ".join(f"{name} covers {abs(share):.1%} {'more' if share > 0 else 'less'}" for name, share in found)
 
 
 def _pixel_side(source: ClassMap, window: Window) -> float:

@@ -19,7 +19,7 @@ class Outcome:
         files: What was written, the map first; none where it failed.
         pixels: Of the scene.
         watch: Seconds by part of the work, and `all`; and how many pixels were computed.
-        warnings: What was found before it began.
+        warnings: What was found before it began, and in its map.
         error: Why it failed, on one line.
     """
 

@@ -88,12 +88,14 @@ def _predict(
     task = task_of(cfg, models, source, output)
     watch, start = Stopwatch(), time.perf_counter()
     pixels = source.info.height * source.info.width
+    late: list[str] = []
     with alone_at(output):
         with _bar(cfg.progress, name_of(scene), pixels) as progress, enough_memory(ADVICE):
             files = predict_scene(task, progress, watch, strips)
-        files += _extras(cfg, models, source, output)
+        files += _extras(cfg, models, source, output, late)
+    tell(late)
     watch.seconds["all"] = time.perf_counter() - start
-    return Outcome(name_of(scene), files, pixels, watch, warnings)
+    return Outcome(name_of(scene), files, pixels, watch, [*warnings, *late])
 
 
 def task_of(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> SceneTask:
@@ -143,8 +145,8 @@ def _recorded_bands(checkpoint: Path, trusted_modules: tuple[str, ...]) -> list[
     return recorded_bands(checkpoint, trusted_modules)
 
 
-def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> list[Path]:
-    """Write what is made of a finished map: a picture, areas, polygons."""
+def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path, warnings: list[str]) -> list[Path]:
+    """Write what is made of a finished map: a picture, areas, polygons; what is to be said of it joins the warnings."""
     paths, spec = extra_paths(cfg, output), models.spec
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         if "preview" in paths:
@@ -156,7 +158,7 @@ def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path) 
         if "vectors" in paths:
             limits = {"min_area_m2": cfg.min_area_m2, "simplify_m": cfg.simplify_m}
             with alone_at(paths["vectors"]):  # which may lie elsewhere, and be another map's, too
-                write_vectors(output, paths["vectors"], spec.class_names, **limits)
+                write_vectors(output, paths["vectors"], spec.class_names, **limits, warn=warnings.append)
     return list(paths.values())
 
 

@@ -58,7 +58,9 @@ def sweep(classes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, list[
             block = around[row : row + window.height + 2, col : col + window.width + 2]
             found.append(merger.add(cut(block, row, col), block, window))
             still_open.append(merger.num_open)
-    return np.concatenate([p for p, _ in found]), np.concatenate([v for _, v in found]), still_open
+    polygons, values, areas = (np.concatenate(part) for part in zip(*found, strict=True))
+    np.testing.assert_array_equal(areas, shapely.area(polygons))
+    return polygons, values, still_open
 
 
 def test_a_long_map_leaves_no_more_open_than_a_short_one():

@@ -159,6 +159,57 @@ def test_areas_where_the_grid_does_not_keep_them_are_true_and_add_up_to_the_clas
             assert fields["area_m2"][fields["value"] == index].sum() == pytest.approx(area.area_m2, rel=1e-9)
 
 
+def town(size: int, seed: int = 0) -> np.ndarray:
+    """Buildings of all directions and sizes (1) beside roads (2)."""
+    draw, (rows, cols) = np.random.default_rng(seed), np.mgrid[:size, :size]
+    classes = np.zeros((size, size), np.uint8)
+    classes[(rows + cols // 3) % 60 < 5] = 2
+    for _ in range(size**2 // 700):
+        row, col, turn = draw.uniform(0, size), draw.uniform(0, size), draw.uniform(0, np.pi)
+        along = (cols - col) * np.cos(turn) + (rows - row) * np.sin(turn)
+        across = (rows - row) * np.cos(turn) - (cols - col) * np.sin(turn)
+        classes[(abs(along) < draw.uniform(2, 9)) & (abs(across) < draw.uniform(2, 6))] = 1
+    return classes
+
+
+METRE = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 500_000, 0, -1, 4_000_000)}
+
+
+@pytest.mark.parametrize("simplify_m", [3, 50])
+def test_small_squares_outlive_simplification_and_are_measured_by_their_pixels(class_map, tmp_path, simplify_m):
+    classes = np.zeros((100, 100), np.uint8)
+    for row in range(5, 95, 10):
+        for col in range(5, 95, 10):
+            classes[row : row + 4, col : col + 4] = 1
+    options = {"simplify_m": simplify_m, "min_area_m2": 10}
+    assert write_vectors(class_map(classes, **METRE), tmp_path / "a.gpkg", NAMES, **options) == 82
+    _, polygons, fields = read(tmp_path / "a.gpkg")
+    assert fields["area_m2"][fields["value"] == 1].tolist() == [16.0] * 81
+    assert (shapely.get_num_coordinates(polygons[fields["value"] == 1]) == 5).all()
+
+
+@pytest.mark.parametrize("simplify_m", [2, 5, 20])
+def test_simplified_classes_keep_their_totals_and_polygons_most_of_their_areas(class_map, tmp_path, simplify_m):
+    raster, said = class_map(town(300), **METRE), []
+    whole = write_vectors(raster, tmp_path / "whole.fgb", NAMES, block_size=128)
+    options = {"simplify_m": simplify_m, "block_size": 128, "warn": said.append}
+    assert write_vectors(raster, tmp_path / "simple.fgb", NAMES, **options) == whole and said == []
+    (_, before, first), (_, after, second) = read(tmp_path / "whole.fgb"), read(tmp_path / "simple.fgb")
+    assert shapely.coverage_is_valid(after) and shapely.is_valid(after).all()
+    assert shapely.get_num_coordinates(after).sum() < 0.5 * shapely.get_num_coordinates(before).sum()
+    for index, area in enumerate(class_areas(raster, NAMES)):
+        assert second["area_m2"][second["value"] == index].sum() == pytest.approx(area.area_m2, rel=0.01)
+    np.testing.assert_allclose(sorted(second["area_m2"]), sorted(first["area_m2"]), rtol=0.101)
+
+
+def test_a_class_that_loses_more_than_a_hundredth_is_named(class_map, tmp_path):
+    classes = np.zeros((40, 40), np.uint8)
+    classes[:10], classes[20, ::4] = 2, 1
+    said = []
+    write_vectors(class_map(classes, **METRE), tmp_path / "a.gpkg", NAMES, min_area_m2=2, warn=said.append)
+    assert len(said) == 1 and "forest covers 100.0% less than in the map" in said[0] and "min_area_m2=2" in said[0]
+
+
 def test_many_batches_are_all_written(class_map, tmp_path, monkeypatch):
     monkeypatch.setattr(layers, "BATCH", 7)
     raster = class_map(blobs(60, 60), **UTM)
