@@ -8,11 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from satseg.data.endings import USUAL, is_image, passed_over
 from satseg.data.opening import is_remote, shown
-from satseg.data.pairing import IMAGE_SUFFIXES, natural
+from satseg.data.pairing import natural
 from satseg.data.raster import RasterInfo
 from satseg.data.stacks import find_stacks, write_stack
-from satseg.data.wildcards import find_rasters, has_wildcards, is_raster_name, split_pattern
+from satseg.data.wildcards import find_visible, has_wildcards, in_folders, split_pattern
 from satseg.errors import ConfigError, DataError, RasterReadError
 
 LIST_SUFFIX = ".txt"
@@ -83,14 +84,13 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir() and not has_wildcards(str(path)):
         raise RasterReadError(f"{path} is not there; check the path.")
     try:
-        if path.is_dir():
-            found = [p for p in path.iterdir() if is_raster_name(p.relative_to(path)) and p.is_file()]
-        else:
-            found = find_rasters(*split_pattern(path))
+        folder, pattern = (path, "*") if path.is_dir() else split_pattern(path)
+        files = find_visible(folder, pattern if path.is_dir() else in_folders(folder, pattern))
     except (ValueError, OSError) as error:
         raise ConfigError(f"input={path}: the pattern cannot be used: {error}.") from error
+    found = [file for file in files if is_image(file)]
     if not found:
-        raise DataError(f"input={path}: there is no image; its name must end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
+        raise DataError(f"input={path}: there is no image; {passed_over(files) or f'its name must end in {USUAL}'}.")
     return sorted(found, key=lambda p: natural(str(p)))
 
 

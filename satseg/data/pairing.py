@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from satseg.data.endings import Takes, is_image, is_vector, passed_over
 from satseg.data.raster import Window
+from satseg.data.wildcards import in_folders
 from satseg.errors import ConfigError, DataError, SatsegError
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".vrt", ".webp", ".bmp"}
-VECTOR_SUFFIXES = {".gpkg", ".geojson", ".json", ".shp"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def find_files(
 
     Args:
         root: The dataset's folder.
-        images: Glob pattern of the images, relative to the root.
+        images: Glob pattern of the images, relative to the root; of a folder, all that lies in it.
         masks: Glob pattern of the masks.
         image_suffix: Ending of image names that masks lack, such as `_S2Hand`.
         mask_suffix: Ending of mask names that images lack, such as `_LabelHand`.
@@ -94,14 +93,16 @@ def find_files(
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
+    inner, labels = in_folders(root, images), in_folders(root, masks)
     found = {
-        "image": _find(root, images, image_suffix, masks),
-        "mask": _find(root, masks, mask_suffix, images) or _find(root, masks, mask_suffix, images, VECTOR_SUFFIXES),
+        "image": _find(root, inner, image_suffix, labels),
+        "mask": _find(root, labels, mask_suffix, inner) or _find(root, labels, mask_suffix, inner, is_vector),
     }
     found["mask"] = shared_labels(found["mask"], found["image"])
-    for kind, pattern in (("image", images), ("mask", masks)):
+    for kind, pattern, wider, ending in (("image", images, inner, image_suffix), ("mask", masks, labels, mask_suffix)):
         if not found[kind]:
-            raise DataError(f"{root}: no {kind} matches dataset.{kind}s={pattern}; set the pattern to where they are.")
+            why = _why_none(root, wider, kind, ending)
+            raise DataError(f"{root}: no {kind} matches dataset.{kind}s={pattern}{why}.")
     both = {*found["image"].values()} & {*found["mask"].values()}
     if both:
         raise ConfigError(
@@ -117,11 +118,11 @@ def find_vectors(root: Path, masks: str, mask_suffix: str = "") -> list[Path]:
     The arguments are those of `find_files`.
     """
     found = []
-    for path in _glob(Path(root), masks):
-        if path.stem.endswith(mask_suffix) and not path.name.startswith("."):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+    for path in _glob(Path(root), in_folders(Path(root), masks)):
+        if path.stem.endswith(mask_suffix):
+            if is_image(path):
                 return []
-            if path.suffix.lower() in VECTOR_SUFFIXES:
+            if is_vector(path):
                 found.append(path)
     return sorted(found)
 
@@ -129,7 +130,7 @@ def find_vectors(root: Path, masks: str, mask_suffix: str = "") -> list[Path]:
 def shared_labels(masks: dict[str, Path], images: Iterable[str]) -> dict[str, Path]:
     """Return the masks by name; a single file of polygons belongs to every image."""
     files = list(masks.values())
-    alone = len(files) == 1 and files[0].suffix.lower() in VECTOR_SUFFIXES
+    alone = len(files) == 1 and is_vector(files[0])
     return dict.fromkeys(images, files[0]) if alone else masks
 
 
@@ -144,13 +145,23 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in re.split(r"(\d+)", name)]
 
 
-def _find(
-    root: Path, pattern: str, ending: str, other: str, suffixes: Collection[str] = IMAGE_SUFFIXES
-) -> dict[str, Path]:
+def _why_none(root: Path, pattern: str, kind: str, ending: str) -> str:
+    """Say why a pattern finds nothing to use."""
+    files = list(_glob(root, pattern))
+    usable = [path for path in files if is_image(path) or (kind == "mask" and is_vector(path))]
+    if usable:
+        return f": none of the {len(usable)} files that it finds ends in dataset.{kind}_suffix={ending}"
+    words = passed_over(files)
+    if words and kind == "mask":
+        words += "; polygons end in .gpkg, .geojson, .json or .shp"
+    return f": {words}" if words else "; set the pattern to where they are"
+
+
+def _find(root: Path, pattern: str, ending: str, other: str, takes: Takes = is_image) -> dict[str, Path]:
     own = _distinct_parts(pattern, other)
     found: dict[str, Path] = {}
     for path in _glob(root, pattern):
-        if path.suffix.lower() not in suffixes or not path.stem.endswith(ending) or path.name.startswith("."):
+        if not path.stem.endswith(ending) or not takes(path):
             continue
         key = _key(path.relative_to(root), own, ending)
         if key in found:
@@ -160,8 +171,9 @@ def _find(
 
 
 def _glob(root: Path, pattern: str) -> Iterator[Path]:
+    """Return the files that a pattern finds, but hidden ones."""
     try:
-        yield from (path for path in root.glob(pattern) if path.is_file())
+        yield from (path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("."))
     except (NotImplementedError, ValueError) as error:
         raise ConfigError(
             f"Pattern {pattern!r} (dataset.images, dataset.masks) cannot be used ({error}): give one relative to "

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from satseg.data.endings import Takes, is_image, is_vector, passed_over
 from satseg.data.opening import is_remote, shown
-from satseg.data.pairing import IMAGE_SUFFIXES, VECTOR_SUFFIXES, Sample, natural, shared_labels
+from satseg.data.pairing import Sample, natural, shared_labels
 from satseg.data.stack_vrt import stack_vrt
-from satseg.data.wildcards import find_rasters, split_pattern, wildcard_text
+from satseg.data.wildcards import find_visible, in_folders, split_pattern, wildcard_text
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
 from satseg.files import cache_folder, write_text
 
@@ -59,9 +60,7 @@ def _gather(patterns: Mapping[Any, Any], root: Path | None, option: str) -> list
     return [Stack(name, {b: files[name] for b, files in found.items() if name in files}) for name in names]
 
 
-def _find_band(
-    option: str, pattern: Any, root: Path | None, suffixes: Collection[str] = IMAGE_SUFFIXES
-) -> dict[str, Path | str]:
+def _find_band(option: str, pattern: Any, root: Path | None, takes: Takes = is_image) -> dict[str, Path | str]:
     if not isinstance(pattern, str | Path) or not str(pattern):
         raise ConfigError(f"{option}={pattern}: expected a file or a pattern.")
     if root is None and is_remote(pattern):
@@ -74,20 +73,24 @@ def _find_band(
     if root is None and path.is_file():
         return {"": path}
     folder, rest = (root, path.as_posix()) if root is not None else split_pattern(path)
+    rest = in_folders(folder, rest) if rest else "*"
     files: dict[str, Path | str] = {}
-    for file in _rasters(folder, rest, option, suffixes):
+    visible = _visible(folder, rest, option)
+    for file in filter(takes, visible):
         name = wildcard_text(rest, file.relative_to(folder).as_posix())
         if name in files:
             raise DataError(f"{option}={pattern}: {files[name]} and {file} are both {name}; make the pattern narrower.")
         files[name] = file
     if not files:
-        raise DataError(f"{option}={pattern}: there is no such raster{'' if root is None else f' below {root}'}.")
+        words = passed_over(visible)
+        below = "" if root is None else f" below {root}"
+        raise DataError(f"{option}={pattern}: there is no such raster{below}{f': {words}' if words else ''}.")
     return files
 
 
-def _rasters(folder: Path, pattern: str, option: str, suffixes: Collection[str]) -> list[Path]:
+def _visible(folder: Path, pattern: str, option: str) -> list[Path]:
     try:
-        return sorted(find_rasters(folder, pattern, suffixes))
+        return sorted(find_visible(folder, pattern))
     except (ValueError, NotImplementedError, OSError) as error:
         raise ConfigError(f"{option}={pattern}: the pattern cannot be used: {error}.") from error
 
@@ -192,8 +195,8 @@ def find_stack_files(
     gathered = _gather(images, root, "dataset.images")
     stacks = [Stack(s.name or _common_name(s), s.files) for s in gathered]
     files = {s.name: tuple(Path(f) for f in s.files.values()) for s in stacks}
-    suffixes = IMAGE_SUFFIXES if _rasters(root, masks, "dataset.masks", IMAGE_SUFFIXES) else VECTOR_SUFFIXES
-    found = _find_band("dataset.masks", masks, root, suffixes)
+    rasters = any(map(is_image, _visible(root, in_folders(root, masks), "dataset.masks")))
+    found = _find_band("dataset.masks", masks, root, is_image if rasters else is_vector)
     named = {name.removesuffix(mask_suffix): Path(file) for name, file in found.items() if name.endswith(mask_suffix)}
     named = shared_labels(named, files)
     both = {file for own in files.values() for file in own} & {*named.values()}

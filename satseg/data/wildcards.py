@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from satseg.data.pairing import IMAGE_SUFFIXES
+from satseg.data.endings import is_hidden
 
 
 def has_wildcards(name: str) -> bool:
@@ -34,26 +34,30 @@ def split_pattern(path: Path, base: Path | None = None) -> tuple[Path, str]:
     return folder, ""
 
 
-def find_rasters(folder: Path, pattern: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """Return the rasters that a pattern finds below a folder, in no order; nothing hidden, nothing else.
+def find_visible(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that a pattern finds below a folder, in no order; nothing hidden.
 
     Args:
         folder: The folder.
         pattern: Relative to it.
-        suffixes: What names may end in.
 
     Raises:
         ValueError: If it cannot be a pattern.
     """
     if not pattern:
         return []
-    return [p for p in folder.glob(pattern) if is_raster_name(p.relative_to(folder), suffixes) and p.is_file()]
+    return [path for path in folder.glob(pattern) if not is_hidden(path.relative_to(folder)) and path.is_file()]
 
 
-def is_raster_name(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
-    """Tell whether a file's ending is one of a raster's, and neither it nor a folder around it is hidden."""
-    hidden = any(part.startswith(".") and part != ".." for part in path.parts)
-    return path.suffix.lower() in suffixes and not hidden
+def in_folders(folder: Path, pattern: str) -> str:
+    """Return a pattern that finds nothing but folders as one for all that lies in these, others as they are."""
+    is_folder = False
+    with suppress(NotImplementedError, ValueError):  # said where it is used
+        for path in folder.glob(pattern):
+            if path.is_file():
+                return pattern
+            is_folder = True
+    return f"{pattern.rstrip('/')}/**/*" if is_folder else pattern
 
 
 def wildcard_text(pattern: str, path: str) -> str:

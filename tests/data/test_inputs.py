@@ -38,6 +38,19 @@ def test_a_folder_and_a_pattern_find_rasters_in_natural_order_and_nothing_else(f
     assert names(str(folder.parent / "d*/a?.T*")) == ["a9.TIF"]
 
 
+def test_rasters_of_any_format_are_found_and_what_is_passed_over_is_said(folder: Path) -> None:
+    for name in ("s/a.img", "s/b.bil", "s/b.hdr", "s/c.dat", "s/c.hdr", "s/d.dat", "s/e.nc"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert names(folder / "s") == names(folder / "s/*") == names(folder / "[s]") == ["a.img", "b.bil", "c.dat", "e.nc"]
+    with pytest.raises(
+        DataError, match=r"there is no image; it finds only files that end in \.dat \(1\), and images end"
+    ):
+        find_inputs(folder / "s/d*")
+    with pytest.raises(DataError, match=r"input\.B1=.*there is no such raster: it finds only files that end in \.dat"):
+        find_inputs({"B1": str(folder / "s/d*")})
+
+
 def test_patterns_are_relative_to_where_the_user_stands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert find_inputs("*.tif") == [Path("a10.tif")] and find_inputs("./sub/*") == [Path("sub/d.jpg")]

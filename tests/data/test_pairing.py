@@ -1,10 +1,13 @@
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 
 from satseg.data.folder import FolderDataModule
 from satseg.data.pairing import Sample, natural
+from satseg.data.raster import read_window
 from satseg.data.splits import Random
 from satseg.errors import ConfigError, DataError
 
@@ -118,3 +121,61 @@ def test_the_real_download_gives_72_pairs(shared_dir):
     samples = find_samples(shared_dir / "data/dubai", "Tile */images/*.jpg", "Tile */masks/*.png")
     assert [s.name for s in samples] == [f"Tile {t}/image_part_{p:03}" for t in range(1, 9) for p in range(1, 10)]
     assert all(s.image.stem == s.mask.stem and s.image.parents[1] == s.mask.parents[1] for s in samples)
+
+
+@pytest.mark.parametrize("masks", ["labels", "labels/"])
+def test_a_folder_as_a_pattern_stands_for_what_lies_in_it(tmp_path, masks):
+    fill(tmp_path, "photos/a.tif", "photos/sub/b.tif", "labels/a.png", "labels/sub/b.png", "labels/notes.md")
+    expected = {"a": ("photos/a.tif", "labels/a.png"), "sub/b": ("photos/sub/b.tif", "labels/sub/b.png")}
+    assert pairs(tmp_path, "photos", masks) == expected
+
+
+def test_folders_of_each_region_are_patterns_too(tmp_path):
+    fill(tmp_path, "north/images/a.tif", "north/masks/a.png", "south/images/a.tif", "south/masks/a.png")
+    assert list(pairs(tmp_path, "*/images", "*/masks")) == ["north/a", "south/a"]
+
+
+def test_endings_that_gdal_reads_are_images_and_masks(tmp_path):
+    endings = ["img", "bil", "bsq", "nc", "hdf", "h5", "gif", "tif"]
+    fill(tmp_path, *(f"{kind}/{ending}.{ending}" for kind in ("images", "masks") for ending in endings))
+    fill(tmp_path, "images/a.dat", "images/a.hdr", "masks/a.dat", "masks/a.dat.hdr", "images/bil.hdr", "images/log.dat")
+    fill(tmp_path, "images/plain", "images/plain.hdr", "masks/plain.bin", "masks/plain.HDR", "images/README")
+    found = pairs(tmp_path, "images/**/*", "masks/**/*")
+    assert sorted(found) == sorted([*endings, "a", "plain"])
+    assert found["a"] == ("images/a.dat", "masks/a.dat") and found["plain"] == ("images/plain", "masks/plain.bin")
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "expected"),
+    [
+        (
+            ["images/a.dat", "images/b.dat", "images/c.xyz", "masks/a.png"],
+            {},
+            r"no image matches dataset\.images=images/\*\*/\*: it finds only files that end in \.dat \(2\), \.xyz "
+            r"\(1\), and images end in \.tif, .*\.dat with its header \(\.hdr\) beside it\.",
+        ),
+        (["images/a.png", "masks/a.kml"], {}, r"no mask .* end in \.kml \(1\), .*polygons end in \.gpkg, \.geojson"),
+        (
+            ["images/a.png", "masks/a.png"],
+            {"mask_suffix": "_label"},
+            r"no mask matches .*: none of the 1 files that it finds ends in dataset\.mask_suffix=_label\.",
+        ),
+    ],
+)
+def test_what_a_pattern_passes_over_is_said(tmp_path, files, options, expected):
+    with pytest.raises(DataError, match=expected):
+        find_samples(fill(tmp_path, *files), "images/**/*", "masks/**/*", **options)
+
+
+def test_erdas_and_envi_files_are_read_as_they_were_written(tmp_path):
+    image, mask = np.arange(36, dtype=np.uint16).reshape(1, 6, 6), np.eye(6, dtype=np.uint8)[None] * 3
+    for name, driver, array in (("images/a.img", "HFA", image), ("labels/a.dat", "ENVI", mask)):
+        (tmp_path / name).parent.mkdir()
+        options = {"width": 6, "height": 6, "count": 1, "dtype": array.dtype, "transform": rasterio.Affine.scale(2, -2)}
+        with rasterio.open(tmp_path / name, "w", driver=driver, **options) as target:
+            target.write(array)
+    data = FolderDataModule(tmp_path, images="images", masks="labels", split=Random())
+    (sample,) = data.samples()
+    assert data.scheme().names == ("class_0", "class_3")
+    np.testing.assert_array_equal(data.scheme().read(sample.mask), mask[0] // 3)
+    np.testing.assert_array_equal(read_window(sample.image), image)
