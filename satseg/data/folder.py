@@ -93,7 +93,9 @@ class FolderDataModule(SegmentationDataModule):
         if self.unpaired == "leave_out":
             self._say_what_is_left_out()
         samples = pair(found) if isinstance(self.images, str) else self._stacked(stacks, found["mask"])
-        samples = self._polygons.draw(samples, self._faults.of) if self._polygons else samples
+        if self._polygons:
+            samples = self._polygons.draw(samples, self._faults.of)
+            self.assumptions += self._polygons.remarks()
         if not samples:
             self._faults.raise_first()
         return samples
@@ -129,9 +131,8 @@ class FolderDataModule(SegmentationDataModule):
         except DataError:
             self._faults.raise_first()  # which is why the others make no classes
             raise
-        names = found.classes.names
         if self.classes is None:
-            self.assumptions.append(f"{len(names)} classes: {', '.join(names)} (dataset.classes names them)")
+            self.assumptions.append(found.classes.assumed(files))
         return found
 
     def samples(self) -> list[Sample]:

@@ -48,10 +48,23 @@ class PolygonClasses:
             shown = ", ".join(text or "nothing" for text in unknown[:5]) + (", …" if len(unknown) > 5 else "")
             raise MaskValueError(
                 f"{path} holds polygons whose {self.attribute} is {shown}, but the classes are "
-                f"{', '.join(self.names)}. Add it to dataset.classes, map it in dataset.mask_values, or name it in "
-                "dataset.ignore_values."
+                f"{', '.join(self.names)}. Add it to dataset.classes, map it in dataset.mask_values, or ignore it by "
+                f'"dataset.ignore_values={unknown[:5]}"{" (nothing is two quotes)" if "" in unknown else ""}.'
             )
         return [self.values[text] for text in texts]
+
+    def assumed(self, files: Sequence[Path]) -> str:
+        """Say which classes were found in files, and how to name them."""
+        listed = f"{len(self.names)} classes: {', '.join(self.names)}"
+        if self.attribute is not None:
+            return f"{listed} (dataset.classes names them)"
+        inside = self.names[self.values[""]]
+        after = f" after {files[0].name}" if len(files) == 1 else ""
+        named = ",".join("NAME" if name == inside else name for name in self.names)
+        return (
+            f"{listed}; all polygons are of one class, called {inside}{after}: dataset.classes=[{named}] gives it "
+            "another name, and dataset.vectors.attribute names what tells several apart"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,20 @@ from satseg.data.pairing import Sample
 from satseg.data.polygon_classes import ClassOptions, PolygonClasses
 from satseg.data.projecting import Bounds
 from satseg.data.raster import RasterInfo, Window, read_info, window_transform
-from satseg.data.vectors import VectorLayer, read_layer
+from satseg.data.vectors import Areas, VectorLayer, read_layer
 from satseg.errors import DataError, ResourceError
-from satseg.files import atomic_path, cache_folder
+from satseg.files import atomic_path, cache_folder, write_text
 from satseg.spec import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the files that are kept: another one draws them anew
+VERSION = 2  # of the files that are kept: another one draws them anew
 STRIP_PIXELS = 2**26  # drawn at a time
+ODD = {
+    "invalid": "cross or overlap themselves: where an outline goes round twice, nothing is drawn; parts that overlap "
+    "are drawn whole (repair them where that is not meant)",
+    "mixed": "hold lines or points beside polygons, and these are left out",
+}
 BLOCK = 256
 
 
@@ -41,10 +47,12 @@ class Polygons:
     Attributes:
         layers: The polygons, by file.
         classes: What they mean.
+        odd: Numbers of the features that were drawn and are not plain polygons, by kind and file.
     """
 
     layers: Mapping[Path, VectorLayer]
     classes: PolygonClasses
+    odd: dict[tuple[str, Path], set[int]] = field(default_factory=dict, compare=False)
 
     @property
     def scheme(self) -> ClassScheme:
@@ -85,6 +93,19 @@ class Polygons:
                     drawn.append(self._drawn(sample, infos[sample.image]))
         return drawn
 
+    def remarks(self) -> list[str]:
+        """Say how many of the features that were drawn are no plain polygons."""
+        found = []
+        for kind, words in ODD.items():
+            files = {file: ids for (own, file), ids in self.odd.items() if own == kind}
+            if files:
+                number, more = (
+                    sum(map(len, files.values())),
+                    f" and {len(files) - 1} other files" if len(files) > 1 else "",
+                )
+                found.append(f"{number} polygons of {next(iter(files))}{more} {words}")
+        return found
+
     def _check_place(self, file: Path, images: Sequence[RasterInfo]) -> None:
         layer = self.layers[file]
         near = [layer.covers_some_of(_bounds(info), str(info.crs)) for info in images]
@@ -101,6 +122,8 @@ class Polygons:
         if not path.is_file():
             logger.info("Drawing %s on the pixels of %s", sample.mask, image.path)
             self._write(path, layer, image)
+        for kind, ids in _odd_ones(path).items():
+            self.odd.setdefault((kind, sample.mask), set()).update(ids)
         return replace(sample, mask=path, label_files=layer.files)
 
     def _write(self, path: Path, layer: VectorLayer, image: RasterInfo) -> None:
@@ -114,29 +137,47 @@ class Polygons:
         }
         try:
             with atomic_path(path) as temporary, quiet(), rasterio.open(temporary, "w", **profile) as target:
+                odd: dict[str, set[int]] = {kind: set() for kind in ODD}
                 for strip in _strips(image):
-                    drawn = self._strip(layer, image, strip)
+                    areas, drawn = self._strip(layer, image, strip)
                     target.write(drawn, 1, window=rasterio.windows.Window(*strip))
+                    for kind, ids in odd.items():
+                        ids |= getattr(areas, kind)
+                if any(odd.values()):  # before the mask is there
+                    write_text(_beside(path), json.dumps({kind: sorted(ids) for kind, ids in odd.items() if ids}))
         except ResourceError as error:
             raise ResourceError(f"{error} The environment's SATSEG_CACHE names another folder.") from error
         except RasterioError as error:
             raise ResourceError(f"{path} cannot be written ({reason(error)}).") from error
 
-    def _strip(self, layer: VectorLayer, image: RasterInfo, strip: Window) -> np.ndarray:
+    def _strip(self, layer: VectorLayer, image: RasterInfo, strip: Window) -> tuple[Areas, np.ndarray]:
         part = replace(image, width=strip.width, height=strip.height, transform=window_transform(image, strip))
-        shapes, texts = layer.polygons(_bounds(part), str(image.crs), self.classes.attribute)
-        numbers = self.classes.numbers(texts, layer.path)
+        areas = layer.polygons(_bounds(part), str(image.crs), self.classes.attribute)
+        numbers = self.classes.numbers(areas.texts, layer.path)
         size = strip.height, strip.width
-        if not len(shapes):
-            return np.full(size, self.classes.outside, np.uint8)
+        if not len(areas.shapes):
+            return areas, np.full(size, self.classes.outside, np.uint8)
         drawn: np.ndarray = rasterize(
-            zip(shapes, numbers, strict=True),
+            zip(areas.shapes, numbers, strict=True),
             size,
             fill=self.classes.outside,
             transform=Affine(*part.transform or ()),
             dtype="uint8",
         )
-        return drawn
+        return areas, drawn
+
+
+def _beside(path: Path) -> Path:
+    """Return the file that tells which of a mask's features are no plain polygons; most have none."""
+    return path.with_suffix(".json")
+
+
+def _odd_ones(path: Path) -> dict[str, list[int]]:
+    try:
+        found: dict[str, list[int]] = json.loads(_beside(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or damaged: it only holds what is to be said
+        return {}
+    return found
 
 
 def read_polygons(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyogrio
@@ -22,7 +22,42 @@ from satseg.data.projecting import Bounds, transform_bounds, transform_points
 from satseg.errors import ConfigError, DataError, RasterReadError
 
 PARSED_WHOLE = {".geojson", ".json"}  # whatever part of them is asked for
-POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+HOLDERS = (shapely.GeometryType.MULTIPOLYGON, shapely.GeometryType.GEOMETRYCOLLECTION)
+
+
+class Features(NamedTuple):
+    """Features of a layer, in the order of the file.
+
+    Attributes:
+        shapes: Geometries (n,).
+        texts: The attribute's value of each; empty where it has none, or none is asked for.
+        ids: Number of each in the layer (n,).
+    """
+
+    shapes: np.ndarray
+    texts: list[str]
+    ids: np.ndarray
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Features:
+        """Return some of them."""
+        chosen = np.asarray(indices, np.int64)
+        return Features(self.shapes[chosen], [self.texts[i] for i in chosen.tolist()], self.ids[chosen])
+
+
+class Areas(NamedTuple):
+    """The polygons of features, and which of the features were not plain ones.
+
+    Attributes:
+        shapes: Polygons (n,); several where a feature has several parts.
+        texts: The attribute's value of each.
+        invalid: Numbers of features that cross or overlap themselves.
+        mixed: Numbers of those that hold lines or points, too, which are left out.
+    """
+
+    shapes: np.ndarray
+    texts: list[str]
+    invalid: frozenset[int]
+    mixed: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -70,7 +105,7 @@ class VectorLayer:
             found = pyogrio.raw.read(self.path, sql=sql, sql_dialect="OGRSQL", read_geometry=False)[3][0]
         return list(dict.fromkeys(map(as_text, found)))
 
-    def polygons(self, bounds: Bounds, crs: str, attribute: str | None) -> tuple[np.ndarray, list[str]]:
+    def polygons(self, bounds: Bounds, crs: str, attribute: str | None) -> Areas:
         """Read the polygons that may touch an area, in the order of the file.
 
         Args:
@@ -78,25 +113,22 @@ class VectorLayer:
             crs: What it is in, and what the polygons are brought to.
             attribute: Whose values are wanted.
 
-        Returns:
-            Polygons, and the attribute's value of each as text.
-
         Raises:
-            DataError: If a feature is no polygon.
+            DataError: If a feature holds no polygon.
             RasterReadError: If the file cannot be read.
         """
         if not self.covers_some_of(bounds, crs):
-            return np.empty(0, object), []
+            return Areas(np.empty(0, object), [], frozenset(), frozenset())
         area = _moved_bounds(bounds, crs, self.crs)
         if self.path.suffix.lower() in PARSED_WHOLE:
-            shapes, texts = _read_once(self, attribute, self.path.stat().st_mtime_ns)
-            near = [i for i, own in enumerate(shapely.bounds(shapes)) if area is None or _overlap(area, own)]
-            shapes, texts = shapes[near], [texts[i] for i in near]
+            found = _read_once(self, attribute, self.path.stat().st_mtime_ns)
+            boxes = shapely.bounds(found.shapes)
+            found = found.take([i for i, own in enumerate(boxes) if area is None or _overlap(area, own)])
         else:
-            shapes, texts = _read(self, attribute, area)
-        self._check_polygons(shapes)
+            found = _read(self, attribute, area)
+        areas = self._areas(found)
         try:
-            return _moved(shapes, self.crs, crs), texts
+            return areas._replace(shapes=_moved(areas.shapes, self.crs, crs))
         except DataError as error:
             raise DataError(f"{self.path} cannot be drawn on its image: {error}.") from error
 
@@ -105,13 +137,22 @@ class VectorLayer:
         area = _moved_bounds(bounds, crs, self.crs)
         return self.bounds is not None and (area is None or _overlap(area, self.bounds))
 
-    def _check_polygons(self, shapes: np.ndarray) -> None:
-        wrong = [s for s in shapes if shapely.get_type_id(s) not in POLYGONS]
-        if wrong:
+    def _areas(self, found: Features) -> Areas:
+        """Take features apart into polygons: drawn as one, parts that overlap would leave a hole."""
+        parts, owners = found.shapes, np.arange(len(found.shapes))
+        while np.isin(shapely.get_type_id(parts), HOLDERS).any():
+            parts, inner = shapely.get_parts(parts, return_index=True)
+            owners = owners[inner]
+        is_area = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+        lacking = np.setdiff1d(np.arange(len(found.shapes)), owners[is_area])
+        if lacking.size:
             raise DataError(
-                f"{self.path} holds a {wrong[0].geom_type}, but labels are areas: turn lines and points into polygons "
-                "(a buffer of their width), or leave them out."
+                f"{self.path} holds a {found.shapes[lacking[0]].geom_type}, but labels are areas: turn lines and "
+                "points into polygons (a buffer of their width), or leave them out."
             )
+        invalid = found.ids[~shapely.is_valid(found.shapes)]
+        areas = Features(parts[is_area], *found.take(owners[is_area])[1:])
+        return Areas(*areas[:2], frozenset(invalid.tolist()), frozenset(found.ids[owners[~is_area]].tolist()))
 
 
 def read_layer(path: Path, name: str | None) -> VectorLayer:
@@ -141,8 +182,7 @@ def read_layer(path: Path, name: str | None) -> VectorLayer:
     return VectorLayer(path, str(info["layer_name"]), _wkt(info["crs"], path), tuple(info["fields"]), bounds)
 
 
-def _read(layer: VectorLayer, attribute: str | None, area: Bounds | None) -> tuple[np.ndarray, list[str]]:
-    """Return shapes, in the order of the file, and their values."""
+def _read(layer: VectorLayer, attribute: str | None, area: Bounds | None) -> Features:
     columns = [attribute] if attribute else []
     with _naming(layer.path):
         _, ids, wkb, fields = pyogrio.raw.read(
@@ -152,11 +192,11 @@ def _read(layer: VectorLayer, attribute: str | None, area: Bounds | None) -> tup
     texts = [as_text(v) for v in fields[0]] if attribute else [""] * len(shapes)
     order = np.argsort(ids, kind="stable") if layer.path.suffix.lower() == ".gpkg" else np.arange(len(ids))
     kept = [i for i in order if shapes[i] is not None and not shapely.is_empty(shapes[i])]
-    return shapes[kept], [texts[i] for i in kept]
+    return Features(shapes, texts, ids).take(kept)
 
 
 @lru_cache(maxsize=1)  # many images may share one file
-def _read_once(layer: VectorLayer, attribute: str | None, changed_ns: int) -> tuple[np.ndarray, list[str]]:
+def _read_once(layer: VectorLayer, attribute: str | None, changed_ns: int) -> Features:
     return _read(layer, attribute, None)
 
 

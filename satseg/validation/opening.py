@@ -65,7 +65,9 @@ def open_dataset(datamodule: SegmentationDataModule) -> Opened:
     findings += _unusable(pairs.faults)
     scheme, guessed = _scheme(datamodule, samples)
     sides, unsplit = _sides(datamodule, samples)
-    return Opened(samples, scheme, sides, [*findings, *guessed, *unsplit, *_unused(left_out(samples, sides))])
+    assumed = [Finding("assumed", Severity.NOTE, text) for text in datamodule.assumptions]
+    findings += [*guessed, *unsplit, *_unused(left_out(samples, sides)), *assumed]
+    return Opened(samples, scheme, sides, findings)
 
 
 def _lonely(kind: str, files: Sequence[Path]) -> Finding:

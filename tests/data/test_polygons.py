@@ -1,5 +1,6 @@
 """Polygons as labels, against which pixel centres shapely and pyproj say they hold."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pyproj
 import pytest
 import rasterio
 import shapely
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from placed_rasters import at, write
 
 from satseg.data import polygons
 from satseg.data.folder import FolderDataModule
 from satseg.data.splits import Blocks, List, Splits
 from satseg.errors import ConfigError, DataError, MaskValueError, SatsegError
+from satseg.validation import validate
+from satseg.validation.findings import Severity
 
 CRS = "EPSG:32633"
 EAST, NORTH = 500_000, 4_600_000  # of the corner that images begin at; see `at`
@@ -145,6 +149,76 @@ def test_without_an_attribute_all_polygons_are_of_one_class(root: Path) -> None:
     assert mask.sum() == 175 and mask[:10, :10].all() and not mask[20:].any()
     named = module(root, **options, classes=["roof", "background"])
     assert named.scheme().names == ("roof", "background")
+
+
+def test_the_class_of_a_file_without_attribute_is_said_with_how_to_name_it(root: Path) -> None:
+    save(root / "labels_osm.gpkg", [box(0, 0, 10, 10)])
+    data = module(root, masks="labels_osm.gpkg", vectors={"outside": "bare"})
+    data.setup()
+    said = "2 classes: bare, labels_osm; all polygons are of one class, called labels_osm after labels_osm.gpkg: "
+    assert any(a.startswith(f"{said}dataset.classes=[bare,NAME] gives it another name") for a in data.assumptions)
+    found = validate(data, workers=1, progress=False).findings
+    assert any(said in finding.message and finding.severity == Severity.NOTE for finding in found)
+    named = module(root, masks="labels_osm.gpkg", vectors={"outside": "bare"}, classes=["bare", "roof"])
+    named.setup()
+    assert named.scheme().names == ("bare", "roof") and not any("labels_osm" in a for a in named.assumptions)
+
+
+def test_polygons_in_collections_are_drawn_and_what_else_these_hold_is_said(root: Path) -> None:
+    line = shapely.LineString([(EAST, NORTH), (EAST + 300, NORTH - 300)])
+    inner = shapely.GeometryCollection([box(30, 0, 10, 10), line])
+    shapes = [box(0, 0, 10, 10), shapely.GeometryCollection([box(20, 0, 5, 5)]), shapely.GeometryCollection([inner])]
+    save(root / "all.gpkg", shapes, kind=["wood", "lake", "wood"])
+    options: dict[str, Any] = {"masks": "all.gpkg", "vectors": {"attribute": "kind", "outside": "rest"}}
+    mask = draw(root, **options)
+    expected = np.zeros((60, 80))
+    expected[:10, :10] = expected[:10, 30:40] = 2
+    expected[:5, 20:25] = 1
+    assert (mask == expected).all()
+    for _ in range(2):  # when they are drawn, and when they are kept
+        data = module(root, **options)
+        data.samples()
+        (said,) = (a for a in data.assumptions if "lines or points" in a)
+        assert said.startswith(f"1 polygons of {root / 'all.gpkg'} hold lines or points beside polygons")
+    save(root / "none.gpkg", [shapely.GeometryCollection([line])])
+    with pytest.raises(DataError, match=r"none.gpkg holds a GeometryCollection, but labels are areas"):
+        module(root, masks="none.gpkg", vectors={"outside": "rest"}).samples()
+
+
+@pytest.mark.parametrize("strip_pixels", [polygons.STRIP_PIXELS, 1])
+def test_polygons_that_cross_or_overlap_themselves_are_drawn_and_counted_once(
+    root: Path, strip_pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polygons, "STRIP_PIXELS", strip_pixels)
+    write(root / "images/b.tif", np.ones((600, 80), np.uint16), **at(0, 0))
+    x, y = EAST + 100, NORTH - 100
+    bow_tie = shapely.Polygon([(x, y), (x + 200, y - 200), (x + 200, y), (x, y - 200)])
+    twice = shapely.MultiPolygon([box(40, 10, 20, 20), box(50, 20, 20, 20)])
+    save(root / "all.gpkg", [bow_tie, box(70, 0, 5, 5), twice], geometry=["a", "b", "c"])
+    options: dict[str, Any] = {"masks": "all.gpkg", "vectors": {"outside": "rest"}}
+    for _ in range(2):
+        data = module(root, **options)
+        masks = [data.reader.read(sample)[1] for sample in data.samples()]
+        rows, cols = np.mgrid[:60, :80] + 0.5
+        valid = shapely.union_all([shapely.make_valid(bow_tie), box(70, 0, 5, 5), *twice.geoms])
+        expected = shapely.contains_xy(valid, EAST + 10 * cols, NORTH - 10 * rows)
+        edge = abs(abs(rows - 20) - abs(cols - 20)) < 1e-9  # centres on the bow tie's own outline
+        assert all((mask[:60] == expected)[~edge].all() for mask in masks) and masks[0][25, 55] == 1
+        (said,) = (a for a in data.assumptions if "cross or overlap" in a)
+        assert said.startswith(f"2 polygons of {root / 'all.gpkg'} cross or overlap themselves")
+
+
+def test_polygons_without_a_value_are_ignored_as_the_message_says(root: Path) -> None:
+    save(root / "all.gpkg", [box(0, 0, 10, 10), box(20, 0, 10, 10)], kind=["wood", None])
+    options: dict[str, Any] = {"masks": "all.gpkg", "vectors": {"attribute": "kind", "outside": "rest"}}
+    with pytest.raises(
+        MaskValueError, match=r"kind is nothing, .*ignore it by \"(dataset\.ignore_values=\[''\])\""
+    ) as caught:
+        module(root, **options).samples()
+    (advice,) = re.findall(r'ignore it by "(.*)"', str(caught.value))
+    (override,) = OverridesParser.create().parse_overrides([advice])
+    mask = draw(root, **options, ignore_values=override.value())
+    assert (mask[:10, 20:30] == 255).all() and (mask[:10, :10] == 1).all() and (mask == 255).sum() == 100
 
 
 def test_one_file_belongs_to_every_image_and_several_by_name(root: Path) -> None:
