@@ -21,6 +21,7 @@ from satseg.validation.opening import open_dataset
 from satseg.validation.pixels import check_pixels
 from satseg.validation.scanning import part_of
 from satseg.validation.survey import survey
+from satseg.validation.transparency import check_transparency
 
 if TYPE_CHECKING:  # its import brings torch, which the processes that scan do without
     from satseg.data import SegmentationDataModule
@@ -117,7 +118,8 @@ def validate(
         *opened.findings,
         *check_pixels(facts, scale, float(datamodule.offset) if datamodule.offset != "auto" else 0.0),
         *check_headers(_pairs(facts), datamodule.bands),
-        *check_masks(facts, opened.scheme, limits.max_ignored),
+        *check_transparency(facts, datamodule.bands),
+        *check_masks(facts, opened.scheme, limits.max_ignored, getattr(datamodule, "ignore_values", None) or ()),
         *check_leakage(splits, places),
         *check_ground(places),
         *check_bands(bands, limits.giveaway),

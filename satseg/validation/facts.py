@@ -123,6 +123,7 @@ class MaskFacts:
         lossy: Whether the file's compression changes values.
         ignored: Pixels that are no class: ignored values, nodata, transparent.
         class_pixels: Pixels that count, by class: labelled, where the image is usable.
+        labelled: Pixels by class, wherever they are.
     """
 
     known: Mapping[int, int]
@@ -134,6 +135,7 @@ class MaskFacts:
     lossy: bool
     ignored: int
     class_pixels: np.ndarray
+    labelled: np.ndarray
 
 
 @dataclass

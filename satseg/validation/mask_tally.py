@@ -110,7 +110,15 @@ class MaskTally:
             lossy=self.lossy,
             ignored=self.ignored,
             class_pixels=self.class_pixels,
+            labelled=self._labelled(),
         )
+
+    def _labelled(self) -> np.ndarray:
+        labelled = np.zeros(len(self.scheme.names), np.int64)
+        for value, pixels in self.known.items():
+            if (index := self.scheme.values[value]) < len(labelled):
+                labelled[index] += pixels
+        return labelled
 
 
 def count_values(values: np.ndarray) -> Mapping[float, int]:

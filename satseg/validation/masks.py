@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
 from satseg.data.masks import ClassScheme
@@ -14,6 +14,9 @@ from satseg.validation.findings import Finding, Severity, count, percent
 SEVERAL = 3  # different values from which they are a pattern, not a class that was forgotten
 MOSTLY = 0.85  # share of such pixels in thin stripes, or near known values
 EXAMPLES = 5
+FEWEST_ALIKE = 2  # masks on either side from which two ways of writing a class are no accident
+ALIKE = 0.1  # share of all masks
+SIMILAR = 4  # times as many pixels as a class has elsewhere, at most, or the other way round: borders have far fewer
 
 EXPECTED = "A mask holds the values of classes, and those of dataset.ignore_values."
 REPAIRS = {
@@ -34,13 +37,16 @@ WORDS = {
 }
 
 
-def check_masks(facts: Sequence[Facts], scheme: ClassScheme, max_ignored: float) -> list[Finding]:
+def check_masks(
+    facts: Sequence[Facts], scheme: ClassScheme, max_ignored: float, told: Collection[int] = ()
+) -> list[Finding]:
     """Find values that are no class, and too many ignored pixels.
 
     Args:
         facts: Of all samples.
         scheme: The classes.
         max_ignored: Share of an image's pixels that may be ignored or without data.
+        told: Values that the user has named as ignored.
     """
     masks = [(f, f.mask) for f in facts if f.mask]
     by_kind: dict[str, list[tuple[Facts, MaskFacts]]] = {}
@@ -48,7 +54,12 @@ def check_masks(facts: Sequence[Facts], scheme: ClassScheme, max_ignored: float)
         if mask.num_outside:
             by_kind.setdefault(kind_of(mask), []).append((f, mask))
     outside = [_outside(kind, some, scheme) for kind, some in by_kind.items()]
-    return [*outside, *_ignored_values(masks, scheme), *_much_ignored(facts, max_ignored)]
+    return [
+        *outside,
+        *_ignored_values(masks, scheme),
+        *_two_codes(masks, scheme, told),
+        *_much_ignored(facts, max_ignored),
+    ]
 
 
 def kind_of(mask: MaskFacts) -> str:
@@ -98,6 +109,53 @@ def _ignored_values(masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassSchem
     ]
     files = tuple(f.mask_file for f, mask in masks if ignored.keys() & mask.known.keys())
     return [Finding("ignored_values", Severity.NOTE, f"ignored mask values: {', '.join(each)}", "", "", files)]
+
+
+def _two_codes(masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme, told: Collection[int]) -> list[Finding]:
+    """Find masks of two classes that say 255 for what the others say 1: taken for ignored, much of a class is lost."""
+    if len(scheme.names) != 2 or scheme.by_colour:
+        return []
+    found = []
+    for other in sorted(v for v, index in scheme.values.items() if index == IGNORE_INDEX and v not in told):
+        instead = [(f, mask) for f, mask in masks if other in mask.known]
+        for value, index in scheme.values.items():
+            having = [(f, mask) for f, mask in masks if value in mask.known]
+            if index == IGNORE_INDEX or not _swapped(instead, other, having, value, len(masks)):
+                continue
+            name = scheme.names[index]
+            found.append(
+                Finding(
+                    "two_codes",
+                    Severity.WARNING,
+                    f"{count(len(instead), 'mask')} with {other} and none of the {len(having)} masks with {value} "
+                    f"({name}): if {other} means {name}, too, all of it is ignored there",
+                    "All masks write a class in the same way; ignored pixels lie beside either class.",
+                    f"If it does, give dataset.classes and dataset.mask_values={{{other}: {name}}}; if not, name "
+                    f"{other} in dataset.ignore_values.",
+                    tuple(f.mask_file for f, _ in instead),
+                )
+            )
+    return found
+
+
+def _swapped(
+    instead: Sequence[tuple[Facts, MaskFacts]],
+    other: int,
+    having: Sequence[tuple[Facts, MaskFacts]],
+    value: int,
+    number: int,
+) -> bool:
+    """Tell whether a value stands in some masks for what another one does in others."""
+    if len(having) < FEWEST_ALIKE or len(instead) < max(FEWEST_ALIKE, number * ALIKE):
+        return False
+    if any(value in mask.known for _, mask in instead):
+        return False
+    one, two = (_mean_share(some, v) for some, v in ((instead, other), (having, value)))
+    return max(one, two) < SIMILAR * min(one, two)
+
+
+def _mean_share(masks: Sequence[tuple[Facts, MaskFacts]], value: int) -> float:
+    return sum(mask.known[value] / sum(mask.known.values()) for _, mask in masks) / len(masks)
 
 
 def _much_ignored(facts: Sequence[Facts], most: float) -> list[Finding]:
