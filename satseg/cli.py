@@ -5,17 +5,16 @@ from __future__ import annotations
 import difflib
 import functools
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -23,38 +22,9 @@ from satseg import ending
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes, out_of_memory
 from satseg.lost_workers import lost_worker
+from satseg.quoting import quote_paths
 from satseg.ranks import world_size
 
-# Hydra's grammar would break on what these hold: paths with spaces, commas, `=` and parentheses; layers with brackets.
-VERBATIM_KEYS = frozenset(
-    {
-        "auth",
-        "backbone.weights",
-        "checkpoint",
-        "dataset.cache_dir",
-        "dataset.images",
-        "dataset.masks",
-        "dataset.root",
-        "from_run",
-        "init_from",
-        "input",
-        "jobs_dir",
-        "layer",
-        "map_areas",
-        "output",
-        "region",
-        "resume_from",
-        "resume_sweep",
-        "run_dir",
-        "runs",
-        "runs_dir",
-        "vectors",
-    }
-)
-
-
-LISTS = frozenset({"checkpoint", "input", "layer", "region", "runs"})  # may hold a list, `[a,b]`
-MAPPINGS = frozenset({"dataset.images", "input"})  # may hold bands in files of their own, `{B02: a, B03: b}`
 OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
 NO_MEMORY = "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
 SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
@@ -99,33 +69,6 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         return main
 
     return decorate
-
-
-def quote_paths(arguments: Sequence[str]) -> list[str]:
-    """Quote the values of path keys for Hydra's override grammar; all else is left as it is.
-
-    In a sweep (`-m`) a value with commas that is no path itself is one path for each run.
-    """
-    sweep = "-m" in arguments or "--multirun" in arguments
-    return [_quote_argument(a, sweep) for a in arguments]
-
-
-def _quote_argument(argument: str, sweep: bool) -> str:
-    key, equals, value = argument.partition("=")
-    name = key.lstrip("+")
-    if not equals or name not in VERBATIM_KEYS or value in ("", "null", "???") or value[0] in "'\"":
-        return argument
-    if (value[0] == "[" and name in LISTS) or (value[0] == "{" and name in MAPPINGS):
-        return argument
-    values = value.split(",") if sweep and not os.path.exists(value) else [value]  # noqa: PTH110
-    return f"{key}={','.join(quote_value(os.path.expanduser(v)) for v in values)}"  # noqa: PTH111 (kept as it is)
-
-
-def quote_value(value: str) -> str:
-    """Return a string as Hydra's grammar quotes it, so that it is read back unchanged."""
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes count only before a quote
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return "'" + escaped.replace("${", "\\${") + "'"
 
 
 def check_types(cfg: DictConfig, config_name: str) -> None:
@@ -222,6 +165,12 @@ def describe(error: BaseException) -> str | None:
         options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
         hint = OPTIONAL.get(group, "")
         return f"ConfigError: {group}={choice} is not there; choose one of {', '.join(options)}{hint}."
+    if isinstance(error, OverrideParseException):
+        return (
+            f"ConfigError: {' '.join(error.override.split())} cannot be read as an option: put single quotes around "
+            "texts that hold spaces, commas, =, brackets or parentheses, and double ones around all of it, as in "
+            "\"dataset.classes=['low (1)',high]\"."
+        )
     for cause in causes(error):
         if isinstance(cause, ConfigAttributeError | ConfigKeyError):
             return _unknown_option(cause)

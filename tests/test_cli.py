@@ -1,14 +1,17 @@
 """The command line: paths as people have them, types, one-line errors."""
 
+import re
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from satseg.cli import describe, quote_paths
+from satseg.cli import describe
+from satseg.quoting import quote_paths
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0\n\r"), min_size=1))
@@ -33,6 +36,63 @@ def test_a_sweep_over_paths_quotes_each(tmp_path: Path) -> None:
     there.touch()
     swept, one = quote_paths(["-m", "backbone.weights=none,/x (1)/y.pth", f"init_from={there}"])[1:]
     assert swept == "backbone.weights='none','/x (1)/y.pth'" and one == f"init_from='{there}'"
+
+
+PATHS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0\n\r,[]{}'\"\\"), min_size=1)
+
+
+def value_of(argument: str) -> object:
+    (quoted,) = quote_paths([argument])
+    (override,) = OverridesParser.create().parse_overrides([quoted])
+    return override.value()
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("input=[site] 1/a.tif", "[site] 1/a.tif"),
+        ("input={x}/a (1).tif", "{x}/a (1).tif"),
+        ("input=[a", "[a"),
+        ("input=[/x/[site] 1/*.tif, b.tif]", ["/x/[site] 1/*.tif", "b.tif"]),
+        ("runs=[x (1),'y, z']", ["x (1)", "y, z"]),
+        ("checkpoint=[lr=1/a.ckpt,it's=2]", ["lr=1/a.ckpt", "it's=2"]),
+        ("input=[https://h/x?a=1&b=2,c]", ["https://h/x?a=1&b=2", "c"]),
+        ("dataset.images={B02: [s]2/*_B02 (1).jp2, B03: 'a, b'}", {"B02": "[s]2/*_B02 (1).jp2", "B03": "a, b"}),
+        ("input=[{B1: a=1, B2: b (2)},c]", [{"B1": "a=1", "B2": "b (2)"}, "c"]),
+    ],
+)
+def test_lists_and_what_looks_like_one_hold_paths_as_people_have_them(argument: str, expected: object) -> None:
+    assert value_of(argument) == expected
+
+
+def is_plain_text(path: str) -> bool:
+    special = path.lower() in ("null", "???", "true", "false") or re.fullmatch(
+        r"[\d.+_-]*(e[\d+_-]+|inf|nan)?", path, re.I
+    )
+    return path == path.strip() and not path.startswith("~") and not special
+
+
+@given(st.lists(PATHS.filter(is_plain_text), min_size=1, max_size=3))
+@example(["a (1)", "b=c", "it is", "$x", "*?"])
+def test_every_path_of_a_list_reaches_the_configuration(paths: list[str]) -> None:
+    assert value_of(f"input=[{','.join(paths)}]") == paths
+
+
+def test_a_folder_that_is_there_is_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "[a,b]").mkdir()
+    assert value_of("input=[a,b]") == "[a,b]" and value_of("input=[a,c]") == ["a", "c"]
+    assert quote_paths(["-m", "input=[a,c],[c] 1/d.tif"])[1] == "input=['a','c'],'[c] 1/d.tif'"
+
+
+def test_what_hydra_cannot_read_is_one_line_with_the_way_to_write_it() -> None:
+    with pytest.raises(HydraException) as caught:
+        OverridesParser.create().parse_overrides(["dataset.classes=[low (1),high]]"])
+    said = str(describe(caught.value))
+    assert said.startswith(
+        "ConfigError: dataset.classes=[low (1),high]] cannot be read as an option: put single quotes"
+    )
+    assert "mismatched" not in said and "\n" not in said
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ LAYERS = [
     {
         "config",
         "documents",
+        "quoting",
         "environment",
         "slots",
         "runs",

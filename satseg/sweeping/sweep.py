@@ -20,10 +20,10 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from satseg import locks
-from satseg.cli import quote_value
 from satseg.documents import fields
 from satseg.errors import ConfigError, RecordError, SweepError
 from satseg.files import write_json
+from satseg.quoting import quote_value
 from satseg.ranks import agree, is_first
 from satseg.runs import SWEEP
 from satseg.sweeping.outcome import Outcome, outcome_of, outcome_table

@@ -1,0 +1,124 @@
+"""Paths on the command line: taken as people have them, where Hydra's grammar would break on them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+# Hydra's grammar would break on what these hold: paths with spaces, commas, `=` and parentheses; layers with brackets.
+VERBATIM_KEYS = frozenset(
+    {
+        "auth",
+        "backbone.weights",
+        "checkpoint",
+        "dataset.cache_dir",
+        "dataset.images",
+        "dataset.masks",
+        "dataset.root",
+        "from_run",
+        "init_from",
+        "input",
+        "jobs_dir",
+        "layer",
+        "map_areas",
+        "output",
+        "region",
+        "resume_from",
+        "resume_sweep",
+        "run_dir",
+        "runs",
+        "runs_dir",
+        "vectors",
+    }
+)
+
+LISTS = frozenset({"checkpoint", "input", "layer", "region", "runs"})  # may hold a list, `[a,b]`
+MAPPINGS = frozenset({"dataset.images", "input"})  # may hold bands in files of their own, `{B02: a, B03: b}`
+
+
+def quote_paths(arguments: Sequence[str]) -> list[str]:
+    """Quote the values of path keys for Hydra's override grammar; all else is left as it is.
+
+    In a sweep (`-m`) a value with commas that is no path itself is one path for each run.
+    """
+    sweep = "-m" in arguments or "--multirun" in arguments
+    return [_quote_argument(a, sweep) for a in arguments]
+
+
+def _quote_argument(argument: str, sweep: bool) -> str:
+    key, equals, value = argument.partition("=")
+    name = key.lstrip("+")
+    if not equals or name not in VERBATIM_KEYS or value in ("", "null", "???") or value[0] in "'\"":
+        return argument
+    if (value[0] == "[" and name in LISTS) or (value[0] == "{" and name in MAPPINGS):
+        return argument if not _exists(value) and _is_grammatical(argument) else f"{key}={_quote_group(value, sweep)}"
+    values = value.split(",") if sweep and not _exists(value) else [value]
+    return f"{key}={','.join(map(_quote_path, values))}"
+
+
+def _quote_group(value: str, sweep: bool) -> str:
+    """Quote the paths in a list or a mapping; what only begins like one is a path itself, such as `[site] 1/a.tif`."""
+    parts = split_outside(value) if not _exists(value) else [value]
+    if len(parts) > 1 and sweep:
+        return ",".join(_quote_group(part, sweep=False) for part in parts)
+    if value[0] not in "[{" or len(parts) > 1 or _exists(value) or _closing(value) != len(value) - 1:
+        return _quote_path(value)
+    quoted = []
+    for part in filter(None, map(str.strip, split_outside(value[1:-1]))):
+        band, colon, path = part.partition(":") if value[0] == "{" else ("", "", part)
+        path = path.strip()
+        inner = path if path[:1] in ("'", '"') else _quote_group(path, sweep=False)
+        quoted.append(f"{band}{colon}{inner}")
+    return f"{value[0]}{','.join(quoted)}{value[-1]}"
+
+
+def split_outside(value: str) -> list[str]:
+    """Split at the commas that lie in no brackets, braces or quotes."""
+    commas = [place for place, letter, depth in _outside_quotes(value) if letter == "," and not depth]
+    return [value[begin + 1 : end] for begin, end in zip([-1, *commas], [*commas, len(value)], strict=True)]
+
+
+def _closing(value: str) -> int | None:
+    """Return where the bracket or brace closes that a value begins with."""
+    letters = _outside_quotes(value)
+    return next((place for place, letter, depth in letters if letter in "]}" and depth == 1), None)
+
+
+def _outside_quotes(value: str) -> Iterator[tuple[int, str, int]]:
+    """Yield place and letter of what lies in no quotes, and how many brackets and braces are open before it."""
+    depth, quote, before = 0, "", ","
+    for place, letter in enumerate(value):
+        if quote:
+            quote = "" if letter == quote and value[place - 1] != "\\" else quote
+        elif letter in "'\"" and before in ",[{:":  # an apostrophe elsewhere is a letter
+            quote = letter
+        else:
+            yield place, letter, depth
+            depth += (letter in "[{") - (letter in "]}" and depth > 0)
+        before = before if letter.isspace() else letter
+
+
+def _is_grammatical(argument: str) -> bool:
+    try:
+        return OverridesParser.create().parse_override(argument).value() is not None
+    except HydraException:
+        return False
+
+
+def _exists(value: str) -> bool:
+    return os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111 (kept as it is)
+
+
+def _quote_path(value: str) -> str:
+    return quote_value(os.path.expanduser(value))  # noqa: PTH111 (kept as it is)
+
+
+def quote_value(value: str) -> str:
+    """Return a string as Hydra's grammar quotes it, so that it is read back unchanged."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes count only before a quote
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return "'" + escaped.replace("${", "\\${") + "'"
