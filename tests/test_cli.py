@@ -54,6 +54,7 @@ def value_of(argument: str) -> object:
         ("input={x}/a (1).tif", "{x}/a (1).tif"),
         ("input=[a", "[a"),
         ("input=[/x/[site] 1/*.tif, b.tif]", ["/x/[site] 1/*.tif", "b.tif"]),
+        ("dataset.vectors.attribute=Land use (2020), main", "Land use (2020), main"),
         ("runs=[x (1),'y, z']", ["x (1)", "y, z"]),
         ("checkpoint=[lr=1/a.ckpt,it's=2]", ["lr=1/a.ckpt", "it's=2"]),
         ("input=[https://h/x?a=1&b=2,c]", ["https://h/x?a=1&b=2", "c"]),

@@ -378,3 +378,13 @@ def test_a_model_is_trained_on_bands_in_files_of_their_own_and_finds_them_in_oth
     assert [picture.name for picture in pictures] == ["6", "7"]
     for picture in pictures:  # the model's bands are found by their names
         np.testing.assert_array_equal(picture.image[0, 0], read_window(root / f"val/images/{picture.name}_B02.tif")[0])
+
+
+def test_a_folder_for_each_band_stands_for_what_lies_in_it(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        for number, folder in enumerate(("B02", "B03")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            band(tmp_path / folder / f"{name}.tif", np.full((12, 12), number + 1, np.uint16))
+    found = find_inputs({name: str(tmp_path / name) for name in ("B02", "B03")})
+    assert [name_of(path) for path in found] == ["x", "y"]
+    assert [read_window(path)[:, 0, 0].tolist() for path in found] == [[1, 2], [1, 2]]
