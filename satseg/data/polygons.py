@@ -99,11 +99,9 @@ class Polygons:
         for kind, words in ODD.items():
             files = {file: ids for (own, file), ids in self.odd.items() if own == kind}
             if files:
-                number, more = (
-                    sum(map(len, files.values())),
-                    f" and {len(files) - 1} other files" if len(files) > 1 else "",
-                )
-                found.append(f"{number} polygons of {next(iter(files))}{more} {words}")
+                number, more = sum(map(len, files.values())), len(files) - 1
+                others = f" and {more} other files" if more else ""
+                found.append(f"{number} polygons of {next(iter(files))}{others} {words}")
         return found
 
     def _check_place(self, file: Path, images: Sequence[RasterInfo]) -> None:
