@@ -15,6 +15,9 @@ IMAGE_SUFFIXES = frozenset(
 )
 HEADED_SUFFIXES = frozenset({"", ".dat", ".raw", ".bin", ".flt"})  # of plain numbers, which a header beside describes
 VECTOR_SUFFIXES = frozenset({".gpkg", ".geojson", ".json", ".shp"})
+SIDECAR_SUFFIXES = frozenset(
+    {".tfw", ".pgw", ".jgw", ".wld", ".xml", ".hdr", ".ovr", ".prj", ".dbf", ".shx", ".cpg", ".txt", ".csv", ".md"}
+)
 USUAL = ".tif, .png, .jpg, .jp2, .vrt, .img, .nc and others that GDAL reads, or .dat with its header (.hdr) beside it"
 SHOWN = 5
 
@@ -33,6 +36,12 @@ def is_image(path: Path) -> bool:
 def is_vector(path: Path) -> bool:
     """Tell whether a file holds polygons by its name."""
     return path.suffix.lower() in VECTOR_SUFFIXES
+
+
+def is_unknown(path: Path) -> bool:
+    """Tell whether a file may be a raster whose ending is not known: neither one that is, nor what lies beside one."""
+    known = path.suffix.lower() in SIDECAR_SUFFIXES or is_image(path) or is_vector(path)
+    return bool(path.suffix) and not known
 
 
 def is_hidden(path: Path) -> bool:

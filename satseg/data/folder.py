@@ -141,7 +141,8 @@ class FolderDataModule(SegmentationDataModule):
             for stack in self._files[0]:
                 check_complete(stack, cast(Mapping[str, str], self.images))
         if self.unpaired == "refuse":
-            check_partners(self.root, self._files[1])
+            patterns = {"mask": self.masks} | ({"image": self.images} if isinstance(self.images, str) else {})
+            check_partners(self.root, self._files[1], patterns)
         return self._samples
 
     def _say_what_is_left_out(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from satseg.data.endings import Takes, is_image, is_vector, passed_over
+from satseg.data.endings import USUAL, Takes, is_image, is_unknown, is_vector, passed_over
 from satseg.data.raster import Window
 from satseg.data.wildcards import in_folders
 from satseg.errors import ConfigError, DataError, SatsegError
@@ -201,12 +201,13 @@ def _rest(folder: str, own: set[str]) -> str:
     return folder
 
 
-def check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
+def check_partners(root: Path, found: dict[str, dict[str, Path]], patterns: Mapping[str, str] | None = None) -> None:
     """Refuse images without a mask and masks without an image.
 
     Args:
         root: The dataset's folder.
         found: Files by name, of each kind: `image` and `mask`.
+        patterns: Of each kind, to look for partners that were passed over because of their ending.
 
     Raises:
         DataError: If a file has no partner; names the first.
@@ -215,7 +216,18 @@ def check_partners(root: Path, found: dict[str, dict[str, Path]]) -> None:
         if files:
             other = "mask" if kind == "image" else "image"
             first = files[0].relative_to(root)
-            raise DataError(f"{root}: {len(files)} {kind}s have no {other}, the first is {first}; add or remove them.")
+            passed = _passed_over(root, (patterns or {}).get(other), files[0].stem)
+            raise DataError(
+                f"{root}: {len(files)} {kind}s have no {other}, the first is {first}; add or remove them{passed}."
+            )
+
+
+def _passed_over(root: Path, pattern: str | None, stem: str) -> str:
+    """Name a file of the same name that a pattern finds, and that no image ends in."""
+    for path in _glob(root, in_folders(root, pattern)) if pattern else ():
+        if path.stem == stem and is_unknown(path):
+            return f" ({path.relative_to(root)} was passed over: images end in {USUAL})"
+    return ""
 
 
 def find_lonely(root: Path, found: dict[str, dict[str, Path]]) -> dict[str, list[Path]]:

@@ -154,6 +154,11 @@ def test_endings_that_gdal_reads_are_images_and_masks(tmp_path):
             r"no image matches dataset\.images=images/\*\*/\*: it finds only files that end in \.dat \(2\), \.xyz "
             r"\(1\), and images end in \.tif, .*\.dat with its header \(\.hdr\) beside it\.",
         ),
+        (
+            ["images/a.png", "images/b.xyz", "masks/a.png", "masks/b.png"],
+            {},
+            r"1 masks have no image, the first is masks/b\.png; .* \(images/b\.xyz was passed over: images end in",
+        ),
         (["images/a.png", "masks/a.kml"], {}, r"no mask .* end in \.kml \(1\), .*polygons end in \.gpkg, \.geojson"),
         (
             ["images/a.png", "masks/a.png"],
