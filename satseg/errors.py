@@ -6,6 +6,7 @@ SIGNS_OF_NO_MEMORY = (
     "bad_alloc",
     "can't start new thread",
     "could not create a primitive",  # oneDNN
+    "could not execute a primitive",
 )
 
 

@@ -59,7 +59,17 @@ def write_model_file(path: Path, network: SegmentationNetwork, document: Documen
         raise DivergedError(f"{path} was not written: {broken} holds numbers that are not finite.")
     text = document.text()
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(state, {KEY: text}))
+        temporary.write_bytes(_serialized(state, text))
+
+
+def _serialized(state: dict[str, Tensor], text: str) -> bytes:
+    """Return a file's bytes; safetensors, which is Rust's, tells otherwise than Python that there is no memory."""
+    try:
+        return save(state, {KEY: text})
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise MemoryError(str(error)) from error
 
 
 def _whole(tensor: Tensor) -> Tensor:

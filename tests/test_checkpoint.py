@@ -291,6 +291,21 @@ def test_a_model_that_has_diverged_is_neither_written_nor_loaded(
     assert not (tmp_path / "new.safetensors").exists()
 
 
+def test_memory_that_safetensors_does_not_get_is_no_panic(
+    network: SegmentationNetwork, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panic = type("PanicException", (BaseException,), {})  # as safetensors 0.8 raises it
+
+    def refuse(*arguments: Any) -> bytes:
+        raise panic("PyObject pointer is null")
+
+    before = file.read_bytes()
+    monkeypatch.setattr("satseg.model_file.save", refuse)
+    with pytest.raises(MemoryError):
+        save_model(file, network, training={}, protocol={})
+    assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
+
+
 @pytest.mark.parametrize(
     "dtype", [torch.int32, torch.bool, torch.float16, torch.float64, torch.complex64, torch.float8_e4m3fn]
 )

@@ -120,6 +120,7 @@ def test_everything_else_is_left_alone(argument: str) -> None:
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("could not execute a primitive"),
     ],
 )
 def test_memory_that_runs_out_anywhere_is_one_line(error: Exception) -> None:
