@@ -56,7 +56,7 @@ def find_pictures(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec) -> Itera
     if cfg.split is not None:
         return _from_split(cfg, checkpoint, spec, window)
     trusted = list(cfg.trusted_modules)
-    sources = find_inputs(cfg.input, spec.inputs[0].nodata)
+    sources = find_inputs(cfg.input, otherwise=spec.inputs[0].nodata)
     return (_from_file(source, checkpoint, spec, window, trusted) for source in sources)
 
 
@@ -65,14 +65,14 @@ def _from_file(
 ) -> Picture:
     info, source = read_info(path), spec.inputs[0]
     bands = bands_by_name(info, source.bands) or recorded_bands(checkpoint, trusted_modules)
-    count = len(bands or info.bands)
-    if count != len(source.bands) or info.dtype != source.dtype:
+    count, dtype = len(bands or info.bands), info.dtype_of(bands or info.bands)
+    if count != len(source.bands) or dtype != source.dtype:
         raise ConfigError(
-            f"{shown(path)} has {count} bands of {info.dtype}, but the model takes {len(source.bands)} of "
+            f"{shown(path)} has {count} bands of {dtype}, but the model takes {len(source.bands)} of "
             f"{source.dtype} ({', '.join(source.bands)})."
         )
     _check_size(path, (info.width, info.height), window)
-    image, valid = read_image(path, window, bands, source.nodata)
+    image, valid = read_image(path, window, bands, otherwise=source.nodata)
     item = to_item(_name(name_of(path), window), image, valid, valid)
     place = info.crs, _moved(info, window), window
     return Picture(item["name"], item["image"][None], item["valid"][None], None, *place)

@@ -19,13 +19,14 @@ from satseg.errors import ConfigError, DataError, RasterReadError
 LIST_SUFFIX = ".txt"
 
 
-def find_inputs(named: Any, nodata: float | None = None) -> list[str | Path]:
+def find_inputs(named: Any, nodata: float | None = None, otherwise: float | None = None) -> list[str | Path]:
     """Find the rasters that a user names.
 
     Args:
         named: A raster file, a folder, a glob pattern, a list file (`.txt`, a path or URL a line, relative to the
             file), or a URL; a pattern by band, where bands lie in separate files; or a list of all these.
         nodata: What marks a missing pixel, for bands in separate files; the files' own by default.
+        otherwise: What does where none of an image's files declares a value.
 
     Returns:
         Files as paths and URLs as text, each once: in the order given, and in natural order within each.
@@ -35,7 +36,7 @@ def find_inputs(named: Any, nodata: float | None = None) -> list[str | Path]:
         DataError: If there is no raster.
     """
     several = isinstance(named, Sequence) and not isinstance(named, str)
-    found = [source for one in (named if several else [named]) for source in _find(one, nodata)]
+    found = [source for one in (named if several else [named]) for source in _find(one, nodata, otherwise)]
     if not found:
         raise ConfigError("Give input= (a file, a folder, a pattern, a list file or a URL).")
     unique: dict[str, str | Path] = {}
@@ -59,9 +60,9 @@ def bands_by_name(info: RasterInfo, names: Sequence[str]) -> tuple[int, ...] | N
     return tuple(info.band_names.index(name) + 1 for name in names)
 
 
-def _find(named: Any, nodata: float | None) -> Iterator[str | Path]:
+def _find(named: Any, nodata: float | None, otherwise: float | None) -> Iterator[str | Path]:
     if isinstance(named, Mapping):
-        yield from (write_stack(stack, nodata) for stack in find_stacks(named))
+        yield from (write_stack(stack, nodata, otherwise) for stack in find_stacks(named))
     elif named is None or str(named) == "":
         raise ConfigError("Give input= (a file, a folder, a pattern, a list file or a URL).")
     elif is_remote(named):

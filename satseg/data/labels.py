@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio import CRS, Affine
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from satseg.data.masks import ClassScheme
+from satseg.data.missing import Marks, has_data
 from satseg.data.opening import OpenRasters, open_raster
 from satseg.data.projecting import transform_points
-from satseg.data.raster import RasterInfo, Window, read_image, read_real_info, usable
+from satseg.data.raster import RasterInfo, Window, read_image, read_real_info
 from satseg.errors import DataError, SizeMismatchError
 
 NEAR = 0.5  # pixels that corners of image and mask may be apart and still be meant to be the same
@@ -127,6 +128,7 @@ def warp_labels(path: Path, image: RasterInfo, window: Window) -> tuple[np.ndarr
         grid |= {"width": image.width, "height": image.height, "dtype": "float64" if floating else "int32"}
         # No value of the file is missing before it is known which are classes.
         with WarpedVRT(source, **grid, resampling=Resampling.nearest, src_nodata=OUTSIDE, nodata=OUTSIDE) as warped:
-            bands = [b for b, kind in zip(source.indexes, source.colorinterp) if kind != ColorInterp.alpha]
+            marks = Marks.of(source)
+            bands = [n for n in source.indexes if n not in marks.alpha]
             raw = warped.read(bands, window=rasterio.windows.Window(*window))
-        return raw, (raw != OUTSIDE).all(0) & usable(raw, source.nodata)
+        return raw, (raw != OUTSIDE).all(0) & has_data(raw, marks.values(bands), [marks.dtypes[n - 1] for n in bands])

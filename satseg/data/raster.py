@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError
 
+from satseg.data.missing import Marks, can_hold
 from satseg.data.opening import is_remote, open_raster, shown
 from satseg.errors import BandError, ConfigError, RasterReadError
-from satseg.spec import MAX_NAME, marks_alone
+from satseg.spec import MAX_NAME
 
 METRES_PER_DEGREE = 111_320.0
 STRIP_VALUES, STRIP_ROWS = 2**24, 256  # numbers in memory at a time; rows of a tile, so that each is read once
@@ -52,13 +52,14 @@ class RasterInfo:
     Attributes:
         count: Bands without an alpha band.
         bands: One-based numbers of these.
-        nodata: The file's own nodata value.
+        dtype: That which holds the numbers of all these bands.
+        nodata: The nodata value that all these bands declare; None where there is none, or they differ.
         crs: Coordinate reference system as WKT; None where there is none.
         transform: The six numbers of the affine geotransform; None where there is none.
         band_names: Of all bands, an alpha band too.
         gsd_m: Pixel size in metres; at the centre's latitude where the CRS is geographic.
         colors: RGB by value, where the raster is a palette image.
-        masked: Whether a mask or an alpha band marks missing pixels.
+        marks: What marks missing pixels, by band.
         driver: The only one that may open the file; any by default.
     """
 
@@ -74,8 +75,12 @@ class RasterInfo:
     band_names: tuple[str, ...]
     gsd_m: float | None
     colors: Mapping[int, tuple[int, int, int]] | None
-    masked: bool = False
+    marks: Marks
     driver: str | None = None
+
+    def dtype_of(self, bands: Sequence[int]) -> str:
+        """Return the dtype in which some bands are read, by their one-based numbers."""
+        return _joint_dtype(self.marks.dtypes[number - 1] for number in bands)
 
 
 def window_transform(info: RasterInfo, window: Window) -> tuple[float, ...] | None:
@@ -96,7 +101,8 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
         RasterReadError: If the file is missing or no raster.
     """
     with open_raster(path, driver) as source:
-        bands = _data_bands(source)
+        marks = Marks.of(source)
+        bands = [n for n in source.indexes if n not in marks.alpha]
         placed = not source.transform.is_identity
         return RasterInfo(
             path=path if is_remote(path) else Path(path),
@@ -104,14 +110,14 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
             height=source.height,
             count=len(bands),
             bands=tuple(bands),
-            dtype=source.dtypes[0],
-            nodata=None if source.nodata is None else float(source.nodata),
+            dtype=_joint_dtype(source.dtypes[n - 1] for n in bands),
+            nodata=marks.common(bands),
             crs=source.crs.to_wkt() if source.crs else None,
             transform=tuple(source.transform)[:6] if placed else None,
             band_names=tuple(_band_name(source.descriptions[b - 1], b) for b in source.indexes),
             gsd_m=_gsd_m(source) if placed and source.crs else None,
             colors=_colors(source),
-            masked=MaskFlags.per_dataset in source.mask_flag_enums[0],
+            marks=marks,
             driver=driver,
         )
 
@@ -129,7 +135,14 @@ def read_real_info(path: Path | str) -> RasterInfo:
 
 
 def _data_bands(source: Any) -> list[int]:
-    return [i for i, kind in zip(source.indexes, source.colorinterp) if kind != ColorInterp.alpha]
+    return [n for n in source.indexes if n not in Marks.of(source).alpha]
+
+
+def _joint_dtype(dtypes: Iterable[str]) -> str:
+    """Return the dtype that holds the numbers of bands, whose dtypes may differ in a VRT of several files."""
+    first, *others = dict.fromkeys(dtypes)
+    complex_ones = [dtype for dtype in (first, *others) if dtype.startswith("complex")]  # numpy knows not all of these
+    return str(complex_ones[0] if complex_ones else np.result_type(first, *others) if others else first)
 
 
 def _band_name(description: str | None, number: int) -> str:
@@ -209,27 +222,40 @@ def _inside(window: Window, width: int, height: int) -> tuple[slice, slice, rast
     return rows, cols, rasterio.windows.Window(left, top, right - left, bottom - top)
 
 
-def _read(source: Any, window: Window, bands: list[int]) -> np.ndarray:
+def _read(source: Any, window: Window, bands: Sequence[int]) -> np.ndarray:
     rows, cols, part = _inside(window, source.width, source.height)
-    shape = (len(bands), window.height, window.width)
     if part.width == window.width and part.height == window.height:
-        whole: np.ndarray = source.read(bands, window=part)
-        return whole
-    result = np.full(shape, _fill(source), source.dtypes[0])
+        return read_bands(source, bands, window=part)
+    result = np.empty((len(bands), window.height, window.width), _joint_dtype(source.dtypes[n - 1] for n in bands))
+    for array, number in zip(result, bands, strict=True):
+        array[:] = _fill(source, number)
     if part.width and part.height:
-        result[:, rows, cols] = source.read(bands, window=part)
+        result[:, rows, cols] = read_bands(source, bands, window=part)
     return result
 
 
-def _fill(source: Any) -> float:
-    """Return the nodata value, or 0 where there is none that the dtype can hold."""
-    if source.nodata is None:
+def read_bands(source: Any, bands: Sequence[int], **part: Any) -> np.ndarray:
+    """Read bands (bands, h, w) of an open raster in the dtype that holds the numbers of all of them.
+
+    Args:
+        source: The open raster.
+        bands: One-based numbers.
+        part: What rasterio's `read` takes: `window`, `out_shape`.
+    """
+    dtypes = {source.dtypes[number - 1] for number in bands}
+    if len(dtypes) == 1:
+        whole: np.ndarray = source.read(list(bands), **part)
+        return whole
+    dtype = _joint_dtype(dtypes)
+    return np.stack([source.read(number, **part).astype(dtype) for number in bands])
+
+
+def _fill(source: Any, number: int) -> float:
+    """Return a band's nodata value, or 0 where there is none that its dtype can hold."""
+    value, dtype = source.nodatavals[number - 1], source.dtypes[number - 1]
+    if value is None or not (math.isnan(value) or can_hold(dtype, value)):
         return 0
-    dtype = np.dtype(source.dtypes[0])
-    if np.issubdtype(dtype, np.floating):
-        return float(source.nodata)
-    limits = np.iinfo(dtype)
-    return int(source.nodata) if limits.min <= source.nodata <= limits.max and source.nodata % 1 == 0 else 0
+    return float(value) if np.issubdtype(dtype, np.floating) else int(value)
 
 
 def read_image(
@@ -237,6 +263,7 @@ def read_image(
     window: Window | None = None,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
+    otherwise: float | None = None,
     opener: Callable[[Path | str], AbstractContextManager[Any]] = open_raster,
     info: RasterInfo | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -246,13 +273,15 @@ def read_image(
         path: As for `read_window`.
         window: As for `read_window`.
         bands: As for `read_window`.
-        nodata: The value that marks a missing pixel; the file's own by default.
+        nodata: The value that marks a missing pixel in any band; each band's own by default.
+        otherwise: The value where no band declares one, such as that of a model's training.
         opener: Opens the file; `OpenRasters.open` leaves it open.
         info: The file's header where it is known, which need not be asked for again then.
 
     Returns:
-        The image (bands, height, width) as stored, and a boolean array (height, width): False where it is nodata or
-        not finite (see `usable`), the file's mask or alpha band says so, or outside the raster.
+        The image (bands, height, width) as stored, in the dtype that holds the numbers of all its bands; and a boolean
+        array (height, width): False where it is nodata (see `marks_alone`) or not finite, a mask or an alpha band says
+        so, or outside the raster.
 
     Raises:
         RasterReadError: As `read_window`.
@@ -260,38 +289,25 @@ def read_image(
     """
     with opener(path) as source:
         window = window or Window(0, 0, source.width, source.height)
-        if info is None or not set(bands or ()) <= set(info.bands):
-            return image_in(source, window, _bands(source, bands, path), nodata)
-        return image_in(source, window, list(bands or info.bands), nodata, info.masked)
+        known = info is not None and set(bands or ()) <= set(info.bands)
+        numbers = list(bands or info.bands) if info is not None and known else _bands(source, bands, path)
+        return image_in(source, window, numbers, nodata, otherwise, info.marks if info is not None else None)
 
 
 def image_in(
-    source: Any, window: Window, bands: list[int], nodata: float | None, masked: bool | None = None
+    source: Any,
+    window: Window,
+    bands: Sequence[int],
+    nodata: float | None = None,
+    otherwise: float | None = None,
+    marks: Marks | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window as `read_image` does, from a raster that is open already; `masked` as `RasterInfo` has it."""
+    """Read a window as `read_image` does, from a raster that is open already; `marks` are its own where known."""
     image = _read(source, window, bands)
-    masked = _has_mask(source, bands) if masked is None else masked
+    marks = marks or Marks.of(source)
     valid = np.zeros(image.shape[1:], bool)
     rows, cols, part = _inside(window, source.width, source.height)
-    valid[rows, cols] = True
-    if part.width and part.height and masked:
-        valid[rows, cols] = source.read_masks(bands[0], window=part) > 0
-    valid &= usable(image, source.nodata if nodata is None else nodata)
+    if part.width and part.height:
+        values = marks.values(bands, nodata, otherwise)
+        valid[rows, cols] = marks.usable(source, image[:, rows, cols], bands, values, window=part)
     return image, valid
-
-
-def _has_mask(source: Any, bands: list[int]) -> bool:
-    """Tell whether the file has a mask or an alpha band that is not itself wanted as data."""
-    alpha = [i for i, kind in zip(source.indexes, source.colorinterp) if kind == ColorInterp.alpha]
-    return MaskFlags.per_dataset in source.mask_flag_enums[bands[0] - 1] and not set(alpha) & set(bands)
-
-
-def usable(image: np.ndarray, nodata: float | None) -> np.ndarray:
-    """Return which pixels (h, w) of an image (bands, h, w) are finite, and not nodata; see `marks_alone`."""
-    usable = np.ones(image.shape[1:], bool)
-    if np.issubdtype(image.dtype, np.floating):
-        usable &= np.isfinite(image).all(0)
-    if nodata is not None and not math.isnan(nodata):
-        missing = image == nodata
-        usable &= ~(missing.any(0) if marks_alone(nodata, image.dtype) else missing.all(0))
-    return usable

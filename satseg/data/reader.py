@@ -72,15 +72,16 @@ class SampleReader:
         image = self.info(sample.image)
         self.labels.is_warped(sample.mask, image)
         like = self.like = self.like or image
-        band_numbers(image, self.bands)
+        dtype = image.dtype_of(band_numbers(image, self.bands))
+        expected = like.dtype_of(band_numbers(like, self.bands))
         if self.bands is None and image.count != like.count:
             raise BandError(
                 f"{sample.image} has {image.count} bands, but the images before it have {like.count}: set "
                 "dataset.bands to those that all have, such as [1, 2, 3]."
             )
-        if image.dtype != like.dtype:
+        if dtype != expected:
             raise DataError(
-                f"{sample.image} is {image.dtype}, but the images before it are {like.dtype}: convert them to "
+                f"{sample.image} is {dtype}, but the images before it are {expected}: convert them to "
                 "one of the two, so that their numbers mean the same."
             )
         return self.size(sample)
@@ -92,8 +93,9 @@ class SampleReader:
             ConfigError: If the system does not give so much memory.
         """
         infos = {s.image: self.info(s.image) for s in samples}
+        bands = {image: band_numbers(info, self.bands) for image, info in infos.items()}
         forms = {
-            image: ((len(band_numbers(info, self.bands)), info.height, info.width), info.dtype)
+            image: ((len(bands[image]), info.height, info.width), info.dtype_of(bands[image]))
             for image, info in infos.items()
             if info.width * info.height <= WHOLE_FILE_PIXELS
         }
@@ -147,7 +149,7 @@ class SampleReader:
         info = self.info(sample.image)
         bands = band_numbers(info, self.bands)
         with self.states.unchanged(sample), bounded_cache():
-            image, valid = read_image(sample.image, window, bands, self.nodata, self.files.open, info)
+            image, valid = read_image(sample.image, window, bands, self.nodata, opener=self.files.open, info=info)
             return image, self.labels.read(sample.mask, info, window), valid
 
 

@@ -36,7 +36,7 @@ def input_spec(
             from the 2nd to the 98th percentile of all bands.
         offset: Subtracted before; `auto` is 0, or what makes the lowest of these percentiles 0 where it is negative
             and the scale is `auto` too.
-        nodata: Value of missing pixels; the file's own by default.
+        nodata: Value of missing pixels; by default what all bands of the file declare, if they do.
         normalisation: What becomes 0 and 1: `backbone`: of the backbone's own mean and deviation; `scale`: of unit
             scale; `standardise`: mean, and mean plus deviation, of each band; `percentile`: the 2nd and 98th percentile
             of each band; `auto`: the backbone's for 8-bit RGB, else `standardise`.
@@ -44,14 +44,15 @@ def input_spec(
     Returns:
         The input; mean and std are None where they are the backbone's.
     """
-    divisor, start = _unit_scale(info.dtype, statistics, scale, offset)
+    dtype = info.dtype_of(numbers)
+    divisor, start = _unit_scale(dtype, statistics, scale, offset)
     kind: str = normalisation
     if kind == "auto":
-        kind = "backbone" if info.dtype == "uint8" and len(numbers) == 3 else "standardise"
+        kind = "backbone" if dtype == "uint8" and len(numbers) == 3 else "standardise"
     mean, std = _standardisation(kind, statistics, divisor, start)
     names = tuple(info.band_names[n - 1] for n in numbers)
-    missing = info.nodata if nodata is None else nodata
-    return InputSpec(names, info.dtype, divisor, start, missing, info.gsd_m, 1, mean, std, statistics)
+    missing = info.marks.common(numbers) if nodata is None else nodata
+    return InputSpec(names, dtype, divisor, start, missing, info.gsd_m, 1, mean, std, statistics)
 
 
 def _unit_scale(

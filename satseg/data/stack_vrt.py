@@ -34,15 +34,16 @@ class Missing(NamedTuple):
 NOTHING = Missing(None, None)
 
 
-def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None) -> str:
+def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None, otherwise: float | None = None) -> str:
     """Return the VRT of bands in separate files.
 
     Coarser bands are resampled bilinearly from their valid pixels; a pixel that lies in a missing one is nodata.
-    Numbers get the dtype that holds those of all files, and the files' nodata values become one.
+    Numbers get the dtype that holds those of all files, the files' nodata values become one, and so do their masks.
 
     Args:
         files: File or URL by band, of one band each; they cover the same area in one CRS.
         nodata: The value that marks a missing pixel; the files' own by default.
+        otherwise: The value where no file declares one.
 
     Raises:
         RasterReadError: If a file cannot be read.
@@ -50,42 +51,78 @@ def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None) -> s
     """
     infos = {band: read_info(file) for band, file in files.items()}
     grid, dtype = finest(list(infos.values())), common_dtype(list(infos.values()))
+    if nodata is None and all(info.nodata is None for info in infos.values()):
+        nodata = otherwise
     shared = common_nodata(list(infos.values()), dtype) if nodata is None else nodata
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
-    if grid.crs:
-        _add(root, "SRS", grid.crs)
-    if grid.transform:
-        a, b, c, d, e, f = grid.transform
-        _add(root, "GeoTransform", _numbers((c, a, b, f, d, e)))
+    add_place(root, grid.crs, grid.transform)
     for number, (band, info) in enumerate(infos.items(), 1):
         own = info.nodata if nodata is None else nodata
-        _add_band(_band(root, number, band, dtype, shared), info, grid, Missing(own, shared), dtype)
-    if grid.masked:
-        mask = _add(_add(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
-        _add_source(mask, grid, f"mask,{grid.bands[0]}")
+        _fill_band(add_band(root, number, band, dtype, shared), info, grid, Missing(own, shared), dtype)
+    if masked := [info for info in infos.values() if info.marks.is_masked]:
+        _add_mask(root, masked, grid)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _band(root: ET.Element, number: int, name: str, dtype: str, nodata: float | None) -> ET.Element:
-    band = _add(root, "VRTRasterBand", dataType=_type_name(dtype), band=str(number))
-    _add(band, "Description", name)
+def add_place(root: ET.Element, crs: str | None, transform: Sequence[float] | None) -> None:
+    """Add where a raster lies, as far as that is known: its CRS as WKT and the six numbers of its geotransform."""
+    if crs:
+        add(root, "SRS", crs)
+    if transform:
+        add(root, "GeoTransform", _numbers(Affine(*transform).to_gdal()))
+
+
+def add_band(root: ET.Element, number: int, name: str, dtype: str, nodata: float | None) -> ET.Element:
+    """Add a band without sources, and return it."""
+    band = add(root, "VRTRasterBand", dataType=type_name(dtype), band=str(number))
+    add(band, "Description", name)
     if nodata is not None:
-        _add(band, "NoDataValue", repr(nodata))
+        add(band, "NoDataValue", repr(nodata))
     return band
 
 
-def _add_band(band: ET.Element, info: RasterInfo, grid: RasterInfo, missing: Missing, dtype: str) -> None:
+def _fill_band(band: ET.Element, info: RasterInfo, grid: RasterInfo, missing: Missing, dtype: str) -> None:
     placement = place(info, grid)
     off = placement.overhang(info, grid)
     if (info.width, info.height) == (grid.width, grid.height) and max(map(abs, off)) < EXACT:
         _add_source(band, info, str(info.bands[0]), missing=missing)
         return
-    warped = _add(band, "SimpleSource")
-    _add(warped, "SourceFilename", _warped(info, grid, placement, missing, dtype), relativeToVRT="0")
-    _add(warped, "SourceBand", "1")
+    warped = add(band, "SimpleSource")
+    add(warped, "SourceFilename", _warped(info, grid, placement, missing, dtype), relativeToVRT="0")
+    add(warped, "SourceBand", "1")
     for source, target in _edges(info, grid, off):
         _add_source(band, info, str(info.bands[0]), source, target, missing)
+
+
+def _add_mask(root: ET.Element, masked: Sequence[RasterInfo], grid: RasterInfo) -> None:
+    """Add the mask of all bands, the product of those of some files."""
+    mask = add_mask(root, len(masked))
+    for info in masked:
+        source = add(mask, "SimpleSource")
+        add(source, "SourceFilename", _mask(info, grid), relativeToVRT="0")
+        add(source, "SourceBand", "1")
+
+
+def add_mask(root: ET.Element, count: int) -> ET.Element:
+    """Add a mask of all bands for a number of sources: what is missing in one is missing."""
+    mask = add(add(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+    if count > 1:  # of a single factor GDAL makes zeros
+        mask.set("subClass", "VRTDerivedRasterBand")
+        add(mask, "PixelFunctionType", "mul")
+    return mask
+
+
+def _mask(info: RasterInfo, grid: RasterInfo) -> str:
+    """Return the VRT of a file's mask on the grid: the nearest pixel's."""
+    root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
+    band = add(root, "VRTRasterBand", dataType="Byte", band="1")
+    placement, number = place(info, grid), f"mask,{info.bands[0]}"
+    target = placement.x, placement.y, placement.width * info.width, placement.height * info.height
+    parts = [((0, 0, info.width, info.height), target), *_edges(info, grid, placement.overhang(info, grid))]
+    for source, there in parts:
+        _add_source(band, info, number, source, there)
+    return ET.tostring(root, encoding="unicode")
 
 
 def _edges(info: RasterInfo, grid: RasterInfo, off: Sequence[float]) -> list[tuple[Rectangle, Rectangle]]:
@@ -105,28 +142,28 @@ def _warped(info: RasterInfo, grid: RasterInfo, placement: Placement, missing: M
     root = ET.Element(
         "VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height), subClass="VRTWarpedDataset"
     )
-    band = _add(root, "VRTRasterBand", dataType=_type_name(dtype), band="1", subClass="VRTWarpedRasterBand")
-    _add(root, "BlockXSize", str(min(BLOCK, grid.width)))
-    _add(root, "BlockYSize", str(min(BLOCK, grid.height)))
-    options = _add(root, "GDALWarpOptions")
-    _add(options, "ResampleAlg", "Bilinear")
-    _add(options, "WorkingDataType", _type_name(dtype))
-    _add(options, "Option", "0" if missing.shared is None else "NO_DATA", name="INIT_DEST")
-    _add(options, "SourceDataset", _gdal_name(info.path), relativeToVRT="0")
-    transformer = _add(_add(options, "Transformer"), "GenImgProjTransformer")
+    band = add(root, "VRTRasterBand", dataType=type_name(dtype), band="1", subClass="VRTWarpedRasterBand")
+    add(root, "BlockXSize", str(min(BLOCK, grid.width)))
+    add(root, "BlockYSize", str(min(BLOCK, grid.height)))
+    options = add(root, "GDALWarpOptions")
+    add(options, "ResampleAlg", "Bilinear")
+    add(options, "WorkingDataType", type_name(dtype))
+    add(options, "Option", "0" if missing.shared is None else "NO_DATA", name="INIT_DEST")
+    add(options, "SourceDataset", gdal_name(info.path), relativeToVRT="0")
+    transformer = add(add(options, "Transformer"), "GenImgProjTransformer")
     for name, affine in (
         ("Src", Affine(placement.width, 0, placement.x, 0, placement.height, placement.y)),
         ("Dst", Affine.identity()),
     ):
-        _add(transformer, f"{name}GeoTransform", _numbers(affine.to_gdal()))
-        _add(transformer, f"{name}InvGeoTransform", _numbers((~affine).to_gdal()))
-    mapping = _add(_add(options, "BandList"), "BandMapping", src=str(info.bands[0]), dst="1")
+        add(transformer, f"{name}GeoTransform", _numbers(affine.to_gdal()))
+        add(transformer, f"{name}InvGeoTransform", _numbers((~affine).to_gdal()))
+    mapping = add(add(options, "BandList"), "BandMapping", src=str(info.bands[0]), dst="1")
     if missing.shared is not None:
-        _add(band, "NoDataValue", repr(missing.shared))
+        add(band, "NoDataValue", repr(missing.shared))
     for name, value in (("Src", missing.own), ("Dst", missing.shared)):
         if value is not None:
-            _add(mapping, f"{name}NoDataReal", repr(value))
-            _add(mapping, f"{name}NoDataImag", "0")
+            add(mapping, f"{name}NoDataReal", repr(value))
+            add(mapping, f"{name}NoDataImag", "0")
     return ET.tostring(root, encoding="unicode")
 
 
@@ -138,29 +175,30 @@ def _add_source(
     target: Rectangle | None = None,
     missing: Missing = NOTHING,
 ) -> None:
-    element = _add(band, "ComplexSource" if missing.is_changed else "SimpleSource")
-    _add(element, "SourceFilename", _gdal_name(info.path), relativeToVRT="0")
-    _add(element, "SourceBand", number)
-    _add(
+    element = add(band, "ComplexSource" if missing.is_changed else "SimpleSource")
+    add(element, "SourceFilename", gdal_name(info.path), relativeToVRT="0")
+    add(element, "SourceBand", number)
+    add(
         element,
         "SourceProperties",
         RasterXSize=str(info.width),
         RasterYSize=str(info.height),
-        DataType=_type_name(info.dtype),
+        DataType=type_name(info.dtype),
     )
     for name, rectangle in (("SrcRect", source), ("DstRect", target)):
         if rectangle is not None:
             keys = ("xOff", "yOff", "xSize", "ySize")
-            _add(element, name, **{key: str(n) for key, n in zip(keys, rectangle, strict=True)})
+            add(element, name, **{key: str(n) for key, n in zip(keys, rectangle, strict=True)})
     if missing.is_changed:
-        _add(element, "NODATA", repr(missing.own))  # left out, so that the band's own value stays
+        add(element, "NODATA", repr(missing.own))  # left out, so that the band's own value stays
 
 
-def _type_name(dtype: str) -> str:
+def type_name(dtype: str) -> str:
+    """Return what GDAL calls a numpy dtype."""
     return str(typename_fwd[dtype_rev[dtype]])
 
 
-def _gdal_name(path: Path | str) -> str:
+def gdal_name(path: Path | str) -> str:
     """Return what GDAL calls a file or URL."""
     if not is_remote(path):
         return str(Path(path).absolute())
@@ -172,7 +210,8 @@ def _numbers(values: Sequence[float]) -> str:
     return ", ".join(map(repr, map(float, values)))
 
 
-def _add(parent: ET.Element, tag: str, text: str | None = None, /, **attributes: str) -> ET.Element:
+def add(parent: ET.Element, tag: str, text: str | None = None, /, **attributes: str) -> ET.Element:
+    """Add an element, and return it."""
     element = ET.SubElement(parent, tag, attributes)
     element.text = text
     return element

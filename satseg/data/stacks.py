@@ -19,7 +19,7 @@ from satseg.data.wildcards import find_visible, in_folders, split_pattern, wildc
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
 from satseg.files import cache_folder, write_text
 
-VERSION = 2  # of the files that are kept: another one writes them anew
+VERSION = 3  # of the files that are kept: another one writes them anew
 MAX_NAME = 150  # characters of a file name that a stack's own name may take
 
 
@@ -128,12 +128,13 @@ def _common_name(stack: Stack) -> str:
     return start.group(1) if start and len(stems) > 1 else stems[0]
 
 
-def write_stack(stack: Stack, nodata: float | None = None) -> Path:
+def write_stack(stack: Stack, nodata: float | None = None, otherwise: float | None = None) -> Path:
     """Write the VRT that shows a stack as one raster into the cache folder, if it is not there.
 
     Args:
         stack: The files.
         nodata: The value that marks a missing pixel; the files' own by default.
+        otherwise: The value where no file declares one.
 
     Raises:
         RasterReadError: If a file cannot be read.
@@ -141,12 +142,14 @@ def write_stack(stack: Stack, nodata: float | None = None) -> Path:
         ResourceError: If the cache folder cannot be written to.
     """
     bands = [(band, *_state(file)) for band, file in stack.files.items()]
-    key = hashlib.sha256(repr((VERSION, bands, repr(nodata))).encode(errors="surrogateescape")).hexdigest()[:16]
+    key = hashlib.sha256(
+        repr((VERSION, bands, repr(nodata), repr(otherwise))).encode(errors="surrogateescape")
+    ).hexdigest()[:16]
     name = re.sub(r"[\x00-\x1f/\\]", "_", stack.name)[-MAX_NAME:]
     path = cache_folder() / "stacks" / key / f"{name}.vrt"
     remote = any(map(is_remote, stack.files.values()))  # of which nothing tells whether they have changed
     if remote or not path.is_file():
-        text = stack_vrt(stack.files, nodata)
+        text = stack_vrt(stack.files, nodata, otherwise)
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             _keep(path, text, private=remote)
     return path

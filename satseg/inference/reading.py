@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from rasterio import Affine
 from torch import Tensor
 
 from satseg.data.dataset import to_tensor
+from satseg.data.missing import Marks
 from satseg.data.opening import CACHE_BYTES, open_raster, shown
-from satseg.data.raster import RasterInfo, Window, image_in, usable, window_transform
+from satseg.data.raster import RasterInfo, Window, image_in, read_bands, window_transform
 from satseg.errors import ConfigError
-from satseg.inference.resampling import alpha_bands, resample
+from satseg.inference.resampling import resample
 
 VRT_CACHE_BYTES = 256 << 20
 SAMPLE_COUNT, SAMPLE_SIDE = 4, 128  # windows along each axis that a scene is judged by, and their pixels
@@ -30,7 +32,8 @@ class SceneSource:
     Attributes:
         info: Its header.
         bands: One-based numbers, in the model's order.
-        nodata: Stored value of missing pixels; the file's own by default.
+        nodata: Stored value of missing pixels, as the user says; the file's own by default.
+        otherwise: Stored value of missing pixels where the file declares none: that of the training.
         scale: Stored numbers are multiplied by this.
         offset: Then this is added.
         area: The part of the file that is the scene; `info` is that part's.
@@ -44,6 +47,7 @@ class SceneSource:
     offset: float = 0.0
     area: Window | None = None
     resampled: bool = False
+    otherwise: float | None = None
 
     @contextmanager
     def open(self, cache_bytes: int = CACHE_BYTES) -> Iterator[SceneReader]:
@@ -52,7 +56,7 @@ class SceneSource:
             if not self.resampled:
                 yield SceneReader(self, source, source)
                 return
-            with resample(source, self.info, self.nodata) as resampled:
+            with resample(source, self.info, self.nodata, self.otherwise) as resampled:
                 yield SceneReader(self, resampled, source)
 
     def convert(self, image: np.ndarray) -> np.ndarray:
@@ -77,30 +81,24 @@ class SceneReader:
     source: Any
     stored: Any
 
-    @property
-    def alpha(self) -> list[int]:
-        """The band by which resampling tells missing pixels, 0 in it; none where it has nothing to tell."""
-        found = alpha_bands(self.source) if self.scene.resampled else []
-        return [number for number in found if number not in self.scene.bands]
+    @cached_property
+    def marks(self) -> Marks:
+        """What marks missing pixels in what is open; resampling has answered for nodata, options included."""
+        return Marks.of(self.source)
 
     @property
-    def nodata(self) -> float | None:
-        """Value of missing pixels in what is open."""
-        given = None if self.scene.resampled else self.scene.nodata
-        return self.source.nodata if given is None else given
+    def nodata(self) -> dict[str, float | None]:
+        """The values that mark missing pixels besides those that what is open declares."""
+        if self.scene.resampled:
+            return {}
+        return {"nodata": self.scene.nodata, "otherwise": self.scene.otherwise}
 
     def read(self, window: Window) -> tuple[Tensor, Tensor]:
         """Return raw numbers (C, h, w) and which pixels are valid (h, w)."""
         if self.scene.area is not None:
             window = window._replace(col=window.col + self.scene.area.col, row=window.row + self.scene.area.row)
-        bands, valid = image_in(self.source, window, [*self.scene.bands, *self.alpha], self.nodata)
-        image, seen = self._parted(bands)
-        return to_tensor(self.scene.convert(image)), torch.from_numpy(valid & seen)
-
-    def _parted(self, bands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image (C, h, w), and which pixels neither its values nor an alpha band behind it take out."""
-        image, alpha = np.split(bands, [len(self.scene.bands)])
-        return image, usable(image, self.nodata) & (alpha != 0).all(0)
+        image, valid = image_in(self.source, window, self.scene.bands, marks=self.marks, **self.nodata)
+        return to_tensor(self.scene.convert(image)), torch.from_numpy(valid)
 
     def sample(self) -> np.ndarray:
         """Return valid pixels (C, n) from all over the scene."""
@@ -111,9 +109,10 @@ class SceneReader:
         area = self.scene.area or Window(0, 0, self.scene.info.width, self.scene.info.height)
         factor = max(1.0, max(area.width, area.height) / side)
         shape = tuple(max(1, round(n / factor)) for n in (area.height, area.width))
-        part, bands = rasterio.windows.Window(*area), [*self.scene.bands, *self.alpha]
-        image, seen = self._parted(self.source.read(bands, out_shape=(len(bands), *shape), window=part))
-        return self.scene.convert(image), seen & (self.source.read_masks(bands[0], out_shape=shape, window=part) > 0)
+        part = {"window": rasterio.windows.Window(*area), "out_shape": shape}
+        image = read_bands(self.source, self.scene.bands, **part)
+        values = self.marks.values(self.scene.bands, **self.nodata)
+        return self.scene.convert(image), self.marks.usable(self.source, image, self.scene.bands, values, **part)
 
 
 def sample(read: Callable[[Window], tuple[Tensor, Tensor]], height: int, width: int) -> np.ndarray:

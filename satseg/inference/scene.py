@@ -52,7 +52,7 @@ class SceneTask:
 
     def work(self) -> dict[str, Any]:
         """Return all that the result depends on."""
-        maker, info = self.maker, self.maker.scene.info
+        maker, scene, info = self.maker, self.maker.scene, self.maker.scene.info
         plan = maker.plan
         return {
             "identity": dict(self.identity),
@@ -60,7 +60,7 @@ class SceneTask:
             "batch": maker.engine.batch_size,
             "plan": [plan.rows, plan.cols, plan.zone],
             "scene": [shown(info.path), info.width, info.height, info.crs, info.transform],
-            "reading": [maker.scene.bands, maker.scene.nodata, maker.scene.scale, maker.scene.offset, maker.scene.area],
+            "reading": [scene.bands, scene.nodata, scene.otherwise, scene.scale, scene.offset, scene.area],
             "products": [[p.name, p.band_names, p.dtype] for p in maker.products],
             "overviews": self.overviews,
         }

@@ -40,7 +40,7 @@ class ClassMap:
         Raises:
             DataError: If a value is no class.
         """
-        image, valid = image_in(self.source, window, [1], None)
+        image, valid = image_in(self.source, window, [1])
         classes: np.ndarray = np.where(valid, image[0].astype(np.int16), INVALID)
         if classes.max(initial=INVALID) >= self.num_classes:
             raise DataError(

@@ -52,7 +52,7 @@ def predict_scenes(cfg: DictConfig, models: Models) -> list[Outcome]:
         ConfigError: If an option cannot be used.
     """
     named = OmegaConf.to_container(cfg.input, resolve=True) if OmegaConf.is_config(cfg.input) else cfg.input
-    scenes = find_inputs(named, models.spec.inputs[0].nodata if cfg.nodata is None else cfg.nodata)
+    scenes = find_inputs(named, cfg.nodata, models.spec.inputs[0].nodata)
     folder = Path(cfg.output) if cfg.output else run_folder(models.checkpoints[0]) / "predictions"
     outputs = map_paths(folder, scenes)
     check_paths(cfg, scenes, outputs, products_for(cfg, models))
@@ -131,7 +131,8 @@ def source_of(cfg: DictConfig, models: Models, scene: str | Path, driver: str | 
     return SceneSource(
         info=place(info, area, cfg.gsd_m),
         bands=choose_bands(info, inputs, wanted, recorded),
-        nodata=inputs.nodata if cfg.nodata is None else cfg.nodata,
+        nodata=cfg.nodata,
+        otherwise=inputs.nodata,
         scale=cfg.scale,
         offset=cfg.offset,
         area=area,

@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 from satseg.data.bands import band_numbers
 from satseg.data.masks import ClassScheme
 from satseg.data.opening import open_raster
-from satseg.data.raster import RasterInfo, Window
+from satseg.data.raster import RasterInfo, Window, read_bands
 from satseg.errors import SatsegError
 from satseg.validation.facts import Facts
 from satseg.validation.mask_tally import MaskTally
@@ -90,7 +90,6 @@ def _small(path: Path, bands: list[int], resampling: Resampling, part: Window | 
     with open_raster(path) as source:
         window = part or Window(0, 0, source.width, source.height)
         scale = min(1.0, SIDE / max(window.width, window.height))
-        shape = len(bands), max(1, round(window.height * scale)), max(1, round(window.width * scale))
+        shape = max(1, round(window.height * scale)), max(1, round(window.width * scale))
         where = rasterio.windows.Window(*window)
-        picture: np.ndarray = source.read(bands, out_shape=shape, resampling=resampling, window=where)
-        return picture
+        return read_bands(source, bands, out_shape=shape, resampling=resampling, window=where)

@@ -14,6 +14,7 @@ import rasterio
 from satseg import ending
 from satseg.data.bands import band_numbers
 from satseg.data.labels import LabelReader, warp_labels
+from satseg.data.missing import Marks
 from satseg.data.opening import CACHE_BYTES, open_raster, quiet
 from satseg.data.pairing import Sample
 from satseg.data.raster import RasterInfo, Window, image_in, read_info, read_real_info, window_transform
@@ -116,7 +117,10 @@ def _read(
     sample, bands = facts.sample, list(band_numbers(image, plan.bands)) if image else []
     corner = (sample.window.col, sample.window.row) if sample.window and image else (0, 0)
     windows = list(_windows(info, len(bands) or info.count))
-    of_image = ImageTally(image, len(bands), plan.drawn, sample.name) if image else None
+    of_image = None
+    if image:
+        read = replace(image, dtype=image.dtype_of(bands))
+        of_image = ImageTally(read, len(bands), plan.drawn, sample.name)
     of_mask = MaskTally(mask, plan.scheme, is_lossy(sample.mask)) if mask else None
     with (
         closing(_parts(sample.image if image else None, windows, corner, bands, plan.nodata)) as images,
@@ -162,9 +166,10 @@ def _parts(
         return
     _check_end(path)
     with open_raster(path) as source:
-        numbers = bands or [i for i, kind in zip(source.indexes, source.colorinterp) if kind.name != "alpha"]
+        marks = Marks.of(source)
+        numbers = bands or [n for n in source.indexes if n not in marks.alpha]
         for window in windows:
-            yield from _cut(window, *image_in(source, _moved(window, corner), numbers, nodata))
+            yield from _cut(window, *image_in(source, _moved(window, corner), numbers, nodata, marks=marks))
 
 
 def _labels(facts: Facts, windows: list[Window], corner: tuple[int, int], warped: bool) -> Generator[Part]:

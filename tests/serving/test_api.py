@@ -601,3 +601,15 @@ def test_the_page_and_the_api_share_a_process(server: Server, material: Material
         found, _ = opened(post(client, "predict", material.rgb_image))
     with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
         assert np.array_equal(found, source.read(1))
+
+
+def test_the_files_own_nodata_goes_before_that_of_the_training(client: httpx.Client, tmp_path: Path) -> None:
+    image = np.random.default_rng(2).integers(50, 200, (3, 96, 96)).astype("uint8")
+    image[:, 60:], image[:, :, :20] = 0, 255  # rows of what the training called missing, columns of what the file does
+    write_raster(tmp_path / "a.tif", image, crs=CRS, transform=tuple(PLACE)[:6], nodata=255)
+    found, _ = opened(post(client, "predict?preflight=warn", tmp_path / "a.tif", **TIFF))
+    assert (found[:, :20] == 255).all() and (found[:, 20:] < 3).all()
+    job = post(client, "jobs?preflight=warn", tmp_path / "a.tif").json()["id"]
+    result = client.get(finished(client, job)["result"], headers=TIFF)
+    assert np.array_equal(opened(result)[0], found)
+    assert client.delete(f"/api/v1/jobs/{job}").status_code == 204

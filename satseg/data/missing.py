@@ -1,0 +1,123 @@
+"""Which pixels of a raster are missing, by what each of its bands says: nodata values, masks, alpha bands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rasterio.dtypes import in_dtype_range
+from rasterio.enums import ColorInterp, MaskFlags
+
+from satseg.spec import marks_alone
+
+Values = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What marks missing pixels in a file, as its header says.
+
+    Attributes:
+        nodata: The declared value by band; None where there is none.
+        dtypes: Of the stored numbers, by band.
+        alpha: One-based numbers of the alpha bands, in which missing pixels are 0.
+        shared_mask: Whether one mask stands for all bands.
+        own_masks: One-based numbers of the bands that have a mask of their own.
+    """
+
+    nodata: tuple[float | None, ...]
+    dtypes: tuple[str, ...]
+    alpha: tuple[int, ...] = ()
+    shared_mask: bool = False
+    own_masks: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, source: Any) -> Marks:
+        """Return the marks of an open raster."""
+        flags = source.mask_flag_enums
+        return cls(
+            nodata=tuple(None if value is None else float(value) for value in source.nodatavals),
+            dtypes=tuple(source.dtypes),
+            alpha=tuple(n for n, kind in zip(source.indexes, source.colorinterp) if kind == ColorInterp.alpha),
+            # GDAL takes an alpha band for a mask only in images of two or four bands, so all are looked at here.
+            shared_mask=any(MaskFlags.per_dataset in kinds and MaskFlags.alpha not in kinds for kinds in flags),
+            own_masks=tuple(n for n, kinds in zip(source.indexes, flags) if not kinds),
+        )
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether anything but a nodata value marks missing pixels."""
+        return self.shared_mask or bool(self.alpha or self.own_masks)
+
+    def values(
+        self, bands: Sequence[int], nodata: float | None = None, otherwise: float | None = None
+    ) -> tuple[float | None, ...]:
+        """Return the nodata value of each of some bands.
+
+        Args:
+            bands: One-based numbers.
+            nodata: What the user says, which goes before all else.
+            otherwise: What holds where none of these bands declares a value.
+        """
+        own = tuple(self.nodata[number - 1] for number in bands)
+        if nodata is not None:
+            return (nodata,) * len(own)
+        return own if any(value is not None for value in own) else (otherwise,) * len(own)
+
+    def common(self, bands: Sequence[int]) -> float | None:
+        """Return the value that all of some bands declare; None where there is none, or they differ."""
+        values = self.values(bands)
+        return values[0] if len({repr(value) for value in values}) == 1 else None  # by text: NaN is not itself
+
+    def usable(self, source: Any, image: np.ndarray, bands: Sequence[int], values: Values, **part: Any) -> np.ndarray:
+        """Return which pixels (h, w) of an image are there.
+
+        Args:
+            source: The open raster, for its masks and alpha bands.
+            image: Numbers as stored (bands, h, w).
+            bands: Their one-based numbers; an alpha band among them is data, and then none marks anything.
+            values: The nodata value of each; see `marks_alone`.
+            part: As the image was read: `window`, `out_shape`.
+        """
+        usable = has_data(image, values, [self.dtypes[number - 1] for number in bands])
+        if self.shared_mask:
+            usable &= source.read_masks(bands[0], **part) > 0
+        for number in set(self.own_masks) & set(bands):
+            usable &= source.read_masks(number, **part) > 0
+        if not set(self.alpha) & set(bands):
+            for number in self.alpha:
+                usable &= source.read(number, **part) != 0
+        return usable
+
+
+def has_data(image: np.ndarray, values: Values, dtypes: Sequence[str]) -> np.ndarray:
+    """Return which pixels (h, w) of an image (bands, h, w) are finite, and not nodata.
+
+    Args:
+        image: Numbers, of one dtype that holds those of all bands.
+        values: The nodata value of each band; see `marks_alone`.
+        dtypes: Of the bands as stored.
+    """
+    present = np.ones(image.shape[1:], bool)
+    if np.issubdtype(image.dtype, np.floating):
+        present &= np.isfinite(image).all(0)
+    in_all: np.ndarray | None = None
+    for band, value, dtype in zip(image, values, dtypes, strict=True):
+        if value is None or not can_hold(dtype, value):
+            continue
+        missing = band == np.dtype(dtype).type(value)
+        if marks_alone(value, dtype):
+            present &= ~missing
+        else:
+            in_all = missing if in_all is None else in_all & missing
+    return present if in_all is None else present & ~in_all
+
+
+def can_hold(dtype: str, value: float) -> bool:
+    """Tell whether a stored number can have a value; NaN is told from numbers without comparing."""
+    if math.isnan(value):
+        return False
+    return np.issubdtype(dtype, np.floating) or bool(in_dtype_range(value, dtype) and value % 1 == 0)

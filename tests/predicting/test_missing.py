@@ -1,0 +1,139 @@
+"""Which pixels of a map are nodata: the user's value goes before the file's, the file's before the training's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from uneven_rasters import KINDS, Uneven
+
+from satseg.checkpoint import read_document, save_model
+from satseg.config import CONFIG_DIR
+from satseg.data.raster import read_info
+from satseg.inference.reading import SceneSource
+from satseg.models import build_model
+from satseg.models.pairs import MODELS
+from satseg.pictures import find_pictures
+from satseg.predicting import open_models, predict_scenes
+from satseg.spec import DatasetSpec, InputSpec
+
+SIDE = 64
+GRID = rasterio.Affine(10, 0, 500_000, 0, -10, 4e6)
+EMPTY, OTHER = np.zeros((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
+EMPTY[:, :20], OTHER[40:, 30:] = True, True  # the second is what the training's value, 0, would take out
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose training had nodata 0."""
+    path = tmp_path_factory.mktemp("missing") / "model.safetensors"
+    source = InputSpec(("red", "green", "blue"), "uint8", 255.0, nodata=0.0, mean=(0.5,) * 3, std=(0.2,) * 3)
+    spec = DatasetSpec((source,), ("a", "b"), ((0, 0, 0), (255, 0, 0)))
+    config = {"_target_": MODELS["unet"], "encoder_name": "tu-mobilenetv4_conv_small", "encoder_weights": "none"}
+    torch.manual_seed(0)
+    save_model(path, build_model(config, spec), training={}, protocol={})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SATSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def numbers(dtype: str, empty: float, bands: int = 3) -> np.ndarray:
+    image = np.random.default_rng(3).integers(50, 200, (bands, SIDE, SIDE)).astype(dtype)
+    image[:, OTHER] = 0
+    image[:, EMPTY] = empty
+    return image
+
+
+def write(path: Path, image: np.ndarray, **options: Any) -> Path:
+    profile = {"driver": "GTiff", "count": len(image), "height": SIDE, "width": SIDE, "dtype": image.dtype}
+    profile |= {"crs": "EPSG:32633", "transform": GRID, "photometric": "minisblack"}
+    with rasterio.open(path, "w", **profile | options) as file:
+        file.write(image)
+    return path
+
+
+def missing_in_map(model: Path, scene: Any, output: Path, **options: Any) -> np.ndarray:
+    """Segment a scene, and return where its map is nodata."""
+    given = {"checkpoint": f"'{model}'", "output": f"'{output}'", "device": "cpu", "engine": "torch"}
+    given |= {"preflight": "warn", "progress": False} | options
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("predict", [f"{key}={value}" for key, value in given.items()] + ["input=null"])
+    cfg.input = {band: str(file) for band, file in scene.items()} if isinstance(scene, Mapping) else str(scene)
+    (outcome,) = predict_scenes(cfg, open_models(cfg))
+    with rasterio.open(outcome.files[0]) as file:
+        assert file.nodata == 255
+        return file.read(1) == 255
+
+
+HEADERS = [("uint8", 255), ("float32", -9999), ("uint16", 65535), ("uint8", None)]
+
+
+@pytest.mark.parametrize(("dtype", "declared"), HEADERS)
+def test_a_map_is_nodata_where_its_scene_is(model: Path, tmp_path: Path, dtype: str, declared: float | None) -> None:
+    scene = write(tmp_path / "scene.tif", numbers(dtype, 77 if declared is None else declared), nodata=declared)
+    own = OTHER & ~EMPTY if declared is None else EMPTY  # the training's value is all there is, where none is declared
+    assert np.array_equal(missing_in_map(model, scene, tmp_path / "map.tif"), own)
+    assert np.array_equal(missing_in_map(model, scene, tmp_path / "user.tif", nodata=0), OTHER & ~EMPTY)
+
+
+@pytest.mark.parametrize(("dtype", "declared"), HEADERS)
+def test_an_image_that_is_explained_lacks_the_same_pixels(
+    model: Path, tmp_path: Path, dtype: str, declared: float | None
+) -> None:
+    spec = read_document(model).spec
+    spec = DatasetSpec.from_dict({**spec.to_dict(), "inputs": [{**spec.to_dict()["inputs"][0], "dtype": dtype}]})
+    scene = write(tmp_path / "scene.tif", numbers(dtype, 77 if declared is None else declared), nodata=declared)
+    cfg = OmegaConf.create({"input": str(scene), "split": None, "window": None, "trusted_modules": []})
+    (picture,) = find_pictures(cfg, model, spec)
+    own = OTHER & ~EMPTY if declared is None else EMPTY
+    assert np.array_equal(~picture.valid[0].numpy(), own)
+
+
+@pytest.mark.parametrize("declared", [65535, None])
+def test_bands_in_files_of_their_own_say_what_is_missing(model: Path, tmp_path: Path, declared: int | None) -> None:
+    image = numbers("uint16", 77 if declared is None else declared)
+    names = ("red", "green", "blue")
+    files = {n: write(tmp_path / f"{n}.tif", b[None], nodata=declared) for n, b in zip(names, image, strict=True)}
+    own = OTHER & ~EMPTY if declared is None else EMPTY
+    assert np.array_equal(missing_in_map(model, files, tmp_path / "map.tif"), own)
+    assert np.array_equal(missing_in_map(model, files, tmp_path / "user.tif", nodata=0), OTHER & ~EMPTY)
+
+
+@pytest.mark.parametrize(("dtype", "declared"), HEADERS)
+def test_a_resampled_scene_lacks_the_same_pixels(
+    model: Path, tmp_path: Path, dtype: str, declared: float | None
+) -> None:
+    scene = write(tmp_path / "scene.tif", numbers(dtype, 77 if declared is None else declared), nodata=declared)
+    own = (OTHER & ~EMPTY if declared is None else EMPTY)[::2, ::2]  # whose edges lie on those of the coarser pixels
+    assert np.array_equal(missing_in_map(model, scene, tmp_path / "map.tif", gsd_m=20), own)
+    user = (OTHER & ~EMPTY)[::2, ::2]
+    assert np.array_equal(missing_in_map(model, scene, tmp_path / "user.tif", gsd_m=20, nodata=0), user)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_map_is_nodata_where_any_band_lacks_a_pixel(
+    model: Path, kind: Callable[[Path], Uneven], tmp_path: Path
+) -> None:
+    path, _, missing = kind(tmp_path)
+    found = missing_in_map(model, path, tmp_path / "map.tif", bands="[1,2,3]", preview=True)
+    assert np.array_equal(found, missing)
+    resampled = missing_in_map(model, path, tmp_path / "coarse.tif", bands="[1,2,3]", gsd_m=20)
+    assert np.array_equal(resampled, missing[::2, ::2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_small_picture_of_a_scene_lacks_the_same_pixels(kind: Callable[[Path], Uneven], tmp_path: Path) -> None:
+    path, expected, missing = kind(tmp_path)
+    with SceneSource(read_info(path), (1, 2, 3)).open() as reader:
+        image, valid = reader.thumbnail(SIDE)
+    assert np.array_equal(valid, ~missing) and np.array_equal(image, expected)
