@@ -175,9 +175,10 @@ class FolderDataModule(SegmentationDataModule):
             f"{len(scheme.names)} classes, found in the masks: {', '.join(scheme.names)} (dataset.classes names them)",
             f"split by {type(self.split).__name__.lower()} (dataset/split chooses another)",
         ]
-        ignored = [str(value) for value, index in sorted(scheme.values.items()) if index == IGNORE_INDEX]
+        ignored = [scheme.show(value) for value, index in sorted(scheme.values.items()) if index == IGNORE_INDEX]
         if ignored:
             self.assumptions.append(
-                f"mask value {', '.join(ignored)} is no class and ignored (dataset.classes names them)"
+                f"mask {'colour' if scheme.by_colour else 'value'} {', '.join(ignored)} is no class and ignored "
+                "(dataset.classes names them)"
             )
         return scheme

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import colorsys
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from satseg.data.missing import can_hold
 from satseg.data.opening import bounded_cache
 from satseg.data.raster import RasterInfo, read_info, read_strips
-from satseg.data.scheme import ClassScheme, Colour, pack
+from satseg.data.scheme import LARGEST_VALUE, ClassScheme, Colour, pack
 from satseg.errors import ConfigError, DataError
 from satseg.spec import IGNORE_INDEX
 
@@ -21,6 +23,7 @@ __all__ = ["ClassScheme", "default_colour", "discover_scheme", "scheme_from_conf
 MAX_DISCOVERED = 64
 MOST_VALUES = 4096  # of one file, beyond which nothing is learnt
 IGNORE = "ignore"
+TRANSPARENT_COLOURS = ("PNG", "GIF")  # formats that have these instead of nodata
 
 
 def scheme_from_config(
@@ -140,44 +143,88 @@ def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
     """Find the classes from the masks themselves.
 
     Masks are taken by colour where one is RGB, or where palettes differ; by value otherwise. In masks by value,
-    negative values are ignored, and so is 255 where there are two other values (0 and 255 are two classes).
+    negative values are ignored, and so is 255 where there are two other values (0 and 255 are two classes). What a mask
+    declares as nodata is ignored.
 
     Raises:
-        DataError: If there are so many values that the masks cannot be maps of classes.
+        DataError: If there are so many values that the masks cannot be maps of classes; if a value is one beyond what a
+            scheme takes; if one mask declares a value as nodata that another has as a value like others.
     """
     infos = [read_info(path) for path in paths]
     palettes = [info.colors for info in infos]
     same = all(p == palettes[0] for p in palettes)
     by_colour = any(i.count >= 3 for i in infos) or (not same and any(palettes))
-    seen: set[int] = set()
+    seen: dict[int, Path | str] = {}
+    declared: dict[int, Path | str] = {}
     for info in infos:
         with bounded_cache():
-            seen |= _values(info, by_colour)
+            values, nodata = _values(info, by_colour)
+        for value in values:
+            seen.setdefault(value, info.path)
+        if nodata is not None:
+            declared.setdefault(nodata, info.path)
         if len(seen) > MAX_DISCOVERED:
             raise DataError(
                 f"{info.path} and the masks before it hold more than {MAX_DISCOVERED} different values: they are "
                 "anti-aliased, JPEG-compressed or no masks. Repair them, or give dataset.classes."
             )
     if by_colour:
-        return _by_colour(sorted(seen))
-    return _by_value(sorted(seen), (palettes[0] if palettes else None) or {})
+        return _by_colour(seen, declared)
+    return _by_value(seen, declared, (palettes[0] if palettes else None) or {})
 
 
-def _values(info: RasterInfo, by_colour: bool) -> set[int]:
-    """Return the values, or packed colours, that a mask holds."""
+def _values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int | None]:
+    """Return the values, or packed colours, that a mask holds; and that of nodata, where it holds what it declares."""
     colours = by_colour and info.count >= 3
     found: set[float] = set()
     for strip in read_strips(info.path):
         found |= _different(pack(strip) if colours else strip[0])
         if len(found) > MOST_VALUES:
             break  # no mask, as is said of far fewer
-    fractions = sorted(v for v in found if v != int(v))
-    if fractions:
+    nodata = declared_nodata(info, colours)
+    is_there = nodata is not None and nodata in found
+    found.discard(nodata if nodata is not None else math.nan)
+    if fractions := sorted(v for v in found if v != int(v)):
         raise DataError(f"{info.path} holds {fractions[0]:g}, which is no whole number: it is no mask of classes.")
+    if colours and -1 in found:
+        raise DataError(f"{info.path} holds colours that are none of 8 bits: write the mask with 8 bits a channel.")
+    if far := sorted(v for v in found if abs(v) > LARGEST_VALUE):
+        raise DataError(
+            f"{info.path} holds {far[0]:g}, beyond ±{LARGEST_VALUE}, and does not declare it as nodata: do so if it "
+            "marks what has no label (gdal_edit.py -a_nodata), or renumber the mask."
+        )
+    kept = (
+        is_there and nodata is not None and abs(nodata) <= LARGEST_VALUE
+    )  # others are ignored, whatever a scheme says
     if by_colour and not colours:
-        expanded = [(info.colors or {}).get(int(v), (int(v),) * 3) for v in found]
-        return {red << 16 | green << 8 | blue for red, green, blue in expanded}
-    return {int(v) for v in found}
+        expanded = [_expanded(v, info) for v in found]
+        return set(expanded), _expanded(nodata, info) if kept and nodata is not None else None
+    return {int(v) for v in found}, int(nodata) if kept and nodata is not None else None
+
+
+def _expanded(value: float, info: RasterInfo) -> int:
+    """Return the packed colour of a palette index or grey value."""
+    red, green, blue = (info.colors or {}).get(int(value), (int(value),) * 3)
+    return red << 16 | green << 8 | blue
+
+
+def declared_nodata(info: RasterInfo, colours: bool = False) -> float | None:
+    """Return the value that a mask declares as nodata, as its pixels have it; None where there is none.
+
+    Transparent colours, which GDAL calls nodata too, do not count: a background is often drawn so.
+
+    Args:
+        info: The mask's header.
+        colours: Whether pixels are packed colours of several bands.
+    """
+    if info.format in TRANSPARENT_COLOURS:
+        return None
+    bands = info.bands[: 3 if colours else 1]
+    values = [(info.marks.nodata[n - 1], info.marks.dtypes[n - 1]) for n in bands]
+    held = [np.array(v, dtype) for v, dtype in values if v is not None and can_hold(dtype, v)]
+    if len(held) < len(bands):
+        return None
+    return float(pack(np.stack(held)[:, None, None])[0, 0] if colours else held[0])
 
 
 def _different(keys: np.ndarray) -> set[float]:
@@ -188,23 +235,45 @@ def _different(keys: np.ndarray) -> set[float]:
     return set(np.unique(np.concatenate([keys[:, :1].ravel(), firsts])).tolist())
 
 
-def _by_colour(found: list[int]) -> ClassScheme:
-    _require_two(found)
+def _by_colour(seen: Mapping[int, Path | str], declared: Mapping[int, Path | str]) -> ClassScheme:
+    _check_declared(seen, declared, lambda v: f"#{v:06x}")
+    found = sorted(seen)
+    _require_two([f"#{v:06x}" for v in found], [f"#{v:06x}" for v in declared])
     palette = tuple((v >> 16, v >> 8 & 255, v & 255) for v in found)
     names = tuple(f"color_{v:06x}" for v in found)
-    return ClassScheme(names, palette, {v: i for i, v in enumerate(found)}, by_colour=True)
+    values = dict.fromkeys(declared, IGNORE_INDEX) | {v: i for i, v in enumerate(found)}
+    return ClassScheme(names, palette, values, by_colour=True)
 
 
-def _by_value(found: list[int], colors: Mapping[int, Colour]) -> ClassScheme:
-    kept = [v for v in found if v >= 0 and v != IGNORE_INDEX]
-    if len(kept) == 1 and IGNORE_INDEX in found:
+def _by_value(
+    seen: Mapping[int, Path | str], declared: Mapping[int, Path | str], colors: Mapping[int, Colour]
+) -> ClassScheme:
+    kept = sorted(v for v in seen if v >= 0 and v != IGNORE_INDEX)
+    if len(kept) == 1 and IGNORE_INDEX in seen:
         kept.append(IGNORE_INDEX)
-    _require_two(kept)
-    values = dict.fromkeys(found, IGNORE_INDEX) | {v: i for i, v in enumerate(kept)}
+    _check_declared({v: seen[v] for v in kept}, declared, str)
+    _require_two(kept, declared)
+    values = dict.fromkeys((*seen, *declared), IGNORE_INDEX) | {v: i for i, v in enumerate(kept)}
     palette = tuple(colors.get(v, default_colour(i)) for i, v in enumerate(kept))
     return ClassScheme(tuple(f"class_{v}" for v in kept), palette, values)
 
 
-def _require_two(found: Sequence[int]) -> None:
-    if len(found) < 2:
-        raise DataError(f"The masks hold only {len(found)} class ({list(found)}); a segmentation needs at least two.")
+def _check_declared(
+    classes: Mapping[int, Path | str], declared: Mapping[int, Path | str], show: Callable[[int], str]
+) -> None:
+    for value in sorted(classes.keys() & declared.keys()):
+        raise DataError(
+            f"{declared[value]} declares {show(value)} as nodata, but {classes[value]} has it as a value like others: "
+            f"give dataset.classes, with {show(value)} if it is a class, and in dataset.ignore_values if not."
+        )
+
+
+def _require_two(found: Collection[Any], declared: Collection[Any]) -> None:
+    if len(found) >= 2:
+        return
+    kept, left_out = (", ".join(map(str, values)) for values in (found, declared))
+    besides = f" besides {left_out}, which they declare as nodata" if declared else ""
+    repair = f"; if {left_out} is a class, give it a name in dataset.classes" if declared else ""
+    raise DataError(
+        f"The masks hold only {len(found)} class ([{kept}]){besides}; a segmentation needs at least two{repair}."
+    )

@@ -60,6 +60,7 @@ class RasterInfo:
         gsd_m: Pixel size in metres; at the centre's latitude where the CRS is geographic.
         colors: RGB by value, where the raster is a palette image.
         marks: What marks missing pixels, by band.
+        format: GDAL's name of the driver that reads the file.
         driver: The only one that may open the file; any by default.
     """
 
@@ -76,6 +77,7 @@ class RasterInfo:
     gsd_m: float | None
     colors: Mapping[int, tuple[int, int, int]] | None
     marks: Marks
+    format: str
     driver: str | None = None
 
     def dtype_of(self, bands: Sequence[int]) -> str:
@@ -118,6 +120,7 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
             gsd_m=_gsd_m(source) if placed and source.crs else None,
             colors=_colors(source),
             marks=marks,
+            format=source.driver,
             driver=driver,
         )
 

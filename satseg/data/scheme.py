@@ -15,6 +15,7 @@ from satseg.errors import ConfigError, MaskValueError
 from satseg.spec import IGNORE_INDEX
 
 LARGEST_VALUE = 2**24 - 1  # a packed colour; larger values would need a table of gigabytes
+BYTE_IN_16_BITS = 257  # 65535 / 255
 CHUNK_PIXELS = 2**17  # temporary arrays of this size stay in the processor's cache
 
 Colour = tuple[int, int, int]
@@ -133,9 +134,9 @@ class ClassScheme:
 
     def _refuse(self, unknown: Iterable[float], colors: Mapping[int, Colour] | None, path: Path) -> None:
         found = sorted(unknown)
-        shown = [str(_expand(int(v), colors)) if colors is not None else self._show(v) for v in found[:5]]
+        shown = [str(_expand(int(v), colors)) if colors is not None else self.show(v) for v in found[:5]]
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        known = [self._show(v) for v in sorted(self.values)[:20]]
+        known = [self.show(v) for v in sorted(self.values)[:20]]
         known += ["…"] if len(self.values) > 20 else []
         raise MaskValueError(
             f"{path} holds {'colour' if self.by_colour else 'value'} {', '.join(shown)}{more}, but the dataset has "
@@ -143,7 +144,8 @@ class ClassScheme:
             "dataset.classes, map it in dataset.mask_values, name it in dataset.ignore_values, or repair the mask."
         )
 
-    def _show(self, value: float) -> str:
+    def show(self, value: float) -> str:
+        """Return a value, or a packed colour, as people write it."""
         if self.by_colour:
             return str((int(value) >> 16, int(value) >> 8 & 255, int(value) & 255)) if value >= 0 else "beyond 8 bits"
         return f"{value:g}" if value != int(value) else str(int(value))
@@ -209,11 +211,23 @@ def _ignore_outside(decoded: np.ndarray, window: Window, info: RasterInfo) -> No
 
 
 def pack(colours: np.ndarray) -> np.ndarray:
-    """Pack colours (3 or more, height, width) into int32 (height, width); -1 where one is not of 8 bits."""
+    """Pack colours (3 or more, height, width) into int32 (height, width); -1 where one is not of 8 bits.
+
+    In images of 16 bits 255 may be stored as it is, or as 65535, and so may what lies between 0 and it.
+    """
+    colours = colours[:3]
+    if colours.dtype == np.uint8:
+        return _pack(colours)
+    wide = colours > 255
+    fits = (colours >= 0) & (colours <= 65_535) & (~wide | (colours % BYTE_IN_16_BITS == 0))
+    packed = _pack(np.where(fits, np.where(wide, colours // BYTE_IN_16_BITS, colours), 0))
+    packed[~fits.all(0)] = -1
+    return packed
+
+
+def _pack(colours: np.ndarray) -> np.ndarray:
     red, green, blue = colours[0].astype(np.int32), colours[1], colours[2]
     packed: np.ndarray = (red << 16) | (green.astype(np.int32) << 8) | blue.astype(np.int32)
-    if colours.dtype != np.uint8:
-        packed[((colours[:3] < 0) | (colours[:3] > 255)).any(0)] = -1
     return packed
 
 

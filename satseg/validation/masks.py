@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
-from satseg.data.masks import ClassScheme
+from satseg.data.masks import ClassScheme, declared_nodata
 from satseg.spec import IGNORE_INDEX
 from satseg.validation.facts import Facts, MaskFacts
 from satseg.validation.findings import Finding, Severity, count, percent
@@ -56,6 +56,7 @@ def check_masks(
     outside = [_outside(kind, some, scheme) for kind, some in by_kind.items()]
     return [
         *outside,
+        *_declared_classes(facts, scheme),
         *_ignored_values(masks, scheme),
         *_two_codes(masks, scheme, told),
         *_much_ignored(facts, max_ignored),
@@ -96,6 +97,29 @@ def mask_values(facts: Sequence[Facts]) -> Mapping[int, int]:
     for f in facts:
         total.update(f.mask.known if f.mask else {})
     return total
+
+
+def _declared_classes(facts: Sequence[Facts], scheme: ClassScheme) -> list[Finding]:
+    """Say where a file's header calls nodata what dataset.classes call a class."""
+    found: dict[int, list[Facts]] = {}
+    for f in facts:
+        nodata = declared_nodata(f.mask_info, scheme.by_colour and f.mask_info.count >= 3) if f.mask_info else None
+        if f.mask is None or nodata is None or not f.mask.known.get(int(nodata)):
+            continue
+        if scheme.values[int(nodata)] != IGNORE_INDEX:
+            found.setdefault(int(nodata), []).append(f)
+    return [
+        Finding(
+            "nodata_class",
+            Severity.NOTE,
+            f"{count(len(some), 'mask')} declaring {shown(value, scheme)} as nodata, which dataset.classes call "
+            f"{scheme.names[scheme.values[value]]}: these pixels count as that class",
+            "",
+            "",
+            tuple(f.mask_file for f in some),
+        )
+        for value, some in sorted(found.items())
+    ]
 
 
 def _ignored_values(masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme) -> list[Finding]:

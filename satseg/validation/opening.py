@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from satseg.data.masks import ClassScheme, default_colour, discover_scheme
+from satseg.data.masks import ClassScheme, declared_nodata, default_colour, discover_scheme
 from satseg.data.opening import bounded_cache
 from satseg.data.pairing import Sample
-from satseg.data.raster import read_info, read_strips
+from satseg.data.raster import RasterInfo, read_info, read_strips
 from satseg.data.scheme import pack
 from satseg.data.splits import left_out
 from satseg.errors import DataError, RasterReadError, SatsegError
@@ -136,11 +136,13 @@ def _can_be_read(path: Path) -> bool:
 def _common_values(masks: Sequence[Path]) -> ClassScheme | None:
     """Take the common values of masks for the classes, so that the others can be named."""
     values: Counter[float] = Counter()
-    by_colour = any(read_info(path).count >= 3 for path in masks)
-    for raw in (strip for path in masks for strip in read_strips(path)):
-        values.update(count_values(pack(raw) if by_colour and len(raw) >= 3 else raw[0]))
-        if len(values) > MOST_VALUES:
-            values = Counter(dict(values.most_common(MOST_VALUES)))
+    infos = [read_info(path) for path in masks]
+    by_colour = any(info.count >= 3 for info in infos)
+    for info in infos:
+        for keys, labelled in _keys(info, by_colour):
+            values.update(count_values(keys[labelled]))
+            if len(values) > MOST_VALUES:
+                values = Counter(dict(values.most_common(MOST_VALUES)))
     total = sum(values.values())
     common = sorted(int(v) for v, n in values.items() if n >= LEAST * total and float(v).is_integer() and v >= 0)
     if len(common) < 2:
@@ -150,10 +152,20 @@ def _common_values(masks: Sequence[Path]) -> ClassScheme | None:
     return ClassScheme(names, colours, {v: i for i, v in enumerate(common)}, by_colour)
 
 
+def _keys(info: RasterInfo, by_colour: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read a mask's values or packed colours (h, w) by parts, and which of them it does not declare as nodata."""
+    colours = by_colour and info.count >= 3
+    nodata = declared_nodata(info, colours)
+    for raw in read_strips(info.path):
+        keys = pack(raw) if colours else raw[0]
+        yield keys, np.ones(keys.shape, bool) if nodata is None else keys != nodata
+
+
 def _is_spoiled(path: Path, scheme: ClassScheme) -> bool:
-    tally = MaskTally(read_info(path), scheme, is_lossy(path))
-    for raw in read_strips(path):
-        tally.add(raw, np.ones(raw.shape[1:], bool), None)
+    info = read_info(path)
+    tally = MaskTally(info, scheme, is_lossy(path))
+    for raw, (_, labelled) in zip(read_strips(path), _keys(info, scheme.by_colour), strict=True):
+        tally.add(raw, labelled, None)
     facts = tally.facts()
     return facts.num_outside > 0 and kind_of(facts) != "mask_values"
 

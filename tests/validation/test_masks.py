@@ -9,7 +9,10 @@ from PIL import Image
 from validation.breaking import check, cut, found, grave, rewrite
 from validation.making import CLASSES, SIZE, read, write
 
-from satseg.errors import ConfigError
+from satseg.data import FolderDataModule
+from satseg.data.masks import discover_scheme, scheme_from_config
+from satseg.data.splits import Subfolder
+from satseg.errors import ConfigError, DataError, MaskValueError
 from satseg.validation import Limits
 
 
@@ -147,3 +150,85 @@ def test_classes_are_found_in_the_masks_that_can_be_read(sound):
     validation = check(sound, classes=None)
     assert grave(validation) == ["unreadable"]
     assert validation.scheme.names == ("class_0", "class_1", "class_2")
+
+
+LOWEST = {"float32": float(np.finfo("float32").min), "int32": -(2**31), "uint16": 65535, "int16": -9999, "uint8": 7}
+
+
+@pytest.mark.parametrize("dtype", LOWEST)
+def test_what_masks_declare_as_nodata_is_no_class(sound: Path, dtype: str) -> None:
+    for path in sound.glob("*/masks/*.tif"):
+        mask = read(path).astype(dtype)
+        mask[0, 50:60] = LOWEST[dtype]
+        write(path, mask, east=int(path.stem) * 10 * SIZE, nodata=LOWEST[dtype])
+    for classes in (None, CLASSES):
+        validation = check(sound, classes=classes)
+        assert validation.is_sound and validation.scheme.names[1:] in (("class_1", "class_2"), ("water", "forest"))
+        tally = validation.facts[0].mask
+        assert tally is not None and tally.ignored == 10 * SIZE + 10  # the rows, and the corner of 255
+    rewritten = read(next(sound.glob("train/masks/*.tif")))
+    assert (rewritten == LOWEST[dtype]).sum() == 10 * SIZE
+
+
+def test_a_nodata_value_that_looks_like_a_class_is_ignored_aloud_unless_it_is_named(sound: Path) -> None:
+    for path in sound.glob("*/masks/*.tif"):
+        write(path, read(path), east=int(path.stem) * 10 * SIZE, nodata=0)
+    validation = check(sound, classes=None)
+    assert validation.scheme.names == ("class_1", "class_2")
+    assert "ignored mask values: 0 " in found(validation, "ignored_values").message
+    module = FolderDataModule(sound, images="*/images/*", masks="*/masks/*", split=Subfolder(), num_workers=0)
+    module.setup()
+    assert "mask value 0, 255 is no class and ignored (dataset.classes names them)" in module.assumptions
+    named = check(sound)
+    assert named.is_sound and named.scheme.names == tuple(CLASSES)
+    assert "10 masks declaring 0 as nodata, which dataset.classes call land" in found(named, "nodata_class").message
+    lonely = sound / "train/masks/0.tif"
+    write(lonely, read(lonely), east=0)
+    with pytest.raises(DataError, match=r"[1-9]\.tif declares 0 as nodata, but .*0\.tif has it as a value like others"):
+        check(sound, classes=None)
+    for path in sound.glob("*/masks/*.tif"):
+        write(path, np.minimum(read(path), 1), east=int(path.stem) * 10 * SIZE, nodata=0)
+    with pytest.raises(
+        DataError, match=r"only 1 class \(\[1\]\) besides 0, which they declare as nodata;.*give it"
+    ):
+        check(sound, classes=None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_a_value_no_class_can_have_is_named_with_what_to_do(sound: Path, dtype: str) -> None:
+    path = sound / "val/masks/6.tif"
+    mask = read(path).astype(dtype)
+    mask[0, :9] = LOWEST[dtype]
+    write(path, mask, east=60 * SIZE)
+    with pytest.raises(DataError, match=r"6\.tif holds -[23].*e\+.*does not declare it as nodata: do so if"):
+        check(sound, classes=None)
+
+
+def test_a_transparent_background_stays_a_class(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.tri(9, dtype=np.uint8), "P")
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.save(tmp_path / "a.png", transparency=0)
+    assert discover_scheme([tmp_path / "a.png"]).names == ("class_0", "class_1")
+
+
+def test_colour_masks_of_16_bits_are_those_of_8(sound: Path) -> None:
+    expected = {}
+    for path in sound.glob("*/masks/*.tif"):
+        expected[path] = np.where(read(path)[0] > 2, 0, read(path)[0])
+        colours = np.moveaxis(COLOURS[expected[path]], -1, 0).astype(np.uint16)
+        write(path, colours * 257, east=int(path.stem) * 10 * SIZE)  # 255 becomes 65535
+    validation = check(sound, classes=None)
+    assert validation.is_sound and validation.scheme.names == ("color_3c1098", "color_8429f6", "color_e2a929")
+    given = scheme_from_config(BY_COLOUR)
+    for path, classes in expected.items():
+        assert np.array_equal(given.read(path), classes)
+        assert [validation.scheme.palette[i] for i in validation.scheme.read(path)[0]] == [
+            tuple(COLOURS[i].tolist()) for i in classes[0]
+        ]
+    mask = read(path)
+    mask[1, 3, 3] = 300  # of 16 bits indeed
+    write(path, mask, east=int(path.stem) * 10 * SIZE)
+    with pytest.raises(DataError, match=rf"{path.name} holds colours that are none of 8 bits"):
+        discover_scheme(expected)
+    with pytest.raises(MaskValueError, match=rf"{path.name} holds colour beyond 8 bits"):
+        given.read(path)
