@@ -18,7 +18,7 @@ def assumed(splits: Splits, reader: SampleReader) -> list[str]:
         splits: Samples by split; there are some to train on.
         reader: Reads them.
     """
-    return [*_transparency(splits, reader), *_warped(splits, reader), *_large(splits, reader)]
+    return [*_transparency(splits, reader), *_turned(splits, reader), *_warped(splits, reader), *_large(splits, reader)]
 
 
 def _transparency(splits: Splits, reader: SampleReader) -> list[str]:
@@ -28,6 +28,14 @@ def _transparency(splits: Splits, reader: SampleReader) -> list[str]:
     if not alpha or reader.bands is not None:
         return []
     return [f"band {alpha[0]} of the images is transparency (dataset.bands={list(there)} takes it as data)"]
+
+
+def _turned(splits: Splits, reader: SampleReader) -> list[str]:
+    images = {s.image for own in splits.values() for s in own}
+    turned = sorted(image for image in images if reader.info(image).turned)
+    if not turned:
+        return []
+    return [f"{len(turned)} images, such as {turned[0].name}, are turned upright as their orientation tags say"]
 
 
 def _warped(splits: Splits, reader: SampleReader) -> list[str]:

@@ -91,9 +91,11 @@ def is_other_grid(mask: RasterInfo, image: RasterInfo) -> bool:
     if not (_is_placed(image) and _is_placed(mask)):
         if same_size:
             return False
+        turned = " (read upright, as its orientation tag says)"
         raise SizeMismatchError(
-            f"{image.path} is {image.width}x{image.height} pixels, but its mask {mask.path} is {mask.width}x"
-            f"{mask.height}: cut or resample one of them so that they cover the same pixels."
+            f"{image.path} is {image.width}x{image.height} pixels{turned * image.turned}, but its mask {mask.path} is "
+            f"{mask.width}x{mask.height}{turned * mask.turned}: cut or resample one of them so that they cover "
+            "the same pixels."
         )
     corners = _corners(mask, image)
     own = np.array([[0, 0], [image.width, 0], [0, image.height], [image.width, image.height]], float)

@@ -20,6 +20,7 @@ from rasterio._err import CPLE_BaseError  # which rasterio lets through here and
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from satseg.data.deflated import check_deflated
+from satseg.data.orientation import upright
 from satseg.errors import RasterReadError, ResourceError
 
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
@@ -71,6 +72,8 @@ def _without_secrets(text: str) -> str:
 def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
     """Open a raster; what goes wrong in the block, too, becomes an error that names the file.
 
+    A photograph that is stored turned is read upright; see `upright`.
+
     Args:
         path: A file or URL.
         driver: The only one that may open it, for a file from outside: a VRT by any name would read other files.
@@ -80,7 +83,7 @@ def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
     with _naming(path), rasterio.Env(**options), quiet(), rasterio.open(_place(path), driver=driver) as source:
         if driver is None:  # files from outside are looked at as a whole when they come
             _check_blocks(source, path)
-        yield source
+        yield upright(source, path)
 
 
 _bounded = threading.local()
@@ -129,7 +132,7 @@ class OpenRasters:
             with _naming(path), rasterio.Env(**options), quiet():
                 source = rasterio.open(_place(path))
                 _check_blocks(source, path)
-                kept[path] = source, options
+                kept[path] = upright(source, path), options
             if len(kept) > self.limit:
                 kept.popitem(last=False)[1][0].close()
         kept.move_to_end(path)

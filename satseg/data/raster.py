@@ -15,6 +15,7 @@ from rasterio.errors import CRSError
 
 from satseg.data.missing import Marks, can_hold
 from satseg.data.opening import is_remote, open_raster, shown
+from satseg.data.orientation import UprightRaster
 from satseg.errors import BandError, ConfigError, RasterReadError
 from satseg.spec import MAX_NAME
 
@@ -60,6 +61,7 @@ class RasterInfo:
         gsd_m: Pixel size in metres; at the centre's latitude where the CRS is geographic.
         colors: RGB by value, where the raster is a palette image.
         marks: What marks missing pixels, by band.
+        turned: Whether the file is stored turned, and read upright; `width` and `height` are those of what is read.
         format: GDAL's name of the driver that reads the file.
         driver: The only one that may open the file; any by default.
     """
@@ -77,6 +79,7 @@ class RasterInfo:
     gsd_m: float | None
     colors: Mapping[int, tuple[int, int, int]] | None
     marks: Marks
+    turned: bool
     format: str
     driver: str | None = None
 
@@ -120,6 +123,7 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
             gsd_m=_gsd_m(source) if placed and source.crs else None,
             colors=_colors(source),
             marks=marks,
+            turned=isinstance(source, UprightRaster),
             format=source.driver,
             driver=driver,
         )

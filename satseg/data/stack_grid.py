@@ -35,11 +35,13 @@ def finest(infos: Sequence[RasterInfo]) -> RasterInfo:
     """Return the file of the smallest pixels, the first of several.
 
     Raises:
-        DataError: If a file has several bands, or differs from the finest in CRS.
+        DataError: If a file has several bands, is stored turned, or differs from the finest in CRS.
     """
     for info in infos:
         if info.count != 1:
             raise DataError(f"{shown(info.path)} has {info.count} bands, but a file for one band was expected.")
+        if info.turned:
+            raise DataError(f"{shown(info.path)} is stored turned, as its orientation tag says: write it upright.")
     grid = min(infos, key=_pixel_area)
     for info in infos:
         _check_crs(info, grid)

@@ -105,6 +105,8 @@ def inspect_open(reader: SceneReader, source: InputSpec, values: np.ndarray) -> 
 def _place(info: RasterInfo, dataset: Any, found: Findings) -> None:
     if info.transform is not None:
         return
+    if info.turned:
+        found.warnings.append(f"{shown(info.path)} is stored turned; it is read upright, as its orientation tag says.")
     there = "ground control points" if dataset.gcps[0] else "rational polynomials (RPC)" if dataset.rpcs else None
     if there:
         found.warnings.append(

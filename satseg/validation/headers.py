@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from satseg.data.labels import is_other_grid
 from satseg.data.raster import RasterInfo
 from satseg.errors import DataError
-from satseg.validation.findings import Finding, Severity
+from satseg.validation.findings import Finding, Severity, count
 
 SAME_PIXEL_SIZE = 0.01  # relative; at other latitudes degrees are other metres, and nobody sees one per cent
 SAME_PLACE = 0.5  # pixels that corners of image and mask may differ by
@@ -47,9 +47,20 @@ def check_headers(pairs: Sequence[Pair], bands: Sequence[int | str] | None = Non
             "Convert them to one dtype, so that numbers mean the same.",
             Severity.ERROR,
         ),
+        *_turned(images),
         *_pixel_sizes(images),
         *_places(pairs),
     ]
+
+
+def _turned(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
+    files = tuple(file for file, info in images if info.turned)
+    if not files:
+        return []
+    message = (
+        f"{count(len(files), 'image')} stored turned, and read upright as their tags say; masks must be, too"
+    )
+    return [Finding("orientation", Severity.NOTE, message, "", "", files)]
 
 
 def _sizes(pairs: Sequence[Pair]) -> list[Finding]:

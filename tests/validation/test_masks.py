@@ -188,9 +188,7 @@ def test_a_nodata_value_that_looks_like_a_class_is_ignored_aloud_unless_it_is_na
         check(sound, classes=None)
     for path in sound.glob("*/masks/*.tif"):
         write(path, np.minimum(read(path), 1), east=int(path.stem) * 10 * SIZE, nodata=0)
-    with pytest.raises(
-        DataError, match=r"only 1 class \(\[1\]\) besides 0, which they declare as nodata;.*give it"
-    ):
+    with pytest.raises(DataError, match=r"only 1 class \(\[1\]\) besides 0, which they declare as nodata;.*give it"):
         check(sound, classes=None)
 
 
