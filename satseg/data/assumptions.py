@@ -35,7 +35,7 @@ def _turned(splits: Splits, reader: SampleReader) -> list[str]:
     turned = sorted(image for image in images if reader.info(image).turned)
     if not turned:
         return []
-    return [f"{len(turned)} images, such as {turned[0].name}, are turned upright as their orientation tags say"]
+    return [f"{len(turned)} images, such as {turned[0].name}, are turned upright as their headers say"]
 
 
 def _warped(splits: Splits, reader: SampleReader) -> list[str]:

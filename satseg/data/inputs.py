@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from satseg.data.endings import USUAL, is_image, passed_over
 from satseg.data.opening import is_remote, shown
 from satseg.data.pairing import natural
+from satseg.data.parts import is_part, is_store, write_part
 from satseg.data.raster import RasterInfo
 from satseg.data.stacks import find_stacks, write_stack
 from satseg.data.wildcards import find_visible, has_wildcards, in_folders, split_pattern
@@ -24,7 +25,8 @@ def find_inputs(named: Any, nodata: float | None = None, otherwise: float | None
 
     Args:
         named: A raster file, a folder, a glob pattern, a list file (`.txt`, a path or URL a line, relative to the
-            file), or a URL; a pattern by band, where bands lie in separate files; or a list of all these.
+            file), a URL, or GDAL's name of a raster in a container; a pattern by band, where bands lie in separate
+            files; or a list of all these.
         nodata: What marks a missing pixel, for bands in separate files; the files' own by default.
         otherwise: What does where none of an image's files declares a value.
 
@@ -67,7 +69,11 @@ def _find(named: Any, nodata: float | None, otherwise: float | None) -> Iterator
         raise ConfigError("Give input= (a file, a folder, a pattern, a list file or a URL).")
     elif is_remote(named):
         yield _checked_url(str(named))
-    elif (path := Path(str(named)).expanduser()).suffix.lower() == LIST_SUFFIX and path.is_file():
+    elif is_part(named):
+        yield write_part(str(named))
+    elif is_store(path := Path(str(named)).expanduser()):
+        yield write_part(f'ZARR:"{path}"')
+    elif path.suffix.lower() == LIST_SUFFIX and path.is_file():
         yield from _listed(path)
     else:
         yield from _files(path)

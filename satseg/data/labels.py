@@ -91,11 +91,11 @@ def is_other_grid(mask: RasterInfo, image: RasterInfo) -> bool:
     if not (_is_placed(image) and _is_placed(mask)):
         if same_size:
             return False
-        turned = " (read upright, as its orientation tag says)"
+        turned = " pixels (read upright, as its header says)"
+        there, here = (f"{i.width}x{i.height}{turned if i.turned else ' pixels'}" for i in (image, mask))
         raise SizeMismatchError(
-            f"{image.path} is {image.width}x{image.height} pixels{turned * image.turned}, but its mask {mask.path} is "
-            f"{mask.width}x{mask.height}{turned * mask.turned}: cut or resample one of them so that they cover "
-            "the same pixels."
+            f"{image.path} is {there}, but its mask {mask.path} is {here}: cut or resample one of them so that they "
+            "cover the same pixels."
         )
     corners = _corners(mask, image)
     own = np.array([[0, 0], [image.width, 0], [0, image.height], [image.width, image.height]], float)

@@ -26,6 +26,7 @@ from satseg.errors import RasterReadError, ResourceError
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
 # GDAL's fast path fills what a damaged PNG lacks with whatever was in memory, without a word; the slow one reports it.
 PNG_OPTIONS = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+MOST_SHOWN = 12  # rasters that a message names
 CACHE_BYTES = 64 << 20  # what GDAL keeps of decoded blocks; else a twentieth of the machine
 ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # no file beside the raster is looked for
 # Only the ranges that are needed, few requests, patience with a server that is busy, none with one that is silent.
@@ -83,6 +84,7 @@ def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
     with _naming(path), rasterio.Env(**options), quiet(), rasterio.open(_place(path), driver=driver) as source:
         if driver is None:  # files from outside are looked at as a whole when they come
             _check_blocks(source, path)
+        check_bands(source, path)
         yield upright(source, path)
 
 
@@ -132,6 +134,7 @@ class OpenRasters:
             with _naming(path), rasterio.Env(**options), quiet():
                 source = rasterio.open(_place(path))
                 _check_blocks(source, path)
+                check_bands(source, path)
                 kept[path] = upright(source, path), options
             if len(kept) > self.limit:
                 kept.popitem(last=False)[1][0].close()
@@ -172,6 +175,26 @@ def _check_blocks(source: Any, path: Path | str) -> None:
     if (path, state.st_size, state.st_mtime_ns) not in _checked:
         check_deflated(source, Path(path))
         _checked.add((path, state.st_size, state.st_mtime_ns))
+
+
+def check_bands(source: Any, path: Path | str) -> None:
+    """Refuse a raster without bands of its own, and say what it holds.
+
+    Raises:
+        RasterReadError: If there are none.
+    """
+    if source.count:
+        return
+    held = [text for key, text in source.tags(ns="SUBDATASETS").items() if key.endswith("_NAME")]
+    if not held:
+        raise RasterReadError(
+            f"{shown(path)} has no bands that can be read; convert it to GeoTIFF with other software."
+        )
+    more = f" and {len(held) - MOST_SHOWN} more" if len(held) > MOST_SHOWN else ""
+    raise RasterReadError(
+        f"{shown(path)} holds several rasters: {', '.join(held[:MOST_SHOWN])}{more}. Name one of them instead, as in "
+        f"input='{held[0]}', or one for each band; for training, write them into one file (gdalbuildvrt -separate)."
+    )
 
 
 def _place(path: Path | str) -> Path | str:

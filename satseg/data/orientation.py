@@ -1,4 +1,4 @@
-"""Photographs that are stored turned, with a tag that says how: read upright, as people see and label them."""
+"""Images that are stored turned, as their header says: read upright, as people see and label them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 TAG = 0x0112  # of TIFF and EXIF
 SHORT = 3  # TIFF's type of two bytes
 PNG_CHUNK, RIFF_CHUNK = ">I4s", "<4sI"  # length and kind, kind and length
+NORTHINGS = ("y", "lat", "latitude", "northing")  # what netCDF files call the coordinates of rows
+UPSIDE_DOWN = 4
 MOST_ENTRIES, MOST_CHUNKS = 4096, 2**17  # of a directory and of a file, that are looked at
 
 
@@ -102,13 +106,25 @@ def upright(source: Any, path: Path | str) -> Any:
         source: The open raster.
         path: Its file; of a URL only what a JPEG says is known.
     """
-    turn = TURNS.get(_orientation(source, path))
+    turn = TURNS.get(_orientation(source, path) or 1)
     return source if turn is None else UprightRaster(source, turn)
 
 
-def _orientation(source: Any, path: Path | str) -> int:
+def is_turned(source: Any, path: Path | str) -> bool | None:
+    """Tell whether an open raster is stored turned; None where nothing tells which of its rows is north.
+
+    Args:
+        source: As `upright` returns it.
+        path: As for `upright`.
+    """
+    return True if isinstance(source, UprightRaster) else False if _orientation(source, path) else None
+
+
+def _orientation(source: Any, path: Path | str) -> int | None:
     if not source.transform.is_identity or source.gcps[0] or source.rpcs:
         return 1
+    if source.driver == "netCDF":
+        return _of_netcdf(path)
     if source.driver == "JPEG":
         said = source.tags().get("EXIF_Orientation", "").strip()
         return int(said) if said.isdecimal() else 1
@@ -120,6 +136,22 @@ def _orientation(source: Any, path: Path | str) -> int:
             return reader(file)
     except (OSError, struct.error, ValueError, OverflowError):  # a URL, or no such tag
         return 1
+
+
+def _of_netcdf(path: Path | str) -> int | None:
+    """Look at the coordinates of rows: GDAL, where it knows none, takes the last row that is stored for north."""
+    if "GDAL_NETCDF_BOTTOMUP" in os.environ:  # the user knows
+        return 1
+    for name in NORTHINGS:
+        try:
+            with rasterio.open(f'NETCDF:"{path}":{name}') as source:
+                values = source.read().ravel().astype(float)
+        except RasterioError:
+            continue
+        if len(values) > 1 and (values[1:] < values[:-1]).all():
+            return UPSIDE_DOWN
+        return 1 if len(values) > 1 and (values[1:] > values[:-1]).all() else None
+    return None
 
 
 def _of_png(file: BinaryIO) -> int:

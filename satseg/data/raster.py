@@ -15,7 +15,7 @@ from rasterio.errors import CRSError
 
 from satseg.data.missing import Marks, can_hold
 from satseg.data.opening import is_remote, open_raster, shown
-from satseg.data.orientation import UprightRaster
+from satseg.data.orientation import is_turned
 from satseg.errors import BandError, ConfigError, RasterReadError
 from satseg.spec import MAX_NAME
 
@@ -61,7 +61,8 @@ class RasterInfo:
         gsd_m: Pixel size in metres; at the centre's latitude where the CRS is geographic.
         colors: RGB by value, where the raster is a palette image.
         marks: What marks missing pixels, by band.
-        turned: Whether the file is stored turned, and read upright; `width` and `height` are those of what is read.
+        turned: Whether the file is stored turned, and read upright, `width` and `height` being those of what is read;
+            None where nothing tells which of its rows is north.
         format: GDAL's name of the driver that reads the file.
         driver: The only one that may open the file; any by default.
     """
@@ -79,7 +80,7 @@ class RasterInfo:
     gsd_m: float | None
     colors: Mapping[int, tuple[int, int, int]] | None
     marks: Marks
-    turned: bool
+    turned: bool | None
     format: str
     driver: str | None = None
 
@@ -123,7 +124,7 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
             gsd_m=_gsd_m(source) if placed and source.crs else None,
             colors=_colors(source),
             marks=marks,
-            turned=isinstance(source, UprightRaster),
+            turned=is_turned(source, path),
             format=source.driver,
             driver=driver,
         )

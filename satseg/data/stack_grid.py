@@ -41,7 +41,7 @@ def finest(infos: Sequence[RasterInfo]) -> RasterInfo:
         if info.count != 1:
             raise DataError(f"{shown(info.path)} has {info.count} bands, but a file for one band was expected.")
         if info.turned:
-            raise DataError(f"{shown(info.path)} is stored turned, as its orientation tag says: write it upright.")
+            raise DataError(f"{shown(info.path)} is stored turned, as its header says: write it upright.")
     grid = min(infos, key=_pixel_area)
     for info in infos:
         _check_crs(info, grid)

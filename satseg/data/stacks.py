@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from satseg.data.endings import Takes, is_image, is_vector, passed_over
 from satseg.data.opening import is_remote, shown
 from satseg.data.pairing import Sample, natural, shared_labels
+from satseg.data.parts import is_part, write_part
 from satseg.data.stack_vrt import stack_vrt
 from satseg.data.wildcards import find_visible, in_folders, split_pattern, wildcard_text
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
@@ -67,6 +68,8 @@ def _find_band(option: str, pattern: Any, root: Path | None, takes: Takes = is_i
         if "*" in urlsplit(str(pattern)).path:
             raise ConfigError(f"{option}={shown(pattern)}: a server cannot be searched; name each file.")
         return {"": pattern}
+    if root is None and is_part(pattern):
+        return {"": write_part(str(pattern))}
     path = Path(pattern).expanduser()
     if root is not None and path.is_absolute():
         raise ConfigError(f"{option}={pattern}: give a pattern relative to dataset.root.")

@@ -94,7 +94,7 @@ def inspect_open(reader: SceneReader, source: InputSpec, values: np.ndarray) -> 
     found, scene = Findings(), reader.scene
     _names(scene, source, found)
     _pixel_size(scene.info, source, found)
-    _place(scene.info, reader.source, found)
+    _place(scene.info, reader.source, source, found)
     if values.shape[1] < FEW_PIXELS:
         found.warnings.append(f"{shown(scene.info.path)} has hardly a valid pixel.")
     elif source.statistics is not None:
@@ -102,17 +102,31 @@ def inspect_open(reader: SceneReader, source: InputSpec, values: np.ndarray) -> 
     return found
 
 
-def _place(info: RasterInfo, dataset: Any, found: Findings) -> None:
+def _place(info: RasterInfo, dataset: Any, source: InputSpec, found: Findings) -> None:
     if info.transform is not None:
         return
-    if info.turned:
-        found.warnings.append(f"{shown(info.path)} is stored turned; it is read upright, as its orientation tag says.")
-    there = "ground control points" if dataset.gcps[0] else "rational polynomials (RPC)" if dataset.rpcs else None
+    name, there = shown(info.path), _substitute(dataset)
     if there:
         found.warnings.append(
-            f"{shown(info.path)} has {there} instead of a geotransform, so the map has no coordinates; warp it first "
-            "(gdalwarp)."
+            f"{name} has {there} instead of a geotransform, so the map has no coordinates; warp it first (gdalwarp)."
         )
+    elif source.gsd_m is not None and info.crs is None:
+        found.warnings.append(
+            f"{name} does not say where it lies, as the images of the training did: the map has no coordinates, and "
+            "the size of its pixels is not known."
+        )
+    if info.turned is None:
+        found.warnings.append(
+            f"{name} does not say which of its rows is north: the last that is stored is taken for it; if the map is "
+            "upside down, set GDAL_NETCDF_BOTTOMUP=NO in the environment."
+        )
+    elif info.turned:
+        found.warnings.append(f"{name} is stored turned, and read upright as its header says.")
+
+
+def _substitute(dataset: Any) -> str:
+    """Return what a raster has instead of a geotransform."""
+    return "ground control points" if dataset.gcps[0] else "rational polynomials (RPC)" if dataset.rpcs else ""
 
 
 def _names(scene: SceneSource, source: InputSpec, found: Findings) -> None:

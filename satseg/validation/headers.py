@@ -48,6 +48,7 @@ def check_headers(pairs: Sequence[Pair], bands: Sequence[int | str] | None = Non
             Severity.ERROR,
         ),
         *_turned(images),
+        *_without_north(images),
         *_pixel_sizes(images),
         *_places(pairs),
     ]
@@ -57,10 +58,17 @@ def _turned(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
     files = tuple(file for file, info in images if info.turned)
     if not files:
         return []
-    message = (
-        f"{count(len(files), 'image')} stored turned, and read upright as their tags say; masks must be, too"
-    )
+    message = f"{count(len(files), 'image')} stored turned, and read upright as their headers say; masks must be, too"
     return [Finding("orientation", Severity.NOTE, message, "", "", files)]
+
+
+def _without_north(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
+    files = tuple(file for file, info in images if info.turned is None)
+    if not files:
+        return []
+    message = f"{count(len(files), 'image')} that do not say which row is north: the last one stored is taken for it"
+    repair = "Give them coordinates; if they are upside down, set GDAL_NETCDF_BOTTOMUP=NO in the environment."
+    return [Finding("north", Severity.WARNING, message, "Images say where they lie.", repair, files)]
 
 
 def _sizes(pairs: Sequence[Pair]) -> list[Finding]:

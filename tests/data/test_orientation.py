@@ -95,12 +95,12 @@ def test_photographs_and_upright_masks_belong_together(orientation: int, tmp_pat
     assert [len(f.files) for f in findings if f.check == "orientation"] == [4]
     stored = Image.fromarray(picture(3)[1]).transpose(Image.Transpose.ROTATE_90)
     stored.save(tmp_path / "val/masks/3.png")
-    with pytest.raises(SizeMismatchError, match=r"80x48 pixels \(read upright, as its orientation tag says\), but"):
+    with pytest.raises(SizeMismatchError, match=r"80x48 pixels \(read upright, as its header says\), but"):
         module().setup()
 
 
 def test_a_turned_file_is_no_band_of_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
     path = turned(tmp_path / "a.jpg", picture()[0][..., 0], 3)
-    with pytest.raises(DataError, match=r"a\.jpg is stored turned, as its orientation tag says"):
+    with pytest.raises(DataError, match=r"a\.jpg is stored turned, as its header says"):
         write_stack(Stack("a", {"a": path}))

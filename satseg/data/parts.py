@@ -1,0 +1,76 @@
+"""Rasters inside a container, such as the variables of a netCDF file, which GDAL has names of its own for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import rasterio
+import rasterio.shutil
+from rasterio.errors import RasterioError
+
+from satseg.data.opening import check_bands, quiet, reason
+from satseg.data.orientation import is_turned, upright
+from satseg.errors import RasterReadError
+from satseg.files import atomic_path, cache_folder
+
+NAME = re.compile(r"(NETCDF|HDF5|ZARR|SENTINEL2_\w+|SENTINEL1_\w+|GTIFF_DIR:\d+):(.+)", re.IGNORECASE)
+MAX_NAME = 150  # characters of a file name
+
+
+def is_part(named: object) -> bool:
+    """Tell GDAL's name of a raster in a container, such as `NETCDF:"scene.nc":red`, from a path."""
+    return _container(str(named)) is not None
+
+
+def is_store(folder: Path) -> bool:
+    """Tell a Zarr store from other folders."""
+    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def write_part(name: str) -> Path:
+    """Write a VRT that shows a raster in a container as a file of its own into the cache folder.
+
+    Args:
+        name: As GDAL calls it.
+
+    Raises:
+        RasterReadError: If there is no such raster, or nothing tells which of its rows is north.
+        ResourceError: If the cache folder cannot be written to.
+    """
+    container = _container(name)
+    assert container is not None
+    name = name.replace(str(container), str(container.absolute()), 1)
+    state = container.stat()
+    key = hashlib.sha256(repr((name, state.st_size, state.st_mtime_ns)).encode(errors="surrogateescape")).hexdigest()
+    part = name.rpartition(str(container.absolute()))[2].strip('":/')
+    stem = re.sub(r"[^\w.() -]+", "_", f"{container.stem}_{part}")[-MAX_NAME:].strip("_")
+    path = cache_folder() / "parts" / key[:16] / f"{stem}.vrt"
+    try:
+        with quiet(), rasterio.open(name) as source:
+            check_bands(source, name)
+            if is_turned(upright(source, container), container) is not False:
+                raise RasterReadError(
+                    f"{name} has no coordinates that GDAL knows: set GDAL_NETCDF_BOTTOMUP=NO in the environment if the "
+                    "row that is stored first is north, and YES if it is south."
+                )
+            with atomic_path(path) as temporary:
+                rasterio.shutil.copy(source, temporary, driver="VRT")
+    except RasterioError as error:
+        raise RasterReadError(f"{name} cannot be read ({reason(error)}).") from error
+    return path
+
+
+def _container(name: str) -> Path | None:
+    """Return the file, or the folder of a Zarr store, that a name of GDAL's begins with."""
+    found = NAME.fullmatch(name)
+    if found is None:
+        return None
+    rest = found[2]
+    if rest.startswith('"'):
+        candidates = [rest[1:].partition('"')[0]]
+    else:
+        pieces = rest.split(":")
+        candidates = [":".join(pieces[:n]) for n in range(len(pieces), 0, -1)]
+    return next((path for path in map(Path, candidates) if path.exists()), None)
