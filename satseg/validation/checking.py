@@ -20,6 +20,7 @@ from satseg.validation.masks import check_masks
 from satseg.validation.opening import open_dataset
 from satseg.validation.pixels import check_pixels
 from satseg.validation.scanning import part_of
+from satseg.validation.shifts import check_shifts
 from satseg.validation.survey import survey
 from satseg.validation.transparency import check_transparency
 
@@ -114,9 +115,12 @@ def validate(
         {s: [(f.name, f.image_file, f.image_info) for f in some if f.image_info] for s, some in splits.items()}
     )
     scale = None if datamodule.scale == "auto" else float(datamodule.scale)
+    of_pixels = check_pixels(facts, scale, float(datamodule.offset) if datamodule.offset != "auto" else 0.0)
+    filled = {file for finding in of_pixels if finding.check == "undeclared_nodata" for file in finding.files}
     findings = [
         *opened.findings,
-        *check_pixels(facts, scale, float(datamodule.offset) if datamodule.offset != "auto" else 0.0),
+        *of_pixels,
+        *check_shifts([f for f in facts if f.image_file not in filled]),  # a fill is not a unit
         *check_headers(_pairs(facts), datamodule.bands),
         *check_transparency(facts, datamodule.bands),
         *check_masks(facts, opened.scheme, limits.max_ignored, getattr(datamodule, "ignore_values", None) or ()),

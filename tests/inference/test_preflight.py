@@ -1,0 +1,155 @@
+"""What is said of a scene that is unlike the training, and that what it advises makes the map right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from commands import command, refused
+from validation.making import make_image, make_mask
+
+from satseg.checkpoint import save_model
+from satseg.data.opening import quiet
+from satseg.data.raster import Window, read_info, read_window
+from satseg.inference.preflight import Findings, inspect
+from satseg.inference.reading import SceneSource, place
+from satseg.models import build_model
+from satseg.models.pairs import MODELS
+from satseg.spec import BandStatistics, DatasetSpec, InputSpec
+
+BANDS = ("blue", "green", "red", "nir")
+UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5e6)}
+
+
+def statistics(pixels: np.ndarray) -> BandStatistics:
+    numbers = [pixels.min(1), pixels.max(1), pixels.mean(1), pixels.std(1), *np.percentile(pixels, (2, 98), axis=1)]
+    return BandStatistics(*(tuple(map(float, n)) for n in numbers))
+
+
+def images() -> list[np.ndarray]:
+    """Return what a model was trained on: numbers of 12 bits."""
+    return [make_image(seed, make_mask(seed)) for seed in range(6)]
+
+
+def write(path: Path, image: np.ndarray, tags: tuple[float, float] | None = None, **profile: object) -> Path:
+    options = UTM | {"count": len(image), "height": image.shape[1], "width": image.shape[2], "dtype": image.dtype}
+    with rasterio.open(path, "w", driver="GTiff", photometric="minisblack", **options | profile) as file:
+        file.write(image)
+        file.descriptions = BANDS[: len(image)]
+        if tags is not None:
+            file.scales, file.offsets = [tags[0]] * len(image), [tags[1]] * len(image)
+    return path
+
+
+def trained(folder: Path, source: InputSpec) -> Path:
+    """Write a model of such an input, whose weights are not trained."""
+    spec = DatasetSpec((source,), ("a", "b", "c"), tuple((i, i, i) for i in range(3)))
+    config = {"_target_": MODELS["unet"], "encoder_name": "tu-mobilenetv4_conv_small", "encoder_weights": "none"}
+    torch.manual_seed(0)
+    save_model(folder / "model.safetensors", build_model(config, spec), training={}, protocol={})
+    return folder / "model.safetensors"
+
+
+def source_of(images: list[np.ndarray], dtype: str = "uint16") -> InputSpec:
+    known = statistics(np.concatenate([i.reshape(len(i), -1) for i in images], axis=1))
+    numbers = {"mean": tuple(v / known.p98[0] for v in known.mean), "std": tuple(v / known.p98[0] for v in known.std)}
+    return InputSpec(BANDS[: len(known.mean)], dtype, known.p98[0], gsd_m=10.0, statistics=known, **numbers)
+
+
+def read(scene: SceneSource) -> np.ndarray:
+    with scene.open() as reader:
+        return reader.read(Window(0, 0, scene.info.width, scene.info.height))[0].numpy()
+
+
+CHANGES = {  # what is done to stored numbers, and what undoes it
+    "offset": (lambda i: i + 1000, "offset=-1000"),
+    "lower": (lambda i: i.astype(np.int16) - 1000, "offset=1000"),
+    "ten times": (lambda i: i * 10, "scale=0.1"),
+    "a tenth": (lambda i: i.astype(np.float32) / 10, "scale=10"),
+    "reflectance": (lambda i: (i / 1e4).astype(np.float32), "scale=10000"),
+    "reflectance and offset": (lambda i: (i / 1e4 + 0.1).astype(np.float32), "scale=10000 offset=-1000"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_scene_whose_numbers_were_changed_is_stopped_with_what_undoes_it(tmp_path: Path, change: str) -> None:
+    changed, advice = CHANGES[change]
+    image, source = make_image(0, make_mask(0)), source_of(images())
+    scene = SceneSource(read_info(write(tmp_path / "scene.tif", changed(image))), (1, 2, 3, 4))
+    found = inspect(scene, source)
+    (error,) = found.errors
+    assert error.endswith(f"; set {advice}.") and not found.warnings
+    options = {key: float(value) for key, value in (option.split("=") for option in advice.split())}
+    undone = replace(scene, **options)
+    assert inspect(undone, source) == Findings()
+    np.testing.assert_allclose(read(undone), image, atol=0.01)
+    plain = SceneSource(read_info(write(tmp_path / "plain.tif", image)), (1, 2, 3, 4))
+    assert inspect(plain, source) == Findings()
+
+
+def test_a_shifted_scene_is_mapped_as_it_was_once_the_advice_is_taken(tmp_path: Path) -> None:
+    image, model = make_image(0, make_mask(0)), trained(tmp_path, source_of(images()))
+    scene = write(tmp_path / "scene.tif", image + np.uint16(1000))
+    options = [f"checkpoint={model}", "engine=torch", "progress=false"]
+    said = refused("predict", *options, f"input={scene}", "output=m.tif", cwd=tmp_path)
+    assert "scene.tif: values are about 1000 higher than in training" in said
+    assert "; set offset=-1000, or preflight=warn" in said
+    assert not (tmp_path / "m.tif").exists()
+    maps = []
+    for path, *advice in ((write(tmp_path / "plain.tif", image),), (scene, "offset=-1000")):
+        done = command("predict", *options, f"input={path}", f"output={path}.map.tif", *advice, cwd=tmp_path)
+        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+        with rasterio.open(f"{path}.map.tif") as file:
+            maps.append(file.read())
+    assert np.array_equal(*maps)
+
+
+def test_a_scene_that_is_mostly_beyond_the_training_is_told_of(tmp_path: Path) -> None:
+    source = source_of(images())
+    image = make_image(0, make_mask(0)).astype(np.float32)
+    image = image * np.array([6, 2, 0.2, 4], np.float32)[:, None, None] + np.float32(4000)
+    scene = SceneSource(read_info(write(tmp_path / "scene.tif", image)), (1, 2, 3, 4))
+    (warning,) = inspect(scene, source).warnings
+    assert "% of the values lie far outside those of the training" in warning
+
+
+@pytest.mark.parametrize("shift", [-15, 15])
+def test_pictures_of_8_bits_may_be_brighter_or_darker(tmp_path: Path, shift: int) -> None:
+    image = np.clip(make_image(0, make_mask(0))[:3] / 16, 20, 230).astype(np.uint8)
+    source = source_of([image], "uint8")
+    for dtype, number in (("uint8", 0), ("uint16", 1)):
+        path = write(tmp_path / f"{dtype}.tif", (image.astype(np.int16) + shift).astype(dtype))
+        found = inspect(SceneSource(read_info(path), (1, 2, 3)), source)
+        assert len(found.warnings) == number and not found.errors  # clouds shift three colours alike: no reason to stop
+
+
+REAL = {  # an offset that would be a fault, in the unit of the file
+    "sen1floods11/Spain_7370579_S2Hand.tif": 1000.0,
+    "polygons_small/sen2.tif": 0.2,
+    "polygons_small/lsat.tif": 20.0,
+}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", REAL)
+def test_parts_of_a_real_scene_are_like_each_other_until_they_are_shifted(shared_dir: Path, name: str) -> None:
+    info = read_info(shared_dir / "data" / name)
+    height, width = info.height // 3, info.width // 3
+    parts = [Window(col * width, row * height, width, height) for row in range(3) for col in range(3)]
+    with quiet():
+        pixels = [read_window(info.path, part).reshape(info.count, -1) for part in parts]
+    kept = [own[:, (own != 0).any(0)] for own in pixels]
+    faults = 0
+    for index, part in enumerate(parts):
+        known = statistics(np.concatenate(kept[:index] + kept[index + 1 :], axis=1))
+        source = InputSpec(info.band_names, "int16", 1.0, nodata=0.0, gsd_m=info.gsd_m, statistics=known)
+        scene = SceneSource(place(info, part, None), info.bands, nodata=0.0, area=part)
+        found = inspect(scene, source)
+        assert not found.errors and not [w for w in found.warnings if "missing" not in w]
+        shifted = inspect(replace(scene, offset=REAL[name]), source)
+        faults += any("higher than in training" in error for error in shifted.errors)
+    assert faults >= 7

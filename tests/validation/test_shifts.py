@@ -1,0 +1,43 @@
+"""Images whose numbers mean something else than those of the others."""
+
+import numpy as np
+import pytest
+import rasterio
+from validation.breaking import check, found, grave, rewrite
+from validation.making import make_mask, write
+
+from satseg.data.splits import Random
+
+HALF = ["train/images/1.tif", "train/images/3.tif", "train/images/5.tif", "val/images/7.tif", "test/images/9.tif"]
+CHANGES = {
+    "higher": (lambda i: i + 1000, "shifted: numbers about 1000 higher", "Subtract 1000"),
+    "ten times": (lambda i: i * 10, "in another unit: numbers 10", "one unit"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("files", [HALF, HALF[:1]], ids=["half", "one"])
+def test_images_of_another_offset_or_unit_are_told_from_the_others(sound, change, files):
+    function, words, repair = CHANGES[change]
+    for file in files:
+        rewrite(file, function)(sound)
+    validation = check(sound)
+    finding = found(validation, "distribution")
+    assert words in finding.message and repair in finding.repair and list(finding.files) == files
+    assert grave(validation) == ["distribution"]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("shift", [0, 1000])
+def test_chips_of_a_real_scene_are_alike_until_some_are_shifted(shared_dir, tmp_path, shift):
+    with rasterio.open(shared_dir / "data/sen1floods11/Spain_7370579_S2Hand.tif") as file:
+        image = file.read([2, 3, 4, 8, 11, 12])
+    for number, (row, col) in enumerate(np.ndindex(5, 5)):
+        chip = image[:, row * 100 : row * 100 + 100, col * 100 : col * 100 + 100]
+        write(tmp_path / f"all/images/{number}.tif", chip + np.int16(shift * (number % 2)), east=number * 1000)
+        write(tmp_path / f"all/masks/{number}.tif", make_mask(number, 100)[None], east=number * 1000)
+    findings = [f for f in check(tmp_path, split=Random()).findings if f.check == "distribution"]
+    assert len(findings) == (1 if shift else 0)
+    for finding in findings:
+        wrong = {f"all/images/{number}.tif" for number in range(1, 25, 2)}
+        assert len(wrong ^ set(finding.files)) <= 1
