@@ -65,6 +65,7 @@ class RasterInfo:
             None where nothing tells which of its rows is north.
         format: GDAL's name of the driver that reads the file.
         driver: The only one that may open the file; any by default.
+        tags: Scale and offset that the file declares of each of all bands; stored numbers are read without them.
     """
 
     path: Path | str
@@ -83,6 +84,11 @@ class RasterInfo:
     turned: bool | None
     format: str
     driver: str | None = None
+    tags: tuple[tuple[float, float], ...] = ()
+
+    def tags_of(self, bands: Sequence[int]) -> set[tuple[float, float]]:
+        """Return the scales and offsets that the file declares of some bands; (1, 0) where it does not."""
+        return {self.tags[number - 1] for number in bands if self.tags} or {(1.0, 0.0)}
 
     def dtype_of(self, bands: Sequence[int]) -> str:
         """Return the dtype in which some bands are read, by their one-based numbers."""
@@ -127,6 +133,7 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
             turned=is_turned(source, path),
             format=source.driver,
             driver=driver,
+            tags=tuple((float(s), float(o)) for s, o in zip(source.scales, source.offsets, strict=True)),
         )
 
 

@@ -83,6 +83,7 @@ def add_band(root: ET.Element, number: int, name: str, dtype: str, nodata: float
 
 
 def _fill_band(band: ET.Element, info: RasterInfo, grid: RasterInfo, missing: Missing, dtype: str) -> None:
+    _add_tags(band, info)
     placement = place(info, grid)
     off = placement.overhang(info, grid)
     if (info.width, info.height) == (grid.width, grid.height) and max(map(abs, off)) < EXACT:
@@ -123,6 +124,13 @@ def _mask(info: RasterInfo, grid: RasterInfo) -> str:
     for source, there in parts:
         _add_source(band, info, number, source, there)
     return ET.tostring(root, encoding="unicode")
+
+
+def _add_tags(band: ET.Element, info: RasterInfo) -> None:
+    """Declare the scale and offset that a file declares: they are told of, and not applied."""
+    for scale, offset in info.tags_of(info.bands) - {(1.0, 0.0)}:
+        add(band, "Offset", repr(offset))
+        add(band, "Scale", repr(scale))
 
 
 def _edges(info: RasterInfo, grid: RasterInfo, off: Sequence[float]) -> list[tuple[Rectangle, Rectangle]]:

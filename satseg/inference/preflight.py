@@ -166,13 +166,14 @@ def _values(values: np.ndarray, scene: SceneSource, source: InputSpec, known: Ba
     if unit != 1:
         (found.errors if max(unit, 1 / unit) > FACTOR else grave).append(
             f"{name}: values reach {np.median(there[:, 2]):.3g}, in training {np.median(trained[:, 2]):.3g} (98th "
-            f"percentiles), so they are in another unit; set {_advice(scene, unit, shift)}."
+            f"percentiles), so they are in another unit; {_advice(scene, there, trained, unit, shift)}."
         )
         return
     if shift:
         grave.append(
             f"{name}: values are about {abs(shift):g} {'higher' if shift > 0 else 'lower'} than in training, in all "
-            f"bands alike, as the offset of a product's version makes them; set {_advice(scene, unit, shift)}."
+            "bands alike, as the offset of a product's version makes them; "
+            f"{_advice(scene, there, trained, unit, shift)}."
         )
         return
     odd = [b for b, f in zip(source.bands, factors, strict=True) if max(f, 1 / f) > FACTOR and b not in constant]
@@ -204,16 +205,36 @@ def _change(
     is_index = len(there) == 1 and min(there[0, 0], trained[0, 0]) < 0
     if max(factor, 1 / factor) <= (FACTOR_ALONE if is_index else FACTOR):
         factor = 1.0 if is_picture else 1 / find_factor(there, trained)
-    unit = _unit(factor) if factor != 1 else 1.0
+    unit = _unit(factor)
     shift = 0.0 if is_picture else find_shift(there * unit, trained)
     return unit, usual_shift(shift) if shift else 0.0
 
 
-def _advice(scene: SceneSource, unit: float, shift: float) -> str:
-    """Return the options that make a scene's values those of the training."""
-    scale, offset = scene.scale * unit, scene.offset * unit - shift
-    options = ([f"scale={scale:g}"] if unit != 1 else []) + ([f"offset={offset:g}"] if offset or shift else [])
-    return " ".join(options)
+def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: float, shift: float) -> str:
+    """Return the options that make a scene's values those of the training: by the file's own tags, where these do."""
+    tags = scene.info.tags_of(scene.bands)
+    if len(tags) > 1:
+        return "its bands have different scale and offset tags: apply them (gdal_translate -unscale -ot Float32)"
+    measured = f"set {_options(scene, scene.scale * unit, scene.offset * unit - shift)}"
+    ((scale, offset),) = tags
+    if (scale, offset) == (1.0, 0.0):
+        return measured
+    told = f"scale={scale:g} offset={offset:g}"
+    applied = (there - scene.offset) / scene.scale * scale + offset
+    factor = float(np.median(_factors(applied, trained)))
+    unit = _unit(factor) if max(factor, 1 / factor) > FACTOR else _unit(1 / find_factor(applied, trained))
+    if find_shift(applied * unit, trained):
+        return f"{measured} (its own tags, {told}, do not fit)"
+    if unit == 1:
+        return f"set {told}, as its own tags say"
+    return f"set {_options(scene, scale * unit, offset * unit)}, as its own tags say ({told}) in the training's unit"
+
+
+def _options(scene: SceneSource, scale: float, offset: float) -> str:
+    """Return the options that differ from the defaults, or that the user has given already."""
+    named = {"scale": (scale, 1.0, scene.scale), "offset": (offset + 0.0, 0.0, scene.offset)}
+    wanted = {n: v for n, (v, usual, given) in named.items() if not math.isclose(v, usual) or given != usual}
+    return " ".join(f"{name}={value:g}" for name, value in wanted.items())
 
 
 def _factors(there: np.ndarray, trained: np.ndarray) -> np.ndarray:
@@ -230,8 +251,8 @@ def _factors(there: np.ndarray, trained: np.ndarray) -> np.ndarray:
 
 
 def _unit(factor: float) -> float:
-    """Return the usual factor between two units that is nearest to what was measured."""
-    candidates = [*UNITS, *(1 / unit for unit in UNITS)]
+    """Return the usual factor between two units that is nearest to what was measured; 1 where they are one."""
+    candidates = [1.0, *UNITS, *(1 / unit for unit in UNITS)]
     return min(candidates, key=lambda unit: abs(math.log(unit / factor)))
 
 

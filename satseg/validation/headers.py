@@ -10,6 +10,7 @@ from typing import Any
 from rasterio import Affine
 from rasterio.crs import CRS
 
+from satseg.data.bands import band_numbers
 from satseg.data.labels import is_other_grid
 from satseg.data.raster import RasterInfo
 from satseg.errors import DataError
@@ -49,6 +50,14 @@ def check_headers(pairs: Sequence[Pair], bands: Sequence[int | str] | None = Non
         ),
         *_turned(images),
         *_without_north(images),
+        *_unlike(
+            images,
+            "scale_tags",
+            "tags of",
+            lambda i: _tags(i, bands),
+            "Apply the tags (gdal_translate -unscale -ot Float32): numbers are read as they are stored.",
+            Severity.WARNING,
+        ),
         *_pixel_sizes(images),
         *_places(pairs),
     ]
@@ -128,6 +137,12 @@ def _unlike(
         message = f"{what} {other}, where most images have {usual}"
         found.append(Finding(check, severity, message, "All images are alike.", repair, files))
     return found
+
+
+def _tags(info: RasterInfo, bands: Sequence[int | str] | None) -> str:
+    """Return in words what scale and offset a file declares of the bands in use."""
+    tags = sorted(info.tags_of(band_numbers(info, bands)))
+    return " or ".join(f"scale {scale:g} and offset {offset:g}" for scale, offset in tags)
 
 
 def _usual(values: Iterable[Any]) -> Any:

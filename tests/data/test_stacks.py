@@ -388,3 +388,15 @@ def test_a_folder_for_each_band_stands_for_what_lies_in_it(tmp_path: Path) -> No
     found = find_inputs({name: str(tmp_path / name) for name in ("B02", "B03")})
     assert [name_of(path) for path in found] == ["x", "y"]
     assert [read_window(path)[:, 0, 0].tolist() for path in found] == [[1, 2], [1, 2]]
+
+
+def test_a_stack_declares_the_scales_and_offsets_of_its_files(tmp_path: Path) -> None:
+    stored = sentinel(tmp_path, "T32_2022", size=60)
+    for size, offset in ((10, -0.1), (60, -0.2)):
+        for path in (tmp_path / f"R{size}m").glob("*.tif"):
+            with rasterio.open(path, "r+") as file:
+                file.scales, file.offsets = (1e-4,), (offset,)
+    (path,) = find_inputs(patterns(tmp_path))
+    declared = {"B02": -0.1, "B03": -0.1, "B8A": None, "B01": -0.2}
+    assert read_info(path).tags == tuple((1.0, 0.0) if o is None else (1e-4, o) for o in declared.values())
+    np.testing.assert_array_equal(read_window(path)[0], stored["B02"])  # and they are not applied

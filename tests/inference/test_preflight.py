@@ -127,6 +127,38 @@ def test_pictures_of_8_bits_may_be_brighter_or_darker(tmp_path: Path, shift: int
         assert len(found.warnings) == number and not found.errors  # clouds shift three colours alike: no reason to stop
 
 
+TAGGED = {  # what is stored, its tags, and what is told to a model of reflectance, and of stored numbers
+    "as in training": (lambda i: i + 1000, (1e-4, -0.1), ("scale=0.0001 offset=-0.1", "offset=-1000")),
+    "other unit": (lambda i: i / 0.5 + 5000, (5e-5, -0.25), ("scale=5e-05 offset=-0.25", "scale=0.5 offset=-2500")),
+}
+
+
+@pytest.mark.parametrize("stored", TAGGED)
+@pytest.mark.parametrize("unit", [1e-4, 1.0], ids=["reflectance", "stored"])
+def test_the_scale_and_offset_that_a_file_declares_are_told(tmp_path: Path, stored: str, unit: float) -> None:
+    changed, tags, advice = TAGGED[stored]
+    image, source = make_image(0, make_mask(0)), source_of([i * unit for i in images()], "float32")
+    path = write(tmp_path / "scene.tif", changed(image).round().astype(np.uint16), tags)
+    scene = SceneSource(read_info(path), (1, 2, 3, 4))
+    (error,) = inspect(scene, source).errors
+    wanted = advice[0 if unit < 1 else 1]
+    assert f"; set {wanted}, as its own tags say" in error
+    undone = replace(scene, **{key: float(value) for key, value in (o.split("=") for o in wanted.split())})
+    assert inspect(undone, source) == Findings()
+    np.testing.assert_allclose(read(undone), image * unit, atol=unit)
+
+
+def test_tags_that_do_not_fit_or_differ_by_band_are_told_too(tmp_path: Path) -> None:
+    image, source = make_image(0, make_mask(0)) + np.uint16(1000), source_of(images())
+    wrong = SceneSource(read_info(write(tmp_path / "wrong.tif", image, (1e-4, -0.4))), (1, 2, 3, 4))
+    (error,) = inspect(wrong, source).errors
+    assert "; set offset=-1000 (its own tags, scale=0.0001 offset=-0.4, do not fit)" in error
+    with rasterio.open(tmp_path / "wrong.tif", "r+") as file:
+        file.scales = (1e-4, 1e-4, 1e-4, 2e-4)
+    (error,) = inspect(SceneSource(read_info(tmp_path / "wrong.tif"), (1, 2, 3, 4)), source).errors
+    assert "different scale and offset tags: apply them (gdal_translate -unscale" in error
+
+
 REAL = {  # an offset that would be a fault, in the unit of the file
     "sen1floods11/Spain_7370579_S2Hand.tif": 1000.0,
     "polygons_small/sen2.tif": 0.2,

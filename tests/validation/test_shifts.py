@@ -27,6 +27,16 @@ def test_images_of_another_offset_or_unit_are_told_from_the_others(sound, change
     assert grave(validation) == ["distribution"]
 
 
+def test_images_whose_scale_and_offset_tags_differ_are_told_of(sound):
+    with rasterio.open(sound / "train/images/2.tif", "r+") as file:
+        file.scales, file.offsets = (1e-4,) * 4, (-0.1,) * 4
+    validation = check(sound)
+    assert grave(validation) == ["scale_tags"]
+    finding = found(validation, "scale_tags")
+    assert "scale 0.0001 and offset -0.1, where most images have scale 1 and offset 0" in finding.message
+    assert list(finding.files) == ["train/images/2.tif"]
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("shift", [0, 1000])
 def test_chips_of_a_real_scene_are_alike_until_some_are_shifted(shared_dir, tmp_path, shift):
