@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
-from rasterio.errors import CRSError
 
 from satseg.data.missing import Marks, can_hold
 from satseg.data.opening import is_remote, open_raster, shown
 from satseg.data.orientation import is_turned
+from satseg.data.pixel_size import pixel_size
 from satseg.errors import BandError, ConfigError, RasterReadError
 from satseg.spec import MAX_NAME
 
-METRES_PER_DEGREE = 111_320.0
 STRIP_VALUES, STRIP_ROWS = 2**24, 256  # numbers in memory at a time; rows of a tile, so that each is read once
 
 
@@ -58,7 +57,7 @@ class RasterInfo:
         crs: Coordinate reference system as WKT; None where there is none.
         transform: The six numbers of the affine geotransform; None where there is none.
         band_names: Of all bands, an alpha band too.
-        gsd_m: Pixel size in metres; at the centre's latitude where the CRS is geographic.
+        pixel_m: Size of a pixel on the ground at the centre, along a row and along a column, in metres.
         colors: RGB by value, where the raster is a palette image.
         marks: What marks missing pixels, by band.
         turned: Whether the file is stored turned, and read upright, `width` and `height` being those of what is read;
@@ -78,13 +77,21 @@ class RasterInfo:
     crs: str | None
     transform: tuple[float, ...] | None
     band_names: tuple[str, ...]
-    gsd_m: float | None
+    pixel_m: tuple[float, float] | None
     colors: Mapping[int, tuple[int, int, int]] | None
     marks: Marks
     turned: bool | None
     format: str
     driver: str | None = None
     tags: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def gsd_m(self) -> float | None:
+        """Edge in metres of a square as large as a pixel is on the ground."""
+        if self.pixel_m is None:
+            return None
+        along, down = self.pixel_m
+        return along if along == down else math.sqrt(along * down)
 
     def tags_of(self, bands: Sequence[int]) -> set[tuple[float, float]]:
         """Return the scales and offsets that the file declares of some bands; (1, 0) where it does not."""
@@ -127,7 +134,7 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
             crs=source.crs.to_wkt() if source.crs else None,
             transform=tuple(source.transform)[:6] if placed else None,
             band_names=tuple(_band_name(source.descriptions[b - 1], b) for b in source.indexes),
-            gsd_m=_gsd_m(source) if placed and source.crs else None,
+            pixel_m=pixel_size(source.crs, source.transform, source.width, source.height) if placed else None,
             colors=_colors(source),
             marks=marks,
             turned=is_turned(source, path),
@@ -164,16 +171,6 @@ def _band_name(description: str | None, number: int) -> str:
     """Return a band's name in the file, on one line and no longer than a model file takes."""
     line = " ".join("".join(c if c.isprintable() else " " for c in description or "").split())
     return line[:MAX_NAME].strip() or f"band_{number}"
-
-
-def _gsd_m(source: Any) -> float | None:
-    size = math.hypot(source.transform.a, source.transform.d)
-    if source.crs.is_geographic:
-        return size * METRES_PER_DEGREE * math.cos(math.radians((source.bounds.top + source.bounds.bottom) / 2))
-    try:
-        return float(size * source.crs.linear_units_factor[1])
-    except CRSError:  # a local grid without a unit
-        return None
 
 
 def _colors(source: Any) -> dict[int, tuple[int, int, int]] | None:

@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from satseg.data.inputs import bands_by_name
 from satseg.data.opening import shown
+from satseg.data.pixel_size import size_text
 from satseg.data.raster import RasterInfo
 from satseg.data.shifts import NARROW, UNLIKE, find_factor, find_shift, levels, levels_of, share_unlike, usual_shift
 from satseg.errors import BandError, ConfigError
@@ -143,13 +144,13 @@ def _names(scene: SceneSource, source: InputSpec, found: Findings) -> None:
 
 
 def _pixel_size(info: RasterInfo, source: InputSpec, found: Findings) -> None:
-    if info.gsd_m is None or source.gsd_m is None:
+    if info.pixel_m is None or source.gsd_m is None:
         return
-    ratio = info.gsd_m / source.gsd_m
+    ratio = max((size / source.gsd_m for size in info.pixel_m), key=lambda ratio: max(ratio, 1 / ratio))
     if max(ratio, 1 / ratio) > GSD_RATIO:
         found.warnings.append(
-            f"{shown(info.path)} has pixels of {info.gsd_m:.3g} m, {ratio:.2g} times those of the training "
-            f"({source.gsd_m:.3g} m), so things look smaller or larger than the model knows; set "
+            f"{shown(info.path)} has pixels of {size_text(info.pixel_m)} m on the ground, {ratio:.2g} times those of "
+            f"the training ({source.gsd_m:.3g} m), so things look smaller or larger than the model knows; set "
             f"gsd_m={source.gsd_m:g} to have it resampled on reading."
         )
 

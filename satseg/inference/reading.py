@@ -17,6 +17,7 @@ from torch import Tensor
 from satseg.data.dataset import to_tensor
 from satseg.data.missing import Marks
 from satseg.data.opening import CACHE_BYTES, open_raster, shown
+from satseg.data.pixel_size import pixel_size
 from satseg.data.raster import RasterInfo, Window, image_in, read_bands, window_transform
 from satseg.errors import ConfigError
 from satseg.inference.resampling import resample
@@ -137,7 +138,7 @@ def place(info: RasterInfo, area: Window | None, gsd_m: float | None) -> RasterI
     Args:
         info: The file's.
         area: The part; all by default.
-        gsd_m: Pixel size in metres; the file's by default.
+        gsd_m: Pixel size on the ground in metres, along both axes; the file's by default.
 
     Raises:
         ConfigError: If the area lies outside, or the file says no pixel size.
@@ -149,17 +150,19 @@ def place(info: RasterInfo, area: Window | None, gsd_m: float | None) -> RasterI
                 f"window={list(area)} does not lie inside {shown(info.path)}, "
                 f"which has {info.width} x {info.height} pixels."
             )
-        info = replace(info, width=area.width, height=area.height, transform=window_transform(info, area))
+        transform = window_transform(info, area)
+        pixel_m = pixel_size(info.crs, transform, area.width, area.height)
+        info = replace(info, width=area.width, height=area.height, transform=transform, pixel_m=pixel_m)
     if gsd_m is None:
         return info
-    if info.gsd_m is None or info.transform is None or area is not None:
+    if info.pixel_m is None or info.transform is None or area is not None:
         raise ConfigError(
             f"gsd_m={gsd_m:g}: {shown(info.path)} is read whole, and must have coordinates that tell its pixel size."
         )
-    factor = info.gsd_m / gsd_m
-    width, height = (max(1, round(n * factor)) for n in (info.width, info.height))
+    sides = zip((info.width, info.height), info.pixel_m, strict=True)
+    width, height = (max(1, round(pixels * size / gsd_m)) for pixels, size in sides)
     scaled = Affine(*info.transform) @ Affine.scale(info.width / width, info.height / height)
-    return replace(info, width=width, height=height, transform=tuple(scaled)[:6], gsd_m=gsd_m)
+    return replace(info, width=width, height=height, transform=tuple(scaled)[:6], pixel_m=(gsd_m, gsd_m))
 
 
 def cache_bytes(info: RasterInfo, bands: Sequence[int], rows: int) -> int:

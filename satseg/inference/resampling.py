@@ -43,7 +43,7 @@ def resample(
 
 def _warped(source: Any, grid: RasterInfo, nodata: float | None) -> WarpedVRT:
     assert grid.transform is not None
-    coarser = grid.width < source.width
+    coarser = grid.width * grid.height < source.width * source.height
     return WarpedVRT(
         source,
         crs=source.crs,

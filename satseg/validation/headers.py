@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from rasterio import Affine
 from rasterio.crs import CRS
 
 from satseg.data.bands import band_numbers
 from satseg.data.labels import is_other_grid
+from satseg.data.pixel_size import size_text
 from satseg.data.raster import RasterInfo
 from satseg.errors import DataError
 from satseg.validation.findings import Finding, Severity, count
 
-SAME_PIXEL_SIZE = 0.01  # relative; at other latitudes degrees are other metres, and nobody sees one per cent
+SAME_PIXEL_SIZE = 0.01  # relative: nobody sees one per cent
 SAME_PLACE = 0.5  # pixels that corners of image and mask may differ by
 
 Pair = tuple[str, RasterInfo, str, RasterInfo]  # image file and header, mask file and header
@@ -87,7 +89,7 @@ def _sizes(pairs: Sequence[Pair]) -> list[Finding]:
 
 def _partial(pairs: Sequence[Pair]) -> list[Finding]:
     """Find masks of the images' pixels that are cut otherwise: by intention, or by mistake."""
-    cut = [p for p in pairs if _same_crs(str(p[1].crs), str(p[3].crs)) and _pixel_size(p[1]) == _pixel_size(p[3])]
+    cut = [p for p in pairs if _same_crs(str(p[1].crs), str(p[3].crs)) and _edges(p[1]) == _edges(p[3])]
     if not cut:
         return []
     message = f"{len(cut)} masks have their images' pixel size but not their size, such as {cut[0][2]}"
@@ -150,19 +152,19 @@ def _usual(values: Iterable[Any]) -> Any:
 
 
 def _pixel_sizes(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
-    sized = [(file, size) for file, info in images if (size := _pixel_size(info))]
+    sized = sorted(((file, info) for file, info in images if info.pixel_m), key=lambda image: image[1].gsd_m or 0)
     if not sized:
         return []
-    usual = sorted(size for _, size in sized)[len(sized) // 2]
-    unlike = [(file, size) for file, size in sized if not math.isclose(size, usual, rel_tol=SAME_PIXEL_SIZE)]
+    usual = sized[len(sized) // 2][1]
+    unlike = [(file, info) for file, info in images if info.pixel_m and not _same_pixels(info, usual)]
     if not unlike:
         return []
-    sizes = sorted({f"{size:.4g}" for _, size in unlike})
+    sizes = sorted({size_text(info.pixel_m) for _, info in unlike if info.pixel_m})
     return [
         Finding(
             "pixel_size",
             Severity.WARNING,
-            f"pixels of {', '.join(sizes[:5])} m, where most images have {usual:.4g} m",
+            f"pixels of {', '.join(sizes[:5])} m, where most images have {size_text(usual.pixel_m or (0, 0))} m",
             "A pixel means the same on the ground everywhere.",
             "Resample them, or train on each resolution alone.",
             tuple(file for file, _ in unlike),
@@ -170,10 +172,18 @@ def _pixel_sizes(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
     ]
 
 
-def _pixel_size(info: RasterInfo) -> float | None:
-    if info.gsd_m is not None and info.crs and CRS.from_wkt(info.crs).is_geographic and info.transform:
-        return abs(info.transform[4]) * 111_320.0  # along a meridian: the same at every latitude
-    return info.gsd_m
+def _same_pixels(one: RasterInfo, other: RasterInfo) -> bool:
+    """Tell whether pixels are of one size on the ground, or in one CRS, whose lengths change with the latitude only."""
+    sizes = [(one.pixel_m, other.pixel_m)]
+    if one.crs == other.crs:
+        sizes.append((_edges(one), _edges(other)))
+    return any(np.allclose(a, b, rtol=SAME_PIXEL_SIZE, atol=0) for a, b in sizes if a and b)
+
+
+def _edges(info: RasterInfo) -> tuple[float, float]:
+    """Return the edges of a pixel in units of the CRS."""
+    a, b, _, d, e, _ = info.transform or (0.0,) * 6
+    return math.hypot(a, d), math.hypot(b, e)
 
 
 def _places(pairs: Sequence[Pair]) -> list[Finding]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import rasterio
+from rasterio import warp
 from validation.breaking import check, found, grave, rewrite
-from validation.making import make_mask, write
+from validation.making import make_mask, read, write
 
 from satseg.data.splits import Random
 
@@ -51,3 +52,12 @@ def test_chips_of_a_real_scene_are_alike_until_some_are_shifted(shared_dir, tmp_
     for finding in findings:
         wrong = {f"all/images/{number}.tif" for number in range(1, 25, 2)}
         assert len(wrong ^ set(finding.files)) <= 1
+
+
+@pytest.mark.parametrize(("pixel", "told"), [(10.0, True), (10 / np.cos(np.radians(45.1)), False)])
+def test_pixels_of_another_projection_are_compared_on_the_ground(sound, pixel, told):
+    east, north = warp.transform("EPSG:32633", "EPSG:3857", [500_000], [5_000_000])
+    transform = rasterio.Affine(pixel, 0, east[0], 0, -pixel, north[0])
+    for name in ("train/images/2.tif", "train/masks/2.tif"):
+        write(sound / name, read(sound / name), crs="EPSG:3857", transform=transform)
+    assert ("pixel_size" in grave(check(sound))) == told

@@ -45,8 +45,8 @@ class Frame:
 
     @property
     def pixel_m(self) -> float | None:
-        """The same in metres, where it is known."""
-        return self.infos[0].gsd_m
+        """The same in metres on the ground, where it is known; the shorter edge of pixels that are not square there."""
+        return None if self.infos[0].pixel_m is None else min(self.infos[0].pixel_m)
 
 
 def frames_of(samples: Sequence[Sample]) -> list[Frame]:
