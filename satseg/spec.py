@@ -98,11 +98,13 @@ class InputSpec:
         scale: Divisor to unit scale.
         offset: Subtracted before the division.
         nodata: Raw value that marks an invalid pixel, where there is one; see `marks_alone`.
-        gsd_m: Ground sampling distance in metres, where it is known.
+        gsd_m: Ground sampling distance in metres, where it is known: the median of the training images.
         num_timesteps: Images per sample; 1 for a single image.
         mean: Standardisation mean; None until the backbone's own is filled in.
         std: Standardisation deviation; None until the backbone's own is filled in.
         statistics: The training split's raw numbers.
+        gsd_range_m: Shortest and longest edge of the training images' pixels on the ground, in metres; None in model
+            files of earlier versions, too.
     """
 
     __pydantic_config__ = SCHEMA
@@ -118,8 +120,11 @@ class InputSpec:
     std: Annotated[tuple[Positive, ...], Field(max_length=MAX_BANDS)] | None = None
     statistics: BandStatistics | None = None
     name: Name = "image"
+    gsd_range_m: tuple[Positive, Positive] | None = None
 
     def __post_init__(self) -> None:
+        if self.gsd_range_m is not None and self.gsd_range_m[0] > self.gsd_range_m[1]:
+            raise SpecError(f"gsd_range_m: expected the shorter edge first, but got {list(self.gsd_range_m)}")
         numbers = {"mean": self.mean, "std": self.std}
         if self.statistics is not None:
             numbers |= {f"statistics.{key}": value for key, value in vars(self.statistics).items()}

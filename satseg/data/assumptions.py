@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from satseg.data.bands import band_numbers
+from satseg.data.in_common import most_common
+from satseg.data.opening import shown
 from satseg.data.pairing import Sample
 from satseg.data.reader import WHOLE_FILE_PIXELS, SampleReader
 from satseg.files import size_text
@@ -18,7 +21,14 @@ def assumed(splits: Splits, reader: SampleReader) -> list[str]:
         splits: Samples by split; there are some to train on.
         reader: Reads them.
     """
-    return [*_transparency(splits, reader), *_turned(splits, reader), *_warped(splits, reader), *_large(splits, reader)]
+    return [
+        *_transparency(splits, reader),
+        *_names(splits, reader),
+        *_nodata(splits, reader),
+        *_turned(splits, reader),
+        *_warped(splits, reader),
+        *_large(splits, reader),
+    ]
 
 
 def _transparency(splits: Splits, reader: SampleReader) -> list[str]:
@@ -36,6 +46,33 @@ def _turned(splits: Splits, reader: SampleReader) -> list[str]:
     if not turned:
         return []
     return [f"{len(turned)} images, such as {turned[0].name}, are turned upright as their headers say"]
+
+
+def _names(splits: Splits, reader: SampleReader) -> list[str]:
+    """Tell of bands that are called otherwise in some images, where they are taken by their numbers."""
+    infos = [reader.info(s.image) for s in splits["train"]]
+    names = [tuple(info.band_names[n - 1] for n in band_numbers(info, reader.bands)) for info in infos]
+    first, *others = most_common(names)
+    if not others:
+        return []
+    other = next(info for info, own in zip(infos, names, strict=True) if own == others[0][0])
+    return [
+        f"the bands are called {', '.join(first[0])} in {first[1]} training images, otherwise in "
+        f"{len(names) - first[1]} ({', '.join(others[0][0])} in {shown(other.path)}): they are taken by their numbers, "
+        "and the model file has the names that most have (dataset.bands takes them by name)"
+    ]
+
+
+def _nodata(splits: Splits, reader: SampleReader) -> list[str]:
+    """Tell of training images that declare different nodata values."""
+    declared = most_common(reader.info(s.image).nodata for s in splits["train"])
+    if reader.nodata is not None or len(declared) == 1:
+        return []
+    told = ", ".join(f"{'none' if value is None else f'{value:g}'} in {number}" for value, number in declared)
+    return [
+        f"the training images declare different nodata values ({told}): each is read by its own, and the model file "
+        "has that of the most (dataset.nodata sets one for all)"
+    ]
 
 
 def _warped(splits: Splits, reader: SampleReader) -> list[str]:

@@ -17,6 +17,7 @@ from satseg.data.assumptions import assumed
 from satseg.data.augmentation import Augmentation
 from satseg.data.bands import band_numbers
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
+from satseg.data.in_common import in_common
 from satseg.data.labels import LabelReader
 from satseg.data.masks import ClassScheme
 from satseg.data.options import check_numbers, check_options, default_workers
@@ -156,16 +157,20 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def spec(self) -> DatasetSpec:
         """What the model needs to know; mean and std are None where the backbone's own are wanted."""
-        info, scheme = self.reader.info(self.splits["train"][0].image), self.reader.labels.scheme
-        source = input_spec(
-            info,
-            band_numbers(info, self.bands),
-            self._measured[0],
-            scale=self.scale,
-            offset=self.offset,
-            nodata=self.nodata,
-            normalisation=self.normalisation,
-        )
+        scheme, infos = self.reader.labels.scheme, [self.reader.info(s.image) for s in self.splits["train"]]
+        inputs = [
+            input_spec(
+                info,
+                band_numbers(info, self.bands),
+                self._measured[0],
+                scale=self.scale,
+                offset=self.offset,
+                nodata=self.nodata,
+                normalisation=self.normalisation,
+            )
+            for info in infos
+        ]
+        source = in_common(inputs)
         return DatasetSpec((source,), scheme.names, scheme.palette)
 
     def class_weights(self, wanted: str | Sequence[float] | None) -> torch.Tensor | None:

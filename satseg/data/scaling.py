@@ -52,7 +52,8 @@ def input_spec(
     mean, std = _standardisation(kind, statistics, divisor, start)
     names = tuple(info.band_names[n - 1] for n in numbers)
     missing = info.marks.common(numbers) if nodata is None else nodata
-    return InputSpec(names, dtype, divisor, start, missing, info.gsd_m, 1, mean, std, statistics)
+    edges = None if info.pixel_m is None else (min(info.pixel_m), max(info.pixel_m))
+    return InputSpec(names, dtype, divisor, start, missing, info.gsd_m, 1, mean, std, statistics, gsd_range_m=edges)
 
 
 def _unit_scale(

@@ -144,15 +144,23 @@ def _names(scene: SceneSource, source: InputSpec, found: Findings) -> None:
 
 
 def _pixel_size(info: RasterInfo, source: InputSpec, found: Findings) -> None:
-    if info.pixel_m is None or source.gsd_m is None:
+    if info.pixel_m is None or info.gsd_m is None or source.gsd_m is None:
         return
-    ratio = max((size / source.gsd_m for size in info.pixel_m), key=lambda ratio: max(ratio, 1 / ratio))
+    known = source.gsd_range_m or (source.gsd_m, source.gsd_m)
+    edges = info.pixel_m if source.gsd_range_m else (info.gsd_m,)  # older model files have one number for both
+    ratio = max((_beyond(edge, known) for edge in edges), key=lambda ratio: max(ratio, 1 / ratio))
     if max(ratio, 1 / ratio) > GSD_RATIO:
+        most = "" if known[0] == known[1] else f" to {known[1]:.3g} m, most of them {source.gsd_m:.3g}"
         found.warnings.append(
             f"{shown(info.path)} has pixels of {size_text(info.pixel_m)} m on the ground, {ratio:.2g} times those of "
-            f"the training ({source.gsd_m:.3g} m), so things look smaller or larger than the model knows; set "
+            f"the training ({known[0]:.3g}{most} m), so things look smaller or larger than the model knows; set "
             f"gsd_m={source.gsd_m:g} to have it resampled on reading."
         )
+
+
+def _beyond(edge: float, known: tuple[float, float]) -> float:
+    """Return how many times an edge is longer than the longest, or shorter than the shortest; 1 between them."""
+    return edge / min(max(edge, known[0]), known[1])
 
 
 def _values(values: np.ndarray, scene: SceneSource, source: InputSpec, known: BandStatistics, found: Findings) -> None:

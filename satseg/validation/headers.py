@@ -12,6 +12,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from satseg.data.bands import band_numbers
+from satseg.data.in_common import most_common
 from satseg.data.labels import is_other_grid
 from satseg.data.pixel_size import size_text
 from satseg.data.raster import RasterInfo
@@ -60,6 +61,7 @@ def check_headers(pairs: Sequence[Pair], bands: Sequence[int | str] | None = Non
             "Apply the tags (gdal_translate -unscale -ot Float32): numbers are read as they are stored.",
             Severity.WARNING,
         ),
+        *_remarks(images),
         *_pixel_sizes(images),
         *_places(pairs),
     ]
@@ -139,6 +141,27 @@ def _unlike(
         message = f"{what} {other}, where most images have {usual}"
         found.append(Finding(check, severity, message, "All images are alike.", repair, files))
     return found
+
+
+def _remarks(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
+    """Tell of names of bands and nodata values that differ: each image is read by its own."""
+    found = []
+    for check, what, values in (
+        ("band_names", "bands are called", [", ".join(info.band_names) for _, info in images]),
+        ("nodata", "the declared nodata value is", [_number(info.nodata) for _, info in images]),
+    ):
+        counts = most_common(values)
+        if len(counts) > 1 and (check == "nodata" or not _reordered(images)):
+            (usual, most), (other, few), *_ = counts
+            message = f"{what} {usual} in {count(most, 'image')}, {other} in {few:,}"
+            message += f", otherwise in {len(values) - most - few:,}" if len(counts) > 2 else ""
+            files = tuple(file for (file, _), value in zip(images, values, strict=True) if value != usual)
+            found.append(Finding(check, Severity.NOTE, message, "", "", files))
+    return found
+
+
+def _number(nodata: float | None) -> str:
+    return "none" if nodata is None else f"{nodata:g}"
 
 
 def _tags(info: RasterInfo, bands: Sequence[int | str] | None) -> str:

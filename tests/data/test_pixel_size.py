@@ -14,7 +14,7 @@ from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource, place
 from satseg.spec import InputSpec
 
-SOURCE = InputSpec(("band_1",), "uint8", 255.0, gsd_m=0.5)
+SOURCE = InputSpec(("band_1",), "uint8", 255.0, gsd_m=0.5, gsd_range_m=(0.5, 0.5))
 PLACES = {  # CRS, longitude and latitude, and a pixel's edges in its units
     "web Mercator": ("EPSG:3857", 10, 60, (1.0, 1.0)),
     "degrees": ("EPSG:4326", 10, 60, (1e-5, 1e-5)),

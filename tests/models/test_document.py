@@ -20,8 +20,20 @@ from satseg.models.pairs import MODELS
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 STATISTICS = BandStatistics(*(((1.0, 2.0, 3.0),) * 6))
+SIZES = {"gsd_m": 0.5, "gsd_range_m": (0.4, 0.6)}
+SOURCE_SPEC = InputSpec(("r", "g", "b"), "float32", 255.0, nodata=float("nan"), statistics=STATISTICS, **SIZES)
 SPEC = DatasetSpec(
-    (InputSpec(("r", "g", "b"), "float32", 255.0, nodata=float("nan"), gsd_m=0.5, statistics=STATISTICS),),
+    (
+        InputSpec(
+            ("r", "g", "b"),
+            "float32",
+            255.0,
+            nodata=float("nan"),
+            gsd_m=0.5,
+            statistics=STATISTICS,
+            gsd_range_m=(0.4, 0.6),
+        ),
+    ),
     ("land", "Gewässer"),
     ((1, 2, 3), (4, 5, 6)),
 )
@@ -64,6 +76,7 @@ def write(good: Path) -> Callable[[Any], Path]:
 def test_what_is_written_is_read_again(good: Path) -> None:
     found = read_document(good)
     assert found.spec.class_names == SPEC.class_names and found.spec.inputs[0].statistics == STATISTICS
+    assert found.spec.inputs[0].gsd_range_m == (0.4, 0.6)
     assert str(found.spec.inputs[0].nodata) == "nan" and str(found.training["val/miou"]) == "nan"
 
 
@@ -71,7 +84,9 @@ def test_a_document_without_what_earlier_versions_did_not_write_is_read(
     document: dict[str, Any], write: Callable[[Any], Path]
 ) -> None:
     earlier = {key: document[key] for key in ("format_version", "model", "spec")}
-    assert load_model(write(earlier)).temperature == 1
+    assert document["spec"]["inputs"][0].pop("gsd_range_m") == [0.4, 0.6]
+    network = load_model(write(earlier))
+    assert network.temperature == 1 and network.spec.inputs[0].gsd_range_m is None
 
 
 def at(*path: str | int) -> Callable[[Any], Change]:
@@ -103,6 +118,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "dtype": (at(*SOURCE, "dtype")("complex64"), r"spec\.inputs\[0\]\.dtype is 'complex64': expected one of uint8,"),
     "nodata text": (at(*SOURCE, "nodata")("none"), r"spec\.inputs\[0\]\.nodata"),
     "gsd": (at(*SOURCE, "gsd_m")(0), r"spec\.inputs\[0\]\.gsd_m is 0: expected greater than 0"),
+    "gsd range": (at(*SOURCE, "gsd_range_m")([2, 1]), r"gsd_range_m: expected the shorter edge first"),
+    "gsd range alone": (at(*SOURCE, "gsd_range_m")([2]), r"spec\.inputs\[0\]\.gsd_range_m"),
     "bands none": (at(*SOURCE, "bands")([]), r"spec\.inputs\[0\]\.bands"),
     "timesteps": (at(*SOURCE, "num_timesteps")(10**6), r"spec\.inputs\[0\]\.num_timesteps is 1000000: expected less"),
     "timesteps two": (at(*SOURCE, "num_timesteps")(2), r"differ"),

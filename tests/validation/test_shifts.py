@@ -38,6 +38,16 @@ def test_images_whose_scale_and_offset_tags_differ_are_told_of(sound):
     assert list(finding.files) == ["train/images/2.tif"]
 
 
+def test_names_of_bands_and_nodata_that_differ_are_noted(sound):
+    with rasterio.open(sound / "train/images/2.tif", "r+") as file:
+        file.descriptions, file.nodata = ("a", "b", "c", "d"), 9
+    validation = check(sound)
+    assert validation.is_sound
+    for name, words in (("band_names", "band_4 in 9 images, a, b, c, d in 1"), ("nodata", "none in 9 images, 9 in 1")):
+        assert words in found(validation, name).message
+        assert list(found(validation, name).files) == ["train/images/2.tif"]
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("shift", [0, 1000])
 def test_chips_of_a_real_scene_are_alike_until_some_are_shifted(shared_dir, tmp_path, shift):
