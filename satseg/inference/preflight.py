@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from satseg.data.inputs import bands_by_name
 from satseg.data.opening import shown
 from satseg.data.pixel_size import size_text
 from satseg.data.raster import RasterInfo
-from satseg.data.shifts import NARROW, UNLIKE, find_factor, find_shift, levels, levels_of, share_unlike, usual_shift
 from satseg.errors import BandError, ConfigError
+from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneReader, SceneSource
-from satseg.spec import BandStatistics, InputSpec
+from satseg.inference.values import check_values
+from satseg.spec import InputSpec
 
-FACTOR = 15.0  # values this many times too large or small are in another unit, whatever else is true of them
-FACTOR_ALONE = 50.0  # the same of one band with negative values: an index is 40 times as flat over snow or clouds
-SEVERAL = 4  # bands, from near infrared on mostly: in three colours, clouds and snow are all alike, too
 FEW_PIXELS = 50
 GSD_RATIO = 1.5
-UNITS = (10.0, 100.0, 255.0, 257.0, 1000.0, 10_000.0, 65_535.0)
-
-
-@dataclass
-class Findings:
-    """What speaks against a scene.
-
-    Attributes:
-        errors: What makes the result worthless.
-        warnings: What may.
-    """
-
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def choose_bands(
@@ -102,7 +83,7 @@ def inspect_open(reader: SceneReader, source: InputSpec, values: np.ndarray) -> 
     if values.shape[1] < FEW_PIXELS:
         found.warnings.append(f"{shown(scene.info.path)} has hardly a valid pixel.")
     elif source.statistics is not None:
-        _values(values, scene, source, source.statistics, found)
+        check_values(values, scene, source, source.statistics, found)
     return found
 
 
@@ -161,124 +142,6 @@ def _pixel_size(info: RasterInfo, source: InputSpec, found: Findings) -> None:
 def _beyond(edge: float, known: tuple[float, float]) -> float:
     """Return how many times an edge is longer than the longest, or shorter than the shortest; 1 between them."""
     return edge / min(max(edge, known[0]), known[1])
-
-
-def _values(values: np.ndarray, scene: SceneSource, source: InputSpec, known: BandStatistics, found: Findings) -> None:
-    there, trained = levels(values), levels_of(known)
-    name = shown(scene.info.path)
-    constant = [band_name for band_name, band in zip(source.bands, values, strict=True) if band.min() == band.max()]
-    if constant:
-        found.warnings.append(f"{name}: the same value everywhere in {', '.join(constant)}; is it missing?")
-    factors = _factors(there, trained)
-    unit, shift = _change(there, trained, factors, scene, source)
-    grave = found.errors if len(source.bands) >= SEVERAL else found.warnings
-    if unit != 1:
-        (found.errors if max(unit, 1 / unit) > FACTOR else grave).append(
-            f"{name}: values reach {np.median(there[:, 2]):.3g}, in training {np.median(trained[:, 2]):.3g} (98th "
-            f"percentiles), so they are in another unit; {_advice(scene, there, trained, unit, shift)}."
-        )
-        return
-    if shift:
-        grave.append(
-            f"{name}: values are about {abs(shift):g} {'higher' if shift > 0 else 'lower'} than in training, in all "
-            "bands alike, as the offset of a product's version makes them; "
-            f"{_advice(scene, there, trained, unit, shift)}."
-        )
-        return
-    odd = [b for b, f in zip(source.bands, factors, strict=True) if max(f, 1 / f) > FACTOR and b not in constant]
-    if odd and len(source.bands) > 1:
-        found.warnings.append(f"{name}: the values of {', '.join(odd)} are far from those of the training.")
-    elif float(np.median(unlike := share_unlike(values, trained))) > UNLIKE:
-        found.warnings.append(
-            f"{name}: {100 * np.median(unlike):.0f} % of the values lie far outside those of the training "
-            f"({_range(trained)}, 2nd to 98th percentile; here {_range(there)}), so the map may mean nothing."
-        )
-    elif len(source.bands) > 1 and not constant:
-        _order(values, scene, source, known, found)
-
-
-def _range(bands: np.ndarray) -> str:
-    low, _, high = np.median(bands, axis=0)
-    return f"{low:.3g} to {high:.3g}"
-
-
-def _change(
-    there: np.ndarray, trained: np.ndarray, factors: np.ndarray, scene: SceneSource, source: InputSpec
-) -> tuple[float, float]:
-    """Return what the values must be multiplied by, and by how much they then are too high: 1 and 0 where nothing is.
-
-    Pictures of 8 bits have no other unit and no offset: where they are a little brighter or darker, the light is.
-    """
-    factor = float(np.median(factors))
-    is_picture = scene.info.dtype == source.dtype == "uint8" and (scene.scale, scene.offset) == (1.0, 0.0)
-    is_index = len(there) == 1 and min(there[0, 0], trained[0, 0]) < 0
-    if max(factor, 1 / factor) <= (FACTOR_ALONE if is_index else FACTOR):
-        factor = 1.0 if is_picture else 1 / find_factor(there, trained)
-    unit = _unit(factor)
-    shift = 0.0 if is_picture else find_shift(there * unit, trained)
-    return unit, usual_shift(shift) if shift else 0.0
-
-
-def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: float, shift: float) -> str:
-    """Return the options that make a scene's values those of the training: by the file's own tags, where these do."""
-    tags = scene.info.tags_of(scene.bands)
-    if len(tags) > 1:
-        return "its bands have different scale and offset tags: apply them (gdal_translate -unscale -ot Float32)"
-    measured = f"set {_options(scene, scene.scale * unit, scene.offset * unit - shift)}"
-    ((scale, offset),) = tags
-    if (scale, offset) == (1.0, 0.0):
-        return measured
-    told = f"scale={scale:g} offset={offset:g}"
-    applied = (there - scene.offset) / scene.scale * scale + offset
-    factor = float(np.median(_factors(applied, trained)))
-    unit = _unit(factor) if max(factor, 1 / factor) > FACTOR else _unit(1 / find_factor(applied, trained))
-    if find_shift(applied * unit, trained):
-        return f"{measured} (its own tags, {told}, do not fit)"
-    if unit == 1:
-        return f"set {told}, as its own tags say"
-    return f"set {_options(scene, scale * unit, offset * unit)}, as its own tags say ({told}) in the training's unit"
-
-
-def _options(scene: SceneSource, scale: float, offset: float) -> str:
-    """Return the options that differ from the defaults, or that the user has given already."""
-    named = {"scale": (scale, 1.0, scene.scale), "offset": (offset + 0.0, 0.0, scene.offset)}
-    wanted = {n: v for n, (v, usual, given) in named.items() if not math.isclose(v, usual) or given != usual}
-    return " ".join(f"{name}={value:g}" for name, value in wanted.items())
-
-
-def _factors(there: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Return by which factor each band's values are smaller than in training.
-
-    It is that of the highest values, or that of the spread where values are negative, as decibels are.
-    """
-    low, _, high = there.T
-    trained_low, _, trained_high = trained.T
-    positive = (high > 0) & (trained_high > 0) & (low >= 0) & (trained_low >= 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factors = np.where(positive, trained_high / high, (trained_high - trained_low) / (high - low))
-    return np.where(np.isfinite(factors) & (factors > 0), factors, 1.0)
-
-
-def _unit(factor: float) -> float:
-    """Return the usual factor between two units that is nearest to what was measured; 1 where they are one."""
-    candidates = [1.0, *UNITS, *(1 / unit for unit in UNITS)]
-    return min(candidates, key=lambda unit: abs(math.log(unit / factor)))
-
-
-def _order(values: np.ndarray, scene: SceneSource, source: InputSpec, known: BandStatistics, found: Findings) -> None:
-    """Warn where another order of the bands fits the training far better than the one in use."""
-    mean, trained = values.mean(1), np.array(known.mean)
-    spread = np.maximum(known.std, max(NARROW * float(np.median(known.std)), 1e-9))  # a faint band shows all noise
-    level = np.median(mean - trained)  # the scene may be brighter or darker as a whole
-    cost = np.abs((mean[:, None] - level - trained[None]) / spread[None])
-    scene_order, model_order = linear_sum_assignment(cost)
-    best, given = cost[scene_order, model_order].mean(), np.diag(cost).mean()
-    if given > 1.0 and best < given / 4:
-        numbers = [scene.bands[i] for i in np.argsort(model_order)]
-        found.warnings.append(
-            f"{shown(scene.info.path)}: the bands look swapped: in the order {numbers} their means fit the training "
-            f"far better; if so, set bands={numbers}."
-        )
 
 
 def settle(findings: Findings, mode: str) -> list[str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from satseg.devices import enough_memory
 from satseg.inference.engines import Engine
-from satseg.inference.preflight import Findings, inspect, settle
+from satseg.inference.findings import Findings
+from satseg.inference.preflight import inspect, settle
 from satseg.inference.reading import SceneSource
 from satseg.inference.scene import SceneTask, predict_scene
 from satseg.mapping import ClassArea, class_areas

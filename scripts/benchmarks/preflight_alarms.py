@@ -20,7 +20,8 @@ import rasterio
 
 from satseg.data.opening import quiet
 from satseg.data.raster import Window, read_info
-from satseg.inference.preflight import Findings, inspect
+from satseg.inference.findings import Findings
+from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource, place
 from satseg.spec import BandStatistics, InputSpec
 

@@ -15,7 +15,8 @@ from validation.making import make_image, make_mask
 from satseg.checkpoint import save_model
 from satseg.data.opening import quiet
 from satseg.data.raster import Window, read_info, read_window
-from satseg.inference.preflight import Findings, inspect
+from satseg.inference.findings import Findings
+from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource, place
 from satseg.models import build_model
 from satseg.models.pairs import MODELS
