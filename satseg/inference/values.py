@@ -77,7 +77,8 @@ def _change(
     Pictures of 8 bits have no other unit and no offset: where they are a little brighter or darker, the light is.
     """
     factor = float(np.median(factors))
-    is_picture = scene.info.dtype_of(scene.bands) == source.dtype == "uint8" and (scene.scale, scene.offset) == (1.0, 0.0)
+    is_stored = (scene.scale, scene.offset) == (1.0, 0.0)
+    is_picture = is_stored and scene.info.dtype_of(scene.bands) == source.dtype == "uint8"
     is_index = len(there) == 1 and min(there[0, 0], trained[0, 0]) < 0
     if max(factor, 1 / factor) <= (FACTOR_ALONE if is_index else FACTOR):
         factor = 1.0 if is_picture else 1 / find_factor(there, trained)
