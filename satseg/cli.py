@@ -64,7 +64,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         @functools.wraps(function)
         def main() -> None:
             sys.argv[1:] = quote_paths(sys.argv[1:])
-            _one_line_errors(command)
+            _one_line_errors(command, function.__module__ == "__main__")
 
         return main
 
@@ -132,11 +132,11 @@ def _let_go(error: BaseException) -> None:
         sys.unraisablehook = hook
 
 
-def _one_line_errors(command: Callable[[], Any]) -> None:
+def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
     os.environ[SHOW_TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting by itself
     try:
-        with ending.starting():
+        with ending.starting(is_process):
             command()
     except KeyboardInterrupt as error:
         _let_go(error)

@@ -142,15 +142,22 @@ def listening(asks_slurm: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """End the block as Ctrl-C would where the system asks for it while nobody is `listening`, such as at the begin."""
+def starting(is_process: bool) -> Iterator[None]:
+    """End the block as Ctrl-C would where the system asks for it while nobody is `listening`, such as at the begin.
+
+    Args:
+        is_process: Whether the block is all that this process does; what comes behind it is left in peace then.
+    """
     previous = {number: signal.signal(number, _give_up) for number in SIGNALS}
     try:
         with _not_dropped():
             yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if is_process:
+            ignore()
+        else:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 def _give_up(number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,9 @@
 """Requests to end that reach a process where Python drops what is raised."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +62,19 @@ def test_a_request_that_python_drops_ends_the_process_all_the_same(place: str, n
         "Ctrl-C" if name == "SIGINT" else "The system asked the run to end. To go on, give the same command again."
     )
     assert (done.stdout.strip(), done.stderr) == (expected, "")
+
+
+def test_a_command_that_has_done_its_work_ends_as_it_would(tmp_path: Path) -> None:
+    """The system asks while Python tidies up."""
+    code = (
+        "import atexit, os, runpy, signal, sys\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"
+        "sys.argv = ['validate', *sys.argv[1:]]\n"
+        "runpy.run_module('satseg.validate', run_name='__main__')\n"
+    )
+    options = ["dataset=synthetic", "dataset.scenes={train: 1, val: 1, test: 1}", "dataset.size=128", "output=out"]
+    environment = os.environ | {"SATSEG_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", code, *options]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode in (0, 1) and "asked" not in done.stderr, (done.returncode, done.stderr)
+    assert (tmp_path / "out/report.html").is_file()
