@@ -29,7 +29,7 @@ from satseg.data.scaling import Normalisation, input_spec
 from satseg.data.splits import Splits, left_out
 from satseg.data.statistics import compute_statistics, count_classes
 from satseg.data.weighting import class_weights
-from satseg.data.workers import end_with_this_process, leave_signals_to_training
+from satseg.data.workers import end_with_this_process, prepare_worker
 from satseg.errors import ConfigError
 from satseg.spec import BandStatistics, DatasetSpec
 
@@ -291,7 +291,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=leave_signals_to_training,
+            worker_init_fn=prepare_worker,
             pin_memory=torch.cuda.is_available(),
         )
 

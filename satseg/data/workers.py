@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import multiprocessing.queues
+import os
 import signal
 from functools import cache
+from typing import Any
 
 from satseg import ending
 
 
-def leave_signals_to_training(worker: int) -> None:
-    """Let a worker live on where the system asks all processes to end: training saves first, and ends it."""
+def prepare_worker(worker: int) -> None:
+    """Let a worker live on where the system asks all processes to end: training saves first, and ends it.
+
+    It ends where it cannot hand over what it has loaded, such as without memory: training would wait for that forever.
+    """
     ending.ignore()
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_give_up)  # type: ignore[attr-defined]
+
+
+def _give_up(error: Exception, loaded: Any) -> None:
+    os._exit(1)  # this is a thread's; torch's own words about the lost process are the user's
 
 
 @cache

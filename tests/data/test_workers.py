@@ -1,0 +1,23 @@
+"""A loader's process that cannot hand over what it has loaded."""
+
+import subprocess
+import sys
+
+CODE = """
+import threading
+from torch.utils.data import DataLoader
+from satseg.data.workers import prepare_worker
+from satseg.lost_workers import lost_worker
+
+unsendable = [threading.Lock()]
+try:
+    list(DataLoader(unsendable, batch_size=None, num_workers=1, worker_init_fn=prepare_worker))
+except RuntimeError as error:
+    print(lost_worker(error))
+"""
+
+
+def test_a_batch_that_cannot_be_sent_ends_the_run_instead_of_keeping_it_waiting() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("A process that loads data was killed, most likely because memory ran out")
+    assert "Traceback" not in done.stderr
