@@ -67,7 +67,7 @@ def _serialized(state: dict[str, Tensor], text: str) -> bytes:
     try:
         return save(state, {KEY: text})
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if type(error).__name__ != "PanicException" or "null" not in str(error):
             raise
         raise MemoryError(str(error)) from error
 

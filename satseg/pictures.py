@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from satseg.data.bands import band_numbers
 from satseg.data.dataset import to_item
 from satseg.data.inputs import bands_by_name, find_inputs, name_of
 from satseg.data.opening import shown
@@ -64,8 +65,9 @@ def _from_file(
     path: Path | str, checkpoint: Path, spec: DatasetSpec, window: Window | None, trusted_modules: Collection[str]
 ) -> Picture:
     info, source = read_info(path), spec.inputs[0]
-    bands = bands_by_name(info, source.bands) or recorded_bands(checkpoint, trusted_modules)
-    count, dtype = len(bands or info.bands), info.dtype_of(bands or info.bands)
+    recorded = bands_by_name(info, source.bands) or recorded_bands(checkpoint, trusted_modules)
+    bands = band_numbers(info, recorded)
+    count, dtype = len(bands), info.dtype_of(bands)
     if count != len(source.bands) or dtype != source.dtype:
         raise ConfigError(
             f"{shown(path)} has {count} bands of {dtype}, but the model takes {len(source.bands)} of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from statistics import median
+from statistics import median_low
 from typing import TypeVar
 
 from satseg.spec import InputSpec
@@ -20,7 +20,8 @@ def in_common(inputs: Sequence[InputSpec]) -> InputSpec:
         inputs: Of each sample, alike but for the names of bands, nodata and pixel size.
 
     Returns:
-        With the names of bands and the nodata value that most have, the median of the pixel sizes, and their range.
+        With the names of bands and the nodata value that most have, the (lower) median of the pixel sizes, and their
+        range.
     """
     sizes = sorted(source.gsd_m for source in inputs if source.gsd_m is not None)
     ranges = [source.gsd_range_m for source in inputs if source.gsd_range_m is not None]
@@ -28,7 +29,7 @@ def in_common(inputs: Sequence[InputSpec]) -> InputSpec:
         inputs[0],
         bands=usual(source.bands for source in inputs),
         nodata=usual(source.nodata for source in inputs),
-        gsd_m=median(sizes) if sizes else None,
+        gsd_m=median_low(sizes) if sizes else None,
         gsd_range_m=(min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None,
     )
 

@@ -115,6 +115,9 @@ def _listed(path: Path) -> Iterator[str | Path]:
         if is_remote(line):
             yield _checked_url(line)
             continue
+        if is_part(line):
+            yield write_part(line)
+            continue
         file = path.parent / Path(line).expanduser()
         if not file.is_file():
             raise RasterReadError(f"{path}, line {number}: {file} is not there; name one raster file or URL a line.")

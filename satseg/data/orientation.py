@@ -29,6 +29,7 @@ class Turn(NamedTuple):
     reverse_cols: bool
 
 
+NORTH = "GDAL_NETCDF_BOTTOMUP"  # of the environment: whether the last row that is stored is north
 TURNS = {
     2: Turn(False, False, True),
     3: Turn(False, True, True),
@@ -110,6 +111,11 @@ def upright(source: Any, path: Path | str) -> Any:
     return source if turn is None else UprightRaster(source, turn)
 
 
+def as_stored(source: Any) -> Any:
+    """Return an open raster whose rows and columns are those of the file, of one that may be read `upright`."""
+    return source._source if isinstance(source, UprightRaster) else source
+
+
 def is_turned(source: Any, path: Path | str) -> bool | None:
     """Tell whether an open raster is stored turned; None where nothing tells which of its rows is north.
 
@@ -140,7 +146,7 @@ def _orientation(source: Any, path: Path | str) -> int | None:
 
 def _of_netcdf(path: Path | str) -> int | None:
     """Look at the coordinates of rows: GDAL, where it knows none, takes the last row that is stored for north."""
-    if "GDAL_NETCDF_BOTTOMUP" in os.environ:  # the user knows
+    if NORTH in os.environ:  # the user knows
         return 1
     for name in NORTHINGS:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from satseg.data.orientation import is_turned, upright
 from satseg.errors import RasterReadError
 from satseg.files import atomic_path, cache_folder
 
-NAME = re.compile(r"(NETCDF|HDF5|ZARR|SENTINEL2_\w+|SENTINEL1_\w+|GTIFF_DIR:\d+):(.+)", re.IGNORECASE)
+NAME = re.compile(r"[A-Z][A-Z0-9_]+:(.+)")  # a driver's prefix, as GDAL lists its subdatasets
 MAX_NAME = 150  # characters of a file name
 
 
@@ -55,22 +56,23 @@ def write_part(name: str) -> Path:
                     f"{name} has no coordinates that GDAL knows: set GDAL_NETCDF_BOTTOMUP=NO in the environment if the "
                     "row that is stored first is north, and YES if it is south."
                 )
-            with atomic_path(path) as temporary:
-                rasterio.shutil.copy(source, temporary, driver="VRT")
+            if not path.is_file():  # it is of this state of the container; a new one would be a new scene
+                with atomic_path(path) as temporary:
+                    rasterio.shutil.copy(source, temporary, driver="VRT")
     except RasterioError as error:
         raise RasterReadError(f"{name} cannot be read ({reason(error)}).") from error
     return path
 
 
 def _container(name: str) -> Path | None:
-    """Return the file, or the folder of a Zarr store, that a name of GDAL's begins with."""
+    """Return the file, or the folder of a Zarr store, that a name of GDAL's holds between its colons."""
     found = NAME.fullmatch(name)
-    if found is None:
+    if found is None or Path(name).exists():
         return None
-    rest = found[2]
-    if rest.startswith('"'):
-        candidates = [rest[1:].partition('"')[0]]
+    if '"' in found[1]:
+        candidates = [found[1].split('"')[1]]
     else:
-        pieces = rest.split(":")
-        candidates = [":".join(pieces[:n]) for n in range(len(pieces), 0, -1)]
-    return next((path for path in map(Path, candidates) if path.exists()), None)
+        pieces = found[1].split(":")
+        spans = itertools.combinations(range(len(pieces) + 1), 2)
+        candidates = sorted((":".join(pieces[i:j]) for i, j in spans), key=len, reverse=True)
+    return next((path for path in map(Path, filter(None, candidates)) if path.exists()), None)

@@ -157,7 +157,8 @@ def read_real_info(path: Path | str) -> RasterInfo:
 
 
 def _data_bands(source: Any) -> list[int]:
-    return [n for n in source.indexes if n not in Marks.of(source).alpha]
+    alpha = Marks.of(source).alpha
+    return [n for n in source.indexes if n not in alpha]
 
 
 def _joint_dtype(dtypes: Iterable[str]) -> str:
@@ -301,8 +302,10 @@ def read_image(
     """
     with opener(path) as source:
         window = window or Window(0, 0, source.width, source.height)
-        known = info is not None and set(bands or ()) <= set(info.bands)
-        numbers = list(bands or info.bands) if info is not None and known else _bands(source, bands, path)
+        if info is not None and set(bands or ()) <= set(range(1, len(info.band_names) + 1)):
+            numbers = list(bands or info.bands)
+        else:
+            numbers = _bands(source, bands, path)
         return image_in(source, window, numbers, nodata, otherwise, info.marks if info is not None else None)
 
 

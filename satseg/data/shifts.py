@@ -7,7 +7,6 @@ processing baseline 04.00) or another unit changes all of them alike, dark and b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,14 +20,6 @@ MARGIN = 0.25  # of a band's span, beside it: numbers farther out are unlike the
 UNLIKE = 0.5  # share of pixels that lie there, from which a scene is unlike the training
 USUAL_SHIFTS = (0.1, 0.2, 273.15, 1000.0)  # reflectance of Sentinel-2 and of Landsat, kelvins, Sentinel-2 as stored
 NEAR = 0.2  # how far the measured shift may be from a usual one
-
-
-@dataclass(frozen=True)
-class Change:
-    """What was done to all numbers alike: multiplied, then shifted."""
-
-    factor: float = 1.0
-    shift: float = 0.0
 
 
 def levels(values: np.ndarray) -> np.ndarray:

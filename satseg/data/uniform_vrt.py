@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -20,26 +20,28 @@ def are_alike(source: Any, values: Sequence[float | None]) -> bool:
     return len(set(marks.dtypes)) == 1 and len(set(map(repr, values))) == 1 and not marks.own_masks
 
 
-def uniform_vrt(source: Any, path: Path | str, values: Sequence[float | None]) -> str:
+def uniform_vrt(source: Any, path: Path | str, values: Mapping[int, float | None]) -> str:
     """Return the VRT of a raster with numbers in floats, NaN where a band has its nodata value, and one mask of all.
 
     Args:
         source: The open raster.
         path: Its file or URL.
-        values: The nodata value of each band.
+        values: The nodata value of each band that will be read, by its one-based number. Masks of other bands are left
+            out, and where an alpha band is among them it is data, and marks nothing.
     """
     marks = Marks.of(source)
+    alpha = () if set(marks.alpha) & values.keys() else marks.alpha
     dtype = str(np.result_type(np.float32, *marks.dtypes))
     root = ET.Element("VRTDataset", rasterXSize=str(source.width), rasterYSize=str(source.height))
     add_place(root, source.crs.to_wkt() if source.crs else None, source.transform)
-    for number, value in zip(source.indexes, values, strict=True):
-        is_alpha = number in marks.alpha
+    for number in source.indexes:
+        value, is_alpha = values.get(number), number in alpha
         band = add_band(root, number, source.descriptions[number - 1] or "", dtype, None if is_alpha else math.nan)
         if is_alpha:
             add(band, "ColorInterp", "Alpha")
         held = value is not None and not is_alpha and can_hold(marks.dtypes[number - 1], value)
         _add_part(band, path, str(number), repr(value) if held else None)
-    masked = [*source.indexes[: int(marks.shared_mask)], *marks.own_masks]
+    masked = [*source.indexes[: int(marks.shared_mask)], *(n for n in marks.own_masks if n in values)]
     if masked:
         mask = add_mask(root, len(masked))
         for number in masked:

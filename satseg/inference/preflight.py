@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rasterio.crs import CRS
 
 from satseg.data.inputs import bands_by_name
 from satseg.data.opening import shown
@@ -128,15 +130,29 @@ def _pixel_size(info: RasterInfo, source: InputSpec, found: Findings) -> None:
     if info.pixel_m is None or info.gsd_m is None or source.gsd_m is None:
         return
     known = source.gsd_range_m or (source.gsd_m, source.gsd_m)
-    edges = info.pixel_m if source.gsd_range_m else (info.gsd_m,)  # older model files have one number for both
-    ratio = max((_beyond(edge, known) for edge in edges), key=lambda ratio: max(ratio, 1 / ratio))
-    if max(ratio, 1 / ratio) > GSD_RATIO:
-        most = "" if known[0] == known[1] else f" to {known[1]:.3g} m, most of them {source.gsd_m:.3g}"
+    if source.gsd_range_m:
+        ratio = max((_beyond(edge, known) for edge in info.pixel_m), key=_apart)
+    else:  # older model files have one number, in the units of the CRS
+        ratio = min((_beyond(edge, known) for edge in (info.gsd_m, *_nominal(info))), key=_apart)
+    if _apart(ratio) > GSD_RATIO:
+        most = "" if known[0] == known[1] else f" to {known[1]:.3g} m, their median {source.gsd_m:.3g}"
         found.warnings.append(
             f"{shown(info.path)} has pixels of {size_text(info.pixel_m)} m on the ground, {ratio:.2g} times those of "
             f"the training ({known[0]:.3g}{most} m), so things look smaller or larger than the model knows; set "
             f"gsd_m={source.gsd_m:g} to have it resampled on reading."
         )
+
+
+def _apart(ratio: float) -> float:
+    return max(ratio, 1 / ratio)
+
+
+def _nominal(info: RasterInfo) -> tuple[float, ...]:
+    """Return the length of a row's pixels in the units of the CRS, where these are metres."""
+    crs = CRS.from_wkt(info.crs) if info.crs else None
+    if crs is None or info.transform is None or not crs.is_projected:
+        return ()
+    return (math.hypot(info.transform[0], info.transform[3]) * crs.linear_units_factor[1],)
 
 
 def _beyond(edge: float, known: tuple[float, float]) -> float:

@@ -57,7 +57,7 @@ class SceneSource:
             if not self.resampled:
                 yield SceneReader(self, source, source)
                 return
-            with resample(source, self.info, self.nodata, self.otherwise) as resampled:
+            with resample(source, self.info, self.bands, self.nodata, self.otherwise) as resampled:
                 yield SceneReader(self, resampled, source)
 
     def convert(self, image: np.ndarray) -> np.ndarray:

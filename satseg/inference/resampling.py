@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,11 @@ from satseg.spec import marks_alone
 
 @contextmanager
 def resample(
-    source: Any, grid: RasterInfo, nodata: float | None = None, otherwise: float | None = None
+    source: Any,
+    grid: RasterInfo,
+    bands: Sequence[int],
+    nodata: float | None = None,
+    otherwise: float | None = None,
 ) -> Iterator[WarpedVRT]:
     """Open an open raster on another grid.
 
@@ -29,15 +33,19 @@ def resample(
     Args:
         source: As it is stored.
         grid: Has the path, transform, width and height.
+        bands: One-based numbers of those that will be read; what the others declare is of no account.
         nodata: Stored value of missing pixels; the file's own by default.
-        otherwise: The value where the file declares none.
+        otherwise: The value where these bands declare none.
     """
-    values = Marks.of(source).values(source.indexes, nodata, otherwise)
-    if are_alike(source, values):
+    marks = Marks.of(source)
+    values = marks.values(bands, nodata, otherwise)
+    of_all = [value if value is not None else otherwise for value in marks.values(source.indexes, nodata)]
+    if not set(marks.alpha) & set(bands) and are_alike(source, (*values, *of_all)):
         with _warped(source, grid, values[0]) as warped:
             yield warped
         return
-    with rasterio.open(uniform_vrt(source, grid.path, values)) as uniform, _warped(uniform, grid, math.nan) as warped:
+    uniform = uniform_vrt(source, grid.path, dict(zip(bands, values, strict=True)))
+    with rasterio.open(uniform) as alike, _warped(alike, grid, math.nan) as warped:
         yield warped
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import rasterio
 
 from satseg import ending
 from satseg.data.opening import CACHE_BYTES, shown
+from satseg.data.orientation import NORTH
 from satseg.inference.blending import cross
 from satseg.inference.edges import EdgeStore
 from satseg.inference.journal import Journal
@@ -61,6 +63,7 @@ class SceneTask:
             "plan": [plan.rows, plan.cols, plan.zone],
             "scene": [shown(info.path), info.width, info.height, info.crs, info.transform],
             "reading": [scene.bands, scene.nodata, scene.otherwise, scene.scale, scene.offset, scene.area],
+            "north": [info.turned, os.environ.get(NORTH)],
             "products": [[p.name, p.band_names, p.dtype] for p in maker.products],
             "overviews": self.overviews,
         }

@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 
 from satseg.data.deflated import block_bytes, check_deflated
 from satseg.data.opening import ALONE, open_raster, quiet
+from satseg.data.orientation import as_stored
 from satseg.data.raster import RasterInfo, read_info
 from satseg.errors import RasterReadError, UploadError, UploadTooLargeError, UploadTypeError
 from satseg.files import size_text
@@ -142,7 +143,7 @@ def _check_header(upload: Upload, limits: Limits) -> None:
 def _parts(upload: Upload) -> Iterator[Any]:
     """Yield the open image, and each overview, mask and page that a TIFF holds beside it."""
     with open_raster(upload.path, upload.info.driver) as source:
-        yield source
+        yield as_stored(source)
     if upload.info.driver != "GTiff":
         return
     for number in range(2, MAX_DIRECTORIES + 2):

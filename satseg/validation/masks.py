@@ -104,7 +104,7 @@ def _declared_classes(facts: Sequence[Facts], scheme: ClassScheme) -> list[Findi
     found: dict[int, list[Facts]] = {}
     for f in facts:
         nodata = declared_nodata(f.mask_info, scheme.by_colour and f.mask_info.count >= 3) if f.mask_info else None
-        if f.mask is None or nodata is None or not f.mask.known.get(int(nodata)):
+        if f.mask is None or nodata is None or nodata % 1 != 0 or not f.mask.known.get(int(nodata)):
             continue
         if scheme.values[int(nodata)] != IGNORE_INDEX:
             found.setdefault(int(nodata), []).append(f)

@@ -120,3 +120,25 @@ def test_only_a_scene_that_lacks_what_the_training_had_is_said_to_be_without_a_p
     assert "photograph.tif does not say where it lies" in warned(tmp_path / "photograph.tif")
     unplaced = InputSpec(("red",), "int16", 100.0, mean=(0.5,), std=(0.2,))
     assert "where it lies" not in warned(tmp_path / "photograph.tif", unplaced)
+
+
+def test_a_part_that_is_named_again_is_the_same_file_and_a_list_may_name_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GDAL_NETCDF_BOTTOMUP", "NO")
+    name = f'NETCDF:"{netcdf(tmp_path / "a.nc", None)}":red'
+    (part,) = find_inputs(name)
+    written = Path(part).stat().st_mtime_ns
+    (tmp_path / "scenes.txt").write_text(f"{name}\n")
+    assert find_inputs(tmp_path / "scenes.txt") == [part] and Path(part).stat().st_mtime_ns == written
+
+
+def test_rasters_of_other_containers_are_read_by_the_names_that_are_told(tmp_path: Path) -> None:
+    for number, table in enumerate(("FIRST", "SECOND")):
+        write(tmp_path / "a.tif", PICTURE.astype(np.uint8) + number, **at(0, 0))
+        options = {"RASTER_TABLE": table, "APPEND_SUBDATASET": "YES" if number else "NO"}
+        rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.gpkg", driver="GPKG", TILE_FORMAT="PNG", **options)
+    with pytest.raises(RasterReadError, match=r"GPKG:.*:SECOND"):
+        read_info(tmp_path / "a.gpkg")
+    (part,) = find_inputs(f"GPKG:{tmp_path / 'a.gpkg'}:SECOND")
+    np.testing.assert_array_equal(read_image(part)[0][0], PICTURE + 1)

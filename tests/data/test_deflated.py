@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.enums import Interleaving
 
 from satseg.data import opening
@@ -75,6 +76,25 @@ def test_one_long_strip_which_gdal_shows_by_rows_is_read(options: dict[str, Any]
             with pytest.raises(ValueError, match="a block holds more than the header says"):
                 check_deflated(with_fewer_bands(source), path)
     assert check_upload(path, "image.tif", Limits(10**6, 10**6)).info.height == 2500
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_all_blocks_of_an_upload_that_is_stored_turned_are_looked_at(
+    orientation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 60, 3)).astype(np.uint8))
+    tags = {274: orientation, 278: 30}  # rows of a strip
+    stored.save(tmp_path / "image.tif", compression="tiff_adobe_deflate", tiffinfo=tags)
+    sizes = []
+
+    def look(source: Any, path: Path, *, every: bool) -> None:
+        sizes.append((source.height, source.width, every))
+        check_deflated(source, path, every=every)
+
+    monkeypatch.setattr(uploads, "check_deflated", look)
+    upload = check_upload(tmp_path / "image.tif", "image.tif", Limits(10**6, 10**6))
+    assert (upload.info.height, upload.info.width) == ((300, 60) if orientation == 3 else (60, 300))
+    assert sizes == [(300, 60, True)]
 
 
 def test_blocks_that_are_too_long_are_found_at_the_beginning_and_anywhere(tmp_path: Path) -> None:

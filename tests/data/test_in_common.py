@@ -52,7 +52,7 @@ def test_pixel_sizes_are_a_median_and_a_range_and_only_what_lies_beyond_is_warne
     for gsd_m, times in ((0.8958, "3"), (0.0373, "0.5")):
         found = inspect(SceneSource(read_info(written(tmp_path / "scene.tif", gsd_m)), (1, 2)), source)
         (warning,) = found.warnings
-        assert f"{times} times those of the training (0.0746 to 0.299 m, most of them 0.0746 m)" in warning
+        assert f"{times} times those of the training (0.0746 to 0.299 m, their median 0.0746 m)" in warning
         assert "set gsd_m=0.0746 " in warning
 
 

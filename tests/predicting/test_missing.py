@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -16,7 +18,7 @@ from uneven_rasters import KINDS, Uneven
 
 from satseg.checkpoint import read_document, save_model
 from satseg.config import CONFIG_DIR
-from satseg.data.raster import read_info
+from satseg.data.raster import Window, read_info
 from satseg.inference.reading import SceneSource
 from satseg.models import build_model
 from satseg.models.pairs import MODELS
@@ -137,3 +139,33 @@ def test_the_small_picture_of_a_scene_lacks_the_same_pixels(kind: Callable[[Path
     with SceneSource(read_info(path), (1, 2, 3)).open() as reader:
         image, valid = reader.thumbnail(SIDE)
     assert np.array_equal(valid, ~missing) and np.array_equal(image, expected)
+
+
+def halved(path: Path, bands: tuple[int, ...], otherwise: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Read a scene in pixels of twice the size, and which of them are there."""
+    info = read_info(path)
+    grid = replace(info, width=SIDE // 2, height=SIDE // 2, transform=tuple(GRID @ rasterio.Affine.scale(2))[:6])
+    with SceneSource(grid, bands, otherwise=otherwise, resampled=True).open() as reader:
+        image, valid = reader.read(Window(0, 0, SIDE // 2, SIDE // 2))
+    return image.numpy(), valid.numpy()
+
+
+def test_infrared_that_is_flagged_as_transparency_weights_no_other_band(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(1, 4000, (4, SIDE, SIDE)).astype(np.uint16)
+    image[3, :10] = 0
+    path = write(tmp_path / "scene.tif", image, photometric="rgb", alpha="yes")
+    assert read_info(path).marks.alpha == (4,)
+    found, valid = halved(path, (1, 2, 3, 4))
+    np.testing.assert_allclose(found, image.reshape(4, SIDE // 2, 2, SIDE // 2, 2).mean((2, 4)), atol=0.6)
+    assert valid.all()
+
+
+def test_a_band_that_is_not_read_says_nothing_of_the_others(tmp_path: Path) -> None:
+    write(tmp_path / "scene.tif", numbers("uint8", 77, bands=4))
+    path = tmp_path / "scene.vrt"
+    rasterio.shutil.copy(tmp_path / "scene.tif", path, driver="VRT")
+    start, _, end = path.read_text().rpartition("</VRTRasterBand>")
+    path.write_text(f"{start}<NoDataValue>255</NoDataValue></VRTRasterBand>{end}")
+    assert read_info(path).marks.nodata == (None, None, None, 255)
+    _, valid = halved(path, (1, 2, 3), otherwise=0)
+    assert np.array_equal(valid, ~(OTHER & ~EMPTY)[::2, ::2])

@@ -177,9 +177,9 @@ class KeptJobs:
             self._save(record)
             scene, record.warnings = scene_of(served, upload, record.preflight)
             map_upload(served, scene, self.folder_of(record.id) / MAP, ticket)
+            self._service.segmented(upload)
             record.state, record.finished = "done", time.time()
             self._save(record)
-            self._service.segmented(upload)
         except CancelledError:  # by its owner, who wants nothing more; or as the server ends, and the next goes on
             record.state, record.attempts = "waiting", record.attempts - 1
             if record.id in self._records:
