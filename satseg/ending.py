@@ -38,6 +38,9 @@ class AskedToEnd(BaseException):
         self.requeue, self.advice = requeue, ""
 
 
+ENDINGS = (AskedToEnd, KeyboardInterrupt)
+
+
 @dataclass
 class _Request:
     """What this process has been asked; signals are the process's, so there is one."""
@@ -73,7 +76,7 @@ def _not_dropped() -> Iterator[None]:
     hook, alarm = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
 
     def look(unraisable: Any) -> None:
-        if isinstance(unraisable.exc_value, AskedToEnd | KeyboardInterrupt):
+        if isinstance(unraisable.exc_value, ENDINGS):
             signal.setitimer(signal.ITIMER_REAL, LATER_S)
         else:
             hook(unraisable)
