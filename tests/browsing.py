@@ -197,6 +197,7 @@ class Visit:
         if clear.count():
             clear.first.click()
             self.page.wait_for_selector("#picture img", state="hidden")
+            self.page.wait_for_timeout(1500)  # else the answer to it could come after that to the upload
         self.page.locator("#upload input[type=file]").set_input_files(str(path))
 
     def segment(self, path: Path) -> None:
