@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import mmap
 import os
 import sys
 import traceback
@@ -27,7 +28,26 @@ from satseg.ranks import world_size
 
 OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
 NO_MEMORY = "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
+SPARE_BYTES = 64 << 20
 SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
+
+
+class _Spare:
+    """Addresses that are set aside and take no memory: where that runs out, telling of it and ending need some, too."""
+
+    def __init__(self) -> None:
+        self._held: mmap.mmap | None = None
+
+    def hold(self) -> None:
+        self._held = self._held or mmap.mmap(-1, SPARE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    def release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+_spare = _Spare()
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -46,6 +66,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         @functools.wraps(function)
         def run(cfg: DictConfig) -> Any:
             try:
+                _spare.hold()
                 check_types(cfg, config_name)
                 with ending.listening():
                     result = function(cfg)
@@ -108,6 +129,7 @@ def _is_number(value: Any) -> bool:
 
 def _announce(error: Exception, cfg: DictConfig) -> None:
     """Tell at once: a single run ends here, and in a sweep the other jobs go on."""
+    _spare.release()
     message = describe(error)
     if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
         _let_go(error)
@@ -139,6 +161,7 @@ def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
         with ending.starting(is_process):
             command()
     except KeyboardInterrupt as error:
+        _spare.release()
         _let_go(error)
         sys.exit(130)
     except Exception as error:

@@ -1,6 +1,8 @@
 """The command line: paths as people have them, types, one-line errors."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,28 @@ def test_memory_that_runs_out_anywhere_is_one_line(error: Exception) -> None:
     for raised in (error, wrapped):
         assert str(describe(raised)).startswith("ResourceError: Memory ran out: let the command have more, or ")
     assert describe(ValueError("memory")) is None
+
+
+FULL = """
+import atexit, resource
+from pathlib import Path
+from satseg.cli import entry_point
+
+kept = []
+
+def fill(cfg):
+    limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (50 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    while True:
+        kept.append(bytes(1 << 20))
+
+atexit.register(lambda: print(len(bytes(30 << 20))))  # what tidies up needs some
+entry_point("validate")(fill)()
+"""
+
+
+def test_where_no_memory_is_left_one_line_tells_of_it_and_there_is_some_for_the_end() -> None:
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
+    line = "ResourceError: Memory ran out: let the command have more, or make less of it at once"
+    assert done.returncode == 1 and done.stderr.startswith(line) and done.stderr.count("\n") == 1, done
+    assert done.stdout == f"{30 << 20}\n"
