@@ -12,6 +12,8 @@ import os, signal, time, weakref
 from satseg import ending
 from satseg.errors import InterruptedRunError
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have begun without it
+
 def ask():
     os.kill(os.getpid(), getattr(signal, SIGNAL))
     time.sleep(0.01)
