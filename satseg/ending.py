@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # the second is what a Slurm job asks for with --signal=USR1@300
 SLURM_ANSWERS_S = 30.0
-LATER_S = 0.05
+LATER_S = 0.05  # until what was dropped is raised again
 AGAIN = "To go on, give the same command again."
 
 
@@ -146,7 +146,7 @@ def listening(asks_slurm: bool = True) -> Iterator[None]:
 
 @contextmanager
 def starting(is_process: bool) -> Iterator[None]:
-    """End the block as Ctrl-C would where the system asks for it while nobody is `listening`, such as at the begin.
+    """End the block as Ctrl-C would where the system asks for it while nobody is `listening`, such as at the start.
 
     Args:
         is_process: Whether the block is all that this process does; what comes behind it is left in peace then.

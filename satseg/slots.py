@@ -24,7 +24,7 @@ TRAINER_OPTIONS = (
     *("num_nodes", "sync_batchnorm", "strategy"),
 )
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
-OF_OPTIONS = frozenset({"_recursive_", "_convert_"})  # how the options of a class are made and passed
+INSTANTIATION_KEYS = frozenset({"_recursive_", "_convert_"})  # how Hydra makes and passes the options of a class
 MAPPINGS = frozenset({"dataset.images"})  # a text in satseg's configuration that may be a mapping, too
 TEXTS = frozenset({"trainer.deterministic"})  # true or false in satseg's configuration that may be a text, too
 # Values of pixels: NaN, the least float32 and 2**64 - 1 are common ones.
@@ -192,7 +192,7 @@ class _Check:
             raise self._refusal(said, "names no class in _target_")
         is_known = slot is not None and target in slot.targets
         if not is_known:  # how Hydra passes the options of a class of the caller's own is the caller's to say
-            extras = {key: value for key, value in extras.items() if key not in OF_OPTIONS}
+            extras = {key: value for key, value in extras.items() if key not in INSTANTIATION_KEYS}
         if extras not in (slot.extras if slot else [{}]):
             keys = ", ".join(sorted(extras)) or "no _partial_"
             raise self._refusal(said, f"has {keys}, unlike satseg's configuration")

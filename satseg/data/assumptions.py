@@ -65,7 +65,8 @@ def _names(splits: Splits, reader: SampleReader) -> list[str]:
 
 def _nodata(splits: Splits, reader: SampleReader) -> list[str]:
     """Tell of training images that declare different nodata values."""
-    declared = most_common(reader.info(s.image).nodata for s in splits["train"])
+    infos = [reader.info(s.image) for s in splits["train"]]
+    declared = most_common(info.marks.common(band_numbers(info, reader.bands)) for info in infos)
     if reader.nodata is not None or len(declared) == 1:
         return []
     told = ", ".join(f"{'none' if value is None else f'{value:g}'} in {number}" for value, number in declared)

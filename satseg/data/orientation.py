@@ -160,6 +160,7 @@ def _of_netcdf(path: Path | str) -> int | None:
     return None
 
 
+# Pillow tells the same of a PNG only once all of it is decoded, and refuses images that are large on purpose.
 def _of_png(file: BinaryIO) -> int:
     return _of_chunk(_chunks(file, 8, PNG_CHUNK), b"eXIf")
 

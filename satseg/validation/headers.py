@@ -47,7 +47,7 @@ def check_headers(pairs: Sequence[Pair], bands: Sequence[int | str] | None = Non
             images,
             "dtype",
             "dtype",
-            lambda i: i.dtype,
+            lambda i: i.dtype_of(band_numbers(i, bands)),
             "Convert them to one dtype, so that numbers mean the same.",
             Severity.ERROR,
         ),
