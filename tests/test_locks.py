@@ -45,9 +45,8 @@ import os, sys, time
 from pathlib import Path
 from satseg.locks import alone_in
 with alone_in(Path(sys.argv[1])):
-    copy = os.fork()  # as a loader's worker is made
-    if copy:
-        print(copy, flush=True)
+    if os.fork() == 0:  # as a loader's worker is made
+        print(os.getpid(), flush=True)
     time.sleep(600)
 """
 
