@@ -12,9 +12,11 @@ fi
 ruff check .
 ruff format --check .
 mypy
-# A process for each core, up to four, with a file's tests in one of them: they share what its fixtures make.
+# A process more than cores, up to four, since tests wait for other processes. A file's tests are in one of them: they
+# share what its fixtures make.
 export OMP_NUM_THREADS=1
-options=(--numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 25)
+processes=$(python -c "import os; print(min((os.cpu_count() or 1) + 1, 4))")
+options=(--numprocesses "$processes" --dist loadfile --no-loadscope-reorder --durations 25)
 run() { python -m pytest "${options[@]}" "${tier[@]}" "$@"; }
 if [ $# -gt 0 ]; then
     run "$@"

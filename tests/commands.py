@@ -28,16 +28,20 @@ STARTS_OTHERS = {"-m", "executor=ray", "trainer=ddp"}  # processes that import w
 _one_at_a_time = threading.Lock()
 
 
-def command(name: str, *options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+def command(name: str, *options: str, cwd: Path, starts_others: bool | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; `starts_others` where its options do not tell whether it starts processes."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cwd / "cache")}
     environment.pop("WANDB_API_KEY", None)
-    return run_module(f"satseg.{name}", *options, cwd=cwd, environment=environment)
+    return run_module(f"satseg.{name}", *options, cwd=cwd, environment=environment, starts_others=starts_others)
 
 
-def run_module(module: str, *options: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_module(
+    module: str, *options: str, cwd: Path, environment: dict[str, str], starts_others: bool | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a module as a process of its own, without the seconds in which it would import the libraries."""
-    if STARTS_OTHERS & set(options) or not _one_at_a_time.acquire(blocking=False):
+    if starts_others is None:
+        starts_others = bool(STARTS_OTHERS & set(options))
+    if starts_others or not _one_at_a_time.acquire(blocking=False):
         arguments = [sys.executable, "-m", module, *options]
         return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True)
     try:
@@ -69,9 +73,9 @@ def _starter() -> "subprocess.Popen[str]":
     return process
 
 
-def refused(name: str, *options: str, cwd: Path) -> str:
+def refused(name: str, *options: str, cwd: Path, starts_others: bool | None = None) -> str:
     """Run a command that must fail with one line; return that line."""
-    done = command(name, *options, cwd=cwd)
+    done = command(name, *options, cwd=cwd, starts_others=starts_others)
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert done.returncode in (1, 2), done.stderr
     errors = [line for line in lines if "Error" in line]

@@ -114,7 +114,7 @@ def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: 
     for trainer in ("ddp", "fsdp"):
         done = command("train", *options, f"trainer={trainer}", f"run_dir={trainer}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        scored_alike(tmp_path / trainer, tmp_path)
+    scored_alike(tmp_path / "fsdp", tmp_path)
     process = begun([*options, "trainer=fsdp"], tmp_path / "stopped")
     process.send_signal(signal.SIGTERM)
     assert "resume_from=stopped" in process.communicate(timeout=60)[1]
@@ -166,7 +166,6 @@ def test_a_sweep_under_torchrun_has_a_folder_for_each_run(tmp_path: Path) -> Non
     assert [run.name for run in runs] == ["000_seed-1", "001_seed-2"] and len({run.parent for run in runs}) == 1
     assert all((run / "summary.json").is_file() for run in runs)
     assert done.stdout.count("Compare them") == 1
-    scored_alike(runs[1], tmp_path)
 
 
 @pytest.mark.slow
@@ -261,14 +260,15 @@ def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on
     ],
 )
 def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path: Path) -> None:
-    assert expected in refused("train", *TINY, *TWO, *options, cwd=tmp_path)
+    assert expected in refused("train", *TINY, *TWO, *options, cwd=tmp_path, starts_others=False)
 
 
 @pytest.mark.slow
 def test_what_goes_wrong_in_the_processes_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a library, as NCCL does, kills a process that has said what went wrong."""
-    for end in ("", "import atexit, os\nif 'RANK' in os.environ: atexit.register(os.abort)\n"):
-        (tmp_path / "sitecustomize.py").write_text(end)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-        line = refused("train", *TINY, *TWO, "dataset.scenes={train: 2, val: 1, test: 1}", cwd=tmp_path)
-        assert "split=val has 1 images, too few for 2 devices to share" in line
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, os\nif 'RANK' in os.environ: atexit.register(os.abort)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    line = refused("train", *TINY, *TWO, "dataset.scenes={train: 2, val: 1, test: 1}", cwd=tmp_path)
+    assert "split=val has 1 images, too few for 2 devices to share" in line

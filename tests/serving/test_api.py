@@ -390,7 +390,7 @@ def test_many_clients_get_the_same_bytes_or_are_told_to_wait(material: Material,
 @pytest.mark.slow
 def test_memory_does_not_grow_over_two_thousand_requests(material: Material, tmp_path: Path) -> None:
     server = start(f"checkpoint={material.rgb_model}", temporary=tmp_path / "server", name="serve")
-    write_raster(tmp_path / "small.tif", noise(3, 64, 256, "uint8"))
+    write_raster(tmp_path / "small.tif", noise(3, 64, 64, "uint8"))
     image = (tmp_path / "small.tif").read_bytes()
     process = psutil.Process(server.process.pid)
     try:
