@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from satseg.data.missing import Marks, has_data
 from satseg.data.opening import OpenRasters, open_raster
 from satseg.data.projecting import transform_points
 from satseg.data.raster import RasterInfo, Window, read_image, read_real_info
+from satseg.data.uniform_vrt import uniform_vrt
 from satseg.errors import DataError, SizeMismatchError
 
 NEAR = 0.5  # pixels that corners of image and mask may be apart and still be meant to be the same
@@ -124,13 +126,22 @@ def _corners(mask: RasterInfo, image: RasterInfo) -> np.ndarray:
 
 def warp_labels(path: Path, image: RasterInfo, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """Read a mask (bands, h, w) on the grid of an image, and which of its pixels it has."""
-    with open_raster(path) as source:
+    with ExitStack() as opened:
+        source = opened.enter_context(open_raster(path))
+        marks = Marks.of(source)
+        bands = [n for n in source.indexes if n not in marks.alpha]
         floating = np.issubdtype(source.dtypes[0], np.floating)
         grid = {"crs": CRS.from_wkt(image.crs), "transform": Affine(*image.transform or ())}
         grid |= {"width": image.width, "height": image.height, "dtype": "float64" if floating else "int32"}
-        # No value of the file is missing before it is known which are classes.
-        with WarpedVRT(source, **grid, resampling=Resampling.nearest, src_nodata=OUTSIDE, nodata=OUTSIDE) as warped:
-            marks = Marks.of(source)
-            bands = [n for n in source.indexes if n not in marks.alpha]
-            raw = warped.read(bands, window=rasterio.windows.Window(*window))
+        # No value of the file is missing before it is known which are classes; what masks and alpha bands hide is.
+        if marks.is_masked:
+            source = opened.enter_context(rasterio.open(uniform_vrt(source, path, dict.fromkeys(bands))))
+            grid |= {"nodata": None, "add_alpha": True}
+        else:
+            grid |= {"src_nodata": OUTSIDE, "nodata": OUTSIDE}
+        warped = opened.enter_context(WarpedVRT(source, **grid, resampling=Resampling.nearest))
+        part = {"window": rasterio.windows.Window(*window)}
+        raw = warped.read(bands, **part)
+        if marks.is_masked:
+            raw[:, warped.read(warped.count, **part) == 0] = OUTSIDE
         return raw, (raw != OUTSIDE).all(0) & has_data(raw, marks.values(bands), [marks.dtypes[n - 1] for n in bands])

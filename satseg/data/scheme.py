@@ -213,13 +213,14 @@ def _ignore_outside(decoded: np.ndarray, window: Window, info: RasterInfo) -> No
 def pack(colours: np.ndarray) -> np.ndarray:
     """Pack colours (3 or more, height, width) into int32 (height, width); -1 where one is not of 8 bits.
 
-    In images of 16 bits 255 may be stored as it is, or as 65535, and so may what lies between 0 and it.
+    In images of 16 bits 255 may be stored as it is, or as 65535, and so may what lies between 0 and it. Numbers with
+    fractions, as of colours from 0 to 1, are of none.
     """
     colours = colours[:3]
     if colours.dtype == np.uint8:
         return _pack(colours)
     wide = colours > 255
-    fits = (colours >= 0) & (colours <= 65_535) & (~wide | (colours % BYTE_IN_16_BITS == 0))
+    fits = (colours >= 0) & (colours <= 65_535) & (colours % 1 == 0) & (~wide | (colours % BYTE_IN_16_BITS == 0))
     packed = _pack(np.where(fits, np.where(wide, colours // BYTE_IN_16_BITS, colours), 0))
     packed[~fits.all(0)] = -1
     return packed

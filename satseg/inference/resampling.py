@@ -14,7 +14,7 @@ from rasterio.vrt import WarpedVRT
 
 from satseg.data.missing import Marks, can_hold
 from satseg.data.raster import RasterInfo
-from satseg.data.uniform_vrt import are_alike, uniform_vrt
+from satseg.data.uniform_vrt import uniform_vrt
 from satseg.spec import marks_alone
 
 
@@ -28,7 +28,8 @@ def resample(
 ) -> Iterator[WarpedVRT]:
     """Open an open raster on another grid.
 
-    Where its bands differ in dtype or nodata, or have masks of their own, a pixel that one band lacks is missing.
+    What is missing as it is stored is missing here: where a mask, an alpha band or more than one nodata value tells it,
+    the bands are shown to GDAL with one mask of all.
 
     Args:
         source: As it is stored.
@@ -39,17 +40,21 @@ def resample(
     """
     marks = Marks.of(source)
     values = marks.values(bands, nodata, otherwise)
-    of_all = [value if value is not None else otherwise for value in marks.values(source.indexes, nodata)]
-    if not set(marks.alpha) & set(bands) and are_alike(source, (*values, *of_all)):
-        with _warped(source, grid, values[0]) as warped:
+    if not marks.is_masked and _are_alike(marks, values, marks.values(source.indexes, nodata, otherwise)):
+        with _warped(source, grid, **_missing(marks.dtypes[0], values[0])) as warped:
             yield warped
         return
     uniform = uniform_vrt(source, grid.path, dict(zip(bands, values, strict=True)))
-    with rasterio.open(uniform) as alike, _warped(alike, grid, math.nan) as warped:
+    with rasterio.open(uniform) as alike, _warped(alike, grid, add_alpha=Marks.of(alike).is_masked) as warped:
         yield warped
 
 
-def _warped(source: Any, grid: RasterInfo, nodata: float | None) -> WarpedVRT:
+def _are_alike(marks: Marks, *values: Sequence[float | None]) -> bool:
+    """Tell whether all bands have one dtype and one nodata value."""
+    return len(set(marks.dtypes)) == 1 and len({repr(value) for some in values for value in some}) == 1
+
+
+def _warped(source: Any, grid: RasterInfo, **missing: Any) -> WarpedVRT:
     assert grid.transform is not None
     coarser = grid.width * grid.height < source.width * source.height
     return WarpedVRT(
@@ -60,17 +65,15 @@ def _warped(source: Any, grid: RasterInfo, nodata: float | None) -> WarpedVRT:
         height=grid.height,
         resampling=Resampling.average if coarser else Resampling.bilinear,
         tolerance=1e-6,  # of a pixel: the same for every window
-        **_missing(source, nodata),
+        **missing,
     )
 
 
-def _missing(source: Any, nodata: float | None) -> dict[str, Any]:
+def _missing(dtype: str, nodata: float | None) -> dict[str, Any]:
     """Return how GDAL is told of missing pixels, and answers: in an alpha band where a value may be a mean, too."""
-    dtype, marks = source.dtypes[0], Marks.of(source)
-    nodata = nodata if nodata is not None and (math.isnan(nodata) or can_hold(dtype, nodata)) else None
-    if marks.alpha:  # which GDAL leaves as it is at nodata; and it must look at each band alone then
-        return {"src_nodata": nodata, "nodata": nodata, "UNIFIED_SRC_NODATA": "PARTIAL"}
-    if nodata is not None and marks_alone(nodata, dtype):
+    if nodata is None or not (math.isnan(nodata) or can_hold(dtype, nodata)):
+        return {"nodata": None}
+    if marks_alone(nodata, dtype):
         # Each band answers for itself, by the value, which GDAL gives to no mean.
-        return {"src_nodata": nodata, "nodata": nodata, "add_alpha": marks.shared_mask, "UNIFIED_SRC_NODATA": "NO"}
-    return {"src_nodata": nodata, "nodata": None, "add_alpha": marks.shared_mask or nodata is not None}
+        return {"src_nodata": nodata, "nodata": nodata, "UNIFIED_SRC_NODATA": "NO"}
+    return {"src_nodata": nodata, "nodata": None, "add_alpha": True}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 from placed_rasters import at, write
+from rasterio.enums import ColorInterp
 from rasterio.warp import transform
 
 from satseg.data.folder import FolderDataModule
@@ -94,6 +95,21 @@ def test_missing_labels_and_zero_are_told_apart_when_warped(tmp_path: Path) -> N
     pair(tmp_path, np.where(coarse == 99, 3, coarse).astype(np.uint8), at(0, 0, 30))
     with pytest.raises(MaskValueError, match=r"a\.tif holds value 3, but the dataset has 3 classes"):
         _ = module(tmp_path).spec
+
+
+@pytest.mark.parametrize("hiding", ["mask", "alpha"])
+def test_what_a_mask_or_an_alpha_band_hides_is_no_label_when_warped(hiding: str, tmp_path: Path) -> None:
+    coarse, hidden = labels(20, 27), np.zeros((20, 27), bool)
+    hidden[4:8], hidden[:, 20] = True, True
+    bands = [coarse, np.where(hidden, 0, 255).astype(np.uint8)] if hiding == "alpha" else [coarse]
+    pair(tmp_path, np.stack(bands), at(0, 0, 30), nodata=None)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "masks/a.tif", "r+") as file:
+        if hiding == "mask":
+            file.write_mask(~hidden)
+        else:
+            file.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+    mask = module(tmp_path).reader.read(module(tmp_path).samples()[0])[1]
+    assert (mask == np.kron(np.where(hidden, 255, coarse), np.ones((3, 3)))[:, :80]).all()
 
 
 def test_colours_are_warped_too(tmp_path: Path) -> None:

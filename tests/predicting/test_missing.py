@@ -18,7 +18,7 @@ from uneven_rasters import KINDS, Uneven
 
 from satseg.checkpoint import read_document, save_model
 from satseg.config import CONFIG_DIR
-from satseg.data.raster import Window, read_info
+from satseg.data.raster import Window, read_image, read_info
 from satseg.inference.reading import SceneSource
 from satseg.models import build_model
 from satseg.models.pairs import MODELS
@@ -169,3 +169,40 @@ def test_a_band_that_is_not_read_says_nothing_of_the_others(tmp_path: Path) -> N
     assert read_info(path).marks.nodata == (None, None, None, 255)
     _, valid = halved(path, (1, 2, 3), otherwise=0)
     assert np.array_equal(valid, ~(OTHER & ~EMPTY)[::2, ::2])
+
+
+@pytest.mark.parametrize("hiding", ["mask", "alpha", None])
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        ("uint16", 65535),
+        ("uint16", 0),
+        ("int16", -1),
+        ("float32", -9999),
+        ("float32", np.nan),
+        ("uint8", 0),
+        ("uint8", 9),
+    ],
+)
+def test_nodata_counts_beside_a_mask_when_resampled(
+    dtype: str, nodata: float, hiding: str | None, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(5)
+    image = random.integers(20, 120, (3, SIDE, SIDE)).astype(dtype)
+    in_one, in_all, hidden = (np.zeros((SIDE, SIDE), bool) for _ in range(3))
+    in_one[:20], in_all[40:], hidden[:, :16] = True, random.random((SIDE - 40, SIDE)) < 0.5, hiding is not None
+    image[1, in_one], image[:, in_all] = nodata, nodata
+    bands = [*image, np.where(hidden, 0, 100).astype(dtype)] if hiding == "alpha" else image
+    kind = {"photometric": "rgb", "alpha": "yes"} if hiding == "alpha" else {}
+    path = write(tmp_path / "scene.tif", np.stack(bands), nodata=nodata, **kind)
+    if hiding == "mask":
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+            file.write_mask(~hidden)
+    missing = in_all | hidden if nodata == 0 or dtype == "uint8" else in_one | in_all | hidden
+    there = ~missing.reshape(SIDE // 2, 2, SIDE // 2, 2)
+    total = np.where(there, image.astype(float).reshape(3, SIDE // 2, 2, SIDE // 2, 2), 0).sum((2, 4))
+    found, valid = halved(path, (1, 2, 3))
+    assert np.array_equal(valid, there.any((1, 3)))
+    np.testing.assert_allclose(found[:, valid], (total / there.sum((1, 3)).clip(1))[:, valid], atol=0.6)
+    _, stored = read_image(path, bands=(1, 2, 3))
+    assert np.array_equal(stored, ~missing)
