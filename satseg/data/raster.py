@@ -171,7 +171,12 @@ def _joint_dtype(dtypes: Iterable[str]) -> str:
 def _band_name(description: str | None, number: int) -> str:
     """Return a band's name in the file, on one line and no longer than a model file takes."""
     line = " ".join("".join(c if c.isprintable() else " " for c in description or "").split())
-    return line[:MAX_NAME].strip() or f"band_{number}"
+    return line[:MAX_NAME].strip() or unnamed(number)
+
+
+def unnamed(number: int) -> str:
+    """Return what a band is called that has no name in its file, by its one-based number."""
+    return f"band_{number}"
 
 
 def _colors(source: Any) -> dict[int, tuple[int, int, int]] | None:

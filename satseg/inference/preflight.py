@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from satseg.data.inputs import bands_by_name
 from satseg.data.opening import shown
 from satseg.data.pixel_size import size_text
-from satseg.data.raster import RasterInfo
+from satseg.data.raster import RasterInfo, unnamed
 from satseg.errors import BandError, ConfigError
 from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneReader, SceneSource
@@ -118,7 +118,8 @@ def _substitute(dataset: Any) -> str:
 
 def _names(scene: SceneSource, source: InputSpec, found: Findings) -> None:
     there = [scene.info.band_names[number - 1] for number in scene.bands]
-    known = set(source.bands) & set(there)
+    named = {name for name, number in zip(there, scene.bands, strict=True) if name != unnamed(number)}
+    known = set(source.bands) & named
     if known and tuple(there) != source.bands:
         found.errors.append(
             f"{shown(scene.info.path)}: the bands in use are {', '.join(there)}, but the model takes "

@@ -16,6 +16,7 @@ from satseg.data.raster import Window
 from satseg.errors import ConfigError
 from satseg.inference.blending import Seen, strips
 from satseg.inference.engines import Engine
+from satseg.inference.numbers import has_numbers
 from satseg.inference.pipeline import Stopwatch, ahead
 from satseg.inference.plans import ScenePlan
 from satseg.inference.products import Product
@@ -140,6 +141,9 @@ class StripMaker:
             with watch.measure("infer"):
                 if valid.any():
                     logits = self.engine(image, valid)
+                    finite = has_numbers(logits, image, valid, self.engine.spec, self.engine)
+                    if not finite.all():  # of what is beyond the rest, or the model would not be used: nodata
+                        logits, valid = logits.masked_fill(~finite[:, None], 0.0), valid & finite.to(valid.device)
                 else:  # nothing to see: no pixel of it is written
                     logits = torch.zeros(len(image), self.engine.spec.num_classes, *image.shape[-2:])
             yield from map(Seen, logits, valid)

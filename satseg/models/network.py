@@ -33,7 +33,9 @@ class Normaliser(nn.Module):
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
         # (x - offset) / scale, then (unit - mean) / std, as one step
         shift, divisor = spec.offset + spec.scale * mean, spec.scale * std
-        if not (shift.isfinite().all() and divisor.isfinite().all() and (divisor > 0).all()):
+        if not (
+            shift.isfinite().all() and divisor.isfinite().all() and (divisor >= torch.finfo(torch.float32).tiny).all()
+        ):
             raise ModelError(
                 f"The input {spec.name} cannot be standardised: its scale, offset, mean and std are beyond float32."
             )

@@ -186,3 +186,15 @@ def test_parts_of_a_real_scene_are_like_each_other_until_they_are_shifted(shared
         shifted = inspect(replace(scene, offset=REAL[name]), source)
         faults += any("higher than in training" in error for error in shifted.errors)
     assert faults >= 7
+
+
+def test_bands_that_are_named_by_number_are_taken_where_neither_file_nor_model_has_names(tmp_path: Path) -> None:
+    source = replace(source_of(images()), bands=("band_1", "band_2", "band_3", "band_4"))
+    image = np.concatenate([images()[0][:1], images()[0]])
+    path, options = tmp_path / "scene.tif", UTM | {"count": 5, "height": image.shape[1], "width": image.shape[2]}
+    with rasterio.open(path, "w", driver="GTiff", dtype=image.dtype, **options) as file:
+        file.write(image)
+    assert not inspect(SceneSource(read_info(path), (2, 3, 4, 5)), source).errors
+    with rasterio.open(path, "r+") as file:
+        file.set_band_description(1, "band_4")  # a name all the same, and of another place
+    assert "set bands=" in inspect(SceneSource(read_info(path), (1, 3, 4, 5)), source).errors[0]

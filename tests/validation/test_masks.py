@@ -230,3 +230,10 @@ def test_colour_masks_of_16_bits_are_those_of_8(sound: Path) -> None:
         discover_scheme(expected)
     with pytest.raises(MaskValueError, match=rf"{path.name} holds colour beyond 8 bits"):
         given.read(path)
+
+
+def test_colours_with_fractions_are_refused(sound: Path) -> None:
+    for path in sound.glob("*/masks/*.tif"):
+        write(path, np.stack([read(path)[0] * np.float32(0.25)] * 3), east=int(path.stem) * 10 * SIZE)  # 0 to 1
+    with pytest.raises(DataError, match=r"\.tif holds colours that are none of 8 bits"):
+        check(sound, classes=None)
