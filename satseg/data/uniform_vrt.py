@@ -48,7 +48,8 @@ def _masked(marks: Marks, values: Mapping[int, float | None]) -> list[int]:
 
 def _validities(source: Any, path: Path | str, marks: Marks, values: Mapping[int, float | None]) -> list[str]:
     """Return VRTs of one band that is 0 where numbers say that a pixel is missing."""
-    found, together = [], []
+    found: list[str] = []
+    together: list[str] = []
     for number, value in values.items():
         dtype = marks.dtypes[number - 1]
         if np.issubdtype(dtype, np.floating):
