@@ -2,14 +2,15 @@
 
 Gradio believes what an event says: which session it belongs to, and where on the server's disk its files are. So
 visitors never name either: a session is that of the browser that asks, and an uploaded file goes by a name that the
-server signed for this browser. Whatever an event holds besides is a number, a text, or a list of these.
+server signed for this browser. Whatever an event holds besides is of the kind that its part of the page has: a number,
+a text, or a list of texts.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -20,6 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from satseg.serving.api.problems import problem
+from satseg.serving.events import Event, fits, is_file
 from satseg.serving.sent import Sent
 from satseg.serving.sessions import Sessions
 from satseg.serving.visitors import VISITOR, Visitors
@@ -54,7 +56,7 @@ class Door:
         sent: Files that pages have sent.
         shared: Folder of files that all visitors see.
         sessions: Whose folders hold what each visitor sees.
-        events: Numbers of the events that the page has.
+        events: Those that the page has, by number.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Door:
         sent: Sent,
         shared: Path,
         sessions: Sessions,
-        events: Collection[int],
+        events: Mapping[int, Event],
     ) -> None:
         self._app, self._visitors, self._sessions, self._events = app, visitors, sessions, events
         self._sent, self._uploads, self._shared = sent, sent.folder, shared.resolve()
@@ -137,10 +139,12 @@ class Door:
         elif type(kept["fn_index"]) is not int or kept["fn_index"] not in self._events:
             raise NotTheirsError
         else:
-            data = said.get("data")
+            event, happened = self._events[kept["fn_index"]], _plain(said.get("event_data"))
+            if not event.tells_place(happened):
+                raise NotTheirsError
             kept["trigger_id"] = said.get("trigger_id")
-            kept["data"] = [self._value(visitor, value) for value in data] if isinstance(data, list) else []
-            kept["event_data"] = _plain(said.get("event_data"))
+            kept["data"] = self._values(visitor, event, said.get("data"))
+            kept["event_data"] = happened
         if not all(_is_simple(value) for key, value in kept.items() if key not in ("data", "event_data")):
             raise NotTheirsError
         kept["session_hash"] = _session(visitor, said.get("session_hash"))
@@ -149,12 +153,22 @@ class Door:
         except ValueError:  # NaN, or half of a character: Gradio's answer would be a traceback
             raise NotTheirsError from None
 
-    def _value(self, visitor: str, value: object) -> object:
-        """Return a value of a part of the page: a number, a text, a list of these, or a file of the visitor's."""
-        if _is_simple(value) or (isinstance(value, list) and all(map(_is_simple, value))):
+    def _values(self, visitor: str, event: Event, data: object) -> list[object]:
+        """Return an event's values, if there is one of its kind for each part."""
+        values = data if isinstance(data, list) else []
+        if len(values) != len(event.parts):
+            raise NotTheirsError
+        return [self._value(visitor, part, value) for part, value in zip(event.parts, values, strict=True)]
+
+    def _value(self, visitor: str, part: object, value: object) -> object:
+        """Return the value of a part of the page, which is never a file but where the part takes one."""
+        if is_file(part):
+            if isinstance(value, dict) and isinstance(value.get("path"), str):
+                return {"path": str(self._uploaded(visitor, value["path"])), "meta": FILE_DATA}
+            if value is None:
+                return None
+        elif fits(part, value):
             return value
-        if isinstance(value, dict) and isinstance(value.get("path"), str):
-            return {"path": str(self._uploaded(visitor, value["path"])), "meta": FILE_DATA}
         raise NotTheirsError
 
     async def _upload(self, visitor: str, scope: Scope, receive: Receive, send: Send) -> None:

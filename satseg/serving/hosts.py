@@ -1,10 +1,18 @@
-"""Names and addresses of this machine that no other machine reaches."""
+"""Names and addresses of servers: how a request says them, and which of them no other machine reaches."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 
 LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_AUTHORITY = re.compile(
+    rf"(?:\[(?P<address>[0-9a-f:.]{{2,45}})\]|(?P<name>{_LABEL}(?:\.{_LABEL})*\.?))(?::(?P<port>[0-9]{{0,5}}))?",
+    re.ASCII | re.IGNORECASE,
+)
+_MOST_NAME = 254  # characters, with the dot at the end
+_MOST_PORT = 65_535
 
 
 def is_local(host: str) -> bool:
@@ -13,3 +21,21 @@ def is_local(host: str) -> bool:
         return host in LOCAL_NAMES or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def named_host(authority: str) -> str | None:
+    """Return the name or address, in small letters, of a host with an optional port, as a Host header has them.
+
+    Whatever else a URL may hold there, such as a user or a fragment, makes it no host: None. Programs that read it
+    otherwise than this one does would see another name.
+    """
+    found = _AUTHORITY.fullmatch(authority)
+    if found is None or int(found["port"] or 0) > _MOST_PORT:
+        return None
+    if found["address"] is None:
+        name = found["name"].lower()
+        return name if len(name) <= _MOST_NAME else None
+    try:
+        return ipaddress.IPv6Address(found["address"]).compressed
+    except ValueError:
+        return None

@@ -13,6 +13,7 @@ from gradio.utils import get_upload_folder
 from starlette.routing import Mount
 
 from satseg.serving.door import Door
+from satseg.serving.events import events_of
 from satseg.serving.examples import PICTURES
 from satseg.serving.handlers import Handlers
 from satseg.serving.layout import CSS, theme
@@ -61,4 +62,4 @@ def mount_page(app: FastAPI, application: Application) -> None:
     blocks.has_launched = True  # or Gradio would not check the paths in events
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)
-    mounted.app = Door(mounted.app, parts.visitors, sent, root / PICTURES, sessions, blocks.fns)
+    mounted.app = Door(mounted.app, parts.visitors, sent, root / PICTURES, sessions, events_of(blocks))

@@ -80,8 +80,9 @@ class Page(Results):
         """Segment an example."""
         session = self._session(request)
         session.served = self.app.served[model]
-        example = self.app.examples(session.served)[int(chosen.index)]
-        yield from self._segment(session, example.path, opacity, classes, {self.file: None})
+        examples = self.app.examples(session.served)
+        if chosen.index in range(len(examples)):  # of another model, they may have been more
+            yield from self._segment(session, examples[chosen.index].path, opacity, classes, {self.file: None})
 
     def _segment(
         self, session: Session, file: Path, opacity: float, classes: list[str], unchosen: Updates

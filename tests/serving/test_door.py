@@ -181,3 +181,38 @@ def test_events_that_are_none_leave_no_traceback(server: Server) -> None:
         found = visitor.client.post(f"{API}/queue/join", content=body)
         assert (found.status_code, found.json()) == (404, REFUSED), value
     assert (server.temporary / "log").read_text() == log
+
+
+def test_a_value_of_another_kind_than_its_part_has_is_refused_and_leaves_no_traceback(
+    server: Server, material: Material
+) -> None:
+    visitor = Visitor(server.address)
+    file = {"path": visitor.upload(material.rgb_image.read_bytes(), "own.png"), "meta": {"_type": "gradio.FileData"}}
+    log = (server.temporary / "log").read_text()
+    foreign: dict[str, list[Any]] = {
+        "file": ["a text", "", 1, 0.5, True, [], ["a text"], [None], {}, {"path": None}, [file]],
+        "dropdown": [[], ["a"], 0.5, True, file],
+        "checkboxgroup": [None, "a", 1, [1], [None], file],
+        "slider": [None, "1", [1], True, -1, 1e9, file],
+    }
+    kinds = set()
+    for event in visitor.events.values():
+        values = [visitor.values(event), visitor.values(event)[:-1], [*visitor.values(event), None]]
+        refused = values[1:] if event["inputs"] else values[2:]
+        for place, part in enumerate(event["inputs"]):
+            kind = next(c["type"] for c in visitor.config["components"] if c["id"] == part)
+            kinds.add(kind)
+            refused += [[*values[0][:place], value, *values[0][place + 1 :]] for value in foreign[kind]]
+        for data in refused:
+            for path in ("queue/join", "run/predict"):
+                found = visitor.say(event, data, path, event_data={"index": 0, "value": None})
+                assert (found.status_code, found.json()) == (404, REFUSED), (event["targets"], data, path)
+    assert kinds == set(foreign)
+    example = visitor.event("examples", "select")
+    for happened in (None, {}, {"index": None}, {"index": "0"}, {"index": [0]}, {"index": True}):
+        found = visitor.say(example, visitor.values(example), event_data=happened)
+        assert (found.status_code, found.json()) == (404, REFUSED), happened
+    for index in (-1, 99):
+        visitor.told(example, visitor.values(example), event_data={"index": index, "value": None})
+    assert (server.temporary / "log").read_text() == log
+    assert "areas" in visitor.segment(file["path"])

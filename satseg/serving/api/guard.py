@@ -7,7 +7,6 @@ import binascii
 import ipaddress
 import secrets
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -17,7 +16,7 @@ from starlette.websockets import WebSocketClose
 
 from satseg.serving.api.attempts import Attempts
 from satseg.serving.api.problems import problem
-from satseg.serving.hosts import LOCAL_NAMES
+from satseg.serving.hosts import LOCAL_NAMES, named_host
 from satseg.serving.visitors import VISITOR, Visitors
 
 OPEN = {"/healthz", "/readyz"}  # asked by machines that know no password, and tell nothing
@@ -77,7 +76,7 @@ class Guard:
         hosts = connection.headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
         is_old = not hosts and connection.scope.get("http_version") == "1.0"  # a health check, and no browser
-        if not is_old and not self._is_named(_name(f"//{host}")):
+        if not is_old and not self._is_named(named_host(host)):
             return problem(421, f"This server is not called {host[:80]}; {NAMING}.")
         if not self._is_same_site(connection, host):
             return problem(403, f"Web pages of other sites may not ask; {NAMING}.")
@@ -109,7 +108,7 @@ class Guard:
         headers = connection.headers
         for origin in headers.getlist("origin"):
             scheme, _, rest = origin.partition("://")
-            trusted = scheme in ("http", "https") and self._is_trusted(_name(f"//{rest}") or "")
+            trusted = scheme in ("http", "https") and self._is_trusted(named_host(rest) or "")
             if rest != host and not trusted:  # a proxy may call the server otherwise than browsers do
                 return False
         followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
@@ -132,13 +131,6 @@ class Guard:
         is_of_page = self._login and not connection.scope["path"].startswith("/api/")
         challenge = None if is_of_page else {"WWW-Authenticate": CHALLENGE}  # a dialogue would cover the page
         return problem(401, "Name user and password.", challenge)
-
-
-def _name(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
 
 
 def _is_address(name: str) -> bool:
