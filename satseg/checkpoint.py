@@ -19,6 +19,7 @@ from satseg.models import SegmentationNetwork
 from satseg.models.blueprint import TensorInfo, build_like
 from satseg.models.document import Document
 from satseg.models.finite import not_finite
+from satseg.models.options import check_kinds
 from satseg.runs import LATEST, find_complete
 from satseg.torch_file import bounded_tensors, read_torch_file
 
@@ -170,10 +171,11 @@ def _rebuild(
 
     own = {name.removeprefix(PREFIX) if name.startswith(PREFIX) else f"({name})": t for name, t in tensors.items()}
     try:
+        check_kinds(constructor, options)
         net = build_like(make, own, path.stat().st_size, trusted=target not in ALLOWED_TARGETS)
         return SegmentationNetwork(net, spec, config, document.temperature)
     except ModelError as error:
-        raise CheckpointError(f"{path}: {error}.") from error
+        raise CheckpointError(f"{path}: {str(error).rstrip('.')}.") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its model cannot be built ({type(error).__name__}: {reason}).") from error

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.documents import read_yaml
 from satseg.errors import ConfigError, RecordError, RunError
 from satseg.ranks import agree, is_first
 from satseg.runs import find_complete, find_unfinished, read_config, run_folder
-from satseg.slots import OF_USER
+from satseg.signatures import fault
+from satseg.slots import HYDRA_KEYS, OF_USER, schema
 from satseg.spec import DatasetSpec, InputSpec
 
 if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
@@ -55,6 +57,8 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
 def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfig:
     """Return a run's record, with single values replaced by those of the command line."""
     recorded = read_config(path, cfg.trusted_modules)
+    for group in ("dataset", "augmentation", "loss", "trainer", "callbacks"):
+        check_classes(recorded.get(group), group, path / "config.yaml")
     for key, value in cfg.items():  # what only the user says, and what earlier versions did not record
         if key not in recorded and OmegaConf.is_dict(value) and key != "logger":
             raise RecordError(f"{path / 'config.yaml'} has no {key!s}: it is no record of a run.")
@@ -72,6 +76,30 @@ def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfi
         OmegaConf.update(recorded, key, override.value())
     _tell_what_is_left_out(recorded, path)
     return recorded
+
+
+def check_classes(node: Any, said: str, path: Path) -> None:
+    """Refuse options that satseg's and its packages' classes do not take; other classes know their own.
+
+    Args:
+        node: A part of a record.
+        said: Its name.
+        path: Of the record.
+
+    Raises:
+        ConfigError: Names the file, the option, and what was expected.
+    """
+    value = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+    if not isinstance(value, dict):
+        return
+    target = value.get("_target_")
+    if target is not None and any(target in slot.targets for slot in schema().slots.values()):
+        found = fault(get_class(target), {k: v for k, v in value.items() if k not in HYDRA_KEYS})
+        if found is not None:
+            text = f"{path}: {said}.{found[0]} {found[1]}"
+            raise ConfigError("".join(c if c.isprintable() else "?" for c in text))
+    for key, part in value.items():
+        check_classes(part, f"{said}.{key}", path)
 
 
 def _tell_what_is_left_out(recorded: DictConfig, path: Path) -> None:
@@ -121,15 +149,24 @@ def recorded_datamodule(
     """
     chosen = changes
     if "_target_" not in changes:
-        chosen = read_config(run_folder(checkpoint), trusted_modules).dataset
+        folder = run_folder(checkpoint)
+        chosen = read_config(folder, trusted_modules).dataset
+        check_classes(chosen, "dataset", folder / "config.yaml")
         for key, value in changes.items():
             if value is not None and key not in chosen:
                 raise ConfigError(f"dataset.{key!s}={value}: the dataset of {checkpoint} has no such option.")
             if value is not None:
                 OmegaConf.update(chosen, str(key), value)
-    datamodule: SegmentationDataModule = instantiate(
-        {k: v for k, v in chosen.items() if v is not None}, _convert_="all"
-    )
+    try:
+        datamodule: SegmentationDataModule = instantiate(
+            {k: v for k, v in chosen.items() if v is not None}, _convert_="all"
+        )
+    except InstantiationException as error:
+        if chosen is changes or not isinstance(error.__cause__, TypeError):
+            raise
+        raise ConfigError(
+            f"{folder / 'config.yaml'}: dataset cannot be built ({error.__cause__}); correct its options."
+        ) from error
     datamodule.setup()
     if datamodule.spec.class_names != spec.class_names:
         raise ConfigError(

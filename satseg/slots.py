@@ -25,11 +25,28 @@ TRAINER_OPTIONS = (
 )
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
 INSTANTIATION_KEYS = frozenset({"_recursive_", "_convert_"})  # how Hydra makes and passes the options of a class
-MAPPINGS = frozenset({"dataset.images"})  # a text in satseg's configuration that may be a mapping, too
-TEXTS = frozenset({"trainer.deterministic"})  # true or false in satseg's configuration that may be a text, too
+# Types that may stand where satseg's configuration has none, or a value of another type.
+ALSO: dict[str, frozenset[type]] = {
+    "from_run": frozenset({str}),
+    "init_from": frozenset({str}),
+    "backbone.adapt": frozenset({str, list}),
+    "dataset.bands": frozenset({list}),
+    "dataset.classes": frozenset({list}),
+    "dataset.images": frozenset({dict}),
+    "dataset.num_workers": frozenset({float}),
+    "dataset.offset": frozenset({float}),
+    "dataset.patches_per_epoch": frozenset({float}),
+    "dataset.scale": frozenset({float}),
+    "dataset.split.train": frozenset({float}),  # the name of a folder
+    "loss.class_weights": frozenset({list}),
+    "model.encoder_adapt": frozenset({list}),
+    "trainer.deterministic": frozenset({str}),
+    "trainer.devices": frozenset({list}),
+    "trainer.precision": frozenset({float}),
+}
 # Values of pixels: NaN, the least float32 and 2**64 - 1 are common ones.
 PIXELS = frozenset({"dataset.nodata", "dataset.ignore_values.[]"})
-NAMED = frozenset({"dataset.classes"})  # keys below are the user's, and so is what they hold
+NAMED = frozenset({"dataset.classes", "dataset.mask_values"})  # keys below are the user's, and so is what they hold
 # Numbers that cost memory, disk or processes before anything else checks them: the least and the most.
 RANGES = {
     "seed": (0, 2**32 - 1),
@@ -44,6 +61,7 @@ RANGES = {
     "trainer.num_nodes": (1, 2**16),
 }
 MOST = 2**63  # of any other number
+KINDS = {bool: "true or false", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
 
 
 @dataclass
@@ -179,6 +197,8 @@ class _Check:
         elif not is_own:
             self._check_kind(value, place, said)
         for key, child in value.items() if isinstance(value, dict) else ():
+            if not is_own:
+                self._check_key(key, place, said)
             if key not in HYDRA_KEYS:
                 self(child, self.known.child(place, str(key)), f"{said}.{key}"[:200], is_own)
 
@@ -220,19 +240,17 @@ class _Check:
 
     def _check_kind(self, value: Any, place: str, said: str) -> None:
         """Refuse a value of a type that cannot stand where satseg's configuration has another."""
-        kinds = self.known.kinds.get(place, frozenset())
-        if value is None or not kinds:
+        kinds = self.known.kinds.get(place, frozenset()) | ALSO.get(place, frozenset())
+        if value is None or not kinds or kinds & _kinds(value):
             return
-        if kinds == {bool} and not isinstance(value, bool) and not (place in TEXTS and isinstance(value, str)):
-            raise self._refusal(said, "is not true or false")
-        if kinds == {float} and not _is(value, float):
-            raise self._refusal(said, "is no number")
-        if isinstance(value, dict) and dict not in kinds and place not in MAPPINGS:
-            raise self._refusal(said, "is a mapping where satseg's configuration has a value")
-        if kinds == {dict} and not isinstance(value, dict | list) and place not in self.known.slots:
-            raise self._refusal(said, "is no mapping")
-        if place in self.known.slots and dict in kinds and str not in kinds and not isinstance(value, dict):
+        if place in self.known.slots and dict in kinds:
             raise self._refusal(said, "names no class")
+        expected = " or ".join(KINDS[kind] for kind in KINDS if kind in kinds)
+        raise self._refusal(said, f"is {str(value)[:60]}; expected {expected}")
+
+    def _check_key(self, key: Any, place: str, said: str) -> None:
+        if key is None or not (isinstance(key, str) or place in NAMED):
+            raise self._refusal(said, f"has the key {str(key)[:40]}, which is no text; take it out")
 
     def _refusal(self, said: str, what: str) -> ConfigError:
         text = f"{self.path}: {said} {what}."

@@ -128,6 +128,25 @@ def test_options_that_read_or_build_something_else_are_refused_at_any_depth(
         load_model(rewrite(file, set_model(**options)))
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"encoder_name": 5}, "option encoder_name is 5: expected a text"),
+        ({"encoder_name": None}, "option encoder_name is null: expected a text"),
+        ({"encoder_name": ["a"]}, "option encoder_name is ['a']: expected a text"),
+        ({"decoder_channels": [[1]]}, "option decoder_channels is [[1]]; expected a list, each a number"),
+        ({"decoder_channels": "x"}, "option decoder_channels is x; expected a list, each a number"),
+        ({"decoder_attention_type": 5}, "option decoder_attention_type is 5; expected a text or null"),
+    ],
+)
+def test_an_option_of_another_kind_is_told_with_what_was_expected(
+    file: Path, options: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(CheckpointError) as refused:
+        load_model(rewrite(file, set_model(**options)))
+    assert expected in str(refused.value) and "Error:" not in str(refused.value)
+
+
 def test_weights_are_never_asked_of_a_hub(file: Path) -> None:
     assert load_model(rewrite(file, set_model(encoder_weights="imagenet"))).config["encoder_weights"] is None
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from commands import TINY, command, refused, run_module
+from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 from listening import listener
@@ -28,6 +29,7 @@ from satseg.errors import ConfigError, RecordError, RunError, SatsegError
 from satseg.models import build_model
 from satseg.models.pairs import MODELS
 from satseg.repeating import read_environment
+from satseg.runconfig import check_classes, recorded_datamodule
 from satseg.runs import read_config, read_metrics
 from satseg.score_files import read_matrices
 from satseg.slots import usable
@@ -243,11 +245,117 @@ def test_what_only_the_user_says_is_left_out(tmp_path: Path) -> None:
         ("trainer.max_epochs", True),
         ("callbacks", "all"),
         ("loss.terms", "dice"),
+        ("dataset.images", 5),
+        ("dataset.images", ["a", "b"]),
+        ("dataset.image_suffix", 5),
+        ("dataset.image_suffix", ["a"]),
+        ("dataset.image_suffix", True),
+        ("dataset.split", RECORD["dataset"]["split"] | {"train": ["a"]}),
+        ("dataset.scenes", ["a"]),
+        ("dataset.classes", 5),
+        ("monitor", 5),
+        ("init_from", ["a"]),
+        ("backbone.encoder_name", 5),
+        ("optimizer.name", ["adamw"]),
+        ("augmentation.zoom", 2.0),
+        ("dataset", RECORD["dataset"] | {5: 1}),
+        ("dataset", RECORD["dataset"] | {None: 1}),
+        ("dataset", RECORD["dataset"] | {True: 1}),
+        ("dataset.scenes", {True: 1}),
+        ("dataset.classes", {None: 1}),
     ],
 )
 def test_a_value_of_another_type_or_range_is_refused(place: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(SatsegError, match=re.escape(place)):
         read(changed(place, value), tmp_path)
+
+
+FOREIGN_OPTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "unknown": ("dataset", {"foo": 1}, "dataset.foo is unknown to FolderDataModule"),
+    "nearly known": ("dataset", {"image_sufix": ""}, "did you mean image_suffix?"),
+    "of a list": ("dataset.split", {"_target_": "satseg.data.splits.List", "val": [1]}, "dataset.split.val is [1]"),
+    "a number": ("dataset.split", {"_target_": "satseg.data.splits.List", "test": 5}, "expected a text or null"),
+    "null": ("dataset.split", {"_target_": "satseg.data.splits.List", "train": None}, "dataset.split.train is None"),
+    "of vectors": ("dataset.vectors", {"attribute": 5}, "dataset.vectors is {'attribute': 5}; expected a mapping"),
+    "of a path": ("dataset", {"root": 5}, "dataset.root is 5; expected a text or null"),
+    "of a class without any": ("dataset.sampler", {"power": 1.0}, "dataset.sampler.power is unknown to Area"),
+    "of a term": ("loss.terms.mine", {"reduction": ["mean"]}, "loss.terms.mine.reduction is ['mean']; expected a text"),
+    "of a callback": ("callbacks.mine", {"patience": "long"}, "callbacks.mine.patience is long; expected a number"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN_OPTIONS)
+def test_options_that_a_class_does_not_take_are_told_with_the_file(name: str, tmp_path: Path) -> None:
+    place, options, expected = FOREIGN_OPTIONS[name]
+    path = tmp_path / "config.yaml"
+    record = changed(place, at(RECORD, place) | options)
+    if "_target_" in options:
+        record = changed(place, options)
+    OmegaConf.save(OmegaConf.create(record), path)
+    with pytest.raises(ConfigError) as refused_:
+        config = read_config(tmp_path)
+        for group in ("dataset", "loss", "callbacks"):
+            check_classes(config[group], group, path)
+    assert str(refused_.value).startswith(f"{path}: ") and expected in str(refused_.value)
+    if place.startswith("dataset"):  # as evaluate, explain and export read it
+        spec = DatasetSpec((InputSpec(("r", "g", "b"), "uint8", 255.0),), ("a", "b"), ((0,) * 3,) * 2)
+        with pytest.raises(ConfigError, match=re.escape(expected)):
+            recorded_datamodule(tmp_path, OmegaConf.create({}), spec)
+
+
+def test_an_option_that_a_class_sets_itself_is_told_with_the_file(tmp_path: Path) -> None:
+    made = {"_target_": "satseg.data.synthetic.datamodule.SyntheticDataModule", "scenes": {"train": 1}, "images": "*"}
+    OmegaConf.save(OmegaConf.create(changed("dataset", made)), tmp_path / "config.yaml")
+    spec = DatasetSpec((InputSpec(("r", "g", "b"), "uint8", 255.0),), ("a", "b"), ((0,) * 3,) * 2)
+    with pytest.raises(ConfigError, match=re.escape(f"{tmp_path / 'config.yaml'}: dataset cannot be built")):
+        recorded_datamodule(tmp_path, OmegaConf.create({}), spec)
+
+
+CHOICES = [
+    *(
+        f"{path.parent.relative_to(CONF)}={path.stem}"
+        for path in sorted(CONF.glob("*/*.yaml"))
+        if path.parent.name
+        in (
+            "augmentation",
+            "backbone",
+            "callbacks",
+            "dataset",
+            "experiment",
+            "loss",
+            "model",
+            "optimizer",
+            "scheduler",
+            "trainer",
+        )
+    ),
+    *(f"dataset={'folder'} dataset/split={path.stem}" for path in sorted(CONF.glob("dataset/split/*.yaml"))),
+    "dataset/sampler=balanced",
+    # What satseg's own configuration does not name, and users may.
+    "dataset=folder dataset.bands=[B8,B4] dataset.scale=1e4 dataset.offset=0 dataset.num_workers=2 dataset.nodata=0",
+    "dataset=folder dataset.images={r:a/*,g:b/*} dataset.classes=[low,high] +dataset.sampling_seed=1",
+    "dataset=folder dataset.mask_values={9:water} dataset.vectors.attribute=class dataset.patches_per_epoch=9",
+    "dataset=folder dataset.classes={1:1,no:2} dataset/split=subfolder dataset.split.train=1",
+    "dataset=dubai dataset.split.val=[2] dataset.split.test=0.2 dataset.split.fold=1",
+    "trainer=cpu trainer.devices=[0,1] trainer.precision=32 trainer.deterministic=warn +trainer.val_check_interval=0.5",
+    "trainer=cpu trainer.max_time=00:01:00:00 +trainer.num_sanity_val_steps=0 trainer.gradient_clip_val=1",
+    "callbacks=early_stopping +callbacks.early_stopping.min_delta=0.1 +callbacks.early_stopping.strict=false",
+    "loss=ce_dice +loss.terms.dice.smooth=1.0 +loss.terms.cross_entropy.label_smoothing=0.1 loss.class_weights=[1,2]",
+    "+optimizer.betas=[0.9,0.99] +model.decoder_channels=[32,16,16,8,8] backbone.adapt=[B4,B3,B2]",
+]
+
+
+def test_whatever_satsegs_configuration_makes_can_be_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    with initialize_config_dir(str(CONF), version_base=None):
+        for choice in CHOICES:
+            made = compose(
+                "train", [*choice.split(), *(["dataset.split.pattern=x"] if "split=group" in choice else [])]
+            )
+            path.write_text(OmegaConf.to_yaml(made, resolve=True))
+            found = read_config(tmp_path)
+            for group in ("dataset", "augmentation", "loss", "trainer", "callbacks"):
+                check_classes(found[group], group, path)
 
 
 YAML_FAULTS = {

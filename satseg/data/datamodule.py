@@ -64,7 +64,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         patches_per_epoch: int | Literal["auto"] = "auto",
         num_workers: int | Literal["auto"] = "auto",
         cache_gb: float = 1.0,
-        bands: Sequence[int] | None = None,
+        bands: Sequence[int | str] | None = None,
         nodata: float | None = None,
         scale: float | Literal["auto"] = "auto",
         offset: float | Literal["auto"] = "auto",

@@ -14,7 +14,7 @@ from torch import nn
 from satseg.errors import ModelError, ModelPairError, SatsegError, out_of_memory
 from satseg.models.adapting import adapt_input, check_rule, rgb_backbone
 from satseg.models.network import STRIDE, SegmentationNetwork
-from satseg.models.options import check_options
+from satseg.models.options import check_kinds, check_options
 from satseg.models.pairs import check_pair
 from satseg.models.weights import encoder_options
 from satseg.spec import DatasetSpec
@@ -63,7 +63,9 @@ def _bands(spec: DatasetSpec) -> list[str]:
 
 def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
     try:
-        net: nn.Module = get_class(target)(**options)
+        constructor = get_class(target)
+        check_kinds(constructor, options)
+        net: nn.Module = constructor(**options)
         _try(net, options["in_channels"])
     except SatsegError:
         raise

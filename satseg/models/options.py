@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from satseg.errors import ModelError
+from satseg.signatures import fault
 
 ENCODER_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_]+)?")  # no hub or folder prefix, which timm would open
 # Options by which a constructor would read a file, ask a hub, or build anything but a plain decoder.
@@ -37,9 +38,23 @@ def check_options(options: Mapping[str, Any]) -> None:
                 raise ModelError(f"The model's option {name} has the length {len(value)}: expected {most} at most.")
         elif isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # nor is NaN
             raise ModelError(f"The model's option {name} is {value:.6g}: expected {MAX_NUMBER} at most.")
-    encoder = options.get("encoder_name")
-    if encoder is not None and not ENCODER_NAME.fullmatch(str(encoder)):
+    encoder = options.get("encoder_name", "")
+    if not isinstance(encoder, str):
+        shown = "null" if encoder is None else str(encoder)[:60]
+        raise ModelError(f"The model's option encoder_name is {shown}: expected a text, a name that timm knows.")
+    if "encoder_name" in options and not ENCODER_NAME.fullmatch(encoder):
         raise ModelError(f"encoder_name={encoder} is no plain timm name.")
+
+
+def check_kinds(constructor: type[Any], options: Mapping[str, Any]) -> None:
+    """Refuse options whose values are of a kind that a decoder's constructor does not take.
+
+    Raises:
+        ModelError: Names the option, and what was expected.
+    """
+    found = fault(constructor, options)
+    if found is not None:
+        raise ModelError(f"The model's option {found[0]} {found[1]}")
 
 
 def _items(options: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Any]]:

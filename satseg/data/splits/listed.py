@@ -26,9 +26,9 @@ class Subfolder:
 
     def __init__(
         self,
-        train: str = "train",
-        val: str = "val",
-        test: str = "test",
+        train: str | int = "train",
+        val: str | int = "val",
+        test: str | int = "test",
         seed: int = 0,
         fold: int | None = None,
         folds: int = 5,

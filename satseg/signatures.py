@@ -1,0 +1,115 @@
+"""What a class takes: the options of its constructor, and values of which kinds, read off its annotations."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+OWN = "satseg."  # classes that pass the rest of their options on to their base
+
+
+def options_of(target: type[Any]) -> tuple[dict[str, Any], bool]:
+    """Return the annotation of each option of a class by name (Any where it has none), and whether it takes others.
+
+    A class of satseg's own that takes all others hands them to its base, whose options are then its own, too.
+    """
+    found: dict[str, Any] = {}
+    for cls in target.__mro__:
+        if cls is object:
+            break
+        make = cls.__dict__.get("__init__")
+        if make is None:
+            continue
+        try:
+            hints = get_type_hints(make)
+        except (NameError, TypeError):  # imported for type checkers alone
+            hints = {}
+        parameters = list(inspect.signature(make).parameters.values())[1:]
+        named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        found = {name: hints.get(name, Any) for name in named} | found
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            return found, False
+        if not cls.__module__.startswith(OWN):
+            return found, True
+    return found, False
+
+
+def fault(target: type[Any], options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the first option that a class does not take, or not with this value, and what is wrong with it.
+
+    Args:
+        target: The class.
+        options: Plain values; mappings with a `_target_` are made into objects, and not looked at.
+    """
+    known, is_open = options_of(target)
+    for name, value in options.items():
+        if name not in known:
+            if is_open:
+                continue
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+            return name, f"is unknown to {target.__name__}: take it out; {hint}"
+        is_made = isinstance(value, Mapping) and "_target_" in value
+        is_left_open = value is None and known[name] is not str  # several numbers may be null for the default
+        if not is_made and not is_left_open and not _fits(value, known[name]):
+            return name, f"is {str(value)[:60]}; expected {_described(known[name])}."
+    return None
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Tell whether a plain value can be of a kind; what an annotation says beyond plain data is left to the class."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return any(_fits(value, type(part)) for part in parts)
+    if origin is Annotated:
+        return _fits(value, parts[0])
+    base = origin or kind
+    if not isinstance(base, type) or base is object:
+        return True
+    if base is NoneType:
+        return value is None
+    if base is bool:
+        return isinstance(value, bool)
+    if base in (int, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if issubclass(base, str | PathLike):
+        return isinstance(value, str)
+    if issubclass(base, Mapping):
+        return isinstance(value, Mapping) and (not parts or all(_fits(one, parts[1]) for one in value.values()))
+    if _is_list(base):
+        items = [part for part in parts if part is not ...]
+        return isinstance(value, list | tuple) and all(
+            not items or any(_fits(one, item) for item in items) for one in value
+        )
+    return True
+
+
+def _is_list(base: Any) -> bool:
+    return base is Iterable or (isinstance(base, type) and issubclass(base, Iterable) and hasattr(base, "__iter__"))
+
+
+def _described(kind: Any) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_described(part) for part in parts))
+    if origin is Literal:
+        return " or ".join(map(str, parts))
+    if origin is Annotated:
+        return _described(parts[0])
+    base = origin or kind
+    if base in (NoneType, bool, int, float):
+        return {NoneType: "null", bool: "true or false", int: "a number", float: "a number"}[base]
+    if not isinstance(base, type):
+        return "another value"
+    if issubclass(base, str | PathLike):
+        return "a text"
+    if issubclass(base, Mapping):
+        return "a mapping"
+    items = " or ".join(dict.fromkeys(_described(part).removeprefix("a ") for part in parts if part is not ...))
+    return (f"a list, each a {items}" if items else "a list") if _is_list(base) else f"a {base.__name__}"
