@@ -329,7 +329,7 @@ CHOICES = [
             "trainer",
         )
     ),
-    *(f"dataset={'folder'} dataset/split={path.stem}" for path in sorted(CONF.glob("dataset/split/*.yaml"))),
+    *(f"dataset=folder dataset/split={path.stem}" for path in sorted(CONF.glob("dataset/split/*.yaml"))),
     "dataset/sampler=balanced",
     # What satseg's own configuration does not name, and users may.
     "dataset=folder dataset.bands=[B8,B4] dataset.scale=1e4 dataset.offset=0 dataset.num_workers=2 dataset.nodata=0",
