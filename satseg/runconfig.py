@@ -89,7 +89,7 @@ def check_classes(node: Any, said: str, path: Path) -> None:
     Raises:
         ConfigError: Names the file, the option, and what was expected.
     """
-    value = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+    value: Any = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
     if not isinstance(value, dict):
         return
     target = value.get("_target_")

@@ -49,7 +49,7 @@ def is_file(part: Any) -> bool:
 def fits(part: Any, value: object) -> bool:
     """Tell whether a value is one that a part of the page, no file, can have in a browser."""
     if isinstance(part, gr.Slider):
-        return type(value) in (int, float) and part.minimum <= value <= part.maximum  # type: ignore[operator]
+        return type(value) in (int, float) and part.minimum <= value <= part.maximum
     if isinstance(part, gr.CheckboxGroup):
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
     if isinstance(part, gr.Dropdown):
