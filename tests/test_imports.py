@@ -15,6 +15,7 @@ LAYERS = [
         "documents",
         "quoting",
         "environment",
+        "signatures",
         "slots",
         "runs",
         "devices",
