@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +11,18 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from satseg.data.bands import band_numbers
 from satseg.data.dataset import to_item
-from satseg.data.inputs import bands_by_name, find_inputs, name_of
+from satseg.data.inputs import find_inputs, name_of
 from satseg.data.opening import shown
-from satseg.data.raster import RasterInfo, Window, parse_window, read_image, read_info, window_transform
+from satseg.data.raster import RasterInfo, Window, parse_window, read_info, window_transform
 from satseg.errors import ConfigError
+from satseg.inference.preflight import inspect_open, settle, source_in
 from satseg.inference.windows import MAX_PIXELS
 from satseg.runconfig import recorded_bands, recorded_datamodule
 from satseg.spec import IGNORE_INDEX, DatasetSpec
+
+# How a file is read, with what is usual: a split is read as its training read it.
+READING = {"bands": None, "nodata": None, "scale": 1.0, "offset": 0.0, "gsd_m": None}
 
 
 @dataclass(frozen=True)
@@ -55,29 +59,27 @@ def find_pictures(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec) -> Itera
         raise ConfigError("Give input= (a file, a folder or a pattern) or split= (train, val or test), and not both.")
     window = parse_window(cfg.window)
     if cfg.split is not None:
+        if changed := [key for key, usual in READING.items() if cfg[key] != usual]:
+            raise ConfigError(f"split= is read as in training: leave out {'=, '.join(changed)}=.")
         return _from_split(cfg, checkpoint, spec, window)
-    trusted = list(cfg.trusted_modules)
-    sources = find_inputs(cfg.input, otherwise=spec.inputs[0].nodata)
-    return (_from_file(source, checkpoint, spec, window, trusted) for source in sources)
+    sources = find_inputs(cfg.input, cfg.nodata, spec.inputs[0].nodata)
+    return (_from_file(cfg, source, checkpoint, spec, window) for source in sources)
 
 
 def _from_file(
-    path: Path | str, checkpoint: Path, spec: DatasetSpec, window: Window | None, trusted_modules: Collection[str]
+    cfg: DictConfig, path: Path | str, checkpoint: Path, spec: DatasetSpec, window: Window | None
 ) -> Picture:
     info, source = read_info(path), spec.inputs[0]
-    recorded = bands_by_name(info, source.bands) or recorded_bands(checkpoint, trusted_modules)
-    bands = band_numbers(info, recorded)
-    count, dtype = len(bands), info.dtype_of(bands)
-    if count != len(source.bands) or dtype != source.dtype:
-        raise ConfigError(
-            f"{shown(path)} has {count} bands of {dtype}, but the model takes {len(source.bands)} of "
-            f"{source.dtype} ({', '.join(source.bands)})."
-        )
-    _check_size(path, (info.width, info.height), window)
-    image, valid = read_image(path, window, bands, otherwise=source.nodata)
-    item = to_item(_name(name_of(path), window), image, valid, valid)
-    place = info.crs, _moved(info, window), window
-    return Picture(item["name"], item["image"][None], item["valid"][None], None, *place)
+    scene = source_in(cfg, info, source, recorded_bands(checkpoint, list(cfg.trusted_modules)))
+    width, height = scene.info.width, scene.info.height
+    _check_size(path, (width, height), window)
+    with scene.open() as reader:
+        # All of the scene is looked at, since a small part may be unlike the training for what it shows.
+        for warning in settle(inspect_open(reader, source, reader.sample()), cfg.preflight):
+            print(f"Warning: {warning}", file=sys.stderr)
+        image, valid = reader.read(window or Window(0, 0, width, height))
+    name, transform = _name(name_of(path), window), _moved(scene.info, window)
+    return Picture(name, image[None], valid[None], None, info.crs, transform, window)
 
 
 def _name(stem: str, window: Window | None) -> str:

@@ -97,6 +97,7 @@ def test_files_of_the_same_name_and_other_parts_of_one_do_not_overwrite_each_oth
         (["input=IMAGE", "target=water", "window=[500,500,20,20]", "region=[3,3]"], "lies outside"),
         (["split=test", "target=water", "window=[500,500,20,20]", "region=[3,3]"], "which has 128 x 128 pixels"),
         (["input=a**b/*.tif", "target=water"], "input=a**b"),
+        (["split=test", "target=water", "offset=-1000"], "leave out offset="),
     ],
 )
 def test_wrong_use_is_one_clear_line(run: Path, image: Path, options: list[str], expected: str) -> None:

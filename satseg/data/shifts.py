@@ -17,9 +17,27 @@ FACTOR = 7.0  # what a factor must come to, up or down; real scenes of one train
 LEFT = 1 / 3  # of the difference that one number for all bands may leave, to be the reason of it
 NARROW = 0.1  # of the median band's spread: a band with less counts as having so much
 MARGIN = 0.25  # of a band's span, beside it: numbers farther out are unlike the training's
+FILL = 0.01  # share of pixels from which one number in all bands, below or above all others, counts as a fill
 UNLIKE = 0.5  # share of pixels that lie there, from which a scene is unlike the training
 USUAL_SHIFTS = (0.1, 0.2, 273.15, 1000.0)  # reflectance of Sentinel-2 and of Landsat, kelvins, Sentinel-2 as stored
 NEAR = 0.2  # how far the measured shift may be from a usual one
+
+
+def beside_fill(values: np.ndarray) -> np.ndarray:
+    """Return the pixels (C, n) that are no fill, such as the black corners of a product that does not declare them.
+
+    A fill is the lowest or the highest number of all, in all bands of a pixel alike, and takes much of the scene. It
+    says nothing of a unit or an offset, and would stand for the darkest or the brightest numbers.
+    """
+    if not values.size:
+        return values
+    alike = (values == values[0]).all(0)
+    is_fill = np.zeros(values.shape[1], bool)
+    for end in (values.min(), values.max()):
+        at_end = alike & (values[0] == end)
+        if np.count_nonzero(at_end) >= FILL * at_end.size:
+            is_fill |= at_end
+    return values[:, ~is_fill] if is_fill.any() else values
 
 
 def levels(values: np.ndarray) -> np.ndarray:
@@ -67,6 +85,11 @@ def find_factor(there: np.ndarray, known: np.ndarray) -> float:
     factor = float(np.median(ratios))
     is_reason = np.abs(ratios - factor).mean() < LEFT * np.abs(ratios).mean()
     return math.exp(factor) if abs(factor) > math.log(FACTOR) and is_reason else 1.0
+
+
+def fits(there: np.ndarray, known: np.ndarray) -> bool:
+    """Tell whether the 2nd and 98th percentiles of every band are the known ones, but for a margin."""
+    return bool((np.abs(there - known)[:, [0, 2]] <= MARGIN * _spans(known)).all())
 
 
 def share_unlike(values: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
 from rasterio.crs import CRS
 
 from satseg.data.inputs import bands_by_name
 from satseg.data.opening import shown
 from satseg.data.pixel_size import size_text
-from satseg.data.raster import RasterInfo, unnamed
+from satseg.data.raster import RasterInfo, Window, unnamed
 from satseg.errors import BandError, ConfigError
 from satseg.inference.findings import Findings
-from satseg.inference.reading import SceneReader, SceneSource
+from satseg.inference.reading import SceneReader, SceneSource, place
 from satseg.inference.values import check_values
 from satseg.spec import InputSpec
 
@@ -55,6 +56,34 @@ def choose_bands(
     if info.count != len(source.bands):
         raise BandError(_needs(info, source, "set bands=[…] to their numbers"))
     return info.bands
+
+
+def source_in(
+    cfg: DictConfig, info: RasterInfo, source: InputSpec, recorded: Sequence[int] | None, area: Window | None = None
+) -> SceneSource:
+    """Return a scene as the options of a command say that it is read.
+
+    Args:
+        cfg: With `bands`, `nodata`, `scale`, `offset` and `gsd_m`.
+        info: The file's header.
+        source: The model's input.
+        recorded: As for `choose_bands`.
+        area: The part of the file that is the scene; all by default.
+
+    Raises:
+        SatsegError: As `choose_bands` and `place` say.
+    """
+    wanted = None if cfg.bands is None else list(cfg.bands)
+    return SceneSource(
+        info=place(info, area, cfg.gsd_m),
+        bands=choose_bands(info, source, wanted, recorded),
+        nodata=cfg.nodata,
+        otherwise=source.nodata,
+        scale=cfg.scale,
+        offset=cfg.offset,
+        area=area,
+        resampled=cfg.gsd_m is not None,
+    )
 
 
 def _needs(info: RasterInfo, source: InputSpec, end: str) -> str:

@@ -8,13 +8,25 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from satseg.data.opening import shown
-from satseg.data.shifts import NARROW, UNLIKE, find_factor, find_shift, levels, levels_of, share_unlike, usual_shift
+from satseg.data.shifts import (
+    NARROW,
+    UNLIKE,
+    beside_fill,
+    find_factor,
+    find_shift,
+    fits,
+    levels,
+    levels_of,
+    share_unlike,
+    usual_shift,
+)
 from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneSource
 from satseg.spec import BandStatistics, InputSpec
 
 FACTOR = 15.0  # values this many times too large or small are in another unit, whatever else is true of them
 FACTOR_ALONE = 50.0  # the same of one band with negative values: an index is 40 times as flat over snow or clouds
+FEW_PIXELS = 50  # less beside a fill are not compared
 SEVERAL = 4  # bands, from near infrared on mostly: in three colours, clouds and snow are all alike, too
 UNITS = (10.0, 100.0, 255.0, 257.0, 1000.0, 10_000.0, 65_535.0)
 
@@ -31,9 +43,11 @@ def check_values(
         known: The training split's numbers.
         found: What is wrong is added to.
     """
-    there, trained = levels(values), levels_of(known)
     name = shown(scene.info.path)
     constant = [band_name for band_name, band in zip(source.bands, values, strict=True) if band.min() == band.max()]
+    if (rest := beside_fill(values)).shape[1] >= FEW_PIXELS:
+        values = rest
+    there, trained = levels(values), levels_of(known)
     if constant:
         found.warnings.append(f"{name}: the same value everywhere in {', '.join(constant)}; is it missing?")
     factors = _factors(there, trained)
@@ -88,23 +102,32 @@ def _change(
 
 
 def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: float, shift: float) -> str:
-    """Return the options that make a scene's values those of the training: by the file's own tags, where these do."""
+    """Return the options that make a scene's values those of the training: by the file's own tags, where these do.
+
+    None is named that leaves the values of a band apart from the training's.
+    """
     tags = scene.info.tags_of(scene.bands)
     if len(tags) > 1:
         return "its bands have different scale and offset tags: apply them (gdal_translate -unscale -ot Float32)"
-    measured = f"set {_options(scene, scene.scale * unit, scene.offset * unit - shift)}"
     ((scale, offset),) = tags
-    if (scale, offset) == (1.0, 0.0):
-        return measured
     told = f"scale={scale:g} offset={offset:g}"
-    applied = (there - scene.offset) / scene.scale * scale + offset
-    factor = float(np.median(_factors(applied, trained)))
-    unit = _unit(factor) if max(factor, 1 / factor) > FACTOR else _unit(1 / find_factor(applied, trained))
-    if find_shift(applied * unit, trained):
-        return f"{measured} (its own tags, {told}, do not fit)"
-    if unit == 1:
-        return f"set {told}, as its own tags say"
-    return f"set {_options(scene, scale * unit, offset * unit)}, as its own tags say ({told}) in the training's unit"
+    is_tagged = (scale, offset) != (1.0, 0.0)
+    if is_tagged:
+        applied = (there - scene.offset) / scene.scale * scale + offset
+        factor = float(np.median(_factors(applied, trained)))
+        own_unit = _unit(factor) if max(factor, 1 / factor) > FACTOR else _unit(1 / find_factor(applied, trained))
+        if fits(applied * own_unit, trained):
+            if own_unit == 1:
+                return f"set {told}, as its own tags say"
+            options = _options(scene, scale * own_unit, offset * own_unit)
+            return f"set {options}, as its own tags say ({told}) in the training's unit"
+    unfit = f" (its own tags, {told}, do not fit)" if is_tagged else ""
+    if fits(there * unit - shift, trained):
+        return f"set {_options(scene, scene.scale * unit, scene.offset * unit - shift)}{unfit}"
+    return (
+        f"they go from {_range(there)}, in training from {_range(trained)} (2nd to 98th percentile), which no usual "
+        f"factor or offset makes alike{unfit}: convert them"
+    )
 
 
 def _options(scene: SceneSource, scale: float, offset: float) -> str:

@@ -21,9 +21,9 @@ from satseg.devices import enough_memory
 from satseg.inference.identity import scene_identity
 from satseg.inference.pipeline import Stopwatch
 from satseg.inference.plans import ScenePlan, plan_scene
-from satseg.inference.preflight import choose_bands, inspect, settle
+from satseg.inference.preflight import inspect, settle, source_in
 from satseg.inference.products import Product, products_of
-from satseg.inference.reading import SceneSource, place
+from satseg.inference.reading import SceneSource
 from satseg.inference.scene import MakeStrips, Progress, SceneTask, predict_scene
 from satseg.inference.strips import StripMaker
 from satseg.locks import alone_at
@@ -123,21 +123,8 @@ def products_for(cfg: DictConfig, models: Models) -> tuple[Product, ...]:
 
 def source_of(cfg: DictConfig, models: Models, scene: str | Path, driver: str | None = None) -> SceneSource:
     """Return a scene as the options say that it is read; `driver` as for `open_raster`."""
-    info = read_info(scene, driver)
-    inputs = models.spec.inputs[0]
-    wanted = None if cfg.bands is None else list(cfg.bands)
     recorded = _recorded_bands(models.checkpoints[0], tuple(cfg.trusted_modules))
-    area = parse_window(cfg.window)
-    return SceneSource(
-        info=place(info, area, cfg.gsd_m),
-        bands=choose_bands(info, inputs, wanted, recorded),
-        nodata=cfg.nodata,
-        otherwise=inputs.nodata,
-        scale=cfg.scale,
-        offset=cfg.offset,
-        area=area,
-        resampled=cfg.gsd_m is not None,
-    )
+    return source_in(cfg, read_info(scene, driver), models.spec.inputs[0], recorded, parse_window(cfg.window))
 
 
 @lru_cache

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from satseg.data.shifts import find_factor, find_shift, levels, usual_shift
-from satseg.validation.facts import Facts, ImageFacts
+from satseg.data.shifts import beside_fill, find_factor, find_shift, levels, usual_shift
+from satseg.validation.facts import Facts
 from satseg.validation.findings import Finding, Severity, count
 
 FEW_PIXELS = 50
 # Deviations within two groups of images that lie between them: about 3 where a single group is cut in two. Seasons move
 # a single band as an offset does, so it must be clearer there.
 APART, APART_ALONE = 3.5, 6.0
+Pixels = tuple[str, np.ndarray]  # an image's file, and numbers of it (bands, n)
 EXPECTED = "The same number means the same in every image."
 
 
@@ -26,10 +27,10 @@ def check_shifts(facts: Sequence[Facts]) -> list[Finding]:
     Args:
         facts: Of all samples.
     """
-    images = _alike([(f, f.image) for f in facts if f.image and f.image_info and f.image_info.dtype != "uint8"])
+    images = _alike(facts)
     if len(images) < 2:
         return []
-    there = np.array([levels(image.drawn) for _, image in images])
+    there = np.array([levels(pixels) for _, pixels in images])
     with np.errstate(divide="ignore", invalid="ignore"):
         factors = np.where(there > 0, np.log(there), np.nan)[:, :, 1:]
     is_known = np.isfinite(factors).all((1, 2))
@@ -45,15 +46,17 @@ def check_shifts(facts: Sequence[Facts]) -> list[Finding]:
     return []
 
 
-def _alike(images: Sequence[tuple[Facts, ImageFacts]]) -> list[tuple[Facts, ImageFacts]]:
-    """Return the images that tell something, and have as many bands as the most."""
-    seen = [(f, i) for f, i in images if i.drawn.shape[1] >= FEW_PIXELS and not i.is_constant]
-    usual = Counter(len(i.drawn) for _, i in seen).most_common(1)
-    return [(f, i) for f, i in seen if len(i.drawn) == usual[0][0]]
+def _alike(facts: Sequence[Facts]) -> list[Pixels]:
+    """Return the images that tell something beside a fill, and have as many bands as the most."""
+    measured = [f for f in facts if f.image and f.image_info and f.image_info.dtype != "uint8"]
+    drawn = [(f.image_file, beside_fill(f.image.drawn)) for f in measured if f.image and not f.image.is_constant]
+    seen = [(file, pixels) for file, pixels in drawn if pixels.shape[1] >= FEW_PIXELS]
+    usual = Counter(len(pixels) for _, pixels in seen).most_common(1)
+    return [(file, pixels) for file, pixels in seen if len(pixels) == usual[0][0]]
 
 
 def _split(
-    images: Sequence[tuple[Facts, ImageFacts]],
+    images: Sequence[Pixels],
     there: np.ndarray,
     difference: Callable[[np.ndarray, np.ndarray], float],
 ) -> tuple[tuple[str, ...], float] | None:
@@ -66,9 +69,9 @@ def _split(
     apart = APART if there.shape[1] > 1 else APART_ALONE
     if abs(heights[few].mean() - heights[many].mean()) < apart * within.std():
         return None
-    pooled = [levels(np.concatenate([images[i][1].drawn for i in some], axis=1)) for some in (few, many)]
+    pooled = [levels(np.concatenate([images[i][1] for i in some], axis=1)) for some in (few, many)]
     found = difference(*pooled)
-    return (tuple(images[i][0].image_file for i in sorted(few)), found) if found else None
+    return (tuple(images[i][0] for i in sorted(few)), found) if found else None
 
 
 def _cut(heights: np.ndarray) -> int:

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
+from satseg.config import CONFIG_DIR
 from satseg.data.folder import FolderDataModule
 from satseg.data.inputs import find_inputs, name_of
 from satseg.data.pairing import Sample
@@ -373,7 +374,7 @@ def test_a_model_is_trained_on_bands_in_files_of_their_own_and_finds_them_in_oth
     assert recorded["splits"]["val"] == ["val/6", "val/7"]
     assert "8 pairs of */images/*_B02.tif, */images/*_B8A.tif and */masks/*.tif" in done.stderr
     swapped = {b: f"{root}/val/images/*_{b}.tif" for b in ("B8A", "B02")}
-    cfg = OmegaConf.create({"input": swapped, "split": None, "window": None, "trusted_modules": []})
+    cfg = OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "explain.yaml"), {"input": swapped, "preflight": "warn"})
     pictures = list(find_pictures(cfg, tmp_path / "run", DatasetSpec.from_dict(recorded["spec"])))
     assert [picture.name for picture in pictures] == ["6", "7"]
     for picture in pictures:  # the model's bands are found by their names

@@ -109,6 +109,49 @@ def test_a_shifted_scene_is_mapped_as_it_was_once_the_advice_is_taken(tmp_path: 
     assert np.array_equal(*maps)
 
 
+def test_an_undeclared_border_hides_no_shift_and_is_none(tmp_path: Path) -> None:
+    image, source = make_image(0, make_mask(0)), source_of(images())
+    plain, shifted = image.copy(), image + np.uint16(1000)
+    for fill in (0, 65535):
+        plain[:, :, :30] = shifted[:, :, :30] = fill
+        scene = write(tmp_path / f"{fill}.tif", plain)
+        assert inspect(SceneSource(read_info(scene), (1, 2, 3, 4)), source) == Findings()
+        scene = write(tmp_path / f"{fill}_shifted.tif", shifted)
+        (error,) = inspect(SceneSource(read_info(scene), (1, 2, 3, 4)), source).errors
+        assert "values are about 1000 higher than in training" in error and error.endswith("; set offset=-1000.")
+    options = [f"checkpoint={trained(tmp_path, source)}", "engine=torch", "progress=false", "output=m.tif"]
+    said = refused("predict", *options, f"input={tmp_path / '0_shifted.tif'}", cwd=tmp_path)
+    assert "0_shifted.tif: values are about 1000 higher than in training" in said
+
+
+def test_numbers_that_no_factor_or_offset_alone_undoes_get_no_such_advice(tmp_path: Path) -> None:
+    image, source = make_image(0, make_mask(0)), source_of(images())
+    landsat = write(tmp_path / "landsat.tif", (image * 3.64 + 7273).astype(np.uint16))
+    options = [f"checkpoint={trained(tmp_path, source)}", "engine=torch", "progress=false", "output=m.tif"]
+    said = refused("predict", *options, f"input={landsat}", cwd=tmp_path)
+    assert "scale=" not in said and "offset=" not in said
+    low, high = (f"{np.median(n):.3g}" for n in (source.statistics.p02, source.statistics.p98))
+    assert f"in training from {low} to {high} (2nd to 98th percentile)" in said
+
+
+def test_an_image_that_is_explained_is_checked_and_read_as_one_that_is_mapped(tmp_path: Path) -> None:
+    image, model = make_image(0, make_mask(0)), trained(tmp_path, source_of(images()))
+    plain, scene = write(tmp_path / "plain.tif", image), write(tmp_path / "scene.tif", image + np.uint16(1000))
+    options = [f"checkpoint={model}", "target=a", "region=[10,10,40,40]", "layer=decoder"]
+    said = refused("explain", *options, f"input={scene}", "output=no", cwd=tmp_path)
+    assert "scene.tif: values are about 1000 higher than in training" in said
+    assert "; set offset=-1000, or preflight=warn" in said
+    assert not list((tmp_path / "no").glob("*.tif"))
+    maps = []
+    for path, *advice in ((plain,), (scene, "offset=-1000"), (scene, "preflight=warn")):
+        done = command("explain", *options, f"input={path}", f"output=out{len(maps)}", *advice, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert ("about 1000 higher" in done.stderr) == ("preflight=warn" in advice)
+        with rasterio.open(next((tmp_path / f"out{len(maps)}").glob("*.tif"))) as file:
+            maps.append(file.read())
+    assert np.array_equal(maps[0], maps[1]) and not np.array_equal(maps[0], maps[2])
+
+
 def test_a_scene_that_is_mostly_beyond_the_training_is_told_of(tmp_path: Path) -> None:
     source = source_of(images())
     image = make_image(0, make_mask(0)).astype(np.float32)

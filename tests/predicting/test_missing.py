@@ -95,7 +95,7 @@ def test_an_image_that_is_explained_lacks_the_same_pixels(
     spec = read_document(model).spec
     spec = DatasetSpec.from_dict({**spec.to_dict(), "inputs": [{**spec.to_dict()["inputs"][0], "dtype": dtype}]})
     scene = write(tmp_path / "scene.tif", numbers(dtype, 77 if declared is None else declared), nodata=declared)
-    cfg = OmegaConf.create({"input": str(scene), "split": None, "window": None, "trusted_modules": []})
+    cfg = OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "explain.yaml"), {"input": str(scene), "preflight": "warn"})
     (picture,) = find_pictures(cfg, model, spec)
     own = OTHER & ~EMPTY if declared is None else EMPTY
     assert np.array_equal(~picture.valid[0].numpy(), own)

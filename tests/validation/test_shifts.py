@@ -28,6 +28,19 @@ def test_images_of_another_offset_or_unit_are_told_from_the_others(sound, change
     assert grave(validation) == ["distribution"]
 
 
+@pytest.mark.parametrize("shift", [0, 1000])
+def test_borders_that_nobody_declared_hide_no_shift(sound, shift):
+    files = sorted(str(path.relative_to(sound)) for path in sound.glob("*/images/*.tif"))
+
+    def changed(by):
+        return lambda image: np.where(np.arange(image.shape[2]) < 30, 0, image + by).astype(image.dtype)
+
+    for file in files:
+        rewrite(file, changed(shift if file in HALF else 0))(sound)
+    findings = [f for f in check(sound).findings if f.check == "distribution"]
+    assert [list(f.files) for f in findings] == ([HALF] if shift else [])
+
+
 def test_images_whose_scale_and_offset_tags_differ_are_told_of(sound):
     with rasterio.open(sound / "train/images/2.tif", "r+") as file:
         file.scales, file.offsets = (1e-4,) * 4, (-0.1,) * 4
