@@ -17,10 +17,9 @@ from satseg.data.raster import RasterInfo, Window, unnamed
 from satseg.errors import BandError, ConfigError
 from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneReader, SceneSource, place
-from satseg.inference.values import check_values
+from satseg.inference.values import FEW_PIXELS, check_values
 from satseg.spec import InputSpec
 
-FEW_PIXELS = 50
 GSD_RATIO = 1.5
 
 

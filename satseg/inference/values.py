@@ -26,7 +26,7 @@ from satseg.spec import BandStatistics, InputSpec
 
 FACTOR = 15.0  # values this many times too large or small are in another unit, whatever else is true of them
 FACTOR_ALONE = 50.0  # the same of one band with negative values: an index is 40 times as flat over snow or clouds
-FEW_PIXELS = 50  # less beside a fill are not compared
+FEW_PIXELS = 50  # fewer are not compared
 SEVERAL = 4  # bands, from near infrared on mostly: in three colours, clouds and snow are all alike, too
 UNITS = (10.0, 100.0, 255.0, 257.0, 1000.0, 10_000.0, 65_535.0)
 
@@ -53,18 +53,9 @@ def check_values(
     factors = _factors(there, trained)
     unit, shift = _change(there, trained, factors, scene, source)
     grave = found.errors if len(source.bands) >= SEVERAL else found.warnings
-    if unit != 1:
-        (found.errors if max(unit, 1 / unit) > FACTOR else grave).append(
-            f"{name}: values reach {np.median(there[:, 2]):.3g}, in training {np.median(trained[:, 2]):.3g} (98th "
-            f"percentiles), so they are in another unit; {_advice(scene, there, trained, unit, shift)}."
-        )
-        return
-    if shift:
-        grave.append(
-            f"{name}: values are about {abs(shift):g} {'higher' if shift > 0 else 'lower'} than in training, in all "
-            "bands alike, as the offset of a product's version makes them; "
-            f"{_advice(scene, there, trained, unit, shift)}."
-        )
+    if unit != 1 or shift:
+        told = _difference(there, trained, unit, shift, _advice(scene, there, trained, unit, shift))
+        (found.errors if max(unit, 1 / unit) > FACTOR else grave).append(f"{name}: {told}.")
         return
     odd = [b for b, f in zip(source.bands, factors, strict=True) if max(f, 1 / f) > FACTOR and b not in constant]
     if odd and len(source.bands) > 1:
@@ -101,10 +92,27 @@ def _change(
     return unit, usual_shift(shift) if shift else 0.0
 
 
+def _difference(there: np.ndarray, trained: np.ndarray, unit: float, shift: float, advice: str) -> str:
+    """Return in words how a scene's values differ from the training's, and what to do."""
+    about = "" if unit != 1 else f"are about {abs(shift):g} {'higher' if shift > 0 else 'lower'} than in training, "
+    if not advice:
+        return (
+            f"values {about}go from {_range(there)}, in training from {_range(trained)} (2nd to 98th percentile), and no "
+            "usual factor or offset alone makes all bands alike; convert them to what the training had"
+        )
+    if about:
+        return f"values {about}in all bands alike, as the offset of a product's version makes them; {advice}"
+    high, trained_high = np.median(there[:, 2]), np.median(trained[:, 2])
+    return (
+        f"values reach {high:.3g}, in training {trained_high:.3g} (98th percentiles), so they are in another unit; "
+        f"{advice}"
+    )
+
+
 def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: float, shift: float) -> str:
     """Return the options that make a scene's values those of the training: by the file's own tags, where these do.
 
-    None is named that leaves the values of a band apart from the training's.
+    Nothing is advised that leaves the values of a band apart from the training's.
     """
     tags = scene.info.tags_of(scene.bands)
     if len(tags) > 1:
@@ -121,13 +129,10 @@ def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: fl
                 return f"set {told}, as its own tags say"
             options = _options(scene, scale * own_unit, offset * own_unit)
             return f"set {options}, as its own tags say ({told}) in the training's unit"
+    if not fits(there * unit - shift, trained):
+        return ""
     unfit = f" (its own tags, {told}, do not fit)" if is_tagged else ""
-    if fits(there * unit - shift, trained):
-        return f"set {_options(scene, scene.scale * unit, scene.offset * unit - shift)}{unfit}"
-    return (
-        f"they go from {_range(there)}, in training from {_range(trained)} (2nd to 98th percentile), which no usual "
-        f"factor or offset makes alike{unfit}: convert them"
-    )
+    return f"set {_options(scene, scene.scale * unit, scene.offset * unit - shift)}{unfit}"
 
 
 def _options(scene: SceneSource, scale: float, offset: float) -> str:
