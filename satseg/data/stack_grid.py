@@ -65,26 +65,21 @@ def common_dtype(infos: Sequence[RasterInfo]) -> str:
     return str(np.result_type(*(info.dtype for info in infos)))
 
 
-def common_nodata(infos: Sequence[RasterInfo], dtype: str) -> float | None:
-    """Return the nodata value for all files, NaN where theirs differ; those that have none do not count.
+def nodata_by_band(infos: Sequence[RasterInfo], dtype: str) -> list[float | None]:
+    """Return the nodata value of each file's band in the stack.
+
+    It is the one that files declare, in those too that declare none; where they differ, NaN, or each file's own where
+    numbers are integers.
 
     Args:
         infos: Of the files.
         dtype: What their numbers become.
-
-    Raises:
-        DataError: If they have several, and numbers become integers; names two files.
     """
-    given = {repr(info.nodata): info for info in infos if info.nodata is not None}  # by text: NaN is not itself
+    own = [info.nodata for info in infos]
+    given = {repr(value): value for value in own if value is not None}  # by text: NaN is not itself
     if len(given) > 1:
-        if np.issubdtype(dtype, np.floating):
-            return math.nan
-        one, two = list(given.values())[:2]
-        raise DataError(
-            f"{shown(one.path)} has the nodata value {one.nodata:g}, but {shown(two.path)} has {two.nodata:g}: "
-            "give them the same."
-        )
-    return next(iter(given.values())).nodata if given else None
+        return [math.nan] * len(own) if np.issubdtype(dtype, np.floating) else own
+    return [next(iter(given.values()), None)] * len(own)
 
 
 def place(info: RasterInfo, grid: RasterInfo) -> Placement:

@@ -13,22 +13,22 @@ from rasterio.dtypes import dtype_rev, typename_fwd
 
 from satseg.data.opening import is_remote
 from satseg.data.raster import RasterInfo, read_info
-from satseg.data.stack_grid import EXACT, Placement, common_dtype, common_nodata, finest, place
+from satseg.data.stack_grid import EXACT, Placement, common_dtype, finest, nodata_by_band, place
 
 BLOCK = 512  # a coarse band is resampled in blocks of a fixed grid, so that no value depends on the window read
 Rectangle = tuple[float, float, float, float]  # column, row, width, height
 
 
 class Missing(NamedTuple):
-    """The nodata value of a file, and the one of all bands; None where there is none."""
+    """The nodata value of a file, and the one of its band in the stack; None where there is none."""
 
     own: float | None
-    shared: float | None
+    shown: float | None
 
     @property
     def is_changed(self) -> bool:
         """Whether the file's own value is another one."""
-        return self.own is not None and repr(self.own) != repr(self.shared)
+        return self.own is not None and repr(self.own) != repr(self.shown)
 
 
 NOTHING = Missing(None, None)
@@ -38,7 +38,7 @@ def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None, othe
     """Return the VRT of bands in separate files.
 
     Coarser bands are resampled bilinearly from their valid pixels; a pixel that lies in a missing one is nodata.
-    Numbers get the dtype that holds those of all files, the files' nodata values become one, and so do their masks.
+    Numbers get the dtype that holds those of all files, and their masks become one; see `nodata_by_band`.
 
     Args:
         files: File or URL by band, of one band each; they cover the same area in one CRS.
@@ -53,12 +53,12 @@ def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None, othe
     grid, dtype = finest(list(infos.values())), common_dtype(list(infos.values()))
     if nodata is None and all(info.nodata is None for info in infos.values()):
         nodata = otherwise
-    shared = common_nodata(list(infos.values()), dtype) if nodata is None else nodata
+    shown = nodata_by_band(list(infos.values()), dtype) if nodata is None else [nodata] * len(infos)
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     add_place(root, grid.crs, grid.transform)
-    for number, (band, info) in enumerate(infos.items(), 1):
+    for number, ((band, info), value) in enumerate(zip(infos.items(), shown, strict=True), 1):
         own = info.nodata if nodata is None else nodata
-        _fill_band(add_band(root, number, band, dtype, shared), info, grid, Missing(own, shared), dtype)
+        _fill_band(add_band(root, number, band, dtype, value), info, grid, Missing(own, value), dtype)
     if masked := [info for info in infos.values() if info.marks.is_masked]:
         _add_mask(root, masked, grid)
     ET.indent(root)
@@ -156,7 +156,7 @@ def _warped(info: RasterInfo, grid: RasterInfo, placement: Placement, missing: M
     options = add(root, "GDALWarpOptions")
     add(options, "ResampleAlg", "Bilinear")
     add(options, "WorkingDataType", type_name(dtype))
-    add(options, "Option", "0" if missing.shared is None else "NO_DATA", name="INIT_DEST")
+    add(options, "Option", "0" if missing.shown is None else "NO_DATA", name="INIT_DEST")
     add(options, "SourceDataset", gdal_name(info.path), relativeToVRT="0")
     transformer = add(add(options, "Transformer"), "GenImgProjTransformer")
     for name, affine in (
@@ -166,9 +166,9 @@ def _warped(info: RasterInfo, grid: RasterInfo, placement: Placement, missing: M
         add(transformer, f"{name}GeoTransform", _numbers(affine.to_gdal()))
         add(transformer, f"{name}InvGeoTransform", _numbers((~affine).to_gdal()))
     mapping = add(add(options, "BandList"), "BandMapping", src=str(info.bands[0]), dst="1")
-    if missing.shared is not None:
-        add(band, "NoDataValue", repr(missing.shared))
-    for name, value in (("Src", missing.own), ("Dst", missing.shared)):
+    if missing.shown is not None:
+        add(band, "NoDataValue", repr(missing.shown))
+    for name, value in (("Src", missing.own), ("Dst", missing.shown)):
         if value is not None:
             add(mapping, f"{name}NoDataReal", repr(value))
             add(mapping, f"{name}NoDataImag", "0")

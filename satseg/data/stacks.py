@@ -20,7 +20,7 @@ from satseg.data.wildcards import find_visible, in_folders, split_pattern, wildc
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
 from satseg.files import cache_folder, write_text
 
-VERSION = 3  # of the files that are kept: another one writes them anew
+VERSION = 4  # of the files that are kept: another one writes them anew
 MAX_NAME = 150  # characters of a file name that a stack's own name may take
 
 

@@ -97,8 +97,8 @@ def _difference(there: np.ndarray, trained: np.ndarray, unit: float, shift: floa
     about = "" if unit != 1 else f"are about {abs(shift):g} {'higher' if shift > 0 else 'lower'} than in training, "
     if not advice:
         return (
-            f"values {about}go from {_range(there)}, in training from {_range(trained)} (2nd to 98th percentile), and no "
-            "usual factor or offset alone makes all bands alike; convert them to what the training had"
+            f"values {about}go from {_range(there)}, in training from {_range(trained)} (2nd to 98th percentile), and "
+            "no usual factor or offset alone makes all bands alike; convert them to what the training had"
         )
     if about:
         return f"values {about}in all bands alike, as the offset of a product's version makes them; {advice}"
