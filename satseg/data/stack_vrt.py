@@ -53,10 +53,12 @@ def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None, othe
     grid, dtype = finest(list(infos.values())), common_dtype(list(infos.values()))
     if nodata is None and all(info.nodata is None for info in infos.values()):
         nodata = otherwise
-    shown = nodata_by_band(list(infos.values()), dtype) if nodata is None else [nodata] * len(infos)
+    values: Sequence[float | None] = [nodata] * len(infos)
+    if nodata is None:
+        values = nodata_by_band(list(infos.values()), dtype)
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     add_place(root, grid.crs, grid.transform)
-    for number, ((band, info), value) in enumerate(zip(infos.items(), shown, strict=True), 1):
+    for number, ((band, info), value) in enumerate(zip(infos.items(), values, strict=True), 1):
         own = info.nodata if nodata is None else nodata
         _fill_band(add_band(root, number, band, dtype, value), info, grid, Missing(own, value), dtype)
     if masked := [info for info in infos.values() if info.marks.is_masked]:
