@@ -45,8 +45,8 @@ def check_values(
     """
     name = shown(scene.info.path)
     constant = [band_name for band_name, band in zip(source.bands, values, strict=True) if band.min() == band.max()]
-    if (rest := beside_fill(values)).shape[1] >= FEW_PIXELS:
-        values = rest
+    if not _is_picture(scene, source) and (rest := beside_fill(values)).shape[1] >= FEW_PIXELS:
+        values = rest  # in pictures of 8 bits, the ends are what is saturated
     there, trained = levels(values), levels_of(known)
     if constant:
         found.warnings.append(f"{name}: the same value everywhere in {', '.join(constant)}; is it missing?")
@@ -82,8 +82,7 @@ def _change(
     Pictures of 8 bits have no other unit and no offset: where they are a little brighter or darker, the light is.
     """
     factor = float(np.median(factors))
-    is_stored = (scene.scale, scene.offset) == (1.0, 0.0)
-    is_picture = is_stored and scene.info.dtype_of(scene.bands) == source.dtype == "uint8"
+    is_picture = _is_picture(scene, source)
     is_index = len(there) == 1 and min(there[0, 0], trained[0, 0]) < 0
     if max(factor, 1 / factor) <= (FACTOR_ALONE if is_index else FACTOR):
         factor = 1.0 if is_picture else 1 / find_factor(there, trained)
@@ -107,6 +106,11 @@ def _difference(there: np.ndarray, trained: np.ndarray, unit: float, shift: floa
         f"values reach {high:.3g}, in training {trained_high:.3g} (98th percentiles), so they are in another unit; "
         f"{advice}"
     )
+
+
+def _is_picture(scene: SceneSource, source: InputSpec) -> bool:
+    is_stored = (scene.scale, scene.offset) == (1.0, 0.0)
+    return is_stored and scene.info.dtype_of(scene.bands) == source.dtype == "uint8"
 
 
 def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: float, shift: float) -> str:
