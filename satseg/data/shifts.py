@@ -18,6 +18,7 @@ LEFT = 1 / 3  # of the difference that one number for all bands may leave, to be
 NARROW = 0.1  # of the median band's spread: a band with less counts as having so much
 MARGIN = 0.25  # of a band's span, beside it: numbers farther out are unlike the training's
 FILL = 0.01  # share of pixels from which one number in all bands, below or above all others, counts as a fill
+ALIKE = math.log(2)  # by which factor the spans of scenes of one kind may differ, in the mean of the bands
 UNLIKE = 0.5  # share of pixels that lie there, from which a scene is unlike the training
 USUAL_SHIFTS = (0.1, 0.2, 273.15, 1000.0)  # reflectance of Sentinel-2 and of Landsat, kelvins, Sentinel-2 as stored
 NEAR = 0.2  # how far the measured shift may be from a usual one
@@ -87,9 +88,9 @@ def find_factor(there: np.ndarray, known: np.ndarray) -> float:
     return math.exp(factor) if abs(factor) > math.log(FACTOR) and is_reason else 1.0
 
 
-def fits(there: np.ndarray, known: np.ndarray) -> bool:
-    """Tell whether the 2nd and 98th percentiles of every band are the known ones, but for a margin."""
-    return bool((np.abs(there - known)[:, [0, 2]] <= MARGIN * _spans(known)).all())
+def fits_factor(there: np.ndarray, known: np.ndarray) -> bool:
+    """Tell whether levels (C, 3), once a factor is undone, reach as far as the known ones: an offset leaves them so."""
+    return bool(np.abs(np.log(_spans(there) / _spans(known))).mean() < ALIKE)
 
 
 def share_unlike(values: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from satseg.data.shifts import (
     beside_fill,
     find_factor,
     find_shift,
-    fits,
+    fits_factor,
     levels,
     levels_of,
     share_unlike,
@@ -116,7 +116,7 @@ def _is_picture(scene: SceneSource, source: InputSpec) -> bool:
 def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: float, shift: float) -> str:
     """Return the options that make a scene's values those of the training: by the file's own tags, where these do.
 
-    Nothing is advised that leaves the values of a band apart from the training's.
+    Nothing is advised that leaves the values in another unit, or higher or lower, than the training's.
     """
     tags = scene.info.tags_of(scene.bands)
     if len(tags) > 1:
@@ -128,12 +128,13 @@ def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: fl
         applied = (there - scene.offset) / scene.scale * scale + offset
         factor = float(np.median(_factors(applied, trained)))
         own_unit = _unit(factor) if max(factor, 1 / factor) > FACTOR else _unit(1 / find_factor(applied, trained))
-        if fits(applied * own_unit, trained):
+        if find_shift(applied * own_unit, trained) == 0:
             if own_unit == 1:
                 return f"set {told}, as its own tags say"
             options = _options(scene, scale * own_unit, offset * own_unit)
             return f"set {options}, as its own tags say ({told}) in the training's unit"
-    if not fits(there * unit - shift, trained):
+    undone = there * unit - shift
+    if find_shift(undone, trained) or (unit != 1 and not fits_factor(undone, trained)):
         return ""
     unfit = f" (its own tags, {told}, do not fit)" if is_tagged else ""
     return f"set {_options(scene, scene.scale * unit, scene.offset * unit - shift)}{unfit}"
