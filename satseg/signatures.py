@@ -30,7 +30,9 @@ def options_of(target: type[Any]) -> tuple[dict[str, Any], bool]:
             hints = {}
         parameters = list(inspect.signature(make).parameters.values())[1:]
         named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        found = {name: hints.get(name, Any) for name in named} | found
+        own = {name: hints.get(name, Any) for name in named}
+        own |= {p.name: own[p.name] | None for p in parameters if p.name in own and p.default is None}
+        found = own | found
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             return found, False
         if not cls.__module__.startswith(OWN):

@@ -55,7 +55,7 @@ RANGES = {
     "dataset.num_workers": (0, 256),
     "dataset.patch_size": (1, 2**16),
     "dataset.patches_per_epoch": (1, 2**31),
-    "dataset.scenes.*": (0, 2**8),
+    "dataset.scenes.*": (0, 2**16),
     "dataset.size": (1, 2**11),
     "trainer.devices": (-1, 256),
     "trainer.num_nodes": (1, 2**16),

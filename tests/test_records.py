@@ -237,7 +237,7 @@ def test_what_only_the_user_says_is_left_out(tmp_path: Path) -> None:
         ("dataset.num_workers", 100_000),
         ("dataset.batch_size", 0),
         ("dataset.size", 2**12),  # to make such a scene takes 8 GB of memory
-        ("dataset.scenes", {"train": 1000}),
+        ("dataset.scenes", {"train": 100_000}),
         ("dataset.split.seed", float("nan")),
         ("dataset.split", 3),
         ("dataset", [1]),

@@ -24,17 +24,23 @@ USUAL_SHIFTS = (0.1, 0.2, 273.15, 1000.0)  # reflectance of Sentinel-2 and of La
 NEAR = 0.2  # how far the measured shift may be from a usual one
 
 
-def beside_fill(values: np.ndarray) -> np.ndarray:
+def beside_fill(values: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
     """Return the pixels (C, n) that are no fill, such as the black corners of a product that does not declare them.
 
     A fill is the lowest or the highest number of all, in all bands of a pixel alike, and takes much of the scene. It
     says nothing of a unit or an offset, and would stand for the darkest or the brightest numbers.
+
+    Args:
+        values: Pixels.
+        known: Levels (C, 3) of the training: a number between them is none, as it may be one of the training's, too.
     """
     if not values.size:
         return values
     alike = (values == values[0]).all(0)
     is_fill = np.zeros(values.shape[1], bool)
     for end in (values.min(), values.max()):
+        if known is not None and known[:, 0].min() <= end <= known[:, 2].max():
+            continue
         at_end = alike & (values[0] == end)
         if np.count_nonzero(at_end) >= FILL * at_end.size:
             is_fill |= at_end

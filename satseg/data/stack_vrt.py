@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
+import numpy as np
 from rasterio import Affine
 from rasterio.dtypes import dtype_rev, typename_fwd
 
@@ -80,7 +81,9 @@ def add_band(root: ET.Element, number: int, name: str, dtype: str, nodata: float
     band = add(root, "VRTRasterBand", dataType=type_name(dtype), band=str(number))
     add(band, "Description", name)
     if nodata is not None:
-        add(band, "NoDataValue", repr(nodata))
+        # An integer in full: GDAL reads no large ones with an exponent.
+        is_whole = np.issubdtype(dtype, np.integer) and nodata == nodata // 1
+        add(band, "NoDataValue", str(int(nodata)) if is_whole else repr(nodata))
     return band
 
 

@@ -153,6 +153,11 @@ def _names(scene: SceneSource, source: InputSpec, found: Findings) -> None:
             f"{shown(scene.info.path)}: the bands in use are {', '.join(there)}, but the model takes "
             f"{', '.join(source.bands)}; set bands=[…] to their numbers in this order."
         )
+    elif not named and tuple(there) != source.bands and set(source.bands) & set(there):
+        found.warnings.append(
+            f"{shown(scene.info.path)}: its bands have no names; {', '.join(there)} are taken for "
+            f"{', '.join(source.bands)} of the training."
+        )
 
 
 def _pixel_size(info: RasterInfo, source: InputSpec, found: Findings) -> None:

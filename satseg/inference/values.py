@@ -45,9 +45,10 @@ def check_values(
     """
     name = shown(scene.info.path)
     constant = [band_name for band_name, band in zip(source.bands, values, strict=True) if band.min() == band.max()]
-    if not _is_picture(scene, source) and (rest := beside_fill(values)).shape[1] >= FEW_PIXELS:
+    trained = levels_of(known)
+    if not _is_picture(scene, source) and (rest := beside_fill(values, trained)).shape[1] >= FEW_PIXELS:
         values = rest  # in pictures of 8 bits, the ends are what is saturated
-    there, trained = levels(values), levels_of(known)
+    there = levels(values)
     if constant:
         found.warnings.append(f"{name}: the same value everywhere in {', '.join(constant)}; is it missing?")
     factors = _factors(there, trained)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from satseg.inference.combining import SELF, Segmenter, View, averaged
-from satseg.inference.numbers import has_numbers
 from satseg.models import SegmentationNetwork
 
 MAX_PIXELS = 4_194_304  # 2048 x 2048: larger images go by windows, on every machine
@@ -61,16 +60,11 @@ def segment(network: SegmentationNetwork, image: Tensor, valid: Tensor, looks: S
 
     Returns:
         Logits (N, K, H, W).
-
-    Raises:
-        ModelError: If the model computes no finite number of anything.
     """
     segmenter, classes = averaged([network], looks), network.spec.num_classes
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
         parts = [_segment_one(segmenter, classes, image[i : i + 1], valid[i : i + 1]) for i in range(len(image))]
-    logits = parts[0] if len(parts) == 1 else torch.cat(parts)
-    has_numbers(logits, image, valid, network.spec, segmenter)
-    return logits
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _segment_one(segmenter: Segmenter, num_classes: int, image: Tensor, valid: Tensor) -> Tensor:

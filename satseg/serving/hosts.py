@@ -23,6 +23,11 @@ def is_local(host: str) -> bool:
         return False
 
 
+def bracketed(host: str) -> str:
+    """Return a name or address as a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
 def named_host(authority: str) -> str | None:
     """Return the name or address, in small letters, of a host with an optional port, as a Host header has them.
 

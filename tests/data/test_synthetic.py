@@ -86,7 +86,15 @@ def test_a_cache_that_was_left_half_written_is_not_taken_for_whole(
     assert len(datamodule(tmp_path, *SMALL).splits["train"]) == 2
 
 
-@pytest.mark.parametrize(("option", "expected"), [("channels=infrared", "rgb or multispectral"), ("size=64", "128")])
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("channels=infrared", "rgb or multispectral"),
+        ("size=64", "128"),
+        ("size=4096", "2048"),
+        ("scenes.train=5000", "1074 megapixels"),
+    ],
+)
 def test_wrong_options_are_named(tmp_path: Path, option: str, expected: str) -> None:
     with pytest.raises(Exception, match=expected) as caught:
         datamodule(tmp_path, f"dataset.{option}")

@@ -124,6 +124,13 @@ def test_an_undeclared_border_hides_no_shift_and_is_none(tmp_path: Path) -> None
     assert "0_shifted.tif: values are about 1000 higher than in training" in said
 
 
+def test_what_the_training_had_at_its_ends_is_no_fill(tmp_path: Path) -> None:
+    image = make_image(0, make_mask(0))
+    image[:, :, :10] = 65535  # as of clouds
+    scene = SceneSource(read_info(write(tmp_path / "scene.tif", image)), (1, 2, 3, 4))
+    assert inspect(scene, source_of([image])) == Findings()
+
+
 def test_numbers_that_no_factor_or_offset_alone_undoes_get_no_such_advice(tmp_path: Path) -> None:
     image, source = make_image(0, make_mask(0)), source_of(images())
     landsat = write(tmp_path / "landsat.tif", (image * 3.64 + 7273).astype(np.uint16))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -206,3 +207,19 @@ def test_nodata_counts_beside_a_mask_when_resampled(
     np.testing.assert_allclose(found[:, valid], (total / there.sum((1, 3)).clip(1))[:, valid], atol=0.6)
     _, stored = read_image(path, bands=(1, 2, 3))
     assert np.array_equal(stored, ~missing)
+
+
+def test_a_large_integer_is_the_same_nodata_in_what_is_resampled(tmp_path: Path) -> None:
+    image = np.random.default_rng(6).integers(20, 120, (3, SIDE, SIDE))
+    image[:, :20] = -(2**63)
+    path = write(tmp_path / "scene.tif", image)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(~OTHER)
+    rasterio.shutil.copy(path, tmp_path / "scene.vrt", driver="VRT")
+    vrt = (tmp_path / "scene.vrt").read_text()  # in full, which rasterio does not write
+    declared = re.sub(r'(<VRTRasterBand dataType="Int64"[^>]*>)', rf"\1<NoDataValue>{-(2**63)}</NoDataValue>", vrt)
+    (tmp_path / "scene.vrt").write_text(declared)
+    _, valid = halved(tmp_path / "scene.vrt", (1, 2, 3))
+    missing = OTHER.copy()
+    missing[:20] = True
+    assert np.array_equal(valid, ~missing[::2, ::2])

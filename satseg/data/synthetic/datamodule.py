@@ -19,6 +19,8 @@ from satseg.spec import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
 
+MAX_SIZE = 2048  # of which one takes 2 GB of memory to make
+MAX_PIXELS = 2**30  # 4 GB on disk
 VERSION = 1  # of the generator: another one makes other scenes, in another folder
 
 
@@ -48,6 +50,12 @@ class SyntheticDataModule(FolderDataModule):
             raise ConfigError(f"dataset.channels={channels}: choose rgb or multispectral.")
         if size < 128:
             raise ConfigError(f"dataset.size={size}: a scene needs at least 128 pixels.")
+        total = sum(scenes.values()) * size**2
+        if size > MAX_SIZE or total > MAX_PIXELS:
+            raise ConfigError(
+                f"dataset.size={size}, dataset.scenes={dict(scenes)}: scenes have at most {MAX_SIZE} pixels a side, "
+                f"and together {MAX_PIXELS / 1e6:.0f} megapixels; make them smaller or fewer."
+            )
         self.seed, self.scenes, self.size, self.channels = seed, dict(scenes), size, channels
         cache = cache_folder() if cache_dir is None else Path(cache_dir)
         super().__init__(cache / self._key(), images="*/images/*.tif", masks="*/masks/*.tif", **loading)

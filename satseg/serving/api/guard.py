@@ -16,7 +16,7 @@ from starlette.websockets import WebSocketClose
 
 from satseg.serving.api.attempts import Attempts
 from satseg.serving.api.problems import problem
-from satseg.serving.hosts import LOCAL_NAMES, named_host
+from satseg.serving.hosts import LOCAL_NAMES, bracketed, named_host
 from satseg.serving.visitors import VISITOR, Visitors
 
 OPEN = {"/healthz", "/readyz"}  # asked by machines that know no password, and tell nothing
@@ -53,7 +53,8 @@ class Guard:
         login: bool = False,
     ) -> None:
         self._app, self._visitors, self._attempts, self._auth = app, visitors, attempts, auth
-        self._is_local, self._trusted = is_local, [name.lower() for name in trusted_hosts]
+        self._trusted = [named_host(bracketed(name)) or name.lower() for name in trusted_hosts]
+        self._is_local = is_local
         self._login = login and auth is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
