@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from satseg.config import ALLOWED_TARGETS, resolve_target
-from satseg.errors import CheckpointError, ModelError
+from satseg.errors import CheckpointError, ModelError, printable
 from satseg.files import cache_folder
 from satseg.model_file import read_header, read_tensors, write_model_file
 from satseg.models import SegmentationNetwork
@@ -175,9 +175,9 @@ def _rebuild(
         net = build_like(make, own, path.stat().st_size, trusted=target not in ALLOWED_TARGETS)
         return SegmentationNetwork(net, spec, config, document.temperature)
     except ModelError as error:
-        raise CheckpointError(f"{path}: {str(error).rstrip('.')}.") from error
+        raise CheckpointError(f"{path}: {printable(str(error).rstrip('.'))}.") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = printable(" ".join(str(error).split()))[:200]
         raise CheckpointError(f"{path}: its model cannot be built ({type(error).__name__}: {reason}).") from error
 
 

@@ -170,3 +170,8 @@ def causes(error: BaseException | None) -> list[BaseException]:
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory ran out, on whichever device."""
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in SIGNS_OF_NO_MEMORY)
+
+
+def printable(text: str) -> str:
+    """Return a text with a question mark for each character that no terminal shows, as files from outside may have."""
+    return "".join(c if c.isprintable() else "?" for c in text)

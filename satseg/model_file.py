@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from satseg.errors import CheckpointError, DivergedError, ModelError
+from satseg.errors import CheckpointError, DivergedError, ModelError, printable
 from satseg.files import atomic_path
 from satseg.models import SegmentationNetwork
 from satseg.models.blueprint import TensorInfo
@@ -103,7 +103,7 @@ def read_header(path: Path) -> tuple[Document, dict[str, TensorInfo]]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ModelError as error:
-        raise CheckpointError(f"{path} does not describe a model that may be built: {error}") from error
+        raise CheckpointError(f"{path} does not describe a model that may be built: {printable(str(error))}") from error
     except (SafetensorError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path} is no satseg model file: its header is broken ({_line(error)}).") from error
 

@@ -16,7 +16,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.documents import read_yaml
-from satseg.errors import ConfigError, RecordError, RunError
+from satseg.errors import ConfigError, RecordError, RunError, printable
 from satseg.ranks import agree, is_first
 from satseg.runs import find_complete, find_unfinished, read_config, run_folder
 from satseg.signatures import fault
@@ -97,7 +97,7 @@ def check_classes(node: Any, said: str, path: Path) -> None:
         found = fault(get_class(target), {k: v for k, v in value.items() if k not in HYDRA_KEYS})
         if found is not None:
             text = f"{path}: {said}.{found[0]} {found[1]}"
-            raise ConfigError("".join(c if c.isprintable() else "?" for c in text))
+            raise ConfigError(printable(text))
     for key, part in value.items():
         check_classes(part, f"{said}.{key}", path)
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from satseg.config import CONFIG_DIR, resolve_target
-from satseg.errors import CheckpointError, ConfigError
+from satseg.errors import CheckpointError, ConfigError, printable
 
 # Where the user's own configuration speaks, and no record: what is connected to, started, trusted or written to.
 GROUPS_OF_USER = ("logger", "hydra", "experiment", "sweep")
@@ -254,4 +254,4 @@ class _Check:
 
     def _refusal(self, said: str, what: str) -> ConfigError:
         text = f"{self.path}: {said} {what}."
-        return ConfigError("".join(c if c.isprintable() else "?" for c in text))
+        return ConfigError(printable(text))

@@ -198,6 +198,15 @@ def mutate(value: Any, data: st.DataObject) -> Any:
     return data.draw(VALUES)
 
 
+def test_a_name_that_no_terminal_shows_is_told_in_one_that_it_does(
+    document: dict[str, Any], write: Callable[[Any], Path]
+) -> None:
+    document["model"] = document["model"] | {"name\ud7fc": 1e9}
+    with pytest.raises(CheckpointError) as error:
+        load_model(write(document))
+    assert str(error.value).isprintable() and "name?" in str(error.value)
+
+
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_changed_document_gives_a_model_that_segments_or_one_line(
