@@ -171,7 +171,7 @@ def _rebuild(
 
     own = {name.removeprefix(PREFIX) if name.startswith(PREFIX) else f"({name})": t for name, t in tensors.items()}
     try:
-        check_kinds(constructor, {k: v for k, v in options.items() if k != "encoder_weights"})  # which satseg sets
+        check_kinds(constructor, options)
         net = build_like(make, own, path.stat().st_size, trusted=target not in ALLOWED_TARGETS)
         return SegmentationNetwork(net, spec, config, document.temperature)
     except ModelError as error:

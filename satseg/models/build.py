@@ -64,7 +64,7 @@ def _bands(spec: DatasetSpec) -> list[str]:
 def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
     try:
         constructor = get_class(target)
-        check_kinds(constructor, {k: v for k, v in options.items() if k != "encoder_weights"})  # true, for timm
+        check_kinds(constructor, options)
         net: nn.Module = constructor(**options)
         _try(net, options["in_channels"])
     except SatsegError:
