@@ -1,4 +1,4 @@
-"""Write the table of known datasets, from the comments of their YAML files, into the README."""
+"""Write the table of known datasets, from the comments of their YAML files, into docs/datasets.md."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
-README, FOLDER = ROOT / "README.md", ROOT / "conf/dataset"
+PAGE, FOLDER = ROOT / "docs/datasets.md", ROOT / "conf/dataset"
 MARKERS = "<!-- dataset-table -->", "<!-- /dataset-table -->"
 
 
@@ -27,9 +27,9 @@ def table() -> str:
 
 
 def main() -> None:
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     pattern = re.compile(f"{MARKERS[0]}.*?{MARKERS[1]}", re.DOTALL)
-    README.write_text(pattern.sub(lambda _: f"{MARKERS[0]}\n{table()}\n{MARKERS[1]}", text), encoding="utf-8")
+    PAGE.write_text(pattern.sub(lambda _: f"{MARKERS[0]}\n{table()}\n{MARKERS[1]}", text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from satseg.models.pairs import MODELS
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 NAMES = ("water", "forest", "road", "roof")
-# What the README shows: files used without satseg.
+# What docs/export.md shows: files used without satseg.
 SNIPPETS = {
     "onnx": """\
 import json
@@ -206,8 +206,8 @@ def test_a_file_works_without_satseg_as_the_readme_shows(name: str, unet: Source
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
-def test_the_readme_has_what_is_tested(name: str, root_dir: Path) -> None:
-    assert SNIPPETS[name] in (root_dir / "README.md").read_text(encoding="utf-8")
+def test_the_documentation_has_what_is_tested(name: str, root_dir: Path) -> None:
+    assert SNIPPETS[name] in (root_dir / "docs/export.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript", "openvino"])

@@ -1,4 +1,4 @@
-"""What the README tells people to type exists: scripts, commands, groups and options."""
+"""What the README and the documentation tell people to type exists: scripts, commands, groups and options."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from satseg.cli import quote_paths
 from satseg.config import CONFIG_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*/README.md")), ROOT / "scripts/demo.sh"]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*/README.md")), ROOT / "scripts/demo.sh"]
 COMMANDS = sorted(
     {
         re.split(r"\s{3,}|\s+#", line.strip())[0]
@@ -37,7 +37,7 @@ def test_a_command_composes(command: str) -> None:
     assert cfg.runs_dir == "runs"
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=lambda t: t.parent.name)
+@pytest.mark.parametrize("text", TEXTS, ids=lambda t: str(t.relative_to(ROOT)))
 def test_files_that_are_named_are_there(text: Path) -> None:
     content = text.read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)\)", content)

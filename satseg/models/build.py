@@ -78,7 +78,7 @@ def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
             raise ModelError(f"backbone.encoder_name={encoder}: timm has no such model; there are {near}.") from error
         raise ModelPairError(
             f"{target.rpartition('.')[2]} does not work on the backbone {encoder} "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); the README lists the pairs that do."
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); docs/models.md lists the pairs that do."
         ) from error
     return net
 

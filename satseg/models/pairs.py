@@ -1,4 +1,4 @@
-"""Which decoder works on which shipped backbone; the README's table and the test grid are made from this."""
+"""Which decoder works on which shipped backbone; the table of docs/models.md and the test grid are made from this."""
 
 from __future__ import annotations
 
