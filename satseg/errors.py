@@ -1,5 +1,7 @@
 """Every error that satseg raises on purpose: one line that says what, where, what was expected, what to do."""
 
+from collections.abc import Sequence
+
 SIGNS_OF_NO_MEMORY = (
     "allocate memory",
     "out of memory",
@@ -16,6 +18,19 @@ class SatsegError(Exception):
 
 class ConfigError(SatsegError):
     """An option has a wrong type, value or combination."""
+
+
+class UnlikeError(ConfigError):
+    """A scene is unlike what the model was trained on.
+
+    Args:
+        message: The line for the user.
+        findings: What speaks against the scene, a sentence each.
+    """
+
+    def __init__(self, message: str, findings: Sequence[str]) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
 
 
 class SpecError(ConfigError, ValueError):

@@ -14,7 +14,7 @@ from satseg.data.inputs import bands_by_name
 from satseg.data.opening import shown
 from satseg.data.pixel_size import size_text
 from satseg.data.raster import RasterInfo, Window, unnamed
-from satseg.errors import BandError, ConfigError
+from satseg.errors import BandError, ConfigError, UnlikeError
 from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneReader, SceneSource, place
 from satseg.inference.values import FEW_PIXELS, check_values
@@ -202,10 +202,12 @@ def settle(findings: Findings, mode: str) -> list[str]:
         mode: `stop` at errors, or only `warn`.
 
     Raises:
-        ConfigError: With the first error, in mode `stop`; or if there is no such mode.
+        UnlikeError: With the first error, in mode `stop`.
+        ConfigError: If there is no such mode.
     """
     if mode not in ("stop", "warn"):
         raise ConfigError(f"preflight={mode}: choose stop or warn.")
     if findings.errors and mode == "stop":
-        raise ConfigError(f"{findings.errors[0].removesuffix('.')}, or preflight=warn to go on as it is.")
+        message = f"{findings.errors[0].removesuffix('.')}, or preflight=warn to go on as it is."
+        raise UnlikeError(message, findings.errors)
     return [*findings.errors, *findings.warnings]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from satseg.files import write_text
 from satseg.mapping.classmap import INVALID, ClassMap, open_class_map
 
 SQUARE_METRES_PER_HECTARE = 10_000
+UNITS = ((10e6, 1e6, "km²"), (100, SQUARE_METRES_PER_HECTARE, "ha"), (0, 1, "m²"))  # from so many m² on, of so many
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+DIGITS = 3  # that are significant
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,20 @@ class ClassArea:
     def area_ha(self) -> float | None:
         """The area in hectares."""
         return None if self.area_m2 is None else self.area_m2 / SQUARE_METRES_PER_HECTARE
+
+
+def area_text(area_m2: float) -> str:
+    """Return an area in the unit that suits its size, with three significant digits: `85.3 m²`, `1.23 ha`, `12.3 km²`.
+
+    Args:
+        area_m2: In square metres; hectares begin at 100 of them, square kilometres at 1,000 hectares.
+    """
+    if area_m2 == 0:
+        return f"0{NO_BREAK_SPACE}ha"
+    size, unit = next((size, unit) for least, size, unit in UNITS if area_m2 >= least)
+    rounded = float(f"{area_m2 / size:.{DIGITS}g}")
+    decimals = max(0, DIGITS - 1 - math.floor(math.log10(rounded)))
+    return f"{area_m2 / size:,.{decimals}f}{NO_BREAK_SPACE}{unit}"
 
 
 def class_areas(raster: Path, class_names: Sequence[str]) -> list[ClassArea]:

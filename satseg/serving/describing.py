@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from satseg.checkpoint import model_path, read_document
 from satseg.documents import MOST_LISTING, fields
-from satseg.errors import RunError
+from satseg.errors import RecordError, RunError
 from satseg.runs import read_summary, run_folder
 from satseg.serving.served import Served
 from satseg.spec import DatasetSpec
 
+TESTED_METHOD = "hirescam"  # by the diagnosis
+DIAGNOSED = ("test", "val", "train")  # the first split that has a layer is told
 BEST_SPLITS = ("test", "val")  # the first that was scored is told
 
 
@@ -61,6 +63,45 @@ def describe(served: Served) -> Description:
         scores=summary["scores"][split] if split else {},
         protocol=read_document(path).metric_protocol,
     )
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whether a model's maps of evidence can be trusted.
+
+    Attributes:
+        verdict: `passed`, `failed`, or `untested`.
+        text: Says so.
+    """
+
+    verdict: str
+    text: str
+
+
+def trust_in(served: Served, method: str, layer: str) -> Trust:
+    """Return whether maps of a method at a layer passed the tests of trust, as the run's diagnosis tells."""
+    for split, row in _diagnosed(served):
+        if method == TESTED_METHOD and row.get("layer") == layer and isinstance(row.get("passes"), bool):
+            said = f"on images of the {split} split, maps of {method} at {layer}"
+            if row["passes"]:
+                text = "mark what moves the prediction, and are about the model rather than the image alone."
+                return Trust("passed", f"Passed the tests of trust: {said} {text}")
+            text = "do not reliably mark what the model looks at."
+            return Trust("failed", f"Failed the tests of trust: {said} {text} Read nothing into this one.")
+    remedy = f"the diagnosis (satseg.explain report=true) tests {TESTED_METHOD} at several layers."
+    return Trust("untested", f"Not tested: whether maps of {method} at {layer} can be trusted is not known; {remedy}")
+
+
+def _diagnosed(served: Served) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield splits with what the diagnosis found of each layer, if there is one."""
+    for split in DIAGNOSED:
+        try:
+            folder = run_folder(served.models.checkpoints[0]) / "diagnosis" / split
+            trust = fields(folder / "diagnosis.json", {"trust": dict}, MOST_LISTING)["trust"]
+        except (RunError, RecordError, OSError):
+            continue
+        layers = trust.get("layers")
+        yield from ((split, row) for row in (layers if isinstance(layers, list) else []) if isinstance(row, dict))
 
 
 def _record(served: Served) -> tuple[Mapping[str, Any], str]:

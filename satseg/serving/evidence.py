@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from satseg.data.opening import open_raster
-from satseg.data.raster import Window, window_transform
+from satseg.data.raster import RasterInfo, Window, window_transform
 from satseg.explaining import Question, explain_pictures
 from satseg.pictures import Picture
 from satseg.serving.jobs import Ticket
@@ -42,18 +42,34 @@ class Shown:
     """The evidence, as files.
 
     Attributes:
-        window: The part of the image that was looked at.
+        asked: What was asked.
+        of: The image.
+        window: The part of it that was looked at.
         overlay: PNG.
         map: GeoTIFF.
-        title: What it shows, in words.
-        has_evidence: Whether anything speaks for the class.
+        pixels: How many it rests on: those of the region.
+        layer: Its name, or `input`.
+        highest: The strongest evidence in the map.
     """
 
+    asked: Asked
+    of: RasterInfo
     window: Window
     overlay: Path
     map: Path
-    title: str
-    has_evidence: bool
+    pixels: int
+    layer: str
+    highest: float
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether anything speaks for the class."""
+        return self.highest > 0
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether its numbers compare places of the map only, and are not in units of the logit."""
+        return self.asked.method == "gradcam"
 
 
 def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path, ticket: Ticket) -> Shown:
@@ -71,8 +87,10 @@ def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path,
     question = Question((asked.target,), None, region, asked.method, (asked.layer,))
     (row,) = explain_pictures(served.network, [_picture(found, window)], question, folder)
     ticket.tick()
-    title = f"{row['target']} · {row['method']} at {row['layer']} · {row['region']}"
-    return Shown(window, folder / row["overlay"], folder / row["map"], title, row["has_evidence"])
+    overlay, path = folder / row["overlay"], folder / row["map"]
+    with open_raster(path) as source:
+        highest = float(np.nanmax(source.read(1)))
+    return Shown(asked, found.scene.info, window, overlay, path, row["region_pixels"], row["layer"], highest)
 
 
 def part_of(found: Segmented, asked: Asked) -> Window:

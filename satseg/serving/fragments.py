@@ -12,13 +12,18 @@ from rasterio import CRS
 
 from satseg.data.projecting import transform_points
 from satseg.errors import DataError
-from satseg.mapping import ClassArea
-from satseg.serving.describing import describe
+from satseg.mapping import ClassArea, area_text
+from satseg.serving import views
+from satseg.serving.describing import describe, trust_in
+from satseg.serving.evidence import Shown
 from satseg.serving.jobs import Ticket
 from satseg.serving.segmenting import Segmented
 from satseg.serving.served import Served
+from satseg.spec import DatasetSpec
 from satseg.visualization.palette import Colour, css
 from satseg.visualization.report import HEADLINE, MISSING
+
+FEW_PIXELS = 100  # evidence for fewer says next to nothing
 
 
 @cache
@@ -27,12 +32,8 @@ def _environment() -> Environment:
         loader=PackageLoader("satseg.serving"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # Bokeh refers to what came before
-    environment.filters |= {"quantity": _quantity, "score": _score}
+    environment.filters |= {"area": area_text, "score": _score}
     return environment
-
-
-def _quantity(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:,.4g}"
 
 
 def _score(value: float | None) -> str:
@@ -73,20 +74,63 @@ def _place(found: Segmented, col: int, row: int) -> str:
     return f"{latitude:.6f}°, {longitude:.6f}°" if on_earth else ""
 
 
+def class_colours(spec: DatasetSpec) -> list[tuple[str, str]]:
+    """Return the classes' names, each with its colour as CSS writes it."""
+    return list(zip(spec.class_names, map(css, spec.palette), strict=True))
+
+
 def model(served: Served) -> str:
     """Return what is known of a model."""
     known = describe(served)
-    classes = [(name, css(colour)) for name, colour in zip(known.spec.class_names, known.spec.palette, strict=True)]
-    return _render("model.html", model=known, classes=classes, headline=HEADLINE)
+    return _render("model.html", model=known, classes=class_colours(known.spec), headline=HEADLINE)
 
 
-def legend(palette: Sequence[Colour]) -> str:
+def switches(palette: Sequence[Colour]) -> str:
     """Return the style that gives each class's switch its colour."""
     rules = [
-        f"#classes label:nth-of-type({number}) span::before {{ background: {css(colour)}; }}"
+        f"#classes label:nth-of-type({number}) {{ --class: {css(colour)}; }}"
         for number, colour in enumerate(palette, 1)
     ]
     return f"<style>{' '.join(rules)}</style>"
+
+
+def unlike(findings: Sequence[str], *, refused: bool) -> str:
+    """Return what speaks against an image, which was not segmented, or in spite of it.
+
+    Args:
+        findings: A sentence each; it may end with `; set` and options of the command line.
+        refused: Whether it was not segmented.
+    """
+    parts = [finding.removesuffix(".").partition("; set ") for finding in findings]
+    return _render("unlike.html", findings=[(said, remedy) for said, _, remedy in parts], refused=refused)
+
+
+def basis(areas: Sequence[ClassArea], target: int) -> str:
+    """Return how much of an image a class is, which a map of evidence for it would rest on."""
+    area = areas[target]
+    is_largest = area.pixels == max(each.pixels for each in areas)
+    return _render("basis.html", area=area, few=area.pixels < FEW_PIXELS, largest=is_largest)
+
+
+def evidence(shown: Shown, served: Served) -> str:
+    """Return what a map of evidence rests on, whether it can be trusted, and what its colours mean."""
+    asked, info = shown.asked, shown.of
+    is_part = (shown.window.width, shown.window.height) != (info.width, info.height)
+    return _render(
+        "evidence.html",
+        name=served.spec.class_names[asked.target],
+        shown=shown,
+        clicked=asked.region is not None,
+        few=FEW_PIXELS,
+        part=f"{shown.window.width:,} × {shown.window.height:,}" if is_part else "",
+        trust=trust_in(served, asked.method, shown.layer),
+        colours=views.heat_colours(),
+    )
+
+
+def look(shown: views.Look) -> str:
+    """Return how the visitor wants to see a map, for the script of the base map's page."""
+    return f'<span data-opacity="{shown.opacity:g}" data-shown="{" ".join(map(str, shown.shown or []))}"></span>'
 
 
 def scale() -> str:
@@ -118,9 +162,16 @@ def problem(text: str) -> str:
     return f'<div class="status problem" role="alert">{escape(text)}</div>'
 
 
-def warnings(texts: Sequence[str]) -> str:
-    """Return what to know before trusting a result."""
-    return "".join(f'<div class="status warning" role="status">{escape(text)}</div>' for text in texts)
+def notes(against: Sequence[str], told: Sequence[str]) -> str:
+    """Return what to know before trusting a result.
+
+    Args:
+        against: What is unlike the training.
+        told: All that was found; the above comes first in it.
+    """
+    rest = told[len(against) :]
+    warnings = [f'<div class="status warning" role="status">{escape(text)}</div>' for text in rest]
+    return "".join([unlike(against, refused=False) if against else "", *warnings])
 
 
 def login_page(action: str, *, is_wrong: bool = False) -> str:

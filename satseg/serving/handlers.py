@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from satseg.errors import CancelledError, SatsegError, UploadError
+from satseg.errors import CancelledError, SatsegError, UnlikeError, UploadError
 from satseg.serving import fragments, views
 from satseg.serving.downloads import ENDINGS, write_downloads
 from satseg.serving.evidence import Asked, Shown, explain_upload
@@ -60,30 +60,46 @@ class Handlers:
         return self._examples[served.name]
 
     def segment(self, work: Work, file: Path) -> Telling[bool]:
-        """Take a file and segment it; return whether the map is there.
+        """Take a file and segment it, unless it is unlike the training; return whether the map is there.
 
         Args:
             work: What the visitor just began.
             file: What the visitor chose; it may be another's, too, and stays.
         """
-        name = file.name
         try:
-            upload = check_upload(_taken(file, work.folder / "upload"), name, self.limits)
+            work.upload = check_upload(_taken(file, work.folder / "upload"), file.name, self.limits)
             (work.folder / "map").mkdir()
-
-            def compute(ticket: Ticket) -> tuple[Segmented, Thumbnails]:
-                found = segment_upload(work.served, upload, work.folder / "map", ticket)
-                ticket.tick(0)
-                return found, thumbnails(found, views.SIDE)
-
-            found, work.small = yield from self._watch(work, compute, f"Segmenting {upload.name}")
-            work.found = found
         except Exception as error:
             work.discard()
-            yield told(error, work.folder, name)
+            yield told(error, work.folder, file.name)
             return False
-        yield fragments.warnings(found.notes)
-        return True
+        return (yield from self.map(work, "stop"))
+
+    def map(self, work: Work, preflight: str) -> Telling[bool]:
+        """Segment the upload at hand; return whether the map is there.
+
+        Args:
+            work: With an upload that was checked; where that is unlike the training, it is noted here.
+            preflight: `stop` at a scene unlike the training, or only `warn`.
+        """
+        upload = work.upload
+        assert upload is not None
+
+        def compute(ticket: Ticket) -> tuple[Segmented, Thumbnails]:
+            found = segment_upload(work.served, upload, work.folder / "map", ticket, preflight)
+            ticket.tick(0)
+            return found, thumbnails(found, views.SIDE)
+
+        try:
+            work.found, work.small = yield from self._watch(work, compute, f"Segmenting {upload.name}")
+        except UnlikeError as error:
+            work.unlike = tuple(upload.told(finding) for finding in error.findings)
+        except Exception as error:
+            work.discard()
+            yield told(error, work.folder, upload.name)
+            return False
+        yield ""
+        return work.found is not None
 
     def explain(self, work: Work, asked: Asked) -> Telling[Shown | None]:
         """Explain a class in the map at hand; nothing comes back if that cannot be done."""

@@ -15,7 +15,8 @@ from satseg.serving.served import Served
 HEAD = "<div class='satseg-head'><h1>satseg</h1><p>Segments satellite and aerial images into classes.</p></div>"
 EMPTY = "<div class='empty'><b>No image yet</b>Drop one on the left, or pick an example.</div>"
 LOST = "The connection was lost; give the image again."
-HINT = "<p class='hint'>Click the overlay for a pixel's probabilities.</p>"
+HINT = "<p class='hint'>Click a pixel of the overlay for its probabilities.</p>"
+REFUSED = "<div class='empty'><b>Not segmented</b>The tab Result says why.</div>"
 NO_MAP = "<p class='hint'>The image has no coordinates on the Earth, so it cannot be laid over a map.</p>"
 REGIONS = {
     "all pixels of the class": "class",
@@ -23,6 +24,7 @@ REGIONS = {
     "the box of the last two clicks": "box",
 }
 RESULT = "result"
+LOOK = "look"  # the part that says what of a map is shown, and how opaque; the base map's page reads it
 FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
 SWEEP_SECONDS = 60  # at most, between two looks for uploads that Gradio still has
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -48,12 +50,18 @@ class Layout:
         age = max(1, round(keep_seconds))
         with gr.Blocks(title="satseg", fill_width=True, delete_cache=(min(age, SWEEP_SECONDS), age)) as self.blocks:
             gr.HTML(HEAD)
-            self.style = gr.HTML(fragments.legend(served.spec.palette), elem_classes="unseen")
-            with gr.Row():
-                with gr.Column(scale=1, min_width=300):
+            self.style = gr.HTML(fragments.switches(served.spec.palette), elem_classes="unseen")
+            self.look = gr.HTML(elem_classes="unseen", elem_id=LOOK)
+            with gr.Row(elem_id="parts"):  # app.css says where each stands
+                with gr.Column(elem_id="give"):
                     self._build_input(names, served)
-                with gr.Column(scale=3, min_width=320):
+                with gr.Column(elem_id="try"):
+                    self._build_gallery()
+                with gr.Column(elem_id="tune"):
+                    self._build_look(served)
+                with gr.Column(elem_id="see"):
                     self.status = gr.HTML("")
+                    self.notes = gr.HTML(visible=False)
                     with gr.Tabs() as self.tabs:
                         self._build_result(served)
                         self._build_explain(served)
@@ -66,6 +74,8 @@ class Layout:
         self.model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="model")
         self.file = gr.File(label="Image: PNG, JPEG or GeoTIFF", file_types=FILE_TYPES, height=180, elem_id="upload")
         self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+
+    def _build_gallery(self) -> None:
         self.gallery = gr.Gallery(
             label="Or pick an example",
             columns=4,
@@ -77,6 +87,8 @@ class Layout:
             elem_id="examples",
             visible=False,
         )
+
+    def _build_look(self, served: Served) -> None:
         with gr.Group():
             self.classes = gr.CheckboxGroup(label="Classes", elem_id="classes", **class_choices(served))
             self.opacity = gr.Slider(0, 100, 50, step=5, label="Opacity (%)", elem_id="opacity")
@@ -85,11 +97,14 @@ class Layout:
 
     def _build_result(self, served: Served) -> None:
         with gr.Tab("Result", id=RESULT, elem_id=RESULT):
-            self.empty = gr.HTML(EMPTY)
+            self.empty = gr.HTML(EMPTY, elem_id="empty")
+            with gr.Column(visible=False) as self.refusal:
+                self.refused = gr.HTML()
+                self.anyway = gr.Button("Segment it anyway", variant="stop", elem_id="anyway")
             with gr.Column(visible=False) as self.result:
                 with gr.Tabs():
                     with gr.Tab("Overlay"):
-                        self.picture = _image("picture", "Click a pixel for its probabilities")
+                        self.picture = _image("picture")
                     with gr.Tab("Before and after"):
                         self.compare = gr.ImageSlider(
                             show_label=False,
@@ -100,7 +115,7 @@ class Layout:
                             max_height=900,
                         )
                     with gr.Tab("Confidence"):
-                        self.confidence = _image("confidence", "Confidence")
+                        self.confidence = _image("confidence")
                         gr.HTML(fragments.scale())
                 self.pixel = gr.HTML(HINT)
                 self.areas = gr.HTML(elem_id="areas")
@@ -108,16 +123,18 @@ class Layout:
     def _build_explain(self, served: Served) -> None:
         with gr.Tab("Explain"):
             gr.HTML(
-                "<p class='hint'>Where in the image the evidence for a class lies: bright is strong. Pixels and boxes "
-                "are chosen by clicks on the overlay of the result.</p>"
+                "<p class='hint'>Where in the image the evidence for a class lies. The class that covers most of the "
+                "image is chosen first; pixels and boxes are chosen by clicks on the overlay of the result.</p>"
             )
             with gr.Row():
                 self.target = gr.Dropdown(label="Class", elem_id="target", **target_choices(served))
                 self.region = gr.Dropdown(list(REGIONS), label="Region", elem_id="region", value=next(iter(REGIONS)))
                 self.method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Method", elem_id="method")
                 self.layer = gr.Dropdown(label="Layer", elem_id="layer", value="auto", choices=["auto", "decoder"])
+            self.basis = gr.HTML(elem_id="basis")
             self.ask = gr.Button("Explain", variant="primary", elem_id="ask")
-            self.evidence = _image("evidence", "Evidence", visible=False)
+            self.evidence_text = gr.HTML(visible=False, elem_id="evidence-text")
+            self.evidence = _image("evidence", visible=False)
             self.evidence_map = gr.DownloadButton("Evidence as GeoTIFF", visible=False, size="sm")
 
     def _build_map(self) -> None:
@@ -130,9 +147,10 @@ class Layout:
             self.downloads = [gr.DownloadButton(kind, visible=False, elem_id=f"download-{kind}") for kind in ENDINGS]
 
 
-def _image(elem_id: str, label: str, *, visible: bool = True) -> gr.Image:
+def _image(elem_id: str, *, visible: bool = True) -> gr.Image:
+    """Return a picture without a label: Gradio would lay it over a corner."""
     return gr.Image(
-        label=label, interactive=False, format="png", buttons=["fullscreen"], elem_id=elem_id, visible=visible
+        show_label=False, interactive=False, format="png", buttons=["fullscreen"], elem_id=elem_id, visible=visible
     )
 
 

@@ -12,15 +12,18 @@ from rasterio.vrt import WarpedVRT
 
 from satseg.data.opening import open_raster, reason
 from satseg.errors import DataError, RasterReadError
-from satseg.serving.fragments import map_document
+from satseg.serving.fragments import class_colours, map_document
+from satseg.serving.headers import TILES
+from satseg.spec import DatasetSpec
+from satseg.visualization.palette import Colour, css
 
 SIDE = 1024  # pixels, at most
 WEB_MERCATOR = "EPSG:3857"
-TILES = "OpenStreetMap.Mapnik"  # free to use with its attribution, which the map shows
+BASE_MAP = "OpenStreetMap.Mapnik"  # free to use with its attribution, which the map shows
 BOKEH, STATIC = "bokeh/static", "satseg/static"  # where the server has Bokeh's files, and those of its own
-PICTURED = "classes"  # the picture's name among the figure's parts
+PICTURED, COLOURS = "classes", "colours"  # names of the picture and its colours among the figure's parts
 MARGIN = 0.15  # of the map's sides, that is seen around it
-OPACITY = 0.65
+CLEAR = "#00000000"
 
 
 def static_folders() -> dict[str, Path]:
@@ -30,25 +33,32 @@ def static_folders() -> dict[str, Path]:
     return {BOKEH: Path(static_path()), STATIC: Path(__file__).with_name("static")}
 
 
-def map_page(classes: Path, palette: Sequence[Sequence[int]], title: str) -> str:
-    """Return an HTML page with a class map over a base map; where no tiles can be had, over a grid of coordinates.
+def map_page(classes: Path, spec: DatasetSpec, title: str, look: str) -> str:
+    """Return an HTML page with a class map over a base map; where no tiles can be had, it says so.
 
     Args:
         classes: A map with coordinates.
-        palette: A colour a class.
+        spec: Its classes and their colours.
         title: Of the page.
+        look: Id of the part of the page around it that says what is shown, and how opaque; the map follows it.
 
     Raises:
         DataError: If the coordinates are none of a place on the Earth.
     """
     from bokeh.embed import json_item
 
-    item = json_item(_figure(*_in_web_mercator(classes, palette)))
-    return map_document(title=title, item=item, opacity=OPACITY, pictured=PICTURED, bokeh=BOKEH, static=STATIC)
+    return map_document(
+        title=title,
+        item=json_item(_figure(*_in_web_mercator(classes), spec.palette)),
+        classes=class_colours(spec),
+        names={"look": look, "pictured": PICTURED, "colours": COLOURS},
+        tiles=TILES,
+        folders={"bokeh": BOKEH, "static": STATIC},
+    )
 
 
-def _in_web_mercator(classes: Path, palette: Sequence[Sequence[int]]) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Return colours uint32 (h, w), the lowest row first, and left, bottom, right and top."""
+def _in_web_mercator(classes: Path) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Return class indices uint8 (h, w), the lowest row first, and left, bottom, right and top."""
     try:
         with open_raster(classes) as source, WarpedVRT(source, crs=WEB_MERCATOR) as warped:
             factor = max(1.0, max(warped.width, warped.height) / SIDE)
@@ -56,12 +66,11 @@ def _in_web_mercator(classes: Path, palette: Sequence[Sequence[int]]) -> tuple[n
             indices, bounds = warped.read(1, out_shape=shape), tuple(warped.bounds)
     except (CPLE_BaseError, RasterReadError) as error:
         raise DataError(f"{classes} cannot be laid over a map ({reason(error)}).") from error
-    colours = np.zeros((256, 4), np.uint8)  # what is no class is transparent
-    colours[: len(palette)] = [(*colour, 255) for colour in palette]
-    return np.ascontiguousarray(colours[indices][::-1]).view(np.uint32)[..., 0], bounds
+    return np.ascontiguousarray(indices[::-1]), bounds
 
 
-def _figure(image: np.ndarray, bounds: tuple[float, ...]) -> Any:
+def _figure(image: np.ndarray, bounds: tuple[float, ...], palette: Sequence[Colour]) -> Any:
+    from bokeh.models import LinearColorMapper
     from bokeh.plotting import figure
 
     left, bottom, right, top = bounds
@@ -80,8 +89,14 @@ def _figure(image: np.ndarray, bounds: tuple[float, ...]) -> Any:
         y_axis_label="latitude (degrees)",
     )
     made.toolbar.logo = None
-    made.add_tile(TILES)
+    made.xaxis.ticker.desired_num_ticks = 4  # on a phone more would run into one another
+    made.add_tile(BASE_MAP)
+    # A colour a class, in bins around whole numbers; what is no class is not painted. All is clear until it is known
+    # what the visitor wants to see.
+    colours = LinearColorMapper(
+        [css(colour) for colour in palette], low=-0.5, high=len(palette) - 0.5, high_color=CLEAR, name=COLOURS
+    )
     size = {"dw": right - left, "dh": top - bottom}
-    made.image_rgba([image], x=left, y=bottom, global_alpha=OPACITY, name=PICTURED, **size)
+    made.image([image], x=left, y=bottom, color_mapper=colours, global_alpha=0, name=PICTURED, **size)
     made.rect((left + right) / 2, (bottom + top) / 2, right - left, top - bottom, fill_color=None, line_color="#444444")
     return made

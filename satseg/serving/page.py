@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from satseg.serving import fragments, views
-from satseg.serving.handlers import Handlers
-from satseg.serving.layout import EMPTY, HINT, RESULT, class_choices, target_choices
+from satseg.serving.handlers import Handlers, Telling
+from satseg.serving.layout import EMPTY, HINT, LOST, RESULT, class_choices, target_choices
 from satseg.serving.results import Results, Updates, look_of
 from satseg.serving.served import Served
 from satseg.serving.sessions import Session, Work
@@ -32,25 +32,28 @@ class Page(Results):
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         shown = [
-            self.status, self.cancel, self.empty, self.result, self.picture, self.compare, self.confidence, self.areas,
-            self.pixel, self.bands_box, *self.bands, self.evidence, self.evidence_map, self.map, self.downloads_note,
-            *self.downloads,
+            self.status, self.notes, self.cancel, self.empty, self.refusal, self.refused, self.result, self.picture,
+            self.compare, self.look, self.confidence, self.areas, self.pixel, self.bands_box, *self.bands, self.target,
+            self.basis, *self.of_evidence, self.map, self.downloads_note, *self.downloads,
         ]  # fmt: skip
         seen = [self.opacity, self.classes]
         look = [*seen, *self.bands]
-        pictures = [self.picture, self.compare, self.status]
+        pictures = [self.picture, self.compare, self.look, self.status]
         started = [*shown, self.tabs, self.file, self.gallery]  # at any time: the last one counts
         self.file.upload(self.on_upload, [self.file, self.model, *seen], started, trigger_mode="multiple", **quiet)
         self.gallery.select(self.on_example, [self.model, *seen], started, trigger_mode="multiple", **quiet)
-        self.file.clear(self.on_clear, None, shown, **quiet)
+        self.anyway.click(self.on_anyway, seen, started, **quiet)
+        # At once, not in the queue: an upload that follows soon must not be answered first.
+        self.file.clear(self.on_clear, None, shown, queue=False, **quiet)
         self.cancel.click(self.on_cancel, None, None, queue=False, **quiet)
-        named = [self.style, self.classes, self.target, self.layer, self.card, self.gallery]
+        named = [self.style, self.classes, self.layer, self.card, self.gallery]
         self.model.input(self.on_model, self.model, [*shown, *named], **quiet)
         for part in look:
             part.input(self.on_look, look, pictures, trigger_mode="always_last", **quiet)
         self.picture.select(self.on_click, look, [self.picture, self.pixel], **quiet)
         asked = [self.target, self.region, self.method, self.layer]
-        self.ask.click(self.on_ask, asked, [self.status, self.cancel, self.evidence, self.evidence_map], **quiet)
+        self.ask.click(self.on_ask, asked, [self.status, self.cancel, *self.of_evidence], **quiet)
+        self.target.input(self.on_target, self.target, self.basis, trigger_mode="always_last", **quiet)
         self.map_tab.select(self.on_map, None, self.map, **quiet)
         self.downloads_tab.select(self.on_downloads, None, [self.downloads_note, self.cancel, *self.downloads], **quiet)
         self.blocks.load(self.on_load, None, [self.gallery, self.layer], **quiet)
@@ -88,21 +91,47 @@ class Page(Results):
         self, session: Session, file: Path, opacity: float, classes: list[str], unchosen: Updates
     ) -> Iterator[Updates]:
         work = session.begin()
+        yield self._nothing() | {self.tabs: gr.Tabs(selected=RESULT)} | unchosen
+        yield from self._map(session, work, self.app.segment(work, file), opacity, classes)
+
+    def _map(
+        self, session: Session, work: Work, telling: Telling[bool], opacity: float, classes: list[str]
+    ) -> Iterator[Updates]:
         at_result = {self.tabs: gr.Tabs(selected=RESULT)}  # the others are filled when they are chosen
-        yield self._nothing() | at_result | unchosen
-        done = yield from self._tell(session, work, self.app.segment(work, file), self.status)
+        done = yield from self._tell(session, work, telling, self.status)
         if done:
             yield self._shown(session, work, opacity, classes) | at_result
+        elif done is False and work.unlike and session.work is work:
+            yield self._refused(work) | at_result
+
+    def on_anyway(self, opacity: float, classes: list[str], request: gr.Request) -> Iterator[Updates]:
+        """Segment an image that is unlike the training."""
+        session = self._session(request)
+        work = session.work
+        if work is None or not work.unlike or work.is_busy:
+            yield {self.status: fragments.problem(LOST)} if session.lost else {self.status: gr.skip()}
+            return
+        yield self._nothing()
+        yield from self._map(session, work, self.app.map(work, "warn"), opacity, classes)
+
+    def _refused(self, work: Work) -> Updates:
+        """Return the page with what speaks against the image, and nothing else."""
+        return {
+            self.empty: gr.HTML(visible=False),
+            self.refusal: gr.Column(visible=True),
+            self.refused: fragments.unlike(work.unlike, refused=True),
+        }
 
     def _nothing(self) -> Updates:
         """Return the page without a result."""
-        hidden = [self.result, self.bands_box, self.evidence, self.evidence_map, self.cancel, *self.downloads]
+        hidden = [self.notes, self.refusal, self.result, self.bands_box, self.cancel, *self.downloads]
         return {
             self.status: "",
             self.empty: gr.HTML(visible=True),
+            self.basis: "",
             self.map: EMPTY,
             self.downloads_note: EMPTY,
-            **{part: gr.update(visible=False) for part in hidden},
+            **{part: gr.update(visible=False) for part in (*hidden, *self.of_evidence)},
         }
 
     def _shown(self, session: Session, work: Work, opacity: float, classes: list[str]) -> Updates:
@@ -111,6 +140,7 @@ class Page(Results):
         info = work.found.upload.info
         names = views.band_names(info)
         chosen = display_bands(names)
+        largest = max(range(len(work.found.areas)), key=lambda index: work.found.areas[index].pixels)
         several = len(names) > 3
         updates: Updates = {
             part: gr.Dropdown([(name, i) for i, name in enumerate(names)], value=chosen[place])
@@ -118,6 +148,9 @@ class Page(Results):
         }
         return updates | self._overlay(session, work, look_of(work, opacity, classes, chosen)) | {
             self.empty: gr.HTML(visible=False),
+            self.notes: gr.HTML(fragments.notes(work.unlike, work.found.notes), visible=True),
+            self.target: gr.Dropdown(value=work.found.areas[largest].name),
+            self.basis: fragments.basis(work.found.areas, largest),
             self.result: gr.Column(visible=True),
             self.bands_box: gr.Accordion(visible=several),
             self.confidence: session.picture(views.enlarge(views.confidence_picture(work.small))),
@@ -142,7 +175,7 @@ class Page(Results):
         session.end()
         session.served = served = self.app.served[name]
         return self._nothing() | self._of_model(served) | {
-            self.style: fragments.legend(served.spec.palette),
+            self.style: fragments.switches(served.spec.palette),
             self.classes: gr.CheckboxGroup(**class_choices(served)),
             self.target: gr.Dropdown(**target_choices(served)),
             self.card: fragments.model(served),

@@ -14,7 +14,7 @@ from satseg.serving import fragments, handlers, views
 from satseg.serving.downloads import ENDINGS
 from satseg.serving.evidence import Asked
 from satseg.serving.handlers import Handlers, Result, Telling
-from satseg.serving.layout import EMPTY, LOST, NO_MAP, REGIONS, Layout
+from satseg.serving.layout import EMPTY, LOOK, LOST, NO_MAP, REFUSED, REGIONS, Layout
 from satseg.serving.maps import map_page
 from satseg.serving.sessions import Session, Work
 
@@ -31,6 +31,7 @@ class Results(Layout):
     def __init__(self, app: Handlers) -> None:
         super().__init__(list(app.served), next(iter(app.served.values())), app.sessions.keep_seconds)
         self.app = app
+        self.of_evidence = [self.evidence_text, self.evidence, self.evidence_map]
 
     def _session(self, request: gr.Request) -> Session:
         return self.app.sessions.of(request.session_hash)
@@ -54,7 +55,7 @@ class Results(Layout):
 
     def _overlay(self, session: Session, work: Work, look: views.Look) -> Updates:
         base, coloured = map(session.picture, handlers.overlay(work, look))
-        return {self.picture: coloured, self.compare: (base, coloured)}
+        return {self.picture: coloured, self.compare: (base, coloured), self.look: fragments.look(look)}
 
     def on_look(
         self, opacity: float, classes: list[str], red: int, green: int, blue: int, request: gr.Request
@@ -105,9 +106,17 @@ class Results(Layout):
         shown = yield from self._tell(session, work, self.app.explain(work, asked), self.status)
         if shown is not None:
             yield {
-                self.evidence: gr.Image(str(shown.overlay), label=shown.title, visible=True),
+                self.evidence_text: gr.HTML(fragments.evidence(shown, work.served), visible=True),
+                self.evidence: gr.Image(str(shown.overlay), visible=True),
                 self.evidence_map: gr.DownloadButton(value=str(shown.map), visible=True),
             }
+
+    def on_target(self, target: str, request: gr.Request) -> Updates:
+        """Say how much of the image the class is that may be explained."""
+        work = self._session(request).work
+        if work is None or work.found is None:
+            return {self.basis: ""}
+        return {self.basis: fragments.basis(work.found.areas, work.served.spec.class_names.index(target))}
 
     def on_map(self, request: gr.Request) -> Updates:
         """Lay the map over a base map."""
@@ -120,7 +129,7 @@ class Results(Layout):
             return {self.map: NO_MAP}
         title = f"Map of {work.found.upload.name}"
         try:
-            page = map_page(work.found.classes, work.served.spec.palette, title)
+            page = map_page(work.found.classes, work.served.spec, title, LOOK)
         except SatsegError:
             return {self.map: NO_MAP}
         return {self.map: fragments.frame(page, title)}
@@ -142,7 +151,9 @@ class Results(Layout):
 
 
 def _missing(session: Session) -> str:
-    return fragments.problem(LOST) if session.lost else EMPTY
+    if session.lost:
+        return fragments.problem(LOST)
+    return REFUSED if session.work is not None and session.work.unlike else EMPTY
 
 
 def look_of(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[int]) -> views.Look:

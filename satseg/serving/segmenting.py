@@ -22,6 +22,7 @@ from satseg.serving.served import Served
 from satseg.serving.uploads import Upload
 from satseg.spec import DatasetSpec
 
+UNLIKE = "classes_of_unlike_image"  # in the names of files made in spite of what speaks against the scene
 TOO_LARGE = "The image's windows are too large for this machine."
 
 
@@ -94,12 +95,12 @@ def notes_of(findings: Findings, upload: Upload, preflight: str) -> list[str]:
     """Return what the owner of an upload should know.
 
     Raises:
-        ConfigError: If it is unlike the training, and `preflight` is `stop`.
+        UnlikeError: If it is unlike the training, and `preflight` is `stop`.
     """
     return [upload.told(note.partition("; set ")[0]) for note in settle(findings, preflight)]
 
 
-def segment_upload(served: Served, upload: Upload, folder: Path, ticket: Ticket) -> Segmented:
+def segment_upload(served: Served, upload: Upload, folder: Path, ticket: Ticket, preflight: str = "stop") -> Segmented:
     """Segment an upload, whatever its size, with all probabilities.
 
     Args:
@@ -107,15 +108,18 @@ def segment_upload(served: Served, upload: Upload, folder: Path, ticket: Ticket)
         upload: Checked.
         folder: Where the map goes; with nothing else in it.
         ticket: Told window by window.
+        preflight: `stop` at a scene unlike the training, or only `warn`; then the files' names say so.
 
     Raises:
+        UnlikeError: If it is unlike the training, and `preflight` is `stop`.
         SatsegError: If it is no image that the model takes.
         CancelledError: If the user stopped it.
     """
-    scene, notes = scene_of(served, upload, "warn")
+    scene, notes = scene_of(served, upload, preflight)
     cfg = OmegaConf.merge(served.cfg, {"probabilities": "all"})
     assert isinstance(cfg, DictConfig)
-    task = task_of(cfg, served.models, scene, folder / f"{upload.stem}_classes.tif")
+    kind = "classes" if preflight == "stop" else UNLIKE
+    task = task_of(cfg, served.models, scene, folder / f"{upload.stem}_{kind}.tif")
     classes, probabilities = run_task(task, ticket)
     ticket.tick(0)  # whoever has cancelled does not wait for areas
     return Segmented(upload, scene, classes, probabilities, class_areas(classes, served.spec.class_names), notes)

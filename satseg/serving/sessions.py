@@ -19,6 +19,7 @@ from satseg.serving.jobs import Job
 from satseg.serving.segmenting import Segmented
 from satseg.serving.served import Served
 from satseg.serving.thumbnails import Thumbnails
+from satseg.serving.uploads import Upload
 
 PICTURES = 16  # a visitor's last, of which a browser may still ask
 IDLE_SECONDS = 86_400.0  # after which a page that does nothing is taken for closed
@@ -32,6 +33,8 @@ class Work:
     Attributes:
         folder: Of its files.
         served: The model.
+        upload: The file, once it was checked.
+        unlike: What speaks against it, a sentence each, where it is unlike the training.
         job: What is computed last.
         found: The map.
         small: That for the screen.
@@ -40,6 +43,8 @@ class Work:
 
     folder: Path
     served: Served
+    upload: Upload | None = None
+    unlike: tuple[str, ...] = ()
     job: Job[Any] | None = None
     found: Segmented | None = None
     small: Thumbnails | None = None

@@ -13,13 +13,14 @@ from satseg.data.raster import RasterInfo
 from satseg.serving.thumbnails import Thumbnails
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_bands, display_rgb
-from satseg.visualization.overlays import overlay
-from satseg.visualization.palette import IGNORED_GREY, colourise
+from satseg.visualization.overlays import heat, overlay
+from satseg.visualization.palette import IGNORED_GREY, colourise, css
 
 SIDE = 1024  # pixels of a picture's longer side, at most
 ENLARGED = 512  # and at least: a tiny image is shown larger
 STRETCH = (2, 98)  # percentiles that become black and white
 CONFIDENCE = "viridis"
+HEAT_STEPS = 9  # of the scale of evidence
 MARK = (255, 255, 255)
 MARK_EDGE = (0, 0, 0)
 
@@ -78,6 +79,12 @@ def confidence_picture(small: Thumbnails) -> np.ndarray:
     colours = colormaps[CONFIDENCE](np.nan_to_num(small.confidence))[..., :3] * 255
     nothing = np.isnan(small.confidence)[..., None]
     return np.where(nothing, np.array(IGNORED_GREY), colours + 0.5).astype(np.uint8)
+
+
+def heat_colours() -> list[str]:
+    """Return the colours of evidence from none to the strongest, as CSS writes them, as they are over a grey image."""
+    (row,) = heat(np.full((1, HEAT_STEPS, 3), 128, np.uint8), np.linspace(0, 1, HEAT_STEPS)[None])
+    return [css((red, green, blue)) for red, green, blue in row.tolist()]
 
 
 def enlarge(picture: np.ndarray) -> np.ndarray:

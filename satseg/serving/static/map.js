@@ -1,12 +1,38 @@
-// Shows the map that the document holds as data, and lets its opacity be chosen: no script is written into the page.
+// Shows the map that the document holds as data, as the page around it says: which classes, and how opaque.
 "use strict";
+
+const PATIENCE = 10000; // milliseconds for the first tile of the base map
+
+function followLook(place, mapper, glyph) {
+  const around = window.parent.document.getElementById(place.dataset.look);
+  const follow = () => {
+    const look = around?.querySelector("[data-opacity]");
+    if (!look) return;
+    const shown = new Set(look.dataset.shown.split(" "));
+    mapper.palette = mapper.palette.map((colour, index) => colour.slice(0, 7) + (shown.has(String(index)) ? "ff" : "00"));
+    glyph.global_alpha = { value: Number(look.dataset.opacity) };
+    for (const entry of document.querySelectorAll("[data-class]")) {
+      entry.classList.toggle("off", !shown.has(entry.dataset.class));
+    }
+  };
+  follow();
+  if (around) new MutationObserver(follow).observe(around, { childList: true, subtree: true, attributes: true });
+}
+
+function tellWhetherTilesCome(place) {
+  const told = document.getElementById("no-tiles");
+  const tile = new Image();
+  const late = setTimeout(() => { told.hidden = false; }, PATIENCE);
+  tile.onload = () => { clearTimeout(late); told.hidden = true; };
+  tile.onerror = () => { clearTimeout(late); told.hidden = false; };
+  tile.src = place.dataset.tile;
+}
 
 document.addEventListener("DOMContentLoaded", async () => {
   const item = JSON.parse(document.getElementById("item").textContent);
   const place = document.getElementById("map");
+  tellWhetherTilesCome(place);
   await Bokeh.embed.embed_item(item, place);
-  const { glyph } = Bokeh.documents[0].get_model_by_name(place.dataset.pictured);
-  document.getElementById("opacity").addEventListener("input", (event) => {
-    glyph.global_alpha = { value: Number(event.target.value) };
-  });
+  const made = Bokeh.documents[0];
+  followLook(place, made.get_model_by_name(place.dataset.colours), made.get_model_by_name(place.dataset.pictured).glyph);
 });
