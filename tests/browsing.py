@@ -23,7 +23,7 @@ from commands import run_module
 from satseg.checkpoint import save_model
 from satseg.models import build_model
 from satseg.models.pairs import MODELS
-from satseg.spec import DatasetSpec, InputSpec
+from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 NAMES = ("water", "forest", "road")
 PALETTE = ((30, 90, 220), (20, 120, 40), (200, 40, 40))
@@ -36,10 +36,18 @@ def noise(bands: int, side: int, high: int, dtype: str) -> np.ndarray:
     return patches.repeat(16, 1).repeat(16, 2).astype(dtype)
 
 
+def statistics_of(image: np.ndarray) -> BandStatistics:
+    """Return what a model remembers of images like this one (C, H, W), of which 0 is no part."""
+    pixels = image[:, image.any(0)]
+    numbers = [pixels.min(1), pixels.max(1), pixels.mean(1), pixels.std(1), *np.percentile(pixels, (2, 98), axis=1)]
+    return BandStatistics(*(tuple(map(float, n)) for n in numbers))
+
+
 def write_model(path: Path, bands: int, dtype: str, image: np.ndarray) -> Path:
-    """Write a model of random weights that finds each of its classes in the image."""
+    """Write a model of random weights that finds each of its classes in the image; of 16 bits, it knows its values."""
     names, half = tuple(f"b{i}" for i in range(1, bands + 1)), (0.5,) * bands
-    numbers = InputSpec(names, dtype, scale=float(image.max()), nodata=0.0, mean=half, std=half)
+    known = statistics_of(image) if dtype == "uint16" else None
+    numbers = InputSpec(names, dtype, scale=float(image.max()), nodata=0.0, mean=half, std=half, statistics=known)
     spec = DatasetSpec((numbers,), NAMES, PALETTE)
     torch.manual_seed(bands)
     config = {"_target_": MODELS["unet"], "encoder_name": "tu-resnet18", "encoder_weights": "none"}
@@ -196,8 +204,6 @@ class Visit:
         clear = self.page.locator("#upload button[aria-label='Clear']")
         if clear.count():
             clear.first.click()
-            self.page.wait_for_selector("#picture img", state="hidden")
-            self.page.wait_for_timeout(1500)  # else the answer to it could come after that to the upload
         self.page.locator("#upload input[type=file]").set_input_files(str(path))
 
     def segment(self, path: Path) -> None:
@@ -207,13 +213,19 @@ class Visit:
         self.page.wait_for_selector("#areas td", timeout=60_000)
 
     def areas(self) -> dict[str, list[float]]:
-        """Return the numbers of the table of areas by class."""
+        """Return share, area if there is one, and pixels of each class, as the table says."""
         rows = self.page.locator("#areas tbody tr")
         found = {}
         for i in range(rows.count()):
             name, *numbers = rows.nth(i).locator("th, td.number").all_inner_texts()
             found[name.strip()] = [float(re.sub(r"[^\d.]", "", n)) for n in numbers]
         return found
+
+    def colours(self, selector: str, where: Any = None) -> list[tuple[int, ...]]:
+        """Return the colours that parts of the page, or of a frame, are filled with."""
+        script = "parts => parts.map(part => getComputedStyle(part).backgroundColor)"
+        found = (where or self.page).locator(selector).evaluate_all(script)
+        return [tuple(map(int, re.findall(r"\d+", colour)[:3])) for colour in found]
 
     def tab(self, name: str) -> None:
         """Open a tab."""

@@ -88,8 +88,8 @@ def trust_in(served: Served, method: str, layer: str) -> Trust:
                 return Trust("passed", f"Passed the tests of trust: {said} {text}")
             text = "do not reliably mark what the model looks at."
             return Trust("failed", f"Failed the tests of trust: {said} {text} Read nothing into this one.")
-    remedy = f"the diagnosis (satseg.explain report=true) tests {TESTED_METHOD} at several layers."
-    return Trust("untested", f"Not tested: whether maps of {method} at {layer} can be trusted is not known; {remedy}")
+    remedy = f"The diagnosis (satseg.explain report=true) tests {TESTED_METHOD} at several layers."
+    return Trust("untested", f"Not tested: whether maps of {method} at {layer} can be trusted is not known. {remedy}")
 
 
 def _diagnosed(served: Served) -> Iterator[tuple[str, Mapping[str, Any]]]:

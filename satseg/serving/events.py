@@ -32,9 +32,11 @@ class Event:
 
 
 def events_of(blocks: gr.Blocks) -> dict[int, Event]:
-    """Return all events of a page by number."""
+    """Return all events of a page that the server answers, by number."""
     found = {}
     for number, function in blocks.fns.items():
+        if function.fn is None:  # a script in the browser alone
+            continue
         selected = [blocks.blocks[part] for part, name in function.targets if name == "select" and part is not None]
         place = max((SELECTED.get(type(part), 0) for part in selected), default=0)
         found[number] = Event(tuple(function.inputs), place)

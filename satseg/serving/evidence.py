@@ -39,14 +39,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Shown:
-    """The evidence, as files.
+    """The evidence.
 
     Attributes:
         asked: What was asked.
         of: The image.
         window: The part of it that was looked at.
-        overlay: PNG.
-        map: GeoTIFF.
+        overlay: The evidence over it, a PNG.
+        map: The evidence, a GeoTIFF.
         pixels: How many it rests on: those of the region.
         layer: Its name, or `input`.
         highest: The strongest evidence in the map.
@@ -87,10 +87,18 @@ def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path,
     question = Question((asked.target,), None, region, asked.method, (asked.layer,))
     (row,) = explain_pictures(served.network, [_picture(found, window)], question, folder)
     ticket.tick()
-    overlay, path = folder / row["overlay"], folder / row["map"]
-    with open_raster(path) as source:
+    with open_raster(folder / row["map"]) as source:
         highest = float(np.nanmax(source.read(1)))
-    return Shown(asked, found.scene.info, window, overlay, path, row["region_pixels"], row["layer"], highest)
+    return Shown(
+        asked=asked,
+        of=found.scene.info,
+        window=window,
+        overlay=folder / row["overlay"],
+        map=folder / row["map"],
+        pixels=row["region_pixels"],
+        layer=row["layer"],
+        highest=highest,
+    )
 
 
 def part_of(found: Segmented, asked: Asked) -> Window:

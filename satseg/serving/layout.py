@@ -13,7 +13,7 @@ from satseg.serving.downloads import ENDINGS
 from satseg.serving.served import Served
 
 HEAD = "<div class='satseg-head'><h1>satseg</h1><p>Segments satellite and aerial images into classes.</p></div>"
-EMPTY = "<div class='empty'><b>No image yet</b>Drop one on the left, or pick an example.</div>"
+EMPTY = "<div class='empty'><b>No image yet</b>Drop a file into the box, or pick an example.</div>"
 LOST = "The connection was lost; give the image again."
 HINT = "<p class='hint'>Click a pixel of the overlay for its probabilities.</p>"
 REFUSED = "<div class='empty'><b>Not segmented</b>The tab Result says why.</div>"
@@ -163,4 +163,4 @@ def class_choices(served: Served) -> dict[str, Any]:
 def target_choices(served: Served) -> dict[str, Any]:
     """Return what the menu of classes to explain offers."""
     names = list(served.spec.class_names)
-    return {"choices": names, "value": names[-1]}
+    return {"choices": names, "value": names[0]}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from fastapi import FastAPI
@@ -36,6 +37,8 @@ def mount_page(app: FastAPI, application: Application) -> None:
     sent = Sent(Path(get_upload_folder()), arrivals.most, sessions.keep_seconds, arrivals)
     sessions.keep_sweeping(sent.sweep)
     route_utils.GradioMultiPartParser = OneFile
+    for kind in (gr.Dropdown, gr.CheckboxGroup):
+        _refuse_without_traceback(kind)
     handlers = Handlers(dict(parts.service.served), parts.jobs, sessions, parts.limits, root)
     for served in parts.served:
         _ = served.layer_names  # looked up before jobs run: while another thread is in the network, none may be found
@@ -63,3 +66,22 @@ def mount_page(app: FastAPI, application: Application) -> None:
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)
     mounted.app = Door(mounted.app, parts.visitors, sent, root / PICTURES, sessions, events_of(blocks))
+
+
+def _refuse_without_traceback(kind: type[gr.Dropdown] | type[gr.CheckboxGroup]) -> None:
+    """Have a kind of menu refuse what is none of its choices without a traceback in the log: nothing failed here.
+
+    Gradio makes new menus of the kind as choices change, so it is changed as a whole; a subclass would make Gradio
+    write a file beside this one.
+    """
+    preprocess = kind.preprocess
+
+    @wraps(preprocess)
+    def refusing(self: Any, payload: Any) -> Any:
+        try:
+            return preprocess(self, payload)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+
+    kind.preprocess = refusing

@@ -16,6 +16,9 @@ from satseg.serving.served import Served
 from satseg.serving.sessions import Session, Work
 from satseg.visualization.display import display_bands
 
+# On a phone, examples are below the result.
+TO_RESULT = "() => { if (innerWidth <= 768) document.getElementById('see').scrollIntoView(); }"
+
 
 class Page(Results):
     """The whole page.
@@ -44,6 +47,7 @@ class Page(Results):
         self.gallery.select(self.on_example, [self.model, *seen], started, trigger_mode="multiple", **quiet)
         self.anyway.click(self.on_anyway, seen, started, **quiet)
         # At once, not in the queue: an upload that follows soon must not be answered first.
+        self.gallery.select(None, js=TO_RESULT)
         self.file.clear(self.on_clear, None, shown, queue=False, **quiet)
         self.cancel.click(self.on_cancel, None, None, queue=False, **quiet)
         named = [self.style, self.classes, self.layer, self.card, self.gallery]
@@ -137,10 +141,10 @@ class Page(Results):
     def _shown(self, session: Session, work: Work, opacity: float, classes: list[str]) -> Updates:
         """Return the page with a result."""
         assert work.found is not None and work.small is not None
-        info = work.found.upload.info
+        info, areas = work.found.upload.info, work.found.areas
         names = views.band_names(info)
         chosen = display_bands(names)
-        largest = max(range(len(work.found.areas)), key=lambda index: work.found.areas[index].pixels)
+        largest = max(range(len(areas)), key=lambda index: areas[index].pixels)
         several = len(names) > 3
         updates: Updates = {
             part: gr.Dropdown([(name, i) for i, name in enumerate(names)], value=chosen[place])
@@ -149,12 +153,12 @@ class Page(Results):
         return updates | self._overlay(session, work, look_of(work, opacity, classes, chosen)) | {
             self.empty: gr.HTML(visible=False),
             self.notes: gr.HTML(fragments.notes(work.unlike, work.found.notes), visible=True),
-            self.target: gr.Dropdown(value=work.found.areas[largest].name),
-            self.basis: fragments.basis(work.found.areas, largest),
+            self.target: gr.Dropdown(value=areas[largest].name),
+            self.basis: fragments.basis(areas, largest),
             self.result: gr.Column(visible=True),
             self.bands_box: gr.Accordion(visible=several),
             self.confidence: session.picture(views.enlarge(views.confidence_picture(work.small))),
-            self.areas: fragments.areas(work.found.areas, work.served.spec.palette),
+            self.areas: fragments.areas(areas, work.served.spec.palette),
             self.pixel: HINT,
         }  # fmt: skip
 

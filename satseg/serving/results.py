@@ -107,7 +107,7 @@ class Results(Layout):
         if shown is not None:
             yield {
                 self.evidence_text: gr.HTML(fragments.evidence(shown, work.served), visible=True),
-                self.evidence: gr.Image(str(shown.overlay), visible=True),
+                self.evidence: gr.Image(session.picture(views.enlarge(views.read(shown.overlay))), visible=True),
                 self.evidence_map: gr.DownloadButton(value=str(shown.map), visible=True),
             }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
@@ -85,6 +86,12 @@ def heat_colours() -> list[str]:
     """Return the colours of evidence from none to the strongest, as CSS writes them, as they are over a grey image."""
     (row,) = heat(np.full((1, HEAT_STEPS, 3), 128, np.uint8), np.linspace(0, 1, HEAT_STEPS)[None])
     return [css((red, green, blue)) for red, green, blue in row.tolist()]
+
+
+def read(path: Path) -> np.ndarray:
+    """Return a picture of ours, uint8 (h, w, 3)."""
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB"))
 
 
 def enlarge(picture: np.ndarray) -> np.ndarray:

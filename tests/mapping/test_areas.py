@@ -1,14 +1,18 @@
 """Class areas are those on the ground, whatever the CRS."""
 
 import csv
+import re
+from decimal import Decimal
 
 import numpy as np
 import pyproj
 import pytest
 import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from satseg.errors import DataError, RasterReadError
-from satseg.mapping import ClassArea, class_areas, write_areas
+from satseg.mapping import ClassArea, area_text, class_areas, write_areas
 from satseg.mapping.classmap import BLOCK
 
 NAMES = ("water", "forest", "bare soil")
@@ -126,6 +130,24 @@ def test_the_table_holds_the_areas_and_names_with_commas(class_map, tmp_path):
 def test_without_a_valid_pixel_there_are_no_shares(class_map):
     raster = class_map(np.full((4, 4), 255), crs="EPSG:32633", transform=rasterio.Affine(10, 0, 4e5, 0, -10, 0))
     assert class_areas(raster, NAMES) == [ClassArea(name, 0, None, 0.0) for name in NAMES]
+
+
+@given(st.floats(1e-6, 1e15))
+def test_an_area_is_told_in_three_digits_of_a_unit_that_suits_it(area_m2):
+    number, unit = area_text(area_m2).split("\N{NO-BREAK SPACE}")
+    assert unit == ("m²" if area_m2 < 100 else "ha" if area_m2 < 1e7 else "km²")
+    told = Decimal(number.replace(",", "")) * {"m²": 1, "ha": 10**4, "km²": 10**6}[unit]
+    assert abs(told - Decimal(area_m2)) <= Decimal(area_m2) / 200  # half of the third digit
+    digits = number.replace(",", "").replace(".", "").lstrip("0")
+    assert re.fullmatch(r"[\d,]+(\.\d+)?", number) and (len(digits) == 3 or (len(digits) > 3 and "." not in number))
+
+
+@pytest.mark.parametrize(
+    ("area_m2", "told"),
+    [(0, "0 ha"), (8, "8.00 m²"), (99.4, "99.4 m²"), (123, "0.0123 ha"), (99_996, "10.0 ha"), (12_300_456, "12.3 km²")],
+)
+def test_areas_that_people_meet(area_m2, told):
+    assert area_text(area_m2) == told.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def test_what_is_no_class_map_is_refused(class_map, tmp_path):

@@ -18,6 +18,8 @@ from browsing import CRS, NAMES, PALETTE, PLACE, Canary, Material, Server, Visit
 from commands import refused
 from PIL import Image
 
+from satseg.data.writing import write_raster
+
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 TILES = "https://tile.openstreetmap.org/"
 
@@ -48,6 +50,9 @@ def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Ca
         share, shown = visit.areas()[name]
         assert shown == count and abs(share - 100 * count / classes.size) < 0.006  # two digits are shown
     assert [label.strip() for label in visit.page.locator("#classes label").all_inner_texts()] == list(NAMES)
+    script = "chips => chips.map(chip => getComputedStyle(chip, '::before').backgroundColor)"
+    chips = visit.page.locator("#classes label span").evaluate_all(script)
+    assert chips == [f"rgb({red}, {green}, {blue})" for red, green, blue in PALETTE]
     visit.tab("Files")
     visit.page.wait_for_selector("#download-GeoTIFF", timeout=60_000)
     found = visit.download("#download-GeoTIFF", tmp_path)
@@ -70,16 +75,27 @@ def test_six_bands_with_coordinates(
     with rasterio.open(expected) as source:
         classes = source.read(1)
     pixels = np.bincount(classes[classes != 255], minlength=3)
-    for name, count in zip(NAMES, pixels, strict=True):
-        assert abs(visit.areas()[name][2] - 100 * count) <= 0.001 * 100 * count  # pixels of 10 m
+    shown = visit.page.locator("#areas td.area").all_inner_texts()
+    for name, count, area in zip(NAMES, pixels, shown, strict=True):
+        hectares = count / 100  # of pixels of 10 m
+        assert visit.areas()[name][2] == count and 1 < hectares < 1000 and area.endswith("\N{NO-BREAK SPACE}ha")
+        assert abs(visit.areas()[name][1] - hectares) <= 0.005 * hectares
     visit.page.locator("#picture img").click(position={"x": 300, "y": 300})
     visit.page.wait_for_selector(".pixel td")
     assert "Pixel" in visit.page.locator(".pixel h4").inner_text()
 
     visit.tab("Explain")
+    assert visit.page.locator("#target input").input_value() == NAMES[pixels.argmax()]
+    assert f"{pixels.max():,} pixels" in visit.page.locator("#basis").inner_text()
     visit.choose("target", "forest")
+    visit.page.locator("#basis", has_text=f"{pixels[1]:,} pixels").wait_for()
     visit.page.locator("#ask").click()
     visit.page.wait_for_selector("#evidence img", timeout=120_000)
+    told = visit.page.locator("#evidence-text").inner_text()
+    assert (
+        f"Rests on {pixels[1]:,} pixels predicted as forest; method gradcam at layer" in told and "Not tested" in told
+    )
+    assert visit.page.locator("#evidence-text .scale").inner_text().split() == ["0", "1"]
     with rasterio.open(visit.download("button:has-text('Evidence as GeoTIFF')", tmp_path)) as source:
         assert source.crs == CRS and source.transform == PLACE and source.shape == classes.shape
 
@@ -101,10 +117,60 @@ def test_six_bands_with_coordinates(
     frame = visit.page.frame_locator("iframe.map")
     frame.locator("canvas").first.wait_for(timeout=60_000)
     visit.until(lambda: num_green(frame.locator("#map")) > 1000)
-    frame.locator("#opacity").fill("0")
-    visit.until(lambda: num_green(frame.locator("#map")) == 0)
+    frame.locator("#no-tiles", has_text="tile.openstreetmap.org does not answer").wait_for()
+    assert [name.strip() for name in frame.locator("[data-class]").all_inner_texts()] == list(NAMES)
+    assert visit.colours("[data-class] .swatch", frame) == list(PALETTE)
+    forest = visit.page.locator("#classes label", has_text="forest")
+    for click, is_there in ((True, False), (True, True), (False, False)):
+        forest.click() if click else set_opacity(visit, 0)
+        visit.until(lambda is_there=is_there: (num_green(frame.locator("#map")) > 1000) == is_there)
+        assert frame.locator("[data-class].off").all_inner_texts() == (["forest"] if click and not is_there else [])
     assert all(request.url.startswith(TILES) for request in visit.outside)
     assert canary.connections == 0
+
+
+def set_opacity(visit: Visit, percent: int) -> None:
+    number = visit.page.locator("#opacity input[type=number]")
+    number.fill(str(percent))
+    number.press("Enter")
+
+
+def test_an_image_unlike_the_training_is_segmented_only_when_asked_twice(
+    visit: Visit, material: Material, tmp_path: Path
+) -> None:
+    with rasterio.open(material.multi_image) as source:
+        unit = source.read().astype(np.float32) / 10_000
+    write_raster(tmp_path / "unit.tif", unit, crs=CRS, transform=tuple(PLACE)[:6], nodata=0)
+    page = visit.page
+    visit.use("multi")
+    visit.upload(tmp_path / "unit.tif")
+    page.get_by_text("Not segmented: this image is unlike").wait_for(timeout=60_000)
+    assert "so they are in another unit" in page.locator(".unlike").inner_text()
+    assert page.locator("#picture img, #areas td").count() == 0
+    for tab in ("Map", "Files"):
+        visit.tab(tab)
+        page.get_by_text("The tab Result says why.").locator("visible=true").wait_for()
+    visit.tab("Result")
+    page.locator("#anyway").click()
+    page.wait_for_selector("#areas td", timeout=60_000)
+    assert sum(pixels for *_, pixels in visit.areas().values()) == np.count_nonzero(unit.any(0))
+    visit.tab("Files")
+    page.get_by_text("Do not trust this result").wait_for()
+    assert visit.download("#download-CSV", tmp_path).name == "unit_classes_of_unlike_image.csv"
+    visit.tab("Result")
+    visit.segment(material.multi_image)
+    assert page.locator(".unlike, #anyway").count() == 0 and not visit.errors
+
+
+def test_on_a_phone_the_result_comes_first(server: Server, browser: Any, material: Material) -> None:
+    visit = Visit.to(server.address, browser, viewport={"width": 390, "height": 844})
+    visit.segment(material.rgb_image)
+    picture, switches = (visit.page.locator(part).bounding_box() for part in ("#picture img", "#classes"))
+    assert picture["y"] + picture["height"] < 844 and picture["y"] + picture["height"] <= switches["y"]
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+    middle = "picture => document.elementFromPoint(picture.x + 5, picture.y + 5).tagName"
+    assert visit.page.evaluate(middle, picture) == "IMG"  # no label lies over its corner
+    visit.close()
 
 
 def shown_picture(visit: Visit, selector: str) -> np.ndarray:
@@ -132,21 +198,19 @@ def test_opacity_and_switches_change_the_picture(visit: Visit, material: Materia
     photo = np.asarray(Image.open(material.rgb_image)).astype(int).repeat(2, 0).repeat(2, 1)
     colours = np.array(PALETTE)[classes]
 
-    def set_opacity(percent: int) -> np.ndarray:
+    def at_opacity(percent: int) -> np.ndarray:
         before = visit.page.locator("#picture img").get_attribute("src")
-        number = visit.page.locator("#opacity input[type=number]")
-        number.fill(str(percent))
-        number.press("Enter")
+        set_opacity(visit, percent)
         wait_for_other(visit, "#picture img", before)
         return shown_picture(visit, "#picture img")
 
-    assert np.array_equal(set_opacity(100), colours)
+    assert np.array_equal(at_opacity(100), colours)
     before = visit.page.locator("#picture img").get_attribute("src")
     visit.page.locator("#classes label", has_text="forest").click()
     wait_for_other(visit, "#picture img", before)
     expected = np.where((classes == NAMES.index("forest"))[..., None], photo, colours)
     assert np.array_equal(shown_picture(visit, "#picture img"), expected)
-    assert np.array_equal(set_opacity(0), photo)
+    assert np.array_equal(at_opacity(0), photo)
     assert not visit.errors
 
 

@@ -214,5 +214,10 @@ def test_a_value_of_another_kind_than_its_part_has_is_refused_and_leaves_no_trac
         assert (found.status_code, found.json()) == (404, REFUSED), happened
     for index in (-1, 99):
         visitor.told(example, visitor.values(example), event_data={"index": index, "value": None})
+    for kind, event in (("model", "input"), ("target", "input"), ("ask", "click"), ("classes", "input")):
+        asked = visitor.event(kind, event)  # with what no menu offers
+        chosen = [["elsewhere"] if isinstance(value, list) else "elsewhere" for value in visitor.values(asked)]
+        chosen = [50 if part == visitor.part("opacity") else c for part, c in zip(asked["inputs"], chosen, strict=True)]
+        assert '"success": false' in visitor.told(asked, chosen)
     assert (server.temporary / "log").read_text() == log
     assert "areas" in visitor.segment(file["path"])
