@@ -204,6 +204,7 @@ class Visit:
         clear = self.page.locator("#upload button[aria-label='Clear']")
         if clear.count():
             clear.first.click()
+            self.page.wait_for_selector("#picture img", state="hidden")
         self.page.locator("#upload input[type=file]").set_input_files(str(path))
 
     def segment(self, path: Path) -> None:

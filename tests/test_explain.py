@@ -11,6 +11,10 @@ import rasterio
 from commands import TINY, command, refused
 from PIL import Image
 
+from satseg.predicting import open_models
+from satseg.serving.describing import trust_in
+from satseg.serving.served import Served, predict_options
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -106,8 +110,8 @@ def test_wrong_use_is_one_clear_line(run: Path, image: Path, options: list[str],
 
 
 def test_a_report_shows_a_split_whole_in_one_page(run: Path) -> None:
-    output = run.parent / "diagnosis"
-    done = command("explain", f"checkpoint={run}", "split=test", "report=true", f"output={output}", cwd=run.parent)
+    output = run / "diagnosis" / "test"
+    done = command("explain", f"checkpoint={run}", "split=test", "report=true", cwd=run.parent)
     assert done.returncode == 0, done.stderr
     found = json.loads((output / "diagnosis.json").read_text())
     scores = json.loads((run / "evaluation" / "test" / "scores.json").read_text())["scores"]
@@ -120,6 +124,13 @@ def test_a_report_shows_a_split_whole_in_one_page(run: Path) -> None:
     )
     assert {b["bands"][0] for b in found["bands"]} == {"red", "green", "blue"}
     assert [t["layer"].split(".")[0] for t in found["trust"]["layers"]][-2:] == ["encoder", "decoder"]
+    options = predict_options(checkpoint=str(run))
+    served = Served("run", options, open_models(options))  # as the app has it
+    for row in found["trust"]["layers"]:
+        verdicts = [trust_in(served, method, row["layer"]).verdict for method in ("hirescam", "gradcam")]
+        could_be_tested = row.get("verdict") != "could not be tested"
+        assert verdicts == ["passed" if row["passes"] else "failed" if could_be_tested else "untested", "untested"]
+    assert trust_in(served, "hirescam", "elsewhere").verdict == "untested"
     page = (output / "diagnosis.html").read_text()
     assert all(line in html.unescape(page) for line in found["summary"])
     assert "http" not in re.sub(r"base64,[^\"]+", "", page)

@@ -13,7 +13,7 @@ from satseg.runs import read_summary, run_folder
 from satseg.serving.served import Served
 from satseg.spec import DatasetSpec
 
-TESTED_METHOD = "hirescam"  # by the diagnosis
+TESTED_METHOD, UNTESTED = "hirescam", "could not be tested"  # by the diagnosis
 DIAGNOSED = ("test", "val", "train")  # the first split that has a layer is told
 BEST_SPLITS = ("test", "val")  # the first that was scored is told
 
@@ -80,14 +80,19 @@ class Trust:
 
 def trust_in(served: Served, method: str, layer: str) -> Trust:
     """Return whether maps of a method at a layer passed the tests of trust, as the run's diagnosis tells."""
-    for split, row in _diagnosed(served):
-        if method == TESTED_METHOD and row.get("layer") == layer and isinstance(row.get("passes"), bool):
-            said = f"on images of the {split} split, maps of {method} at {layer}"
-            if row["passes"]:
-                text = "mark what moves the prediction, and are about the model rather than the image alone."
-                return Trust("passed", f"Passed the tests of trust: {said} {text}")
-            text = "do not reliably mark what the model looks at."
-            return Trust("failed", f"Failed the tests of trust: {said} {text} Read nothing into this one.")
+    rows = ((split, row) for split, row in _diagnosed(served) if row.get("layer") == layer)
+    split, row = next(rows, (None, {})) if method == TESTED_METHOD else (None, {})
+    said = f"on images of the {split} split, maps of {method} at {layer}"
+    if row.get("passes") is True:
+        text = f"Passed the tests of trust: {said} mark what moves the prediction, and depend on what was learned."
+        return Trust("passed", text)
+    if split is not None and row.get("verdict") != UNTESTED:
+        text = f"Failed the tests of trust: {said} do not mark what moves the prediction. Read nothing into this one."
+        return Trust("failed", text)
+    if split is not None:
+        return Trust(
+            "untested", f"Could not be tested: nothing that was taken away on the {split} split told of {layer}."
+        )
     remedy = f"The diagnosis (satseg.explain report=true) tests {TESTED_METHOD} at several layers."
     return Trust("untested", f"Not tested: whether maps of {method} at {layer} can be trusted is not known. {remedy}")
 

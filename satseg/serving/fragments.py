@@ -121,7 +121,7 @@ def evidence(shown: Shown, served: Served) -> str:
         name=served.spec.class_names[asked.target],
         shown=shown,
         clicked=asked.region is not None,
-        few=FEW_PIXELS,
+        is_small=asked.region is None and shown.pixels < FEW_PIXELS,
         part=f"{shown.window.width:,} × {shown.window.height:,}" if is_part else "",
         trust=trust_in(served, asked.method, shown.layer),
         colours=views.heat_colours(),

@@ -1,4 +1,4 @@
-"""Which part of a large image is looked at: the one where the class is most, however thin it is."""
+"""What is explained of an image: where the class is most, however thin it is, and how much of it there is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import rasterio.shutil
 from satseg.data.raster import read_info
 from satseg.data.writing import write_raster
 from satseg.inference.reading import SceneSource
+from satseg.mapping import ClassArea
+from satseg.serving import fragments
 from satseg.serving.evidence import SIDE, Asked, part_of
 from satseg.serving.segmenting import Segmented
 from satseg.serving.uploads import Upload
@@ -41,3 +43,13 @@ def test_a_thin_class_is_found_where_it_is_most(tmp_path: Path) -> None:
         for col in range(0, 3300 - SIDE + 1, SIDE // 2)
     ]
     assert seen == max(every) > 3000
+
+
+def test_a_class_of_few_pixels_is_told_before_anything_is_painted() -> None:
+    pixels = {"sand": 70_000, "road": 4_000, "tree": 2, "lake": 0}
+    areas = [ClassArea(name, count, count / 74_002, None) for name, count in pixels.items()]
+    sand, road, tree, lake = (fragments.basis(areas, target) for target in range(4))
+    assert "70,000 pixels" in sand and "94.6 %" in sand and "more than any other" in sand and "warning" not in sand
+    assert "4,000 pixels" in road and "more than any other" not in road and "warning" not in road
+    assert "warning" in tree and "only 2 pixels" in tree
+    assert "warning" in lake and "nowhere" in lake
