@@ -90,9 +90,8 @@ def trust_in(served: Served, method: str, layer: str) -> Trust:
         text = f"Failed the tests of trust: {said} do not mark what moves the prediction. Read nothing into this one."
         return Trust("failed", text)
     if split is not None:
-        return Trust(
-            "untested", f"Could not be tested: nothing that was taken away on the {split} split told of {layer}."
-        )
+        text = f"Could not be tested: {said} were tried, but nothing that was taken away moved the prediction enough."
+        return Trust("untested", text)
     remedy = f"The diagnosis (satseg.explain report=true) tests {TESTED_METHOD} at several layers."
     return Trust("untested", f"Not tested: whether maps of {method} at {layer} can be trusted is not known. {remedy}")
 
