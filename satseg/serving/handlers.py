@@ -96,6 +96,7 @@ class Handlers:
             work.unlike = tuple(upload.told(finding) for finding in error.findings)
         except Exception as error:
             work.discard()
+            work.unlike = ()
             yield told(error, work.folder, upload.name)
             return False
         yield ""

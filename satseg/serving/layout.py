@@ -19,9 +19,9 @@ HINT = "<p class='hint'>Click a pixel of the overlay for its probabilities.</p>"
 REFUSED = "<div class='empty'><b>Not segmented</b>The tab Result says why.</div>"
 NO_MAP = "<p class='hint'>The image has no coordinates on the Earth, so it cannot be laid over a map.</p>"
 REGIONS = {
-    "all pixels of the class": "class",
-    "the pixel clicked last": "pixel",
-    "the box of the last two clicks": "box",
+    "the whole class": "class",
+    "clicked pixel": "pixel",
+    "clicked box": "box",
 }
 RESULT = "result"
 LOOK = "look"  # the part that says what of a map is shown, and how opaque; the base map's page reads it
@@ -124,7 +124,8 @@ class Layout:
         with gr.Tab("Explain"):
             gr.HTML(
                 "<p class='hint'>Where in the image the evidence for a class lies. The class that covers most of the "
-                "image is chosen first; pixels and boxes are chosen by clicks on the overlay of the result.</p>"
+                "image is chosen first; a pixel, or the two corners of a box, by "
+                "clicks on the overlay of the result.</p>"
             )
             with gr.Row():
                 self.target = gr.Dropdown(label="Class", elem_id="target", **target_choices(served))
