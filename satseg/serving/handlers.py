@@ -31,6 +31,7 @@ Result = TypeVar("Result")
 Telling = Generator[str, None, Result]  # pieces of the page that say how far a job is; then what came of it
 logger = logging.getLogger(__name__)
 
+UNLIKE = "classes_of_unlike_image"  # in the names of files that were made all the same
 PATIENCE = 0.3  # seconds between two looks at a job
 
 
@@ -82,11 +83,11 @@ class Handlers:
             work: With an upload that was checked; where that is unlike the training, it is noted here.
             preflight: `stop` at a scene unlike the training, or only `warn`.
         """
-        upload = work.upload
+        upload, kind = work.upload, "classes" if preflight == "stop" else UNLIKE
         assert upload is not None
 
         def compute(ticket: Ticket) -> tuple[Segmented, Thumbnails]:
-            found = segment_upload(work.served, upload, work.folder / "map", ticket, preflight)
+            found = segment_upload(work.served, upload, work.folder / "map", ticket, preflight, kind)
             ticket.tick(0)
             return found, thumbnails(found, views.SIDE)
 

@@ -124,8 +124,7 @@ class Layout:
         with gr.Tab("Explain"):
             gr.HTML(
                 "<p class='hint'>Where in the image the evidence for a class lies. The class that covers most of the "
-                "image is chosen first; a pixel, or the two corners of a box, by "
-                "clicks on the overlay of the result.</p>"
+                "image is chosen first. A pixel, or the corners of a box, are chosen by clicks on the result.</p>"
             )
             with gr.Row():
                 self.target = gr.Dropdown(label="Class", elem_id="target", **target_choices(served))

@@ -22,7 +22,6 @@ from satseg.serving.served import Served
 from satseg.serving.uploads import Upload
 from satseg.spec import DatasetSpec
 
-UNLIKE = "classes_of_unlike_image"  # in the names of files made in spite of what speaks against the scene
 TOO_LARGE = "The image's windows are too large for this machine."
 
 
@@ -100,7 +99,9 @@ def notes_of(findings: Findings, upload: Upload, preflight: str) -> list[str]:
     return [upload.told(note.partition("; set ")[0]) for note in settle(findings, preflight)]
 
 
-def segment_upload(served: Served, upload: Upload, folder: Path, ticket: Ticket, preflight: str = "stop") -> Segmented:
+def segment_upload(
+    served: Served, upload: Upload, folder: Path, ticket: Ticket, preflight: str = "warn", kind: str = "classes"
+) -> Segmented:
     """Segment an upload, whatever its size, with all probabilities.
 
     Args:
@@ -108,7 +109,8 @@ def segment_upload(served: Served, upload: Upload, folder: Path, ticket: Ticket,
         upload: Checked.
         folder: Where the map goes; with nothing else in it.
         ticket: Told window by window.
-        preflight: `stop` at a scene unlike the training, or only `warn`; then the files' names say so.
+        preflight: `stop` at a scene unlike the training, or only `warn`.
+        kind: The end of the files' names.
 
     Raises:
         UnlikeError: If it is unlike the training, and `preflight` is `stop`.
@@ -118,7 +120,6 @@ def segment_upload(served: Served, upload: Upload, folder: Path, ticket: Ticket,
     scene, notes = scene_of(served, upload, preflight)
     cfg = OmegaConf.merge(served.cfg, {"probabilities": "all"})
     assert isinstance(cfg, DictConfig)
-    kind = "classes" if preflight == "stop" else UNLIKE
     task = task_of(cfg, served.models, scene, folder / f"{upload.stem}_{kind}.tif")
     classes, probabilities = run_task(task, ticket)
     ticket.tick(0)  # whoever has cancelled does not wait for areas
