@@ -76,7 +76,7 @@ def test_the_last_upload_counts(visit: Visit, material: Material, large: Path) -
 
 def test_an_example_takes_the_place_of_an_upload(visit: Visit, material: Material, large: Path) -> None:
     page = visit.page
-    uploads = (large, ".progress", "visible"), (material.rgb_image, "#areas th:has-text('pixels')", "hidden")
+    uploads = (large, ".progress", "visible"), (material.rgb_image, "#areas table:not(:has(td.area)) td", "hidden")
     for path, sign, cancel in uploads:
         visit.upload(path)
         page.wait_for_selector(sign, timeout=60_000)
@@ -84,7 +84,7 @@ def test_an_example_takes_the_place_of_an_upload(visit: Visit, material: Materia
         page.wait_for_selector("#upload [aria-label='Clear']")
         page.locator("#examples .thumbnail-item").first.click()
         page.locator("#upload [aria-label='Clear']").wait_for(state="detached")
-        page.wait_for_selector("#areas th:has-text('hectares')", timeout=120_000)  # the example has coordinates
+        page.wait_for_selector("#areas td.area", timeout=120_000)  # the example has coordinates
         page.wait_for_selector("#cancel", state="hidden")
 
 
