@@ -111,9 +111,9 @@ def test_six_bands_with_coordinates(
         assert [int(row["pixels"]) for row in csv.DictReader(file)] == pixels.tolist()
     assert not visit.outside and not visit.errors
 
-    with visit.page.expect_request(f"{TILES}**", timeout=60_000) as tile:
+    with visit.page.expect_request(f"{TILES}**", timeout=60_000) as asked:
         visit.tab("Map")
-    assert tile.value.all_headers()["referer"] == f"{server.address}/"  # without one no tile is given
+    assert asked.value.all_headers()["referer"] == f"{server.address}/"  # without one no tile is given
     frame = visit.page.frame_locator("iframe.map")
     frame.locator("canvas").first.wait_for(timeout=60_000)
     visit.until(lambda: num_green(frame.locator("#map")) > 1000)
@@ -125,6 +125,13 @@ def test_six_bands_with_coordinates(
         forest.click() if click else set_opacity(visit, 0)
         visit.until(lambda is_there=is_there: (num_green(frame.locator("#map")) > 1000) == is_there)
         assert frame.locator("[data-class].off").all_inner_texts() == (["forest"] if click and not is_there else [])
+    tile = material.rgb_image.read_bytes()
+    visit.page.context.route(f"{TILES}**", lambda route: route.fulfill(body=tile, content_type="image/png"))
+    visit.tab("Result")
+    with visit.page.expect_response(f"{TILES}0/0/0.png", timeout=60_000):
+        visit.tab("Map")
+    frame.locator("canvas").first.wait_for(timeout=60_000)
+    assert frame.locator("#no-tiles").is_hidden()
     assert all(request.url.startswith(TILES) for request in visit.outside)
     assert canary.connections == 0
 
