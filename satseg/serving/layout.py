@@ -19,7 +19,7 @@ HINT = "<p class='hint'>Click a pixel of the overlay for its probabilities.</p>"
 REFUSED = "<div class='empty'><b>Not segmented</b>The tab Result says why.</div>"
 NO_MAP = "<p class='hint'>The image has no coordinates on the Earth, so it cannot be laid over a map.</p>"
 REGIONS = {
-    "the whole class": "class",
+    "whole class": "class",
     "clicked pixel": "pixel",
     "clicked box": "box",
 }
