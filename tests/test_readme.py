@@ -11,7 +11,12 @@ from satseg.cli import quote_paths
 from satseg.config import CONFIG_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*/README.md")), ROOT / "scripts/demo.sh"]
+TEXTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "experiments").glob("*/README.md")),
+    ROOT / "scripts/demo.sh",
+]
 COMMANDS = sorted(
     {
         re.split(r"\s{3,}|\s+#", line.strip())[0]

@@ -28,7 +28,8 @@ FACTOR = 15.0  # values this many times too large or small are in another unit, 
 FACTOR_ALONE = 50.0  # the same of one band with negative values: an index is 40 times as flat over snow or clouds
 FEW_PIXELS = 50  # fewer are not compared
 SEVERAL = 4  # bands, from near infrared on mostly: in three colours, clouds and snow are all alike, too
-UNITS = (10.0, 100.0, 255.0, 257.0, 1000.0, 10_000.0, 65_535.0)
+UNITS = (10.0, 100.0, 1000.0, 10_000.0, 65_535.0)
+BYTE_IN_ONE, BYTE_IN_16_BITS = 255.0, 257.0  # of pictures of 8 bits: numbers from 0 to 1, or integers of 16 bits
 
 
 def check_values(
@@ -55,7 +56,7 @@ def check_values(
     unit, shift = _change(there, trained, factors, scene, source)
     grave = found.errors if len(source.bands) >= SEVERAL else found.warnings
     if unit != 1 or shift:
-        told = _difference(there, trained, unit, shift, _advice(scene, there, trained, unit, shift))
+        told = _difference(there, trained, unit, shift, _advice(scene, source, there, trained, unit, shift))
         (found.errors if max(unit, 1 / unit) > FACTOR else grave).append(f"{name}: {told}.")
         return
     odd = [b for b, f in zip(source.bands, factors, strict=True) if max(f, 1 / f) > FACTOR and b not in constant]
@@ -80,15 +81,16 @@ def _change(
 ) -> tuple[float, float]:
     """Return what the values must be multiplied by, and by how much they then are too high: 1 and 0 where nothing is.
 
-    Pictures of 8 bits have no other unit and no offset: where they are a little brighter or darker, the light is.
+    Pictures of 8 bits have no offset, and no other unit where they are stored so: where they are a little brighter or
+    darker, the light is.
     """
     factor = float(np.median(factors))
     is_picture = _is_picture(scene, source)
     is_index = len(there) == 1 and min(there[0, 0], trained[0, 0]) < 0
     if max(factor, 1 / factor) <= (FACTOR_ALONE if is_index else FACTOR):
         factor = 1.0 if is_picture else 1 / find_factor(there, trained)
-    unit = _unit(factor)
-    shift = 0.0 if is_picture else find_shift(there * unit, trained)
+    unit = _unit(factor, scene, source)
+    shift = 0.0 if source.dtype == "uint8" else find_shift(there * unit, trained)
     return unit, usual_shift(shift) if shift else 0.0
 
 
@@ -114,7 +116,9 @@ def _is_picture(scene: SceneSource, source: InputSpec) -> bool:
     return is_stored and scene.info.dtype_of(scene.bands) == source.dtype == "uint8"
 
 
-def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: float, shift: float) -> str:
+def _advice(
+    scene: SceneSource, source: InputSpec, there: np.ndarray, trained: np.ndarray, unit: float, shift: float
+) -> str:
     """Return the options that make a scene's values those of the training: by the file's own tags, where these do.
 
     Nothing is advised that leaves the values in another unit, or higher or lower, than the training's.
@@ -128,14 +132,17 @@ def _advice(scene: SceneSource, there: np.ndarray, trained: np.ndarray, unit: fl
     if is_tagged:
         applied = (there - scene.offset) / scene.scale * scale + offset
         factor = float(np.median(_factors(applied, trained)))
-        own_unit = _unit(factor) if max(factor, 1 / factor) > FACTOR else _unit(1 / find_factor(applied, trained))
+        if max(factor, 1 / factor) <= FACTOR:
+            factor = 1 / find_factor(applied, trained)
+        own_unit = _unit(factor, scene, source)
         if find_shift(applied * own_unit, trained) == 0:
             if own_unit == 1:
                 return f"set {told}, as its own tags say"
             options = _options(scene, scale * own_unit, offset * own_unit)
             return f"set {options}, as its own tags say ({told}) in the training's unit"
     undone = there * unit - shift
-    if find_shift(undone, trained) or (unit != 1 and not fits_factor(undone, trained)):
+    is_shifted = source.dtype != "uint8" and find_shift(undone, trained)
+    if is_shifted or (unit != 1 and not fits_factor(undone, trained)):
         return ""
     unfit = f" (its own tags, {told}, do not fit)" if is_tagged else ""
     return f"set {_options(scene, scene.scale * unit, scene.offset * unit - shift)}{unfit}"
@@ -161,9 +168,12 @@ def _factors(there: np.ndarray, trained: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(factors) & (factors > 0), factors, 1.0)
 
 
-def _unit(factor: float) -> float:
+def _unit(factor: float, scene: SceneSource, source: InputSpec) -> float:
     """Return the usual factor between two units that is nearest to what was measured; 1 where they are one."""
-    candidates = [1.0, *UNITS, *(1 / unit for unit in UNITS)]
+    dtypes = np.dtype(scene.info.dtype_of(scene.bands)), np.dtype(source.dtype)
+    are_integers = scene.scale == 1.0 and all(np.issubdtype(dtype, np.integer) for dtype in dtypes)
+    units = (*UNITS, BYTE_IN_16_BITS if are_integers else BYTE_IN_ONE)
+    candidates = [1.0, *units, *(1 / unit for unit in units)]
     return min(candidates, key=lambda unit: abs(math.log(unit / factor)))
 
 

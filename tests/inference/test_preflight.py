@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,25 @@ def test_a_scene_whose_numbers_were_changed_is_stopped_with_what_undoes_it(tmp_p
     np.testing.assert_allclose(read(undone), image, atol=0.01)
     plain = SceneSource(read_info(write(tmp_path / "plain.tif", image)), (1, 2, 3, 4))
     assert inspect(plain, source) == Findings()
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        (lambda i: (i / 255).astype(np.float32), "scale=255"),
+        (lambda i: i.astype(np.uint16) * 257, "scale=0.00389105"),
+    ],
+)
+@pytest.mark.parametrize("brightness", [1.0, 0.9])
+def test_a_picture_of_8_bits_is_told_from_numbers_to_1_and_of_16_bits(
+    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], advice: str, brightness: float
+) -> None:
+    pictures = [(i[:3] / 16).clip(0, 255).astype(np.uint8) for i in images()]
+    image = change((pictures[0] * brightness).astype(np.uint8))
+    scene = SceneSource(read_info(write(tmp_path / "scene.tif", image)), (1, 2, 3))
+    found = inspect(scene, source_of(pictures, "uint8"))
+    (said,) = found.errors
+    assert said.endswith(f"; set {advice}."), said
 
 
 def test_a_shifted_scene_is_mapped_as_it_was_once_the_advice_is_taken(tmp_path: Path) -> None:
