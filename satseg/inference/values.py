@@ -81,8 +81,8 @@ def _change(
 ) -> tuple[float, float]:
     """Return what the values must be multiplied by, and by how much they then are too high: 1 and 0 where nothing is.
 
-    Pictures of 8 bits have no offset, and no other unit where they are stored so: where they are a little brighter or
-    darker, the light is.
+    Pictures of 8 bits have no other unit and no offset: where they are a little brighter or darker, the light is. So
+    it is once those that are stored in another unit are in theirs.
     """
     factor = float(np.median(factors))
     is_picture = _is_picture(scene, source)
@@ -90,7 +90,7 @@ def _change(
     if max(factor, 1 / factor) <= (FACTOR_ALONE if is_index else FACTOR):
         factor = 1.0 if is_picture else 1 / find_factor(there, trained)
     unit = _unit(factor, scene, source)
-    shift = 0.0 if source.dtype == "uint8" else find_shift(there * unit, trained)
+    shift = 0.0 if is_picture or (unit != 1 and source.dtype == "uint8") else find_shift(there * unit, trained)
     return unit, usual_shift(shift) if shift else 0.0
 
 
@@ -141,7 +141,7 @@ def _advice(
             options = _options(scene, scale * own_unit, offset * own_unit)
             return f"set {options}, as its own tags say ({told}) in the training's unit"
     undone = there * unit - shift
-    is_shifted = source.dtype != "uint8" and find_shift(undone, trained)
+    is_shifted = (unit == 1 or source.dtype != "uint8") and find_shift(undone, trained)
     if is_shifted or (unit != 1 and not fits_factor(undone, trained)):
         return ""
     unfit = f" (its own tags, {told}, do not fit)" if is_tagged else ""
