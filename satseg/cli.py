@@ -175,10 +175,10 @@ def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
 
 
 def describe(error: BaseException) -> str | None:
-    """Return one line for an error that the user can mend, None for any other."""
+    """Return one line for an error that the user can mend, and what is to stand below it; None for any other."""
     for cause in causes(error):
         if isinstance(cause, SatsegError):
-            return f"{type(cause).__name__}: {_one_line(cause)}"
+            return "\n    ".join([f"{type(cause).__name__}: {_one_line(cause)}", *cause.below])
     if lost := lost_worker(error):
         return f"{type(lost).__name__}: {lost}"
     if any(out_of_memory(cause) for cause in causes(error)):

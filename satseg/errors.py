@@ -13,7 +13,16 @@ SIGNS_OF_NO_MEMORY = (
 
 
 class SatsegError(Exception):
-    """Something the user can mend; entry points print it as one line, without a traceback."""
+    """Something the user can mend; entry points print it as one line, without a traceback.
+
+    Args:
+        message: The line.
+        below: Lines that entry points print below it, indented, such as the folders that were looked into.
+    """
+
+    def __init__(self, message: str = "", *, below: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.below = tuple(below)
 
 
 class ConfigError(SatsegError):

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from satseg.data.layouts import recognise_options
 from satseg.documents import read_yaml
 from satseg.errors import ConfigError, RecordError, RunError, printable
 from satseg.ranks import agree, is_first
@@ -52,6 +53,21 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
         if isinstance(value, str) and Path(value).exists():
             OmegaConf.update(cfg, key, str(Path(value).resolve()))
     return cfg
+
+
+def recognise_data(cfg: DictConfig) -> list[str]:
+    """Put what is recognised of the dataset's folder into a configuration, which a run records.
+
+    Returns:
+        What was recognised, in sentences; none where all is given.
+
+    Raises:
+        SatsegError: If nothing is recognised, or two layouts fit equally.
+    """
+    options, said = recognise_options(cast(dict[str, Any], OmegaConf.to_container(cfg.dataset, resolve=True)))
+    for name, value in options.items():
+        OmegaConf.update(cfg.dataset, name, value, merge=False, force_add=True)
+    return said
 
 
 def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfig:

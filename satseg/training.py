@@ -35,7 +35,7 @@ from satseg.optimization import scaled_lr
 from satseg.ranks import agree, is_first, world_size
 from satseg.repeating import read_choices, read_environment
 from satseg.reporting import report_run, report_split
-from satseg.runconfig import config_choices, prepare_config, run_name
+from satseg.runconfig import config_choices, prepare_config, recognise_data, run_name
 from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_metrics
 from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
@@ -63,6 +63,7 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     It is one folder for all processes that train, and for the length of the block theirs alone.
     """
     cfg = prepare_config(cfg)
+    recognised = recognise_data(cfg)
     if cfg.seed not in range(2**32):
         raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}.")
     if cfg.from_run is not None:
@@ -74,6 +75,8 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
         run = agree(lambda: stack.enter_context(opened))
         prepare_process(cfg, run)
         logger.info("Run folder: %s", run.path)
+        for sentence in recognised:
+            logger.info("Recognised: %s", sentence)
         if run.resume_path is None and is_first():
             write_json(run.path / CHOICES, known)
         yield cfg, run

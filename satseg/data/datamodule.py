@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -28,9 +29,10 @@ from satseg.data.sampler import PatchBatchSampler
 from satseg.data.scaling import Normalisation, input_spec
 from satseg.data.splits import Splits, left_out
 from satseg.data.statistics import compute_statistics, count_classes
+from satseg.data.unknown_values import all_unknown
 from satseg.data.weighting import class_weights
 from satseg.data.workers import end_with_this_process, prepare_worker
-from satseg.errors import ConfigError
+from satseg.errors import ConfigError, MaskValueError
 from satseg.spec import BandStatistics, DatasetSpec
 
 
@@ -123,16 +125,26 @@ class SegmentationDataModule(pl.LightningDataModule):
     def splits(self) -> Splits:
         """Samples by split."""
         splits = self.divide(self.samples())
-        self.assumptions += getattr(self.split, "notes", [])
         lonely = left_out(self.samples(), splits)
         if lonely:
             self.assumptions.append(f"{len(lonely)} images are in no split (such as {lonely[0].name})")
         return splits
 
     def divide(self, samples: Sequence[Sample]) -> Splits:
-        """Split some samples."""
+        """Split some samples, and note what was assumed."""
         counts = (partial(count_classes, reader=self.reader),) if getattr(self.split, "counts_classes", False) else ()
-        return self.split(samples, self.root, *counts)
+        with self._unknown_values_listed(samples):
+            splits = self.split(samples, self.root, *counts)
+        self.assumptions += getattr(self.split, "notes", [])
+        return splits
+
+    @contextmanager
+    def _unknown_values_listed(self, samples: Iterable[Sample]) -> Iterator[None]:
+        """Say of all masks what they hold that is no class, where one of them does."""
+        try:
+            yield
+        except MaskValueError as error:
+            raise all_unknown(error, self.reader.labels.scheme, samples) from error
 
     @cached_property
     def reader(self) -> SampleReader:
@@ -147,7 +159,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def _measured(self) -> tuple[BandStatistics, np.ndarray]:
         train, scheme = self.splits["train"], self.reader.labels.scheme
-        return compute_statistics(train, self.reader, len(scheme.names))
+        with self._unknown_values_listed(sample for own in self.splits.values() for sample in own):
+            return compute_statistics(train, self.reader, len(scheme.names))
 
     @property
     def class_counts(self) -> np.ndarray:

@@ -7,8 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from satseg.data.class_lines import classes_found
 from satseg.data.datamodule import SegmentationDataModule
 from satseg.data.faults import Faults
+from satseg.data.layouts import recognise
 from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
 from satseg.data.pairing import Pairs, Sample, check_partners, find_files, find_lonely, find_vectors, pair
 from satseg.data.polygon_classes import ClassOptions
@@ -23,10 +25,11 @@ class FolderDataModule(SegmentationDataModule):
 
     Args:
         root: The folder.
-        images: Glob pattern of the images below it; or a pattern by band, where bands lie in separate files.
+        images: Glob pattern of the images below it, in which `{train,val}` stands for either; or a pattern by band,
+            where bands lie in separate files. Recognised by the names of folders by default, as by `recognise`.
         masks: Glob pattern of the masks: rasters, or files of polygons, of which a single one belongs to all images.
-        image_suffix: Ending of image names that masks lack.
-        mask_suffix: Ending of mask names that images lack.
+        image_suffix: Ending of image names that masks lack; looked for where images or masks are recognised.
+        mask_suffix: Ending of mask names that images lack; the same.
         classes: Names, or names with values or colours; found from the masks by default. Polygons have values of an
             attribute.
         mask_values: More values, each with the name of its class (or `ignore`).
@@ -42,8 +45,8 @@ class FolderDataModule(SegmentationDataModule):
         self,
         root: str | Path | None = None,
         *,
-        images: str | Mapping[str, str] = "images/**/*",
-        masks: str = "masks/**/*",
+        images: str | Mapping[str, str] | None = None,
+        masks: str | None = None,
         image_suffix: str = "",
         mask_suffix: str = "",
         classes: Sequence[Any] | Mapping[str, Any] | None = None,
@@ -58,7 +61,7 @@ class FolderDataModule(SegmentationDataModule):
         if root is None:
             raise ConfigError("This dataset needs its folder: give dataset.root=/path/to/the/data.")
         self._root = Path(root)
-        if image_suffix and not isinstance(images, str):
+        if image_suffix and isinstance(images, Mapping):
             raise ConfigError(
                 f"dataset.image_suffix={image_suffix}: leave it out where dataset.images names a pattern for each band."
             )
@@ -67,6 +70,11 @@ class FolderDataModule(SegmentationDataModule):
         unknown = set(vectors or ()) - {"attribute", "outside", "layer"}
         if unknown:
             raise ConfigError(f"dataset.vectors.{min(unknown)}: expected attribute, outside or layer.")
+        if images is None or masks is None:
+            layout = recognise(self._root, images, masks, image_suffix, mask_suffix)
+            self._root, images, masks = layout.root, images or layout.images, masks or layout.masks
+            image_suffix, mask_suffix = layout.image_suffix, layout.mask_suffix
+            self.assumptions.append(layout.words())
         self.images, self.masks, self.vectors = images, masks, dict(vectors or {})
         self.image_suffix, self.mask_suffix = image_suffix, mask_suffix
         self.classes, self.mask_values, self.ignore_values = classes, mask_values, ignore_values
@@ -172,8 +180,7 @@ class FolderDataModule(SegmentationDataModule):
         images = self.images if isinstance(self.images, str) else ", ".join(self.images.values())
         self.assumptions += [
             f"{len(self.samples())} pairs of {images} and {self.masks} below {self.root}",
-            f"{len(scheme.names)} classes, found in the masks: {', '.join(scheme.names)} (dataset.classes names them)",
-            f"split by {type(self.split).__name__.lower()} (dataset/split chooses another)",
+            classes_found(scheme),
         ]
         ignored = [scheme.show(value) for value, index in sorted(scheme.values.items()) if index == IGNORE_INDEX]
         if ignored:

@@ -18,7 +18,7 @@ from satseg.data.scheme import LARGEST_VALUE, ClassScheme, Colour, pack
 from satseg.errors import ConfigError, DataError
 from satseg.spec import IGNORE_INDEX
 
-__all__ = ["ClassScheme", "default_colour", "discover_scheme", "scheme_from_config"]
+__all__ = ["LARGEST_VALUE", "ClassScheme", "default_colour", "discover_scheme", "scheme_from_config"]
 
 MAX_DISCOVERED = 64
 MOST_VALUES = 4096  # of one file, beyond which nothing is learnt
@@ -158,7 +158,7 @@ def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
     declared: dict[int, Path | str] = {}
     for info in infos:
         with bounded_cache():
-            values, nodata = _values(info, by_colour)
+            values, nodata = held_values(info, by_colour)
         for value in values:
             seen.setdefault(value, info.path)
         if nodata is not None:
@@ -173,7 +173,7 @@ def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
     return _by_value(seen, declared, (palettes[0] if palettes else None) or {})
 
 
-def _values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int | None]:
+def held_values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int | None]:
     """Return the values, or packed colours, that a mask holds; and that of nodata, where it holds what it declares."""
     colours = by_colour and info.count >= 3
     found: set[float] = set()

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from satseg.data.endings import USUAL, Takes, is_image, is_unknown, is_vector, passed_over
 from satseg.data.raster import Window
-from satseg.data.wildcards import in_folders
+from satseg.data.suffixes import working_suffixes
+from satseg.data.wildcards import BRACES, expanded, in_folders
 from satseg.errors import ConfigError, DataError, SatsegError
 
 
@@ -73,8 +74,8 @@ def find_files(
 
     Two files belong together when their paths below `root` are the same without the suffix and without the
     folder that tells images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`); of a folder that a pattern
-    names in part, such as `*-org-img`, the rest counts. Masks may be files of polygons; a single one of these belongs
-    to every image.
+    names in part, such as `*-org-img` or `{train,val}_images`, the rest counts. Masks may be files of polygons; a
+    single one of these belongs to every image.
 
     Args:
         root: The dataset's folder.
@@ -98,12 +99,15 @@ def find_files(
         "image": _find(root, inner, image_suffix, labels),
         "mask": _find(root, labels, mask_suffix, inner) or _find(root, labels, mask_suffix, inner, is_vector),
     }
+    both = {*found["image"].values()} & {*found["mask"].values()}
+    if mask_suffix and not image_suffix:  # of files in one folder, those that end so are the masks
+        found["image"] = {name: path for name, path in found["image"].items() if path not in both}
+        both = set()
     found["mask"] = shared_labels(found["mask"], found["image"])
     for kind, pattern, wider, ending in (("image", images, inner, image_suffix), ("mask", masks, labels, mask_suffix)):
         if not found[kind]:
             why = _why_none(root, wider, kind, ending)
             raise DataError(f"{root}: no {kind} matches dataset.{kind}s={pattern}{why}.")
-    both = {*found["image"].values()} & {*found["mask"].values()}
     if both:
         raise ConfigError(
             f"dataset.images={images} and dataset.masks={masks} both match {min(both).relative_to(root)}: make the "
@@ -158,22 +162,37 @@ def _why_none(root: Path, pattern: str, kind: str, ending: str) -> str:
 
 
 def _find(root: Path, pattern: str, ending: str, other: str, takes: Takes = is_image) -> dict[str, Path]:
-    own = _distinct_parts(pattern, other)
     found: dict[str, Path] = {}
-    for path in _glob(root, pattern):
-        if not path.stem.endswith(ending) or not takes(path):
-            continue
-        key = _key(path.relative_to(root), own, ending)
-        if key in found:
-            raise DataError(f"{found[key]} and {path} have the same name {key!r}: make the pattern narrower.")
-        found[key] = path
+    for name, path in named_files(root, pattern, other, ending, takes):
+        if name in found:
+            raise DataError(f"{found[name]} and {path} have the same name {name!r}: make the pattern narrower.")
+        found[name] = path
     return found
+
+
+def named_files(
+    root: Path, pattern: str, other: str, ending: str = "", takes: Takes = is_image
+) -> Iterator[tuple[str, Path]]:
+    """Yield the files of one kind with the names that tell which file of the other kind belongs to each.
+
+    Args:
+        root: The dataset's folder.
+        pattern: Of this kind's files.
+        other: Pattern of the other kind's.
+        ending: Of the names, which is taken off.
+        takes: Tells which files are wanted.
+    """
+    own = _distinct_parts(pattern, other)
+    for path in _glob(root, pattern):
+        if path.stem.endswith(ending) and takes(path):
+            yield _key(path.relative_to(root), own, ending), path
 
 
 def _glob(root: Path, pattern: str) -> Iterator[Path]:
     """Return the files that a pattern finds, but hidden ones."""
     try:
-        yield from (path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("."))
+        for each in expanded(pattern):
+            yield from (path for path in root.glob(each) if path.is_file() and not path.name.startswith("."))
     except (NotImplementedError, ValueError) as error:
         raise ConfigError(
             f"Pattern {pattern!r} (dataset.images, dataset.masks) cannot be used ({error}): give one relative to "
@@ -195,10 +214,21 @@ def _key(path: Path, own: set[str], ending: str) -> str:
 def _rest(folder: str, own: set[str]) -> str:
     """Return what the wildcards stand for in a folder that tells images from masks; another one as it is."""
     for part in own:
-        match = re.fullmatch("(.*)".join(map(re.escape, part.split("*"))), folder)
-        if match:
-            return "".join(match.groups())
+        pieces = re.split(rf"(\*|{BRACES})", part)
+        match = re.fullmatch("".join(map(_expression, pieces)), folder)
+        if match:  # a folder Train may belong to one called train
+            texts = zip(pieces[1::2], match.groups(), strict=True)
+            return "".join(text if piece == "*" else text.lower() for piece, text in texts)
     return folder
+
+
+def _expression(piece: str) -> str:
+    """Return the regular expression of a wildcard, or of the text between two."""
+    if piece == "*":
+        return "(.*)"
+    if re.fullmatch(BRACES, piece):
+        return f"({'|'.join(map(re.escape, piece[1:-1].split(',')))})"
+    return re.escape(piece)
 
 
 def check_partners(root: Path, found: dict[str, dict[str, Path]], patterns: Mapping[str, str] | None = None) -> None:
@@ -230,6 +260,15 @@ def _passed_over(root: Path, pattern: str | None, stem: str) -> str:
     return ""
 
 
+def _what_pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
+    """Return the options with which most names pair; where there are none, what to look for."""
+    for suffixes in working_suffixes(images, masks):
+        named = zip(("image", "mask"), (suffixes.image, suffixes.mask), strict=True)
+        options = " ".join(f"dataset.{kind}_suffix={suffix}" for kind, suffix in named if suffix)
+        return f"{options} pairs {suffixes.pairs} of {len(images)} images"
+    return "set dataset.image_suffix and dataset.mask_suffix to what differs, or give both the same names"
+
+
 def find_lonely(root: Path, found: dict[str, dict[str, Path]]) -> dict[str, list[Path]]:
     """Return the files without a partner, of each kind.
 
@@ -241,7 +280,7 @@ def find_lonely(root: Path, found: dict[str, dict[str, Path]]) -> dict[str, list
         one, two = next(iter(images.values())), next(iter(masks.values()))
         raise DataError(
             f"{root}: no image has a mask of the same name (such as {one.relative_to(root)} and "
-            f"{two.relative_to(root)}); set dataset.image_suffix and dataset.mask_suffix to what differs."
+            f"{two.relative_to(root)}); {_what_pairs(images, masks)}."
         )
     lonely = {"image": images.keys() - masks.keys(), "mask": masks.keys() - images.keys()}
     return {kind: [found[kind][name] for name in sorted(names, key=natural)] for kind, names in lonely.items()}

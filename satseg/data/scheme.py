@@ -16,6 +16,10 @@ from satseg.spec import IGNORE_INDEX
 
 LARGEST_VALUE = 2**24 - 1  # a packed colour; larger values would need a table of gigabytes
 BYTE_IN_16_BITS = 257  # 65535 / 255
+REPAIR = (
+    "Add the class to dataset.classes, map it in dataset.mask_values, name it in dataset.ignore_values, or repair the "
+    "mask."
+)
 CHUNK_PIXELS = 2**17  # temporary arrays of this size stay in the processor's cache
 
 Colour = tuple[int, int, int]
@@ -140,8 +144,7 @@ class ClassScheme:
         known += ["…"] if len(self.values) > 20 else []
         raise MaskValueError(
             f"{path} holds {'colour' if self.by_colour else 'value'} {', '.join(shown)}{more}, but the dataset has "
-            f"{len(self.names)} classes, and only {', '.join(known)} are classes or ignored. Add the class to "
-            "dataset.classes, map it in dataset.mask_values, name it in dataset.ignore_values, or repair the mask."
+            f"{len(self.names)} classes, and only {', '.join(known)} are classes or ignored. {REPAIR}"
         )
 
     def show(self, value: float) -> str:

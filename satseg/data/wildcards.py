@@ -10,6 +10,18 @@ from pathlib import Path, PurePosixPath
 
 from satseg.data.endings import is_hidden
 
+BRACES = r"\{[^{}/]*,[^{}/]*\}"
+WILDCARD = rf"(\*|\?|\[!?\]?[^]]*\]|{BRACES})"
+
+
+def expanded(pattern: str) -> list[str]:
+    """Return the patterns that one with braces stands for: `{train,val}/images` stands for two."""
+    match = re.search(BRACES, pattern)
+    if match is None:
+        return [pattern]
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return [text for choice in match[0][1:-1].split(",") for text in expanded(f"{before}{choice}{after}")]
+
 
 def has_wildcards(name: str) -> bool:
     """Tell whether a name may be a pattern."""
@@ -46,14 +58,15 @@ def find_visible(folder: Path, pattern: str) -> list[Path]:
     """
     if not pattern:
         return []
-    return [path for path in folder.glob(pattern) if not is_hidden(path.relative_to(folder)) and path.is_file()]
+    found = (path for each in expanded(pattern) for path in folder.glob(each))
+    return [path for path in found if not is_hidden(path.relative_to(folder)) and path.is_file()]
 
 
 def in_folders(folder: Path, pattern: str) -> str:
     """Return a pattern that finds nothing but folders as one for all that lies in these, others as they are."""
     is_folder = False
     with suppress(NotImplementedError, ValueError):  # said where it is used
-        for path in folder.glob(pattern):
+        for path in (path for each in expanded(pattern) for path in folder.glob(each)):
             if path.is_file():
                 return pattern
             is_folder = True
@@ -91,14 +104,14 @@ def _texts(pattern: str, path: str) -> list[str] | None:
 
 
 def _wildcards(part: str) -> list[str]:
-    return ["**"] if part == "**" else re.findall(r"\*|\?|\[!?\]?[^]]*\]", part)
+    return ["**"] if part == "**" else re.findall(WILDCARD, part)
 
 
 def _expression(part: str, *, last: bool) -> str:
     """Return the regular expression of one part of a pattern, with a group for each wildcard."""
     if part == "**":
         return "(.*)" if last else "(?:(.*)/)?"
-    pieces = re.split(r"(\*|\?|\[!?\]?[^]]*\])", part)
+    pieces = re.split(WILDCARD, part)
     found = [_class(p) if number % 2 else re.escape(p) for number, p in enumerate(pieces)]
     return "".join(found) + ("" if last else "/")
 
@@ -106,5 +119,7 @@ def _expression(part: str, *, last: bool) -> str:
 def _class(wildcard: str) -> str:
     if wildcard in "*?":
         return {"*": "([^/]*)", "?": "([^/])"}[wildcard]
+    if wildcard[0] == "{":
+        return f"({'|'.join(map(re.escape, wildcard[1:-1].split(',')))})"
     inner = wildcard[1:-1].replace("\\", "\\\\")
     return f"([^{inner[1:]}])" if inner.startswith("!") else f"([{inner}])"

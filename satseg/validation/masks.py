@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
-from satseg.data.masks import ClassScheme, declared_nodata
+from satseg.data.class_lines import class_options, ignore_options, ignored_values
+from satseg.data.masks import LARGEST_VALUE, ClassScheme, declared_nodata
 from satseg.spec import IGNORE_INDEX
 from satseg.validation.facts import Facts, MaskFacts
 from satseg.validation.findings import Finding, Severity, count, percent
@@ -79,7 +80,19 @@ def _outside(kind: str, masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassS
     examples = ", ".join(f"{shown(v, scheme)} ({n:,} px)" for v, n in values.most_common(EXAMPLES))
     what = f"{count(pixels, 'pixel')} of {count(distinct, 'value')}"
     message = f"{WORDS[kind].format(what)}: {examples}"
-    return Finding(kind, Severity.ERROR, message, EXPECTED, REPAIRS[kind], tuple(f.mask_file for f, _ in masks))
+    repair = _named_values(values, scheme) if kind == "mask_values" and distinct == len(values) else REPAIRS[kind]
+    return Finding(kind, Severity.ERROR, message, EXPECTED, repair, tuple(f.mask_file for f, _ in masks))
+
+
+def _named_values(values: Collection[float], scheme: ClassScheme) -> str:
+    """Return the options that make classes of values, or leave them out."""
+    whole = {int(v) for v in values if float(v).is_integer() and abs(v) <= LARGEST_VALUE}
+    if len(whole) < len(values) or scheme.threshold is not None or (scheme.by_colour and min(whole) < 0):
+        return REPAIRS["mask_values"]
+    return (
+        f"To make classes of them, with names of your own, use {class_options(scheme, whole)}; to leave them out, add "
+        f"{ignore_options(scheme, whole | ignored_values(scheme))}; or repair the masks."
+    )
 
 
 def shown(value: float, scheme: ClassScheme) -> str:

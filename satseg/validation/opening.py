@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from satseg.data.class_lines import class_options, classes_found
 from satseg.data.masks import ClassScheme, declared_nodata, default_colour, discover_scheme
 from satseg.data.opening import bounded_cache
 from satseg.data.pairing import Sample
@@ -110,7 +111,8 @@ def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tu
     if not datamodule.finds_classes:
         return datamodule.scheme(), []
     with bounded_cache():
-        return _found_scheme([s.mask for s in samples])
+        scheme, guessed = _found_scheme([s.mask for s in samples])
+    return scheme, guessed or [Finding("found_classes", Severity.NOTE, classes_found(scheme))]
 
 
 def _found_scheme(masks: Sequence[Path]) -> tuple[ClassScheme, list[Finding]]:
@@ -177,7 +179,7 @@ def _guessed(scheme: ClassScheme) -> Finding:
         f"masks hold values that are no class, and dataset.classes does not say which are; taken for classes: "
         f"{', '.join(scheme.names)}",
         "dataset.classes says what mask values mean.",
-        "Give dataset.classes.",
+        f"Give dataset.classes, such as {class_options(scheme)}.",
     )
 
 

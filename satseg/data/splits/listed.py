@@ -10,7 +10,7 @@ from typing import Literal
 
 from satseg.data.pairing import Sample
 from satseg.data.splits.checking import SPLITS, Splits, checked
-from satseg.data.splits.drawing import redrawn
+from satseg.data.splits.drawing import Draw, redrawn
 from satseg.errors import ConfigError, DataError
 
 
@@ -18,8 +18,10 @@ class Subfolder:
     """Splits by a folder of that name anywhere in an image's path.
 
     Args:
-        train: Folder name of the training images, and so on.
-        seed: Another number gives other folds.
+        train: Folder name of the training images.
+        val: Folder name of those to validate on; or a share (a number with a point) of the training images.
+        test: Folder name of those to test on; None where there are none.
+        seed: Another number draws other images for a share, and other folds.
         fold: Which of the folds of what is not tested on validates, in place of `val`; see `Draw`.
         folds: How many there are.
     """
@@ -27,21 +29,25 @@ class Subfolder:
     def __init__(
         self,
         train: str | int = "train",
-        val: str | int = "val",
-        test: str | int = "test",
+        val: str | int | float = "val",
+        test: str | int | None = "test",
         seed: int = 0,
         fold: int | None = None,
         folds: int = 5,
     ) -> None:
-        self.folders = {"train": str(train), "val": str(val), "test": str(test)}  # a folder may be called 1
+        named = {"train": train, "val": None if isinstance(val, float) else val, "test": test}
+        self.folders = {split: str(name) for split, name in named.items() if name is not None}  # it may be called 1
+        self.draw = Draw(val, 0.0, seed) if isinstance(val, float) else None
         self.folding = partial(redrawn, seed=seed, fold=fold, folds=folds)
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split; images in none of the folders are left out."""
-        splits: Splits = {
-            split: [s for s in samples if folder in s.file.relative_to(root).parent.parts]
-            for split, folder in self.folders.items()
-        }
+        splits: Splits = {split: [] for split in SPLITS}
+        for split, folder in self.folders.items():
+            splits[split] = [s for s in samples if folder in s.file.relative_to(root).parent.parts]
+        if self.draw is not None:
+            sides = self.draw({s.name: 1 for s in splits["train"]})
+            splits |= {split: [s for s in splits["train"] if s.name in sides[split]] for split in ("train", "val")}
         names = ", ".join(self.folders.values())
         return self.folding(checked(splits, f"dataset/split=subfolder looks for the folders {names} below {root}."))
 

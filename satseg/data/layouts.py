@@ -1,0 +1,280 @@
+"""How people lay out images and masks: which folders hold which, told by their names and by those of the files."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from satseg.data.endings import is_image, is_vector
+from satseg.data.folder_names import Folders, has_images, named_folders, split_folders, subfolders
+from satseg.data.nearest import likely_options
+from satseg.data.pairing import named_files
+from satseg.data.splits import Auto
+from satseg.data.suffixes import split_by_suffix, working_suffixes
+from satseg.data.trees import tree
+from satseg.data.wildcards import expanded, in_folders
+from satseg.errors import ConfigError, DataError
+
+DEEPEST, MOST_LOOKED_INTO = 4, 100  # folders inside others, for advice
+AUTO = "satseg.data.splits.Auto"
+NO_PAIR, PAIRED, WHOLE = 1, 2, 3  # how well the names fit
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images and masks lie.
+
+    Attributes:
+        root: The folder that the patterns are relative to.
+        images: Pattern of the images.
+        masks: Pattern of the masks.
+        image_suffix: Ending of image names that masks lack.
+        mask_suffix: Ending of mask names that images lack.
+        folders: Names of the images' folders by split, where there are such.
+        left_out: Folders of one kind without those of the other.
+    """
+
+    root: Path
+    images: str
+    masks: str
+    image_suffix: str = ""
+    mask_suffix: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the dataset that say the same."""
+        names = ("root", "images", "masks", "image_suffix", "mask_suffix")
+        return {name: str(getattr(self, name)) for name in names}
+
+    def places(self) -> str:
+        """Return where images and masks lie, in words."""
+        endings = [f" that end in {suffix}" if suffix else "" for suffix in (self.image_suffix, self.mask_suffix)]
+        return f"images{endings[0]} in {_shown(self.images)}, masks{endings[1]} in {_shown(self.masks)}"
+
+    def words(self) -> str:
+        """Return a sentence that says what was recognised."""
+        rest = f"; left out, as the other is missing: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{self.places()}, below {self.root}{rest} (dataset.images and dataset.masks say otherwise)"
+
+
+def _shown(pattern: str) -> str:
+    return "this folder" if pattern == "*" else " and ".join(each.removesuffix("/*") for each in expanded(pattern))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A layout, and how well the names of its files fit; more is better."""
+
+    layout: Layout
+    grade: tuple[int, bool]  # of the names; and whether masks are rasters, which count before polygons
+
+
+def recognise(
+    root: Path,
+    images: str | Mapping[str, str] | None = None,
+    masks: str | None = None,
+    image_suffix: str = "",
+    mask_suffix: str = "",
+) -> Layout:
+    """Recognise where images and masks lie, in a folder or in the one inside it that a download made.
+
+    Args:
+        root: The dataset's folder.
+        images: Where the images are known to lie; None where that is to be recognised.
+        masks: The same of masks.
+        image_suffix: As given; looked for in the names where neither is.
+        mask_suffix: As given.
+
+    Raises:
+        DataError: If the folder is missing or nothing in it is recognised; shows what is there.
+        ConfigError: If two layouts fit equally; names both.
+    """
+    if not root.is_dir():
+        raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
+    suffixes = (image_suffix, mask_suffix)
+    fits = list(_fits(root, images, masks, suffixes))
+    if images is None and masks is None and not any(fit.grade[0] for fit in fits):
+        inner = [fit for folder in subfolders(root) for fit in _fits(root / folder, None, None, suffixes)]
+        fits = [fit for fit in inner if fit.grade[0]] or fits
+    if not fits:
+        raise _nothing_recognised(root, images, masks)
+    best = max(fit.grade for fit in fits)
+    return _only([fit.layout for fit in fits if fit.grade == best], root)
+
+
+def recognise_options(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what a dataset's options leave to be recognised, as options; and what was recognised, in sentences.
+
+    A split that folders decide is one of these options, so that who keeps them has the same one later.
+
+    Args:
+        dataset: The options; nothing is recognised unless `images` or `masks` is there and null.
+
+    Raises:
+        SatsegError: As `recognise`.
+    """
+    given = {name: dataset.get(name) for name in ("images", "masks")}
+    if not given.keys() <= dataset.keys() or None not in given.values() or dataset.get("root") is None:
+        return {}, []
+    endings = [dataset.get(name) or "" for name in ("image_suffix", "mask_suffix")]
+    layout = recognise(Path(dataset["root"]), given["images"], given["masks"], *endings)
+    found: dict[str, Any] = layout.options() | {name: value for name, value in given.items() if value is not None}
+    split = dataset.get("split")
+    if not isinstance(split, Mapping) or split.get("_target_") != AUTO:
+        return found, [layout.words()]
+    auto = Auto(**{name: value for name, value in split.items() if not name.startswith("_")})
+    kind, options = auto.options(layout.folders)
+    found["split"] = {"_target_": f"{AUTO.rpartition('.')[0]}.{kind.__name__}"} | options
+    return found, [layout.words(), auto.words(layout.folders)]
+
+
+def _only(layouts: Sequence[Layout], root: Path) -> Layout:
+    """Return the one layout that fits best.
+
+    Raises:
+        ConfigError: If there are several.
+    """
+    first = layouts[0]
+    if len(layouts) == 1:
+        return first
+    if len({each.root for each in layouts}) == len(layouts):
+        options = _options(replace(first, images=f"*/{first.images}", masks=f"*/{first.masks}"))
+        raise ConfigError(
+            f"{root}: {len(layouts)} folders have images and masks, such as {first.root.name} and "
+            f"{layouts[1].root.name}: add {options} to take all that are as in {first.root.name}, or "
+            f"dataset.root={shlex.quote(str(first.root))} to take one."
+        )
+    differing = [
+        " or ".join(f"dataset.{name}={shlex.quote(value)}" for value in values)
+        for name in ("images", "masks", "image_suffix", "mask_suffix")
+        if len(values := list(dict.fromkeys(getattr(each, name) for each in layouts))) > 1
+    ]
+    raise ConfigError(
+        f"{root}: {len(layouts)} layouts fit equally: {'; or '.join(each.places() for each in layouts)}. Choose with "
+        f"{', and '.join(differing)}."
+    )
+
+
+def _options(layout: Layout) -> str:
+    """Return the options of the dataset that say a layout, ready for the command line."""
+    named = [(name, getattr(layout, name)) for name in ("images", "masks", "image_suffix", "mask_suffix")]
+    return " ".join(f"dataset.{name}={shlex.quote(value)}" for name, value in named if value)
+
+
+def _fits(
+    root: Path, images: str | Mapping[str, str] | None, masks: str | None, suffixes: tuple[str, str]
+) -> Iterator[Fit]:
+    """Yield the layouts that the names of folders allow, with how well the names of their files fit."""
+    if isinstance(images, Mapping):  # a pattern for each band: what the wildcards stand for tells what belongs together
+        for layout in _possible(root, next(iter(images.values()), ""), masks):
+            yield Fit(layout, (_grade_alone(layout), True))
+        return
+    found = [fit for layout in _possible(root, images, masks) for fit in _fit(layout, suffixes)]
+    yield from found
+    if images is None and masks is None and not any(fit.grade[0] for fit in found):
+        yield from _in_one_folder(root, suffixes)
+
+
+def _grade_alone(layout: Layout) -> int:
+    files = named_files(layout.root, in_folders(layout.root, layout.masks), "", takes=_is_label)
+    return NO_PAIR if next(files, None) else 0
+
+
+def _is_label(path: Path) -> bool:
+    return is_image(path) or is_vector(path)
+
+
+def _possible(root: Path, images: str | None, masks: str | None) -> list[Layout]:
+    """Return the layouts that the names of folders allow."""
+    there = named_folders(root)
+    if images is not None:
+        return [Layout(root, images, f.pattern(f.names)) for kind, f in there if kind == "mask"]
+    if masks is not None:
+        return [Layout(root, f.pattern(f.names), masks) for kind, f in there if kind == "image"]
+    ones, others = ([f for kind, f in there if (kind == "mask") == is_mask] for is_mask in (False, True))
+    found = [layout for one, other in itertools.product(ones, others) for layout in _pair(root, one, other)]
+    return [each for each in found if not _is_divided(each, found) or has_images(root / each.images)]
+
+
+def _is_divided(layout: Layout, layouts: Sequence[Layout]) -> bool:
+    """Tell whether others have the splits of a layout, inside its folders."""
+    starts = f"{layout.images}/", f"{layout.masks}/"
+    return any(each.images.startswith(starts[0]) and each.masks.startswith(starts[1]) for each in layouts)
+
+
+def _pair(root: Path, one: Folders, other: Folders) -> list[Layout]:
+    """Return the layout of some folders of images and some of masks, where these go together."""
+    sides = one.names.keys() & other.names.keys()
+    if (one.names or other.names) and not sides:
+        return []
+    lonely = [f.of(side) for f in (one, other) for side in f.names if side not in sides]
+    return [Layout(root, one.pattern(sides), other.pattern(sides), left_out=tuple(lonely))]
+
+
+def _fit(layout: Layout, suffixes: tuple[str, str]) -> list[Fit]:
+    """Return how well the files of a layout fit; with different endings of names, where several fit equally."""
+    inner, labels = (in_folders(layout.root, pattern) for pattern in (layout.images, layout.masks))
+    files = dict(named_files(layout.root, inner, labels))
+    layout = replace(layout, folders=split_folders(path.relative_to(layout.root).parent for path in files.values()))
+    masks = {name for name, _ in named_files(layout.root, labels, inner)}
+    if not masks:
+        polygons = dict(named_files(layout.root, labels, inner, takes=is_vector))
+        by_name = len(polygons) > 1 and files.keys() & polygons.keys()  # a single file may be anything
+        return [Fit(layout, (0 if not files or not polygons else PAIRED if by_name else NO_PAIR, False))]
+    if inner == labels:
+        images, masks = split_by_suffix(masks)
+    else:
+        images = set(files)
+    return _endings(layout, images, masks, suffixes) if images else [Fit(layout, (0, True))]
+
+
+def _endings(layout: Layout, images: set[str], masks: set[str], suffixes: tuple[str, str]) -> list[Fit]:
+    """Return a layout with the endings that pair most names, of those that people give them."""
+    if any(suffixes):
+        layout = replace(layout, image_suffix=suffixes[0], mask_suffix=suffixes[1])
+        return [Fit(layout, (PAIRED, True))]
+    found = [each for each in working_suffixes(images, masks) if each.is_common]
+    best = [each for each in found if each.pairs == found[0].pairs]
+    if not best:
+        return [Fit(layout, (PAIRED if images & masks else NO_PAIR, True))]
+    plain = [each for each in best if not each.image and not each.mask]
+    grade = WHOLE if best[0].pairs == len(images) else PAIRED
+    return [
+        Fit(replace(layout, image_suffix=each.image, mask_suffix=each.mask), (grade, True)) for each in plain or best
+    ]
+
+
+def _in_one_folder(root: Path, suffixes: tuple[str, str]) -> Iterator[Fit]:
+    """Yield images and masks that lie in one folder, or in one for each split, and differ in their names' endings."""
+    named = named_folders(root)
+    folders = [f for kind, f in named if kind != "mask"] if all(kind != "mask" for kind, _ in named) else []
+    for pattern in [f.pattern(f.names) for f in folders] or (["*"] if has_images(root) else []):
+        yield from (fit for fit in _fit(Layout(root, pattern, pattern), suffixes) if fit.grade[0] > NO_PAIR)
+
+
+def _nothing_recognised(root: Path, images: Any, masks: str | None) -> DataError:
+    wanted = "images and masks" if images is None and masks is None else "images" if images is None else "masks"
+    advice = None
+    if wanted == "images and masks":
+        deeper = _deeper(root)
+        advice = f"dataset.root={shlex.quote(str(deeper))}" if deeper else likely_options(root)
+    expected = (
+        "expected images/ and masks/, or train/images and train/masks, val/images and val/masks, or the like; set "
+        "dataset.images and dataset.masks to where they are"
+    )
+    message = f"{root}: no {wanted} are recognised by the names of folders; {f'add {advice}' if advice else expected}."
+    return DataError(message, below=tree(root))
+
+
+def _deeper(root: Path) -> Path | None:
+    """Return the one folder further inside that has a layout; None where there is none, or there are several."""
+    level, found = [root], []
+    for _ in range(DEEPEST):
+        level = [folder / name for folder in level for name in subfolders(folder)][:MOST_LOOKED_INTO]
+        found += [folder for folder in level if any(fit.grade[0] for fit in _fits(folder, None, None, ("", "")))]
+    return found[0] if len(found) == 1 else None

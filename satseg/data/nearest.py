@@ -1,0 +1,64 @@
+"""The options that come nearest to what a user has, where no layout is recognised."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from satseg.data.endings import is_image
+from satseg.data.folder_names import KINDS, SIDES
+from satseg.data.raster import read_info
+from satseg.errors import SatsegError
+
+MOST_FOLDERS = 200
+MOST_NAMES = 2000  # of one folder
+DEEPEST = 4  # folders inside each other
+
+
+def likely_options(root: Path) -> str | None:
+    """Return the options that name two kinds of folders with files of the same names; None where there are none."""
+    files: dict[str, dict[str, Path]] = {}  # by folder, with * for a split, and by name
+    for folder, names in _folders(root):
+        parts = folder.relative_to(root).parts
+        pattern = "/".join("*" if part.lower() in SIDES else part for part in parts)
+        side = "/".join(part for part in parts if part.lower() in SIDES)
+        files.setdefault(pattern, {}).update({f"{side}/{Path(name).stem}": folder / name for name in names})
+    pairs = {
+        (one, other): len(files[one].keys() & files[other].keys())
+        for one, other in itertools.combinations(sorted(files), 2)
+    }
+    best = max(pairs.values(), default=0)
+    if not best or list(pairs.values()).count(best) > 1:
+        return None
+    one, other = next(pair for pair, number in pairs.items() if number == best)
+    if _is_mask(one, files[one]) > _is_mask(other, files[other]):
+        one, other = other, one
+    return f"dataset.images={shlex.quote(one)} dataset.masks={shlex.quote(other)} ({best} names are the same there)"
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the folders below one that hold images, with the names of these; not too many of either."""
+    number = 0
+    for path, folders, names in os.walk(root):
+        folder = Path(path)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if len(folder.relative_to(root).parts) >= DEEPEST:
+            folders.clear()
+        images = [name for name in sorted(names) if not name.startswith(".") and is_image(folder / name)]
+        if images and folder != root:
+            yield folder, images[:MOST_NAMES]
+            number += 1
+        if number == MOST_FOLDERS:
+            return
+
+
+def _is_mask(pattern: str, files: dict[str, Path]) -> tuple[bool, int]:
+    """Return how much speaks for masks: what a folder is called, and how few bands a file has."""
+    named = any(KINDS.get(part.lower()) == "mask" for part in pattern.split("/"))
+    try:
+        return named, -read_info(next(iter(files.values()))).count
+    except SatsegError:
+        return named, -len(files)
