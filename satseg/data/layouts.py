@@ -20,6 +20,7 @@ from satseg.data.wildcards import expanded, in_folders
 from satseg.errors import ConfigError, DataError
 
 DEEPEST, MOST_LOOKED_INTO = 4, 100  # folders inside others, for advice
+OPTIONS = ("images", "masks", "image_suffix", "mask_suffix")
 AUTO = "satseg.data.splits.Auto"
 NO_PAIR, PAIRED, WHOLE = 1, 2, 3  # how well the names fit
 
@@ -48,8 +49,7 @@ class Layout:
 
     def options(self) -> dict[str, Any]:
         """Return the options of the dataset that say the same."""
-        names = ("root", "images", "masks", "image_suffix", "mask_suffix")
-        return {name: str(getattr(self, name)) for name in names}
+        return {name: str(getattr(self, name)) for name in ("root", *OPTIONS)}
 
     def places(self) -> str:
         """Return where images and masks lie, in words."""
@@ -102,6 +102,10 @@ def recognise(
         inner = [fit for folder in subfolders(root) for fit in _fits(root / folder, None, None, suffixes)]
         fits = [fit for fit in inner if fit.grade[0]] or fits
     if not fits:
+        if isinstance(images, str) and not any(named_files(root, in_folders(root, images), "")):
+            return Layout(
+                root, images, "masks"
+            )  # that no image is there comes first, and is said where they are paired
         raise _nothing_recognised(root, images, masks)
     best = max(fit.grade for fit in fits)
     return _only([fit.layout for fit in fits if fit.grade == best], root)
@@ -149,20 +153,16 @@ def _only(layouts: Sequence[Layout], root: Path) -> Layout:
             f"{layouts[1].root.name}: add {options} to take all that are as in {first.root.name}, or "
             f"dataset.root={shlex.quote(str(first.root))} to take one."
         )
-    differing = [
-        " or ".join(f"dataset.{name}={shlex.quote(value)}" for value in values)
-        for name in ("images", "masks", "image_suffix", "mask_suffix")
-        if len(values := list(dict.fromkeys(getattr(each, name) for each in layouts))) > 1
-    ]
+    differing = [name for name in OPTIONS if len({getattr(each, name) for each in layouts}) > 1]
     raise ConfigError(
-        f"{root}: {len(layouts)} layouts fit equally: {'; or '.join(each.places() for each in layouts)}. Choose with "
-        f"{', and '.join(differing)}."
+        f"{root}: {len(layouts)} layouts fit equally: {'; or '.join(each.places() for each in layouts)}. Choose by "
+        f"{', or '.join(_options(each, differing) for each in layouts)}."
     )
 
 
-def _options(layout: Layout) -> str:
+def _options(layout: Layout, names: Sequence[str] = OPTIONS) -> str:
     """Return the options of the dataset that say a layout, ready for the command line."""
-    named = [(name, getattr(layout, name)) for name in ("images", "masks", "image_suffix", "mask_suffix")]
+    named = [(name, getattr(layout, name)) for name in names]
     return " ".join(f"dataset.{name}={shlex.quote(value)}" for name, value in named if value)
 
 

@@ -1,0 +1,347 @@
+"""Folders as people have them: which images and masks are found, how they pair and split, and what is refused."""
+
+import json
+import shlex
+import shutil
+import subprocess
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from commands import command, refused
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from PIL import Image
+
+from satseg.config import CONFIG_DIR
+from satseg.data import FolderDataModule
+from satseg.data.class_lines import class_options
+from satseg.data.layouts import recognise_options
+from satseg.data.masks import scheme_from_config
+from satseg.data.splits import Auto, Random
+from satseg.errors import ConfigError, DataError
+
+PNG = b"\x89PNG"  # only names are looked at before the classes are
+
+
+def fill(root: Path, *files: str) -> Path:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(PNG)
+    return root
+
+
+def many(pattern: str, number: int = 10) -> list[str]:
+    return [pattern.format(i) for i in range(number)]
+
+
+def opened(root: Path, **options: object) -> FolderDataModule:
+    return FolderDataModule(root, split=options.pop("split", Auto()), **options)  # type: ignore[arg-type]
+
+
+def pairs(data: FolderDataModule) -> set[tuple[str, str]]:
+    return {tuple(p.relative_to(data.root).as_posix() for p in (s.image, s.mask)) for s in data.samples()}  # type: ignore[misc]
+
+
+FLAT = {
+    "images, masks": ("images/{}.tif", "masks/{}.png"),
+    "image, mask": ("image/{}.tif", "mask/{}.tif"),
+    "imgs, gt": ("imgs/{}.tif", "gt/{}.tif"),
+    "img, label": ("img/{}.tif", "label/{}.tif"),
+    "Images, Labels": ("Images/{}.jpg", "Labels/{}.png"),
+    "images, annotations": ("images/{}.jpg", "annotations/{}.png"),
+    "images, annotation": ("images/{}.jpg", "annotation/{}.png"),
+    "img_dir, ann_dir": ("img_dir/{}.jpg", "ann_dir/{}.png"),
+    "in folders of their own": ("images/north/{}.jpg", "masks/north/{}.png"),
+    "a_mask": ("images/{}.tif", "masks/{}_mask.tif"),
+    "a-label": ("images/{}.tif", "labels/{}-label.tif"),
+    "a_sat, a_mask": ("images/{}_sat.tif", "masks/{}_mask.tif"),
+    "side by side": ("{}.tif", "{}_gt.tif"),
+    "side by side in a folder": ("images/{}_sat.jpg", "images/{}_mask.png"),
+    "a download's outer folder": ("download/images/{}.tif", "download/masks/{}.png"),
+    "beside what archives leave": ("images/{}.tif", "masks/{}.png", "__MACOSX/images/{}.tif", ".cache/masks/{}.png"),
+}
+
+
+@pytest.mark.parametrize("files", FLAT.values(), ids=FLAT)
+def test_images_and_masks_without_splits(tmp_path: Path, files: tuple[str, ...]) -> None:
+    fill(tmp_path, *(name for pattern in files for name in many(pattern)))
+    data = opened(tmp_path)
+    root = "download/" if files[0].startswith("download") else ""
+    assert pairs(data) == {
+        (files[0].format(i).removeprefix(root), files[1].format(i).removeprefix(root)) for i in range(10)
+    }
+    drawn = Random()(data.samples(), data.root)
+    assert data.divide(data.samples()) == drawn and len(drawn["test"]) == 2
+    said = " ".join(data.assumptions)
+    folders = {
+        Path(file).parts[0] for file in (files[0].removeprefix(root), files[1].removeprefix(root)) if "/" in file
+    }
+    assert all(folder.parts[0] in said for folder in folders if folder.parts) and "split by a hash" in said
+
+
+SPLIT = {
+    "train/images": ("{split}/images/{}.tif", "{split}/masks/{}.tif"),
+    "images/train": ("images/{split}/{}.tif", "masks/{split}/{}.tif"),
+    "train_images": ("{split}_images/{}.tif", "{split}_masks/{}.tif"),
+    "train, train_labels": ("{split}/{}.tif", "{split}_labels/{}.tif"),
+    "img_dir/train": ("img_dir/{split}/{}.jpg", "ann_dir/{split}/{}.png"),
+    "images_train": ("images_{split}/{}.tif", "gt_{split}/{}.tif"),
+    "train, side by side": ("{split}/{}_sat.jpg", "{split}/{}_mask.png"),
+    "outer": ("outer/{split}/image/{}.tif", "outer/{split}/label/{}.tif"),
+}
+NAMES = {"train": ["train", "training", "Train"], "val": ["val", "valid", "Validation"], "test": ["test", "testing"]}
+
+
+@given(
+    st.sampled_from(list(SPLIT.values())),
+    st.fixed_dictionaries({split: st.sampled_from(names) for split, names in NAMES.items()}),
+    st.sets(st.sampled_from(["val", "test"])),
+    st.sampled_from(["", "_mask", "_gt", " label"]),
+)
+def test_splits_are_those_that_folders_name(
+    tmp_path_factory: pytest.TempPathFactory,
+    patterns: tuple[str, str],
+    called: dict[str, str],
+    others: set[str],
+    suffix: str,
+) -> None:
+    root = tmp_path_factory.mktemp("layout")
+    sides = {"train", *others}
+    image, mask = (pattern.replace("{split}", "{{split}}") for pattern in patterns)
+    if "_mask." not in mask:
+        mask = mask.replace("{}", f"{{}}{suffix}")
+    expected: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
+    for side, number in product(sorted(sides), range(8)):
+        files = [p.format(f"{side[0]}{number}").format(split=called[side]) for p in (image, mask)]
+        fill(root, *files)
+        expected[side].add(Path(files[0]).name)
+    data = opened(root)
+    assert len(pairs(data)) == 8 * len(sides)
+    splits = {side: {s.image.name for s in samples} for side, samples in data.divide(data.samples()).items()}
+    said = " ".join(data.assumptions)
+    if not others:  # the one folder tells nothing
+        assert len(splits["val"]) == len(splits["test"]) == 1 and "split by a hash" in said
+    elif others == {"test"}:
+        assert splits["val"] | splits["train"] == expected["train"] and len(splits["val"]) == 1
+        assert splits["test"] == expected["test"] and "none to validate on" in said
+    else:
+        assert splits == expected and ("none to test on" in said) == ("test" not in others)
+
+
+def composed(root: Path, *options: str) -> dict[str, object]:
+    """Return the options of the dataset that a run records."""
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        made = compose("train", ["dataset=folder", f"dataset.root={root}", *options]).dataset
+    dataset: dict[str, object] = OmegaConf.to_container(made, resolve=True)  # type: ignore[assignment]
+    return dataset | recognise_options(dataset)[0]
+
+
+def test_a_record_holds_the_folders_and_the_split_that_were_recognised(tmp_path: Path) -> None:
+    files = [f"data/{split}/{kind}/{i}.tif" for split in ("train", "valid") for kind in ("img", "gt") for i in range(5)]
+    fill(tmp_path, *files)
+    found = composed(tmp_path)
+    assert found["root"] == str(tmp_path / "data")
+    assert (found["images"], found["masks"]) == ("{train,valid}/img", "{train,valid}/gt")
+    assert found["split"] == {
+        "_target_": "satseg.data.splits.Subfolder",
+        "train": "train",
+        "val": "valid",
+        "test": None,
+        "seed": 0,
+        "fold": None,
+        "folds": 5,
+    }
+    fill(tmp_path, *(f"data/test/{kind}/9.tif" for kind in ("img", "gt")))  # later, and no part of what is recorded
+    recorded = opened(tmp_path / "data", images=found["images"], masks=found["masks"])
+    assert len(recorded.samples()) == 10
+    chosen = composed(tmp_path, "dataset/split=random", "dataset.split.val=0.3")["split"]
+    assert chosen["_target_"] == "satseg.data.splits.Random" and chosen["val"] == 0.3  # type: ignore[index]
+    given_patterns = ["dataset.images='{train,valid}/img'", "dataset.masks='{train,valid}/gt'"]
+    kept = composed(tmp_path / "data", *given_patterns)
+    assert kept["images"] == "{train,valid}/img" and kept["split"]["_target_"] == "satseg.data.splits.Auto"  # type: ignore[index]
+
+
+def test_images_of_a_split_that_has_no_masks_are_left_out_and_said(tmp_path: Path) -> None:
+    fill(tmp_path, *many("train/images/{}.tif"), *many("train/masks/{}.tif"), *many("test/images/{}.tif"))
+    data = opened(tmp_path)
+    assert {image.partition("/")[0] for image, _ in pairs(data)} == {"train"}
+    assert "test/images" in data.assumptions[0] and "left out" in data.assumptions[0]
+
+
+def test_one_of_the_two_may_be_given(tmp_path: Path) -> None:
+    fill(tmp_path, *many("photos/{}.tif"), *many("images/{}.tif"), *many("masks/{}.tif"), *many("truth/{}.tif"))
+    assert {image for image, _ in pairs(opened(tmp_path, images="photos"))} == {*many("photos/{}.tif")}
+    assert {mask for _, mask in pairs(opened(tmp_path, masks="truth"))} == {*many("truth/{}.tif")}
+
+
+def said_options(text: str) -> dict[str, str]:
+    """Return the options of a dataset that a message says, as a shell reads them."""
+    words = (word for word in shlex.split(text) if word.startswith("dataset."))
+    return {key.removeprefix("dataset."): value.rstrip(".,") for key, _, value in (w.partition("=") for w in words)}
+
+
+AMBIGUOUS = {
+    "two kinds of masks": ["images/{}.tif", "masks/{}.tif", "labels/{}.tif"],
+    "in splits": [f"{split}/{kind}/{{}}.tif" for split in ("train", "val") for kind in ("img", "gt", "label")],
+    "two places": ["images/{}.tif", "masks/{}.tif", "train/images/{}.tif", "train/masks/{}.tif"],
+    "two endings": ["images/{}.tif", "masks/{}_mask.tif", "masks/{}_gt.tif"],
+    "two regions": ["n/images/{}.tif", "n/masks/{}.tif", "s/images/{}.tif", "s/masks/{}.tif"],
+}
+
+
+@pytest.mark.parametrize("files", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_two_layouts_that_fit_equally_are_refused_with_the_options_that_choose(
+    tmp_path: Path, files: list[str]
+) -> None:
+    fill(tmp_path, *(name for pattern in files for name in many(pattern)))
+    with pytest.raises(ConfigError) as error:
+        opened(tmp_path)
+    line = str(error.value)
+    assert "\n" not in line
+    found = []
+    for choice in line[line.index("dataset.") :].split(" or "):
+        options = said_options(choice)
+        found.append(pairs(opened(Path(options.pop("root", tmp_path)), **options)))
+    assert len(found) == 2 and found[0] != found[1] and all(found), line
+
+
+NOTHING = {
+    "other names": (["photos/{}.jpg", "truth/{}.png"], 10),
+    "other names in splits": (["train/rgb/{}.jpg", "train/ref/{}.png", "val/rgb/{}.jpg", "val/ref/{}.png"], 20),
+    "deeper": (["a/b/images/{}.tif", "a/b/masks/{}.tif"], 10),
+}
+
+
+@pytest.mark.parametrize(("files", "number"), NOTHING.values(), ids=NOTHING)
+def test_where_nothing_is_recognised_the_tree_and_options_that_work_are_shown(
+    tmp_path: Path, files: list[str], number: int
+) -> None:
+    fill(tmp_path, *(name for pattern in files for name in many(pattern)))
+    for file in tmp_path.rglob("*.jpg"):
+        Image.new("RGB", (4, 4)).save(file)
+    for file in tmp_path.rglob("*.png"):
+        Image.new("L", (4, 4)).save(file)
+    with pytest.raises(DataError) as error:
+        opened(tmp_path)
+    assert "\n" not in str(error.value)
+    shown = "\n".join(error.value.below)
+    assert all(f"{Path(pattern).parent.name}/" in shown for pattern in files) and "10 ." in shown
+    options = said_options(str(error.value))
+    data = opened(Path(options.pop("root", tmp_path)), **options)
+    assert len(pairs(data)) == number
+    assert all(Path(image).parent.name in ("photos", "rgb", "images") for image, _ in pairs(data))
+
+
+def test_the_tree_is_short_whatever_there_is(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"f{i}/g{j}/h{k}/x.y{k}" for i, j, k in product(range(9), range(6), range(3))))
+    (tmp_path / "evil\x1b[31m").mkdir()
+    with pytest.raises(DataError) as error:
+        opened(tmp_path)
+    lines = error.value.below
+    assert len(lines) == 12 and any("… 2 more folders" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
+def test_endings_that_no_word_tells_are_named_in_the_error(tmp_path: Path) -> None:
+    fill(tmp_path, *many("images/s_{}_B2.tif"), *many("masks/s_{}_lulc.tif"))
+    with pytest.raises(DataError) as error:
+        opened(tmp_path).samples()
+    options = said_options(str(error.value).replace(" pairs 10", " "))
+    assert options == {"image_suffix": "_B2", "mask_suffix": "_lulc"}
+    assert len(pairs(opened(tmp_path, **options))) == 10
+
+
+@pytest.fixture
+def chips(tmp_path: Path) -> Path:
+    """A folder of tiny chips in splits, of the classes 0, 3 and 7, and what is ignored."""
+    random = np.random.default_rng(0)
+    for split, number in (("train", 6), ("val", 2)):
+        for kind in ("images", "masks"):
+            (tmp_path / "chips" / split / kind).mkdir(parents=True)
+        for i in range(number):
+            where = tmp_path / "chips" / split
+            Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(where / f"images/{i}.png")
+            mask = np.repeat(np.repeat(random.choice(np.array([0, 3, 7, 255], np.uint8), (8, 8)), 8, 0), 8, 1)
+            mask[:8, :8], mask[-8:, -8:] = 0, 3
+            Image.fromarray(mask).save(where / f"masks/{i}.png")
+    return tmp_path / "chips"
+
+
+SMALL = ["dataset.patch_size=64", "dataset.batch_size=2", "dataset.patches_per_epoch=2", "trainer.max_epochs=1"]
+SMALL += ["model=fpn", "backbone=mobilenetv4_conv_small", "backbone.weights=none", "trainer.accelerator=cpu"]
+
+
+def options_of(line: str) -> list[str]:
+    """Return the options that a line has for a shell, as the shell reads them."""
+    shell = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {line[line.index('dataset.classes=') :]}"], capture_output=True
+    )
+    return [word for word in shell.stdout.decode().split("\0") if word.startswith("dataset.")]
+
+
+def test_a_folder_of_splits_trains_by_its_root_alone_and_the_line_that_names_classes_works(
+    chips: Path, tmp_path: Path
+) -> None:
+    first = command("train", "dataset=folder", f"dataset.root={chips}", "run_dir=first", *SMALL, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    lines = first.stderr.splitlines()
+    assert any(
+        "Recognised: images in train/images and val/images, masks in train/masks and val/masks" in n for n in lines
+    )
+    assert any("Recognised: split by the folders train, val; none to test on" in n for n in lines)
+    (line,) = [n for n in lines if "dataset.classes=" in n]
+    assert lines.index(line) < next(i for i, n in enumerate(lines) if n.startswith("Training "))
+    (classes,) = options_of(line)
+    assert classes == "dataset.classes={class_0: 0, class_3: 3, class_7: 7}"
+    record = yaml.safe_load((tmp_path / "first/config.yaml").read_text())["dataset"]
+    assert record["images"] == "{train,val}/images" and record["split"]["_target_"].endswith(".Subfolder")
+    shutil.copytree(chips / "val", chips / "test")  # which was not there when the run was made
+    scored = command("evaluate", "checkpoint=first", "split=val", cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    named = classes.replace("class_7", "bare soil")
+    checked = command("validate", "dataset=folder", f"dataset.root={chips}", named, "output=v", cwd=tmp_path)
+    assert json.loads((tmp_path / "v/report.json").read_text())["classes"] == ["class_0", "class_3", "bare soil"]
+    assert "found in the masks" not in checked.stdout
+
+
+def test_half_of_the_classes_are_completed_by_a_line_that_works(chips: Path, tmp_path: Path) -> None:
+    folder = ["dataset=folder", f"dataset.root={chips}"]
+    half = ["dataset.classes={low\\, \\(1\\): 0}"]
+    refusal = refused("train", *folder, *half, "run_dir=run", *SMALL, cwd=tmp_path)
+    assert "8 of 8 masks hold what is no class: 3, 7." in refusal
+    assert not (tmp_path / "run/model.safetensors").exists()
+    found = command("validate", *folder, *half, "output=half", cwd=tmp_path)
+    for text in (refusal, next(n for n in found.stdout.splitlines() if "outside the classes" in n)):
+        classes, ignored = (word.rstrip(";") for word in options_of(text.replace(";", " ")))
+        assert classes == "dataset.classes={low\\, \\(1\\): 0, class_3: 3, class_7: 7}"
+        assert ignored == "dataset.ignore_values=[3, 7]"
+    done = command("validate", *folder, classes, "output=whole", cwd=tmp_path)
+    names = ["low, (1)", "class_3", "class_7"]
+    assert json.loads((tmp_path / "whole/report.json").read_text())["classes"] == names, done.stdout
+    assert "outside the classes" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {"water": [0, 0, 255], "land": [[0, 255, 0], [0, 200, 0]]},
+        {"a:b": 1, "null": {"value": [2, 3, 4], "color": [1, 2, 3]}, "c {d}": {"value": 5, "color": "#ff0000"}},
+        {"x": 1, "y": [7, 9]},
+        {"Gebäude": 1, "y'z": 2},
+    ],
+)
+def test_the_line_of_classes_says_the_same_scheme(classes: dict[str, object]) -> None:
+    scheme = scheme_from_config(classes, ignore_values=[[9, 9, 9]] if "water" in classes else [-1, 0])
+    text = class_options(scheme)
+    if "dataset.classes=" not in text:  # the grammar has no way to write these names
+        found = {"classes": yaml.safe_load(text[text.index("{") : text.rindex("}") + 1]), "ignore_values": [-1, 0]}
+    else:
+        pairs_said = (OverridesParser.create().parse_override(option) for option in options_of(text))
+        found = {each.key_or_group.partition(".")[2]: each.value() for each in pairs_said}
+    assert scheme_from_config(found["classes"], ignore_values=found["ignore_values"]) == scheme
