@@ -15,6 +15,7 @@ from satseg.errors import SatsegError
 
 MOST_FOLDERS = 200
 MOST_NAMES = 2000  # of one folder
+PHOTOGRAPHS = (".jpg", ".jpeg")
 DEEPEST = 4  # folders inside each other
 
 
@@ -55,10 +56,12 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
             return
 
 
-def _is_mask(pattern: str, files: dict[str, Path]) -> tuple[bool, int]:
-    """Return how much speaks for masks: what a folder is called, and how few bands a file has."""
+def _is_mask(pattern: str, files: dict[str, Path]) -> tuple[bool, bool, int]:
+    """Return how much speaks for masks: what a folder is called, that files are no photographs, and have few bands."""
     named = any(KINDS.get(part.lower()) == "mask" for part in pattern.split("/"))
+    first = next(iter(files.values()))
+    is_photograph = first.suffix.lower() in PHOTOGRAPHS
     try:
-        return named, -read_info(next(iter(files.values()))).count
+        return named, not is_photograph, -read_info(first).count
     except SatsegError:
-        return named, -len(files)
+        return named, not is_photograph, 0

@@ -22,27 +22,38 @@ class _Budget:
     entries: int = MOST_ENTRIES
 
 
+@dataclass(frozen=True)
+class _Node:
+    """A folder: the line that tells of it, those inside that are shown, and how many are not."""
+
+    line: str
+    inside: list[_Node]
+    hidden: int
+
+    def lines(self, depth: int, indent: str = "") -> Iterator[str]:
+        """Yield the lines of the folder and of those inside it, as far as some depth."""
+        yield indent + self.line
+        if depth:
+            for node in self.inside:
+                yield from node.lines(depth - 1, f"{indent}  ")
+            if self.hidden:
+                yield f"{indent}  … {self.hidden} more folders"
+
+
 def tree(root: Path) -> tuple[str, ...]:
-    """Return what lies in a folder, in at most MOST_LINES lines; very many files are not counted to the end."""
-    lines = [f"{printable(str(root))}/", *_below(root, 1, _Budget())]
-    return tuple(lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], "…"])
+    """Return what lies in a folder, as deep as MOST_LINES lines allow; very many files are not counted to the end."""
+    node = _node(root, str(root), DEEPEST, _Budget())
+    drawn = [tuple(node.lines(depth)) for depth in range(DEEPEST + 1)]
+    return max((lines for lines in drawn if len(lines) <= MOST_LINES), key=len)
 
 
-def _below(folder: Path, depth: int, budget: _Budget) -> Iterator[str]:
+def _node(folder: Path, name: str, depth: int, budget: _Budget) -> _Node:
     folders, endings, whole = _contents(folder, budget)
-    indent = "  " * depth
-    if endings:
-        named = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(MOST_ENDINGS))
-        more = "" if whole and len(endings) <= MOST_ENDINGS else ", and more"
-        yield f"{indent}{named}{more}"
-    for name in folders[:MOST_FOLDERS] if depth < DEEPEST else []:
-        yield f"{indent}{printable(name)}/"
-        yield from _below(folder / name, depth + 1, budget)
-    hidden = len(folders) - (MOST_FOLDERS if depth < DEEPEST else 0)
-    if hidden > 0:
-        yield f"{indent}… {hidden}{'' if whole else ' or more'} {'more ' if depth < DEEPEST else ''}folders"
-    if not folders and not endings:
-        yield f"{indent}(empty)"
+    files = [f"{number} {ending}" for ending, number in endings.most_common(MOST_ENDINGS)]
+    files += [] if whole and len(endings) <= MOST_ENDINGS else ["and more"]
+    held = ", ".join(files) or ("" if folders else "empty")
+    inside = [_node(folder / each, each, depth - 1, budget) for each in folders[:MOST_FOLDERS]] if depth else []
+    return _Node(f"{printable(name)}/  {held}".rstrip(), inside, len(folders) - len(inside))
 
 
 def _contents(folder: Path, budget: _Budget) -> tuple[list[str], Counter[str], bool]:
