@@ -61,7 +61,7 @@ def _quote_argument(argument: str, sweep: bool) -> str:
         return argument
     if (value[0] == "[" and name in LISTS) or (value[0] == "{" and name in MAPPINGS):
         return argument if not _exists(value) and _is_grammatical(argument) else f"{key}={_quote_group(value, sweep)}"
-    values = value.split(",") if sweep and not _exists(value) else [value]
+    values = split_outside(value) if sweep and not _exists(value) else [value]
     return f"{key}={','.join(map(_quote_path, values))}"
 
 

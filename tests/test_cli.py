@@ -38,6 +38,7 @@ def test_a_sweep_over_paths_quotes_each(tmp_path: Path) -> None:
     there.touch()
     swept, one = quote_paths(["-m", "backbone.weights=none,/x (1)/y.pth", f"init_from={there}"])[1:]
     assert swept == "backbone.weights='none','/x (1)/y.pth'" and one == f"init_from='{there}'"
+    assert quote_paths(["-m", "dataset.images=a/{train,val},b"])[1] == "dataset.images='a/{train,val}','b'"
 
 
 PATHS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0\n\r,[]{}'\"\\"), min_size=1)

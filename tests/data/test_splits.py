@@ -238,7 +238,7 @@ def test_stratified_folds_take_turns():
     assert all(7 <= len(f["val"]) <= 11 for f in found)
 
 
-@pytest.mark.parametrize("choice", ["subfolder", "list", "group", "random", "stratified"])
+@pytest.mark.parametrize("choice", ["auto", "subfolder", "list", "group", "random", "stratified"])
 def test_every_choice_of_split_can_be_built_from_its_file(root_dir, tmp_path, choice):
     config = OmegaConf.load(root_dir / f"conf/dataset/split/{choice}.yaml")
     if choice == "group":
