@@ -19,7 +19,7 @@ from satseg.data.trees import tree
 from satseg.data.wildcards import expanded, in_folders
 from satseg.errors import ConfigError, DataError
 
-DEEPEST, MOST_LOOKED_INTO = 4, 100  # folders inside others, for advice
+DEEPEST, MOST_LOOKED_INTO = 4, 100  # folders inside others
 OPTIONS = ("images", "masks", "image_suffix", "mask_suffix")
 AUTO = "satseg.data.splits.Auto"
 NO_PAIR, PAIRED, WHOLE = 1, 2, 3  # how well the names fit
@@ -99,7 +99,9 @@ def recognise(
     suffixes = (image_suffix, mask_suffix)
     fits = list(_fits(root, images, masks, suffixes))
     if images is None and masks is None and not any(fit.grade[0] for fit in fits):
-        inner = [fit for folder in subfolders(root) for fit in _fits(root / folder, None, None, suffixes)]
+        inner = [
+            fit for folder in subfolders(root)[:MOST_LOOKED_INTO] for fit in _fits(root / folder, None, None, suffixes)
+        ]
         fits = [fit for fit in inner if fit.grade[0]] or fits
     if not fits:
         if isinstance(images, str) and not any(named_files(root, in_folders(root, images), "")):

@@ -14,7 +14,7 @@ from satseg.data.raster import read_info
 from satseg.errors import SatsegError
 
 MOST_FOLDERS = 200
-MOST_NAMES = 2000  # of one folder
+MOST_NAMES = 5000  # of one folder
 PHOTOGRAPHS = (".jpg", ".jpeg")
 DEEPEST = 4  # folders inside each other
 
@@ -37,7 +37,16 @@ def likely_options(root: Path) -> str | None:
     one, other = next(pair for pair, number in pairs.items() if number == best)
     if _is_mask(one, files[one]) > _is_mask(other, files[other]):
         one, other = other, one
-    return f"dataset.images={shlex.quote(one)} dataset.masks={shlex.quote(other)} ({best} names are the same there)"
+    patterns = [_pattern(folder, beside) for folder, beside in ((one, other), (other, one))]
+    named = [f"dataset.{kind}={shlex.quote(p)}" for kind, p in zip(("images", "masks"), patterns, strict=True)]
+    return f"{' '.join(named)} ({best} names are the same there)"
+
+
+def _pattern(folder: str, beside: str) -> str:
+    """Return the pattern of what lies in a folder; directly in it, where that of the other kind lies inside."""
+    if not folder:
+        return "*"
+    return f"{folder}/*" if beside.startswith(f"{folder}/") else folder
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -48,9 +57,9 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if len(folder.relative_to(root).parts) >= DEEPEST:
             folders.clear()
-        images = [name for name in sorted(names) if not name.startswith(".") and is_image(folder / name)]
-        if images and folder != root:
-            yield folder, images[:MOST_NAMES]
+        images = [n for n in sorted(names)[:MOST_NAMES] if not n.startswith(".") and is_image(folder / n)]
+        if images:
+            yield folder, images
             number += 1
         if number == MOST_FOLDERS:
             return

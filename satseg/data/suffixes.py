@@ -47,9 +47,10 @@ def working_suffixes(images: Collection[str], masks: Collection[str]) -> list[Su
         images: Names of images, without the file's ending.
         masks: Names of masks.
     """
-    candidates = Counter(_differences(images, masks))
-    if not set(images).isdisjoint(masks):
-        candidates["", ""] = SAMPLED
+    same = _pairs(images, masks, "", "")
+    if same == min(len(images), len(masks)):
+        return [Suffixes("", "", same)] if same else []
+    candidates = Counter(_differences(images, masks)) | Counter({("", ""): SAMPLED})
     found = [Suffixes(i, m, _pairs(images, masks, i, m)) for (i, m), _ in candidates.most_common(MOST_TRIED)]
     least = max(1, min(len(images), len(masks)) / 2)
     return sorted((s for s in found if s.pairs >= least), key=lambda s: (-s.pairs, s.image, s.mask))

@@ -212,6 +212,8 @@ def test_two_layouts_that_fit_equally_are_refused_with_the_options_that_choose(
 NOTHING = {
     "other names": (["photos/{}.jpg", "truth/{}.png"], 10),
     "other names in splits": (["train/rgb/{}.jpg", "train/ref/{}.png", "val/rgb/{}.jpg", "val/ref/{}.png"], 20),
+    "masks inside": (["scenes/{}.jpg", "scenes/truth/{}.png"], 10),
+    "masks in a folder beside images": (["{}.jpg", "truth/{}.png"], 10),
     "deeper": (["a/b/images/{}.tif", "a/b/masks/{}.tif"], 10),
 }
 
@@ -229,11 +231,11 @@ def test_where_nothing_is_recognised_the_tree_and_options_that_work_are_shown(
         opened(tmp_path)
     assert "\n" not in str(error.value)
     shown = "\n".join(error.value.below)
-    assert all(f"{Path(pattern).parent.name}/" in shown for pattern in files) and "10 ." in shown
+    assert all(f"{Path(pattern).parent.name}/" in shown for pattern in files if "/" in pattern) and "10 ." in shown
     options = said_options(str(error.value))
     data = opened(Path(options.pop("root", tmp_path)), **options)
     assert len(pairs(data)) == number
-    assert all(Path(image).parent.name in ("photos", "rgb", "images") for image, _ in pairs(data))
+    assert all(Path(mask).parent.name in ("truth", "ref", "masks") for _, mask in pairs(data))
 
 
 def test_the_tree_is_short_whatever_there_is(tmp_path: Path) -> None:
