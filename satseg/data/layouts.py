@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ from satseg.data.folder_names import Folders, has_images, named_folders, split_f
 from satseg.data.nearest import likely_options
 from satseg.data.pairing import named_files
 from satseg.data.splits import Auto
-from satseg.data.suffixes import split_by_suffix, working_suffixes
+from satseg.data.suffixes import ends_like_a_mask, split_by_suffix, working_suffixes
 from satseg.data.trees import tree
 from satseg.data.wildcards import expanded, in_folders
 from satseg.errors import ConfigError, DataError
 
 DEEPEST, MOST_LOOKED_INTO = 4, 100  # folders inside others
+MOST_ENTRIES = 10_000  # of a folder that are looked at for a hint
 OPTIONS = ("images", "masks", "image_suffix", "mask_suffix")
 AUTO = "satseg.data.splits.Auto"
 NO_PAIR, PAIRED, WHOLE = 1, 2, 3  # how well the names fit
@@ -255,8 +258,15 @@ def _in_one_folder(root: Path, suffixes: tuple[str, str]) -> Iterator[Fit]:
     """Yield images and masks that lie in one folder, or in one for each split, and differ in their names' endings."""
     named = named_folders(root)
     folders = [f for kind, f in named if kind != "mask"] if all(kind != "mask" for kind, _ in named) else []
-    for pattern in [f.pattern(f.names) for f in folders] or (["*"] if has_images(root) else []):
+    for pattern in [f.pattern(f.names) for f in folders] or (["*"] if _may_hold_both(root) else []):
         yield from (fit for fit in _fit(Layout(root, pattern, pattern), suffixes) if fit.grade[0] > NO_PAIR)
+
+
+def _may_hold_both(folder: Path) -> bool:
+    """Tell whether one of the first files of a folder is called like a mask, without a look at very many."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return any(ends_like_a_mask(Path(entry.name).stem) for entry in itertools.islice(entries, MOST_ENTRIES))
+    return False
 
 
 def _nothing_recognised(root: Path, images: Any, masks: str | None) -> DataError:
@@ -275,8 +285,8 @@ def _nothing_recognised(root: Path, images: Any, masks: str | None) -> DataError
 
 def _deeper(root: Path) -> Path | None:
     """Return the one folder further inside that has a layout; None where there is none, or there are several."""
-    level, found = [root], []
-    for _ in range(DEEPEST):
+    level, found = [root / name for name in subfolders(root)], []  # these have none
+    for _ in range(DEEPEST - 1):
         level = [folder / name for folder in level for name in subfolders(folder)][:MOST_LOOKED_INTO]
         found += [folder for folder in level if any(fit.grade[0] for fit in _fits(folder, None, None, ("", "")))]
     return found[0] if len(found) == 1 else None

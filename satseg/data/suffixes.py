@@ -87,6 +87,10 @@ def _is_suffix(text: str) -> bool:
 
 def split_by_suffix(names: Collection[str]) -> tuple[set[str], set[str]]:
     """Divide names of one folder into those of images and of masks, by whether they end in a word for a mask."""
-    word = re.compile(rf"[_. -]({'|'.join(MASK_WORDS)})$", re.IGNORECASE)
-    masks = {name for name in names if word.search(name)}
+    masks = set(filter(ends_like_a_mask, names))
     return {*names} - masks, masks
+
+
+def ends_like_a_mask(name: str) -> bool:
+    """Tell whether a name without the file's ending ends in a word for a mask."""
+    return re.search(rf"[_. -]({'|'.join(MASK_WORDS)})$", name, re.IGNORECASE) is not None

@@ -11,15 +11,10 @@ from pathlib import Path
 from satseg.errors import printable
 
 MOST_LINES = 12
-MOST_ENTRIES = 50_000  # that are counted, of all folders together
+MOST_ENTRIES = 20_000  # of one folder that are counted
 MOST_FOLDERS = 4  # of one folder that are shown
 MOST_ENDINGS = 4
 DEEPEST = 4
-
-
-@dataclass
-class _Budget:
-    entries: int = MOST_ENTRIES
 
 
 @dataclass(frozen=True)
@@ -42,30 +37,29 @@ class _Node:
 
 def tree(root: Path) -> tuple[str, ...]:
     """Return what lies in a folder, as deep as MOST_LINES lines allow; very many files are not counted to the end."""
-    node = _node(root, str(root), DEEPEST, _Budget())
+    node = _node(root, str(root), DEEPEST)
     drawn = [tuple(node.lines(depth)) for depth in range(DEEPEST + 1)]
     return max((lines for lines in drawn if len(lines) <= MOST_LINES), key=len)
 
 
-def _node(folder: Path, name: str, depth: int, budget: _Budget) -> _Node:
-    folders, endings, whole = _contents(folder, budget)
+def _node(folder: Path, name: str, depth: int) -> _Node:
+    folders, endings, whole = _contents(folder)
     files = [f"{number} {ending}" for ending, number in endings.most_common(MOST_ENDINGS)]
     files += [] if whole and len(endings) <= MOST_ENDINGS else ["and more"]
     held = ", ".join(files) or ("" if folders else "empty")
-    inside = [_node(folder / each, each, depth - 1, budget) for each in folders[:MOST_FOLDERS]] if depth else []
+    inside = [_node(folder / each, each, depth - 1) for each in folders[:MOST_FOLDERS]] if depth else []
     return _Node(f"{printable(name)}/  {held}".rstrip(), inside, len(folders) - len(inside))
 
 
-def _contents(folder: Path, budget: _Budget) -> tuple[list[str], Counter[str], bool]:
+def _contents(folder: Path) -> tuple[list[str], Counter[str], bool]:
     """Return a folder's visible folders, its files by ending, and whether that is all."""
     folders: list[str] = []
     endings: Counter[str] = Counter()
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if budget.entries <= 0:
+            for number, entry in enumerate(entries):
+                if number == MOST_ENTRIES:
                     return sorted(folders), endings, False
-                budget.entries -= 1
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
