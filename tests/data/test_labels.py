@@ -133,7 +133,7 @@ def test_a_mask_of_the_same_size_is_taken_pixel_by_pixel_unless_its_place_says_o
     numbers = labels(60, 80)
     for place in ({}, at(0, 0), at(4, -4)):  # less than half a pixel of 10 m
         pair(tmp_path, numbers, place)
-        data = module(tmp_path)
+        data = module(tmp_path, images="images", masks="masks")
         assert (data.reader.read(data.samples()[0])[1] == numbers).all() and not data.assumptions
     pair(tmp_path, numbers, at(30, 0))
     mask = module(tmp_path).reader.read(module(tmp_path).samples()[0])[1]
