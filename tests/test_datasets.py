@@ -58,7 +58,7 @@ def test_a_folder_alone_is_enough_and_what_was_assumed_is_said(images: Path, tmp
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        ("empty", "no images and masks are recognised"),
+        ("empty", "no folders of images and masks were recognised"),
         ("unpaired", "1 images have no mask, the first is images/8.jpg"),
         ("size", "64x64"),
         ("value", "5.png"),

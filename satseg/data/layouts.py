@@ -279,7 +279,7 @@ def _nothing_recognised(root: Path, images: Any, masks: str | None) -> DataError
         "expected images/ and masks/, or train/images and train/masks, val/images and val/masks, or the like; set "
         "dataset.images and dataset.masks to where they are"
     )
-    message = f"{root}: no {wanted} are recognised by the names of folders; {f'add {advice}' if advice else expected}."
+    message = f"{root}: no folders of {wanted} were recognised; {f'add {advice}' if advice else expected}."
     return DataError(message, below=tree(root))
 
 
