@@ -158,7 +158,19 @@ class WorkerLostError(ResourceError):
     """A process that works for this one was killed."""
 
 
-class BusyError(SatsegError):
+class WaitError(SatsegError):
+    """What a client asks for can be had later.
+
+    Attributes:
+        seconds: After which it is worth asking again, where that is known.
+    """
+
+    def __init__(self, message: str, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class BusyError(WaitError):
     """More is asked of a server than it can take on."""
 
 
@@ -174,7 +186,7 @@ class NotThereError(SatsegError):
     """What a client names does not exist."""
 
 
-class UnfinishedError(SatsegError):
+class UnfinishedError(WaitError):
     """What a client asks for is not ready."""
 
 

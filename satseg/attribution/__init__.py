@@ -1,7 +1,17 @@
 """Where the evidence for a class comes from."""
 
-from satseg.attribution.explanation import LAYER_METHODS, METHODS, Explanation, explain, layers_of
+from satseg.attribution.explanation import LAYER_METHODS, METHODS, Explanation, explain, layers_of, num_passes
 from satseg.attribution.layers import Layer
 from satseg.attribution.region import Region, find_region
 
-__all__ = ["LAYER_METHODS", "METHODS", "Explanation", "Layer", "Region", "explain", "find_region", "layers_of"]
+__all__ = [
+    "LAYER_METHODS",
+    "METHODS",
+    "Explanation",
+    "Layer",
+    "Region",
+    "explain",
+    "find_region",
+    "layers_of",
+    "num_passes",
+]

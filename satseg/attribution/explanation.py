@@ -22,6 +22,20 @@ OCCLUDER = 32  # pixels; half of it is the step
 
 LAYER_METHODS = ("gradcam", "hirescam")
 METHODS = (*LAYER_METHODS, "integrated_gradients", "occlusion")
+GRADIENT_PASSES = 3  # as long as so many passes forward takes one there and back
+
+
+def num_passes(method: str, num_pixels: int) -> int:
+    """Return how many passes through the network the evidence for one class takes, about.
+
+    Args:
+        method: One of `METHODS`.
+        num_pixels: Of the image.
+    """
+    search = 4  # the prediction, and those that find layers
+    if method == "occlusion":
+        return search + -(-num_pixels // (OCCLUDER // 2) ** 2)
+    return search + GRADIENT_PASSES * (INTEGRATION_STEPS if method == "integrated_gradients" else 1)
 
 
 @dataclass(frozen=True)

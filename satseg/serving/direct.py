@@ -19,12 +19,14 @@ from satseg.inference.rasters import write_product
 from satseg.inference.reading import SceneSource, cache_bytes, sample
 from satseg.inference.strips import Batch, StripMaker
 from satseg.predicting import maker_of, plan_of, products_for, source_of
-from satseg.serving.jobs import Ticket
+from satseg.serving.pace import MAP, Estimate
 from satseg.serving.segmenting import TOO_LARGE, map_upload, notes_of
 from satseg.serving.served import Served
+from satseg.serving.tickets import Ticket
 from satseg.serving.uploads import Upload
 
 Arrays = list[np.ndarray]
+MOST_BYTES = 1 << 29  # of images that wait in memory; further ones are read when their turn comes
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +38,33 @@ class Prepared:
         scene: How it is read.
         plan: Its windows.
         notes: What its owner should know.
-        batch: Its only window; read later where there are several.
-        arrays: The map, once it is there and there is a single window.
+        estimate: What it will take.
+        batch: Its only window; read later where there are several, or no room.
+        arrays: The map, once it is there and the window was read before.
     """
 
     served: Served
     scene: SceneSource
     plan: ScenePlan
     notes: list[str]
+    estimate: Estimate
     batch: Batch | None
     arrays: Future[Arrays] = field(default_factory=Future)
 
+    @property
+    def num_bytes(self) -> int:
+        """What is kept of it in memory until its turn comes."""
+        return 0 if self.batch is None else sum(part.nbytes for part in self.batch)
 
-def prepare(served: Served, upload: Upload, preflight: str) -> Prepared:
+
+def prepare(served: Served, upload: Upload, preflight: str, *, has_room: bool = True) -> Prepared:
     """Look at an upload, and read it where that is little.
+
+    Args:
+        served: The model.
+        upload: Checked.
+        preflight: As for `scene_of`.
+        has_room: Whether more may be kept in memory; the map has the same bytes if not.
 
     Raises:
         SatsegError: If it is no image that the model takes.
@@ -57,8 +72,9 @@ def prepare(served: Served, upload: Upload, preflight: str) -> Prepared:
     scene = source_of(served.cfg, served.models, upload.path, upload.info.driver)
     plan, source = plan_of(served.cfg, served.models, scene), served.spec.inputs[0]
     height, width = plan.window
-    if (plan.height, plan.width) != plan.window:
-        return Prepared(served, scene, plan, notes_of(inspect(scene, source), upload, preflight), None)
+    estimate = served.pace.estimate(MAP, plan.height * plan.width)
+    if (plan.height, plan.width) != plan.window or not has_room:
+        return Prepared(served, scene, plan, notes_of(inspect(scene, source), upload, preflight), estimate, None)
     with scene.open(cache_bytes(scene.info, scene.bands, height)) as reader:
         image, valid = reader.read(Window(0, 0, width, height))
 
@@ -67,7 +83,8 @@ def prepare(served: Served, upload: Upload, preflight: str) -> Prepared:
             return image[:, rows, cols], valid[rows, cols]
 
         findings = inspect_open(reader, source, sample(read, height, width))
-    return Prepared(served, scene, plan, notes_of(findings, upload, preflight), Batch(image[None], valid[None]))
+    notes = notes_of(findings, upload, preflight)
+    return Prepared(served, scene, plan, notes, estimate, Batch(image[None], valid[None]))
 
 
 @dataclass
@@ -77,39 +94,53 @@ class Batches:
     Attributes:
         wanted: Whether; results may then depend on what else is asked.
         num_computed: How many batches there were, those of a single image too.
+        num_bytes: Of the images that wait in memory.
     """
 
     wanted: bool = False
     num_computed: int = 0
+    num_bytes: int = 0
     _waiting: list[Prepared] = field(default_factory=list)
+    _taken: set[Prepared] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def expect(self, prepared: Prepared) -> None:
         """Note an image whose turn will come."""
-        if self.wanted and prepared.batch is not None:
-            with self._lock:
+        with self._lock:
+            self.num_bytes += prepared.num_bytes
+            if self.wanted and prepared.batch is not None:
                 self._waiting.append(prepared)
 
     def forget(self, prepared: Prepared) -> None:
         """Leave an image out."""
         with self._lock:
+            self.num_bytes -= prepared.num_bytes
+            self._taken.discard(prepared)
             if prepared in self._waiting:
                 self._waiting.remove(prepared)
 
-    def segment(self, prepared: Prepared) -> Arrays:
+    def has_room(self) -> bool:
+        """Say whether more images may wait in memory."""
+        return self.num_bytes < MOST_BYTES
+
+    def segment(self, prepared: Prepared, ticket: Ticket) -> Arrays:
         """Return an image's map; those of others are computed beside it."""
-        if not prepared.arrays.done():
-            maker = maker_of(prepared.served.cfg, prepared.served.models, prepared.scene)
-            together = self._together(prepared, maker.engine.batch_size)
+        models = prepared.served.models_for(ticket.is_long)
+        maker = maker_of(prepared.served.cfg, models, prepared.scene)
+        if together := self._together(prepared, maker.engine.batch_size):
             _compute(maker, together)
-            self.num_computed += 1  # in the engine's thread alone
         return prepared.arrays.result()
 
     def _together(self, first: Prepared, most: int) -> list[Prepared]:
+        """Return what to compute now; nothing if another has begun to."""
         with self._lock:
+            if first in self._taken:
+                return []
             alike = [p for p in self._waiting if p.served is first.served and p.plan == first.plan and p is not first]
             together = [first, *alike[: most - 1]]
             self._waiting[:] = [p for p in self._waiting if p not in together]
+            self._taken.update(together)
+            self.num_computed += 1
         return together
 
 
@@ -132,7 +163,8 @@ def segment(prepared: Prepared, output: Path, batches: Batches, ticket: Ticket) 
     if prepared.batch is None:
         map_upload(prepared.served, prepared.scene, output, ticket)
     else:
-        batches.segment(prepared)
+        batches.segment(prepared, ticket)
+        ticket.complete()
 
 
 def finish(prepared: Prepared, output: Path) -> None:

@@ -13,9 +13,9 @@ from satseg.data.opening import CACHE_BYTES, quiet
 from satseg.errors import SatsegError
 from satseg.files import atomic_path
 from satseg.mapping import write_areas
-from satseg.serving.jobs import Ticket
 from satseg.serving.polygons import write_polygons
 from satseg.serving.segmenting import Segmented
+from satseg.serving.tickets import Ticket
 
 logger = logging.getLogger(__name__)
 

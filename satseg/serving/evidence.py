@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from satseg.attribution import num_passes
 from satseg.data.opening import open_raster
 from satseg.data.raster import RasterInfo, Window, window_transform
 from satseg.explaining import Question, explain_pictures
 from satseg.pictures import Picture
-from satseg.serving.jobs import Ticket
+from satseg.serving.pace import EVIDENCE, Estimate
 from satseg.serving.segmenting import Segmented
 from satseg.serving.served import Served
+from satseg.serving.tickets import Ticket
 
 SIDE = 1024  # pixels, at most: a part of a large image is explained
 CELL = SIDE // 2
@@ -85,7 +87,7 @@ def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path,
     if asked.region is not None:
         region = _within(asked.region, window)
     question = Question((asked.target,), None, region, asked.method, (asked.layer,))
-    (row,) = explain_pictures(served.network, [_picture(found, window)], question, folder)
+    (row,) = explain_pictures(served.network_alone(), [_picture(found, window)], question, folder)
     ticket.tick()
     with open_raster(folder / row["map"]) as source:
         highest = float(np.nanmax(source.read(1)))
@@ -99,6 +101,12 @@ def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path,
         layer=row["layer"],
         highest=highest,
     )
+
+
+def estimate_evidence(served: Served, num_pixels: int, method: str) -> Estimate:
+    """Return what it takes to explain a class in an image of so many pixels, which is segmented already."""
+    part = min(num_pixels, SIDE * SIDE)
+    return served.pace.estimate(EVIDENCE, part * num_passes(method, part))
 
 
 def part_of(found: Segmented, asked: Asked) -> Window:

@@ -16,9 +16,9 @@ from satseg.mapping import ClassArea, area_text
 from satseg.serving import views
 from satseg.serving.describing import describe, trust_in
 from satseg.serving.evidence import Shown
-from satseg.serving.jobs import Ticket
 from satseg.serving.segmenting import Segmented
 from satseg.serving.served import Served
+from satseg.serving.tickets import Ticket, duration
 from satseg.spec import DatasetSpec
 from satseg.visualization.palette import Colour, css
 from satseg.visualization.report import HEADLINE, MISSING
@@ -142,14 +142,21 @@ def scale() -> str:
 
 
 def progress(ticket: Ticket, what: str) -> str:
-    """Return how far a job is."""
-    if not ticket.started:
-        return '<div class="status" role="status">Waiting for its turn …</div>'
+    """Return how far a job is, or its place among those that wait, and how long it may still take."""
+    standing = ticket.standing
+    left = f", done in {duration(standing.seconds_left)}" if standing is not None else ""
+    if standing is not None and standing.place > 1:
+        return note(f"Waiting for its turn: {_ordinal(standing.place)} of {standing.total}{left} …")
     percent = f"{100 * ticket.share:.0f}"
     return (
-        f'<div class="status" role="status">{escape(what)} … {percent} %'
+        f'<div class="status" role="status">{escape(what)} … {percent} %{left}'
         f'<span class="progress"><span style="width: {percent}%"></span></span></div>'
     )
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def note(text: str) -> str:

@@ -17,14 +17,17 @@ import numpy as np
 from satseg.errors import CancelledError, SatsegError, UnlikeError, UploadError
 from satseg.serving import fragments, views
 from satseg.serving.downloads import ENDINGS, write_downloads
-from satseg.serving.evidence import Asked, Shown, explain_upload
+from satseg.serving.evidence import Asked, Shown, estimate_evidence, explain_upload
 from satseg.serving.examples import Example, find_examples
-from satseg.serving.jobs import Jobs, Ticket
+from satseg.serving.jobs import Jobs
+from satseg.serving.pace import MAP_PAGE, PICTURE, POLYGONS, Estimate
+from satseg.serving.polygons import num_corners
 from satseg.serving.segmenting import Segmented, segment_upload
 from satseg.serving.sentences import FAILED, sentence
 from satseg.serving.served import Served
 from satseg.serving.sessions import Sessions, Work
 from satseg.serving.thumbnails import Thumbnails, probabilities_at, thumbnails
+from satseg.serving.tickets import Onward, Ticket
 from satseg.serving.uploads import Limits, check_upload
 
 Result = TypeVar("Result")
@@ -92,7 +95,8 @@ class Handlers:
             return found, thumbnails(found, views.SIDE)
 
         try:
-            work.found, work.small = yield from self._watch(work, compute, f"Segmenting {upload.name}")
+            estimate = work.served.pace.estimate(MAP_PAGE, upload.info.width * upload.info.height)
+            work.found, work.small = yield from self._watch(work, compute, estimate, f"Segmenting {upload.name}")
         except UnlikeError as error:
             work.unlike = tuple(upload.told(finding) for finding in error.findings)
         except Exception as error:
@@ -106,11 +110,12 @@ class Handlers:
     def explain(self, work: Work, asked: Asked) -> Telling[Shown | None]:
         """Explain a class in the map at hand; nothing comes back if that cannot be done."""
         assert work.found is not None
-        name = work.found.upload.name
+        name, info = work.found.upload.name, work.found.upload.info
         folder = work.folder / secrets.token_hex(8)  # a new one: a browser keeps what it knows by its address
         try:
             computed = partial(explain_upload, work.served, work.found, asked, folder)
-            shown = yield from self._watch(work, computed, "Looking for evidence")
+            estimate = estimate_evidence(work.served, info.width * info.height, asked.method)
+            shown = yield from self._watch(work, computed, estimate, "Looking for evidence")
         except Exception as error:
             yield told(error, work.folder, name)
             return None
@@ -121,10 +126,16 @@ class Handlers:
     def downloads(self, work: Work) -> Telling[dict[str, Path]]:
         """Make the files to take away of the map at hand; there are none if that cannot be done."""
         assert work.found is not None
-        found, names = work.found, work.served.spec.class_names
+        found, names, pace = work.found, work.served.spec.class_names, work.served.pace
+
+        def look(ticket: Ticket) -> dict[str, Path] | Onward[dict[str, Path]]:
+            corners = num_corners(found.classes, len(names), ticket)
+            ticket.complete()
+            return Onward(partial(write_downloads, found, names), pace.estimate(POLYGONS, 2 * corners))
+
         try:
-            made = partial(write_downloads, found, names)
-            paths = yield from self._watch(work, made, "Preparing the files")
+            estimate = pace.estimate(PICTURE, found.upload.info.width * found.upload.info.height)
+            paths = yield from self._watch(work, look, estimate, "Preparing the files")
         except Exception as error:
             yield told(error, work.folder, found.upload.name)
             return {}
@@ -132,8 +143,10 @@ class Handlers:
         yield fragments.note(f"{missing} cannot be made of this map.") if missing else ""
         return paths
 
-    def _watch(self, work: Work, compute: Callable[[Ticket], Result], what: str) -> Telling[Result]:
-        job = self.jobs.submit(compute)
+    def _watch(
+        self, work: Work, compute: Callable[[Ticket], Result | Onward[Result]], estimate: Estimate, what: str
+    ) -> Telling[Result]:
+        job = self.jobs.submit(compute, estimate)
         work.job = job
         while not job.wait(PATIENCE):
             if job.ticket.cancelled:  # the job may take a while to notice

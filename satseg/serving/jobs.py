@@ -1,209 +1,237 @@
-"""One queue for all that is computed: jobs run one after the other, tell how far they are, and can be cancelled."""
+"""The queue for all that is computed: short jobs pass long ones, and of each kind one runs after the other."""
 
 from __future__ import annotations
 
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from satseg.errors import BusyError, CancelledError, StoppingError
+from satseg.serving.pace import Estimate
+from satseg.serving.tickets import Job, Onward, Standing, Ticket, duration
 
 Result = TypeVar("Result")
-RECENT = 8  # jobs over which their time is averaged
+# A long job rests at its steps while short ones wait or run, but not longer than so many times what the step took:
+# under whatever traffic it has a quarter of the time.
+MOST_REST = 3.0
+NICER = 5  # by which long jobs are nicer to other threads, as `nice` counts
 
 
-@dataclass(eq=False)
-class Ticket:
-    """What a job tells, and how it is stopped, while it runs.
+def _be_nice() -> None:
+    """Let short jobs have the processor first; threads that this one starts inherit it."""
+    if sys.platform == "linux":  # elsewhere it would be for the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICER)
 
-    Attributes:
-        total: Steps that it will take, as far as it is known.
-        finished: Steps that it has taken.
-        started: Whether its turn has come.
-    """
 
-    total: int = 0
-    finished: int = 0
-    started: bool = False
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _withdraw: Callable[[Ticket], None] = field(default=lambda ticket: None, repr=False)
+@dataclass
+class _Lane:
+    """Jobs that run one after the other, in the order in which they came."""
 
-    def tick(self, steps: int = 1) -> None:
-        """Say that steps are finished.
-
-        Raises:
-            CancelledError: If the job was cancelled.
-        """
-        if self._stop.is_set():
-            raise CancelledError("Cancelled.")
-        self.finished += steps
-
-    def reach(self, share: float) -> None:
-        """Say that so much is finished, 0 to 1, whatever the steps were.
-
-        Raises:
-            CancelledError: If the job was cancelled.
-        """
-        self.tick(max(0, round(share * self.total) - self.finished))
-
-    def cancel(self) -> None:
-        """Stop the job at its next step; one that waits never starts, and its place is free at once."""
-        self._stop.set()
-        self._withdraw(self)
+    pool: ThreadPoolExecutor
+    waiting: dict[Ticket, Job[Any]] = field(default_factory=dict)
+    running: Ticket | None = None
 
     @property
-    def cancelled(self) -> bool:
-        """Whether the job was told to stop."""
-        return self._stop.is_set()
+    def tickets(self) -> list[Ticket]:
+        """Those that run or wait, in order."""
+        return [*([self.running] if self.running else []), *self.waiting]
 
-    @property
-    def share(self) -> float:
-        """How much is finished, 0 to 1."""
-        return min(self.finished / self.total, 1.0) if self.total else 0.0
-
-
-@dataclass(frozen=True)
-class Job(Generic[Result]):
-    """Work that waits, runs or is finished."""
-
-    ticket: Ticket
-    future: Future[Result]
-
-    def wait(self, seconds: float) -> bool:
-        """Wait so long at most; return whether the job is finished, however it ended."""
-        try:
-            self.future.exception(seconds)
-        except FutureTimeoutError:
-            return False
-        return True
-
-    def result(self) -> Result:
-        """Return what came of it, when it is finished.
-
-        Raises:
-            CancelledError: If it was cancelled.
-        """
-        return self.future.result()
+    def seconds_left(self) -> float:
+        return sum(ticket.seconds_left() for ticket in self.tickets)
 
 
 class Jobs:
-    """Runs jobs in one thread, in the order in which they came.
+    """Runs jobs in two threads, one for those that are soon done and one for all others.
+
+    So the models are used by two threads at most, and memory is needed for one job of each kind. A job's estimate says
+    of which it is.
 
     Args:
-        most_waiting: Jobs that may wait beside the one that runs.
+        most_waiting: Jobs of patient owners that may wait beside the one that runs.
+        most_seconds: Work of all others that may wait in a lane.
     """
 
-    def __init__(self, most_waiting: int) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
-        self._most = most_waiting + 1
+    def __init__(self, most_waiting: int, most_seconds: float = 10.0) -> None:
+        self._most, self._most_seconds = most_waiting + 1, most_seconds
+        self._short = _Lane(ThreadPoolExecutor(1, "short"))
+        self._long = _Lane(ThreadPoolExecutor(1, "long", _be_nice))
+        self._lanes = (self._short, self._long)
         self._changed = threading.Condition()
-        self._waiting: dict[Ticket, tuple[Callable[[Ticket], Any], Future[Any]]] = {}
-        self._running: Ticket | None = None
         self._open = True
-        self._seconds = 1.0  # that a job takes, of late
 
     @property
     def capacity(self) -> int:
-        """Jobs that may wait or run."""
+        """Jobs of patient owners that may wait or run."""
         return self._most
 
     @property
     def num_unfinished(self) -> int:
         """Jobs that wait or run."""
-        return len(self._waiting) + (self._running is not None)
+        with self._changed:
+            return sum(len(lane.tickets) for lane in self._lanes)
 
     @property
     def is_open(self) -> bool:
         """Whether jobs are taken."""
         return self._open
 
+    def seconds_left(self) -> float:
+        """Return for how long the jobs that wait or run will keep the server busy."""
+        with self._changed:
+            return sum(lane.seconds_left() for lane in self._lanes)
+
     def patience(self) -> int:
         """Return in how many seconds it makes sense to ask again."""
-        return max(1, math.ceil(self._seconds * self.num_unfinished))
+        return max(1, math.ceil(self.seconds_left()))
 
-    def check(self) -> None:
-        """See whether a job would be taken.
+    def check(self, *, patient: bool = False) -> None:
+        """See whether a job would be taken, before it is known how long it takes.
+
+        Args:
+            patient: Whether its owner waits as long as it takes.
 
         Raises:
             BusyError: If too many wait already.
             StoppingError: If the server is about to end.
         """
         with self._changed:
-            self._check()
+            self._check(self._short, 0.0, patient)
 
-    def _check(self) -> None:
+    def _check(self, lane: _Lane, seconds: float, patient: bool) -> None:
         if not self._open:
             raise StoppingError("The server is about to stop; try again in a minute.")
-        if self.num_unfinished >= self._most:
-            raise BusyError("Too many images are waiting; try again in a minute.")
+        if patient:
+            is_full = sum(ticket.patient for one in self._lanes for ticket in one.tickets) >= self._most
+            left = min(one.seconds_left() for one in self._lanes if one.tickets) if is_full else 0.0
+        else:
+            waiting = sum(ticket.estimate.seconds for ticket in lane.waiting if not ticket.patient)
+            is_full = waiting >= self._most_seconds if waiting else not self._most_seconds and bool(lane.running)
+            is_full = is_full or bool(waiting and waiting + seconds > self._most_seconds)
+            left = lane.seconds_left()
+        if is_full:
+            raise BusyError(f"Too many images are waiting; try again in {duration(left)}.", left)
 
-    def submit(self, work: Callable[[Ticket], Result], *, beyond: bool = False) -> Job[Result]:
+    def submit(
+        self,
+        work: Callable[[Ticket], Result | Onward[Result]],
+        estimate: Estimate | None = None,
+        *,
+        patient: bool = True,
+        beyond: bool = False,
+    ) -> Job[Result]:
         """Take a job.
 
         Args:
             work: What to do.
+            estimate: What it will take; as good as nothing by default.
+            patient: Whether its owner is told its place, and waits as long as it takes.
             beyond: Take it though too many wait: it was accepted before.
 
         Raises:
             BusyError: If too many wait already.
             StoppingError: If the server is about to end.
         """
+        estimate = estimate or Estimate()
         with self._changed:
+            lane = self._short if estimate.is_small else self._long
             if not beyond or not self._open:
-                self._check()
-            ticket, future = Ticket(_withdraw=self._withdraw), Future[Result]()
+                self._check(lane, estimate.seconds, patient)
+            future = Future[Result]()
             future.set_running_or_notify_cancel()  # it is cancelled by its ticket alone
-            self._waiting[ticket] = work, future
-            self._pool.submit(self._run_next)
-        return Job(ticket, future)
+            job = Job(Ticket(patient=patient, _queue=self), future, work)
+            self._enqueue(job, estimate)
+        return job
 
-    def _withdraw(self, ticket: Ticket) -> None:
+    def _enqueue(self, job: Job[Any], estimate: Estimate) -> None:
+        ticket, lane = job.ticket, self._short if estimate.is_small else self._long
+        ticket.begin(estimate, is_long=lane is self._long)
+        lane.waiting[ticket] = job
+        self._start_next(lane)
+
+    def _start_next(self, lane: _Lane) -> None:
+        if lane.running is None and lane.waiting:
+            lane.running = ticket = next(iter(lane.waiting))
+            ticket.started = time.monotonic()
+            lane.pool.submit(self._run, lane, lane.waiting.pop(ticket))
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Take a job that waits out of the queue; one that rests goes on, to its end."""
         with self._changed:
-            waiting = self._waiting.pop(ticket, None)
+            job = next((lane.waiting.pop(ticket) for lane in self._lanes if ticket in lane.waiting), None)
             self._changed.notify_all()
-        if waiting is not None:
-            waiting[1].set_exception(CancelledError("Cancelled."))
+        if job is not None:
+            job.future.set_exception(CancelledError("Cancelled."))
 
-    def _run_next(self) -> None:
+    def give_way(self, ticket: Ticket) -> None:
+        """Have a long job rest while short ones wait or run, within bounds; any other goes on."""
         with self._changed:
-            if not self._waiting:  # it was withdrawn
+            if ticket is not self._long.running or ticket.started is None:
                 return
-            ticket, (work, future) = next(iter(self._waiting.items()))
-            del self._waiting[ticket]
-            self._running, ticket.started = ticket, True
-        start = time.monotonic()
-        try:
-            result = work(ticket)
-        except BaseException as error:
-            self._end(time.monotonic() - start)
-            future.set_exception(error)
-            del future  # else the error would hold itself by its traceback
-        else:
-            self._end(time.monotonic() - start)
-            future.set_result(result)
+            begun = time.monotonic()
+            worked = begun - max(ticket.started, ticket.resumed)
+            while self._short.running and not ticket.cancelled:
+                if not self._changed.wait(max(begun + MOST_REST * worked - time.monotonic(), 0.0)):
+                    break
+            ticket.resumed = time.monotonic()
+            ticket.paused += ticket.resumed - begun
 
-    def _end(self, seconds: float) -> None:
-        self._seconds += (seconds - self._seconds) / RECENT
+    def standing(self, ticket: Ticket) -> Standing | None:
+        """Return where a job stands; None where it is finished."""
         with self._changed:
-            self._running = None
+            for lane in self._lanes:
+                if ticket in (tickets := lane.tickets):
+                    place = tickets.index(ticket) + 1
+                    left = sum(one.seconds_left() for one in tickets[:place])
+                    passing = self._short.seconds_left() if lane is self._long else 0.0
+                    return Standing(place, len(tickets), left + passing)
+        return None
+
+    def _run(self, lane: _Lane, job: Job[Any]) -> None:
+        ticket, future = job.ticket, job.future
+        try:
+            if ticket.cancelled:
+                raise CancelledError("Cancelled.")
+            result = job.work(ticket)
+            ticket.teach()
+            if isinstance(result, Onward):
+                ticket.tick(0)
+        except BaseException as error:
+            self._end(lane)
+            future.set_exception(error)
+            del job, future  # else the error would hold itself by its traceback
+        else:
+            if isinstance(result, Onward):
+                self._end(lane, replace(job, work=result.work), result.estimate)
+            else:
+                self._end(lane)
+                future.set_result(result)
+
+    def _end(self, lane: _Lane, onward: Job[Any] | None = None, estimate: Estimate | None = None) -> None:
+        with self._changed:
+            lane.running = None
+            if onward is not None and estimate is not None:
+                self._enqueue(onward, estimate)
+            self._start_next(lane)
             self._changed.notify_all()
 
     def drain(self) -> None:
         """Take no more, and return when all that was taken is finished."""
         with self._changed:
             self._open = False
-            self._changed.wait_for(lambda: not self.num_unfinished)
+            self._changed.wait_for(lambda: not any(lane.tickets for lane in self._lanes))
 
     def close(self, *, wait: bool = True) -> None:
         """Take no more, and stop what waits or runs; where it is waited for, nothing runs afterwards."""
         with self._changed:
             self._open = False
-            unfinished = [*self._waiting, *([self._running] if self._running else [])]
-        for ticket in unfinished:
+            unfinished = [ticket for lane in self._lanes for ticket in lane.tickets]
+        for ticket in reversed(unfinished):  # those that wait first, or the next would start when one ends
             ticket.cancel()
-        self._pool.shutdown(wait)
+        for lane in self._lanes:
+            lane.pool.shutdown(wait)

@@ -15,7 +15,7 @@ from satseg import errors
 from satseg.data.raster import Window
 from satseg.mapping import write_vectors
 from satseg.mapping.classmap import open_class_map
-from satseg.serving.jobs import Ticket
+from satseg.serving.tickets import Ticket
 
 MOST_CORNERS = 500_000  # of noise about a minute's work, and an answer of 120 MB
 FEW_CORNERS = 5_000  # so few are written before a process has started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +18,13 @@ from satseg.inference.reading import SceneSource
 from satseg.inference.scene import SceneTask, predict_scene
 from satseg.mapping import ClassArea, class_areas
 from satseg.predicting import source_of, task_of
-from satseg.serving.jobs import Ticket
 from satseg.serving.served import Served
+from satseg.serving.tickets import Ticket
 from satseg.serving.uploads import Upload
 from satseg.spec import DatasetSpec
 
 TOO_LARGE = "The image's windows are too large for this machine."
+WINDOWS_SHARE = 0.9  # of the time; then the map is made a file that can be looked at quickly
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Watched:
 
     def __call__(self, image: Tensor, valid: Tensor) -> Tensor:
         """Segment windows."""
+        self.tick(0)
         logits = self.engine(image, valid)
         self.tick(len(image))
         return logits
@@ -120,7 +123,7 @@ def segment_upload(
     scene, notes = scene_of(served, upload, preflight)
     cfg = OmegaConf.merge(served.cfg, {"probabilities": "all"})
     assert isinstance(cfg, DictConfig)
-    task = task_of(cfg, served.models, scene, folder / f"{upload.stem}_{kind}.tif")
+    task = task_of(cfg, served.models_for(ticket.is_long), scene, folder / f"{upload.stem}_{kind}.tif")
     classes, probabilities = run_task(task, ticket)
     ticket.tick(0)  # whoever has cancelled does not wait for areas
     return Segmented(upload, scene, classes, probabilities, class_areas(classes, served.spec.class_names), notes)
@@ -133,22 +136,24 @@ def map_upload(served: Served, scene: SceneSource, output: Path, ticket: Ticket)
         SatsegError: If it cannot be segmented.
         CancelledError: If the user stopped it.
     """
-    run_task(task_of(served.cfg, served.models, scene, output), ticket)
+    run_task(task_of(served.cfg, served.models_for(ticket.is_long), scene, output), ticket)
 
 
 def run_task(task: SceneTask, ticket: Ticket) -> list[Path]:
     """Segment a scene, tell a ticket how far it is, and return the files."""
     plan = task.maker.plan
-    ticket.total = len(plan.rows) * len(plan.cols)
+    ticket.total = math.ceil(len(plan.rows) * len(plan.cols) / WINDOWS_SHARE)
     done = 0
 
     def strip_done(count: int) -> None:  # windows without an image are not given to the engine
         nonlocal done
         done += count
-        ticket.reach(done / (plan.width * plan.height))
+        ticket.reach(WINDOWS_SHARE * done / (plan.width * plan.height))
 
     with enough_memory(TOO_LARGE):
-        return predict_scene(_watched(task, ticket.tick), strip_done)
+        files = predict_scene(_watched(task, ticket.tick), strip_done)
+    ticket.complete()
+    return files
 
 
 def _watched(task: SceneTask, tick: Callable[[int], None]) -> SceneTask:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -15,10 +18,12 @@ from satseg.config import CONFIG_DIR
 from satseg.errors import LayerError
 from satseg.models import SegmentationNetwork
 from satseg.predicting import Models, open_models
+from satseg.serving.pace import Pace
 from satseg.spec import DatasetSpec
 
 PASSED_ON = ("engine", "device", "tta", "batch_size", "runs_dir", "trusted_modules")
 OUTLINE_SIDE = 256  # pixels of the image that a network's layers are looked up with
+WARM_UP = (512, 512)  # pixels of an empty image
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,15 @@ class Served:
     Attributes:
         name: What a menu calls it.
         cfg: The options of `satseg.predict`, the map alone being written.
-        models: It, alone.
+        models: It, alone, with the engine that short jobs use.
+        pace: How fast it is on this server.
     """
 
     name: str
     cfg: DictConfig
     models: Models
+    pace: Pace = field(default_factory=Pace)
+    _opening: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def spec(self) -> DatasetSpec:
@@ -42,8 +50,34 @@ class Served:
 
     @property
     def network(self) -> SegmentationNetwork:
-        """It, in PyTorch."""
+        """It, in PyTorch, for who leaves its modules as they are."""
         return self.models.networks[0]
+
+    def network_alone(self) -> SegmentationNetwork:
+        """Return it with modules of the caller's own, to which hooks may be added while others compute."""
+        shared = {id(one): one for one in (*self.network.parameters(), *self.network.buffers())}
+        return copy.deepcopy(self.network, shared)
+
+    def warm_up(self) -> None:
+        """Open the engine, and measure it."""
+        image = torch.zeros(1, self.spec.in_channels, *WARM_UP)
+        valid = torch.ones(1, *WARM_UP, dtype=torch.bool)
+        with self._opening:
+            engine = self.models.open(WARM_UP)
+            for _ in range(2):  # the first time takes longer
+                begun = time.perf_counter()
+                engine(image, valid).cpu()
+                self.pace.measured(WARM_UP[0] * WARM_UP[1], time.perf_counter() - begun)
+
+    def models_for(self, is_long: bool) -> Models:
+        """Return the models with an engine of the kind of job that asks: not all may be used by two threads."""
+        return self._models_of_long if is_long else self.models
+
+    @cached_property
+    def _models_of_long(self) -> Models:
+        with self._opening:
+            self.models.open(WARM_UP)
+            return replace(self.models, engines=self.models.chosen)  # the same, or maps would depend on the kind
 
     @cached_property
     def layer_names(self) -> list[str]:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from satseg.serving.jobs import Job
 from satseg.serving.segmenting import Segmented
 from satseg.serving.served import Served
 from satseg.serving.thumbnails import Thumbnails
+from satseg.serving.tickets import Job
 from satseg.serving.uploads import Upload
 
 PICTURES = 16  # a visitor's last, of which a browser may still ask

@@ -70,7 +70,7 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
         from satseg.serving.jobs import Jobs
         from satseg.serving.served import open_served
 
-        application = Application(cfg, open_served(cfg), Jobs(cfg.queue_size), Path(root), auth)
+        application = Application(cfg, open_served(cfg), Jobs(cfg.queue_size, cfg.queue_s), Path(root), auth)
         app = application.create(with_page=with_page)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # once the server is down: what is temporary goes, too
         try:
@@ -119,6 +119,8 @@ def _check_numbers(cfg: DictConfig, with_page: bool) -> None:
             raise ConfigError(f"{name}={cfg[name]}: expected a number above 0.")
     if cfg.batch_size is not None and (type(cfg.batch_size) is not int or cfg.batch_size < 1):
         raise ConfigError(f"batch_size={cfg.batch_size}: expected a whole number from 1 on.")
+    if isinstance(cfg.queue_s, bool) or not isinstance(cfg.queue_s, int | float) or not 0 <= cfg.queue_s < 1e9:
+        raise ConfigError(f"queue_s={cfg.queue_s}: expected a number of seconds from 0 on.")
     if type(cfg.queue_size) is not int or cfg.queue_size < 0:
         raise ConfigError(f"queue_size={cfg.queue_size}: expected a whole number from 0 on.")
 

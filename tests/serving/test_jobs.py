@@ -1,13 +1,22 @@
-"""The queue: one after the other, told how far it is, stopped when asked, full when it is full."""
+"""The queue: in order, told how far it is, stopped when asked, full when it is full; short jobs pass long ones."""
 
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import Future
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from satseg.errors import BusyError, CancelledError
-from satseg.serving.jobs import Jobs, Ticket
+from satseg.errors import BusyError, CancelledError, StoppingError
+from satseg.serving.jobs import Jobs
+from satseg.serving.pace import MAP, Estimate, Pace
+from satseg.serving.tickets import Job, Onward, Ticket
+
+SHORT, LONG = Estimate(Pace(), MAP, 1e4), Estimate(Pace(), MAP, 1e8)
 
 
 def test_jobs_run_in_order_and_one_at_a_time() -> None:
@@ -26,12 +35,80 @@ def test_jobs_run_in_order_and_one_at_a_time() -> None:
 
 def test_a_full_queue_refuses_and_takes_again() -> None:
     jobs, go = Jobs(2), threading.Event()
-    made = [jobs.submit(lambda ticket: go.wait(30)) for _ in range(3)]
-    with pytest.raises(BusyError, match="Too many images are waiting"):
+    made = [jobs.submit(lambda ticket: go.wait(30), estimate) for estimate in (SHORT, LONG, SHORT)]
+    with pytest.raises(BusyError, match="Too many images are waiting; try again in about"):
         jobs.submit(lambda ticket: None)
     go.set()
     assert all(job.result() for job in made)
     assert jobs.submit(lambda ticket: "taken").result() == "taken"
+    jobs.close()
+
+
+def test_answers_at_once_wait_for_so_many_seconds_of_work_and_whoever_is_refused_is_told_how_long() -> None:
+    jobs, go, pace = Jobs(0, most_seconds=10), threading.Event(), Pace()
+    four = Estimate(pace, MAP, 4e6)
+    pace.measured(10**6, 1.0)
+    assert four.seconds == pytest.approx(4, abs=0.2) and not four.is_small
+
+    def ask(estimate: Estimate) -> Job[bool]:
+        return jobs.submit(lambda ticket: go.wait(30), estimate, patient=False)
+
+    made = [ask(four) for _ in range(3)]  # one runs, and 8 s of work wait
+    with pytest.raises(BusyError) as refused:
+        ask(four)
+    assert refused.value.seconds == pytest.approx(12.3, abs=0.5)
+    made += [ask(Estimate(pace, MAP, 1e5)) for _ in range(20)]  # short ones are another matter
+    jobs.submit(lambda ticket: go.wait(30), four)  # so are patient owners
+    for job in made[1:3]:
+        job.ticket.cancel()
+    made[1:3] = [ask(Estimate(pace, MAP, 3e7))]  # one may always wait
+    go.set()
+    assert all(job.result() for job in made)
+    jobs.close()
+
+
+def test_short_jobs_pass_a_long_one_which_goes_on_between() -> None:
+    jobs, seen, begun = Jobs(20), [], threading.Event()
+
+    def long(ticket: Ticket) -> str:
+        ticket.total = 400
+        for _ in range(400):
+            begun.set()
+            time.sleep(0.001)
+            ticket.tick()
+        return seen.append("long") or "long"
+
+    first = jobs.submit(long, LONG)
+    assert begun.wait(30)
+    short = [jobs.submit(lambda ticket, n=n: seen.append(n), SHORT) for n in range(5)]
+    for job in short:
+        job.result()
+    assert seen == list(range(5)) and not first.future.done()
+    assert first.result() == "long"
+    jobs.close()
+
+
+def test_a_long_job_comes_to_its_end_under_endless_short_ones() -> None:
+    jobs, over = Jobs(20), threading.Event()
+
+    def long(ticket: Ticket) -> bool:
+        ticket.total = 30
+        for _ in range(30):
+            time.sleep(0.002)
+            ticket.tick()
+        return True
+
+    def again(ticket: Ticket) -> None:
+        time.sleep(0.001)
+        if not over.is_set():
+            jobs.submit(again, SHORT, beyond=True)
+
+    for _ in range(3):  # so that one always waits or runs
+        jobs.submit(again, SHORT)
+    found = jobs.submit(long, LONG)
+    assert found.result() and found.ticket.paused > 0
+    over.set()
+    jobs.drain()
     jobs.close()
 
 
@@ -47,28 +124,30 @@ def test_a_job_is_cancelled_at_its_next_step_or_before_it_starts() -> None:
 
     first, second = jobs.submit(work), jobs.submit(work)
     started.wait(30)
-    assert first.ticket.share == 0.25 and first.ticket.started and not second.ticket.started
+    assert first.ticket.share == 0.25
+    assert first.ticket.standing[:2] == (1, 2) and second.ticket.standing[:2] == (2, 2)
     assert not first.wait(0.01)
     first.ticket.cancel()
     second.ticket.cancel()
     with pytest.raises(CancelledError):
         second.result()  # without its turn
-    assert jobs.num_unfinished == 1
+    assert jobs.num_unfinished == 1 and second.ticket.standing is None
     later = [jobs.submit(lambda ticket: "taken") for _ in range(2)]
     go.set()
     with pytest.raises(CancelledError):
         first.result()
     assert [job.result() for job in later] == ["taken"] * 2
-    assert first.ticket.finished == 1 and not second.ticket.started
+    assert first.ticket.finished == 1 and second.ticket.finished == 0
     jobs.close()
 
 
-def test_closing_stops_what_waits_and_an_error_is_the_jobs_own() -> None:
-    jobs, started = Jobs(2), threading.Event()
+def test_closing_stops_what_waits_rests_or_runs_and_an_error_is_the_jobs_own() -> None:
+    jobs, started = Jobs(3), threading.Barrier(3)
 
     def endless(ticket: Ticket) -> None:
-        started.set()
+        started.wait(30)
         while True:
+            time.sleep(0.001)
             ticket.tick()
 
     def broken(ticket: Ticket) -> None:
@@ -77,8 +156,130 @@ def test_closing_stops_what_waits_and_an_error_is_the_jobs_own() -> None:
     failed = jobs.submit(broken)
     with pytest.raises(ValueError, match="broken"):
         failed.result()
-    running = jobs.submit(endless)
+    made = [jobs.submit(endless, estimate) for estimate in (LONG, SHORT, SHORT)]
     started.wait(30)
     jobs.close()
-    with pytest.raises(CancelledError):
-        running.result()
+    for job in made:
+        with pytest.raises(CancelledError):
+            job.result()
+    with pytest.raises(StoppingError):
+        jobs.submit(broken, beyond=True)
+
+
+def test_a_job_goes_on_in_the_lane_of_what_it_turns_out_to_be() -> None:
+    jobs, go = Jobs(5), threading.Event()
+
+    def look(ticket: Ticket) -> Onward[str]:
+        return Onward(lambda ticket: go.wait(30) and f"long: {ticket.is_long}", LONG)
+
+    found = jobs.submit(look, SHORT)
+    assert jobs.submit(lambda ticket: ticket.is_long, SHORT).result() is False  # it is not in its way
+    drained = threading.Thread(target=jobs.drain)
+    drained.start()
+    go.set()
+    assert found.result() == "long: True"
+    drained.join(30)
+    jobs.close()
+
+
+def test_what_work_takes_is_learned_apart_for_its_size() -> None:
+    pace = Pace()
+    pace.measured(512 * 512, 0.5)
+    for _ in range(40):
+        pace.learn(MAP, 64 * 64, 0.31)  # most of which has nothing to do with its size
+    for _ in range(40):
+        pace.learn(MAP, 6000 * 6000, 0.3 + 36 * 2.0)
+    assert pace.seconds(MAP, 64 * 64) == pytest.approx(0.31, rel=0.1)
+    assert pace.seconds(MAP, 6000 * 6000) == pytest.approx(72.3, rel=0.1)
+    assert pace.estimate(MAP, 512 * 512).is_small and not pace.estimate(MAP, 2048 * 2048).is_small
+
+
+class Queueing(RuleBasedStateMachine):
+    """Jobs that wait until they are let go, in whatever order they are given, cancelled and let go."""
+
+    made = Bundle("made")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs = Jobs(4, most_seconds=1e9)
+        self.gates: dict[Ticket, Future[bool]] = {}
+        self.lanes: dict[bool, list[Ticket]] = {False: [], True: []}  # unfinished ones, in order
+        self.begun: dict[bool, list[Ticket]] = {False: [], True: []}
+        self.given: dict[bool, list[Ticket]] = {False: [], True: []}
+
+    @rule(target=made, is_long=st.booleans(), patient=st.booleans())
+    def submit(self, is_long: bool, patient: bool) -> object:
+        known: Future[Future[bool]] = Future()
+
+        def work(ticket: Ticket) -> str:
+            self.begun[is_long].append(ticket)
+            known.result(30).result(30)
+            ticket.tick()
+            return "done"
+
+        num_patient = sum(ticket.patient for lane in self.lanes.values() for ticket in lane)
+        try:
+            job = self.jobs.submit(work, LONG if is_long else SHORT, patient=patient)
+        except BusyError as error:
+            assert patient and num_patient == 5 and error.seconds > 0
+            return None
+        assert not patient or num_patient < 5
+        gate: Future[bool] = Future()
+        self.gates[job.ticket] = gate
+        self.lanes[is_long].append(job.ticket)
+        self.given[is_long].append(job.ticket)
+        known.set_result(gate)
+        return is_long, job
+
+    @rule(one=consumes(made))
+    def cancel(self, one: object) -> None:
+        if one is None:
+            return
+        is_long, job = one
+        job.ticket.cancel()
+        if self.lanes[is_long] and self.lanes[is_long][0] is job.ticket:  # it runs, to its next step
+            self.gates[job.ticket].set_result(True)
+        elif job.ticket not in self.lanes[is_long]:
+            assert job.result() == "done"
+            return
+        with pytest.raises(CancelledError):
+            job.future.result(30)
+        if self.lanes[is_long][0] is not job.ticket:
+            self.given[is_long].remove(job.ticket)  # it never starts
+        self.lanes[is_long].remove(job.ticket)
+
+    @rule(is_long=st.booleans())
+    def let_go(self, is_long: bool) -> None:
+        if self.lanes[is_long]:
+            ticket = self.lanes[is_long].pop(0)
+            self.gates[ticket].set_result(True)
+            while ticket.standing is not None:
+                time.sleep(0.001)
+
+    @invariant()
+    def everyone_has_a_place(self) -> None:
+        for lane in self.lanes.values():
+            standings = [ticket.standing for ticket in lane]
+            assert [standing[:2] for standing in standings] == [(i + 1, len(lane)) for i in range(len(lane))]
+            left = [standing.seconds_left for standing in standings]
+            assert left == sorted(left) and all(one > 0 for one in left)
+        assert self.jobs.num_unfinished == sum(map(len, self.lanes.values()))
+
+    def teardown(self) -> None:
+        drained = threading.Thread(target=self.jobs.drain)
+        drained.start()
+        for gate in self.gates.values():
+            if not gate.done():
+                gate.set_result(True)
+        drained.join(30)
+        assert not drained.is_alive()
+        self.jobs.close()
+        for is_long in (False, True):
+            ran = [ticket for ticket in self.begun[is_long]]
+            assert len(set(ran)) == len(ran)
+            assert [t for t in self.given[is_long] if t in set(ran)] == ran  # first come, first served
+            assert all(t in set(ran) or t.cancelled for t in self.given[is_long])
+
+
+TestQueueing = Queueing.TestCase
+TestQueueing.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -6,20 +6,37 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
 from satseg.errors import NotThereError
-from satseg.serving.api.media import PNG, SUFFIXES
+from satseg.serving.api.media import GEOJSON, PNG, SUFFIXES
 from satseg.serving.downloads import write_picture
-from satseg.serving.jobs import Ticket
-from satseg.serving.polygons import write_polygons
+from satseg.serving.pace import POLYGONS, Pace
+from satseg.serving.polygons import num_corners, write_polygons
+from satseg.serving.tickets import Onward, Ticket
 
 SMALL = 1 << 20  # bytes up to which an answer is kept in memory
 CHUNK = 1 << 18
 MOST_WARNINGS = 4000  # characters: a header is not endless
+
+
+def in_media(classes: Path, media: str, class_names: Sequence[str], pace: Pace, ticket: Ticket) -> Path | Onward[Path]:
+    """Return a map as a file of a media type, or how that is made where it may take long.
+
+    Raises:
+        ResourceError: If the disk is full.
+        CancelledError: If the job was cancelled.
+    """
+    if media != GEOJSON or classes.with_suffix(SUFFIXES[media]).exists():
+        return as_media(classes, media, class_names, ticket)
+    corners = num_corners(classes, len(class_names), ticket)
+    ticket.complete()
+    make = partial(as_media, classes, media, class_names)
+    return Onward(make, pace.estimate(POLYGONS, corners))
 
 
 def as_media(classes: Path, media: str, class_names: Sequence[str], ticket: Ticket) -> Path:
@@ -40,6 +57,7 @@ def as_media(classes: Path, media: str, class_names: Sequence[str], ticket: Tick
         else:
             write_polygons(classes, made, class_names, ticket)
         made.replace(path)
+    ticket.complete()
     return path
 
 

@@ -6,13 +6,11 @@ import logging
 import time
 from pathlib import Path
 
-import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from omegaconf import DictConfig
 
 from satseg.environment import package_version
-from satseg.errors import CancelledError
 from satseg.files import cache_folder
 from satseg.serving.api.attempts import Attempts
 from satseg.serving.api.guard import Guard
@@ -24,14 +22,14 @@ from satseg.serving.api.service import Service
 from satseg.serving.direct import Batches
 from satseg.serving.headers import SecurityHeaders
 from satseg.serving.hosts import is_local
-from satseg.serving.jobs import Jobs, Ticket
+from satseg.serving.jobs import Jobs
 from satseg.serving.served import Served
+from satseg.serving.tickets import Ticket
 from satseg.serving.uploads import Limits
 from satseg.serving.visitors import Visitors
 
 logger = logging.getLogger(__name__)
 
-WARM_UP = (512, 512)  # pixels of an empty image
 ANSWER_SECONDS = 60.0  # that accepted requests have for their answers when all jobs are finished
 
 
@@ -100,12 +98,9 @@ class Application:
 
     def _warm_up(self, ticket: Ticket) -> None:
         for served in self.served:
+            ticket.tick(0)
             try:
-                engine = served.models.open(WARM_UP)
-                image = torch.zeros(1, served.spec.in_channels, *WARM_UP)
-                engine(image, torch.ones(1, *WARM_UP, dtype=torch.bool))
-            except CancelledError:
-                raise
+                served.warm_up()
             except Exception as error:  # the server stays not ready, which who started it will see
                 logger.exception("The model %s cannot compute", served.name, exc_info=error)
                 return

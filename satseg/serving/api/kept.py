@@ -8,19 +8,22 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from satseg.errors import CancelledError, NotThereError, SatsegError
 from satseg.locks import NAME, alone
-from satseg.serving.api.answers import as_media
+from satseg.serving.api.answers import in_media
 from satseg.serving.api.disk import writing
 from satseg.serving.api.records import Record, read_records
 from satseg.serving.api.service import Service
-from satseg.serving.jobs import Job, Ticket
+from satseg.serving.pace import MAP_FILE
 from satseg.serving.segmenting import map_upload, scene_of
 from satseg.serving.sentences import FAILED, sentence
+from satseg.serving.tickets import Job, Onward, Standing, Ticket
 from satseg.serving.uploads import Upload, check_upload
 
 logger = logging.getLogger(__name__)
@@ -101,6 +104,11 @@ class KeptJobs:
         share = 1.0 if record.state == "done" else running.ticket.share if running is not None else 0.0
         return record, share
 
+    def standing(self, job: str) -> Standing | None:
+        """Return where a job stands; None where it is finished."""
+        running = self._running.get(job)
+        return None if running is None else running.ticket.standing
+
     def forget(self, job: str) -> None:
         """Cancel a job, and remove what there is of it.
 
@@ -120,21 +128,28 @@ class KeptJobs:
         running.ticket.cancel()
         running.future.add_done_callback(lambda _: self.abandon(job))
 
-    def convert(self, job: str, media: str, ticket: Ticket) -> Path:
-        """Return a finished job's map as a file of a media type.
+    def convert(self, job: str, media: str, ticket: Ticket) -> Path | Onward[Path]:
+        """Return a finished job's map as a file of a media type, or how that is made where it may take long.
 
         Raises:
             NotThereError: If it was removed, before or meanwhile.
             SatsegError: If it cannot be had so.
         """
         record, _ = self.find(job)
+        made = partial(in_media, self.map_of(job), media, record.class_names, self._service.pace)
+        return self._while_kept(job, made, ticket)
+
+    def _while_kept(
+        self, job: str, work: Callable[[Ticket], Path | Onward[Path]], ticket: Ticket
+    ) -> Path | Onward[Path]:
         try:
             with writing():
-                return as_media(self.map_of(job), media, record.class_names, ticket)
+                made = work(ticket)
         finally:
             if job not in self._records:
                 self.abandon(job)  # what was written since
                 raise NotThereError(GONE)
+        return replace(made, work=partial(self._while_kept, job, made.work)) if isinstance(made, Onward) else made
 
     def take_up(self) -> None:
         """Go on with what an earlier server had accepted, and begin to remove what is over."""
@@ -165,8 +180,10 @@ class KeptJobs:
             self._fail(record, str(error) if isinstance(error, SatsegError) else "The image was lost.")
 
     def _submit(self, record: Record, upload: Upload, *, beyond: bool) -> None:
+        pace, num_pixels = self._service.model(record.model).pace, upload.info.width * upload.info.height
         with self._lock:  # so that the job cannot end before it is known
-            job = self._service.jobs.submit(partial(self._compute, record, upload), beyond=beyond)
+            estimate = pace.estimate(MAP_FILE, num_pixels)
+            job = self._service.jobs.submit(partial(self._compute, record, upload), estimate, beyond=beyond)
             self._records[record.id], self._running[record.id] = record, job
         job.future.add_done_callback(lambda _: self._running.pop(record.id, None))
 

@@ -67,7 +67,8 @@ class _Queue:
 
     def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily("satseg_queue", "Jobs that wait or run.", self._service.jobs.num_unfinished)
-        yield GaugeMetricFamily("satseg_queue_capacity", "Jobs that may.", self._service.jobs.capacity)
+        yield GaugeMetricFamily("satseg_queue_capacity", "Images that may wait.", self._service.jobs.capacity)
+        yield GaugeMetricFamily("satseg_queue_seconds", "Work that waits or runs.", self._service.jobs.seconds_left())
         batches = self._service.batches.num_computed
         yield CounterMetricFamily("satseg_batches", "Batches of small images that were computed.", batches)
 

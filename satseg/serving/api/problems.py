@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -64,7 +65,8 @@ def add_handlers(app: FastAPI, root: Path, patience: Callable[[], int]) -> None:
     def told(request: Request, error: Exception) -> Response:
         status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
         wait = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.CONFLICT)
-        headers = {"Retry-After": str(patience())} if wait else None
+        seconds = getattr(error, "seconds", None)
+        headers = {"Retry-After": str(patience() if seconds is None else max(1, math.ceil(seconds)))} if wait else None
         name = said_name(request.query_params.get("name", "image"))
         return problem(status, sentence(str(error), root, name), headers)
 

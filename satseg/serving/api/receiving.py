@@ -42,8 +42,8 @@ class Arrivals:
         self.num_bytes += size
 
 
-async def receive(request: Request, path: Path, limits: Limits, arrivals: Arrivals) -> None:
-    """Write a request's body into a file.
+async def receive(request: Request, path: Path, limits: Limits, arrivals: Arrivals) -> int:
+    """Write a request's body into a file, and return how many bytes it has.
 
     Raises:
         UploadTypeError: If it is a form, or compressed as a whole.
@@ -68,6 +68,7 @@ async def receive(request: Request, path: Path, limits: Limits, arrivals: Arriva
         arrivals.num_bytes -= size
     if not size:
         raise UploadTypeError(f"Send a {TAKEN} image as the body of the request; it was empty.")
+    return size
 
 
 def check_headers(request: Request, limits: Limits) -> None:

@@ -33,6 +33,7 @@ class Record:
         finished: Seconds since 1970, or None.
         detail: Why it failed.
         warnings: What the owner should know.
+        num_pixels: Of the image.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Record:
     finished: float | None = None
     detail: str = ""
     warnings: list[str] = field(default_factory=list)
+    num_pixels: int = 0
 
     @property
     def stem(self) -> str:

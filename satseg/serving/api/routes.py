@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from satseg.attribution import METHODS
 from satseg.errors import ConfigError, SatsegError, UnfinishedError
-from satseg.serving.api.answers import answer, as_media, warnings
+from satseg.serving.api.answers import answer, as_media, in_media, warnings
 from satseg.serving.api.cards import card
 from satseg.serving.api.disk import writing
 from satseg.serving.api.document import (
@@ -36,11 +36,12 @@ from satseg.serving.api.records import Record
 from satseg.serving.api.schema import JobState, Models
 from satseg.serving.api.service import Service
 from satseg.serving.direct import Prepared, finish, prepare, segment
-from satseg.serving.evidence import Asked, Shown, explain_upload
-from satseg.serving.jobs import Ticket
+from satseg.serving.evidence import Asked, Shown, estimate_evidence, explain_upload
+from satseg.serving.pace import MAP, MAP_PAGE, PICTURE, Estimate
 from satseg.serving.segmenting import segment_upload
 from satseg.serving.served import Served
-from satseg.serving.uploads import Upload, check_upload
+from satseg.serving.tickets import Onward, Ticket
+from satseg.serving.uploads import Upload
 
 
 class Api:
@@ -84,28 +85,33 @@ class Api:
             upload = await self._take(request, folder / "upload", folder, name)
             self.service.check_direct(upload, "send it to /api/v1/jobs")
             self.service.jobs.check()
-            prepared = await self.service.beside(partial(prepare, served, upload, preflight))
+            has_room, is_long = self.service.batches.has_room(), not _estimate(served, upload, MAP).is_small
+            look = partial(prepare, served, upload, preflight, has_room=has_room)
+            prepared = await self.service.beside(look, is_long=is_long)
             path = await self._mapped(request, prepared, folder / "map.tif", media)
             self.service.segmented(upload)
             return answer(path, media, f"{upload.stem}_classes{path.suffix}", warnings(prepared.notes))
 
     async def _mapped(self, request: Request, prepared: Prepared, output: Path, media: str) -> Path:
-        batches = self.service.batches
+        batches, class_names = self.service.batches, prepared.served.spec.class_names
 
-        def make(ticket: Ticket) -> Path:
-            finish(prepared, output)
-            return as_media(output, media, prepared.served.spec.class_names, ticket)
-
-        def work(ticket: Ticket) -> Path | None:
+        def work(ticket: Ticket) -> Path | Onward[Path | None] | None:
             segment(prepared, output, batches, ticket)
-            return make(ticket) if media == GEOJSON else None  # polygons take long, and can be cancelled
+            if media != GEOJSON:
+                return None
+            finish(prepared, output)  # polygons take long, and can be cancelled
+            return in_media(output, media, class_names, self.service.pace, ticket)
+
+        def make() -> Path:
+            finish(prepared, output)
+            return as_media(output, media, class_names, Ticket())
 
         batches.expect(prepared)
         try:
-            made = await self.service.run(work, request)
+            made = await self.service.run(work, prepared.estimate, request)
         finally:
             batches.forget(prepared)
-        return await self.service.beside(partial(make, Ticket())) if made is None else made
+        return await self.service.beside(make, is_long=not prepared.estimate.is_small) if made is None else made
 
     async def explain(
         self,
@@ -133,7 +139,8 @@ class Api:
             upload = await self._take(request, folder / "upload", folder, name)
             self.service.check_direct(upload, "cut out the part to explain")
             _check_region(upload, numbers)
-            shown = await self.service.run(partial(_explain, served, upload, asked, folder), request)
+            work = partial(_explain, served, upload, asked, folder)
+            shown = await self.service.run(work, _estimate(served, upload, MAP_PAGE), request)
             self.service.segmented(upload)
             headers = {"Satseg-Window": json.dumps(list(shown.window))}
             path = shown.map if media == TIFF else shown.overlay
@@ -150,12 +157,13 @@ class Api:
         """Take an image of any size that the server takes; ask for its progress and its map by the id."""
         served = self.service.model(model)
         check_headers(request, self.service.limits)
-        async with self.service.room() as folder:
+        async with self.service.room(patient=True) as folder:
             job, path = await run_in_threadpool(self.kept.new)
             try:
                 upload = await self._take(request, path, folder, name)
                 digest, class_names = served.models.digests[0], list(served.spec.class_names)
                 record = Record(job, served.name, digest, class_names, upload.name, preflight)
+                record.num_pixels = upload.info.width * upload.info.height
                 await self.service.beside(partial(self.kept.accept, record, upload))
             except BaseException:
                 await run_in_threadpool(self.kept.abandon, job)
@@ -179,23 +187,28 @@ class Api:
         if record.state == "failed":
             raise SatsegError(record.detail)
         if record.state != "done":
-            raise UnfinishedError(f"The job is {record.state}; ask again.")
+            standing = self.kept.standing(job)
+            raise UnfinishedError(f"The job is {record.state}; ask again.", standing and standing.seconds_left)
         path = self.kept.map_of(job).with_suffix(SUFFIXES[media])
         if not path.exists():
-            path = await self.service.run(partial(self.kept.convert, job, media), request)
+            estimate = self.service.pace.estimate(PICTURE, record.num_pixels)
+            path = await self.service.run(partial(self.kept.convert, job, media), estimate, request)
         return answer(path, media, f"{record.stem}_classes{path.suffix}", warnings(record.warnings))
 
     async def _take(self, request: Request, path: Path, folder: Path, name: str) -> Upload:
         await self.service.receive(request, path, folder)
-        return await self.service.beside(partial(check_upload, path, name, self.service.limits))
+        return await self.service.check(path, name)
 
     def _told(self, job: str) -> JobState:
         record, share = self.kept.find(job)
+        standing = self.kept.standing(job)
         result = f"{self.router.prefix}/jobs/{job}/result" if record.state == "done" else None
         return JobState(
             id=record.id,
             state=record.state,
             progress=round(share, 4),
+            place=standing and standing.place,
+            seconds_left=standing and round(standing.seconds_left, 1),
             model=record.model,
             name=record.name,
             detail=record.detail,
@@ -204,11 +217,16 @@ class Api:
         )
 
 
-def _explain(served: Served, upload: Upload, asked: Asked, folder: Path, ticket: Ticket) -> Shown:
+def _estimate(served: Served, upload: Upload, kind: str) -> Estimate:
+    return served.pace.estimate(kind, upload.info.width * upload.info.height)
+
+
+def _explain(served: Served, upload: Upload, asked: Asked, folder: Path, ticket: Ticket) -> Shown | Onward[Shown]:
     with writing():
         (folder / "map").mkdir()
     found = segment_upload(served, upload, folder / "map", ticket)
-    return explain_upload(served, found, asked, folder / "evidence", ticket)
+    work = partial(explain_upload, served, found, asked, folder / "evidence")
+    return Onward(work, estimate_evidence(served, upload.info.width * upload.info.height, asked.method))
 
 
 def _check_region(upload: Upload, region: Sequence[int] | None) -> None:

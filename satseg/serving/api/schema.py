@@ -45,11 +45,17 @@ class Models(BaseModel):
 
 
 class JobState(BaseModel):
-    """How far a job is. `state` is waiting, running, done or failed; `detail` says why it failed."""
+    """How far a job is. `state` is waiting, running, done or failed; `detail` says why it failed.
+
+    `place` is 1 for a job that runs and 2 for the one that is next. `seconds_left` is what is left until it is done, as
+    far as the speed of this server and the jobs before it tell; both are null when it is finished.
+    """
 
     id: str = Field(examples=["0123456789abcdef0123456789abcdef"])
     state: Literal["waiting", "running", "done", "failed"] = Field(examples=["running"])
     progress: float = Field(ge=0, le=1, examples=[0.25])
+    place: int | None = Field(ge=1, examples=[1, None])
+    seconds_left: float | None = Field(ge=0, examples=[41.5, None])
     model: str = Field(examples=["my_run"])
     name: str = Field(examples=["scene.tif"])
     detail: str = Field(examples=[""])
