@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -46,6 +47,26 @@ def test_examples_are_as_their_schemas_say(server: Server) -> None:
         assert schema["examples"], schema
         for example in schema["examples"]:
             validate(document, schema, example)
+
+
+def test_all_that_can_be_asked_and_answered_is_told_in_sentences(server: Server) -> None:
+    document = httpx.get(f"{server.address}/api/v1/openapi.json").json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    told = [operation["description"] for operation in operations]
+    told += [parameter["description"] for operation in operations for parameter in operation.get("parameters", [])]
+    told += [answer["description"] for operation in operations for answer in operation["responses"].values()]
+    told += [operation["requestBody"]["description"] for operation in operations if "requestBody" in operation]
+    own = {name: schema for name, schema in document["components"]["schemas"].items() if "Validation" not in name}
+    told += [field["description"] for schema in own.values() for field in schema["properties"].values()]
+    assert all(re.match(r"[A-Z].*\w.*[.)]$", text, re.DOTALL) for text in told), told
+    summaries = [operation["summary"] for operation in operations]
+    assert all(len(summary.split()) > 2 for summary in summaries) and len(set(summaries)) == len(summaries) == 7
+
+
+def test_the_address_alone_leads_to_the_document(server: Server) -> None:
+    with httpx.Client(base_url=server.address, follow_redirects=True, timeout=60) as client:
+        page = client.get("/")
+    assert page.status_code == 200 and page.url.path == "/api/v1/docs" and "openapi.json" in page.text
 
 
 def test_answers_are_as_the_document_says(server: Server, material: Material) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from omegaconf import DictConfig
+from starlette.responses import RedirectResponse
 
 from satseg.environment import package_version
 from satseg.files import cache_folder
@@ -30,6 +31,7 @@ from satseg.serving.visitors import Visitors
 
 logger = logging.getLogger(__name__)
 
+DOCS = "/api/v1/docs"
 ANSWER_SECONDS = 60.0  # that accepted requests have for their answers when all jobs are finished
 
 
@@ -69,7 +71,7 @@ class Application:
             title="satseg",
             description="Segments satellite and aerial images into classes.",
             version=package_version("satseg"),
-            docs_url="/api/v1/docs",
+            docs_url=DOCS,
             redoc_url=None,
             openapi_url="/api/v1/openapi.json",
             static_url="/api/v1/static",
@@ -81,6 +83,8 @@ class Application:
             from satseg.serving.mounting import mount_page
 
             mount_page(app, self)
+        else:
+            app.add_route("/", lambda request: RedirectResponse(DOCS), include_in_schema=False)
         app.add_middleware(
             Guard,
             visitors=self.visitors,

@@ -15,24 +15,26 @@ from satseg.serving.uploads import LONGEST_NAME
 WRONG: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": text}
     for status, text in {
-        401: "User or password is wrong.",
-        403: "A web page of another site asks.",
-        404: "There is no such model or job.",
-        406: "None of the media types that Accept names can be had.",
-        408: "The image did not come in time.",
-        409: "The job waits or runs; see Retry-After.",
-        413: "Too many bytes or pixels.",
-        415: "No image of a kind that is taken.",
-        421: "The server is not called so.",
-        422: "Damaged, no image that the model takes, too many areas for GeoJSON, or the job has failed.",
-        429: "Too many wait; see Retry-After.",
-        503: "About to stop, or out of memory or disk; see Retry-After.",
+        401: "The user or the password is wrong, or missing.",
+        403: "A web page of another site asks, which is not allowed.",
+        404: "There is no such model or job, or the job's time is over.",
+        406: "The answer cannot be had in any of the media types that the header Accept names.",
+        408: "The image did not come to its end in time.",
+        409: "The job still waits or runs. The header Retry-After says when it should be done.",
+        413: "The image has too many bytes, or too many pixels for an answer at once.",
+        415: "The body is no image of a kind that is taken, or it is a form.",
+        421: "The server is not called by the name in the header Host.",
+        422: "The image is damaged or nothing that the model takes, a parameter cannot be used, there are too many "
+        "areas for GeoJSON, or the job has failed. An image that is unlike those of the training is segmented with "
+        "`?preflight=warn`.",
+        429: "Too much work waits already. The header Retry-After says in how many seconds it should be done.",
+        503: "The server is about to stop, or has no memory or disk left. The header Retry-After says when to come back.",
     }.items()
 }
 IMAGE = {
     "requestBody": {
         "required": True,
-        "description": "A PNG, JPEG, TIFF or GeoTIFF image.",
+        "description": "The bytes of a PNG, JPEG, TIFF or GeoTIFF image, as the body itself and not as a form.",
         "content": {
             kind: {"schema": {"type": "string", "format": "binary"}}
             for kind in (TIFF, PNG, "image/jpeg", "application/octet-stream")
@@ -41,35 +43,65 @@ IMAGE = {
 }
 
 ModelName = Annotated[
-    str | None, Query(description="Which model; the first by default.", max_length=200, examples=["my_run"])
+    str | None,
+    Query(
+        description="The name of the model to use. By default it is the first that is served.",
+        max_length=200,
+        examples=["my_run"],
+    ),
 ]
 Name = Annotated[
-    str, Query(description="What the image is called in answers.", max_length=LONGEST_NAME, examples=["scene.tif"])
+    str,
+    Query(
+        description="What the image is called in messages and in the names of files that come back.",
+        max_length=LONGEST_NAME,
+        examples=["scene.tif"],
+    ),
 ]
 Preflight = Annotated[
     Literal["stop", "warn"],
-    Query(description="Refuse an image unlike those of the training, or only warn.", examples=["warn"]),
+    Query(
+        description="What happens to an image that is unlike those of the training: `stop` refuses it, and `warn` "
+        "segments it as it is, and says what is unlike.",
+        examples=["warn"],
+    ),
 ]
 JobId = Annotated[
-    str, Path(description="As it was given.", pattern="^[0-9a-f]{32}$", examples=["0123456789abcdef0123456789abcdef"])
+    str,
+    Path(
+        description="The id of the job, as it was given when the image was taken.",
+        pattern="^[0-9a-f]{32}$",
+        examples=["0123456789abcdef0123456789abcdef"],
+    ),
 ]
 Target = Annotated[
-    str, Query(description="Name of the class to explain.", max_length=200, examples=["water", "building"])
+    str, Query(description="The name of the class to explain.", max_length=200, examples=["water", "building"])
 ]
 Region = Annotated[
     str,
     Query(
-        description="`predicted`: all pixels of the class; or `col,row`; or `col,row,width,height`.",
+        description="The pixels to explain: `predicted` for all that are predicted as the class, `col,row` for one "
+        "pixel, or `col,row,width,height` for a box.",
         pattern=r"^(predicted|\d{1,9},\d{1,9}(,\d{1,9},\d{1,9})?)$",
         examples=["predicted", "120,80", "100,60,64,64"],
     ),
 ]
 Method = Annotated[
-    str, Query(description=f"One of {', '.join(METHODS)}.", max_length=40, examples=[METHODS[0], METHODS[-1]])
+    str,
+    Query(
+        description=f"How evidence is found. It is one of {', '.join(METHODS)}; the first two are quick.",
+        max_length=40,
+        examples=[METHODS[0], METHODS[-1]],
+    ),
 ]
 Layer = Annotated[
     str,
-    Query(description="`auto`, `decoder`, or a layer's name.", max_length=200, examples=["auto", "decoder"]),
+    Query(
+        description="The layer whose maps are shown, for gradcam and hirescam: `auto` for the deepest of the encoder, "
+        "`decoder` for what the head sees, or a layer's name.",
+        max_length=200,
+        examples=["auto", "decoder"],
+    ),
 ]
 
 
@@ -81,4 +113,4 @@ def wrong(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def files(kinds: Sequence[str], status: int = 200) -> dict[int | str, dict[str, Any]]:
     """Return what it says of files of these media types."""
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}
-    return {status: {"description": "As Accept says.", "content": content}}
+    return {status: {"description": "The file, in the media type that the header Accept asks for.", "content": content}}

@@ -18,6 +18,7 @@ from satseg.errors import CancelledError, NotThereError, SatsegError
 from satseg.locks import NAME, alone
 from satseg.serving.api.answers import in_media
 from satseg.serving.api.disk import writing
+from satseg.serving.api.problems import GO_ON
 from satseg.serving.api.records import Record, read_records
 from satseg.serving.api.service import Service
 from satseg.serving.pace import MAP_FILE
@@ -206,7 +207,8 @@ class KeptJobs:
             if not isinstance(error, SatsegError):
                 logger.exception("Job %s failed", record.id)
             known = isinstance(error, SatsegError)
-            self._fail(record, sentence(str(error), self.folder_of(record.id), record.name) if known else FAILED)
+            folder, name = self.folder_of(record.id), record.name
+            self._fail(record, sentence(str(error), folder, name, go_on=GO_ON) if known else FAILED)
         upload.path.unlink(missing_ok=True)
 
     def _fail(self, record: Record, detail: str) -> None:

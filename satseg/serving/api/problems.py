@@ -23,6 +23,7 @@ from satseg.serving.uploads import said_name
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+GO_ON = "ask with ?preflight=warn to have it segmented as it is"
 # The first that fits; whatever else satseg says on purpose is about the image.
 STATUS: dict[type[Exception], int] = {
     errors.UploadTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -42,9 +43,12 @@ STATUS: dict[type[Exception], int] = {
 class Problem(BaseModel):
     """What is wrong."""
 
-    status: int = Field(examples=[404])
-    title: str = Field(examples=["Not Found"])
-    detail: str = Field(examples=["There is no model nobody; there is my_run."])
+    status: int = Field(description="The HTTP status.", examples=[404])
+    title: str = Field(description="What the status is called.", examples=["Not Found"])
+    detail: str = Field(
+        description="What is wrong, and what to do, in one sentence.",
+        examples=["There is no model nobody; there is my_run."],
+    )
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -68,7 +72,7 @@ def add_handlers(app: FastAPI, root: Path, patience: Callable[[], int]) -> None:
         seconds = getattr(error, "seconds", None)
         headers = {"Retry-After": str(patience() if seconds is None else max(1, math.ceil(seconds)))} if wait else None
         name = said_name(request.query_params.get("name", "image"))
-        return problem(status, sentence(str(error), root, name), headers)
+        return problem(status, sentence(str(error), root, name, go_on=GO_ON), headers)
 
     def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

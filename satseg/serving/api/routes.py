@@ -55,30 +55,40 @@ class Api:
     def __init__(self, service: Service, kept: KeptJobs) -> None:
         self.service, self.kept = service, kept
         self.router = APIRouter(prefix="/api/v1")
+        # fmt: off
         posted: dict[str, Any] = {"openapi_extra": IMAGE, "methods": ["POST"]}
         taking = wrong(404, 408, 413, 415, 422, 429, 503)
         add = self.router.add_api_route
-        add("/model", self.models, methods=["GET"], response_model=Models, responses=wrong(), tags=["model"])
-        add("/predict", self.predict, response_class=Response, responses=files(MAPS) | taking | wrong(406),
-            tags=["image"], **posted)  # fmt: skip
-        add("/explain", self.explain, response_class=Response, responses=files(EVIDENCE) | taking | wrong(406),
-            tags=["image"], **posted)  # fmt: skip
-        add("/jobs", self.accept, status_code=202, response_model=JobState, responses=taking, tags=["jobs"], **posted)
+        add("/model", self.models, summary="List the models", tags=["model"], methods=["GET"], response_model=Models,
+            responses=wrong(), response_description="The models that are served, the first by default.")
+        add("/predict", self.predict, summary="Segment an image at once", tags=["image"], response_class=Response,
+            responses=files(MAPS) | taking | wrong(406), **posted)
+        add("/explain", self.explain, summary="Explain a class in an image", tags=["image"], response_class=Response,
+            responses=files(EVIDENCE) | taking | wrong(406), **posted)
+        add("/jobs", self.accept, summary="Have a large image segmented", tags=["jobs"], status_code=202,
+            response_model=JobState, responses=taking, response_description="The image was taken.", **posted)
         one: dict[str, Any] = {"tags": ["jobs"], "responses": wrong(404, 422)}
-        add("/jobs/{job}", self.state, methods=["GET"], response_model=JobState, **one)
-        add("/jobs/{job}", self.forget, methods=["DELETE"], status_code=204, response_class=Response, **one)
-        add("/jobs/{job}/result", self.result, methods=["GET"], response_class=Response, tags=["jobs"],
-            responses=files(MAPS) | wrong(404, 406, 409, 422, 429, 503))  # fmt: skip
+        add("/jobs/{job}", self.state, summary="Ask how far a job is", methods=["GET"], response_model=JobState,
+            response_description="How far the job is.", **one)
+        add("/jobs/{job}", self.forget, summary="Cancel and remove a job", methods=["DELETE"], status_code=204,
+            response_class=Response, response_description="The job and its files are gone.", **one)
+        add("/jobs/{job}/result", self.result, summary="Fetch the map of a job", tags=["jobs"], methods=["GET"],
+            response_class=Response, responses=files(MAPS) | wrong(404, 406, 409, 422, 429, 503))
+        # fmt: on
 
     async def models(self) -> Models:
-        """Say what is served: bands, classes, scores, and the hash of each model's file."""
+        """Say which models are served, with their bands, classes and scores, and the hash of each one's file."""
         cards = [await self.service.beside(partial(card, served)) for served in self.service.served.values()]
         return Models(models=cards)
 
     async def predict(
         self, request: Request, model: ModelName = None, name: Name = "image", preflight: Preflight = "stop"
     ) -> Response:
-        """Segment an image; the map comes as GeoTIFF, PNG or GeoJSON, as Accept says."""
+        """Segment an image while you wait. The map comes as GeoTIFF, PNG or GeoJSON, as the header Accept says.
+
+        What its owner should know before trusting it is in the header Satseg-Warnings, a list in JSON. If more work
+        waits than the server takes, the answer is 429, with the seconds to wait in the header Retry-After.
+        """
         media, served = negotiated(request.headers.get("accept"), MAPS), self.service.model(model)
         check_headers(request, self.service.limits)
         async with self.service.room() as folder:
@@ -125,7 +135,8 @@ class Api:
     ) -> Response:
         """Show where the evidence for a class lies: an overlay as PNG, or the map of numbers as GeoTIFF.
 
-        Of an image larger than 1024 pixels a part is explained; the header Satseg-Window says which.
+        Of an image larger than 1024 pixels a part is explained. The header Satseg-Window says which: column, row, width
+        and height in pixels.
         """
         media, served = negotiated(request.headers.get("accept"), EVIDENCE), self.service.model(model)
         if target not in served.spec.class_names:
@@ -154,7 +165,10 @@ class Api:
         name: Name = "image",
         preflight: Preflight = "stop",
     ) -> JobState:
-        """Take an image of any size that the server takes; ask for its progress and its map by the id."""
+        """Take an image of any size that the server takes. Ask for its progress and its map by the id that comes back.
+
+        Jobs are kept over a restart of the server, and their maps for some hours.
+        """
         served = self.service.model(model)
         check_headers(request, self.service.limits)
         async with self.service.room(patient=True) as folder:
@@ -172,16 +186,16 @@ class Api:
         return self._told(job)
 
     async def state(self, job: JobId) -> JobState:
-        """Say how far a job is."""
+        """Say how far a job is, its place among those that wait, and about how many seconds are left."""
         return self._told(job)
 
     async def forget(self, job: JobId) -> Response:
-        """Cancel a job, and remove its files."""
+        """Cancel a job that waits or runs, and remove its image and its map."""
         await run_in_threadpool(self.kept.forget, job)
         return Response(status_code=204)
 
     async def result(self, request: Request, job: JobId) -> Response:
-        """Return a job's map as GeoTIFF, PNG or GeoJSON, as Accept says."""
+        """Return the map of a job that is done, as GeoTIFF, PNG or GeoJSON, as the header Accept says."""
         media = negotiated(request.headers.get("accept"), MAPS)
         record, _ = self.kept.find(job)
         if record.state == "failed":
