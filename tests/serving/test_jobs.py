@@ -275,7 +275,7 @@ class Queueing(RuleBasedStateMachine):
         assert not drained.is_alive()
         self.jobs.close()
         for is_long in (False, True):
-            ran = [ticket for ticket in self.begun[is_long]]
+            ran = list(self.begun[is_long])
             assert len(set(ran)) == len(ran)
             assert [t for t in self.given[is_long] if t in set(ran)] == ran  # first come, first served
             assert all(t in set(ran) or t.cancelled for t in self.given[is_long])

@@ -28,7 +28,7 @@ WRONG: dict[int | str, dict[str, Any]] = {
         "areas for GeoJSON, or the job has failed. An image that is unlike those of the training is segmented with "
         "`?preflight=warn`.",
         429: "Too much work waits already. The header Retry-After says in how many seconds it should be done.",
-        503: "The server is about to stop, or has no memory or disk left. The header Retry-After says when to come back.",
+        503: "The server is about to stop, or has no memory or disk left. See the header Retry-After.",
     }.items()
 }
 IMAGE = {
