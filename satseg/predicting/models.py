@@ -68,7 +68,7 @@ class Models:
             self._opened[:] = [self._open(i, shape) for i in range(len(self.networks))]
         name = "+".join(self.chosen) + ("" if self.tta == "none" else f" tta={self.tta}")
         batch_size = self.batch_size or self._opened[0].batch_size
-        return Combined(name, self.spec, batch_size, averaged(self._opened, views(self.tta)))
+        return Combined(name, self.spec, batch_size, averaged(tuple(self._opened), views(self.tta)))
 
     def _open(self, index: int, shape: tuple[int, int]) -> Engine:
         path = model_path(self.checkpoints[index])

@@ -145,7 +145,7 @@ def progress(ticket: Ticket, what: str) -> str:
     """Return how far a job is, or its place among those that wait, and how long it may still take."""
     standing = ticket.standing
     left = f", done in {duration(standing.seconds_left)}" if standing is not None else ""
-    if standing is not None and standing.place > 1:
+    if standing is not None and ticket.started is None:
         return note(f"Waiting for its turn: {_ordinal(standing.place)} of {standing.total}{left} …")
     percent = f"{100 * ticket.share:.0f}"
     return (

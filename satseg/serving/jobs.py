@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -20,6 +21,7 @@ Result = TypeVar("Result")
 # A long job rests at its steps while short ones wait or run, but not longer than so many times what the step took:
 # under whatever traffic it has a quarter of the time.
 MOST_REST = 3.0
+MUCH = 4  # times as long as another a job has left that lets it pass
 NICER = 5  # by which long jobs are nicer to other threads, as `nice` counts
 
 
@@ -35,19 +37,26 @@ class _Lane:
 
     pool: ThreadPoolExecutor
     waiting: dict[Ticket, Job[Any]] = field(default_factory=dict)
-    running: Ticket | None = None
+    running: list[Ticket] = field(default_factory=list)  # the last one does; those before it let it pass
 
     @property
     def tickets(self) -> list[Ticket]:
-        """Those that run or wait, in order."""
-        return [*([self.running] if self.running else []), *self.waiting]
+        """Those that run or wait, in the order in which they came."""
+        return sorted([*self.running, *self.waiting], key=lambda ticket: ticket.number)
 
     def seconds_left(self) -> float:
         return sum(ticket.seconds_left() for ticket in self.tickets)
 
+    def turns(self) -> list[Ticket]:
+        """Return those that run or wait, in the order in which they will be finished, as far as is known."""
+        return [*reversed(self.running), *self.waiting]
+
 
 class Jobs:
     """Runs jobs in two threads, one for those that are soon done and one for all others.
+
+    A short job waits for short ones alone. A long one rests at its steps while they run, and lets one pass that waits
+    behind it and is much shorter.
 
     So the models are used by two threads at most, and memory is needed for one job of each kind. A job's estimate says
     of which it is.
@@ -64,6 +73,7 @@ class Jobs:
         self._lanes = (self._short, self._long)
         self._changed = threading.Condition()
         self._open = True
+        self._numbers = itertools.count()
 
     @property
     def capacity(self) -> int:
@@ -144,7 +154,7 @@ class Jobs:
                 self._check(lane, estimate.seconds, patient)
             future = Future[Result]()
             future.set_running_or_notify_cancel()  # it is cancelled by its ticket alone
-            job = Job(Ticket(patient=patient, _queue=self), future, work)
+            job = Job(Ticket(patient=patient, number=next(self._numbers), _queue=self), future, work)
             self._enqueue(job, estimate)
         return job
 
@@ -155,10 +165,14 @@ class Jobs:
         self._start_next(lane)
 
     def _start_next(self, lane: _Lane) -> None:
-        if lane.running is None and lane.waiting:
-            lane.running = ticket = next(iter(lane.waiting))
-            ticket.started = time.monotonic()
-            lane.pool.submit(self._run, lane, lane.waiting.pop(ticket))
+        if not lane.running and lane.waiting:
+            lane.pool.submit(self._run, lane, self._begin(lane, next(iter(lane.waiting))))
+
+    @staticmethod
+    def _begin(lane: _Lane, ticket: Ticket) -> Job[Any]:
+        lane.running.append(ticket)
+        ticket.started = time.monotonic()
+        return lane.waiting.pop(ticket)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take a job that waits out of the queue; one that rests goes on, to its end."""
@@ -169,25 +183,39 @@ class Jobs:
             job.future.set_exception(CancelledError("Cancelled."))
 
     def give_way(self, ticket: Ticket) -> None:
-        """Have a long job rest while short ones wait or run, within bounds; any other goes on."""
+        """Have a long job rest while short ones wait or run, and let one pass that is much shorter, within bounds."""
         with self._changed:
-            if ticket is not self._long.running or ticket.started is None:
+            if ticket not in self._long.running or ticket.started is None:
                 return
             begun = time.monotonic()
             worked = begun - max(ticket.started, ticket.resumed)
             while self._short.running and not ticket.cancelled:
                 if not self._changed.wait(max(begun + MOST_REST * worked - time.monotonic(), 0.0)):
                     break
-            ticket.resumed = time.monotonic()
-            ticket.paused += ticket.resumed - begun
+            job = self._passing(ticket)
+        if job is not None:
+            self._run(self._long, job)
+        ticket.resumed = time.monotonic()
+        ticket.paused += ticket.resumed - begun
+
+    def _passing(self, ticket: Ticket) -> Job[Any] | None:
+        """Begin a job that a long one lets pass, if there is one."""
+        if len(self._long.running) > 1 or ticket.started is None or ticket.cancelled:
+            return None
+        left, worked = ticket.seconds_left(), time.monotonic() - ticket.started - ticket.paused
+        for other in self._long.waiting:
+            seconds = other.estimate.seconds
+            if seconds * MUCH <= left and ticket.paused + seconds <= MOST_REST * worked:
+                return self._begin(self._long, other)
+        return None
 
     def standing(self, ticket: Ticket) -> Standing | None:
         """Return where a job stands; None where it is finished."""
         with self._changed:
             for lane in self._lanes:
                 if ticket in (tickets := lane.tickets):
-                    place = tickets.index(ticket) + 1
-                    left = sum(one.seconds_left() for one in tickets[:place])
+                    place, turns = tickets.index(ticket) + 1, lane.turns()
+                    left = sum(one.seconds_left() for one in turns[: turns.index(ticket) + 1])
                     passing = self._short.seconds_left() if lane is self._long else 0.0
                     return Standing(place, len(tickets), left + passing)
         return None
@@ -214,7 +242,7 @@ class Jobs:
 
     def _end(self, lane: _Lane, onward: Job[Any] | None = None, estimate: Estimate | None = None) -> None:
         with self._changed:
-            lane.running = None
+            lane.running.pop()
             if onward is not None and estimate is not None:
                 self._enqueue(onward, estimate)
             self._start_next(lane)

@@ -32,7 +32,7 @@ class Standing(NamedTuple):
     """Where an unfinished job stands.
 
     Attributes:
-        place: 1 runs, 2 is the next.
+        place: In the order in which they came; the first runs, and others only when it lets them pass.
         total: Jobs that wait or run in its lane.
         seconds_left: Until it is finished, as far as can be told.
     """
@@ -63,6 +63,7 @@ class Ticket:
         total: Steps that it will take, as far as it is known.
         finished: Steps that it has taken.
         estimate: What it will take.
+        number: Of those that came before it.
         patient: Whether its owner is told its place and waits as long as it takes.
         is_long: Whether it runs beside short ones, and lets them pass.
         started: When its turn came, in seconds of the monotonic clock; None where it waits.
@@ -73,6 +74,7 @@ class Ticket:
     total: int = 0
     finished: int = 0
     estimate: Estimate = field(default_factory=Estimate)
+    number: int = 0
     patient: bool = True
     is_long: bool = False
     started: float | None = None

@@ -2,9 +2,9 @@
 
     python scripts/benchmarks/mixed_traffic.py [--checkpoint runs/demo] [--side 4000] [--engine auto]
 
-Starts the server of whichever satseg PYTHONPATH names, with a model made here unless one is named. It sends small images
-one after the other, alone at first and then beside a large one that is a job; and at last from many clients at once. It
-prints what the clients waited, and how many were refused.
+Starts the server of whichever satseg PYTHONPATH names, with a model made here unless one is named. It sends small
+images one after the other, alone at first and then beside a large one that is a job; and at last from many clients at
+once. It prints what the clients waited, and how many were refused.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 
 import pytest
 from hypothesis import settings
@@ -85,6 +86,34 @@ def test_short_jobs_pass_a_long_one_which_goes_on_between() -> None:
         job.result()
     assert seen == list(range(5)) and not first.future.done()
     assert first.result() == "long"
+    jobs.close()
+
+
+def test_a_much_shorter_job_passes_at_a_step_of_a_long_one_and_keeps_the_thread() -> None:
+    jobs, begun, go, seen = Jobs(20), threading.Event(), threading.Event(), []
+    middle = Estimate(LONG.pace, MAP, 1.1e6)
+    assert not middle.is_small
+
+    def work(name: str, steps: int, ticket: Ticket) -> str:
+        ticket.total = steps
+        for number in range(steps):
+            begun.set()
+            if name == "long" and number == 0:
+                go.wait(30)
+                time.sleep(middle.seconds / 2)  # which earns the other its turn
+            seen.append((name, threading.get_ident()))
+            ticket.tick()
+        return name
+
+    first = jobs.submit(partial(work, "long", 50), LONG)
+    begun.wait(30)
+    second, alike = jobs.submit(partial(work, "middle", 3), middle), jobs.submit(partial(work, "alike", 3), LONG)
+    assert [job.ticket.standing.place for job in (first, second, alike)] == [1, 2, 3]
+    go.set()
+    assert [job.result() for job in (first, second, alike)] == ["long", "middle", "alike"]
+    names = [name for name, _ in seen]
+    assert names == ["long", "middle", "middle", "middle", *["long"] * 49, *["alike"] * 3]
+    assert len({thread for _, thread in seen}) == 1
     jobs.close()
 
 

@@ -60,8 +60,8 @@ class JobState(BaseModel):
     )
     progress: float = Field(description="The share that is finished, 0 to 1.", ge=0, le=1, examples=[0.25])
     place: int | None = Field(
-        description="Its place among the jobs of its kind, large or small: 1 runs, and 2 is the next. It is null when "
-        "the job is finished.",
+        description="Its place among the jobs of its kind, large or small, in the order in which they came. A large "
+        "job lets much smaller ones pass. It is null when the job is finished.",
         ge=1,
         examples=[1, None],
     )
