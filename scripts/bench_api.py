@@ -40,7 +40,7 @@ def open_engine(checkpoint: str, engine: str) -> Engine:
 
 
 def start(checkpoint: str, engine: str) -> tuple[subprocess.Popen[str], str]:
-    options = [f"checkpoint={checkpoint}", f"engine={engine}", "device=cpu", "port=0", f"queue_size={CLIENTS}"]
+    options = [f"checkpoint={checkpoint}", f"engine={engine}", "device=cpu", "port=0", "queue_s=60"]
     command = [sys.executable, "-m", "satseg.serve", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     address = re.findall(r"http://[^\s;]+", process.stdout.readline())[0]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from satseg.errors import BusyError, CancelledError, StoppingError
+from satseg.serving import fragments
 from satseg.serving.jobs import Jobs
 from satseg.serving.pace import MAP, Estimate, Pace
 from satseg.serving.tickets import Job, Onward, Ticket
@@ -208,6 +209,26 @@ def test_a_job_goes_on_in_the_lane_of_what_it_turns_out_to_be() -> None:
     go.set()
     assert found.result() == "long: True"
     drained.join(30)
+    jobs.close()
+
+
+def test_the_page_says_place_and_time_left_and_then_how_far_it_is() -> None:
+    jobs, go, pace = Jobs(5), threading.Event(), Pace()
+    pace.measured(10**6, 1.0)
+
+    def work(ticket: Ticket) -> None:
+        ticket.total = 4
+        ticket.tick()
+        go.wait(30)
+
+    made = [jobs.submit(work, Estimate(pace, MAP, 2e7)) for _ in range(3)]
+    while not made[0].ticket.finished:
+        time.sleep(0.01)
+    told = [fragments.progress(job.ticket, "Segmenting <a>.tif") for job in made]
+    assert "Segmenting &lt;a&gt;.tif … 25 %, done in about 1 s<" in told[0]
+    assert "Waiting for its turn: 2nd of 3, done in about 25 s …" in told[1]
+    assert "Waiting for its turn: 3rd of 3, done in about 45 s …" in told[2]
+    go.set()
     jobs.close()
 
 

@@ -222,13 +222,19 @@ def test_slow_lines_are_served_if_something_passes(server: Server, tmp_path: Pat
     assert found.startswith(b"HTTP/1.1 200 OK") and found.endswith(b"\r\n\r\n" + expected)
 
 
-def test_who_waits_for_an_answer_is_not_hurried(server: Server, material: Material, large: Path) -> None:
+def plain(path: Path, side: int) -> bytes:
+    write_raster(path, np.full((3, side, side), 7, np.uint8))
+    return path.read_bytes()
+
+
+def test_who_waits_for_an_answer_is_not_hurried(server: Server, tmp_path: Path) -> None:
+    body = plain(tmp_path / "asked.tif", 2100)  # not so much smaller than the job that this would let it pass
     with httpx.Client(base_url=server.address, timeout=120) as client:
-        job = client.post("/api/v1/jobs?preflight=warn", content=large.read_bytes()).json()["id"]
+        before = plain(tmp_path / "before.tif", 4000)
+        job = client.post("/api/v1/jobs?preflight=warn", content=before).json()["id"]
         answers: list[httpx.Response] = []
 
         def ask() -> None:
-            body = material.rgb_image.read_bytes()
             answers.append(httpx.post(f"{server.address}/api/v1/predict?preflight=warn", content=body, timeout=120))
 
         thread = threading.Thread(target=ask)
