@@ -161,7 +161,8 @@ class Jobs:
     def _enqueue(self, job: Job[Any], estimate: Estimate) -> None:
         ticket, lane = job.ticket, self._short if estimate.is_small else self._long
         ticket.begin(estimate, is_long=lane is self._long)
-        lane.waiting[ticket] = job
+        jobs = [*lane.waiting.values(), job]
+        lane.waiting = {one.ticket: one for one in sorted(jobs, key=lambda one: one.ticket.number)}
         self._start_next(lane)
 
     def _start_next(self, lane: _Lane) -> None:
