@@ -77,7 +77,8 @@ class Served:
     def _models_of_long(self) -> Models:
         with self._opening:
             self.models.open(WARM_UP)
-            return replace(self.models, engines=self.models.chosen)  # the same, or maps would depend on the kind
+            engines = self.models.chosen  # the same, or maps would depend on the kind of job
+            return replace(self.models, engines=engines, networks=(self.network_alone(),))
 
     @cached_property
     def layer_names(self) -> list[str]:
