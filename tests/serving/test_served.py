@@ -1,0 +1,37 @@
+"""One model in two threads: each has an engine and modules of its own, and both have the same weights."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from browsing import Material
+from omegaconf import OmegaConf
+
+from satseg.config import CONFIG_DIR
+from satseg.serving.served import open_served
+
+
+def test_short_and_long_jobs_and_explanations_do_not_disturb_each_other(material: Material) -> None:
+    options = {"checkpoint": str(material.rgb_model), "engine": "torch"}
+    (served,) = open_served(OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "serving.yaml"), options))
+    served.warm_up()
+    assert 0 < served.pace.seconds("map", 10_000) < served.pace.seconds("map", 10**8)
+    networks = [served.models_for(False).networks[0], served.models_for(True).networks[0], served.network_alone()]
+    for other in networks[1:]:
+        assert all(a is b for a, b in zip(networks[0].parameters(), other.parameters(), strict=True))
+    modules = [{id(module) for module in network.modules()} for network in networks]
+    assert len(set.union(*modules)) == sum(map(len, modules))
+    networks[2].net.segmentation_head.register_forward_hook(lambda module, inputs, output: output * 0)
+
+    def segment(is_long: bool, side: int) -> torch.Tensor:
+        image = torch.randint(1, 255, (1, 3, side, side), generator=torch.Generator().manual_seed(side)).float()
+        return served.models_for(is_long).open((side, side))(image, torch.ones(1, side, side, dtype=torch.bool))
+
+    sides = [64, 160, 96, 128]
+    expected = {side: segment(False, side) for side in sides}
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.map(lambda side, is_long=is_long: segment(is_long, side), sides) for is_long in (False, True)]
+        for kind in found:
+            for side, logits in zip(sides, kind, strict=True):
+                assert torch.equal(logits, expected[side]) and logits.any()
