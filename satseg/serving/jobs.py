@@ -62,8 +62,8 @@ class Jobs:
     of which it is.
 
     Args:
-        most_waiting: Jobs of patient owners that may wait beside the one that runs.
-        most_seconds: Work of all others that may wait in a lane.
+        most_waiting: Jobs of patient owners that may wait beside the one that runs; of all others, so many in a lane.
+        most_seconds: Work of those others that may wait in a lane, however many they are.
     """
 
     def __init__(self, most_waiting: int, most_seconds: float = 10.0) -> None:
@@ -120,9 +120,9 @@ class Jobs:
             is_full = sum(ticket.patient for one in self._lanes for ticket in one.tickets) >= self._most
             left = min(one.seconds_left() for one in self._lanes if one.tickets) if is_full else 0.0
         else:
-            waiting = sum(ticket.estimate.seconds for ticket in lane.waiting if not ticket.patient)
-            is_full = waiting >= self._most_seconds if waiting else not self._most_seconds and bool(lane.running)
-            is_full = is_full or bool(waiting and waiting + seconds > self._most_seconds)
+            waiting = [ticket.estimate.seconds for ticket in lane.waiting if not ticket.patient]
+            is_empty = not lane.running or (not waiting and self._most_seconds > 0)  # however long it takes
+            is_full = not is_empty and len(waiting) + 1 >= self._most and sum(waiting) + seconds > self._most_seconds
             left = lane.seconds_left()
         if is_full:
             raise BusyError(f"Too many images are waiting; try again in {duration(left)}.", left)

@@ -21,7 +21,7 @@ TELLING_SHARE = 0.02  # of a job, from which on its own speed tells more than th
 
 def duration(seconds: float) -> str:
     """Return a time as it is said where nobody knows it to the second."""
-    if seconds < 10:
+    if seconds < 20:
         return f"about {max(1, math.ceil(seconds))} s"
     if seconds < 90:
         return f"about {5 * math.ceil(seconds / 5)} s"
