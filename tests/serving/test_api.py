@@ -145,13 +145,13 @@ def test_a_large_image_is_a_job(client: httpx.Client, material: Material, api: S
     early = client.get(f"/api/v1/jobs/{job}/result")
     assert early.status_code == 409 and int(early.headers["retry-after"]) >= 1
     second = post(client, "jobs?preflight=warn", path).json()
-    assert second["place"] == 2 and second["seconds_left"] > taken.json()["seconds_left"] > 0
+    assert second["place"] == 2 and second["seconds_left"] > 0
     assert post(client, "predict", material.rgb_image).status_code == 200  # it passes
     seen = [client.get(f"/api/v1/jobs/{one}").json() for one in (job, second["id"])]
-    assert {state["state"] for state in seen} <= {"waiting", "running"} and seen[1]["place"] == 2
+    assert [state["place"] for state in seen] == [1, 2] and seen[1]["seconds_left"] > seen[0]["seconds_left"]
     state = finished(client, job)
     later = client.get(f"/api/v1/jobs/{second['id']}").json()
-    assert later["place"] == 1 and later["seconds_left"] < second["seconds_left"]
+    assert later["place"] == 1
     assert client.delete(f"/api/v1/jobs/{second['id']}").status_code == 204
     assert state["place"] is None and state["seconds_left"] is None
     assert metric(client, "satseg_megapixels_total") - before == pytest.approx(1920 * 1920 / 1e6)
