@@ -589,7 +589,7 @@ def test_one_server_alone_has_an_address_and_a_folder_of_jobs(material: Material
 
 @pytest.mark.slow
 def test_small_images_may_be_segmented_together(material: Material, tmp_path: Path) -> None:
-    options = [f"checkpoint={material.rgb_model}", "batching=true", "batch_size=2", "queue_s=60"]
+    options = [f"checkpoint={material.rgb_model}", "batching=true", "batch_size=2", "queue_s=600"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
     try:
         wait_until_ready(server)
