@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
     name = f"{cfg.split}{scoring.suffix}{'_calibrated' if network.temperature != 1 else ''}"
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "evaluation" / name
     with alone_in(folder):
-        result = report_split(network, datamodule, cfg.split, folder, scoring)
+        result = report_split(network, datamodule, cfg.split, folder, scoring).result
         print(result.table(cfg.split))
         if cfg.map_areas:
             print(evaluating.corrected_areas(result, Path(cfg.map_areas), datamodule, cfg.split, folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from satseg.errors import (
     out_of_memory,
 )
 from satseg.files import write_json, write_text
+from satseg.judging import write_findings
 from satseg.lost_workers import lost_worker
 from satseg.ranks import is_first
 from satseg.repeating import data_differences, differences, read_data
 from satseg.runs import DATA, Run, begin, how_to_resume
 from satseg.task import SegmentationTask
+from satseg.validation import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +59,13 @@ def train(cfg: DictConfig, run: Run) -> float:
 def _train(cfg: DictConfig, run: Run) -> float:
     with training.built_trainer(cfg, run) as trainer:
         datamodule = training.build_datamodule(cfg)
+        findings = training.check_data(datamodule)
         datamodule.know_files_by(run.path / DATA)
         if run.resume_path is not None and is_first():
             _check_data(run, datamodule)
         task = training.build_task(cfg, datamodule)
         if is_first():
-            _record(cfg, run, datamodule, trainer, task)
+            _record(cfg, run, datamodule, trainer, task, findings)
         fit(trainer, task, datamodule, run)
         if not is_first():
             return float("nan")
@@ -79,13 +83,19 @@ def _check_data(run: Run, datamodule: SegmentationDataModule) -> None:
 
 
 def _record(
-    cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer, task: SegmentationTask
+    cfg: DictConfig,
+    run: Run,
+    datamodule: SegmentationDataModule,
+    trainer: pl.Trainer,
+    task: SegmentationTask,
+    findings: Sequence[Finding],
 ) -> None:
     """Write down what the run depends on; of a run that goes on, once its callbacks have taken the new numbers."""
 
     @cache
     def record() -> None:
         _write_record(cfg, run, datamodule, trainer, task)
+        write_findings(run.path, findings)
 
     if run.resume_path is None:
         begin(run)
@@ -102,7 +112,8 @@ def _write_record(
     cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer, task: SegmentationTask
 ) -> None:
     write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    write_json(run.path / "environment.json", environment())
+    device = {"device": trainer.strategy.root_device.type, "num_devices": trainer.world_size}
+    write_json(run.path / "environment.json", environment() | device)
     data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
     data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
     write_json(

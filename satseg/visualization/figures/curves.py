@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from satseg.visualization.figures.canvas import FAINT, INK, add_legend, save_figure, shorten
-from satseg.visualization.palette import OKABE_ITO, Colour, css, default_palette
+from satseg.visualization.palette import Colour, css, default_palette
 
 MONITOR = "val/miou"
 CLASS_PREFIX = "val/iou/"
@@ -25,33 +26,40 @@ SPEEDS = {"train/images_per_second": "", "images_per_second": ""}
 MAX_NAMED = 32  # curves in a legend
 PER_COLUMN = 16
 MAX_MARKED = 40  # epochs; of more, single points are not drawn
-STYLES = ("-", "--", ":")
+STYLES = ((INK, "-"), (FAINT, "--"), (INK, ":"), (FAINT, "-."))  # of what is no class: colours stand for classes
+CASING = [withStroke(linewidth=2.9, foreground="#8c959f")]  # a light colour is seen on white, and stays what it is
 Row = Mapping[str, Any]
 Point = tuple[float, float]
 
 
-def plot_curves(rows: Sequence[Row], path: Path) -> None:
+def plot_curves(
+    rows: Sequence[Row], path: Path, colours: Mapping[str, Colour] | None = None, monitor: str = MONITOR
+) -> None:
     """Draw losses, scores, IoU by class, learning rate and speed over epochs; the best epoch is marked.
 
     Args:
-        rows: One mapping an epoch, as in metrics.csv: `epoch`, `train/loss`, `val/loss`, `val/miou`,
-            `val/iou/<class>`, `lr`, `train/images_per_second`. Values may be numbers, their text, blank, None
-            or NaN; columns may be missing.
+        rows: One mapping an epoch, as in metrics.csv: `epoch` (from 0; shown from 1), `train/loss`, `val/loss`,
+            `val/miou`, `val/iou/<class>`, `lr`, `train/images_per_second`. Values may be numbers, their text, blank,
+            None or NaN; columns may be missing.
         path: PNG file to write.
+        colours: A colour for each class by name; satseg's own by default.
+        monitor: The score whose highest value marks the best epoch.
     """
     figure = Figure(figsize=(12, 8), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
     halves = figure.add_gridspec(2, 1)
     above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
     axes = above.subplot_mosaic([["loss", "scores", "lr"], ["loss", "scores", "speed"]], width_ratios=[1.2, 1.2, 0.8])
     axes["classes"] = below.subplots()
-    best = _best(_points(rows, MONITOR))
+    best = best_point(points(rows, monitor))
     _draw(axes["loss"], rows, LOSSES, "Loss", best)
     _draw(axes["scores"], rows, SCORES, "Validation scores", best)
-    _draw(axes["classes"], rows, _class_labels(rows), "Validation IoU by class", best)
+    labels = class_labels(rows)
+    _draw(axes["classes"], rows, labels, "Validation IoU by class", best, class_colours(labels, colours))
     _draw(axes["lr"], rows, {"lr": ""}, "Learning rate", None)
     _draw(axes["speed"], rows, SPEEDS, "Training images a second", None)
     if best is not None:
-        axes["scores"].set_title(f"best mIoU {best[1]:.4f}, epoch {best[0]:g}", loc="right", fontsize=8.5, color=FAINT)
+        words = f"best {SCORES.get(monitor, monitor)} {best[1]:.3f}, epoch {best[0]:g}"
+        axes["scores"].set_title(words, loc="right", fontsize=8.5, color=FAINT)
     for name in ("scores", "classes"):
         axes[name].set_ylim(0, 1)
     for name in ("lr", "speed"):
@@ -60,10 +68,16 @@ def plot_curves(rows: Sequence[Row], path: Path) -> None:
     save_figure(figure, path)
 
 
-def _class_labels(rows: Sequence[Row]) -> dict[str, str]:
+def class_labels(rows: Sequence[Row]) -> dict[str, str]:
     """Return the classes by their column, in the order of the file, which is that of the classes."""
     columns = dict.fromkeys(key for row in rows for key in row)
     return {key: key.removeprefix(CLASS_PREFIX) for key in columns if key.startswith(CLASS_PREFIX)}
+
+
+def class_colours(labels: Mapping[str, str], colours: Mapping[str, Colour] | None) -> list[Colour]:
+    """Return the colour of each class, those without one of their own filled up from satseg's palette."""
+    own = dict(zip(labels.values(), default_palette(max(len(labels), 1)), strict=False))
+    return [(colours or own).get(label, own[label]) for label in labels.values()]
 
 
 def _number(value: Any) -> float | None:
@@ -73,21 +87,31 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _points(rows: Sequence[Row], key: str) -> list[Point]:
+def points(rows: Sequence[Row], key: str) -> list[Point]:
+    """Return the epochs, counted from 1, and values of a column where it has numbers."""
     numbers = [(_number(row.get("epoch", i)), _number(row.get(key))) for i, row in enumerate(rows)]
-    return [(epoch, value) for epoch, value in numbers if epoch is not None and value is not None]
+    return [(epoch + 1, value) for epoch, value in numbers if epoch is not None and value is not None]
 
 
-def _best(points: list[Point]) -> Point | None:
-    return max(points, key=lambda point: point[1], default=None)
+def best_point(curve: Sequence[Point]) -> Point | None:
+    """Return the first epoch of the highest value, and that value."""
+    return max(curve, key=lambda point: point[1], default=None)
 
 
-def _draw(axes: Axes, rows: Sequence[Row], keys: Mapping[str, str], title: str, best: Point | None) -> None:
-    """Draw one panel: a curve for each column that has values."""
+def _draw(
+    axes: Axes,
+    rows: Sequence[Row],
+    keys: Mapping[str, str],
+    title: str,
+    best: Point | None,
+    colours: Sequence[Colour] | None = None,
+) -> None:
+    """Draw one panel: a curve for each column that has values, in colours where they are classes."""
+    looks = [(css(c), "-") for c in colours] if colours else [STYLES[i % len(STYLES)] for i in range(len(keys))]
     curves = [
-        _Curve(label, points, css(_dark(colour)), STYLES[i // len(OKABE_ITO) % len(STYLES)])
-        for i, ((key, label), colour) in enumerate(zip(keys.items(), default_palette(len(keys) or 1), strict=False))
-        if (points := _points(rows, key))
+        _Curve(label, found, *look, cased=bool(colours))
+        for (key, label), look in zip(keys.items(), looks, strict=True)
+        if (found := points(rows, key))
     ]
     lines = [curve.draw(axes) for curve in curves]
     _dress(axes, title)
@@ -105,6 +129,7 @@ class _Curve:
     points: list[Point]
     colour: str
     style: str
+    cased: bool
 
     @property
     def last(self) -> float:
@@ -117,7 +142,9 @@ class _Curve:
     def draw(self, axes: Axes) -> Line2D:
         marker = "o" if len(self.points) <= MAX_MARKED else ""
         epochs, values = zip(*self.points, strict=True)
-        return axes.plot(epochs, values, color=self.colour, linestyle=self.style, marker=marker, markersize=3)[0]
+        line = axes.plot(epochs, values, color=self.colour, linestyle=self.style, marker=marker, markersize=3)[0]
+        line.set_path_effects(CASING if self.cased else [])
+        return line
 
 
 def _name(axes: Axes, entries: Sequence[tuple[float, str, Line2D]]) -> None:
@@ -139,11 +166,3 @@ def _dress(axes: Axes, title: str) -> None:
     axes.spines[["left", "bottom"]].set_color("#afb8c1")
     axes.tick_params(colors=FAINT, labelsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
-
-
-def _dark(colour: Colour) -> Colour:
-    """Return a colour dark enough for a line on white."""
-    red, green, blue = colour
-    light = 0.299 * red + 0.587 * green + 0.114 * blue
-    dim = min(1.0, 160 / max(light, 1))
-    return int(red * dim), int(green * dim), int(blue * dim)

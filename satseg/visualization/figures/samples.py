@@ -9,17 +9,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image
 
+from satseg.visualization.examples import MAX_WIDTH, Example, fit, nearest, resize
 from satseg.visualization.figures.canvas import FAINT, INK, add_legend, save_figure, shorten
-from satseg.visualization.overlays import is_counted, show_errors
 from satseg.visualization.palette import ERROR_RED, IGNORED_GREY, Colour, colourise, css
 
-SampleRow = tuple[str, np.ndarray, np.ndarray, np.ndarray]
-
 DPI = 100
-CELL = 350  # all lengths in pixels
-MAX_HEIGHT = 525
+CELL = MAX_WIDTH  # all lengths in pixels
 GAP = 10
 MARGIN = 16
 HEADING = 30
@@ -32,19 +28,20 @@ MAX_NAMED = 40  # classes in the legend; of more, those in the pictures
 COLUMNS = ("image", "truth", "prediction", "errors")
 
 
-def plot_samples(rows: Sequence[SampleRow], class_names: Sequence[str], palette: Sequence[Colour], path: Path) -> None:
+def plot_samples(
+    examples: Sequence[Example], class_names: Sequence[str], palette: Sequence[Colour], path: Path
+) -> None:
     """Draw image, truth, prediction and errors, a row for each image, with one legend.
 
     Args:
-        rows: Name, colours (H, W, 3), true and predicted class indices (H, W); a true index that is no class is
-            ignored. Images may differ in size.
+        examples: The images, which may differ in size.
         class_names: K names.
         palette: K colours.
         path: PNG file to write.
     """
-    sizes = [_fit(truth.shape) for _, _, truth, _ in rows]
+    sizes = [fit(example.truth.shape, enlarge=True) for example in examples]
     width = 2 * MARGIN + 4 * CELL + 3 * GAP
-    entries = _legend_entries(rows, class_names, palette)
+    entries = legend_entries(examples, class_names, palette)
     per_line = _per_line([name for name, _ in entries], width - 2 * MARGIN)
     lines = -(-len(entries) // per_line)
     height = 2 * MARGIN + HEADING + sum(h + CAPTION + GAP for h, _ in sizes) + lines * LEGEND_LINE
@@ -52,8 +49,8 @@ def plot_samples(rows: Sequence[SampleRow], class_names: Sequence[str], palette:
     for column, heading in enumerate(COLUMNS):
         page.write(heading, column, MARGIN + HEADING - 10, fontsize=13, fontweight="bold", color=INK)
     top = MARGIN + HEADING
-    for row, size in zip(rows, sizes, strict=True):
-        _draw_row(page, top, row, size, palette)
+    for example, size in zip(examples, sizes, strict=True):
+        _draw_row(page, top, example, size, palette)
         top += CAPTION + size[0] + GAP
     _legend(page.figure, entries, per_line)
     save_figure(page.figure, path)
@@ -79,50 +76,23 @@ class _Page:
         axes.set_axis_off()
 
 
-def _draw_row(page: _Page, top: int, row: SampleRow, size: tuple[int, int], palette: Sequence[Colour]) -> None:
-    name, rgb, truth, predicted = row
+def _draw_row(page: _Page, top: int, example: Example, size: tuple[int, int], palette: Sequence[Colour]) -> None:
     limit = int(CELL / CHARACTER)
-    page.write(shorten(name, limit, keep_end=True), 0, top + CAPTION - 7, fontsize=FONT_SIZE, color=FAINT)
-    page.write(_share_wrong(truth, predicted, len(palette)), 3, top + CAPTION - 7, fontsize=FONT_SIZE, color=FAINT)
-    errors = show_errors(rgb, truth, predicted, len(palette))
-    masks = [colourise(_nearest(mask, size), palette) for mask in (truth, predicted)]
-    for column, picture in enumerate((_smooth(rgb, size), *masks, _smooth(errors, size))):
+    name = shorten(example.name, limit, keep_end=True)
+    page.write(name, 0, top + CAPTION - 7, fontsize=FONT_SIZE, color=FAINT)
+    page.write(example.words, 3, top + CAPTION - 7, fontsize=FONT_SIZE, color=FAINT)
+    masks = [colourise(nearest(mask, size), palette) for mask in (example.truth, example.predicted)]
+    for column, picture in enumerate((resize(example.rgb, size), *masks, resize(example.errors, size))):
         page.show(picture, column, top + CAPTION)
 
 
-def _share_wrong(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> str:
-    counted = is_counted(truth, num_classes)
-    if not counted.any():
-        return "no labelled pixel"
-    return f"{np.mean(predicted[counted] != truth[counted]):.1%} of pixels wrong"
-
-
-def _fit(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return height and width in the grid, at the same aspect."""
-    scale = min(CELL / shape[1], MAX_HEIGHT / shape[0])
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-
-
-def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    rows, columns = (
-        ((np.arange(n) + 0.5) * length / n).astype(int) for n, length in zip(size, mask.shape, strict=True)
-    )
-    picked: np.ndarray = mask[rows[:, None], columns]
-    return picked
-
-
-def _smooth(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Average a larger picture down; enlarge a smaller one without blur."""
-    method = Image.Resampling.BOX if picture.shape[0] > size[0] else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), method))
-
-
-def _legend_entries(
-    rows: Sequence[SampleRow], class_names: Sequence[str], palette: Sequence[Colour]
+def legend_entries(
+    examples: Sequence[Example], class_names: Sequence[str], palette: Sequence[Colour]
 ) -> list[tuple[str, Colour]]:
+    """Return names and colours of what the pictures show: of many classes those that occur in them."""
     shown = list(range(len(class_names)))
     if len(class_names) > MAX_NAMED:
-        present = {int(i) for _, _, truth, predicted in rows for i in np.union1d(truth, predicted)}
+        present = {int(i) for e in examples for i in np.union1d(e.truth, e.predicted)}
         shown = [i for i in shown if i in present]
     entries = [(shorten(class_names[i], 32), palette[i]) for i in shown]
     return [*entries, ("ignored", IGNORED_GREY), ("error", ERROR_RED)]

@@ -1,0 +1,63 @@
+"""Pictures inside a page: small files whose size is bounded whatever they show."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from satseg.visualization.examples import Example, nearest, resize
+from satseg.visualization.palette import Colour, colourise
+
+BUDGET = 42_000  # bytes of the four pictures of an example
+SHRINK = 0.75  # of the sides, as long as they take more
+QUALITY = 78  # of WebP: photographs without visible loss at this size
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture as text for a page.
+
+    Attributes:
+        label: What it shows.
+        data: Its WebP file as base64.
+        width: Pixels.
+        height: Pixels.
+    """
+
+    label: str
+    data: str
+    width: int
+    height: int
+
+
+def embed_example(example: Example, palette: Sequence[Colour]) -> list[Embedded]:
+    """Encode image, truth, prediction and errors; masks keep their exact colours.
+
+    All four together take at most `BUDGET` bytes: pictures that hardly compress, such as noise, become smaller.
+    """
+    masks = {"truth": colourise(example.truth, palette), "prediction": colourise(example.predicted, palette)}
+    size = example.truth.shape
+    while True:
+        files = {
+            "image": _webp(resize(example.rgb, size), lossless=False),
+            **{label: _webp(nearest(mask, size), lossless=True) for label, mask in masks.items()},
+            "errors": _webp(resize(example.errors, size), lossless=False),
+        }
+        if sum(map(len, files.values())) <= BUDGET or max(size) == 1:
+            return _embedded(files, size)
+        size = (max(1, int(size[0] * SHRINK)), max(1, int(size[1] * SHRINK)))
+
+
+def _webp(picture: np.ndarray, lossless: bool) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, "WEBP", lossless=lossless, quality=QUALITY, method=4)
+    return file.getvalue()
+
+
+def _embedded(files: Mapping[str, bytes], size: tuple[int, ...]) -> list[Embedded]:
+    return [Embedded(label, base64.b64encode(data).decode(), size[1], size[0]) for label, data in files.items()]

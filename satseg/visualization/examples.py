@@ -1,0 +1,89 @@
+"""Images beside their truth and prediction, at the size at which they are shown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from satseg.visualization.overlays import is_counted, show_errors
+
+MAX_WIDTH = 350  # pixels
+MAX_HEIGHT = 525
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image, reduced to at most `MAX_WIDTH` by `MAX_HEIGHT` pixels, and how well it was segmented.
+
+    Attributes:
+        name: The image's name.
+        miou: Mean IoU over the classes that occur in its truth or prediction; NaN without a labelled pixel.
+        wrong: Share of its labelled pixels that are wrong; NaN without one.
+        rgb: Colours (H, W, 3), uint8.
+        truth: Class indices (H, W), uint8; an index that is no class is ignored.
+        predicted: Class indices (H, W), uint8.
+        errors: Colours (H, W, 3), uint8: wrong pixels red, ignored ones grey.
+    """
+
+    name: str
+    miou: float
+    wrong: float
+    rgb: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+    errors: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> Example:
+        """Score an image and reduce it; the arguments are those of the class at full size."""
+        counted = is_counted(truth, num_classes)
+        pairs = truth[counted].astype(np.int64) * num_classes + predicted[counted]
+        matrix = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+        size = fit(truth.shape, enlarge=False)
+        return cls(
+            name,
+            _miou(matrix),
+            1 - float(np.trace(matrix)) / len(pairs) if len(pairs) else math.nan,
+            resize(rgb, size),
+            nearest(truth, size).astype(np.uint8),
+            nearest(predicted, size).astype(np.uint8),
+            resize(show_errors(rgb, truth, predicted, num_classes), size),
+        )
+
+    @property
+    def words(self) -> str:
+        """The scores as text."""
+        if math.isnan(self.miou):
+            return "no labelled pixel"
+        return f"mIoU {self.miou:.3f}, {100 * self.wrong:.1f} % of pixels wrong"
+
+
+def _miou(matrix: np.ndarray) -> float:
+    hits = np.diag(matrix)
+    union = matrix.sum(0) + matrix.sum(1) - hits
+    return float((hits[union > 0] / union[union > 0]).mean()) if union.any() else math.nan
+
+
+def fit(shape: tuple[int, ...], enlarge: bool) -> tuple[int, int]:
+    """Return the height and width at which a picture is shown, at the same aspect."""
+    scale = min(MAX_WIDTH / shape[1], MAX_HEIGHT / shape[0])
+    scale = scale if enlarge else min(scale, 1.0)
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Take the values of a mask (H, W) at the centres of so many rows and columns."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * length / n).astype(int) for n, length in zip(size, mask.shape[:2], strict=True)
+    )
+    picked: np.ndarray = mask[rows[:, None], columns]
+    return picked
+
+
+def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Average a larger picture (H, W, 3) down; enlarge a smaller one without blur."""
+    method = Image.Resampling.BOX if picture.shape[0] > size[0] else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), method))
