@@ -1,8 +1,11 @@
 """Fixtures shared by all tests."""
 
 import os
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,3 +49,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def root_dir() -> Path:
     """The checkout."""
     return ROOT
+
+
+def _chromium() -> str:
+    names = [os.environ.get("SATSEG_CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
+    path = next((p for p in (shutil.which(name) for name in names if name) if p), None)
+    if path is None:
+        message = "there is no Chromium; install it, or name it in SATSEG_CHROMIUM"
+        pytest.fail(message) if os.environ.get("SATSEG_REQUIRE_BROWSER") else pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = _chromium()
+    with playwright.sync_playwright() as running:
+        found = running.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()

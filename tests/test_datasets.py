@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -47,12 +48,25 @@ def images(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_folder_alone_is_enough_and_what_was_assumed_is_said(images: Path, tmp_path: Path) -> None:
+def test_a_folder_alone_is_enough_and_what_was_assumed_and_found_is_said(images: Path, tmp_path: Path) -> None:
+    for path in (images / "images").iterdir():  # all of one place
+        path.with_suffix(".jgw").write_text("10\n0\n0\n-10\n500000\n5000000\n")
     done = train(tmp_path, "dataset=folder", f"dataset.root={images}")
     assert done.returncode == 0, done.stderr
     assert "Assumed: 8 pairs" in done.stderr and "3 classes, found in the masks" in done.stderr
     assert len(spec(tmp_path)["class_names"]) == 3
-    assert "found in the masks" in (tmp_path / "run/report.html").read_text()
+    found = json.loads((tmp_path / "run/findings.json").read_text())["findings"]
+    assert [(f["check"], f["severity"], len(f["files"])) for f in found] == [("overlap", "error", 8)]
+    assert found[0]["message"] in done.stderr
+    page = (tmp_path / "run/report.html").read_text()
+    errors = re.findall(r'<div class="finding error">.*?</div>', page, re.DOTALL)
+    assert len(errors) == 1 and "8 images of different splits overlap" in errors[0] and "images/7.jpg" in errors[0]
+    order = [
+        page.index(text) for text in (errors[0], "Scores (test)</h2>", "Scores (validation)</h2>", "Training</h2>")
+    ]
+    assert order == sorted(order)
+    said = ("found in the masks", "FPN on mobilenetv4_conv_small", "random weights", "6 training, 1 validation, 1 test")
+    assert all(text in page for text in (*said, "0.041 megapixels", "1 of 50 epochs", "CPU"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ from PIL import Image
 from satseg.visualization.examples import Example, nearest, resize
 from satseg.visualization.palette import Colour, colourise
 
-BUDGET = 42_000  # bytes of the four pictures of an example
-SHRINK = 0.75  # of the sides, as long as they take more
+BUDGET = 56_000  # bytes of the four pictures of an example
+MARGIN = 0.9  # by which pictures that took more become smaller than their files' size asks for
 QUALITY = 78  # of WebP: photographs without visible loss at this size
 
 
@@ -48,9 +49,11 @@ def embed_example(example: Example, palette: Sequence[Colour]) -> list[Embedded]
             **{label: _webp(nearest(mask, size), lossless=True) for label, mask in masks.items()},
             "errors": _webp(resize(example.errors, size), lossless=False),
         }
-        if sum(map(len, files.values())) <= BUDGET or max(size) == 1:
+        taken = sum(map(len, files.values()))
+        if taken <= BUDGET or max(size) == 1:
             return _embedded(files, size)
-        size = (max(1, int(size[0] * SHRINK)), max(1, int(size[1] * SHRINK)))
+        scale = MARGIN * math.sqrt(BUDGET / taken)
+        size = (max(1, int(size[0] * scale)), max(1, int(size[1] * scale)))
 
 
 def _webp(picture: np.ndarray, lossless: bool) -> bytes:

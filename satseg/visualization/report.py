@@ -29,7 +29,6 @@ MISSING = "–"
 MOST_FILES = 100  # that are listed with a notice
 MAX_CELLS = 26  # classes whose confusion is a table of numbers; of more, it is a picture
 MOST_CONFUSED = 10  # pairs of classes that are listed
-LEAST_SHARE = 0.01  # of a true class that is taken for another, from which the pair is listed
 
 
 @dataclass(frozen=True)

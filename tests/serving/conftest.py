@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,25 +54,6 @@ def server(material: Material, canary: Canary, tmp_path_factory: pytest.TempPath
     yield found
     if found.process.poll() is None:
         found.stop()
-
-
-def _chromium() -> str:
-    names = [os.environ.get("SATSEG_CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
-    path = next((p for p in (shutil.which(name) for name in names if name) if p), None)
-    if path is None:
-        message = "there is no Chromium; install it, or name it in SATSEG_CHROMIUM"
-        pytest.fail(message) if os.environ.get("SATSEG_REQUIRE_BROWSER") else pytest.skip(message)
-    return path
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = _chromium()
-    with playwright.sync_playwright() as running:
-        found = running.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield found
-        found.close()
 
 
 @pytest.fixture

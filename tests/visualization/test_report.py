@@ -1,7 +1,6 @@
 import base64
 import hashlib
 import io
-import json
 import math
 import re
 from html.parser import HTMLParser
@@ -148,11 +147,10 @@ def test_a_class_has_one_colour_everywhere(html):
 
 
 def test_curves_lie_where_the_numbers_are(html):
-    group = html[html.index(f'data-class="{NAMES[0]}"') :]
-    path = re.search(
-        r'd="M([^"]*)"', group[: group.index("</g>")].rpartition("dots")[0].rpartition("<path d")[1] + group
-    )[1]
-    places = [tuple(map(float, pair.split())) for pair in path.split("L")]
+    elements = Page(html).elements
+    group = next(i for i, (_, a) in enumerate(elements) if a.get("data-class") == NAMES[0])
+    path = next(a["d"] for tag, a in elements[group:] if tag == "path" and "class" not in a)
+    places = [tuple(map(float, pair.split())) for pair in path.removeprefix("M").split("L")]
     assert places == [pytest.approx(place) for place in ((0, 90), (50, 70), (100, 80))]  # IoU 0.1, 0.3, 0.2
     assert '<path class="best" d="M50.0 0V100"/>' in html  # the second epoch is the best
 
@@ -196,3 +194,45 @@ def test_the_largest_page_has_no_more_than_three_megabytes(tmp_path):
         texts={"Configuration": "c" * 60_000},
     )
     assert (tmp_path / "r.html").stat().st_size <= 3_000_000
+
+
+CONTRASTS = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = css => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = css; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const over = (top, base) => base.map((value, i) => i < 3 ? top[i] * top[3] / 255 + value * (1 - top[3] / 255) : 255);
+  const light = c => c.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const own = e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+  return [...document.querySelectorAll('main *')].filter(e => own(e) && e.checkVisibility()).map(e => {
+    const parents = []; for (let p = e; p; p = p.parentElement) parents.unshift(p);
+    const back = parents.map(p => rgba(getComputedStyle(p).backgroundColor)).reduce((base, top) => over(top, base), [255, 255, 255, 255]);
+    const [a, b] = [light(over(rgba(getComputedStyle(e).color), back)), light(back)].sort((x, y) => y - x);
+    return [(a + .05) / (b + .05), e.textContent.trim().slice(0, 40)];
+  });
+}"""
+OVERFLOWING = """() => [...document.querySelectorAll('.wide')].map(
+  e => [e.scrollWidth > e.clientWidth + 1, getComputedStyle(e, '::before').content])"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_of_it_readably(html, tmp_path, browser, scheme):
+    path = tmp_path / "page.html"
+    path.write_text(html)
+    context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    tables = page.evaluate(OVERFLOWING)
+    assert sum(overflows for overflows, _ in tables) >= 2  # scores and confusion
+    assert all("Scroll sideways" in hint for overflows, hint in tables if overflows)
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 50
+    assert [found for found in contrasts if found[0] < 4.5] == []
+    colour = page.evaluate("getComputedStyle(document.querySelector('.finding.error p')).color")
+    red, green, blue = map(int, re.findall(r"\d+", colour))
+    assert red > 1.5 * max(green, blue)
+    assert page.locator(".finding.error").bounding_box()["y"] < page.locator(".scores").first.bounding_box()["y"]
+    context.close()

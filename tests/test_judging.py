@@ -1,0 +1,83 @@
+"""What a report says of a run by the run's own numbers, and the record of what was found in its data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satseg.errors import RecordError
+from satseg.evaluation import EvaluationResult, ImageScores
+from satseg.judging import judge, read_findings, write_findings
+from satseg.metrics import Scores
+from satseg.validation import Finding, Severity
+
+NAMES = ("land", "water", "road")
+SOUND = np.array([[90, 5, 5], [5, 90, 5], [5, 5, 90]])
+PIXELS = dict.fromkeys(NAMES, 1000)
+
+
+def result(matrix: np.ndarray = SOUND, images: int = 20, groups: int = 20) -> EvaluationResult:
+    scores = Scores.from_matrix(matrix, NAMES)
+    return EvaluationResult(NAMES, [ImageScores(str(i), f"place {i % groups}", scores) for i in range(images)])
+
+
+def epochs(scores: list[float], training: list[float] | None = None, validation: list[float] | None = None) -> list:
+    training, validation = training or [1.0] * len(scores), validation or [1.0] * len(scores)
+    columns = zip(scores, training, validation, strict=True)
+    return [{"epoch": float(i), "val/miou": s, "train/loss": t, "val/loss": v} for i, (s, t, v) in enumerate(columns)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "check", "words"),
+    [
+        (epochs([0.2, 0.5, 0.6, 0.6, 0.59]), None, ""),
+        (epochs([0.2, 0.3, 0.4, 0.5]), "rising", "by 0.100 in the last 1 of 4 epochs"),
+        (epochs([0.2, 0.6, 0.6, 0.601]), None, ""),  # a schedule that has ended
+        (epochs([0.2]), "short", "after one epoch only"),
+        (epochs([0.6, 0.5, 0.4]), "worse", "from 0.600 to 0.400"),
+        (epochs([0.2, 0.6, 0.5, 0.5, 0.5], [5, 4, 3, 2, 1], [2, 1, 1.2, 1.4, 1.6]), "overfit", "from 1.00 to 1.60"),
+        (epochs([0.2, 0.6, 0.6, 0.6, 0.6], [5, 4, 3, 2, 1], [2, 1, 1.2, 1.4, 1.6]), None, ""),  # the score holds
+        ([{"epoch": 0.0, "val/miou": None}], None, ""),
+        ([], None, ""),
+    ],
+)
+def test_the_course_of_a_training_is_judged_by_its_score(rows: list, check: str | None, words: str) -> None:
+    found = judge(rows, "val/miou", 4, PIXELS, {"val": result(), "test": result()})
+    assert [f.check for f in found] == ([check] if check else [])
+    assert not found or words in found[0].message
+
+
+def test_classes_that_are_missed_or_absent_and_splits_that_are_small_are_named() -> None:
+    missed = np.array([[90, 10, 0], [10, 90, 0], [50, 50, 0]])
+    absent = np.array([[90, 10, 0], [10, 90, 0], [0, 0, 0]])
+    results = {"val": result(missed, images=12, groups=3), "test": result(absent)}
+    found = {f.check: f for f in judge([], "val/miou", 4, PIXELS | {"water": 0}, results)}
+    assert set(found) == {"missed", "absent", "few", "unseen"}
+    assert "road is hardly ever found in the validation images" in found["missed"].message
+    assert "No pixel of the test images is labelled road" in found["absent"].message
+    assert "12 images of 3 places" in found["few"].message
+    assert "No pixel of the training images is labelled water" in found["unseen"].message
+    assert all(f.severity is Severity.WARNING for f in found.values())
+
+
+def test_a_run_without_a_test_split_is_told_so() -> None:
+    (found,) = judge([], "val/miou", 4, PIXELS, {"val": result()})
+    assert found.severity is Severity.NOTE and "no test split" in found.message
+
+
+def test_the_record_holds_what_was_found(tmp_path: Path) -> None:
+    findings = [Finding("overlap", Severity.ERROR, "two images", "none", "Split.", ("a ü.tif", "b.tif"))]
+    write_findings(tmp_path, findings)
+    assert read_findings(tmp_path) == findings
+
+
+def test_a_run_of_an_earlier_version_has_no_record(tmp_path: Path) -> None:
+    assert read_findings(tmp_path) == []
+
+
+@pytest.mark.parametrize("broken", [{}, {"findings": 1}, {"findings": [{"check": "a"}]}, {"findings": ["x"]}])
+def test_a_broken_record_is_one_clear_line(tmp_path: Path, broken: dict) -> None:
+    (tmp_path / "findings.json").write_text(json.dumps(broken))
+    with pytest.raises(RecordError, match="no record of findings; delete it"):
+        read_findings(tmp_path)
