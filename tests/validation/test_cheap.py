@@ -9,7 +9,7 @@ from validation.making import CLASSES, SIZE, read, write
 from satseg.config import CONFIG_DIR
 from satseg.data import FolderDataModule
 from satseg.data.splits import Subfolder
-from satseg.training import build_datamodule
+from satseg.training import build_datamodule, check_data
 from satseg.validation import check_cheaply
 
 
@@ -51,7 +51,7 @@ def test_training_warns_in_a_line_with_the_remedy(sound, caplog):
         cfg = compose("train", options)
     logging.getLogger("satseg").propagate = True
     with caplog.at_level(logging.WARNING, "satseg"):
-        build_datamodule(cfg)
+        check_data(build_datamodule(cfg))
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert "\n" not in line and line.startswith("Data: warning: 2 images of different splits touch each other")
     assert "train/images/0.tif" in line and "dataset/split=blocks" in line
