@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -227,7 +227,7 @@ def _number(value: int) -> str:
     return f"{value:,}" if value < 1e6 else f"{value / 1e6:,.3g} million"
 
 
-FILTERS = {
+FILTERS: dict[str, Callable[..., Any]] = {
     "score": _score,
     "exact": _exact,
     "percent": _percent,

@@ -27,7 +27,7 @@ MAX_NAMED = 32  # curves in a legend
 PER_COLUMN = 16
 MAX_MARKED = 40  # epochs; of more, single points are not drawn
 STYLES = ((INK, "-"), (FAINT, "--"), (INK, ":"), (FAINT, "-."))  # of what is no class: colours stand for classes
-CASING = [withStroke(linewidth=2.9, foreground="#8c959f")]  # a light colour is seen on white, and stays what it is
+CASING = withStroke(linewidth=2.9, foreground="#8c959f")  # a light colour is seen on white, and stays what it is
 Row = Mapping[str, Any]
 Point = tuple[float, float]
 
@@ -143,7 +143,8 @@ class _Curve:
         marker = "o" if len(self.points) <= MAX_MARKED else ""
         epochs, values = zip(*self.points, strict=True)
         line = axes.plot(epochs, values, color=self.colour, linestyle=self.style, marker=marker, markersize=3)[0]
-        line.set_path_effects(CASING if self.cased else [])
+        if self.cased:
+            line.set_path_effects([CASING])
         return line
 
 
