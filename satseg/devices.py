@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,6 +28,29 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError(
             f"device={name}: {error}; choose auto, cpu, or a GPU that is there such as cuda:0."
         ) from error
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a training computes with.
+
+    Attributes:
+        is_gpu: Whether on GPUs; else on the processor.
+        memory: Bytes of a GPU, or of the machine: all of it, not what happens to be free.
+        threads: Of the processor, in one process.
+    """
+
+    is_gpu: bool
+    memory: int
+    threads: int
+
+
+def training_machine(accelerator: str = "auto") -> Machine:
+    """Return what Lightning's trainer will compute with by its option `accelerator`."""
+    threads = torch.get_num_threads()
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return Machine(True, torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory, threads)
+    return Machine(False, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), threads)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from satseg import ending, publishing, training
+from satseg.choosing import choose
 from satseg.data import SegmentationDataModule
 from satseg.devices import memory_limit
 from satseg.environment import environment
@@ -57,12 +58,14 @@ def train(cfg: DictConfig, run: Run) -> float:
 
 
 def _train(cfg: DictConfig, run: Run) -> float:
+    training.check_trainer(cfg)
+    datamodule = training.build_datamodule(cfg)
+    findings = training.check_data(datamodule)
+    datamodule.know_files_by(run.path / DATA)
+    if run.resume_path is not None and is_first():
+        _check_data(run, datamodule)
+    cfg = choose(cfg, datamodule)
     with training.built_trainer(cfg, run) as trainer:
-        datamodule = training.build_datamodule(cfg)
-        findings = training.check_data(datamodule)
-        datamodule.know_files_by(run.path / DATA)
-        if run.resume_path is not None and is_first():
-            _check_data(run, datamodule)
         task = training.build_task(cfg, datamodule)
         if is_first():
             _record(cfg, run, datamodule, trainer, task, findings)
@@ -147,7 +150,9 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise ConfigError("dataset.batch_size=1: this model normalises over the batch and needs at least 2.") from error
+        raise ConfigError(
+            "dataset.batch_size=1: this model normalises over the batch and needs at least 2, or auto."
+        ) from error
     except OSError as error:
         if lost_worker(error):
             raise

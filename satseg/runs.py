@@ -32,6 +32,9 @@ FAILURE = "failure.json"  # why a run ended without a score
 LAST = Path("checkpoints", "last.ckpt")  # what a run goes on from, in its folder
 # What a run writes that another program may have written where its folder is to be.
 OVERWRITTEN = (SUMMARY, "model.safetensors", "metrics.csv", "data.json", "report.html", "checkpoints", "evaluation")
+# Options whose `auto` training replaces by a number.
+AUTO = "auto"
+CHOSEN = ("dataset.patch_size", "dataset.batch_size", "dataset.patches_per_epoch", "trainer.max_epochs")
 MOST_TABLE = 2**26  # bytes of metrics.csv, which grows by some 500 an epoch
 PATIENCE_S = 3.0  # which processes of a run that was killed take to end
 FIRST_EPOCH = ("model.safetensors", "metrics.csv", "checkpoints/best.ckpt")  # what is there before LAST
@@ -88,7 +91,16 @@ def _holds_work(run: Path, config: str) -> bool:
     begun = [name for name in FIRST_EPOCH if (run / name).exists()]
     if "metrics.csv" in begun and len((run / "metrics.csv").read_text(encoding="utf-8").splitlines()) > 2:
         return True  # its checkpoints were removed
-    return bool(begun) and (run / "config.yaml").read_text(encoding="utf-8") != config
+    return bool(begun) and not _is_asked_for(config, run / "config.yaml")
+
+
+def _is_asked_for(config: str, recorded: Path) -> bool:
+    """Tell whether a run was made from a configuration, which may leave to training what has a number in the record."""
+    now, before = OmegaConf.create(config), OmegaConf.create(read_yaml(recorded))
+    for key in CHOSEN:
+        if OmegaConf.select(now, key) == AUTO:
+            OmegaConf.update(now, key, OmegaConf.select(before, key))
+    return bool(now == before)
 
 
 def begin(run: Run) -> None:

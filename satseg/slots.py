@@ -31,10 +31,12 @@ ALSO: dict[str, frozenset[type]] = {
     "init_from": frozenset({str}),
     "backbone.adapt": frozenset({str, list}),
     "dataset.bands": frozenset({list}),
+    "dataset.batch_size": frozenset({float}),
     "dataset.classes": frozenset({list}),
     "dataset.images": frozenset({dict}),
     "dataset.num_workers": frozenset({float}),
     "dataset.offset": frozenset({float}),
+    "dataset.patch_size": frozenset({float}),
     "dataset.patches_per_epoch": frozenset({float}),
     "dataset.scale": frozenset({float}),
     "dataset.split.train": frozenset({float}),  # the name of a folder
@@ -42,6 +44,7 @@ ALSO: dict[str, frozenset[type]] = {
     "model.encoder_adapt": frozenset({list}),
     "trainer.deterministic": frozenset({str}),
     "trainer.devices": frozenset({list}),
+    "trainer.max_epochs": frozenset({float}),
     "trainer.precision": frozenset({float}),
 }
 # Values of pixels: NaN, the least float32 and 2**64 - 1 are common ones.

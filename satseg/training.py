@@ -37,7 +37,7 @@ from satseg.repeating import read_choices, read_environment
 from satseg.reporting import report_split
 from satseg.run_report import report_run
 from satseg.runconfig import config_choices, prepare_config, recognise_data, run_name
-from satseg.runs import CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_metrics
+from satseg.runs import AUTO, CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_metrics
 from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
 from satseg.validation import Finding, Severity, check_cheaply
@@ -139,6 +139,7 @@ def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     augmentation = instantiate(cfg.augmentation, _convert_="all")
     make = instantiate(cfg.dataset, _partial_=True, _convert_="all")
     datamodule: SegmentationDataModule = make(augmentation=augmentation, sampling_seed=cfg.seed)
+    datamodule.accelerator = str(cfg.trainer.accelerator)
     datamodule.setup()
     for assumption in datamodule.assumptions:
         logger.info("Assumed: %s", assumption)
@@ -197,11 +198,11 @@ def built_trainer(cfg: DictConfig, run: Run) -> Iterator[pl.Trainer]:
         publishing.close(trainer.loggers, failed)
 
 
-def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
-    """Build Lightning's trainer with the run's records, callbacks and loggers.
+def check_trainer(cfg: DictConfig) -> None:
+    """Check the trainer's options before any image is read.
 
     Raises:
-        ConfigError: If its options do not go together, or no epoch would be scored.
+        ConfigError: If they do not go together, or no epoch would be scored.
     """
     every, epochs = cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs
     strategy = cfg.trainer.get("strategy")
@@ -211,19 +212,29 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         raise ConfigError(
             "trainer.sync_batchnorm=true works on GPUs only; with trainer.accelerator=cpu set it to false."
         )
-    if epochs is None:
+    if epochs != AUTO and (isinstance(epochs, bool) or not isinstance(epochs, int)):
         raise ConfigError(
-            "trainer.max_epochs=null: name a number, which schedules need; trainer.max_time ends earlier."
+            f"trainer.max_epochs={'null' if epochs is None else epochs}: name a whole number, which schedules need, or "
+            "auto; trainer.max_time ends earlier."
         )
     if str(cfg.trainer.precision) in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
         raise ConfigError(f"trainer.precision={cfg.trainer.precision}: choose 32-true, bf16-mixed or 16-mixed.")
     if not isinstance(cfg.save_every_min, int | float) or cfg.save_every_min < 0:
         raise ConfigError(f"save_every_min={cfg.save_every_min}: expected a number of minutes.")
-    if epochs < (every or 1):
+    if epochs != AUTO and epochs < (every or 1):
         raise ConfigError(
             f"trainer.max_epochs={epochs} with trainer.check_val_every_n_epoch={every}: no epoch would be scored, and "
             "no model chosen; train at least as many epochs."
         )
+
+
+def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
+    """Build Lightning's trainer with the run's records, callbacks and loggers.
+
+    Raises:
+        ConfigError: If Lightning does not take its options.
+    """
+    strategy = cfg.trainer.get("strategy")
     records = [
         StopOnInterrupt(),
         SeedBatches(cfg.seed),

@@ -29,7 +29,7 @@ LAYERS = [
     {"model_file", "checkpoint"},
     {"exporting", "inference"},
     {"evaluation", "score_files"},
-    {"task", "sharding", "callbacks", "reporting", "runconfig", "attribution"},
+    {"task", "sharding", "callbacks", "reporting", "runconfig", "choosing", "attribution"},
     {
         "training",
         "cli",

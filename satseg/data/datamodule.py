@@ -23,6 +23,7 @@ from satseg.data.labels import LabelReader
 from satseg.data.masks import ClassScheme
 from satseg.data.options import check_numbers, check_options, default_workers
 from satseg.data.pairing import Pairs, Sample
+from satseg.data.patches import patch_edge, patches_a_batch
 from satseg.data.places import Area, Places
 from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchBatchSampler
@@ -32,7 +33,9 @@ from satseg.data.statistics import compute_statistics, count_classes
 from satseg.data.unknown_values import all_unknown
 from satseg.data.weighting import class_weights
 from satseg.data.workers import end_with_this_process, prepare_worker
+from satseg.devices import training_machine
 from satseg.errors import ConfigError, MaskValueError
+from satseg.ranks import world_size
 from satseg.spec import BandStatistics, DatasetSpec
 
 
@@ -42,8 +45,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     Args:
         split: Called with all samples and the root; returns the splits. One that `counts_classes` is called with a
             function, too, that returns the pixels of each class in a sample.
-        patch_size: Edge of a training patch in pixels.
-        batch_size: Patches a training batch.
+        patch_size: Edge of a training patch in pixels; `auto` fits the images.
+        batch_size: Patches a training batch; `auto` suits memory and the number of patches.
         patches_per_epoch: `auto` covers the training images' area once.
         num_workers: Loader processes; 0 reads in the training process, `auto` suits the machine.
         cache_gb: Memory for decoded images, which all workers share.
@@ -61,8 +64,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self,
         *,
         split: Callable[..., Splits],
-        patch_size: int = 256,
-        batch_size: int = 8,
+        patch_size: int | Literal["auto"] = 256,
+        batch_size: int | Literal["auto"] = 8,
         patches_per_epoch: int | Literal["auto"] = "auto",
         num_workers: int | Literal["auto"] = "auto",
         cache_gb: float = 1.0,
@@ -77,7 +80,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.split = split
-        self.patch_size, self.batch_size = patch_size, batch_size
+        self._patch_size, self._batch_size = patch_size, batch_size
+        self.accelerator = "auto"  # which the trainer will be told
         self.patches_per_epoch, self.cache_gb = patches_per_epoch, cache_gb
         self.num_workers = default_workers() if num_workers == "auto" else num_workers
         self.bands, self.nodata = bands, nodata
@@ -186,6 +190,28 @@ class SegmentationDataModule(pl.LightningDataModule):
         source = in_common(inputs)
         return DatasetSpec((source,), scheme.names, scheme.palette)
 
+    @cached_property
+    def patch_size(self) -> int:
+        """Edge of a training patch in pixels."""
+        if self._patch_size != "auto":
+            return self._patch_size
+        return patch_edge(self.sizes[s.name] for s in self.splits["train"])
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Patches a training batch, of one device."""
+        if self._batch_size != "auto":
+            return self._batch_size
+        patches = self.num_patches // world_size()
+        return patches_a_batch(self.patch_size, patches, training_machine(self.accelerator))
+
+    @property
+    def num_patches(self) -> int:
+        """Patches an epoch, of all devices together, before they are rounded down to whole batches."""
+        if self.patches_per_epoch != "auto":
+            return self.patches_per_epoch
+        return round(sum(np.prod(self.sizes[s.name]) for s in self.splits["train"]) / self.patch_size**2)
+
     def class_weights(self, wanted: str | Sequence[float] | None) -> torch.Tensor | None:
         """Return weights (K,) for the loss: none, balanced by the training split's pixels, or as given.
 
@@ -232,7 +258,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             [self.sizes[s.name] for s in train],
             patch_size=self.patch_size,
             batch_size=self.batch_size,
-            num_patches=self._num_patches(train),
+            num_patches=self.num_patches,
             seed=self.sampling_seed,
             zoom=tuple(self.augmentation.zoom),  # type: ignore[arg-type]
             places=self._places,
@@ -257,11 +283,6 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def _places(self) -> Places:
         return self.sampler(self.splits["train"], self.reader)
-
-    def _num_patches(self, train: Sequence[Sample]) -> int:
-        if self.patches_per_epoch != "auto":
-            return self.patches_per_epoch
-        return round(sum(np.prod(self.sizes[s.name]) for s in train) / self.patch_size**2)
 
     def val_dataloader(self) -> DataLoader[Item]:
         """All of the validation split."""

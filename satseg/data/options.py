@@ -22,8 +22,8 @@ def check_options(patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_
         ("patches_per_epoch", patches_per_epoch, 1),
         ("num_workers", num_workers, 0),
     ):
-        if not (_whole(value, least) or (value == "auto" and name in ("patches_per_epoch", "num_workers"))):
-            raise ConfigError(f"dataset.{name}={value}: expected a whole number from {least} up.")
+        if value != "auto" and not _whole(value, least):
+            raise ConfigError(f"dataset.{name}={value}: expected a whole number from {least} up, or auto.")
 
 
 def check_numbers(bands: Any, nodata: Any, scale: Any, offset: Any, normalisation: Any) -> None:

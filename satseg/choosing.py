@@ -1,0 +1,131 @@
+"""What training chooses by itself where the configuration says `auto`: patch, batch, and how long it takes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from satseg.data import SegmentationDataModule
+from satseg.devices import Machine, training_machine
+from satseg.ranks import agree, world_size
+from satseg.runs import AUTO, CHOSEN
+
+logger = logging.getLogger(__name__)
+
+PATCH, BATCH, PATCHES, EPOCHS = CHOSEN
+
+# A first model should be there in half an hour. One thread of a server's processor trains a U-Net on a resnet18 with
+# 1.5 patches of 256 x 256 pixels a second (0.66 s each, and 0.2 s where it only scores one). The network that is
+# trained does not count: runs of a sweep over backbones are to differ in nothing else. Nor does what the machine does
+# meanwhile: the same machine chooses the same again.
+MINUTES = 30
+PIXELS_A_SECOND = 1.5 * 256**2
+SCORING = 0.3
+THREADS_OF_GPU = 128  # a small one; not measured here, and of little weight, as small data ends at the most epochs
+LEAST_EPOCHS, MOST_EPOCHS = 10, 100  # fewer are no schedule, and from more a small dataset gains little
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training is.
+
+    Attributes:
+        epochs: Passes.
+        patches: In each of them, over all devices.
+        minutes: That it takes about; None on a GPU, whose speed is not known beforehand.
+    """
+
+    epochs: int
+    patches: int
+    minutes: float | None
+
+
+def choose(cfg: DictConfig, datamodule: SegmentationDataModule) -> DictConfig:
+    """Return the configuration with numbers in the place of `auto`, and tell the data and the user which.
+
+    The first of several processes chooses for all, as their machines may differ.
+
+    Args:
+        cfg: The whole configuration.
+        datamodule: Set up.
+    """
+    asked = [key for key in (PATCH, BATCH, EPOCHS) if OmegaConf.select(cfg, key) == AUTO]
+    if not asked:
+        return cfg
+    numbers, reasons = agree(lambda: _choices(cfg, datamodule, asked))
+    datamodule.patch_size = numbers.get(PATCH, datamodule.patch_size)
+    datamodule.batch_size = numbers.get(BATCH, datamodule.batch_size)
+    datamodule.patches_per_epoch = numbers.get(PATCHES, datamodule.patches_per_epoch)
+    cfg = cfg.copy()
+    for key, number in numbers.items():
+        OmegaConf.update(cfg, key, number)
+    told = ", ".join(f"{key}={number} ({reasons[key]})" for key, number in numbers.items())
+    logger.info("Chosen: %s; give an option yourself to fix it", told)
+    return cfg
+
+
+def _choices(
+    cfg: DictConfig, datamodule: SegmentationDataModule, asked: list[str]
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Return the number for each option that is `auto`, and its reason."""
+    batch, devices, machine = datamodule.batch_size, world_size(), training_machine(datamodule.accelerator)
+    length = _length(cfg, datamodule, machine)
+    is_cut = length.patches < datamodule.num_patches
+    steps = max(1, length.patches // (batch * devices))
+    numbers = {PATCH: datamodule.patch_size, BATCH: batch, PATCHES: length.patches, EPOCHS: length.epochs}
+    work = "a first model on a GPU"
+    if length.minutes is not None:
+        threads = f"{machine.threads} processor thread{'s' if machine.threads > 1 else ''}"
+        work = f"some {_round(length.minutes)} min of a small network on {threads}"
+    reasons = {
+        PATCH: "fits the images",
+        BATCH: f"{steps} steps an epoch",
+        PATCHES: f"of {datamodule.num_patches} that cover the images",
+        EPOCHS: work,
+    }
+    if _max_steps(cfg):
+        reasons[EPOCHS] = f"for trainer.max_steps={_max_steps(cfg)}"
+    wanted = {*asked, PATCHES} if is_cut else {*asked}
+    return {key: number for key, number in numbers.items() if key in wanted}, reasons
+
+
+def _length(cfg: DictConfig, datamodule: SegmentationDataModule, machine: Machine) -> Length:
+    """Choose epochs for the time that there is, and where the fewest would take longer, fewer patches in each."""
+    patches, edge = datamodule.num_patches, datamodule.patch_size
+    if cfg.trainer.max_epochs != AUTO:
+        return Length(cfg.trainer.max_epochs, patches, None)
+    if steps := _max_steps(cfg):
+        batches = max(1, patches // (datamodule.batch_size * world_size()))
+        return Length(math.ceil(steps * cfg.trainer.accumulate_grad_batches / batches), patches, None)
+    scored = SCORING * _area(datamodule, "val")
+    threads = THREADS_OF_GPU * world_size() if machine.is_gpu else machine.threads
+    speed = PIXELS_A_SECOND * threads
+    budget = 60 * MINUTES * speed
+    if datamodule.patches_per_epoch == AUTO:
+        share = budget / LEAST_EPOCHS  # of an epoch; half of it trains, however much there is to score
+        patches = min(patches, math.ceil(max(share / 2, share - scored) / edge**2))
+    pixels = patches * edge**2 + scored
+    epochs = round(min(max(budget / pixels, LEAST_EPOCHS), MOST_EPOCHS))
+    epochs = max(epochs, cfg.trainer.check_val_every_n_epoch or 1)
+    return Length(epochs, patches, None if machine.is_gpu else epochs * pixels / speed / 60)
+
+
+def _max_steps(cfg: DictConfig) -> int | None:
+    """Return after how many steps the user ends training, if he does."""
+    options: Mapping[str, int] = cfg.trainer
+    steps = options.get("max_steps", -1)
+    return steps if isinstance(steps, int) and steps > 0 else None
+
+
+def _area(datamodule: SegmentationDataModule, split: str) -> int:
+    return sum(int(np.prod(datamodule.sizes[s.name])) for s in datamodule.splits.get(split, ()))
+
+
+def _round(minutes: float) -> int:
+    """Round to what is known: minutes, and from twenty on fives."""
+    return max(1, round(minutes)) if minutes < 20 else 5 * round(minutes / 5)
