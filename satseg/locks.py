@@ -94,7 +94,7 @@ def alone(lock: Path, subject: str, otherwise: str, patience_s: float = 0.0) -> 
     try:
         descriptor = _patiently_locked(lock, patience_s)
     except OSError as error:
-        _remove_empty(made)
+        remove_empty(made)
         if isinstance(error, PermissionError) and os.access(lock, os.F_OK):
             advice = f"remove it if nothing of theirs runs there any more, or {otherwise}"
             raise ResourceError(f"{lock} is another user's: {advice}.") from error
@@ -109,7 +109,7 @@ def alone(lock: Path, subject: str, otherwise: str, patience_s: float = 0.0) -> 
                 lock.unlink()
             _held.discard(descriptor)
             os.close(descriptor)
-            _remove_empty(made)
+            remove_empty(made)
 
 
 def is_free(lock: Path) -> bool:
@@ -124,7 +124,8 @@ def is_free(lock: Path) -> bool:
         os.close(descriptor)
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that are empty, up to the first one that is not."""
     with suppress(OSError):  # one that is not empty, and so those that it lies in
         for folder in folders:
             folder.rmdir()

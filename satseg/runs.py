@@ -6,10 +6,11 @@ import csv
 import logging
 import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg import locks
 from satseg.documents import fields, read_text, read_yaml
-from satseg.errors import RecordError, ResourceError, RunError
+from satseg.errors import InterruptedRunError, RecordError, ResourceError, RunError
 from satseg.slots import usable
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ CHOICES = "choices.json"  # which file of each config group the run was composed
 SWEEP = "sweep.json"  # the plan of a sweep, in the folder of its runs
 DATA = "data.json"  # which images and masks the run began with
 FAILURE = "failure.json"  # why a run ended without a score
-LAST = Path("checkpoints", "last.ckpt")  # what a run goes on from, in its folder
+LAST = Path("checkpoints", "last.ckpt")  # what a run goes on from; its folder is made with the first step
 # What a run writes that another program may have written where its folder is to be.
 OVERWRITTEN = (SUMMARY, "model.safetensors", "metrics.csv", "data.json", "report.html", "checkpoints", "evaluation")
 # Options whose `auto` training replaces by a number.
@@ -54,7 +55,8 @@ def open_run(
 ) -> Iterator[Run]:
     """Make a new run folder, or open an unfinished one, and keep other processes from it for the length of a block.
 
-    One that was stopped before its first checkpoint begins anew when it is asked for again.
+    One that was stopped before its first checkpoint begins anew when it is asked for again. A new folder goes where the
+    block fails before anything was trained, such as by an option: but in a sweep, which reads there what failed.
 
     Args:
         run_dir: The folder; a new one named by time and `name` by default.
@@ -74,14 +76,44 @@ def open_run(
             find_unfinished(path, runs_dir)  # it may have been completed since it was looked for
             yield Run(path, path / LAST)
         return
-    path = Path(run_dir) if run_dir is not None else _free_folder(runs_dir, name)
-    with locks.alone(path / locks.NAME, f"run_dir={path}", "set run_dir or runs_dir to another folder", PATIENCE_S):
+    with ExitStack() as stack:
+        if run_dir is not None:
+            path = Path(run_dir)
+            is_new = not path.exists()
+        else:
+            made = [folder for folder in (runs_dir, *runs_dir.parents) if not folder.exists()]
+            path, is_new = _free_folder(runs_dir, name), True
+            stack.callback(locks.remove_empty, [path, *made])
+        otherwise = "set run_dir or runs_dir to another folder"
+        stack.enter_context(locks.alone(path / locks.NAME, f"run_dir={path}", otherwise, PATIENCE_S))
         is_run = (path / "config.yaml").exists()
         if is_run and _holds_work(path, config):
             raise RunError(f"run_dir={path} holds a run already: name another folder, or resume_from={path}.")
         if not is_run and (lost := [file for file in OVERWRITTEN if (path / file).exists()]):
             raise RunError(f"run_dir={path} holds {lost[0]}, which the run would write over: name another folder.")
-        yield Run(path)
+        try:
+            yield Run(path)
+        except Exception as error:
+            if is_new and _is_refused(path, error):
+                _empty(path)
+            raise
+
+
+def _is_refused(run: Path, error: Exception) -> bool:
+    """Tell whether a run ended before its first step, and nobody looks for its record."""
+    is_begun = isinstance(error, InterruptedRunError) or (run / LAST).parent.exists()
+    return not is_begun and not (run.parent / SWEEP).is_file()
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a folder holds but its lock, which goes, with the folder, when it is let go."""
+    for path in folder.iterdir():
+        if path.name == locks.NAME:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _holds_work(run: Path, config: str) -> bool:

@@ -75,6 +75,7 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
         opened = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from, config)
         run = agree(lambda: stack.enter_context(opened))
         prepare_process(cfg, run)
+        stack.callback(end_log)
         logger.info("Run folder: %s", run.path)
         for sentence in recognised:
             logger.info("Recognised: %s", sentence)
@@ -132,6 +133,15 @@ def log_to(path: Path) -> None:
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(terminal)
     root.addHandler(file)
+
+
+def end_log() -> None:
+    """Write no more to a file: its folder may go."""
+    root = logging.getLogger("satseg")
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
 
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:

@@ -30,6 +30,7 @@ class SaveLast(pl.callbacks.Checkpoint):
     def __init__(self, path: Path, every_min: float) -> None:
         self.path, self.every_s = path, every_min * 60
         self.saved = time.monotonic()
+        self.is_begun = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count from here."""
@@ -42,7 +43,10 @@ class SaveLast(pl.callbacks.Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is time, or where the run is to end."""
+        """Save where it is time, or where the run is to end; with the first step make the folder, which tells of it."""
+        if not self.is_begun and trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.is_begun = True
         steps, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
         if trainer.is_last_batch or rest:
             return
