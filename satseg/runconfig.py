@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg.data.layouts import recognise_options
 from satseg.documents import read_yaml
-from satseg.errors import ConfigError, RecordError, RunError, printable
+from satseg.errors import ConfigError, ModelError, RecordError, RunError, printable
+from satseg.models.encoders import PREFIX, is_known, unknown, with_prefix
+from satseg.models.pairs import BACKBONES, MODELS
 from satseg.ranks import agree, is_first
 from satseg.runs import find_complete, find_unfinished, read_config, run_folder
 from satseg.signatures import fault
@@ -28,6 +30,8 @@ if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
     from satseg.data import SegmentationDataModule
 
 NAME = re.compile(r"\w{1,40}")  # of a logger or an option, as it is shown
+ENCODER_KEYS = ("backbone.encoder_name", "model.encoder_name")
+OF_BACKBONE = {"encoder_name": "encoder_name", "encoder_weights": "weights", "encoder_adapt": "adapt"}  # in a model
 DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
 
 
@@ -48,6 +52,7 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
         path, folder = find_complete(cfg.from_run, Path(cfg.runs_dir)), cfg.run_dir
         cfg = _recorded(cfg, path, "while repeating", "To change more, start a run of its own.")
         cfg.from_run, cfg.run_dir, cfg.resume_from = str(path.resolve()), folder, None
+    _name_backbone(cfg)
     for key in DATA_PATHS:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str) and Path(value).exists():
@@ -70,6 +75,43 @@ def recognise_data(cfg: DictConfig) -> list[str]:
     return said
 
 
+def _is_given(*keys: str) -> bool:
+    """Tell whether the command line says an option."""
+    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    return any(override.key_or_group in keys for override in overrides)
+
+
+def _name_backbone(cfg: DictConfig) -> None:
+    """Take a plain name of timm's for the backbone; what a record says is left as it is.
+
+    Raises:
+        ModelError: If nobody knows it; names near ones.
+    """
+    if (cfg.resume_from is None and cfg.from_run is None) or _is_given(*ENCODER_KEYS):
+        for group in ("backbone", "model"):
+            node = cfg[group]
+            if not OmegaConf.is_interpolation(node, "encoder_name") and isinstance(node.get("encoder_name"), str):
+                node.encoder_name = with_prefix(node.encoder_name)
+        if cfg.model.get("_target_") in MODELS.values() and not is_known(encoder := str(cfg.model.encoder_name)):
+            raise ModelError(unknown(encoder))  # before images are read
+
+
+def _join_backbone(recorded: DictConfig) -> None:
+    """Let the model of a record follow the backbone's options, as in the configuration that it was made from."""
+    model, backbone = recorded.get("model"), recorded.get("backbone")
+    if not (OmegaConf.is_dict(model) and OmegaConf.is_dict(backbone)):
+        return
+    for name, source in OF_BACKBONE.items():
+        if name in model and source in backbone and model[name] == backbone[source]:
+            model[name] = f"${{backbone.{source}}}"
+
+
+def backbone_name(cfg: DictConfig) -> str:
+    """Return timm's name of the backbone that is trained, or SMP's own."""
+    encoder = OmegaConf.select(cfg, "model.encoder_name") or cfg.backbone.encoder_name
+    return str(encoder).removeprefix(PREFIX)
+
+
 def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfig:
     """Return a run's record, with single values replaced by those of the command line."""
     recorded = read_config(path, cfg.trusted_modules)
@@ -79,6 +121,7 @@ def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfi
         if key not in recorded and OmegaConf.is_dict(value) and key != "logger":
             raise RecordError(f"{path / 'config.yaml'} has no {key!s}: it is no record of a run.")
         recorded.setdefault(key, value)
+    _join_backbone(recorded)
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         key = override.key_or_group
         if key.partition(".")[0] in (*OF_USER, "from_run"):
@@ -133,13 +176,19 @@ def _tell_what_is_left_out(recorded: DictConfig, path: Path) -> None:
         print(f"{path}: trainer.{', trainer.'.join(left_out)} left out, as no record may say it.", file=sys.stderr)
 
 
-def run_name(cfg: DictConfig) -> str:
+def run_name(choices: Mapping[str, str]) -> str:
     """Return a short name for the run folder: the experiment, or what was chosen."""
-    choices: dict[str, Any] = HydraConfig.get().runtime.choices
-    experiment = choices.get("experiment")
+    experiment = HydraConfig.get().runtime.choices.get("experiment")
     if experiment and experiment != "null":
         return str(experiment)
-    return "_".join(str(choices[group]) for group in ("dataset", "model", "backbone"))
+    return "_".join(choices.get(group, group) for group in ("dataset", "model", "backbone"))
+
+
+def with_backbone(choices: Mapping[str, str], cfg: DictConfig) -> dict[str, str]:
+    """Return the choices with the backbone that is trained, where it is not the one of the file that was chosen."""
+    chosen, name = choices.get("backbone", ""), backbone_name(cfg)
+    is_another = chosen in BACKBONES and name != chosen  # whose files are named after it
+    return {**choices, "backbone": name if is_another or _is_given(*ENCODER_KEYS) else chosen}
 
 
 def config_choices() -> dict[str, str]:

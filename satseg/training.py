@@ -36,7 +36,14 @@ from satseg.ranks import agree, is_first, world_size
 from satseg.repeating import read_choices, read_environment
 from satseg.reporting import report_split
 from satseg.run_report import report_run
-from satseg.runconfig import config_choices, prepare_config, recognise_data, run_name
+from satseg.runconfig import (
+    backbone_name,
+    config_choices,
+    prepare_config,
+    recognise_data,
+    run_name,
+    with_backbone,
+)
 from satseg.runs import AUTO, CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_metrics
 from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
@@ -69,10 +76,10 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
         raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}.")
     if cfg.from_run is not None:
         read_environment(Path(cfg.from_run))  # a broken record is told before a folder is made
-    known = read_choices(Path(cfg.from_run)) if cfg.from_run is not None else config_choices()
+    known = with_backbone(read_choices(Path(cfg.from_run)) if cfg.from_run is not None else config_choices(), cfg)
     with ExitStack() as stack:
         config = OmegaConf.to_yaml(cfg, resolve=True)
-        opened = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(cfg), cfg.resume_from, config)
+        opened = open_run(cfg.run_dir, Path(cfg.runs_dir), run_name(known), cfg.resume_from, config)
         run = agree(lambda: stack.enter_context(opened))
         prepare_process(cfg, run)
         stack.callback(end_log)
@@ -310,6 +317,8 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "monitor": cfg.monitor,
         "score": score,
+        "model": str(cfg.model._target_).rpartition(".")[2],
+        "backbone": backbone_name(cfg),
         "scores": {split: result.scores.as_dict() for split, result in results.items()},
         "parameters": parameters,
         "training_seconds": sum(row.get("seconds") or 0 for row in read_metrics(run.path / "metrics.csv")),

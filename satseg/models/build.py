@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from hydra.utils import get_class
@@ -13,9 +14,10 @@ from torch import nn
 
 from satseg.errors import ModelError, ModelPairError, SatsegError, out_of_memory
 from satseg.models.adapting import adapt_input, check_rule, rgb_backbone
+from satseg.models.encoders import PREFIX, is_known, unfit, unknown, with_prefix
 from satseg.models.network import STRIDE, SegmentationNetwork
 from satseg.models.options import check_kinds, check_options
-from satseg.models.pairs import check_pair
+from satseg.models.pairs import BACKBONES, check_pair
 from satseg.models.weights import encoder_options
 from satseg.spec import DatasetSpec
 
@@ -24,9 +26,9 @@ def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNet
     """Build a network.
 
     Args:
-        config: `_target_` (the full name of the class), `encoder_name`, `encoder_weights` (`hub`, `none` or
-            the path of a file), `encoder_adapt` (how they serve other bands; see `adapt_input`), and the class's own
-            options.
+        config: `_target_` (the full name of the class), `encoder_name` (timm's, with or without `tu-`, or SMP's own),
+            `encoder_weights` (`hub`, `none` or the path of a file), `encoder_adapt` (how they serve other bands; see
+            `adapt_input`), and the class's own options.
         spec: The dataset; mean and std that are None become the backbone's own.
 
     Returns:
@@ -44,10 +46,15 @@ def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNet
     check_options(options)
     options |= {"in_channels": spec.in_channels, "classes": spec.num_classes}
     target, encoder = str(config["_target_"]), str(options.get("encoder_name"))
+    if encoder not in smp.encoders.encoders:
+        encoder = options["encoder_name"] = with_prefix(encoder)
     check_pair(target, encoder)
     weights, rule, bands = str(config.get("encoder_weights") or "none"), config.get("encoder_adapt"), _bands(spec)
     if weights != "none":
         check_rule(rule, bands, encoder)
+    if weights != "none" and encoder.removeprefix(PREFIX) not in BACKBONES:
+        with torch.random.fork_rng(devices=[]):  # tells what does not work before weights are fetched
+            _construct(target, encoder, options | {"encoder_weights": None})
     source = encoder_options(encoder, weights)
     net = _construct(target, encoder, options | source)
     plain = {"_target_": target, **options, "encoder_weights": None}
@@ -72,14 +79,9 @@ def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
     except Exception as error:
         if out_of_memory(error):
             raise
-        name = encoder.removeprefix("tu-")
-        if name != encoder and not timm.is_model(name.partition(".")[0]):
-            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8]) or "see timm.list_models()"
-            raise ModelError(f"backbone.encoder_name={encoder}: timm has no such model; there are {near}.") from error
-        raise ModelPairError(
-            f"{target.rpartition('.')[2]} does not work on the backbone {encoder} "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); docs/models.md lists the pairs that do."
-        ) from error
+        if not is_known(encoder):
+            raise ModelError(unknown(encoder)) from error
+        raise ModelPairError(unfit(target.rpartition(".")[2], encoder, error)) from error
     return net
 
 

@@ -28,6 +28,8 @@ BACKBONES = (
     "convnext_large",
     "pvt_v2_b2",
 )
+# What those are, and all decoders work on but those that are BROKEN.
+KINDS = ("ResNet", "EfficientNet", "MobileNet", "ConvNeXt", "PVT")
 BROKEN = {
     ("deeplabv3plus", "pvt_v2_b2"): "the backbone cannot be dilated to keep an output stride of 16",
 }

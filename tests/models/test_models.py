@@ -237,6 +237,26 @@ def test_init_from_another_architecture_is_refused() -> None:
         init_from(build_model(config(), spec()), build_model(config(backbone="mobilenetv4_conv_small"), spec()))
 
 
-def test_an_unknown_backbone_is_named() -> None:
-    with pytest.raises(ModelError, match="timm has no such model"):
+def test_names_near_an_unknown_backbone_are_told() -> None:
+    with pytest.raises(ModelError, match=r"encoder_name=tu-resnet19: there is no such backbone; did you mean resnet18"):
         build_model(config(backbone="resnet19"), spec())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "why"),
+    [
+        ("vit_tiny_patch16_224", "its maps are all of one size, 1/16 of the image"),
+        ("swin_tiny_patch4_window7_224", "it takes images of 224 x 224 pixels only"),
+    ],
+)
+def test_of_a_backbone_of_another_kind_is_told_which_kinds_work(backbone: str, why: str) -> None:
+    """Before its weights are asked for."""
+    with pytest.raises(ModelPairError, match=f"Unet does not work on the backbone {backbone}: {why}.*ResNet, Eff"):
+        build_model(config("unet", backbone, "hub") | {"encoder_name": backbone}, spec())
+
+
+def test_a_plain_name_of_timm_is_its_backbone() -> None:
+    plain = build_model(config() | {"encoder_name": "test_efficientnet"}, spec())
+    assert plain.config["encoder_name"] == "tu-test_efficientnet"
+    own = build_model(config() | {"encoder_name": "resnet18"}, spec())  # which SMP has itself, as records of runs say
+    assert own.config["encoder_name"] == "resnet18"
