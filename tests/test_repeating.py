@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from commands import TINY, command, refused
+from commands import command, refused
+from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -31,16 +32,14 @@ def folder_of_images(root: Path) -> Path:
     return root
 
 
+SIZES = ["dataset.patch_size=64", "dataset.batch_size=2"]
 OPTIONS = [
-    *TINY[1:2],
+    "backbone.encoder_name=mobilenetv4_conv_small",
     "backbone.weights=none",
     "dataset=folder",
     "dataset/split=subfolder",
     "dataset.classes={low: 0, high: 1}",
-    "dataset.patch_size=64",
-    "dataset.batch_size=2",
     "dataset.patches_per_epoch=8",
-    "trainer.max_epochs=2",
     "trainer.enable_progress_bar=false",
 ]
 
@@ -49,9 +48,25 @@ OPTIONS = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repeat")
     folder_of_images(folder / "data")
-    done = command("train", *OPTIONS, f"dataset.root={folder / 'data'}", "run_dir=run", cwd=folder)
+    options = [*OPTIONS, f"dataset.root={folder / 'data'}", "+trainer.max_steps=4", "run_dir=run"]
+    done = command("train", *options, cwd=folder)
     assert done.returncode == 0, done.stderr
+    told = (
+        "Chosen: dataset.patch_size=64 (fits the images), dataset.batch_size=4 (2 steps an epoch), "
+        "trainer.max_epochs=2 (for trainer.max_steps=4); give an option yourself to fix it"
+    )
+    assert told in done.stderr.splitlines()
     return folder / "run"
+
+
+@pytest.mark.slow
+def test_a_run_records_what_was_chosen_and_which_backbone_was_trained(run: Path) -> None:
+    config = OmegaConf.load(run / "config.yaml")
+    assert (config.dataset.patch_size, config.dataset.batch_size, config.trainer.max_epochs) == (64, 4, 2)
+    assert config.dataset.patches_per_epoch == 8 and config.model.encoder_name == "tu-mobilenetv4_conv_small"
+    assert json.loads((run / "choices.json").read_text())["backbone"] == "mobilenetv4_conv_small"
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["model"], summary["backbone"]) == ("Unet", "mobilenetv4_conv_small")
 
 
 @pytest.mark.slow
@@ -83,7 +98,14 @@ def test_a_file_that_changes_ends_the_run_which_goes_on_once_it_is_put_back(run:
     folder = run.parent
     path, unread = folder / "data/images/train/train1.tif", ["dataset.cache_gb=0", "dataset.num_workers=1"]
     before, script = path.read_bytes(), str(Path(__file__).with_name("asking.py"))
-    options = [*OPTIONS, f"dataset.root={folder / 'data'}", "run_dir=disturbed", "trainer.max_epochs=4", *unread]
+    options = [
+        *OPTIONS,
+        f"dataset.root={folder / 'data'}",
+        "run_dir=disturbed",
+        "trainer.max_epochs=4",
+        *SIZES,
+        *unread,
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(folder / "cache")}
     try:
         done = subprocess.run(

@@ -213,6 +213,9 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
     ("options", "expected"),
     [
         (["loss=banana"], "loss=banana is not there; choose one of ce_dice, cross_entropy"),
+        (["backbone.encoder_name=resnet19"], "no such backbone; did you mean resnet18, "),
+        (["dataset.batch_size=many"], "dataset.batch_size=many: expected a whole number from 1 up, or auto"),
+        (["trainer.max_epochs=many"], "trainer.max_epochs=many: name a whole number, which schedules need, or auto"),
         (["optimzer.lr=1"], "no option optimzer; did you mean optimizer"),
         (["optimizer.lr=abc"], "optimizer.lr=abc: expected a number"),
         (["ema=3"], "ema=3: expected true or false"),
@@ -279,6 +282,16 @@ def test_a_record_from_outside_builds_nothing_else(run: Path, tmp_path: Path, na
     key = "resume_from" if name == "train" else "checkpoint"
     assert "names os.mkdir" in refused(name, f"{key}={folder}", *options, cwd=tmp_path)
     assert not marker.exists()
+
+
+def test_a_refused_run_leaves_a_folder_that_was_there_and_is_named_after_its_backbone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    options = ["dataset=folder", "dataset.root=/no/such", "backbone.encoder_name=test_efficientnet"]
+    refused("train", *options, "run_dir=mine", cwd=tmp_path)
+    assert (tmp_path / "mine/notes.txt").read_text() == "mine"
+    assert "_folder_unet_test_efficientnet\n" in command("train", *options, cwd=tmp_path).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_evaluating_nothing_is_one_clear_line(tmp_path: Path) -> None:
