@@ -253,7 +253,7 @@ def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on
         (["trainer.devices=banana"], "trainer.devices=banana: expected a number of devices, or auto"),
         (["trainer.num_nodes=2"], "trainer.num_nodes=2: start it with torchrun on each machine"),
         (["trainer=fsdp", "ema=true"], "ema and compile do not go with trainer=fsdp"),
-        (["trainer.max_epochs=null", "trainer.devices=1"], "trainer.max_epochs=null: name a number"),
+        (["trainer.max_epochs=null", "trainer.devices=1"], "trainer.max_epochs=null: name a whole number"),
         (["trainer.precision=bf16-true", "trainer.devices=1"], "trainer.precision=bf16-true: choose 32-true"),
         (["save_every_min=null", "trainer.devices=1"], "save_every_min=None: expected a number of minutes"),
         (["scale_lr=banana", "trainer.devices=1"], "scale_lr=banana: choose none, linear or sqrt"),
