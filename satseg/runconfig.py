@@ -90,7 +90,9 @@ def _name_backbone(cfg: DictConfig) -> None:
     if (cfg.resume_from is None and cfg.from_run is None) or _is_given(*ENCODER_KEYS):
         for group in ("backbone", "model"):
             node = cfg[group]
-            if not OmegaConf.is_interpolation(node, "encoder_name") and isinstance(node.get("encoder_name"), str):
+            if "encoder_name" not in node or OmegaConf.is_interpolation(node, "encoder_name"):
+                continue
+            if isinstance(node.encoder_name, str):
                 node.encoder_name = with_prefix(node.encoder_name)
         if cfg.model.get("_target_") in MODELS.values() and not is_known(encoder := str(cfg.model.encoder_name)):
             raise ModelError(unknown(encoder))  # before images are read
