@@ -25,6 +25,7 @@ from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepEr
 from satseg.lost_workers import lost_worker
 from satseg.quoting import quote_paths
 from satseg.ranks import world_size
+from satseg.runs import AUTO, CHOSEN
 
 OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
 NO_MEMORY = "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
@@ -106,7 +107,9 @@ def check_types(cfg: DictConfig, config_name: str) -> None:
     loader = GlobalHydra.instance().config_loader()
     defaults = loader.load_configuration(config_name, groups, hydra.types.RunMode.RUN)
     for key in plain:
-        _check_type(key, OmegaConf.select(cfg, key), OmegaConf.select(defaults, key))
+        value = OmegaConf.select(cfg, key)
+        if not (value == AUTO and key in CHOSEN):  # beside an experiment, too, that has a number
+            _check_type(key, value, OmegaConf.select(defaults, key))
 
 
 def _key(override: str) -> str:

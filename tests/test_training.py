@@ -214,8 +214,7 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
     [
         (["loss=banana"], "loss=banana is not there; choose one of ce_dice, cross_entropy"),
         (["backbone.encoder_name=resnet19"], "no such backbone; did you mean resnet18, "),
-        (["dataset.batch_size=many"], "dataset.batch_size=many: expected a whole number from 1 up, or auto"),
-        (["trainer.max_epochs=many"], "trainer.max_epochs=many: name a whole number, which schedules need, or auto"),
+        (["dataset.batch_size=auto", "trainer.max_epochs=auto", "trainer.precision=bf16-true"], "choose 32-true"),
         (["optimzer.lr=1"], "no option optimzer; did you mean optimizer"),
         (["optimizer.lr=abc"], "optimizer.lr=abc: expected a number"),
         (["ema=3"], "ema=3: expected true or false"),
