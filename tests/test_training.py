@@ -286,10 +286,10 @@ def test_a_record_from_outside_builds_nothing_else(run: Path, tmp_path: Path, na
 def test_a_refused_run_leaves_a_folder_that_was_there_and_is_named_after_its_backbone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
-    options = ["dataset=folder", "dataset.root=/no/such", "backbone.encoder_name=test_efficientnet"]
+    options = ["backbone.encoder_name=test_efficientnet", "trainer.precision=bf16-true"]  # told once there is a folder
     refused("train", *options, "run_dir=mine", cwd=tmp_path)
     assert (tmp_path / "mine/notes.txt").read_text() == "mine"
-    assert "_folder_unet_test_efficientnet\n" in command("train", *options, cwd=tmp_path).stderr
+    assert "_synthetic_unet_test_efficientnet\n" in command("train", *options, cwd=tmp_path).stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
