@@ -20,11 +20,10 @@ from satseg.models.blueprint import TensorInfo, build_like
 from satseg.models.document import Document
 from satseg.models.finite import not_finite
 from satseg.models.options import check_kinds
-from satseg.runs import LATEST, find_complete
+from satseg.runs import LATEST, MODEL_FILE, find_checkpoint, model_path
 from satseg.torch_file import bounded_tensors, read_torch_file
 
 PREFIX = "net."
-MODEL_FILE = "model.safetensors"
 CHECKPOINT_KEY = "satseg"
 WANDB = "wandb:"
 
@@ -59,10 +58,7 @@ def fetch_checkpoint(reference: str, runs_dir: Path = Path("runs")) -> Path:
     """
     if reference.startswith(WANDB):
         return _from_wandb(reference.removeprefix(WANDB))
-    path = find_complete(reference, runs_dir)
-    if not path.exists():
-        raise CheckpointError(f"checkpoint={path} is not there; name a run folder, a model file, or latest.")
-    return path
+    return find_checkpoint(reference, runs_dir)
 
 
 def _from_wandb(name: str) -> Path:
@@ -118,18 +114,6 @@ def load_model(
         state = read_tensors(path)
     _fill(network, state, path)
     return network.to(device).eval()
-
-
-def model_path(path: Path) -> Path:
-    """Return the model file that a run folder, or a file itself, stands for.
-
-    Raises:
-        CheckpointError: If it is not there.
-    """
-    path = path / MODEL_FILE if path.is_dir() else path
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not there; name a run folder, a model file, or latest.")
-    return path
 
 
 def read_document(path: Path) -> Document:

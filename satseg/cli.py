@@ -8,7 +8,8 @@ import mmap
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from satseg import ending
+from satseg import early, ending
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes, out_of_memory
 from satseg.lost_workers import lost_worker
 from satseg.quoting import quote_paths
-from satseg.ranks import world_size
-from satseg.runs import AUTO, CHOSEN
+from satseg.ranks import is_first, world_size
+from satseg.runs import AUTO, CHOSEN, write_failure
 
 OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
 NO_MEMORY = "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
@@ -68,7 +69,10 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         def run(cfg: DictConfig) -> Any:
             try:
                 _spare.hold()
-                check_types(cfg, config_name)
+                with _noted(cfg):
+                    check_types(cfg, config_name)
+                    early.check(cfg)
+                _tell_start(config_name)
                 with ending.listening():
                     result = function(cfg)
                 if HydraConfig.get().mode == hydra.types.RunMode.RUN:
@@ -91,6 +95,28 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         return main
 
     return decorate
+
+
+@contextmanager
+def _noted(cfg: DictConfig) -> Iterator[None]:
+    """Leave word of what is refused in the block in the folder of a sweep's run; a single run has no folder yet."""
+    try:
+        yield
+    except SatsegError as error:
+        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN and cfg.get("run_dir") and is_first():
+            write_failure(Path(cfg.run_dir), error)
+        raise
+
+
+def _tell_start(name: str) -> None:
+    """Say that a command has begun, as the libraries that it loads keep it busy for seconds before it says more.
+
+    What is refused before is told without this; of several processes the first speaks, and of a sweep the first run.
+    """
+    hydra_config = HydraConfig.get()
+    is_later_run = hydra_config.mode == hydra.types.RunMode.MULTIRUN and hydra_config.job.num > 0
+    if is_first() and not is_later_run:
+        print(f"satseg {name}: starting (loading PyTorch takes some seconds)", file=sys.stderr, flush=True)
 
 
 def check_types(cfg: DictConfig, config_name: str) -> None:
@@ -137,7 +163,7 @@ def _announce(error: Exception, cfg: DictConfig) -> None:
     if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
         _let_go(error)
     if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
-        name = Path(cfg.run_dir or cfg.resume_from or ".").name
+        name = Path(cfg.get("run_dir") or cfg.get("resume_from") or ".").name
         print(f"Run {name} failed: {message or traceback.format_exc()}", file=sys.stderr)
         if world_size() > 1:  # the other processes of torchrun wait for this one: all end, and the sweep is resumed
             raise SystemExit(1)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from satseg.calibration import fit_temperature, some_pixels
-from satseg.checkpoint import model_path, read_document
+from satseg.checkpoint import read_document
 from satseg.data import SegmentationDataModule
 from satseg.errors import CheckpointError, ConfigError
 from satseg.estimation import FEW, AreaEstimate, by_cluster, estimate_areas
@@ -24,6 +24,7 @@ from satseg.inference.windows import segment
 from satseg.locks import alone_at
 from satseg.model_file import write_model_file
 from satseg.models import SegmentationNetwork
+from satseg.runs import model_path
 from satseg.score_files import write_csv
 
 CALIBRATED = "model_calibrated.safetensors"

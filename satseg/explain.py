@@ -43,12 +43,10 @@ def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) ->
 def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
     from satseg.devices import enough_memory
     from satseg.diagnosis import diagnose, summary, write_diagnosis
-    from satseg.explaining import check_report
     from satseg.locks import alone_in
     from satseg.runconfig import recorded_datamodule
     from satseg.runs import run_folder
 
-    check_report(cfg)
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "diagnosis" / cfg.split
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
     with enough_memory("The split's images are too large to be looked at on this device; try device=cpu."):

@@ -52,11 +52,9 @@ def find_pictures(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec) -> Itera
     """Read the images that `input=` or `split=` names.
 
     Raises:
-        ConfigError: If neither or both are given, or an image is not one that the model takes.
+        ConfigError: If an image is not one that the model takes.
         DataError: If there is no image.
     """
-    if (cfg.input is None) == (cfg.split is None):
-        raise ConfigError("Give input= (a file, a folder or a pattern) or split= (train, val or test), and not both.")
     window = parse_window(cfg.window)
     if cfg.split is not None:
         if changed := [key for key, usual in READING.items() if cfg[key] != usual]:

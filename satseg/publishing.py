@@ -11,14 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
 from satseg.callbacks.wandb import Dashboard
-from satseg.checkpoint import MODEL_FILE
 from satseg.data import SegmentationDataModule
 from satseg.evaluation import EvaluationResult
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 from satseg.repeating import read_data, read_environment
 from satseg.reporting import NUM_PICTURES, to_rgb
-from satseg.runs import SUMMARY, Run, read_summary
+from satseg.runs import MODEL_FILE, SUMMARY, Run, read_summary
 
 ARTIFACT = "model"
 WORST = 20  # images in the table

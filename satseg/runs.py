@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import logging
 import re
 import shlex
@@ -10,8 +11,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg import locks
 from satseg.documents import fields, read_text, read_yaml
-from satseg.errors import InterruptedRunError, RecordError, ResourceError, RunError
+from satseg.errors import CheckpointError, InterruptedRunError, RecordError, ResourceError, RunError
+from satseg.files import write_json
 from satseg.slots import usable
 
 logger = logging.getLogger(__name__)
 
 LATEST = "latest"
+MODEL_FILE = "model.safetensors"
 SUMMARY = "summary.json"  # written last: its presence says that the run is complete
 CHOICES = "choices.json"  # which file of each config group the run was composed from
 SWEEP = "sweep.json"  # the plan of a sweep, in the folder of its runs
@@ -158,22 +162,74 @@ def _free_folder(runs_dir: Path, name: str) -> Path:
     raise RunError(f"No free name for a run folder in {runs_dir}.")
 
 
-def find_complete(reference: str | Path, runs_dir: Path) -> Path:
+def find_complete(reference: str | Path, runs_dir: Path, *, tell: bool = True) -> Path:
     """Return a path as it is, or for `latest` the newest complete run below `runs_dir`.
+
+    Args:
+        reference: A path, or `latest`.
+        runs_dir: Where to look.
+        tell: Whether to say on stderr which run `latest` is.
 
     Raises:
         RunError: If there is none.
     """
-    return _find(reference, runs_dir, lambda folder: (folder / SUMMARY).is_file(), "complete")
+    return _find(reference, runs_dir, lambda folder: (folder / SUMMARY).is_file(), "complete", tell)
 
 
-def find_unfinished(reference: str | Path, runs_dir: Path) -> Path:
+def find_checkpoint(reference: str | Path, runs_dir: Path, *, tell: bool = True) -> Path:
+    """Return the path of a run folder or model file, that of the newest complete run for `latest`.
+
+    Args:
+        reference: A path, or `latest`.
+        runs_dir: Where to look.
+        tell: As for `find_complete`.
+
+    Raises:
+        RunError: If there is no complete run.
+        CheckpointError: If nothing is at the path.
+    """
+    path = find_complete(reference, runs_dir, tell=tell)
+    if not path.exists():
+        raise CheckpointError(f"checkpoint={path} is not there; name a run folder, a model file, or latest.")
+    return path
+
+
+def model_path(path: Path) -> Path:
+    """Return the model file that a run folder, or a file itself, stands for.
+
+    Raises:
+        CheckpointError: If it is not there.
+    """
+    path = path / MODEL_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there; name a run folder, a model file, or latest.")
+    return path
+
+
+def find_places(pattern: str) -> list[Path]:
+    """Return the files and folders that a path with wildcards names; one that is there is no pattern.
+
+    Raises:
+        RunError: If there is none.
+    """
+    places = [Path(pattern)] if Path(pattern).exists() else [Path(p) for p in glob.glob(pattern)]  # noqa: PTH207
+    if not places:
+        raise RunError(f"runs={pattern} fits no folder.")
+    return places
+
+
+def find_unfinished(reference: str | Path, runs_dir: Path, *, tell: bool = True) -> Path:
     """Return a run folder that can be resumed; for `latest` the newest that no process is in.
+
+    Args:
+        reference: A path, or `latest`.
+        runs_dir: Where to look.
+        tell: As for `find_complete`.
 
     Raises:
         RunError: If there is none, or the one named is complete or has no checkpoint yet.
     """
-    path = _find(reference, runs_dir, _unfinished, "unfinished")
+    path = _find(reference, runs_dir, partial(_unfinished, tell=tell), "unfinished", tell)
     if not (path / LAST).is_file():
         raise RunError(f"resume_from={path}: there is no checkpoints/last.ckpt in it to go on from.")
     if (path / SUMMARY).exists():
@@ -181,17 +237,17 @@ def find_unfinished(reference: str | Path, runs_dir: Path) -> Path:
     return path
 
 
-def _unfinished(folder: Path) -> bool:
+def _unfinished(folder: Path, tell: bool) -> bool:
     """Tell whether a run can be gone on with, and say where only another process that is in it speaks against."""
     if (folder / SUMMARY).exists() or not (folder / LAST).is_file():
         return False
     is_free = locks.is_free(folder / locks.NAME)
-    if not is_free:
+    if not is_free and tell:
         print(f"latest: {folder} is in use, and is left out", file=sys.stderr)
     return is_free
 
 
-def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool], kind: str) -> Path:
+def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool], kind: str, tell: bool) -> Path:
     if str(reference) != LATEST:
         return Path(reference)
     folders = [config.parent for config in runs_dir.rglob("config.yaml") if wanted(config.parent)]
@@ -201,7 +257,8 @@ def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool],
             "or name a folder instead of latest."
         )
     newest = max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
-    print(f"latest: {newest}", file=sys.stderr)
+    if tell:
+        print(f"latest: {newest}", file=sys.stderr)
     return newest
 
 
@@ -258,6 +315,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not all(type(number) in (int, float, type(None)) for numbers in splits for number in numbers):
         raise RecordError(f"{path}: its scores are no numbers.")
     return summary
+
+
+def write_failure(folder: Path, error: Exception) -> None:
+    """Note in a run's folder why it ended without a score; where the disk is full, this has no place either."""
+    with suppress(ResourceError):
+        write_json(folder / FAILURE, {"kind": type(error).__name__, "message": " ".join(str(error).split())})
 
 
 def read_failure(folder: Path) -> dict[str, Any]:

@@ -60,6 +60,7 @@ RANGES = {
     "dataset.patches_per_epoch": (1, 2**31),
     "dataset.scenes.*": (0, 2**16),
     "dataset.size": (1, 2**11),
+    "log_every_epochs": (1, 2**31),
     "trainer.devices": (-1, 256),
     "trainer.num_nodes": (1, 2**16),
 }

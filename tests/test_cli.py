@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from satseg.cli import describe
+from satseg.early import CHOICES, VECTOR_SUFFIXES
 from satseg.quoting import quote_paths
 
 
@@ -155,5 +156,78 @@ entry_point("validate")(fill)()
 def test_where_no_memory_is_left_one_line_tells_of_it_and_there_is_some_for_the_end() -> None:
     done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
     line = "ResourceError: Memory ran out: let the command have more, or make less of it at once"
-    assert done.returncode == 1 and done.stderr.startswith(line) and done.stderr.count("\n") == 1, done
+    started, _, said = done.stderr.partition("\n")
+    assert started.startswith("satseg validate: starting")
+    assert done.returncode == 1 and said.startswith(line) and said.count("\n") == 1, done
     assert done.stdout == f"{30 << 20}\n"
+
+
+REFUSED_EARLY = """
+import os, runpy, sys
+sys.argv[1:], given = [], sys.argv[1:]
+for line in given:
+    command, *options = line.split("|")
+    sys.argv = [command, *options]
+    try:
+        runpy.run_module(f"satseg.{command}", run_name="__main__")
+    except SystemExit as end:
+        assert end.code == 1, line
+    found = {"torch", "pytorch_lightning", "timm", "segmentation_models_pytorch"} & sys.modules.keys()
+    assert not found, f"{line} imports {found}"
+"""
+
+
+def test_what_is_wrong_with_options_is_one_line_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "scene.tif").touch()
+    (tmp_path / "empty").mkdir()
+    expected = {
+        "train|trainer.max_epoch=2": "there is no option trainer.max_epoch; did you mean max_epochs",
+        "train|optimizer.lr=abc": "optimizer.lr=abc: expected a number",
+        "train|seed=-1": "seed=-1: expected a whole number from 0",
+        "train|dataset.patch_size=0": "dataset.patch_size=0: expected a whole number from 1 up",
+        "train|dataset=folder|dataset.root=empty|dataset.scale=-1": "dataset.scale=-1: expected auto, or",
+        "train|dataset=folder": "This dataset needs its folder: give dataset.root=",
+        "train|dataset=folder|dataset.root=none, such": "dataset.root=none, such is not a folder",
+        "train|init_from=gone": "gone is not there",
+        "train|resume_from=latest": "There is no unfinished run in",
+        "train|from_run=latest": "There is no complete run in",
+        "train|backbone.weights=gone.pth": "backbone.weights=gone.pth is not there",
+        "validate|dataset=dubai|dataset.root=gone": "dataset.root=gone is not a folder",
+        "evaluate|split=tset": "split=tset: choose train, val, test.",
+        "evaluate|checkpoint=gone": "checkpoint=gone is not there",
+        "predict": "input= has no default",
+        "predict|checkpoint=[]|input=scene.tif": "checkpoint=[]: name a model",
+        "predict|checkpoint=scene.tif|input=gone.tif": "gone.tif is not there",
+        "predict|checkpoint=scene.tif|input=empty": "input=empty: there is no image",
+        "predict|checkpoint=[scene.tif,gone]|input=scene.tif": "checkpoint=gone is not there",
+        "predict|input=scene.tif|engine=tensorrt": "engine=tensorrt: choose auto, torch,",
+        "predict|input=scene.tif|window=[1,2]": "window=[1, 2]: expected",
+        "explain|checkpoint=scene.tif": "Give input= (a file, a folder or a pattern) or split=",
+        "explain|checkpoint=scene.tif|report=true": "report=true needs labels: name a split",
+        "export|format=tflite": "format=tflite: choose onnx,",
+        "report|runs=gone*": "runs=gone* fits no folder",
+        "serve|checkpoint=empty": "empty/model.safetensors is not there",
+        "app|tta=d8": "tta=d8: choose none, flips, d4.",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED_EARLY, *expected], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert len(said) == len(expected), done.stderr
+    for line, (options, part) in zip(said, expected.items(), strict=True):
+        assert "Error: " in line and part in line, (options, line)
+    assert {path.name for path in tmp_path.iterdir()} == {"scene.tif", "empty"}
+
+
+def test_the_choices_that_are_refused_early_are_those_that_the_code_takes() -> None:
+    from satseg.attribution import METHODS
+    from satseg.exporting.request import SUFFIXES
+    from satseg.inference.combining import VIEWS
+    from satseg.inference.engines.opening import NAMES
+    from satseg.inference.products import PROBABILITIES
+    from satseg.mapping.layers import DRIVERS
+
+    taken = {"engine": NAMES, "format": SUFFIXES, "method": METHODS, "probabilities": PROBABILITIES, "tta": VIEWS}
+    assert {key: CHOICES[key] for key in taken} == {key: tuple(choices) for key, choices in taken.items()}
+    assert tuple(DRIVERS) == VECTOR_SUFFIXES

@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "satseg"
 # Lowest first; a module imports from lower layers, or from its own room.
 LAYERS = [
-    {"errors", "lost_workers", "spec"},
+    {"errors", "lost_workers", "progress", "spec"},
     {
         "config",
         "documents",
@@ -29,7 +29,7 @@ LAYERS = [
     {"model_file", "checkpoint"},
     {"exporting", "inference"},
     {"evaluation", "score_files"},
-    {"task", "sharding", "callbacks", "reporting", "runconfig", "choosing", "attribution"},
+    {"early", "next_steps", "task", "sharding", "callbacks", "reporting", "runconfig", "choosing", "attribution"},
     {
         "training",
         "cli",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,17 @@ import numpy as np
 from satseg.documents import MOST_LISTING, fields, read_json, read_yaml
 from satseg.errors import RecordError, RunError
 from satseg.files import is_unfinished
-from satseg.runs import CHOICES, FAILURE, SUMMARY, read_failure, read_summary
+from satseg.next_steps import SPLITS, usual_split
+from satseg.runs import CHOICES, FAILURE, SUMMARY, find_places, read_failure, read_summary
 from satseg.score_files import MATRICES, TIMING, read_matrices
 
 # Where a run lies, how it was started, and what only its speed depends on: no choice that is compared.
 ASIDE = ("run_dir", "runs_dir", "resume_from", "resume_sweep", "from_run", "logger", "callbacks", "trusted_modules")
 RECORDS = ("config.yaml", FAILURE)  # a run that failed early has only the second
-ASIDE_KEYS = ("dataset.root", "dataset.num_workers", "dataset.cache_gb", "trainer.enable_progress_bar")
+ASIDE_KEYS = (
+    *("dataset.root", "dataset.num_workers", "dataset.cache_gb", "trainer.enable_progress_bar"),
+    "log_every_epochs",
+)
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,20 @@ def find_runs(patterns: Sequence[str], evaluation: str) -> tuple[list[RunRecord]
     return records, left_out
 
 
+def usual_evaluation(patterns: Sequence[str]) -> str:
+    """Return the folder of scores that are compared where none is asked for: `val` where no run has any of `test`.
+
+    Raises:
+        RunError: If a pattern fits nothing.
+    """
+    folders = _folders(patterns)
+    return usual_split([s for s in SPLITS if any((f / "evaluation" / s / MATRICES).is_file() for f in folders)])
+
+
 def _folders(patterns: Sequence[str]) -> list[Path]:
     found: set[Path] = set()
     for pattern in patterns:
-        places = [Path(pattern)] if Path(pattern).exists() else [Path(p) for p in glob.glob(pattern)]  # noqa: PTH207
-        if not places:
-            raise RunError(f"runs={pattern} fits no folder.")
-        found |= {p.parent.resolve() for place in places for name in RECORDS for p in place.rglob(name)}
+        found |= {p.parent.resolve() for place in find_places(pattern) for name in RECORDS for p in place.rglob(name)}
     return sorted(folder for folder in found if not is_unfinished(folder))
 
 
@@ -111,7 +122,8 @@ def _why_not(folder: Path, evaluation: str) -> str | None:
         return f"failed: {read_failure(folder)['message']}" if failed else "not complete"
     if not (folder / "evaluation" / evaluation / MATRICES).is_file():
         split = evaluation.partition("_")[0]
-        return f"it has no evaluation/{evaluation}: score it with satseg.evaluate checkpoint={folder} split={split}"
+        command = f"python -m satseg.evaluate checkpoint={shlex.quote(str(folder))} split={split}"
+        return f"it has no evaluation/{evaluation}: score it with {command}"
     return None
 
 

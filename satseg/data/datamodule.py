@@ -21,13 +21,13 @@ from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_it
 from satseg.data.in_common import in_common
 from satseg.data.labels import LabelReader
 from satseg.data.masks import ClassScheme
-from satseg.data.options import check_numbers, check_options, default_workers
+from satseg.data.options import Normalisation, check_numbers, check_options, default_workers
 from satseg.data.pairing import Pairs, Sample
 from satseg.data.patches import patch_edge, patches_a_batch
 from satseg.data.places import Area, Places
 from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchBatchSampler
-from satseg.data.scaling import Normalisation, input_spec
+from satseg.data.scaling import input_spec
 from satseg.data.splits import Splits, left_out
 from satseg.data.statistics import compute_statistics, count_classes
 from satseg.data.unknown_values import all_unknown

@@ -12,6 +12,7 @@ from satseg.data.datamodule import SegmentationDataModule
 from satseg.data.faults import Faults
 from satseg.data.layouts import recognise
 from satseg.data.masks import ClassScheme, discover_scheme, scheme_from_config
+from satseg.data.options import NO_ROOT
 from satseg.data.pairing import Pairs, Sample, check_partners, find_files, find_lonely, find_vectors, pair
 from satseg.data.polygon_classes import ClassOptions
 from satseg.data.polygons import Polygons, read_polygons
@@ -59,7 +60,7 @@ class FolderDataModule(SegmentationDataModule):
     ) -> None:
         super().__init__(**loading)
         if root is None:
-            raise ConfigError("This dataset needs its folder: give dataset.root=/path/to/the/data.")
+            raise ConfigError(NO_ROOT)
         self._root = Path(root)
         if image_suffix and isinstance(images, Mapping):
             raise ConfigError(

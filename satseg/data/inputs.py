@@ -18,6 +18,7 @@ from satseg.data.wildcards import find_visible, has_wildcards, in_folders, split
 from satseg.errors import ConfigError, DataError, RasterReadError
 
 LIST_SUFFIX = ".txt"
+NOTHING = "Give input= (a file, a folder, a pattern, a list file or a URL)."
 
 
 def find_inputs(named: Any, nodata: float | None = None, otherwise: float | None = None) -> list[str | Path]:
@@ -40,11 +41,34 @@ def find_inputs(named: Any, nodata: float | None = None, otherwise: float | None
     several = isinstance(named, Sequence) and not isinstance(named, str)
     found = [source for one in (named if several else [named]) for source in _find(one, nodata, otherwise)]
     if not found:
-        raise ConfigError("Give input= (a file, a folder, a pattern, a list file or a URL).")
+        raise ConfigError(NOTHING)
     unique: dict[str, str | Path] = {}
     for source in found:
         unique.setdefault(str(source) if is_remote(source) else os.path.abspath(source), source)  # noqa: PTH100
     return list(unique.values())
+
+
+def check_inputs(named: Any) -> None:
+    """Refuse paths at which there is no raster; nothing is opened or written, and URLs are not asked.
+
+    Args:
+        named: As for `find_inputs`.
+
+    Raises:
+        ConfigError: If nothing is named, or a pattern cannot be used.
+        DataError: If there is no raster.
+    """
+    several = isinstance(named, Sequence) and not isinstance(named, str)
+    if several and not named:
+        raise ConfigError(NOTHING)
+    for one in named if several else [named]:
+        if one is None or str(one) == "":
+            raise ConfigError(NOTHING)
+        if isinstance(one, Mapping) or is_remote(one) or is_part(one):
+            continue
+        path = Path(str(one)).expanduser()
+        if not is_store(path) and not (path.suffix.lower() == LIST_SUFFIX and path.is_file()):
+            _files(path)
 
 
 def name_of(source: Path | str) -> str:
@@ -66,7 +90,7 @@ def _find(named: Any, nodata: float | None, otherwise: float | None) -> Iterator
     if isinstance(named, Mapping):
         yield from (write_stack(stack, nodata, otherwise) for stack in find_stacks(named))
     elif named is None or str(named) == "":
-        raise ConfigError("Give input= (a file, a folder, a pattern, a list file or a URL).")
+        raise ConfigError(NOTHING)
     elif is_remote(named):
         yield _checked_url(str(named))
     elif is_part(named):

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from satseg.data.scaling import NORMALISATIONS
-from satseg.errors import ConfigError
+from satseg.errors import ConfigError, DataError
+
+Normalisation = Literal["auto", "backbone", "scale", "standardise", "percentile"]
+NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
+NO_ROOT = "This dataset needs its folder: give dataset.root=/path/to/the/data."
+
+
+def check_root(root: str | Path | None) -> None:
+    """Refuse a dataset without its folder.
+
+    Raises:
+        ConfigError: If none is given.
+        DataError: If it is not there.
+    """
+    if root is None:
+        raise ConfigError(NO_ROOT)
+    if not Path(root).is_dir():
+        raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
 
 
 def check_options(patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_workers: Any) -> None:

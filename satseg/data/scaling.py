@@ -7,11 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from satseg.data.options import Normalisation
 from satseg.data.raster import RasterInfo
 from satseg.spec import BandStatistics, InputSpec
 
-Normalisation = Literal["auto", "backbone", "scale", "standardise", "percentile"]
-NORMALISATIONS = ("auto", "backbone", "scale", "standardise", "percentile")
 Numbers = tuple[float, ...]
 LEAST = 1e-6  # of a divisor: a constant band stays finite
 

@@ -83,22 +83,6 @@ class Question:
         return Region(region.pixels & picture.valid[0], region.name)
 
 
-def check_report(cfg: DictConfig) -> None:
-    """Refuse options that a report has no use for.
-
-    Raises:
-        ConfigError: If no split is named, or a single image or class is.
-    """
-    if cfg.split is None:
-        raise ConfigError("report=true needs labels: name a split, split=train, val or test.")
-    for key in ("input", "window", "target", "contrast"):
-        if cfg[key] is not None:
-            raise ConfigError(f"report=true looks at a whole split and all its classes: leave out {key}=.")
-    for key, value in (("method", "gradcam"), ("layer", "auto"), ("region", "predicted")):
-        if cfg[key] != value:
-            raise ConfigError(f"report=true chooses its own regions and layers, by HiRes-CAM: leave out {key}=.")
-
-
 def _mask_file(path: Path, shape: torch.Size, picture: Picture) -> Region:
     """Read a mask of the whole image or of the window alone; any band that is not 0 counts."""
     info = read_info(path)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from satseg.checkpoint import model_path, read_document
+from satseg.checkpoint import read_document
 from satseg.documents import MOST_LISTING, fields
 from satseg.errors import RecordError, RunError
-from satseg.runs import read_summary, run_folder
+from satseg.runs import model_path, read_summary, run_folder
 from satseg.serving.served import Served
 from satseg.spec import DatasetSpec
 
