@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from satseg.inference.combining import SELF, View, views
 from satseg.inference.windows import PLAN, segment
 from satseg.metrics import SCORES, Scores, confusion_matrices
 from satseg.models import SegmentationNetwork
+from satseg.progress import Progress
 from satseg.spec import IGNORE_INDEX
 
 PROTOCOL = SCORES | {"windows": PLAN}
@@ -190,6 +191,7 @@ def evaluate(
     looks, names = views(scoring.tta), network.spec.class_names
     images: list[ImageScores] = []
     reliability, seconds = Reliability.empty(), 0.0
+    progress = Progress("Scoring", len(loader) if isinstance(loader, Sized) else None, "images")
     for batch in loader:
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
         if "mask" in moved:
@@ -200,6 +202,7 @@ def evaluate(
         reliability += Reliability.of(scored.logits, moved["mask"], moved["valid"])
         for name, matrix in zip(moved["name"], scored.matrices, strict=True):
             images.append(ImageScores(name, (groups or {}).get(name, name), Scores.from_matrix(matrix, names)))
+        progress.add()
     result = EvaluationResult(names, images, scoring, reliability, seconds)
     if not images or result.matrix.sum() == 0:
         raise DataError("The split has no labelled pixel to score.")

@@ -10,14 +10,18 @@ from satseg.cli import entry_point
 @entry_point("report")
 def main(cfg: DictConfig) -> None:
     """Write a leaderboard as Markdown, CSV and a page with pictures; print it."""
+    import sys
     import time
     from pathlib import Path
 
-    from satseg.comparing import find_runs, make_boards, write_comparison
+    from satseg.comparing import find_runs, make_boards, usual_evaluation, write_comparison
     from satseg.locks import alone_in
 
     patterns = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
-    records, left_out = find_runs(patterns, cfg.evaluation)
+    evaluation = cfg.evaluation or usual_evaluation(patterns)
+    if cfg.evaluation is None and evaluation != "test":
+        print(f"Comparing evaluation={evaluation}, as no run has scores of a test split", file=sys.stderr)
+    records, left_out = find_runs(patterns, evaluation)
     boards = make_boards(records, cfg.draws, cfg.seed)
     folder = Path(cfg.output or Path(cfg.runs_dir) / "reports" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     with alone_in(folder):

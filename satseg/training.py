@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shlex
+import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +19,28 @@ from omegaconf import DictConfig, OmegaConf
 from satseg import ending, publishing
 from satseg.callbacks.averaging import ExponentialMovingAverage
 from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
+from satseg.callbacks.lines import EpochLines
 from satseg.callbacks.position import Position
 from satseg.callbacks.records import BestModelFile, MetricsCsv, Throughput
 from satseg.callbacks.saving import SaveLast
 from satseg.callbacks.seeding import SeedBatches
 from satseg.callbacks.stopping import StopOnInterrupt
 from satseg.checkpoint import load_model
+from satseg.config import ALLOWED_TARGETS
 from satseg.data import SegmentationDataModule
-from satseg.errors import ConfigError, InterruptedRunError, ResourceError
+from satseg.errors import ConfigError, InterruptedRunError
 from satseg.files import write_json
 from satseg.locks import alone_in
 from satseg.metrics import Scores
 from satseg.models import build_model, freeze_backbone, init_from
+from satseg.next_steps import after_training, usual_split
 from satseg.optimization import scaled_lr
 from satseg.ranks import agree, is_first, world_size
 from satseg.repeating import read_choices, read_environment
-from satseg.reporting import report_split
+from satseg.reporting import report_run, report_split
 from satseg.run_report import report_run
-from satseg.runconfig import (
-    backbone_name,
-    config_choices,
-    prepare_config,
-    recognise_data,
-    run_name,
-    with_backbone,
-)
-from satseg.runs import AUTO, CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_metrics
+from satseg.runconfig import backbone_name, config_choices, prepare_config, recognise_data, run_name, with_backbone
+from satseg.runs import AUTO, CHOICES, FAILURE, Run, SUMMARY, how_to_resume, open_run, read_metrics, write_failure
 from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
 from satseg.validation import Finding, Severity, check_cheaply
@@ -72,8 +68,6 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     """
     cfg = prepare_config(cfg)
     recognised = recognise_data(cfg)
-    if cfg.seed not in range(2**32):
-        raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}.")
     if cfg.from_run is not None:
         read_environment(Path(cfg.from_run))  # a broken record is told before a folder is made
     known = with_backbone(read_choices(Path(cfg.from_run)) if cfg.from_run is not None else config_choices(), cfg)
@@ -116,8 +110,7 @@ def failure_recorded(run: Run) -> Iterator[None]:
     except Exception as error:
         if not is_first():
             raise
-        with suppress(ResourceError):  # where the disk is full, this has no place either
-            write_json(path, {"kind": type(error).__name__, "message": " ".join(str(error).split())})
+        write_failure(run.path, error)
         raise
 
 
@@ -136,6 +129,7 @@ def log_to(path: Path) -> None:
         root.addHandler(logging.NullHandler())
         return
     terminal, file = logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")
+    terminal.addFilter(lambda record: not getattr(record, "in_bar", False))
     terminal.setFormatter(logging.Formatter("%(message)s"))
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(terminal)
@@ -252,12 +246,14 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         ConfigError: If Lightning does not take its options.
     """
     strategy = cfg.trainer.get("strategy")
+    metrics = MetricsCsv(run.path / "metrics.csv")
     records = [
         StopOnInterrupt(),
         SeedBatches(cfg.seed),
         Position(),
         Throughput(),
-        MetricsCsv(run.path / "metrics.csv"),
+        metrics,
+        EpochLines(metrics, cfg.monitor, cfg.log_every_epochs),
         BestModelFile(run.path / "model.safetensors", cfg.monitor),
         *([ExponentialMovingAverage()] if cfg.ema else []),
         pl.callbacks.ModelCheckpoint(
@@ -282,6 +278,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             **({"strategy": UNUSED_ALLOWED} if strategy == "ddp" and _has_unused_layers(cfg) else {}),
             use_distributed_sampler=False,
             enable_model_summary=False,
+            enable_progress_bar=cfg.trainer.get("enable_progress_bar", True) and sys.stdout.isatty(),
             default_root_dir=str(run.path),
         )
     except Exception as error:  # Hydra wraps whatever Lightning says about an impossible combination
@@ -301,12 +298,13 @@ def _has_unused_layers(cfg: DictConfig) -> bool:
 def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer) -> float:
     """Score the saved model file on validation and test, write pictures and report, publish, close the record."""
     datamodule.trainer = None  # whose processes would each read a share
-    own = str(cfg.model._target_).rpartition(".")[0]  # the user named it, so it is trusted
-    network = load_model(run.path, _device(cfg), trusted_modules=[*cfg.trusted_modules, own])
+    trusted = _trusted_modules(cfg)
+    network = load_model(run.path, _device(cfg), trusted_modules=trusted)
     splits = [split for split in ("val", "test") if datamodule.splits.get(split)]
     reports = {}
     for split in splits:
         folder = run.path / "evaluation" / split
+        logger.info("Scoring %s with the best weights: %d images", split, len(datamodule.splits[split]))
         with alone_in(folder, EVALUATION_S):
             reports[split] = report_split(network, datamodule, split, folder)
         ending.check()
@@ -323,12 +321,23 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
         "parameters": parameters,
         "training_seconds": sum(row.get("seconds") or 0 for row in read_metrics(run.path / "metrics.csv")),
     }
+    logger.info("Writing the report")
     report_run(run.path, cfg, reports, datamodule, parameters)
     ending.complete()
     write_json(run.path / SUMMARY, summary)
     publishing.publish_results(trainer.loggers, run, network, datamodule, results)
     _tell(run, results)
+    split = usual_split(splits)
+    for line in after_training(run.path, datamodule.splits[split][0].image, split, trusted):
+        logger.info("%s", line)
     return score
+
+
+def _trusted_modules(cfg: DictConfig) -> list[str]:
+    """Return the modules of the user's own that model and record may name: the user named them."""
+    targets = [str(node._target_) for node in (cfg.model, cfg.dataset)]
+    own = [t.rpartition(".")[0] for t in targets if t not in ALLOWED_TARGETS and not t.startswith("satseg.")]
+    return list(dict.fromkeys([*cfg.trusted_modules, *own]))
 
 
 def _device(cfg: DictConfig) -> str:
@@ -341,4 +350,3 @@ def _tell(run: Run, results: dict[str, Any]) -> None:
         logger.info("%s", result.table(split))
     logger.info("Run folder: %s", run.path)
     logger.info("Report:     %s", run.path / "report.html")
-    logger.info("Score it again: python -m satseg.evaluate checkpoint=%s split=test", shlex.quote(str(run.path)))

@@ -71,6 +71,32 @@ def test_a_run_is_complete(run: Path) -> None:
     assert not list(run.rglob("*.tmp*"))
 
 
+def test_the_log_has_a_line_an_epoch_and_next_steps_that_run_as_they_are_printed(run: Path, tmp_path: Path) -> None:
+    log = [line.partition(": ")[2] for line in (run / "train.log").read_text().splitlines()]
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows, 1):
+        (line,) = [line for line in log if line.startswith(f"Epoch {number} of 2: ")]
+        assert f"train loss {float(row['train/loss']):.4f}, val/miou {float(row['val/miou']):.4f}" in line
+        assert line.endswith(" left") == (number == 1)
+    steps = [shlex.split(line[line.index("python -m ") :]) for line in log if "python -m satseg." in line]
+    assert [step[2] for step in steps] == ["satseg.evaluate", "satseg.predict", "satseg.app"]
+    (scene,) = [option.removeprefix("input=") for option in steps[1] if option.startswith("input=")]
+    assert (run.parent / scene).parts[-3:-1] == ("test", "images")
+    scored = command("evaluate", *steps[0][3:], cwd=run.parent)
+    assert scored.returncode == 0 and "split=test" in scored.stderr, scored.stderr
+    mapped = command("predict", *steps[1][3:], cwd=run.parent)
+    assert mapped.returncode == 0, mapped.stderr
+    with rasterio.open(run / "predictions" / Path(scene).name) as map_, rasterio.open(scene) as source:
+        assert map_.shape == source.shape
+    without = [steps[0][3], "+dataset.scenes={train: 2, val: 1, test: 0}", f"output={tmp_path}"]
+    scored = command("evaluate", *without, cwd=run.parent)
+    assert scored.returncode == 0 and "split=val, as there is no test split" in scored.stderr, scored.stderr
+    assert json.loads((tmp_path / "scores.json").read_text())["split"] == "val"
+    shown = command("app", *steps[2][3:], "--cfg", "job", cwd=run.parent)
+    assert shown.returncode == 0 and "checkpoint: run" in shown.stdout.splitlines()
+
+
 @pytest.mark.parametrize("file", ["", "model.safetensors", "checkpoints/best.ckpt"])
 def test_evaluate_gives_the_same_scores_to_the_last_digit(run: Path, file: str) -> None:
     trained = json.loads((run / "evaluation/test/scores.json").read_text())

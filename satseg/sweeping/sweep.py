@@ -6,6 +6,7 @@ import atexit
 import itertools
 import logging
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -176,8 +177,8 @@ class Sweep:
             SweepError: If any has no score.
         """
         self.tell(outcomes)
-        if is_first():
-            print(f"Compare them: python -m satseg.report runs={quote_value(str(self.folder))}")
+        if is_first() and any(outcome.state == "complete" for outcome in outcomes):
+            print(f"Compare them: python -m satseg.report runs={shlex.quote(str(self.folder))}")
         failed = [o for o in outcomes if o.state != "complete"]
         if not failed:
             return
@@ -187,7 +188,7 @@ class Sweep:
         raise SweepError(f"{len(failed)} of {len(outcomes)} runs have no score.{again}{note}")
 
     def _how_to_go_on(self) -> str:
-        where = quote_value(str(self.folder))
+        where = shlex.quote(str(self.folder))
         return f"Once none of its runs goes on, run what is missing with the same command and resume_sweep={where}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from satseg.data.pairing import Sample
 from satseg.errors import ConfigError, WorkerLostError
+from satseg.progress import Progress
 from satseg.validation.facts import Facts, ScanPlan
 from satseg.validation.scanning import scan
 
@@ -26,7 +28,7 @@ def survey(samples: Sequence[Sample], plan: ScanPlan, workers: int | None = None
         samples: All pairs.
         plan: How to read.
         workers: Processes; as many as there are cores by default. One reads in this process.
-        progress: Whether to show a bar.
+        progress: Whether to show a bar, or a line a minute where there is no terminal.
 
     Raises:
         ConfigError: If the number of workers is none.
@@ -36,8 +38,17 @@ def survey(samples: Sequence[Sample], plan: ScanPlan, workers: int | None = None
         raise ConfigError(f"workers={workers}: expected a whole number from 1 on.")
     number = min(workers or os.cpu_count() or 1, len(samples))
     found = _alone(samples, plan) if number <= 1 else _together(samples, plan, number)
+    if progress and not sys.stderr.isatty():
+        return list(_with_lines(found, len(samples)))
     bar = tqdm(found, "Checking", len(samples), unit=" images", bar_format=FORM, disable=not progress)
     return list(bar)
+
+
+def _with_lines(found: Iterator[Facts], total: int) -> Iterator[Facts]:
+    lines = Progress("Checking", total, "images")
+    for facts in found:
+        yield facts
+        lines.add()
 
 
 def _alone(samples: Sequence[Sample], plan: ScanPlan) -> Iterator[Facts]:

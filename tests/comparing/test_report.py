@@ -112,10 +112,20 @@ def test_runs_that_were_scored_unlike_are_not_ranked_together(tmp_path: Path) ->
 def test_what_cannot_be_compared_is_told_in_one_line(tmp_path: Path) -> None:
     assert "fits no folder" in refused("report", "runs=nothing*", cwd=tmp_path)
     run = made_up(tmp_path / "runs/one", 1, 0.6, {})
-    assert "score it with satseg.evaluate" in refused("report", "runs=runs", "evaluation=val", cwd=tmp_path)
+    said = refused("report", "runs=runs", "evaluation=val", cwd=tmp_path)
+    assert f"score it with python -m satseg.evaluate checkpoint={run} split=val" in said
     (run / "evaluation/test/matrices.npz").write_bytes(b"PK\x03\x04broken")
     assert "score the run again" in refused("report", "runs=runs", cwd=tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_runs_without_a_test_split_are_compared_by_val(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        run = made_up(tmp_path / f"runs/{seed}", seed, 0.6, {})
+        (run / "evaluation/test").rename(run / "evaluation/val")
+    done = command("report", "runs=runs", "output=out", cwd=tmp_path)
+    assert done.returncode == 0 and "Comparing evaluation=val, as no run has scores of a test" in done.stderr, done
+    assert "| 2 |" in done.stdout
 
 
 @given(st.integers(2, 5), st.integers(1, 9), st.integers(0, 2**32 - 1))

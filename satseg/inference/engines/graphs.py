@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class GraphEngine:
     """
 
     batch_size = 1
+    why = ""  # auto chose it, in words
 
     def __init__(self, name: str, graph: Graph, spec: DatasetSpec, size: Size | None, digest: str = "") -> None:
         self.name, self.graph, self.spec, self.size, self.digest = name, graph, spec, size, digest
@@ -124,7 +126,7 @@ def _quantised(source: Source, cache: Cache) -> tuple[Path, str]:
         raise EngineError(
             f"engine=openvino_int8: there is no quantised model of {source.checkpoint} in {cache.folder}, and none is "
             "taken from anywhere else; make it with "
-            f"python -m satseg.export checkpoint={source.checkpoint} format=openvino int8=true"
+            f"python -m satseg.export checkpoint={shlex.quote(str(source.checkpoint))} format=openvino int8=true"
         )
     return found / FILES["openvino_int8"], digest_of(digests(found))
 
