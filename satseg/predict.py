@@ -10,11 +10,14 @@ from satseg.cli import entry_point
 @entry_point("predict")
 def main(cfg: DictConfig) -> None:
     """Write a map, and what else is asked for, of every scene; say where, and how fast."""
-    from satseg.predicting import check_options, open_models, predict_scenes, table
+    from satseg.predicting import check_options, open_models, predict_scenes, table, write_together
 
     check_options(cfg)
-    outcomes = predict_scenes(cfg, open_models(cfg))
+    models = open_models(cfg)
+    outcomes = predict_scenes(cfg, models)
     print(table(outcomes) if len(outcomes) > 1 else f"Map: {outcomes[0].line()}")
+    for line in filter(None, [*write_together(cfg, outcomes), models.told()]):
+        print(line)
     if any(outcome.error for outcome in outcomes):
         raise SystemExit(1)
 

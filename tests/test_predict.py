@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import psutil
+import pyogrio
+import pyogrio.raw
 import pytest
 import rasterio
 import rasterio.control
@@ -135,11 +138,35 @@ def test_a_folder_goes_on_past_a_broken_scene(run: Path, scene: Path, tmp_path: 
     Image.fromarray(read(scene).transpose(1, 2, 0)).save(folder / "c.png")
     output = tmp_path / "maps"
     options = [f"checkpoint={run}", f"input={folder}", f"output={output}", "progress=false", "engine=torch"]
+    options += ["areas=true", "vectors=gpkg"]
     done = command("predict", *options, cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert sorted(p.name for p in output.iterdir()) == ["a.tif", "c.tif"]
+    own = [f"{name}{ending}" for name in "ac" for ending in (".gpkg", ".tif", "_areas.csv")]
+    assert sorted(p.name for p in output.iterdir()) == sorted([*own, "all_scenes.gpkg", "all_scenes_areas.csv"])
+    assert "all_scenes_areas.csv lacks 1 of 3 scenes" in done.stderr and "\nEngine: torch\n" in done.stdout
     assert "b.tif" in done.stderr and "2 of 3 scenes segmented" in done.stdout and "- b: failed" in done.stdout
     assert np.array_equal(read(output / "a.tif")[0, 50:], read(output / "c.tif")[0, 50:])
+    check_together(output, ("a", "c"), satseg.load_model(run).spec.class_names)
+
+
+def check_together(output: Path, scenes: Sequence[str], class_names: Sequence[str]) -> None:
+    """Compare the table and the layers of all scenes with the pixels of their maps."""
+    counts = {scene: np.bincount(read(output / f"{scene}.tif").ravel(), minlength=256) for scene in scenes}
+    with (output / "all_scenes_areas.csv").open(newline="") as file:
+        rows = {(row["scene"], row["class"]): row for row in csv.DictReader(file)}
+    assert len(rows) == (len(scenes) + 1) * len(class_names)
+    found: dict[tuple[str, str], float] = {}
+    for layer, _ in pyogrio.list_layers(output / "all_scenes.gpkg"):
+        columns = pyogrio.raw.read(output / "all_scenes.gpkg", layer=layer)[3]
+        for scene, name, _, area in zip(*columns, strict=True):
+            found[scene, name] = found.get((scene, name), 0) + area
+    for index, name in enumerate(class_names):
+        for scene in scenes:
+            with rasterio.open(output / f"{scene}.tif") as source:
+                pixel = abs(source.transform.determinant)  # 1 where there are no coordinates
+            assert int(rows[scene, name]["pixels"]) == counts[scene][index]
+            assert found.get((scene, name), 0) == pytest.approx(counts[scene][index] * pixel)
+        assert int(rows["all scenes", name]["pixels"]) == sum(counts[scene][index] for scene in scenes)
 
 
 def rewrite(scene: Path, path: Path, image: np.ndarray, **changes: object) -> Path:
@@ -229,6 +256,13 @@ def test_ray_gives_the_same_bytes_and_survives_the_loss_of_a_worker(run: Path, s
             time.sleep(0.1)
         assert process.wait(300) == 0, process.stderr.read() if process.stderr else ""
     assert killed and (tmp_path / "ray.tif").read_bytes() == (tmp_path / "local.tif").read_bytes()
+    (tmp_path / "again.tif").write_bytes(scene.read_bytes())
+    several = [options[0], f"input=['{scene}',again.tif]", *options[2:], "areas=true", "vectors=gpkg"]
+    done = command("predict", *several, "output=maps", "executor=ray", "workers=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_together(tmp_path / "maps", (scene.stem, "again"), satseg.load_model(run).spec.class_names)
+    done = command("predict", *several, "output=alone", "scenes=single", cwd=tmp_path)
+    assert done.returncode == 0 and not list((tmp_path / "alone").glob("all_scenes*")), done.stderr
 
 
 def test_evaluation_with_test_time_augmentation_is_scored_beside_the_plain_one(run: Path, tmp_path: Path) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from satseg.files import write_text
 from satseg.mapping.classmap import INVALID, ClassMap, open_class_map
 
+COLUMNS = ("class", "pixels", "share", "area_m2", "area_ha")
+TOTAL = "all scenes"
 SQUARE_METRES_PER_HECTARE = 10_000
 UNITS = ((10e6, 1e6, "km²"), (100, SQUARE_METRES_PER_HECTARE, "ha"), (0, 1, "m²"))  # from so many m² on, of so many
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
@@ -106,8 +109,41 @@ def write_areas(areas: Iterable[ClassArea], output: Path) -> None:
     Raises:
         ResourceError: If the file cannot be written.
     """
+    _write(output, COLUMNS, [_row(area) for area in areas])
+
+
+def write_all_areas(areas: Mapping[str, Sequence[ClassArea]], output: Path) -> None:
+    """Write the class areas of several maps as CSV: a row a map and class, then the sum of each class.
+
+    What two maps both cover counts twice in the sums. Where a map has no square metres, the sums have none.
+
+    Args:
+        areas: Of the same classes, by the map's name.
+        output: The file.
+
+    Raises:
+        ResourceError: If the file cannot be written.
+    """
+    rows = [[name, *_row(area)] for name, own in areas.items() for area in own]
+    sums = [_sum(of_class) for of_class in zip(*areas.values(), strict=True)]
+    total = sum(area.pixels for area in sums)
+    rows += [[TOTAL, *_row(replace(area, share=area.pixels / total if total else None))] for area in sums]
+    _write(output, ["scene", *COLUMNS], rows)
+
+
+def _sum(areas: Sequence[ClassArea]) -> ClassArea:
+    sizes = [area.area_m2 for area in areas]
+    known = None if None in sizes else math.fsum(size for size in sizes if size is not None)
+    return ClassArea(areas[0].name, sum(area.pixels for area in areas), None, known)
+
+
+def _row(area: ClassArea) -> list[Any]:
+    return [area.name, area.pixels, area.share, area.area_m2, area.area_ha]
+
+
+def _write(output: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["class", "pixels", "share", "area_m2", "area_ha"])
-    table.writerows([a.name, a.pixels, a.share, a.area_m2, a.area_ha] for a in areas)
+    table.writerow(header)
+    table.writerows(rows)
     write_text(output, text.getvalue())

@@ -4,6 +4,7 @@ from satseg.predicting.models import Models, open_models
 from satseg.predicting.options import check_options
 from satseg.predicting.outcomes import Outcome, table
 from satseg.predicting.scenes import maker_of, plan_of, predict_scenes, products_for, source_of, task_of
+from satseg.predicting.together import write_together
 
 __all__ = [
     "Models",
@@ -17,4 +18,5 @@ __all__ = [
     "source_of",
     "table",
     "task_of",
+    "write_together",
 ]

@@ -13,12 +13,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from satseg.checkpoint import fetch_checkpoint, load_model, model_path
+from satseg.checkpoint import fetch_checkpoint, load_model
 from satseg.devices import choose_device
 from satseg.environment import package_version
 from satseg.inference.combining import Segmenter, averaged, check_alike, views
 from satseg.inference.engines import Engine, open_engine
 from satseg.models import SegmentationNetwork
+from satseg.runs import model_path
 from satseg.spec import DatasetSpec
 
 RUNTIMES = ("satseg", "torch", "onnxruntime", "openvino")  # whose versions a result depends on
@@ -78,6 +79,12 @@ class Models:
     def chosen(self) -> tuple[str, ...]:
         """Names of the engines that were opened last."""
         return tuple(engine.name for engine in self._opened)
+
+    def told(self) -> str:
+        """Return which engine computed, and why it was chosen; empty where none was opened."""
+        reasons = [(engine.name, getattr(engine, "why", "")) for engine in self._opened]
+        lines = [f"{name}, {why}" if why else name for name, why in reasons]
+        return f"Engine: {'; '.join(dict.fromkeys(lines))}" if lines else ""
 
     @property
     def graphs(self) -> tuple[str, ...]:

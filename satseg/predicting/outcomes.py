@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from satseg.inference.pipeline import Stopwatch
+from satseg.mapping.areas import ClassArea
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Outcome:
         watch: Seconds by part of the work, and `all`; and how many pixels were computed.
         warnings: What was found before it began, and in its map.
         error: Why it failed, on one line.
+        areas: Of the classes in the map, where they were asked for.
+        vectors: The file of its polygons, where they were asked for.
     """
 
     name: str
@@ -29,6 +32,8 @@ class Outcome:
     watch: Stopwatch
     warnings: Sequence[str] = ()
     error: str = ""
+    areas: Sequence[ClassArea] = ()
+    vectors: Path | None = None
 
     def line(self) -> str:
         """Return what to say of it."""

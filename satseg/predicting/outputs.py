@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 
 from satseg.data.inputs import name_of
 from satseg.data.opening import is_remote, shown
+from satseg.early import beside
 from satseg.errors import ConfigError
 from satseg.inference.products import Product, product_paths
-from satseg.predicting.options import beside
 
+ALL_POLYGONS, ALL_AREAS = "all_scenes.gpkg", "all_scenes_areas.csv"  # of several scenes, beside their own
 MAP_SUFFIXES = (".tif", ".tiff")
 NO_MAPS = {".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".gpkg", ".geojson", ".json", ".fgb", ".shp", ".csv"}
 
@@ -58,6 +59,14 @@ def extra_paths(cfg: DictConfig, output: Path) -> dict[str, Path]:
     return paths
 
 
+def together_paths(cfg: DictConfig, folder: Path, num_scenes: int) -> dict[str, Path]:
+    """Return the files that are made of all scenes, by option."""
+    if cfg.scenes == "single" or (cfg.scenes == "auto" and num_scenes < 2):
+        return {}
+    paths = {"areas": folder / ALL_AREAS} if cfg.areas else {}
+    return paths | ({"vectors": folder / ALL_POLYGONS} if cfg.vectors else {})
+
+
 def check_paths(
     cfg: DictConfig, scenes: Sequence[str | Path], outputs: Sequence[Path], products: Sequence[Product]
 ) -> None:
@@ -66,6 +75,11 @@ def check_paths(
     Raises:
         ConfigError: Names the file.
     """
+    if len(scenes) > 1 and cfg.vectors and not beside(cfg.vectors):
+        raise ConfigError(
+            f"vectors={cfg.vectors}: it would be written twice, as each scene has polygons of its own; with "
+            f"vectors=gpkg they lie beside each map, and those of all scenes in {ALL_POLYGONS}."
+        )
     seen: set[str] = set()
     files = {f.resolve() for scene in scenes if not is_remote(scene) for f in [Path(scene)]}
     for path in _all(cfg, outputs, products):
@@ -77,6 +91,8 @@ def check_paths(
 
 
 def _all(cfg: DictConfig, outputs: Sequence[Path], products: Sequence[Product]) -> Iterator[Path]:
+    if outputs:
+        yield from together_paths(cfg, outputs[0].parent, len(outputs)).values()
     for output in outputs:
         yield from product_paths(output, products)
         yield from extra_paths(cfg, output).values()

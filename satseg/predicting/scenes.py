@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,13 +24,14 @@ from satseg.inference.plans import ScenePlan, plan_scene
 from satseg.inference.preflight import inspect, settle, source_in
 from satseg.inference.products import Product, products_of
 from satseg.inference.reading import SceneSource
-from satseg.inference.scene import MakeStrips, Progress, SceneTask, predict_scene
+from satseg.inference.scene import MakeStrips, SceneTask, predict_scene
 from satseg.inference.strips import StripMaker
 from satseg.locks import alone_at
-from satseg.mapping import class_areas, write_areas, write_vectors
+from satseg.mapping import ClassArea, class_areas, write_areas, write_vectors
 from satseg.predicting.models import Models
 from satseg.predicting.outcomes import Outcome, tell
 from satseg.predicting.outputs import check_paths, extra_paths, map_paths
+from satseg.progress import Progress
 from satseg.runconfig import recorded_bands
 from satseg.runs import run_folder
 
@@ -92,10 +93,12 @@ def _predict(
     with alone_at(output):
         with _bar(cfg.progress, name_of(scene), pixels) as progress, enough_memory(ADVICE):
             files = predict_scene(task, progress, watch, strips)
-        files += _extras(cfg, models, source, output, late)
+        areas = _extras(cfg, models, source, output, late)
+    extras = extra_paths(cfg, output)
     tell(late)
     watch.seconds["all"] = time.perf_counter() - start
-    return Outcome(name_of(scene), files, pixels, watch, [*warnings, *late])
+    files += extras.values()
+    return Outcome(name_of(scene), files, pixels, watch, [*warnings, *late], "", areas, extras.get("vectors"))
 
 
 def task_of(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> SceneTask:
@@ -133,26 +136,35 @@ def _recorded_bands(checkpoint: Path, trusted_modules: tuple[str, ...]) -> list[
     return recorded_bands(checkpoint, trusted_modules)
 
 
-def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path, warnings: list[str]) -> list[Path]:
-    """Write what is made of a finished map: a picture, areas, polygons; what is to be said of it joins the warnings."""
-    paths, spec = extra_paths(cfg, output), models.spec
+def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path, warnings: list[str]) -> list[ClassArea]:
+    """Write what is made of a finished map: a picture, areas, polygons; what is to be said of it joins the warnings.
+
+    Returns:
+        The areas, where they are asked for.
+    """
+    paths, spec, areas = extra_paths(cfg, output), models.spec, list[ClassArea]()
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         if "preview" in paths:
             from satseg.predicting.preview import write_preview  # it brings what draws, and what scores
 
             write_preview(name_of(source.info.path), source, output, spec, paths["preview"])
         if "areas" in paths:
-            write_areas(class_areas(output, spec.class_names), paths["areas"])
+            areas = class_areas(output, spec.class_names)
+            write_areas(areas, paths["areas"])
         if "vectors" in paths:
             limits = {"min_area_m2": cfg.min_area_m2, "simplify_m": cfg.simplify_m}
             with alone_at(paths["vectors"]):  # which may lie elsewhere, and be another map's, too
                 write_vectors(output, paths["vectors"], spec.class_names, **limits, warn=warnings.append)
-    return list(paths.values())
+    return areas
 
 
 @contextmanager
-def _bar(wanted: bool, name: str, pixels: int) -> Iterator[Progress]:
-    """Show megapixels a second and the time that is left."""
+def _bar(wanted: bool, name: str, pixels: int) -> Iterator[Callable[[int], None]]:
+    """Show megapixels a second and the time that is left: a bar, or a line a minute where there is no terminal."""
+    if wanted and not sys.stderr.isatty():
+        lines = Progress(name, pixels / 1e6, "Mpx")
+        yield lambda finished: lines.add(finished / 1e6)
+        return
     form = "{desc}: {percentage:3.0f} % of {total:.4g} Mpx, {rate_noinv_fmt}, {remaining} left"
     with tqdm(total=pixels / 1e6, desc=name, unit="Mpx", bar_format=form, disable=not wanted) as bar:
 

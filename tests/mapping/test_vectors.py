@@ -18,7 +18,7 @@ from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter
 
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
-from satseg.mapping import class_areas, layers, write_vectors
+from satseg.mapping import class_areas, join_layers, layers, write_vectors
 
 NAMES = ("water", "forest", "bare soil")
 UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)}
@@ -281,3 +281,40 @@ def test_an_error_on_the_way_leaves_the_older_file(class_map, tmp_path, monkeypa
     with pytest.raises(DataError, match="holds value 9"):
         write_vectors(class_map(classes, **UTM), output, NAMES, block_size=2)
     assert output.read_text() == "older" and list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_polygons_of_several_maps_are_one_layer_for_each_crs(class_map, tmp_path, monkeypatch, ending):
+    monkeypatch.setattr("satseg.mapping.joining.BATCH", 7)
+    places = {
+        "a": UTM,
+        "b": UTM | {"transform": rasterio.Affine(5, 0, 600_000, 0, -5, 4_000_000)},
+        "other": UTM | {"crs": "EPSG:32634"},
+        "nowhere": {},
+        "empty": UTM,
+    }
+    maps, files = {}, {}
+    for seed, (name, place) in enumerate(places.items()):
+        maps[name] = np.full((40, 30), 255, np.uint8) if name == "empty" else blobs(40, 30, seed)
+        files[name] = tmp_path / f"{name}{ending}", class_map(maps[name], **place)
+        write_vectors(files[name][1], files[name][0], NAMES)
+    output = tmp_path / "all.gpkg"
+    counts = join_layers(files, output)
+    lonlat = {"a": 4326, "b": 4326, "other": 4326, "nowhere": None}
+    epsg = lonlat if ending == ".geojson" else {"a": 32633, "b": 32633, "other": 32634, "nowhere": None}
+    assert set(counts) == {f"all_epsg_{code}" if code else "all_pixels" for code in epsg.values()}
+    for layer, count in counts.items():
+        meta, _, wkb, columns = pyogrio.raw.read(output, layer=layer)
+        fields = dict(zip(meta["fields"], columns))
+        scenes = [name for name, code in epsg.items() if layer == (f"all_epsg_{code}" if code else "all_pixels")]
+        assert meta["crs"] == (f"EPSG:{epsg[scenes[0]]}" if epsg[scenes[0]] else None)
+        assert len(wkb) == count and list(dict.fromkeys(fields["scene"])) == scenes
+        for scene in scenes:
+            pixel = abs(places[scene]["transform"].determinant) if scene in "ab other" else 1.0
+            sizes = fields["area_m2" if scene in "ab other" else "area_px"]
+            for value, name in enumerate(NAMES):
+                own = (fields["scene"] == scene) & (fields["value"] == value)
+                assert set(fields["class"][own]) <= {name}
+                assert sizes[own].sum() == pytest.approx((maps[scene] == value).sum() * pixel)
+    one = join_layers({name: files[name] for name in ("a", "empty", "b")}, tmp_path / "one.gpkg")
+    assert list(one) == ["one"] and pyogrio.read_info(tmp_path / "one.gpkg")["capabilities"]["fast_spatial_filter"]

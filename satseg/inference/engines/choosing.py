@@ -7,13 +7,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from satseg.documents import read_json
-from satseg.errors import RecordError, SatsegError
+from satseg.errors import RecordError, SatsegError, printable
 from satseg.exporting.agreement import random_images
 from satseg.exporting.graph import Size
 from satseg.files import write_json
@@ -27,6 +27,8 @@ REMEMBERED = 500  # measurements of all models, the latest
 RUNS = 3
 LEAST_AGREEMENT = 0.999  # of the probe's pixels
 PROBE = (512, 512)  # pixels: other windows would rank the engines alike, and the choice must not hang on a scene's size
+
+E = TypeVar("E", bound=Engine)
 
 
 @dataclass
@@ -45,8 +47,17 @@ class Measurement:
     left_out: dict[str, str] = field(default_factory=dict)
     size: Size | None = None
 
+    def why(self) -> str:
+        """Return why the best one is, in words."""
+        times = [f"{name} {seconds:.2g} s" for name, seconds in sorted(self.seconds.items(), key=lambda item: item[1])]
+        left_out = [
+            f"{name} is left out: {printable(str(reason).rstrip('.'))}" for name, reason in self.left_out.items()
+        ]
+        measured = f" ({', '.join(times)} an image of {PROBE[0]} x {PROBE[1]})" if times else ""
+        return "; ".join([f"the fastest that agrees with PyTorch{measured}", *left_out])
 
-def fastest(names: list[str], open_named: Callable[[str], Engine], shape: Size) -> tuple[Engine, Measurement]:
+
+def fastest(names: list[str], open_named: Callable[[str], E], shape: Size) -> tuple[E, Measurement]:
     """Measure engines on a fixed random probe.
 
     Args:
@@ -58,7 +69,7 @@ def fastest(names: list[str], open_named: Callable[[str], Engine], shape: Size) 
         The fastest of those that give at least 99.9 % of the pixels the class that `torch` gives, and the measurement.
     """
     found, expected = Measurement(), None
-    opened: dict[str, Engine] = {}
+    opened: dict[str, E] = {}
     for name in names:
         try:
             opened[name] = open_named(name)
@@ -91,13 +102,17 @@ def _time(engine: Engine, probe: Tensor) -> tuple[float, Tensor]:
     return statistics.median(seconds), classes
 
 
-def recall(conditions: dict[str, Any], shape: Size) -> str | None:
-    """Return which engine was the best under the same conditions, for windows of any shape or of this one."""
+def recall(conditions: dict[str, Any], shape: Size) -> Measurement | None:
+    """Return what was measured under the same conditions, for windows of any shape or of this one."""
     wanted = [_of_size(conditions, size) for size in (None, shape)]
     for record in _records(graph_cache()):
         if record.get("conditions") in wanted and isinstance(record.get("best"), str):
-            best: str = record["best"]
-            return best
+            seconds, left_out = (record.get(key) for key in ("seconds", "left_out"))
+            return Measurement(
+                record["best"],
+                {name: s for name, s in seconds.items() if type(s) is float} if isinstance(seconds, dict) else {},
+                left_out if isinstance(left_out, dict) else {},
+            )
     return None
 
 

@@ -20,6 +20,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    why = ""  # auto chose it, in words
 
     def __init__(self, network: SegmentationNetwork, device: torch.device) -> None:
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()

@@ -18,7 +18,7 @@ from satseg.exporting.writing import Source
 from satseg.inference.engines.choosing import fastest, recall, remember
 from satseg.inference.engines.eager import TorchEngine
 from satseg.inference.engines.engine import Engine
-from satseg.inference.engines.graphs import EXPORTERS, RUNTIMES, model_digest, open_graph
+from satseg.inference.engines.graphs import EXPORTERS, RUNTIMES, GraphEngine, model_digest, open_graph
 from satseg.models import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def open_engine(
     return _open(source, device, shape, name)
 
 
-def _open(source: Source, device: torch.device, shape: Size, name: str) -> Engine:
+def _open(source: Source, device: torch.device, shape: Size, name: str) -> TorchEngine | GraphEngine:
     if name == "torch":
         return TorchEngine(source.network, device)
     if device.type != "cpu":
@@ -69,19 +69,23 @@ def _open(source: Source, device: torch.device, shape: Size, name: str) -> Engin
     return open_graph(name, source, shape)
 
 
-def _choose(source: Source, device: torch.device, shape: Size) -> Engine:
+def _choose(source: Source, device: torch.device, shape: Size) -> TorchEngine | GraphEngine:
     names = ["torch"]
     if device.type == "cpu" and installed("onnx", "onnxscript"):
         names += [name for name in MEASURED if installed(RUNTIMES[name])]
     open_named = partial(_open, source, device, shape)
     if len(names) == 1:
-        return open_named("torch")
+        engine = open_named("torch")
+        engine.why = "no other computes here" if device.type == "cpu" else "no other computes on a GPU"
+        return engine
     conditions = _conditions(source.network, device, names)
-    best = recall(conditions, shape)
-    if best in names:
-        return open_named(best)
-    engine, found = fastest(names, open_named, shape)
-    remember(conditions, found)
+    found = recall(conditions, shape)
+    if found is not None and found.best in names:
+        engine = open_named(found.best)
+    else:
+        engine, found = fastest(names, open_named, shape)
+        remember(conditions, found)
+    engine.why = found.why()
     return engine
 
 

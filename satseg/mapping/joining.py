@@ -1,0 +1,108 @@
+"""Putting the polygons of several maps into one GeoPackage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyogrio
+import pyogrio.raw
+from rasterio import CRS
+
+from satseg.data.opening import open_raster
+from satseg.files import atomic_path
+from satseg.mapping.ground import Ground
+from satseg.mapping.layers import BATCH, driver_of, failing_clearly
+
+
+class _Kind(NamedTuple):
+    """What the polygons of a layer have in common: their CRS, as WKT, and the unit of their areas."""
+
+    crs: str | None
+    metric: bool
+
+
+def join_layers(files: Mapping[str, tuple[Path, Path]], output: Path) -> dict[str, int]:
+    """Write the polygons of several maps into one GeoPackage: a layer for each CRS, with the map's name as `scene`.
+
+    They are read and written in parts, so that memory does not grow with them.
+
+    Args:
+        files: By the map's name: its polygons, as `write_vectors` wrote them, and the map.
+        output: The GeoPackage.
+
+    Returns:
+        The number of polygons, by layer. A single layer is called as the file; of several, each as its CRS, too.
+
+    Raises:
+        RasterReadError: If a map cannot be read.
+        ResourceError: If the output cannot be written.
+    """
+    kinds = {name: _kind(polygons, raster) for name, (polygons, raster) in files.items()}
+    layers = _layer_names(output.stem, list(dict.fromkeys(kinds.values())))
+    counts = dict.fromkeys(layers.values(), 0)
+    made: set[str] = set()
+    with failing_clearly(output), atomic_path(output) as temporary:
+        for name, (polygons, _) in files.items():
+            layer = layers[kinds[name]]
+            for wkb, fields in _parts(polygons):
+                counts[layer] += len(wkb)
+                columns = {"scene": np.full(len(wkb), name, object), **fields}
+                pyogrio.raw.write(
+                    temporary,
+                    wkb,
+                    list(columns.values()),
+                    list(columns),
+                    layer=layer,
+                    driver="GPKG",
+                    geometry_type="Polygon",
+                    crs=kinds[name].crs,
+                    append=layer in made,
+                )
+                made.add(layer)
+        for layer in made:
+            if pyogrio.read_info(temporary, layer=layer)["features"] != counts[layer]:
+                raise pyogrio.errors.DataSourceError("its end is missing; make room on the disk")
+    return counts
+
+
+def _kind(polygons: Path, raster: Path) -> _Kind:
+    with open_raster(raster) as source:
+        ground = Ground.of(source)
+    if ground.crs and driver_of(polygons) == "GeoJSON":
+        return _Kind(CRS.from_epsg(4326).to_wkt(), ground.metric)
+    return _Kind(ground.crs, ground.metric)
+
+
+def _layer_names(stem: str, kinds: list[_Kind]) -> dict[_Kind, str]:
+    """Name a layer for each kind; CRSs that are the same in other words share one."""
+    codes = {kind: (_code(kind.crs), kind.metric) for kind in kinds}
+    unlike = list(dict.fromkeys(codes.values()))
+    if len(unlike) == 1:
+        return dict.fromkeys(kinds, stem)
+    known = [code if metric or code == "pixels" else f"{code}_pixels" for code, metric in unlike]
+    names = [f"{stem}_{n if len(n) < 20 else f'crs_{number}'}" for number, n in enumerate(known, 1)]
+    return {kind: names[unlike.index(codes[kind])] for kind in kinds}
+
+
+def _code(crs: str | None) -> str:
+    """Return a short name of a CRS that has one, or all of it."""
+    if crs is None:
+        return "pixels"
+    epsg = CRS.from_wkt(crs).to_epsg()
+    return crs if epsg is None else f"epsg_{epsg}"
+
+
+def _parts(path: Path) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Yield polygons as WKB with their attributes; one part without any where the file has attributes alone."""
+    start = 0
+    while True:
+        meta, _, wkb, columns = pyogrio.raw.read(path, skip_features=start, max_features=BATCH)
+        names = [str(name) for name in meta["fields"]]
+        if len(wkb) or (names and not start):
+            yield wkb, dict(zip(names, columns, strict=True))
+        start += len(wkb)
+        if len(wkb) < BATCH:
+            return
