@@ -37,10 +37,10 @@ from satseg.next_steps import after_training, usual_split
 from satseg.optimization import scaled_lr
 from satseg.ranks import agree, is_first, world_size
 from satseg.repeating import read_choices, read_environment
-from satseg.reporting import report_run, report_split
+from satseg.reporting import report_split
 from satseg.run_report import report_run
 from satseg.runconfig import backbone_name, config_choices, prepare_config, recognise_data, run_name, with_backbone
-from satseg.runs import AUTO, CHOICES, FAILURE, Run, SUMMARY, how_to_resume, open_run, read_metrics, write_failure
+from satseg.runs import AUTO, CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_metrics, write_failure
 from satseg.sharding import SyncNorms
 from satseg.task import SegmentationTask, channels_last
 from satseg.validation import Finding, Severity, check_cheaply
