@@ -42,7 +42,7 @@ def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) ->
 
 def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
     from satseg.devices import enough_memory
-    from satseg.diagnosis import diagnose, summary, write_diagnosis
+    from satseg.diagnosis import actions, diagnose, summary, write_diagnosis
     from satseg.locks import alone_in
     from satseg.runconfig import recorded_datamodule
     from satseg.runs import run_folder
@@ -53,7 +53,10 @@ def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -
         found = diagnose(network, datamodule, cfg.split)
     with alone_in(folder):
         page = write_diagnosis(found, network, cfg.split, run_folder(checkpoint).name, folder)
-    print("\n".join(f"- {line}" for line in summary(found, network.spec.class_names)))
+    names = network.spec.class_names
+    for number, action in enumerate(actions(found, names), 1):
+        print(f"{number}. {action.what} {action.why}")
+    print("\n".join(f"- {line}" for line in summary(found, names)))
     print(f"Diagnosis: {page}")
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from satseg.inference.windows import segment
-from satseg.metrics import Scores, confusion_matrices
+from satseg.metrics import confusion_matrices
 from satseg.models import SegmentationNetwork
 
 ALIKE = 0.9  # correlation, of either sign, from which bands are taken together
+DRAWS = 400  # of images with replacement, for intervals
+LEVEL = 0.95  # of the intervals
+FEW = 5  # images below which drawing them again says nothing of other images
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,41 @@ class BandImportance:
         permuted: Loss of mIoU when each image gets the bands of another one, over the classes that occur in truth.
         filled: The same when they are the training split's mean everywhere.
         by_class: Loss of IoU of each class under permutation; NaN where it does not occur.
+        drawn: The larger of the two losses (DRAWS,) on images drawn with replacement, the same ones for all bands;
+            empty where there are too few images.
     """
 
     bands: tuple[str, ...]
     permuted: float
     filled: float
     by_class: tuple[float, ...]
+    drawn: np.ndarray = field(repr=False, compare=False, default_factory=lambda: np.empty(0))
+
+    @property
+    def loss(self) -> float:
+        """The larger of the two losses of mIoU."""
+        return max(self.permuted, self.filled)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What `loss` would be on other images of the kind; NaN where there are too few to tell."""
+        return _interval(self.drawn)
+
+    def exceeds(self, other: BandImportance) -> bool:
+        """Whether losing these bands costs more than losing the other ones, on other images of the kind, too."""
+        return len(self.drawn) > 0 and _interval(self.drawn - other.drawn)[0] > 0
 
 
-def band_importance(network: SegmentationNetwork, images: Tensor, valid: Tensor, truth: Tensor) -> list[BandImportance]:
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    if not len(values):
+        return math.nan, math.nan
+    low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return float(low), float(high)
+
+
+def band_importance(
+    network: SegmentationNetwork, images: Tensor, valid: Tensor, truth: Tensor, names: Sequence[str] | None = None
+) -> list[BandImportance]:
     """Measure bands alone and by group, on images of one size.
 
     Redundant bands look important under one measure and not under the other, so that both are given.
@@ -43,41 +73,77 @@ def band_importance(network: SegmentationNetwork, images: Tensor, valid: Tensor,
         images: Raw numbers (N, C, H, W), each of another place than the one before it.
         valid: Boolean (N, H, W).
         truth: Class indices (N, H, W).
+        names: Of the image that each is a part of: parts of one are drawn together. By default each is its own.
 
     Returns:
         The most important first, by the larger of the two losses; empty where nothing is labelled.
     """
-    names = network.spec.inputs[0].bands
-    whole = _scores(network, images, valid, truth)
+    bands = network.spec.inputs[0].bands
+    whole = _matrices(network, images, valid, truth)
     means = network.normaliser.shift[0]
     statistics = network.spec.inputs[0].statistics
     if statistics is not None:
         means = torch.tensor(statistics.mean, device=images.device).view(-1, 1, 1)
     found: list[BandImportance] = []
     both = valid & valid.roll(1, 0)  # another image's missing pixels are no content
-    reference = whole if bool((both == valid).all()) else _scores(network, images, both, truth)
-    if not reference.matrix.any():
+    reference = whole if bool((both == valid).all()) else _matrices(network, images, both, truth)
+    if not reference.any():
         return found
-    for group in [[b] for b in range(len(names))] + alike(images, valid):
+    times = _drawn_times(list(names) if names is not None else [str(i) for i in range(len(images))])
+    for group in [[b] for b in range(len(bands))] + alike(images, valid):
         permuted, filled = images.float().clone(), images.float().clone()
         permuted[:, group] = permuted[:, group].roll(1, 0)
         filled[:, group] = means[group]
-        by_class = _loss(reference, _scores(network, permuted, both, truth))
-        by_mean = _loss(whole, _scores(network, filled, valid, truth))
+        by_other = _loss(reference, _matrices(network, permuted, both, truth), times)
+        by_mean = _loss(whole, _matrices(network, filled, valid, truth), times)
         found.append(
             BandImportance(
-                tuple(names[b] for b in group),
-                float(np.nanmean(by_class)),
-                float(np.nanmean(by_mean)),
-                tuple(by_class.tolist()),
+                tuple(bands[b] for b in group),
+                float(np.nanmean(by_other[0])),
+                float(np.nanmean(by_mean[0])),
+                tuple(by_other[0].tolist()),
+                np.fmax(_mean(by_other[1:]), _mean(by_mean[1:])),
             )
         )
-    return sorted(found, key=lambda i: -max(i.permuted, i.filled))
+    return sorted(found, key=lambda i: -i.loss)
 
 
-def _loss(before: Scores, after: Scores) -> np.ndarray:
-    """Return the loss of IoU of each class (K,); NaN for one that does not occur in truth."""
-    return np.where(before.matrix.sum(1) > 0, before.iou - after.iou, np.nan)
+def _drawn_times(names: Sequence[str]) -> np.ndarray:
+    """Return how often each part counts: once; then, row by row, as often as its image is drawn (1 + DRAWS, N)."""
+    kinds, indices = np.unique(names, return_inverse=True)
+    once = np.ones((1, len(names)))
+    if len(kinds) < FEW:
+        return once
+    generator = np.random.default_rng(0)
+    drawn = generator.multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), DRAWS)
+    return np.concatenate([once, drawn[:, indices]])
+
+
+def _loss(before: np.ndarray, after: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return the loss of IoU of each class (R, K), NaN for one that does not occur in truth, by row of `times`.
+
+    Args:
+        before: Counts (N, K, K), rows truth.
+        after: The same with bands spoilt.
+        times: How often each part counts (R, N).
+    """
+    in_truth = times @ before.sum(2) > 0
+    return np.where(in_truth, _iou(before, times) - _iou(after, times), np.nan)
+
+
+def _iou(matrices: np.ndarray, times: np.ndarray) -> np.ndarray:
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    union = matrices.sum(1) + matrices.sum(2) - hits
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou: np.ndarray = (times @ hits) / (times @ union)
+    return iou
+
+
+def _mean(losses: np.ndarray) -> np.ndarray:
+    """Return the mean over the classes that occur (R,); 0 where none does."""
+    defined = ~np.isnan(losses)
+    mean: np.ndarray = np.where(defined, losses, 0).sum(1) / np.maximum(defined.sum(1), 1)
+    return mean
 
 
 def alike(images: Tensor, valid: Tensor) -> list[list[int]]:
@@ -100,8 +166,9 @@ def alike(images: Tensor, valid: Tensor) -> list[list[int]]:
     return [g for g in groups if len(g) > 1]
 
 
-def _scores(network: SegmentationNetwork, images: Tensor, valid: Tensor, truth: Tensor) -> Scores:
-    matrices: Sequence[Tensor] = [
+def _matrices(network: SegmentationNetwork, images: Tensor, valid: Tensor, truth: Tensor) -> np.ndarray:
+    """Return the confusion matrix of each image (N, K, K), rows truth."""
+    matrices = [
         confusion_matrices(
             segment(network, images[i : i + 1], valid[i : i + 1]).argmax(1),
             truth[i : i + 1],
@@ -110,4 +177,4 @@ def _scores(network: SegmentationNetwork, images: Tensor, valid: Tensor, truth: 
         )
         for i in range(len(images))
     ]
-    return Scores.from_matrix(torch.cat(list(matrices)).sum(0), network.spec.class_names)
+    return torch.cat(matrices).cpu().numpy()

@@ -60,6 +60,13 @@ def curves(
     return Curves((whole, *falling, nothing), (nothing, *rising, whole))
 
 
+def effect(network: SegmentationNetwork, image: Tensor, valid: Tensor, pixels: Tensor, target: int) -> float:
+    """Return by how much the class's probability in a region falls when every pixel's detail is taken away."""
+    seen = logits_of(network, [image.float(), blurred(image, valid)], valid)
+    whole, nothing = (float(each.softmax(0)[target][pixels].mean()) for each in seen)
+    return whole - nothing
+
+
 def _order(evidence: Tensor, valid: Tensor) -> Tensor:
     """Return for each pixel (H, W) the share of valid pixels whose evidence is as strong; equals at random."""
     values = evidence[valid].cpu()

@@ -79,8 +79,13 @@ class CaseReader:
                 break
         return cases
 
-    def spread(self, count: int, seed: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Give image (C, H, W), valid and truth (H, W) of parts in random places, about `count`.
+    def around(self, name: str, box: Window) -> tuple[Window, Tensor, Tensor, Tensor]:
+        """Return the part around a box's centre, its image (1, C, H, W), valid (1, H, W) and truth (H, W)."""
+        window = self._window(name, (box.row + box.height // 2, box.col + box.width // 2))
+        return window, *self._part(name, window)
+
+    def spread(self, count: int, seed: int = 0) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+        """Give the image's name, image (C, H, W), valid and truth (H, W) of parts in random places, about `count`.
 
         The split's images come in turn, so that no part follows one of the same image, the first after the last
         either. Nothing is given where the split is one image that is one part.
@@ -95,7 +100,7 @@ class CaseReader:
                 image, valid, truth = self._part(name, self._window(name, centre))
                 if (truth != self.network.spec.ignore_index).any():
                     break
-            yield image[0], valid[0], truth
+            yield name, image[0], valid[0], truth
 
     def _case(self, spot: Spot, window: Window) -> Case | None:
         image, valid, truth = self._part(spot.image, window)

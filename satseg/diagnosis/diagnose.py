@@ -12,13 +12,16 @@ from satseg.attribution import Layer, layers_of
 from satseg.attribution.bands import BandImportance, band_importance
 from satseg.data import SegmentationDataModule
 from satseg.diagnosis.cases import Case, CaseReader
+from satseg.diagnosis.confusion import Confused, confused_pairs, foremost
+from satseg.diagnosis.disagreement import standing_out, usual_share
+from satseg.diagnosis.doubts import Doubt, look_at
 from satseg.diagnosis.evidence import Maps, explain_error
 from satseg.diagnosis.leaning import Leaning, find_leaning
 from satseg.diagnosis.survey import Survey, survey
-from satseg.diagnosis.trust import LayerTrust, judge_layers
+from satseg.diagnosis.trust import LayerTrust, judge_layers, telling
 from satseg.models import SegmentationNetwork
 
-PAIRS = 5  # of confused classes that are looked into
+PAIRS = 4  # of confused classes that are looked into: so many by pixels, and so many by share of the true class
 ERRORS = 3  # of each
 REGIONS = 8  # of each class, for the question what it leans on
 CLASSES = 12  # the most frequent ones, for the same
@@ -31,16 +34,14 @@ class Pair:
     """A true class that is taken for another.
 
     Attributes:
-        truth: Index of the true class.
-        predicted: Index of the class it is taken for.
-        pixels: How many of the split's.
+        confused: What is taken for what, and how much of it.
+        images: Those with the most such pixels, most first.
         errors: Case, and its maps at an encoder and a decoder layer.
         leaning: What the errors lean on; None where no case could be tested.
     """
 
-    truth: int
-    predicted: int
-    pixels: int
+    confused: Confused
+    images: tuple[str, ...]
     errors: tuple[tuple[Case, tuple[Maps, ...]], ...]
     leaning: Leaning | None
 
@@ -50,14 +51,18 @@ class Diagnosis:
     """What was found on a split.
 
     Attributes:
-        survey: Confusion, and images whose labels are in doubt.
+        survey: Confusion, and how much images' labels are contradicted.
+        confused: All confused pairs, by pixels.
+        doubts: Images whose labels stand out.
         trust: Layers from fine to coarse, the decoder last; empty where the model has no region right.
-        pairs: The most confused first.
+        pairs: Those that are looked into, by pixels.
         classes: What right predictions lean on, class by class.
         bands: The most important first; empty where the split is one small image, or nothing is labelled.
     """
 
     survey: Survey
+    confused: tuple[Confused, ...]
+    doubts: tuple[Doubt, ...]
     trust: tuple[LayerTrust, ...]
     pairs: tuple[Pair, ...]
     classes: tuple[Leaning, ...]
@@ -90,11 +95,13 @@ def diagnose(
     reader = CaseReader(network, datamodule, split)
     frequent = [int(k) for k in seen.matrix.sum(1).argsort()[::-1][:CLASSES]]
     right = {k: reader.read(seen.spots.get((k, k), []), REGIONS) for k in frequent}
-    wrong = {pair: reader.read(seen.spots.get(pair, []), ERRORS) for pair in seen.confused_pairs()[:PAIRS]}
+    confused = confused_pairs(seen.matrix)
+    foremost_pairs = foremost(confused, PAIRS)
+    wrong = {pair.key: reader.read(seen.spots.get(pair.key, []), ERRORS) for pair in foremost_pairs}
     anything = [case for cases in [*right.values(), *wrong.values()] for case in cases]
     layers = layers_of(network, anything[0].image, anything[0].valid) if anything else []
     tell("Testing how far maps of evidence can be trusted …")
-    judged = list(itertools.islice(_in_turn(list(right.values())), JUDGED))
+    judged = telling(network, _in_turn(list(right.values())), JUDGED)
     trust = judge_layers(network, judged, layers) if judged else []
     tell("Replacing what classes might lean on …")
     questions = sum(map(bool, [*right.values(), *wrong.values()]))
@@ -105,18 +112,27 @@ def diagnose(
     shown = _shown(layers, trust)
     pairs = [
         Pair(
-            *pair,
-            int(seen.matrix[pair]),
-            tuple((case, tuple(explain_error(network, case, layer) for layer in shown)) for case in cases),
-            leaning[pair],
+            pair,
+            tuple(name for name, _ in seen.worst[pair.key]),
+            tuple((case, tuple(explain_error(network, case, layer) for layer in shown)) for case in wrong[pair.key]),
+            leaning[pair.key],
         )
-        for pair, cases in wrong.items()
+        for pair in foremost_pairs
     ]
     tell("Spoiling bands …")
-    parts = [torch.stack(stacked) for stacked in zip(*reader.spread(PARTS), strict=True)]
-    bands = band_importance(network, parts[0], parts[1], parts[2]) if parts else []
+    bands = _bands(network, reader)
     classes = [found for k in right if (found := leaning[k]) is not None]
-    return Diagnosis(seen, tuple(trust), tuple(pairs), tuple(classes), tuple(bands))
+    usual = usual_share(seen.disagreements, seen.images)
+    doubts = look_at(standing_out(seen.disagreements, seen.images), usual, reader, datamodule)
+    return Diagnosis(seen, tuple(confused), doubts, tuple(trust), tuple(pairs), tuple(classes), tuple(bands))
+
+
+def _bands(network: SegmentationNetwork, reader: CaseReader) -> list[BandImportance]:
+    parts = list(reader.spread(PARTS))
+    if not parts:
+        return []
+    names, images, valid, truth = zip(*parts, strict=True)
+    return band_importance(network, torch.stack(images), torch.stack(valid), torch.stack(truth), names)
 
 
 def _in_turn(groups: Sequence[Sequence[Case]]) -> list[Case]:

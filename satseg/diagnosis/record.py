@@ -9,41 +9,67 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import find_objects, label
 
+from satseg.attribution.bands import BandImportance
 from satseg.attribution.faithfulness import FRACTIONS
+from satseg.diagnosis.actions import actions
 from satseg.diagnosis.cases import Case
+from satseg.diagnosis.confusion import Confused
 from satseg.diagnosis.diagnose import Diagnosis, Pair
+from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import Maps
 from satseg.diagnosis.leaning import Leaning
-from satseg.diagnosis.trust import LayerTrust
-from satseg.diagnosis.words import summary
+from satseg.diagnosis.trust import RANGE, LayerTrust
+from satseg.diagnosis.words import summary, verdict_words
 
 Row = dict[str, Any]
 
 
 def to_record(found: Diagnosis, class_names: Sequence[str], split: str) -> Row:
     """Return everything that was found, ready for JSON; indices of classes become names."""
-    doubts = [
-        {"image": d.image, "share": d.share, "label": class_names[d.truth], "model": class_names[d.predicted]}
-        for d in found.survey.disagreements
-    ]
     return {
         "split": split,
+        "actions": [asdict(action) for action in actions(found, class_names)],
         "summary": summary(found, class_names),
         "classes": list(class_names),
         "confusion_matrix": found.survey.matrix.tolist(),
+        "confused": [_confused(pair, class_names) for pair in found.confused],
         "pairs": [_pair(pair, class_names, {t.layer for t in found.trust if t.passes}) for pair in found.pairs],
         "leaning": [_leaning(leaning, class_names) for leaning in found.classes],
-        "bands": [asdict(b) for b in found.bands],
-        "trust": {"fractions": FRACTIONS, "layers": [_trust(t) for t in found.trust]},
-        "relabel": doubts,
+        "bands": [_band(band) for band in found.bands],
+        "trust": {"fractions": FRACTIONS, "range": RANGE, "layers": [_trust(t) for t in found.trust]},
+        "relabel": [_doubt(doubt, class_names) for doubt in found.doubts],
+        "disagreements": [{"image": d.image, "share": d.share} for d in found.survey.disagreements],
+    }
+
+
+def _confused(pair: Confused, names: Sequence[str]) -> Row:
+    return asdict(pair) | {"truth": names[pair.truth], "predicted": names[pair.predicted]}
+
+
+def _band(band: BandImportance) -> Row:
+    row = asdict(band) | {"loss": band.loss, "interval": band.interval}
+    del row["drawn"]
+    return row
+
+
+def _doubt(doubt: Doubt, names: Sequence[str]) -> Row:
+    found = doubt.found
+    return {
+        "image": found.image,
+        "share": found.share,
+        "usual": doubt.usual,
+        "label": names[found.truth],
+        "model": names[found.predicted],
+        "box": list(found.box),
+        "pixels": found.pixels,
+        "place": asdict(doubt.place) if doubt.place else None,
     }
 
 
 def _pair(pair: Pair, names: Sequence[str], passing: Collection[str]) -> Row:
     return {
-        "truth": names[pair.truth],
-        "predicted": names[pair.predicted],
-        "pixels": pair.pixels,
+        **_confused(pair.confused, names),
+        "images": list(pair.images),
         "errors": [_place(case) | {"evidence": [_maps(m, names, passing) for m in maps]} for case, maps in pair.errors],
         "leaning": _leaning(pair.leaning, names) if pair.leaning else None,
     }
@@ -93,5 +119,7 @@ def _trust(trust: LayerTrust) -> Row:
     return asdict(trust) | {
         "faithful": trust.faithful,
         "about_the_model": trust.about_the_model,
+        "verdict": trust.verdict,
         "passes": trust.passes,
+        "why": verdict_words(trust),
     }

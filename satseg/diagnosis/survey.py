@@ -11,13 +11,14 @@ from scipy.ndimage import distance_transform_edt, find_objects, label
 from torch import Tensor
 
 from satseg.data.dataset import Item
+from satseg.diagnosis.disagreement import Disagreement, disagreement_in
 from satseg.inference.windows import segment
 from satseg.metrics import confusion_matrices
 from satseg.models import SegmentationNetwork
 
 KEPT = 12  # spots of each pair of classes
 SMALLEST = 16  # pixels of a pair in an image that are looked at
-CONFIDENT = 0.5  # lead over the true class from which a pixel disagrees with confidence
+WORST = 3  # images named of each confused pair
 
 
 @dataclass(frozen=True)
@@ -42,23 +43,6 @@ class Spot:
     weight: float
 
 
-@dataclass(frozen=True)
-class Disagreement:
-    """How much an image's labels are contradicted with confidence.
-
-    Attributes:
-        image: Name.
-        share: Of the labelled pixels, those where the predicted class leads the labelled one by CONFIDENT or more.
-        truth: Class that is most contradicted.
-        predicted: Class that most contradicts it.
-    """
-
-    image: str
-    share: float
-    truth: int
-    predicted: int
-
-
 @dataclass
 class Survey:
     """What the pass found.
@@ -66,20 +50,16 @@ class Survey:
     Attributes:
         matrix: Counts (K, K), rows truth.
         spots: The weightiest by true and predicted class, weightiest first.
-        disagreements: Images by share, largest first.
+        worst: The images with the most pixels of a confused pair, and how many, most first.
+        images: How many images have labels.
+        disagreements: Images that are contradicted at all, by share, largest first.
     """
 
     matrix: np.ndarray
     spots: dict[tuple[int, int], list[Spot]] = field(default_factory=dict)
+    worst: dict[tuple[int, int], list[tuple[str, int]]] = field(default_factory=dict)
+    images: int = 0
     disagreements: list[Disagreement] = field(default_factory=list)
-
-    def confused_pairs(self) -> list[tuple[int, int]]:
-        """Return pairs of true and predicted class that are confused at all, by pixels."""
-        wrong = self.matrix.copy()
-        np.fill_diagonal(wrong, 0)
-        order = np.argsort(-wrong, axis=None, kind="stable")
-        pairs = [divmod(int(i), len(wrong)) for i in order]
-        return [(t, p) for t, p in pairs if wrong[t, p]]
 
 
 def survey(network: SegmentationNetwork, items: Iterable[Item]) -> Survey:
@@ -95,12 +75,16 @@ def survey(network: SegmentationNetwork, items: Iterable[Item]) -> Survey:
         image, valid = item["image"][None].to(device), item["valid"][None].to(device)
         probabilities = segment(network, image, valid)[0].softmax(0)
         predicted, truth = probabilities.argmax(0), item["mask"].to(device)
-        found.matrix += confusion_matrices(predicted[None], truth[None], valid, count)[0].cpu().numpy()
+        matrix = confusion_matrices(predicted[None], truth[None], valid, count)[0].cpu().numpy()
+        found.matrix += matrix
+        found.images += bool(matrix.any())
+        _note_worst(found, item["name"], matrix)
         counted = valid[0] & (truth != network.spec.ignore_index)
         lead = _lead(probabilities, predicted, truth.where(counted, 0))
-        arrays = [t.cpu().numpy() for t in (predicted, truth, counted, lead)]
-        _note_spots(found, item["name"], *arrays)
-        _note_disagreement(found, item["name"], *arrays)
+        seen = tuple(t.cpu().numpy() for t in (predicted, truth, counted, lead))
+        _note_spots(found, item["name"], *seen)
+        disagreement = disagreement_in(item["name"], *seen, num_classes=count)
+        found.disagreements += [disagreement] if disagreement else []
     found.disagreements.sort(key=lambda d: -d.share)
     return found
 
@@ -141,13 +125,9 @@ def _largest(pixels: np.ndarray, lead: np.ndarray) -> Iterator[tuple[tuple[int, 
             yield (box[0].start + int(row), box[1].start + int(col)), int(sizes[index]), weight
 
 
-def _note_disagreement(
-    found: Survey, name: str, predicted: np.ndarray, truth: np.ndarray, counted: np.ndarray, lead: np.ndarray
-) -> None:
-    count = len(found.matrix)
-    doubtful = counted & (predicted != truth) & (lead >= CONFIDENT)
-    if not doubtful.any():
-        return
-    pairs = np.bincount(truth[doubtful].astype(np.int64) * count + predicted[doubtful], minlength=count**2)
-    share = np.count_nonzero(doubtful) / np.count_nonzero(counted)
-    found.disagreements.append(Disagreement(name, share, *divmod(int(pairs.argmax()), count)))
+def _note_worst(found: Survey, name: str, matrix: np.ndarray) -> None:
+    """Keep the name of an image that is among the worst by any pair of classes that it confuses."""
+    for truth, predicted in np.argwhere(matrix).tolist():
+        if truth != predicted:
+            images = [*found.worst.get((truth, predicted), []), (name, int(matrix[truth, predicted]))]
+            found.worst[truth, predicted] = sorted(images, key=lambda image: -image[1])[:WORST]

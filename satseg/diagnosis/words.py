@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean, median
 
+from satseg.attribution.bands import BandImportance
 from satseg.attribution.context import SHARE
 from satseg.diagnosis.diagnose import Diagnosis, Pair
+from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import mean_shares
 from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.trust import ALIKE, NEEDED, RANGE, LayerTrust, Verdict
 
 UNLABELLED = "unlabelled ground"
-SUSPICIOUS = 0.01  # share of an image's pixels from which its labels are worth a look
 SLIGHT = 0.01  # loss of mIoU below which no band stands out
 LISTED = 3  # findings of a kind in the summary
 
@@ -19,25 +21,39 @@ LISTED = 3  # findings of a kind in the summary
 def summary(found: Diagnosis, class_names: Sequence[str]) -> list[str]:
     """Return the findings that matter most, one sentence or two each."""
     lines = [lean_words(leaning, class_names) for leaning in found.shortcuts] or [_no_shortcut(found, class_names)]
-    lines += [pair_words(pair, found, class_names) for pair in found.pairs[:LISTED]]
-    lines += band_words(found)
-    lines += trust_words(found)
-    doubtful = [d for d in found.survey.disagreements if d.share >= SUSPICIOUS]
-    if doubtful:
-        first = doubtful[0]
-        lines.append(
-            f"Labels to check first: {first.image}. On {first.share:.1%} of its pixels the model is sure of another "
-            f"class, mostly of {class_names[first.predicted]} where the label says {class_names[first.truth]}."
-        )
+    lines += [pair_words(pair, found, class_names) for pair in _by_gain(found.pairs)[:LISTED]]
+    lines += band_words(found.bands)
+    lines += trust_words(found.trust)
+    lines += [doubt_words(doubt, class_names) for doubt in found.doubts[:1]]
     return lines
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as an enumeration: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _by_gain(pairs: Sequence[Pair]) -> list[Pair]:
+    return sorted(pairs, key=lambda pair: -pair.confused.gain)
 
 
 def _no_shortcut(found: Diagnosis, class_names: Sequence[str]) -> str:
     if not found.classes:
         return "Shortcuts: no class has a region that could be tested."
     unclear = [class_names[leaning.predicted] for leaning in found.classes if leaning.unclear]
-    line = f"No shortcut was found in the {len(found.classes)} of {len(class_names)} classes that could be tested"
-    return f"{line}; too few regions to tell for {', '.join(unclear)}." if unclear else f"{line}."
+    tested = [class_names[leaning.predicted] for leaning in found.classes if not leaning.unclear]
+    line = (
+        f"Shortcuts: in {listed(tested)}, none was found among single places beside an object."
+        if tested
+        else "Shortcuts: none could be told from chance."
+    )
+    line += f" Too few regions to tell for {listed(unclear)}." if unclear else ""
+    untested = [name for name in class_names if name not in tested + unclear]
+    line += f" Not tested, for want of a region that is right: {listed(untested)}." if untested else ""
+    return (
+        f"{line} A cue on the object itself, one that fills the picture such as its brightness, or one at several "
+        "places at once would not be seen by this test."
+    )
 
 
 def lean_words(leaning: Leaning, class_names: Sequence[str]) -> str:
@@ -52,10 +68,10 @@ def lean_words(leaning: Leaning, class_names: Sequence[str]) -> str:
     if leaning.unclear:
         return f"{what}: {leaning.excess:.0%} of a region is lost beyond chance, in too few ({len(harms)}) to tell."
     if leaning.clear and leaning.nearby:
-        return f"{what}: no shortcut; it hangs on other {class_names[leaning.predicted]} nearby."
+        return f"{what}: hangs on its surroundings, but these are mostly other {class_names[leaning.predicted]}."
     if not leaning.shortcut:
-        lost = f"{median(harms):.0%} of a region (median of {len(harms)})"
-        return f"{what}: no shortcut; replacing the loudest context costs {lost}."
+        lost = f"{median(harms):.0%} of a region (median of {len(harms)}, at most {max(harms):.0%})"
+        return f"{what}: replacing the loudest context costs {lost}; that is not clearly beyond chance."
     return (
         f"Shortcut: {what} hangs on something beside it. Replacing the {SHARE:.0%} of the picture that speak loudest, "
         f"outside a region, costs {mean(harms):.0%} of its pixels, as much elsewhere {mean(chances):.0%} "
@@ -65,9 +81,9 @@ def lean_words(leaning: Leaning, class_names: Sequence[str]) -> str:
 
 def pair_words(pair: Pair, found: Diagnosis, class_names: Sequence[str]) -> str:
     """Say how much is confused, and where the evidence lies if the maps can be trusted."""
-    truth, predicted = class_names[pair.truth], class_names[pair.predicted]
-    share = pair.pixels / max(int(found.survey.matrix[pair.truth].sum()), 1)
-    line = f"{truth} taken for {predicted}: {share:.1%} of {truth} ({pair.pixels} pixels)"
+    confused = pair.confused
+    truth, predicted = class_names[confused.truth], class_names[confused.predicted]
+    line = f"{truth} taken for {predicted}: {confused.share:.1%} of {truth} ({confused.pixels:,} pixels)"
     passing = {t.layer for t in found.trust if t.passes}
     read = [m for _, maps in pair.errors for m in maps if m.layer in passing and m.shares]
     if not read:
@@ -83,27 +99,103 @@ def pair_words(pair: Pair, found: Diagnosis, class_names: Sequence[str]) -> str:
     )
 
 
-def band_words(found: Diagnosis) -> list[str]:
-    """Say which band matters most, where there is a choice."""
-    alone = [b for b in found.bands if len(b.bands) == 1]
-    if len(alone) < 2:
+def band_words(bands: Sequence[BandImportance]) -> list[str]:
+    """Say which bands matter most, where there is a choice and the images tell them apart."""
+    groups = [b for b in bands if len(b.bands) > 1]
+    grouped = {name for group in groups for name in group.bands}
+    # Of bands that say nearly the same, a model may use any one; the group is what can be compared.
+    units = [b for b in bands if len(b.bands) > 1 or b.bands[0] not in grouped]
+    if sum(len(b.bands) for b in units) < 2:
         return []
-    first, last = alone[0], alone[-1]
-    if max(first.permuted, first.filled) < SLIGHT:
-        return [f"No band alone costs {SLIGHT} of mIoU when it is spoilt."]
-    return [
-        f"The band {first.bands[0]} matters most: mIoU falls by {first.permuted:.3f} with another image's, by "
-        f"{first.filled:.3f} with its mean. {last.bands[0]} matters least ({last.permuted:.3f} and {last.filled:.3f})."
-    ]
+    if units[0].loss < SLIGHT:
+        return [f"No band costs {SLIGHT} of mIoU when it is spoilt, alone or with those that say the same."]
+    alike = [unit for unit in units if not units[0].exceeds(unit)]
+    lines = [_unit_words(units, alike)]
+    lines += [f"{listed(g.bands)} say nearly the same here, and are not ranked among each other." for g in groups]
+    return lines
 
 
-def trust_words(found: Diagnosis) -> list[str]:
-    """Say which layers' maps cannot be trusted."""
-    if not found.trust:
+def _unit_words(units: Sequence[BandImportance], alike: Sequence[BandImportance]) -> str:
+    first = units[0]
+    low, high = first.interval
+    if len(units) == 1:
+        return f"Spoiling {_name(first)} together costs {first.loss:.3f} of mIoU."
+    if len(alike) > 1 and not len(first.drawn):
+        return f"Too few images to tell whether {listed([_name(b) for b in units])} matter differently."
+    if len(alike) > 1:
+        worth = f"{min(b.loss for b in alike):.3f} to {first.loss:.3f}"
+        return (
+            f"{listed([_name(b) for b in alike])} matter alike: spoiling one of them costs {worth} of mIoU, and other "
+            "images of the kind could well put them in another order."
+        )
+    return (
+        f"{_name(first)} matters most: spoiling it costs {first.loss:.3f} of mIoU ({low:.3f} to {high:.3f} on images "
+        f"drawn anew), {_name(units[1])} {units[1].loss:.3f}."
+    )
+
+
+def _name(band: BandImportance) -> str:
+    return " + ".join(band.bands)
+
+
+def trust_words(trust: Sequence[LayerTrust]) -> list[str]:
+    """Say which layers' maps cannot be read as reasons, and why."""
+    if not trust:
         return ["The model has no region right to test its maps on: they are pictures, not reasons."]
-    failing = [t.layer for t in found.trust if not t.passes]
-    if not failing:
-        return []
-    if len(failing) == len(found.trust):
-        return ["No layer's maps pass the tests of trust: read the maps below as pictures, not as reasons."]
-    return [f"Maps at {', '.join(failing)} fail the tests of trust, and are not read as reasons."]
+    lines = []
+    for verdict, words in (
+        (Verdict.FAILS, "fail the tests of trust, and are not read as reasons"),
+        (Verdict.UNTESTED, "could not be tested, and are not read as reasons"),
+    ):
+        layers = [t for t in trust if t.verdict is verdict]
+        if layers:
+            which = "The maps of all layers" if len(layers) == len(trust) else f"Maps at {listed(_names(layers))}"
+            why = f": {_untested_words(layers[0])}" if verdict is Verdict.UNTESTED else ""
+            lines.append(f"{which} {words}{why}.")
+    return lines
+
+
+def _names(trust: Sequence[LayerTrust]) -> list[str]:
+    return [short_layer(t.layer) for t in trust]
+
+
+def short_layer(name: str) -> str:
+    """Return a layer's name without what all of the encoder's begin with."""
+    return name.removeprefix("encoder.model.").removeprefix("encoder.")
+
+
+def verdict_words(trust: LayerTrust) -> str:
+    """Say what came of the tests of a layer's maps, and why."""
+    if trust.verdict is Verdict.PASSES:
+        return "passes"
+    if trust.verdict is Verdict.UNTESTED:
+        return f"could not be tested: {_untested_words(trust)}"
+    if trust.similarity >= ALIKE:
+        return "fails: it looks the same on a network that knows nothing"
+    return "fails: what it marks matters no more than what a random map marks"
+
+
+def _untested_words(trust: LayerTrust) -> str:
+    if trust.testable:
+        return "nothing in them speaks for the class"
+    return (
+        f"taking pixels away moves the probability of the class by {RANGE} or more in {trust.cases} of "
+        f"{trust.looked_at} regions ({trust.widest:.3f} at most), and {NEEDED} are needed to tell a map from a random "
+        "one"
+    )
+
+
+def doubt_words(doubt: Doubt, class_names: Sequence[str]) -> str:
+    """Say whose labels are contradicted, by what, and how far beyond the rest of the split."""
+    found = doubt.found
+    return (
+        f"Labels to check first: {found.image}. On {found.share:.1%} of its labelled pixels the model is sure of "
+        f"another class (median of all images {doubt.usual:.1%}), mostly of {class_names[found.predicted]} where the "
+        f"label says {class_names[found.truth]}, the largest part in {box_words(found.box)}."
+    )
+
+
+def box_words(box: Sequence[int]) -> str:
+    """Say where a box (column, row, width, height) lies in its image."""
+    col, row, width, height = box
+    return f"columns {col} to {col + width - 1}, rows {row} to {row + height - 1}"

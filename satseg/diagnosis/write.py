@@ -1,88 +1,111 @@
-"""A diagnosis as files: one page, its pictures, and the numbers."""
+"""A diagnosis as files: one page, its figures, and the numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from satseg.attribution.context import CLEAR, DRAWS, MARGIN, SHARE
 from satseg.attribution.faithfulness import FRACTIONS
-from satseg.attribution.replacement import blurred, replaced
-from satseg.diagnosis.cases import Case
+from satseg.diagnosis.actions import actions
+from satseg.diagnosis.confusion import foremost
 from satseg.diagnosis.diagnose import Diagnosis, Pair
+from satseg.diagnosis.doubts import Place
 from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.panels import Album, Panel
 from satseg.diagnosis.record import to_record
-from satseg.diagnosis.words import SUSPICIOUS, lean_words, pair_words, summary
+from satseg.diagnosis.words import band_words, box_words, lean_words, pair_words, short_layer, summary, verdict_words
 from satseg.files import write_json, write_text
-from satseg.inference.windows import segment
+from satseg.metrics import Scores
 from satseg.models import SegmentationNetwork
-from satseg.reporting import to_rgb
-from satseg.spec import DatasetSpec
-from satseg.visualization.figures import Panel, plot_confusion_matrix, plot_panels, plot_trust
-from satseg.visualization.overlays import signed_heat
-from satseg.visualization.page import Picture, read_picture, render_page
-from satseg.visualization.palette import colourise
+from satseg.visualization.figures import plot_confusion_matrix, plot_trust
+from satseg.visualization.page import read_picture, render_page
+from satseg.visualization.palette import css
 
-SHOWN = 3  # cases of a kind in pictures
-REGION, PATCH = "#ffffff", "#ff2d95"
+SHOWN = 2  # cases of a kind in pictures
+TABLED = 8  # confused pairs in the table: so many by pixels, and so many by share
+
+
+@dataclass(frozen=True)
+class ErrorView:
+    """A confused pair on the page: a sentence, and by place its panels and those of maps that are no reasons."""
+
+    words: str
+    gain: float
+    places: list[tuple[str, list[Panel]]]
+    folded: list[tuple[str, list[Panel]]]
 
 
 def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, title: str, folder: Path) -> Path:
-    """Write diagnosis.json, diagnosis.html and the pictures in it.
+    """Write diagnosis.json, diagnosis.html and its figures.
 
     Returns:
         Path of the page, which needs no other file.
     """
-    spec, names = network.spec, network.spec.class_names
+    spec, names, matrix = network.spec, network.spec.class_names, found.survey.matrix
     write_json(folder / "diagnosis.json", to_record(found, names, split))
     figures = folder / "figures"
-    plot_confusion_matrix(found.survey.matrix, names, figures / "confusion_matrix.png")
+    plot_confusion_matrix(matrix, names, figures / "confusion_matrix.png")
     if found.trust:
         _plot_trust(found, figures / "trust.png")
-    rates, passing = found.survey.matrix.sum(1), {t.layer for t in found.trust if t.passes}
+    album, passing = Album(spec), {t.layer for t in found.trust if t.passes}
+    # In the order of what matters most, so that a full page lacks the least.
+    leaning = [
+        (each.shortcut, lean_words(each, names), album.leaning(network, each, SHOWN) if each.shortcut else [])
+        for each in sorted(_all_leaning(found), key=lambda v: (not v.shortcut, -v.excess))
+    ]
+    doubts = [
+        (doubt, place_words(doubt.place), box_words(doubt.found.box), album.doubt(doubt)) for doubt in found.doubts
+    ]
+    errors = [
+        _error(pair, found, names, passing, album) for pair in sorted(found.pairs, key=lambda p: -p.confused.gain)
+    ]
     page = render_page(
         "diagnosis.html",
         {
             "percent": lambda v: f"{v:.1%}",
             "signed": lambda v: "–" if math.isnan(v) else f"{v:+.3f}",
-            "loss": lambda v: f"{v:.4f}",
+            "loss": lambda v: "–" if math.isnan(v) else f"{v:.3f}",
+            "count": lambda v: f"{v:,}",
         },
         title=title,
         split=split,
+        images=found.survey.images,
+        scores=Scores.from_matrix(matrix, names),
+        colours={name: css(colour) for name, colour in zip(names, spec.palette, strict=True)},
+        actions=actions(found, names),
         summary=summary(found, names),
         shortcut=bool(found.shortcuts),
         confusion=read_picture("", "", figures / "confusion_matrix.png"),
-        pairs=[
-            (names[t], names[p], int(found.survey.matrix[t, p]), found.survey.matrix[t, p] / max(rates[t], 1))
-            for t, p in found.survey.confused_pairs()[:10]
-        ],
-        errors=[
-            (pair_words(pair, found, names), _pair_pictures(pair, i, spec, passing, figures))
-            for i, pair in enumerate(found.pairs)
-        ],
-        leaning=[
-            (leaning.shortcut, lean_words(leaning, names), _lean_pictures(network, leaning, figures))
-            for leaning in sorted(_all_leaning(found), key=lambda v: (not v.shortcut, -v.excess))
-        ],
+        names=names,
+        pairs=foremost(found.confused, TABLED),
+        tabled=TABLED,
+        errors=errors,
+        leaning=leaning,
         bands=found.bands,
-        trust=found.trust,
+        band_words=band_words(found.bands),
+        trust=[(short_layer(t.layer), t, verdict_words(t)) for t in found.trust],
         trust_picture=read_picture("", "", figures / "trust.png") if found.trust else None,
+        doubts=doubts,
+        left_out=album.left_out,
         margin=MARGIN,
         context=SHARE,
         draws=DRAWS,
         clear=CLEAR,
-        doubts=[
-            (d.image, d.share, names[d.truth], names[d.predicted])
-            for d in found.survey.disagreements[:20]
-            if d.share >= SUSPICIOUS
-        ],
     )
     write_text(folder / "diagnosis.html", page)
     return folder / "diagnosis.html"
+
+
+def place_words(place: Place | None) -> str:
+    """Say where on the ground the centre of a box lies; nothing where that is not known."""
+    if place is None:
+        return ""
+    left, bottom, right, top = place.bounds
+    words = f"{place.crs} {(left + right) / 2:.10g}, {(bottom + top) / 2:.10g}"
+    return words + (f" (latitude {place.lat_lon[0]:.5f}, longitude {place.lat_lon[1]:.5f})" if place.lat_lon else "")
 
 
 def _all_leaning(found: Diagnosis) -> list[Leaning]:
@@ -91,63 +114,23 @@ def _all_leaning(found: Diagnosis) -> list[Leaning]:
 
 def _plot_trust(found: Diagnosis, path: Path) -> None:
     lines = [
-        (t.layer, t.curves[0].deletion, t.curves[0].insertion, t.curves[1].deletion, t.curves[1].insertion)
+        (short_layer(t.layer), *(getattr(c, way) for c in t.curves for way in ("deletion", "insertion")))
         for t in found.trust
     ]
     plot_trust(lines, FRACTIONS, path)
 
 
-def _pair_pictures(pair: Pair, number: int, spec: DatasetSpec, passing: Collection[str], folder: Path) -> list[Picture]:
-    """Draw crop, truth, prediction, and the three maps of each layer, an error a picture."""
-    truth, predicted = spec.class_names[pair.truth], spec.class_names[pair.predicted]
-    pictures = []
-    for i, (case, maps) in enumerate(pair.errors[:SHOWN]):
-        rgb, region = _rgb(case, spec), [(REGION, case.pixels.cpu().numpy())]
-        panels = [
-            Panel("image", rgb, region),
-            Panel("truth", colourise(case.truth.cpu().numpy(), spec.palette), region),
-            Panel("prediction", colourise(case.predicted.cpu().numpy(), spec.palette), region),
-        ]
-        black = [("#000000", region[0][1])]
-        for at in maps:
-            layer = at.layer.removeprefix("encoder.model.").removeprefix("encoder.") + (
-                "" if at.layer in passing else " (fails)"
-            )
-            for title, evidence in ((f"for {predicted}", at.predicted), (f"for {truth}", at.true)):
-                panels.append(Panel(f"{title}, {layer}", signed_heat(rgb, evidence), black))
-            panels.append(Panel(f"contrast, {layer}", signed_heat(rgb, at.contrast), black))
-        path = folder / f"pair_{number + 1}_{i + 1}.png"
-        plot_panels(panels, path, columns=3)
-        pictures.append(read_picture(_where(case), "", path))
-    return pictures
-
-
-def _lean_pictures(network: SegmentationNetwork, leaning: Leaning, folder: Path) -> list[Picture]:
-    """Draw, for a shortcut, what was replaced and how the prediction changed."""
-    if not leaning.shortcut:
-        return []
-    spec, panels = network.spec, []
-    for case, check in leaning.checks[:SHOWN]:
-        marks = [(REGION, case.pixels.cpu().numpy()), (PATCH, check.patch)]
-        patch = torch.from_numpy(check.patch)
-        without = replaced(case.image, blurred(case.image, case.valid), patch)
-        after = segment(network, without, case.valid)[0].argmax(0)
-        panels += [
-            Panel(case.spot.image, _rgb(case, spec), marks),
-            Panel("without what is loudest", to_rgb(without[0].cpu(), case.valid[0].cpu(), spec), marks),
-            Panel("prediction before", colourise(case.predicted.cpu().numpy(), spec.palette), marks[:1]),
-            Panel("prediction after", colourise(after.cpu().numpy(), spec.palette), marks[:1]),
-        ]
-    path = folder / f"leaning_{leaning.truth}_{leaning.predicted}.png"
-    plot_panels(panels, path, columns=4)
-    caption = "White: the region. Pink: the context that was replaced, here by blur."
-    return [read_picture("", caption, path)]
-
-
-def _rgb(case: Case, spec: DatasetSpec) -> np.ndarray:
-    return to_rgb(case.image[0].cpu(), case.valid[0].cpu(), spec)
-
-
-def _where(case: Case) -> str:
-    col, row, width, height = case.window
-    return f"{case.spot.image}, column {col}, row {row}, {width} x {height} pixels"
+def _error(pair: Pair, found: Diagnosis, names: Sequence[str], passing: Collection[str], album: Album) -> ErrorView:
+    places, folded = [], []
+    for case, maps in pair.errors[:SHOWN]:
+        col, row, width, height = case.window
+        where = f"{case.spot.image}, column {col}, row {row}, {width} × {height} pixels"
+        shown = album.error(case) + album.maps(case, [m for m in maps if m.layer in passing])
+        places.append((where, shown))
+        folded.append((where, album.maps(case, [m for m in maps if m.layer not in passing])))
+    return ErrorView(
+        pair_words(pair, found, names),
+        pair.confused.gain,
+        [place for place in places if place[1]],
+        [place for place in folded if place[1]],
+    )

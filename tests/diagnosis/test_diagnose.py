@@ -103,7 +103,7 @@ def test_what_looks_at_its_objects_alone_is_not_flagged(data: FolderDataModule) 
 
 def test_a_wrong_label_is_the_first_to_check_and_the_first_error(data: FolderDataModule) -> None:
     found = ask(by_object, data)
-    assert found.survey.disagreements[0].image.endswith("9") and found.survey.confused_pairs()[0] == (0, 1)
+    assert found.survey.disagreements[0].image.endswith("9") and found.confused[0].key == (0, 1)
     case, maps = found.pairs[0].errors[0]
     assert case.spot.image.endswith("9") and int(case.own.sum()) == pytest.approx(32 * 32, rel=0.15)
     assert maps[0].shares is not None and maps[0].shares.inside + maps[0].shares.border > 0.95

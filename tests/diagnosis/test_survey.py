@@ -6,9 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from planted import by_first_band, written
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, jaccard_score
 
+from satseg.data.raster import Window
+from satseg.diagnosis.confusion import confused_pairs, foremost, gains
+from satseg.diagnosis.disagreement import CHANCE, Disagreement, standing_out
 from satseg.diagnosis.evidence import BORDER, mean_shares, shares_of
 from satseg.diagnosis.survey import survey
 
@@ -37,7 +42,7 @@ def test_errors_are_counted_and_the_large_and_confident_come_first(items: list[d
     truths = np.concatenate([i["mask"].numpy().ravel() for i in items])
     guesses = np.concatenate([(i["image"][0] > 0.5).numpy().ravel() for i in items])
     expected = confusion_matrix(truths[truths != 255], guesses[truths != 255], labels=[0, 1])
-    assert np.array_equal(found.matrix, expected) and found.confused_pairs() == [(0, 1)]
+    assert np.array_equal(found.matrix, expected) and [p.key for p in confused_pairs(found.matrix)] == [(0, 1)]
     spots = found.spots[0, 1]
     assert [(s.image, s.pixels) for s in spots] == [("a", 400), ("b", 120), ("a", 90)]
     assert all(abs(v - 14.5) <= 1 for v in spots[0].centre)
@@ -51,6 +56,8 @@ def test_images_are_ranked_by_confident_disagreement(items: list[dict[str, Any]]
     assert [d.image for d in found.disagreements] == ["a", "b"]
     assert found.disagreements[0].share == pytest.approx(490 / (36 * 60))
     assert (found.disagreements[1].truth, found.disagreements[1].predicted) == (0, 1)
+    assert [(d.box, d.pixels) for d in found.disagreements] == [((5, 5, 20, 20), 400), ((10, 10, 12, 10), 120)]
+    assert found.worst[0, 1] == [("unsure", 2400), ("a", 490), ("b", 120)] and found.images == 4
 
 
 def test_nothing_wrong_is_no_pair_and_no_doubt() -> None:
@@ -58,7 +65,7 @@ def test_nothing_wrong_is_no_pair_and_no_doubt() -> None:
         yield item("c", np.eye(8, dtype=int), np.eye(8, dtype=int))
 
     found = survey(written(by_first_band), right())
-    assert found.confused_pairs() == [] and found.disagreements == []
+    assert confused_pairs(found.matrix) == [] and found.disagreements == []
 
 
 def test_shares_of_evidence_by_class_and_place() -> None:
@@ -82,3 +89,52 @@ def test_shares_of_evidence_by_class_and_place() -> None:
     assert part is not None and part.by_truth == part.pixels_by_truth == (1, 0, 0)
     assert (part.inside, part.border, part.outside) == pytest.approx((0.75, 0.25, 0))
     assert mean_shares([found, found]) == found
+
+
+def test_pairs_are_ranked_by_pixels_and_by_share_and_neither_hides_the_other() -> None:
+    matrix = np.array([[9000, 700, 300, 0], [400, 8000, 0, 10], [0, 0, 50, 50], [0, 0, 4, 996]])
+    pairs = confused_pairs(matrix)
+    assert [p.key for p in pairs] == [(0, 1), (1, 0), (0, 2), (2, 3), (1, 3), (3, 2)]
+    shares = matrix / matrix.sum(1, keepdims=True)
+    assert [p.share for p in pairs] == pytest.approx([shares[p.key] for p in pairs])
+    assert pairs[3].by_share == 1 and pairs[3].by_pixels == 4 and pairs[0].by_share == 2
+    assert pairs[-1].by_share == 0 and pairs[4].by_share == 0  # of too few pixels to be ranked
+    assert [p.key for p in foremost(pairs, 1)] == [(0, 1), (2, 3)]
+
+
+def test_what_a_confusion_costs_is_what_miou_gains_without_it() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        matrix = generator.integers(0, 40, (5, 5)) * generator.integers(0, 2, (5, 5))
+        matrix[0, 0] += 1
+        truths, guesses = (np.repeat(axis.ravel(), matrix.ravel()) for axis in np.indices((5, 5)))
+        present = np.unique(truths)
+        before = jaccard_score(truths, guesses, labels=present, average="macro", zero_division=0)
+        for truth, predicted in zip(*np.nonzero(matrix), strict=True):
+            mended = np.where((truths == truth) & (guesses == predicted), truth, guesses)
+            after = jaccard_score(truths, mended, labels=present, average="macro", zero_division=0)
+            assert gains(matrix)[truth, predicted] == pytest.approx(after - before, abs=1e-12)
+
+
+def disagreement(name: str, share: float) -> Disagreement:
+    return Disagreement(name, share, 0, 1, Window(0, 0, 9, 9), 81)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(5, 300), st.floats(0.001, 0.05))
+@settings(max_examples=60, deadline=None)
+def test_a_label_that_is_contradicted_ten_times_as_much_as_the_worst_of_the_rest_stands_out_first(
+    seed: int, images: int, scale: float
+) -> None:
+    shares = np.random.default_rng(seed).exponential(scale, images).clip(0, 1)
+    rest = [disagreement(str(i), float(share)) for i, share in enumerate(shares)]
+    planted = disagreement("planted", min(1.0, 0.05 + 10 * float(shares.max())))
+    assert standing_out([*rest, planted], images + 1)[0].image == "planted"
+
+
+def test_a_split_whose_labels_are_all_as_good_lists_an_image_as_seldom_as_it_says() -> None:
+    generator, listed = np.random.default_rng(0), 0
+    for _ in range(400):
+        shares = generator.exponential(0.02, 40)
+        listed += bool(standing_out([disagreement(str(i), float(s)) for i, s in enumerate(shares)], 40))
+    assert listed / 400 < 2.5 * CHANCE  # the scale is estimated from forty images
+    assert not standing_out([disagreement("a", 0.9)], 3)  # too few to be compared with

@@ -1,0 +1,140 @@
+"""Pictures of single places for the page: small, and no more of them than it holds."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion
+
+from satseg.attribution.replacement import blurred, replaced
+from satseg.diagnosis.cases import Case
+from satseg.diagnosis.doubts import Doubt
+from satseg.diagnosis.evidence import Maps
+from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.words import short_layer
+from satseg.inference.windows import segment
+from satseg.models import SegmentationNetwork
+from satseg.reporting import to_rgb
+from satseg.spec import DatasetSpec
+from satseg.visualization.overlays import signed_heat
+from satseg.visualization.palette import colourise
+
+BUDGET = 2_000_000  # bytes of all panels, which become 2.7 MB of text
+QUALITY = 72  # of WebP
+WHITE, BLACK, PINK = (255, 255, 255), (0, 0, 0), (255, 45, 149)
+
+Line = tuple[np.ndarray, tuple[int, int, int]]  # pixels (H, W), boolean, and the colour of the line around them
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture with its title; `data` is a WebP file as base64."""
+
+    title: str
+    data: str
+
+
+class Album:
+    """Makes panels until the page is full.
+
+    Attributes:
+        left_out: Places that were left out since then.
+    """
+
+    def __init__(self, spec: DatasetSpec, budget: int = BUDGET) -> None:
+        self.spec, self.left_out, self._room = spec, 0, budget
+
+    def show(self, pictures: Sequence[tuple[str, np.ndarray]]) -> list[Panel]:
+        """Return panels of one place, from titles and colours (H, W, 3); none where the page is full."""
+        encoded = [(title, _encoded(picture)) for title, picture in pictures]
+        size = sum(len(data) for _, data in encoded)
+        if size > self._room:
+            self.left_out += 1
+            return []
+        self._room -= size
+        return [Panel(title, base64.b64encode(data).decode()) for title, data in encoded]
+
+    def error(self, case: Case) -> list[Panel]:
+        """Return image, truth and prediction of a case."""
+        lines = [(case.pixels.cpu().numpy(), WHITE)]
+        pictures = [
+            ("image", self._rgb(case.image, case.valid)),
+            ("label", self._classes(case.truth)),
+            ("prediction", self._classes(case.predicted)),
+        ]
+        return self.show([(title, outlined(picture, lines)) for title, picture in pictures])
+
+    def maps(self, case: Case, maps: Sequence[Maps]) -> list[Panel]:
+        """Return the three maps of each layer: for the predicted class, for the true one, and the contrast."""
+        rgb, lines = self._rgb(case.image, case.valid), [(case.pixels.cpu().numpy(), BLACK)]
+        names = self.spec.class_names
+        truth, predicted = names[case.spot.truth], names[case.spot.predicted]
+        pictures = [
+            (f"{title}, at {short_layer(each.layer)}", outlined(signed_heat(rgb, evidence), lines))
+            for each in maps
+            for title, evidence in (
+                (f"{predicted} against {truth}", each.contrast),
+                (f"for {predicted}", each.predicted),
+                (f"for {truth}", each.true),
+            )
+        ]
+        return self.show(pictures) if pictures else []
+
+    def doubt(self, doubt: Doubt) -> list[Panel]:
+        """Return image, label and prediction around the box, which is drawn."""
+        box, window = doubt.found.box, doubt.window
+        inside = np.zeros(doubt.truth.shape, bool)
+        row, col = box.row - window.row, box.col - window.col
+        inside[max(row, 0) : max(row + box.height, 0), max(col, 0) : max(col + box.width, 0)] = True
+        pictures = [
+            ("image", self._rgb(doubt.image, doubt.valid)),
+            ("label", self._classes(doubt.truth)),
+            ("prediction", self._classes(doubt.predicted)),
+        ]
+        return self.show([(title, outlined(picture, [(inside, PINK)])) for title, picture in pictures])
+
+    def leaning(self, network: SegmentationNetwork, leaning: Leaning, count: int) -> list[list[Panel]]:
+        """Return, a place a list, what was replaced and how the prediction changed."""
+        return [self._replacement(network, case, check.patch) for case, check in leaning.checks[:count]]
+
+    def _replacement(self, network: SegmentationNetwork, case: Case, patch: np.ndarray) -> list[Panel]:
+        without = replaced(case.image, blurred(case.image, case.valid), torch.from_numpy(patch))
+        after = segment(network, without, case.valid)[0].argmax(0)
+        region, marks = (case.pixels.cpu().numpy(), WHITE), (patch, PINK)
+        return self.show(
+            [
+                ("image", outlined(self._rgb(case.image, case.valid), [region, marks])),
+                ("without what is loudest", outlined(self._rgb(without, case.valid), [region, marks])),
+                ("prediction before", outlined(self._classes(case.predicted), [region])),
+                ("prediction after", outlined(self._classes(after), [region])),
+            ]
+        )
+
+    def _rgb(self, image: torch.Tensor, valid: torch.Tensor) -> np.ndarray:
+        return to_rgb(image[0].cpu(), valid[0].cpu(), self.spec)
+
+    def _classes(self, classes: torch.Tensor) -> np.ndarray:
+        return colourise(classes.cpu().numpy(), self.spec.palette)
+
+
+def outlined(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
+    """Draw a line of one pixel around pixels, edged with its opposite so that it is seen on any ground."""
+    drawn = picture.copy()
+    for pixels, colour in lines:
+        drawn[binary_dilation(pixels) & ~pixels] = WHITE if colour == BLACK else BLACK
+        drawn[pixels & ~binary_erosion(pixels)] = colour
+    return drawn
+
+
+def _encoded(picture: np.ndarray) -> bytes:
+    """Return a WebP file; without loss where there are few colours, as in a map of classes."""
+    flat = len(np.unique(picture.reshape(-1, 3), axis=0)) <= 256
+    stream = BytesIO()
+    Image.fromarray(picture).save(stream, "WEBP", lossless=flat, quality=QUALITY, method=4)
+    return stream.getvalue()
