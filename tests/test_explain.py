@@ -59,7 +59,7 @@ def test_all_classes_of_a_split_and_a_contrast(run: Path) -> None:
         "green",
         "blue",
     }
-    assert all((output / row["sheet"]).is_file() for row in rows)
+    assert all((output / row["sheet"]).is_file() and row["adds"]["words"] for row in rows)
 
 
 def test_a_mask_file_names_the_region(run: Path, image: Path) -> None:
@@ -134,8 +134,13 @@ def test_a_report_shows_a_split_whole_in_one_page(run: Path) -> None:
     page = (output / "diagnosis.html").read_text()
     assert all(line in html.unescape(page) for line in found["summary"])
     assert "http" not in re.sub(r"base64,[^\"]+", "", page)
-    assert page.count("<img") == page.count("data:image/png;base64,") >= 2
+    assert page.count("<img") == page.count("data:image/") >= 2
     assert all(line in done.stdout for line in found["summary"])
+    shares = wrong / np.maximum(matrix.sum(1, keepdims=True), 1)
+    listed = {(found["classes"].index(p["truth"]), found["classes"].index(p["predicted"])) for p in found["pairs"]}
+    assert {np.unravel_index(v.argmax(), v.shape) for v in (wrong, np.where(wrong >= 16, shares, 0))} <= listed
+    assert all(action["what"] in done.stdout and action["what"] in html.unescape(page) for action in found["actions"])
+    assert {t["verdict"] for t in found["trust"]["layers"]} <= {"passes", "fails", "could not be tested"}
 
 
 @pytest.mark.parametrize(

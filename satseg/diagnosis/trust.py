@@ -21,10 +21,10 @@ METHOD = "hirescam"
 ALIKE = 0.5  # cosine with a random network's map from which a map shows the image, not the model
 RANDOM = 2  # moved maps in each case, all of which a map must beat
 SIGNIFICANT = 0.05  # chance that a map that says nothing wins in as many cases
-# Range of a case's curves below which it tells nothing of a map. A score is an area between two curves, within that range
-# of 0, which is what maps that say nothing score on average: the truest map leads a random one by no more than it. Where
-# the probability moves by less than a tenth whatever is taken away, no order of pixels is better than another in a way
-# that matters to a prediction; which map wins is then decided by rounding and by hard edges of what is replaced.
+# Range of a case's curves below which it tells nothing of a map. A score is an area between two curves, no farther from
+# 0 than that range, and maps that say nothing score about 0: the truest map leads a random one by no more than that.
+# Where the probability moves by less than a tenth whatever is taken away, no order of pixels is better than another in
+# a way that matters to a prediction; which map wins is then decided by rounding and by hard edges of what is replaced.
 RANGE = 0.1
 NEEDED = math.ceil(math.log(SIGNIFICANT) / math.log(1 / (RANDOM + 1)))  # cases that tell, for a win in all to count
 

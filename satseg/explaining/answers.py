@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from satseg.attribution import LAYER_METHODS, Explanation, Layer, Region, explain, layers_of
+from satseg.attribution import LAYER_METHODS, Addition, Explanation, Layer, Region, addition, explain, layers_of
 from satseg.data.writing import write_raster
 from satseg.devices import enough_memory
 from satseg.errors import EmptyRegionError
@@ -37,6 +37,7 @@ class Answer:
     Attributes:
         picture: The image.
         predicted: Class indices (H, W).
+        adds: What the map says beyond the prediction.
         title: What is explained, in words.
         region: Where.
         method: How.
@@ -45,6 +46,7 @@ class Answer:
 
     picture: Picture
     predicted: Tensor
+    adds: Addition
     title: str
     region: Region
     method: str
@@ -55,6 +57,7 @@ class Answer:
         row: Row = {"image": self.picture.name, "target": self.title, "method": self.method, "layer": self.found.layer}
         row |= {"region": self.region.name, "region_pixels": int(self.region.pixels.sum())}
         row["has_evidence"] = self.found.has_evidence
+        row["adds"] = asdict(self.adds) | {"repeats": self.adds.repeats, "words": self.adds.words}
         if self.found.bands is not None:
             row["bands"] = dict(zip(band_names, self.found.bands.tolist(), strict=True))
         return row
@@ -94,7 +97,8 @@ def _explain_picture(
 ) -> Iterator[Row]:
     device = next(network.parameters()).device
     image, valid = picture.image.to(device), picture.valid.to(device)
-    predicted = segment(network, image, valid)[0].argmax(0).cpu()
+    probabilities = segment(network, image, valid)[0].softmax(0)
+    predicted = probabilities.argmax(0).cpu()
     layers: Sequence[str | Layer] = ["auto"]
     if question.method in LAYER_METHODS:
         layers = layers_of(network, image, valid, question.layers)
@@ -109,7 +113,9 @@ def _explain_picture(
             found = explain(network, image, valid, pixels, target, against=against, method=method, layer=layer)
             title = question.title(target, network.spec.class_names)
             parts = [picture.name, title, question.region_name, method, found.layer]
-            answer = Answer(picture, predicted, title, region, method, found)
+            area = (predicted == target).to(device)
+            adds = addition(found.evidence, probabilities[target], area, valid[0])
+            answer = Answer(picture, predicted, adds, title, region, method, found)
             yield write_answer(answer, network.spec, folder, _free("_".join(filter(None, parts)), taken))
 
 
@@ -136,6 +142,7 @@ def write_answer(answer: Answer, spec: DatasetSpec, folder: Path, stem: str) -> 
         answer.region.pixels.numpy(),
         folder / names["sheet"],
         unit="relative" if answer.method == "gradcam" else "logit",
+        note=answer.adds.words,
     )
     return answer.row(spec.inputs[0].bands) | names
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -10,7 +11,7 @@ from pytorch_grad_cam.utils.model_targets import SemanticSegmentationTarget
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from satseg.attribution import METHODS, explain, find_region
+from satseg.attribution import METHODS, addition, explain, find_region
 from satseg.errors import ConfigError, EmptyRegionError, LayerError
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.pairs import BACKBONES, BROKEN, MODELS
@@ -219,3 +220,21 @@ def test_an_empty_region_is_said_so() -> None:
     image, valid, pixels = scene(64, 64)
     with pytest.raises(EmptyRegionError, match="no pixel"):
         explain(build(), image, valid, torch.zeros_like(pixels), 1)
+
+
+def test_what_a_map_adds_is_measured_against_the_prediction_of_its_class() -> None:
+    network = build()
+    image, valid, pixels = scene(64, 64)
+    valid[..., 60:] = False
+    probability = network(image, valid)[0].softmax(0)[1].detach()
+    area = probability > probability.median()
+    found = explain(network, image, valid, pixels, 1, method="hirescam", layer="encoder.model.layer2").evidence
+    adds = addition(found, probability, area, valid[0])
+    values, likely, inside = (t[:, :60].numpy().ravel() for t in (found, probability, area))
+    positive = values.clip(0)
+    assert adds.correlation == pytest.approx(np.corrcoef(values, likely)[0, 1], abs=1e-6) and not adds.repeats
+    assert adds.outside == pytest.approx(positive[~inside].sum() / positive.sum(), abs=1e-6)
+    assert adds.outside_pixels == pytest.approx((~inside).mean()) and f"{adds.outside:.0%}" in adds.words
+    again = addition(2 * probability + 1, probability, area, valid[0])
+    assert again.repeats and again.correlation == pytest.approx(1) and "repeats the prediction" in again.words
+    assert "nothing in this map speaks" in addition(-probability, probability, area, valid[0]).words

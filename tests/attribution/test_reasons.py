@@ -14,6 +14,7 @@ from satseg.attribution.bands import alike, band_importance
 from satseg.attribution.context import DRAWS, as_far, check_context, loudest, moved_patches
 from satseg.attribution.faithfulness import FRACTIONS, curves, moved, randomised, similarity
 from satseg.attribution.replacement import blurred, elsewhere, replaced
+from satseg.diagnosis.words import band_words
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.pairs import MODELS
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
@@ -166,6 +167,28 @@ def test_bands_are_ranked_by_what_their_loss_costs() -> None:
     filled = jaccard_score(truth.flatten(), torch.ones_like(truth).flatten(), average="macro")  # the mean is 0.9
     assert first.filled == pytest.approx(1 - filled)
     assert next(b for b in found if b.bands == ("b2",)).permuted == 0
+    low, high = first.interval
+    assert low < first.loss < high and first.exceeds(next(b for b in found if b.bands == ("b2",)))
+    words = " ".join(band_words(found))  # the copy is not ranked below what it is a copy of
+    assert (
+        words.startswith("b1 + b3 matters most") and "b1 and b3 say nearly the same here, and are not ranked" in words
+    )
+    few = band_importance(network, images[:4], valid[:4], truth[:4])
+    assert math.isnan(few[0].interval[0]) and not few[0].exceeds(few[-1])
+
+
+def test_bands_that_matter_alike_have_no_winner() -> None:
+    images = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    valid, truth = torch.ones(12, 32, 32, dtype=torch.bool), (images[:, 0] + images[:, 1] > 1).long()
+
+    def by_two(x: torch.Tensor) -> torch.Tensor:
+        lead = x[:, 0] + x[:, 1] - 1
+        return torch.stack([-lead, lead], 1)
+
+    found = band_importance(written(by_two), images, valid, truth)
+    assert {found[0].bands, found[1].bands} == {("b1",), ("b2",)} and found[1].exceeds(found[2])
+    (line,) = band_words(found)
+    assert "b1" in line and "b2" in line and "b3" not in line and "matter alike" in line and "most" not in line
 
 
 def test_an_absent_class_that_appears_costs_nothing_and_without_labels_there_is_no_ranking() -> None:

@@ -1,6 +1,7 @@
 """A whole diagnosis, on networks whose reasons are written down, and images on disk."""
 
 import dataclasses
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 import torch
 from planted import written
 from torch import Tensor, nn
@@ -17,9 +19,13 @@ from satseg.data.folder import FolderDataModule
 from satseg.data.splits import Subfolder
 from satseg.diagnosis import Diagnosis, diagnose, write_diagnosis
 from satseg.diagnosis.cases import CaseReader
+from satseg.diagnosis.disagreement import standing_out
 from satseg.diagnosis.survey import survey
-from satseg.diagnosis.trust import judge_layers
+from satseg.diagnosis.trust import judge_layers, telling
+from satseg.diagnosis.words import trust_words
 from satseg.models import SegmentationNetwork
+
+CRS, PLACE = "EPSG:32631", rasterio.Affine(10, 0, 440_000, 0, -10, 5_000_000)
 
 
 class Coarse(nn.Module):
@@ -71,7 +77,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FolderDataModule:
             path = root / kind / split / f"{index}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
             dtype = "float32" if kind == "images" else "uint8"
-            with rasterio.open(path, "w", driver="GTiff", width=128, height=128, count=len(array), dtype=dtype) as out:
+            form = {"width": 128, "height": 128, "count": len(array), "dtype": dtype, "crs": CRS, "transform": PLACE}
+            with rasterio.open(path, "w", driver="GTiff", **form) as out:
                 out.write(array.astype(dtype))
     found = FolderDataModule(root=str(root), split=Subfolder(), classes={"a": 0, "b": 1}, ignore_values=[255])
     found.setup()
@@ -93,6 +100,13 @@ def test_what_everything_hangs_on_is_found_and_the_marker_was_replaced(data: Fol
     assert "Shortcut: b hangs on something beside it" in page and "marked &lt;run&gt;" in page
     record = json.loads((tmp_path / "diagnosis.json").read_text())
     assert any(leaning["shortcut"] and leaning["predicted"] == "b" for leaning in record["leaning"])
+    first = record["actions"][0]  # what the scores do not show comes first
+    assert first["gain"] is None and "b" in first["classes"] and first["what"] in html.unescape(page)
+    assert len(page) < 3_000_000 and page.count("<img") == page.count("data:image/")
+    flat = dataclasses.replace(found, trust=tuple(dataclasses.replace(t, cases=2, wins=2) for t in found.trust))
+    untested = write_diagnosis(flat, asked, "test", "flat", tmp_path / "flat").read_text()
+    assert "could not be tested" in untested and "fails:" not in untested and "fails:" in page
+    assert untested.count("<details") == page.count("<details") > 0  # neither is shown as a reason
 
 
 def test_what_looks_at_its_objects_alone_is_not_flagged(data: FolderDataModule) -> None:
@@ -101,12 +115,33 @@ def test_what_looks_at_its_objects_alone_is_not_flagged(data: FolderDataModule) 
     assert all(leaning.excess < 0.05 for leaning in found.classes)
 
 
-def test_a_wrong_label_is_the_first_to_check_and_the_first_error(data: FolderDataModule) -> None:
-    found = ask(by_object, data)
-    assert found.survey.disagreements[0].image.endswith("9") and found.confused[0].key == (0, 1)
+def test_a_wrong_label_stands_out_with_its_place_and_is_the_first_error(data: FolderDataModule, tmp_path: Path) -> None:
+    asked = network(by_object)
+    found = diagnose(asked, data, "test", tell=lambda line: None)
+    (doubt,) = found.doubts
+    assert doubt.found.image.endswith("9") and found.confused[0].key == (0, 1)
+    image = next(s.image for s in data.samples_of("test") if s.name == doubt.found.image)
+    with rasterio.open(image) as source:
+        rows, cols = np.nonzero((source.read(1) > 100) & (source.read(1) < 200))
+        west, north = source.transform @ (cols.min(), rows.min())
+        east, south = source.transform @ (cols.max() + 1, rows.max() + 1)
+    box = doubt.found.box
+    sides = cols.min() - box.col, rows.min() - box.row, np.ptp(cols) + 1 - box.width, np.ptp(rows) + 1 - box.height
+    assert max(map(abs, sides)) <= 4  # the square, but for the stage's grid
+    assert doubt.place is not None and doubt.place.crs == CRS
+    assert doubt.place.bounds == pytest.approx((west, south, east, north), abs=40)
+    lon, lat = (v[0] for v in rasterio.warp.transform(CRS, "EPSG:4326", [(west + east) / 2], [(north + south) / 2]))
+    assert doubt.place.lat_lon == pytest.approx((lat, lon), abs=0.001)
     case, maps = found.pairs[0].errors[0]
     assert case.spot.image.endswith("9") and int(case.own.sum()) == pytest.approx(32 * 32, rel=0.15)
     assert maps[0].shares is not None and maps[0].shares.inside + maps[0].shares.border > 0.95
+    page = write_diagnosis(found, asked, "test", "wrong label", tmp_path).read_text()
+    record = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert record["relabel"][0]["box"] == list(box) and f"columns {box.col} to" in page
+    assert any(doubt.found.image in action["what"] for action in record["actions"])
+    sound = [s.name for s in data.samples_of("test") if s.name != doubt.found.image]
+    clean = survey(asked, data.named_items("test", sound))
+    assert clean.images == 7 and standing_out(clean.disagreements, clean.images) == []
 
 
 def test_a_layer_is_trusted_by_what_it_does(data: FolderDataModule) -> None:
@@ -117,9 +152,22 @@ def test_a_layer_is_trusted_by_what_it_does(data: FolderDataModule) -> None:
     (trust,) = judge_layers(asked, cases, layers_of(asked, cases[0].image, cases[0].valid))
     assert trust.faithful and trust.wins == trust.cases == 5 and trust.score > 0.2 > trust.random_score
     assert not trust.about_the_model and not trust.passes  # nothing in it is learned: shuffling changes nothing
+    assert trust.verdict == "fails"
     assert dataclasses.replace(trust, similarity=0.3).passes
-    assert not dataclasses.replace(trust, similarity=float("nan")).passes
-    assert not dataclasses.replace(trust, similarity=0.3, wins=3).passes
+    assert dataclasses.replace(trust, similarity=float("nan")).verdict == "could not be tested"
+    assert dataclasses.replace(trust, similarity=0.3, wins=3).verdict == "fails"
+
+
+def test_a_layer_of_a_model_that_nothing_moves_could_not_be_tested(data: FolderDataModule) -> None:
+    asked = network(lambda image, stage: 3 + by_object(image, stage) / 1000)  # class 1 wherever it looks
+    seen = survey(asked, data.named_items("test", [s.name for s in data.samples_of("test")]))
+    cases = telling(asked, CaseReader(asked, data, "test").read(seen.spots[1, 1], 5), 5)
+    (trust,) = judge_layers(asked, cases, layers_of(asked, cases[0].image, cases[0].valid))
+    curve = [value for each in trust.curves for value in (*each.deletion, *each.insertion)]
+    assert max(curve) - min(curve) <= trust.widest < 0.01 and (trust.cases, trust.looked_at) == (0, 5)
+    assert not trust.passes and dataclasses.replace(trust, similarity=0.3).verdict == "could not be tested"
+    words = " ".join(trust_words([dataclasses.replace(trust, similarity=0.3)]))
+    assert "could not be tested" in words and "fail" not in words
 
 
 def test_the_network_is_left_as_it_was(data: FolderDataModule) -> None:

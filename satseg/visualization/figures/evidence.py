@@ -34,6 +34,7 @@ def plot_evidence(
     region: np.ndarray,
     path: Path,
     unit: str = "logit",
+    note: str = "",
 ) -> None:
     """Draw image, prediction, evidence with its scale, and overlay side by side.
 
@@ -46,11 +47,13 @@ def plot_evidence(
         region: The pixels that were explained (H, W), boolean; outlined on the overlay.
         path: PNG file to write.
         unit: Of the evidence.
+        note: What to know before the map is read; below the name.
     """
     rgb, predicted, evidence, overlaid = panels
     height = 4.1 * min(max(rgb.shape[0] / rgb.shape[1], 0.4), 2.0) + 1.5
     figure = Figure(figsize=(17, height), dpi=100, layout="constrained")
-    figure.suptitle(shorten(name, 120, keep_end=True), x=0.01, ha="left", fontsize=14, color=INK, parse_math=False)
+    heading = f"{shorten(name, 60, keep_end=True)}\n{note[:1].upper()}{note[1:]}".rstrip()
+    figure.suptitle(heading, x=0.01, ha="left", fontsize=13, color=INK, parse_math=False)
     axes = figure.subplots(1, 4)
     titles = ("image", "prediction", "evidence", "overlay")
     limit = float(np.abs(evidence).max()) or 1.0

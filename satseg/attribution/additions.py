@@ -1,0 +1,69 @@
+"""What a map of evidence says beyond the prediction that it explains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+REPEATS = 0.9  # correlation from which four fifths of a map's variance are the prediction's own
+
+
+@dataclass(frozen=True)
+class Addition:
+    """How a map relates to the prediction of its class in the same image.
+
+    Attributes:
+        correlation: Of the map with the probability of the class; NaN where either is the same everywhere.
+        outside: Share of the evidence for the class that lies outside the pixels predicted as it; NaN where nothing
+            speaks for the class.
+        outside_pixels: Share of the image that lies outside them: what `outside` would be of evidence spread evenly.
+    """
+
+    correlation: float
+    outside: float
+    outside_pixels: float
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the map is little more than the prediction drawn once more."""
+        return self.correlation >= REPEATS
+
+    @property
+    def words(self) -> str:
+        """What the map adds, in a line."""
+        if math.isnan(self.outside):
+            return "nothing in this map speaks for the class"
+        if self.repeats:
+            return f"this map repeats the prediction (correlation {self.correlation:.2f}): it tells little of the why"
+        line = f"evidence outside the predicted area: {self.outside:.0%}, on {self.outside_pixels:.0%} of the picture"
+        return (
+            line if math.isnan(self.correlation) else f"{line}; correlation with the prediction {self.correlation:.2f}"
+        )
+
+
+def addition(evidence: Tensor, probability: Tensor, predicted: Tensor, valid: Tensor) -> Addition:
+    """Compare a map with the prediction.
+
+    Args:
+        evidence: Map (H, W).
+        probability: Of the class (H, W).
+        predicted: Where the class is predicted (H, W), boolean.
+        valid: Boolean (H, W); the rest is no part of the image.
+    """
+    values, likely, inside = evidence[valid].double(), probability[valid].double(), predicted[valid]
+    positive = values.clamp(min=0)
+    total = float(positive.sum())
+    return Addition(
+        _correlation(values, likely),
+        float(positive[~inside].sum()) / total if total > 0 else math.nan,
+        float((~inside).double().mean()),
+    )
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    if len(one) < 2 or bool(one.eq(one[0]).all()) or bool(other.eq(other[0]).all()):
+        return math.nan
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
