@@ -7,15 +7,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from satseg.attribution import bands
 from satseg.attribution.context import CLEAR, DRAWS, MARGIN, SHARE
 from satseg.attribution.faithfulness import FRACTIONS
 from satseg.diagnosis.actions import actions
 from satseg.diagnosis.confusion import foremost
 from satseg.diagnosis.diagnose import Diagnosis, Pair
+from satseg.diagnosis.disagreement import FEW
 from satseg.diagnosis.doubts import Place
 from satseg.diagnosis.leaning import Leaning
 from satseg.diagnosis.panels import Album, Panel
 from satseg.diagnosis.record import to_record
+from satseg.diagnosis.trust import RANGE
 from satseg.diagnosis.words import band_words, box_words, lean_words, pair_words, short_layer, summary, verdict_words
 from satseg.files import write_json, write_text
 from satseg.metrics import Scores
@@ -80,7 +83,7 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         shortcut=bool(found.shortcuts),
         confusion=read_picture("", "", figures / "confusion_matrix.png"),
         names=names,
-        pairs=foremost(found.confused, TABLED),
+        pairs=[(pair, found.survey.worst[pair.key]) for pair in foremost(found.confused, TABLED)],
         tabled=TABLED,
         errors=errors,
         leaning=leaning,
@@ -94,6 +97,9 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         context=SHARE,
         draws=DRAWS,
         clear=CLEAR,
+        few=FEW,
+        drawn=bands.DRAWS,
+        range=RANGE,
     )
     write_text(folder / "diagnosis.html", page)
     return folder / "diagnosis.html"
