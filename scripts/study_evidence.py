@@ -4,26 +4,28 @@ For the commonest classes of some images of a split it makes the map of each met
 as the class, and measures: the correlation with the class's probability, the share of the evidence outside the
 predicted area, and insertion less deletion against the same map moved to a random place, where the curves can move.
 
-    python scripts/study_evidence.py latest val --images 10
+    python scripts/study_evidence.py latest val --images 10 --classes 2
 """
 
 import argparse
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
-from satseg.attribution import addition, explain, layers_of
+from satseg.attribution import LAYER_METHODS, METHODS, Layer, addition, explain, layers_of
 from satseg.attribution.faithfulness import curves, moved
 from satseg.checkpoint import fetch_checkpoint, load_model
 from satseg.diagnosis.trust import RANGE
 from satseg.inference.windows import segment
+from satseg.models import SegmentationNetwork
 from satseg.runconfig import recorded_datamodule
 
 LEAST = 0.05  # of an image, that a class must take to be asked about
-CLASSES = 2  # of an image
 
 
 def main() -> None:
@@ -31,6 +33,8 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("split")
     parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--classes", type=int, default=2, help="of each image, the commonest ones")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     checkpoint = fetch_checkpoint(args.checkpoint, Path("runs"))
@@ -41,7 +45,7 @@ def main() -> None:
     names = names[:: max(1, len(names) // args.images)][: args.images]
     found: dict[str, list[dict[str, float]]] = {}
     for item in datamodule.named_items(args.split, names):
-        for name, row in rows(network, item["image"][None], item["valid"][None]):
+        for name, row in rows(network, item["image"][None], item["valid"][None], args.methods, args.classes):
             found.setdefault(name, []).append(row)
     print(
         "| method, layer | maps | correlation | outside | of the picture | can tell | score | moved | wins | seconds |"
@@ -51,15 +55,18 @@ def main() -> None:
         print(line(name, values))
 
 
-def rows(network, image, valid):
+def rows(
+    network: SegmentationNetwork, image: Tensor, valid: Tensor, methods: Sequence[str], classes: int
+) -> Iterator[tuple[str, dict[str, float]]]:
     """Give a name and its numbers for each map."""
     probabilities = segment(network, image, valid)[0].softmax(0)
     predicted = probabilities.argmax(0).where(valid[0], -1)
     outline = layers_of(network, image, valid)
-    ways = [(method, layer) for layer in outline for method in ("gradcam", "hirescam")]
-    ways += [("integrated_gradients", "auto"), ("occlusion", "auto")]
+    ways: list[tuple[str, str | Layer]] = []
+    for method in methods:
+        ways += [(method, layer) for layer in (outline if method in LAYER_METHODS else ["auto"])]
     counts = torch.bincount(predicted[valid[0]], minlength=len(probabilities))
-    for target in counts.argsort(descending=True)[:CLASSES].tolist():
+    for target in counts.argsort(descending=True)[:classes].tolist():
         pixels = predicted == target
         if counts[target] < LEAST * int(valid.sum()) or bool(pixels.all()):
             continue
