@@ -13,7 +13,7 @@ from satseg.attribution.bands import BandImportance
 from satseg.attribution.faithfulness import FRACTIONS
 from satseg.diagnosis.actions import actions
 from satseg.diagnosis.cases import Case
-from satseg.diagnosis.confusion import Confused
+from satseg.diagnosis.confusion import Confused, foremost
 from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import Maps
@@ -22,6 +22,7 @@ from satseg.diagnosis.trust import RANGE, LayerTrust
 from satseg.diagnosis.words import summary, verdict_words
 
 Row = dict[str, Any]
+NAMED = 20  # confused pairs by name, so many by pixels and so many by share; the matrix holds all
 
 
 def to_record(found: Diagnosis, class_names: Sequence[str], split: str) -> Row:
@@ -32,7 +33,7 @@ def to_record(found: Diagnosis, class_names: Sequence[str], split: str) -> Row:
         "summary": summary(found, class_names),
         "classes": list(class_names),
         "confusion_matrix": found.survey.matrix.tolist(),
-        "confused": [_confused(pair, class_names) for pair in found.confused],
+        "confused": [_confused(pair, class_names) for pair in foremost(found.confused, NAMED)],
         "pairs": [_pair(pair, class_names, {t.layer for t in found.trust if t.passes}) for pair in found.pairs],
         "leaning": [_leaning(leaning, class_names) for leaning in found.classes],
         "bands": [_band(band) for band in found.bands],
