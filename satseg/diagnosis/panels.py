@@ -124,11 +124,11 @@ class Album:
 
 
 def outlined(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
-    """Draw a line of one pixel around pixels, edged with its opposite so that it is seen on any ground."""
+    """Draw a line of two pixels around pixels, edged with its opposite so that it is seen on any ground."""
     drawn = picture.copy()
     for pixels, colour in lines:
         drawn[binary_dilation(pixels) & ~pixels] = WHITE if colour == BLACK else BLACK
-        drawn[pixels & ~binary_erosion(pixels)] = colour
+        drawn[pixels & ~binary_erosion(pixels, iterations=2)] = colour
     return drawn
 
 

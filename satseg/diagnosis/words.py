@@ -179,9 +179,8 @@ def _untested_words(trust: LayerTrust) -> str:
     if trust.testable:
         return "nothing in them speaks for the class"
     return (
-        f"taking pixels away moves the probability of the class by {RANGE} or more in {trust.cases} of "
-        f"{trust.looked_at} regions ({trust.widest:.3f} at most), and {NEEDED} are needed to tell a map from a random "
-        "one"
+        f"with pixels taken away, the class's probability moves by {RANGE} or more in {trust.cases} of "
+        f"{trust.looked_at} regions (at most by {trust.widest:.3f}); {NEEDED} are needed"
     )
 
 

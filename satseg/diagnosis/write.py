@@ -28,6 +28,7 @@ from satseg.visualization.page import read_picture, render_page
 from satseg.visualization.palette import css
 
 SHOWN = 2  # cases of a kind in pictures
+UNFOLDED = 3  # confused pairs whose panels are seen at once
 TABLED = 8  # confused pairs in the table: so many by pixels, and so many by share
 
 
@@ -86,6 +87,7 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         pairs=[(pair, found.survey.worst[pair.key]) for pair in foremost(found.confused, TABLED)],
         tabled=TABLED,
         errors=errors,
+        unfolded=UNFOLDED,
         leaning=leaning,
         bands=found.bands,
         band_words=band_words(found.bands),
