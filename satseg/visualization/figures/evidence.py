@@ -44,7 +44,7 @@ def plot_evidence(
         panels: Colours (H, W, 3), predicted class indices (H, W), evidence (H, W), and overlay (H, W, 3).
         class_names: K names.
         palette: K colours.
-        region: The pixels that were explained (H, W), boolean; outlined on the overlay.
+        region: The pixels that were explained (H, W), boolean; outlined on evidence and overlay.
         path: PNG file to write.
         unit: Of the evidence.
         note: What to know before the map is read; below the name.
@@ -66,7 +66,8 @@ def plot_evidence(
             bar = figure.colorbar(shown, ax=axis, shrink=0.8, pad=0.02)
             bar.ax.tick_params(labelsize=8, colors=FAINT)
             bar.set_label(f"against  ←  {unit}  →  for", fontsize=9, color=FAINT)
-    _outline(axes[3], region)
+    _outline(axes[2], region, INK)
+    _outline(axes[3], region, "white")
     present = [i for i in range(len(class_names)) if (predicted == i).any()][:MAX_NAMED]
     handles = [Patch(facecolor=css(palette[i]), edgecolor="#8c959f", linewidth=0.6) for i in present]
     names = [shorten(class_names[i], 24) for i in present]
@@ -75,6 +76,6 @@ def plot_evidence(
     save_figure(figure, path)
 
 
-def _outline(axes: Axes, region: np.ndarray) -> None:
+def _outline(axes: Axes, region: np.ndarray, colour: str) -> None:
     if 0 < np.count_nonzero(region) < region.size and min(region.shape) > 1:
-        axes.contour(region, levels=[0.5], colors=["white"], linewidths=0.8)
+        axes.contour(region, levels=[0.5], colors=[colour], linewidths=0.8)
