@@ -4,12 +4,16 @@ import atexit
 import functools
 import json
 import os
+import select
 import shlex
+import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
+from typing import Any
+
+import forking
 
 TINY = [
     "experiment=demo",
@@ -24,58 +28,100 @@ TINY = [
 ]
 
 
-STARTS_OTHERS = {"-m", "executor=ray", "trainer=ddp"}  # processes that import what their starter ran
-_one_at_a_time = threading.Lock()
+FRESH = ("executor=ray", "hydra/launcher=")  # start processes that import what their starter ran
+_starting = threading.Lock()
 
 
-def command(name: str, *options: str, cwd: Path, starts_others: bool | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; `starts_others` where its options do not tell whether it starts processes."""
+def command(
+    name: str, *options: str, cwd: Path, starts_others: bool | None = None, ranks: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end.
+
+    Args:
+        name: Of the command.
+        options: On its command line.
+        cwd: Where it runs.
+        starts_others: Whether it starts processes, where its options do not tell.
+        ranks: How many processes, a device each, it starts.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cwd / "cache")}
     environment.pop("WANDB_API_KEY", None)
-    return run_module(f"satseg.{name}", *options, cwd=cwd, environment=environment, starts_others=starts_others)
+    return run_module(
+        f"satseg.{name}", *options, cwd=cwd, environment=environment, starts_others=starts_others, ranks=ranks
+    )
 
 
 def run_module(
-    module: str, *options: str, cwd: Path, environment: dict[str, str], starts_others: bool | None = None
+    module: str,
+    *options: str,
+    cwd: Path,
+    environment: dict[str, str],
+    starts_others: bool | None = None,
+    ranks: int = 0,
 ) -> subprocess.CompletedProcess[str]:
     """Run a module as a process of its own, without the seconds in which it would import the libraries."""
     if starts_others is None:
-        starts_others = bool(STARTS_OTHERS & set(options))
-    if starts_others or not _one_at_a_time.acquire(blocking=False):
-        arguments = [sys.executable, "-m", module, *options]
+        starts_others = "trainer=ddp" in options or any(option.startswith(FRESH) for option in options)
+    arguments = [sys.executable, "-m", module, *options]
+    if starts_others and not ranks:
         return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True)
-    try:
-        return _fork(module, options, cwd, environment)
-    finally:
-        _one_at_a_time.release()
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with Forked(
+        arguments, ranks=ranks, cwd=cwd, env=environment, start_new_session=True, text=True, **pipes
+    ) as process:
+        said, complained = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, said, complained)
 
 
-def _fork(
-    module: str, options: tuple[str, ...], cwd: Path, environment: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
-    starter = _starter()
-    assert starter.stdin is not None and starter.stdout is not None
-    with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-        asked = {"module": module, "options": options, "cwd": str(cwd), "out": out.name, "err": err.name}
-        starter.stdin.write(json.dumps(asked | {"environment": environment}) + "\n")
-        starter.stdin.flush()
-        code = int(starter.stdout.readline())
-        said, complained = (Path(file.name).read_text() for file in (out, err))
-    return subprocess.CompletedProcess([module, *options], code, said, complained)
+class Forked(forking.Handed):
+    """A process started as by `subprocess.Popen` that has the libraries ready: `python -m module` or a script.
+
+    Args:
+        arguments: Begin with `sys.executable`.
+        ranks: How many of the processes that it starts have them ready, too.
+        options: Of `subprocess.Popen`.
+    """
+
+    def __init__(self, arguments: list[str], ranks: int = 0, **options: Any) -> None:
+        self._ranks = ranks
+        super().__init__(arguments, **options)
+
+    def hand_over(self, asked: dict[str, Any], files: list[int]) -> int:
+        self._told, telling = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with telling, _starting:
+            message = json.dumps(asked | {"spares": self._ranks}).encode()
+            socket.send_fds(_starter(), [message], [*files, telling.fileno()])
+        return int(self._told.recv(64))
+
+    def _has_ended(self, seconds: float | None) -> bool:
+        if self.returncode is None and select.select([self._told], [], [], seconds)[0]:
+            self.returncode = int(self._told.recv(64))
+            self._told.close()
+        return self.returncode is not None
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        return self.returncode if self._has_ended(0) else None
+
+    def _wait(self, timeout: float | None) -> int:
+        if not self._has_ended(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return self.returncode
 
 
 @functools.cache
-def _starter() -> "subprocess.Popen[str]":
-    arguments = [sys.executable, str(Path(__file__).with_name("forking.py"))]
+def _starter() -> socket.socket:
+    orders, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    arguments = [sys.executable, str(Path(forking.__file__)), str(its.fileno())]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, pass_fds=[its.fileno()])
+    its.close()
     atexit.register(process.kill)
-    return process
+    return orders
 
 
-def refused(name: str, *options: str, cwd: Path, starts_others: bool | None = None) -> str:
+def refused(name: str, *options: str, cwd: Path, starts_others: bool | None = None, ranks: int = 0) -> str:
     """Run a command that must fail with one line; return that line."""
-    done = command(name, *options, cwd=cwd, starts_others=starts_others)
+    done = command(name, *options, cwd=cwd, starts_others=starts_others, ranks=ranks)
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert done.returncode in (1, 2), done.stderr
     errors = [line for line in lines if "Error" in line]

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from commands import TINY, cluster, command, refused
+from commands import TINY, Forked, cluster, command, refused
 from safetensors.numpy import load_file
 
 from satseg.models import build_model
@@ -47,14 +48,15 @@ def scored_alike(run: Path, cwd: Path) -> None:
     assert json.loads((cwd / "again/scores.json").read_text())["scores"] == alone
 
 
-def started(options: list[str], run: Path) -> subprocess.Popen[str]:
+def started(options: list[str], run: Path, **how: Any) -> subprocess.Popen[str]:
     """Start a training."""
-    return subprocess.Popen(
+    return Forked(
         [sys.executable, "-m", "satseg.train", *options, f"run_dir={run.name}"],
         cwd=run.parent,
         env=os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(run.parent / "cache")},
         stderr=subprocess.PIPE,
         text=True,
+        **{"ranks": 2} | how,
     )
 
 
@@ -79,7 +81,7 @@ def children(process: subprocess.Popen[str]) -> list[str]:
 @pytest.mark.slow
 def test_two_devices_make_one_run_with_the_scores_of_one(tmp_path: Path) -> None:
     options = [*TINY, *TWO, "scale_lr=linear", "scheduler=none", "seed=1,2", "runs_dir=runs"]
-    done = command("train", "-m", *options, cwd=tmp_path)
+    done = command("train", "-m", *options, cwd=tmp_path, ranks=4)
     assert done.returncode == 0, done.stderr
     runs = sorted(path.parent for path in tmp_path.rglob("summary.json"))
     assert [run.name for run in runs] == ["000_seed-1", "001_seed-2"]
@@ -112,7 +114,7 @@ def test_shared_statistics_leave_a_network_what_it_computes(backbone: str) -> No
 def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: Path) -> None:
     options = [*TINY, *TWO, "backbone=resnet18", "ema=false", "dataset.patches_per_epoch=48"]
     for trainer in ("ddp", "fsdp"):
-        done = command("train", *options, f"trainer={trainer}", f"run_dir={trainer}", cwd=tmp_path)
+        done = command("train", *options, f"trainer={trainer}", f"run_dir={trainer}", cwd=tmp_path, ranks=2)
         assert done.returncode == 0, done.stderr
     scored_alike(tmp_path / "fsdp", tmp_path)
     process = begun([*options, "trainer=fsdp"], tmp_path / "stopped")
@@ -122,9 +124,9 @@ def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: 
     last = tmp_path / "stopped/checkpoints/last.ckpt"
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
-    assert "last.ckpt is broken" in refused("train", "resume_from=stopped", cwd=tmp_path)
+    assert "last.ckpt is broken" in refused("train", "resume_from=stopped", cwd=tmp_path, ranks=2)
     last.write_bytes(whole)
-    done = command("train", "resume_from=stopped", cwd=tmp_path)
+    done = command("train", "resume_from=stopped", cwd=tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr
     alike(tmp_path / "fsdp", tmp_path / "ddp")
     alike(tmp_path / "stopped", tmp_path / "fsdp")
@@ -146,7 +148,7 @@ def test_a_decoder_that_leaves_stages_out_is_trained_and_resumed_with_the_same_n
     process = begun([*options, "dataset.patches_per_epoch=4"], tmp_path / "run")  # a step an epoch: it ends between two
     process.send_signal(signal.SIGTERM)
     assert "resume_from=run" in process.communicate(timeout=60)[1]
-    line = refused("train", "resume_from=run", "dataset.batch_size=1", cwd=tmp_path)
+    line = refused("train", "resume_from=run", "dataset.batch_size=1", cwd=tmp_path, ranks=2)
     assert "The learning rate follows the steps, of which an epoch would have others" in line
     assert "dataset.batch_size was 2 and is 1" in line
 
@@ -154,18 +156,21 @@ def test_a_decoder_that_leaves_stages_out_is_trained_and_resumed_with_the_same_n
 @pytest.mark.slow
 def test_a_sweep_under_torchrun_has_a_folder_for_each_run(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
+    process = Forked(
         [sys.executable, *TORCHRUN, "-m", *TINY, *TWO, "seed=1,2", "runs_dir=runs"],
+        ranks=2,
         cwd=tmp_path,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    said, complained = process.communicate()
+    assert process.returncode == 0, complained
     runs = sorted(path.parent for path in tmp_path.rglob("config.yaml"))
     assert [run.name for run in runs] == ["000_seed-1", "001_seed-2"] and len({run.parent for run in runs}) == 1
     assert all((run / "summary.json").is_file() for run in runs)
-    assert done.stdout.count("Compare them") == 1
+    assert said.count("Compare them") == 1
 
 
 @pytest.mark.slow
@@ -186,14 +191,13 @@ def test_torchrun_with_other_devices_than_were_asked_for_is_refused(tmp_path: Pa
 def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
     process = begun([*TINY, *TWO, "trainer.max_epochs=300"], tmp_path / "run")
     ranks = children(process)
-    (second,) = [int(c) for c in ranks if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes()]
-    os.kill(second, signal.SIGKILL)
+    os.kill(int(ranks[1]), signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and "RunError: The process of device 1 was killed by SIGKILL, " in said, said
     assert "resume_from=run" in said and "Traceback" not in said
     assert not any(Path(f"/proc/{c}").exists() for c in ranks)
     epoch = len((tmp_path / "run/metrics.csv").read_text().splitlines()) - 1
-    done = command("train", "resume_from=run", f"trainer.max_epochs={epoch + 1}", cwd=tmp_path)
+    done = command("train", "resume_from=run", f"trainer.max_epochs={epoch + 1}", cwd=tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/summary.json").is_file()
 
@@ -213,13 +217,14 @@ def test_processes_that_outlive_the_one_that_started_them_keep_their_folder(tmp_
         for rank in ranks:
             os.kill(rank, signal.SIGCONT)
     epoch = len((tmp_path / "run/metrics.csv").read_text().splitlines())
-    done = command("train", "resume_from=run", f"trainer.max_epochs={epoch}", "trainer.devices=2", cwd=tmp_path)
+    options = [f"trainer.max_epochs={epoch}", "trainer.devices=2"]
+    done = command("train", "resume_from=run", *options, cwd=tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr  # it has waited for them to end
 
 
 @pytest.mark.slow
 def test_processes_that_are_asked_to_end_when_they_start_end(tmp_path: Path) -> None:
-    process = started([*TINY, *TWO], tmp_path / "run")
+    process = started([*TINY, *TWO], tmp_path / "run", ranks=0)  # these import the libraries while they are asked
     wait_for(lambda: len(children(process)) == 2)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=90)
@@ -241,8 +246,7 @@ def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on
     assert process.returncode == 130 and "Traceback" not in said and "resume_from=run" in said, said
     assert (tmp_path / "asked").read_text() == "requeue 17\n"
     assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 2  # the second epoch has no score
-    going_on = [sys.executable, "-m", "satseg.train", "resume_from=run", "trusted_modules=[asking]"]  # finds `asking`
-    done = subprocess.run(going_on, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    done = command("train", "resume_from=run", "trusted_modules=[asking]", cwd=tmp_path, ranks=2)  # finds `asking`
     assert done.returncode == 0 and (tmp_path / "run/summary.json").is_file(), done.stderr
     assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 3
 
