@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import torch
-from commands import run_module
+from commands import Forked, run_module
 
 from satseg.checkpoint import save_model
 from satseg.models import build_model
@@ -101,7 +101,8 @@ def start(
         environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": "127.0.0.1"}
     program = [str(Path(__file__).with_name("impatient.py")), name] if impatient else ["-m", f"satseg.{name}"]
     arguments = [sys.executable, *program, "port=0", "engine=torch", *options]
-    process = subprocess.Popen(
+    begin = subprocess.Popen if proxy else Forked  # libraries may ask somebody while they are imported
+    process = begin(
         arguments,
         cwd=temporary,
         env=environment,

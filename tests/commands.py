@@ -28,7 +28,7 @@ TINY = [
 ]
 
 
-FRESH = ("executor=ray", "hydra/launcher=")  # start processes that import what their starter ran
+FRESH = ("executor=ray", *(f"hydra/launcher={name}" for name in ("joblib", "ray", "submitit")))  # start others
 _starting = threading.Lock()
 
 
@@ -65,16 +65,19 @@ def run_module(
     arguments = [sys.executable, "-m", module, *options]
     if starts_others and not ranks:
         return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True)
+    return run_program(arguments, ranks=ranks, cwd=cwd, env=environment, start_new_session=True)
+
+
+def run_program(arguments: list[str], ranks: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program in Python to its end as `subprocess.run` does, with the libraries ready; see `Forked`."""
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with Forked(
-        arguments, ranks=ranks, cwd=cwd, env=environment, start_new_session=True, text=True, **pipes
-    ) as process:
+    with Forked(arguments, ranks=ranks, text=True, **pipes, **options) as process:
         said, complained = process.communicate()
     return subprocess.CompletedProcess(arguments, process.returncode, said, complained)
 
 
 class Forked(forking.Handed):
-    """A process started as by `subprocess.Popen` that has the libraries ready: `python -m module` or a script.
+    """A process started as by `subprocess.Popen` that has the libraries ready: `python -m`, `-c` or a script.
 
     Args:
         arguments: Begin with `sys.executable`.

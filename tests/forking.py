@@ -21,6 +21,7 @@ import threading
 import traceback
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 LIBRARIES = (
@@ -152,14 +153,18 @@ def run(asked: dict[str, Any], files: list[int]) -> int:
 
 
 def start_program(arguments: list[str], cwd: str) -> None:
-    """Run `-m module option...` or `script option...`."""
-    is_module = arguments[0] == "-m"
-    sys.argv = arguments[is_module:]
-    sys.path[0] = cwd if is_module else str(Path(sys.argv[0]).resolve().parent)
+    """Run `-m module option...`, `-c code option...` or `script option...`."""
+    kind = arguments[0] if arguments[0] in ("-m", "-c") else "script"
+    sys.argv = arguments[kind == "-m" :]
+    sys.path[0] = str(Path(sys.argv[0]).resolve().parent) if kind == "script" else cwd
     named = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[1:1] = [path for path in named if path not in sys.path]
-    if is_module:
+    if kind == "-m":
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        code = sys.argv.pop(1)
+        sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(code, "<string>", "exec"), vars(sys.modules["__main__"]))
     else:
         runpy.run_path(sys.argv[0], run_name="__main__")
 

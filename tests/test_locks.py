@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import TINY, command, refused
+from commands import TINY, Forked, command, refused
 from safetensors.numpy import load_file
 
 from satseg.errors import InUseError, ResourceError
@@ -132,9 +132,7 @@ def test_a_lock_that_another_user_left_is_named(tmp_path: Path, monkeypatch: pyt
 def test_of_two_trainings_that_start_in_one_folder_one_trains(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
     arguments = [sys.executable, "-m", "satseg.train", *TINY, "run_dir=runs/one", "trainer=debug"]
-    both = [
-        subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
+    both = [Forked(arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = {process.pid: process.communicate(timeout=300)[1] for process in both}
     (lost,) = [process.pid for process in both if process.returncode == 1]
     (kept,) = [process.pid for process in both if process.returncode == 0]

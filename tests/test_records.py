@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -529,8 +528,8 @@ def test_a_dashboard_goes_on_where_the_command_names_it_and_no_record_starts_one
         (again / "config.yaml").write_text(yaml.safe_dump(record))
         environment = os.environ | {"WANDB_API_KEY": "0" * 40, "OMP_NUM_THREADS": "1"}
         environment |= {"SATSEG_CACHE": str(tmp_path / "cache")}
-        arguments = [sys.executable, "-m", "satseg.train", "resume_from=again", "trainer.max_epochs=2"]
-        ended = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        options = ["resume_from=again", "trainer.max_epochs=2"]
+        ended = run_module("satseg.train", *options, cwd=tmp_path, environment=environment)
         assert ended.returncode == 0 and "again logged to wandb; to go on with it, add logger=wandb." in ended.stderr
         assert server.connections == 0
     assert len(list(again.glob("wandb/*run-*"))) == 1

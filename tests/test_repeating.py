@@ -3,14 +3,13 @@
 import csv
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from commands import command, refused
+from commands import TINY, command, refused, run_program
 from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -108,13 +107,8 @@ def test_a_file_that_changes_ends_the_run_which_goes_on_once_it_is_put_back(run:
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(folder / "cache")}
     try:
-        done = subprocess.run(
-            [sys.executable, script, str(path), "a batch is begun", *options, "save_every_min=0"],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+        arguments = [sys.executable, script, str(path), "a batch is begun", *options, "save_every_min=0"]
+        done = run_program(arguments, cwd=folder, env=environment)
         assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
         told = f"DataChangedError: {path} has changed since it was first read: put it back as it was. The last good "
         (line,) = [line for line in done.stderr.splitlines() if "Error" in line]

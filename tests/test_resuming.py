@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import cluster, command, refused
+from commands import Forked, cluster, command, refused, run_program
 from killing import OPTIONS
 from safetensors.numpy import load_file
 
@@ -22,7 +22,7 @@ CLOCKS = ("seconds", "train/images_per_second", "train/memory_gb")
 def trained(folder: Path, kills: int) -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(folder.parent / "cache")}
     arguments = [sys.executable, str(TESTS / "killing.py"), str(folder), str(kills), "0"]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    done = run_program(arguments, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -64,7 +64,8 @@ def test_a_run_killed_twenty_times_ends_as_one_never_killed(whole: Path) -> None
 
 def start(arguments: list[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
     environment |= {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(folder / "cache")}
-    return subprocess.Popen(arguments, cwd=folder, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+    begin = Forked if arguments[0] == sys.executable else subprocess.Popen
+    return begin(arguments, cwd=folder, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:

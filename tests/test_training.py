@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from commands import TINY, command, refused
+from commands import TINY, Forked, command, refused
 from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.metrics import confusion_matrix
@@ -215,7 +215,7 @@ def test_init_from_and_resuming_ask_no_hub(run: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
     options = [*TINY, "trainer.max_epochs=500", "seed=1,2", "runs_dir=runs (1)"]
-    process = subprocess.Popen(
+    process = Forked(
         [sys.executable, "-m", "satseg.train", "-m", *options],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")},

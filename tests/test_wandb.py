@@ -4,15 +4,13 @@ import csv
 import json
 import os
 import struct
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import TINY, command
+from commands import TINY, command, run_module
 
 from satseg.callbacks.wandb import Dashboard
 
@@ -129,14 +127,8 @@ def test_a_server_that_is_not_there_costs_nothing_and_nobody_is_asked(tmp_path: 
     unsent = tmp_path / "run/wandb/run-20250101_000000-abcd1234/what an outage kept"
     unsent.parent.mkdir(parents=True)
     unsent.touch()
-    done = subprocess.run(
-        [sys.executable, "-m", "satseg.train", *TINY, "trainer=debug", "logger=wandb", "run_dir=run"],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    options = [*TINY, "trainer=debug", "logger=wandb", "run_dir=run"]
+    done = run_module("satseg.train", *options, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("cannot be reached") == 1 and (tmp_path / "run/summary.json").is_file()
     assert "losses/train" in read_back(tmp_path / "run")["history"] and unsent.exists()

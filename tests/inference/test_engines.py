@@ -58,10 +58,14 @@ def tiny(bound: bool = False, seed: int = 0, **options: Any) -> SegmentationNetw
     return SegmentationNetwork(Tiny(bound), spec(**options), {"_target_": "tests.Tiny", "bound": bound}).eval()
 
 
+# Four of its ten dense blocks, which are alike: its export took longer than those of three others.
+SHALLOW = {"unetplusplus": {"encoder_depth": 3, "decoder_channels": [32, 16, 8]}}
+
+
 def smp(model: str, backbone: str, **options: Any) -> SegmentationNetwork:
     torch.manual_seed(0)
     config = {"_target_": MODELS[model], "encoder_name": f"tu-{backbone}", "encoder_weights": "none"}
-    return build_model(config, spec(**options)).eval()
+    return build_model(config | options, spec()).eval()
 
 
 def windows(count: int, height: int, width: int, dtype: torch.dtype = torch.uint8) -> tuple[Tensor, Tensor]:
@@ -118,16 +122,9 @@ def test_an_engine_computes_what_the_network_does(name: str, dtype: torch.dtype,
 
 
 @pytest.mark.slow
-def test_one_export_of_a_real_network_serves_both_runtimes(tmp_path: Path) -> None:
-    network = smp("unet", "mobilenetv4_conv_small")
-    for name in GRAPHS:
-        check(opened(network, name, tmp_path / "engines"), network, (1, 64, 96), (2, 75, 131), dtype=torch.uint8)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(MODELS))
 def test_every_decoder_runs_on_every_engine(model: str, tmp_path: Path) -> None:
-    network = smp(model, "resnet18")
+    network = smp(model, "resnet18", **SHALLOW.get(model, {}))
     for name in GRAPHS:
         check(opened(network, name, tmp_path / "engines"), network, (1, 64, 96), (2, 75, 131), dtype=torch.uint8)
 
@@ -135,7 +132,7 @@ def test_every_decoder_runs_on_every_engine(model: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "backbone"),
-    [("unet", "tf_efficientnet_lite0"), ("deeplabv3plus", "tf_efficientnet_lite0"), ("segformer", "pvt_v2_b2")],
+    [("deeplabv3plus", "tf_efficientnet_lite0"), ("segformer", "pvt_v2_b0")],  # unet's padding: test_export.py
 )
 def test_backbones_that_exporters_find_hard(model: str, backbone: str, tmp_path: Path) -> None:
     network = smp(model, backbone)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from commands import Forked, run_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_scenes import SPEC, LocalEngine, PointwiseEngine, WindowEngine, task, write_scene
@@ -213,7 +214,7 @@ def run_killed(folder: Path, output: Path, windows: int) -> subprocess.Completed
     """Segment in a process of its own that is killed after so many windows."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     arguments = killed_arguments(folder, output, windows)
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, cwd=folder)
+    return run_program(arguments, env=environment, cwd=folder)
 
 
 def killed_arguments(folder: Path, output: Path, windows: int) -> list[str]:
@@ -243,9 +244,7 @@ def test_killed_while_the_final_files_are_written_none_stands_under_its_name(tmp
     whole = run_killed(tmp_path, tmp_path / "whole" / "map.tif", 10**6)
     assert whole.returncode == 0, whole.stderr
     output = tmp_path / "stopped" / "map.tif"
-    with subprocess.Popen(
-        killed_arguments(tmp_path, output, 10**6), stdout=subprocess.DEVNULL, cwd=tmp_path
-    ) as process:
+    with Forked(killed_arguments(tmp_path, output, 10**6), stdout=subprocess.DEVNULL, cwd=tmp_path) as process:
         growing = output.parent / ".map.tif.partial" / half_written
         while process.poll() is None and not growing.exists():
             time.sleep(0.001)

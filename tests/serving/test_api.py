@@ -25,6 +25,7 @@ import psutil
 import pytest
 import rasterio
 from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, start, write_model
+from commands import Forked
 
 from satseg.data.writing import write_raster
 from satseg.mapping import write_vectors
@@ -565,7 +566,7 @@ def test_one_server_alone_has_an_address_and_a_folder_of_jobs(material: Material
     options = [f"checkpoint={material.rgb_model}", "engine=torch", "device=cpu"]
     command = [sys.executable, "-m", "satseg.serve", *options]
     environment = os.environ | {"SATSEG_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    run = functools.partial(subprocess.Popen, env=environment, cwd=tmp_path, text=True, stdout=-1, stderr=-1)
+    run = functools.partial(Forked, env=environment, cwd=tmp_path, text=True, stdout=-1, stderr=-1)
     first, second = (run([*command, f"port={port}"]) for _ in range(2))
     try:
         wait_for(lambda: first.poll() is not None or second.poll() is not None)
