@@ -130,8 +130,8 @@ def start(command: str, options: Sequence[str], folder: Path, name: str, cache: 
         (notes / f"{name}.{suffix}").write_text("start 0\n" if suffix == "marks" else "")
     environment = {k: v for k, v in os.environ.items() if k != "WANDB_API_KEY"}
     environment |= {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cache), "TMPDIR": str(notes)}
-    asked = {"module": f"satseg.{command}", "options": list(options), "cwd": str(folder), "environment": environment}
-    asked |= {"out": str(notes / f"{name}.out"), "err": str(notes / f"{name}.err")}
+    arguments = [sys.executable, "-m", f"satseg.{command}", *options]
+    asked = {"command": arguments, "cwd": str(folder), "environment": environment, "leads": True, "passed": []}
     begun = time.monotonic()
     pid = os.fork()
     if pid == 0:
@@ -140,7 +140,8 @@ def start(command: str, options: Sequence[str], folder: Path, name: str, cache: 
             descriptor = os.open(notes / f"{name}.marks", os.O_WRONLY | os.O_APPEND)
             for mark in marks:
                 _watch(mark, descriptor, begun)
-            code = forking.run(asked)
+            said = (os.open(notes / f"{name}.{suffix}", os.O_WRONLY) for suffix in ("out", "err"))
+            code = forking.run(asked, [os.open(os.devnull, os.O_RDONLY), *said])
         except BaseException:
             traceback.print_exc()
         finally:

@@ -27,13 +27,18 @@ def config(model: str = "fpn", backbone: str = "resnet18", weights: str = "none"
     return {"_target_": MODELS[model], **options}
 
 
+WIDER = ("convnext_base", "convnext_large")  # than convnext_tiny, which is trained: their gradients take a minute
+
+
 def check(model: str, backbone: str, bands: int) -> None:
     network = build_model(config(model, backbone), spec(bands)).train()
     image = torch.randint(0, 256, (2, bands, 97, 70), dtype=torch.uint8)
-    logits = network(image)
+    with torch.set_grad_enabled(backbone not in WIDER):
+        logits = network(image)
     assert logits.shape == (2, 4, 97, 70) and logits.dtype == torch.float32
-    logits.square().mean().backward()
-    assert all(torch.isfinite(p.grad).all() for p in network.encoder.parameters() if p.grad is not None)
+    if backbone not in WIDER:
+        logits.square().mean().backward()
+        assert all(torch.isfinite(p.grad).all() for p in network.encoder.parameters() if p.grad is not None)
     assert torch.isfinite(network.eval()(image[:1])).all()
 
 
