@@ -42,7 +42,7 @@ def command(
         options: On its command line.
         cwd: Where it runs.
         starts_others: Whether it starts processes, where its options do not tell.
-        ranks: How many processes, a device each, it starts.
+        ranks: How many processes it starts, a device each; they have the libraries ready, too.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cwd / "cache")}
     environment.pop("WANDB_API_KEY", None)
@@ -81,7 +81,7 @@ class Forked(forking.Handed):
 
     Args:
         arguments: Begin with `sys.executable`.
-        ranks: How many of the processes that it starts have them ready, too.
+        ranks: How many of the first processes in Python that it starts have them ready, too.
         options: Of `subprocess.Popen`.
     """
 

@@ -22,6 +22,7 @@ import pytest
 import rasterio
 import yaml
 from browsing import noise, predicted, start, until, write_model
+from commands import run_program
 
 from satseg.data.writing import write_raster
 
@@ -286,6 +287,6 @@ def test_the_notebooks_last_cell_opens_the_app(tmp_path: Path) -> None:
     port = free_port()
     cell = code[2].replace("7860", str(port)) + "\napp.terminate()\nprint(app.wait())\n"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", cell], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = run_program([sys.executable, "-c", cell], ranks=1, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert f"Open http://127.0.0.1:{port}\n" in done.stdout and done.stdout.endswith("0\n")
