@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import TINY, Forked, cluster, command, refused
+from commands import TINY, Forked, cluster, command, refused, run_program
 from safetensors.numpy import load_file
 
 from satseg.models import build_model
@@ -156,32 +156,20 @@ def test_a_decoder_that_leaves_stages_out_is_trained_and_resumed_with_the_same_n
 @pytest.mark.slow
 def test_a_sweep_under_torchrun_has_a_folder_for_each_run(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
-    process = Forked(
-        [sys.executable, *TORCHRUN, "-m", *TINY, *TWO, "seed=1,2", "runs_dir=runs"],
-        ranks=2,
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    said, complained = process.communicate()
-    assert process.returncode == 0, complained
+    arguments = [sys.executable, *TORCHRUN, "-m", *TINY, *TWO, "seed=1,2", "runs_dir=runs"]
+    done = run_program(arguments, ranks=2, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
     runs = sorted(path.parent for path in tmp_path.rglob("config.yaml"))
     assert [run.name for run in runs] == ["000_seed-1", "001_seed-2"] and len({run.parent for run in runs}) == 1
     assert all((run / "summary.json").is_file() for run in runs)
-    assert said.count("Compare them") == 1
+    assert done.stdout.count("Compare them") == 1
 
 
 @pytest.mark.slow
 def test_torchrun_with_other_devices_than_were_asked_for_is_refused(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, *TORCHRUN, *TINY, *TWO, "trainer.devices=1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"SATSEG_CACHE": str(tmp_path / "cache")},
-    )
+    environment = os.environ | {"SATSEG_CACHE": str(tmp_path / "cache")}
+    arguments = [sys.executable, *TORCHRUN, *TINY, *TWO, "trainer.devices=1"]
+    done = run_program(arguments, ranks=2, cwd=tmp_path, env=environment)
     assert done.returncode != 0
     assert "torchrun started 2 processes, but trainer.devices=1 and trainer.num_nodes=1 make 1" in done.stderr
     assert not list(tmp_path.rglob("*.ckpt"))
