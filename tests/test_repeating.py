@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from commands import TINY, command, refused, run_program
+from commands import command, refused, run_program
 from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.numpy import load_file
