@@ -17,6 +17,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from importlib import import_module
@@ -123,6 +124,7 @@ def run(asked: dict[str, Any], files: list[int]) -> int:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["environment"])
+    tempfile.tempdir = None  # which a library had asked for
     aside = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 100) for file in files]  # from the numbers that they shall have
     for file in files:
         os.close(file)

@@ -43,15 +43,18 @@ OPTIONS = [
 MOST = 40  # moments that a start lives for at most
 
 
-class Countdown:
-    """Kills the process at the so-manieth moment."""
+FIRST = ("in the middle of a save", "before on_train_batch_start")  # kills that no chance may leave out
 
-    def __init__(self, moments: int) -> None:
-        self.left = moments
+
+class Countdown:
+    """Kills the process at the so-manieth moment, of one kind where it is named."""
+
+    def __init__(self, moments: int, kind: str | None = None) -> None:
+        self.left, self.kind = moments, kind
 
     def pass_by(self, name: str) -> None:
-        self.left -= 1
-        if self.left == 0:
+        self.left -= self.kind in (None, name)
+        if self.left == 0 and self.kind in (None, name):
             os.write(1, f"killed: {name}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -85,14 +88,14 @@ def half_saved(countdown: Countdown) -> None:
     torch.save = watched
 
 
-def start(options: list[str], moments: int) -> int:
+def start(options: list[str], moments: int, kind: str | None) -> int:
     """Run the command in a process of its own; return how it ended."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
-        countdown = Countdown(moments)
+        countdown = Countdown(moments, kind)
         half_saved(countdown)
         for owner, name in (
             (SeedBatches, "on_train_batch_start"),  # every second time there are gradients that wait for a step
@@ -121,7 +124,9 @@ def main(folder: Path, kills: int, seed: int) -> None:
             options = [f"resume_from={run}"]
         else:
             options = [*OPTIONS, f"run_dir={run}"]
-        code = start(options, generator.randrange(1, MOST) if killed < kills else -1)
+        moments = generator.randrange(1, MOST) if killed < kills else -1
+        kind = FIRST[killed] if killed < min(kills, len(FIRST)) else None
+        code = start(options, moments if kind is None else 2, kind)
         assert code in (0, -signal.SIGKILL), code
         killed += code != 0
     print(f"{killed} kills")

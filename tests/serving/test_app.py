@@ -334,7 +334,9 @@ def test_what_gets_into_the_page_does_not_run(visit: Visit) -> None:
     ],
 )
 def test_wrong_options_are_one_line(options: list[str], message: str, tmp_path: Path) -> None:
-    assert message in refused("app", *options, cwd=tmp_path)
+    (tmp_path / "model.safetensors").touch()  # is looked into after the options
+    model = ["checkpoint=model.safetensors"] if options and not options[0].startswith("checkpoint=") else []
+    assert message in refused("app", *options, *model, cwd=tmp_path)
 
 
 def test_nothing_that_asks_a_hub_is_imported_before_it_is_told_not_to() -> None:
