@@ -248,7 +248,7 @@ def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on
         (["trainer.max_epochs=null", "trainer.devices=1"], "trainer.max_epochs=null: name a whole number"),
         (["trainer.precision=bf16-true", "trainer.devices=1"], "trainer.precision=bf16-true: choose 32-true"),
         (["save_every_min=null", "trainer.devices=1"], "save_every_min=None: expected a number of minutes"),
-        (["scale_lr=banana", "trainer.devices=1"], "scale_lr=banana: choose none, linear or sqrt"),
+        (["scale_lr=banana", "trainer.devices=1"], "scale_lr=banana: choose none, linear, sqrt"),
     ],
 )
 def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path: Path) -> None:

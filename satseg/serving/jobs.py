@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 # under whatever traffic it has a quarter of the time.
 MOST_REST = 3.0
 MUCH = 4  # times as long as another a job has left that lets it pass
-NICER = 5  # by which long jobs are nicer to other threads, as `nice` counts
+NICER = 2  # by which long jobs are nicer to other threads; where a machine is busy with other work, more starves them
 
 
 def _be_nice() -> None:

@@ -70,7 +70,7 @@ def post(client: httpx.Client, path: str, image: Path, **headers: str) -> httpx.
 
 
 def finished(client: httpx.Client, job: str, wanted: str = "done") -> dict[str, Any]:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # of which another process may take most
     while (state := client.get(f"/api/v1/jobs/{job}").json())["state"] not in ("done", "failed"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
