@@ -275,8 +275,8 @@ def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path
     ("option", "expected"),
     [
         ("output=/proc/nothing", "/proc/nothing cannot be written"),
-        ("split=banana", "it has train, val, test"),
-        ("dataset.root=/nowhere", "dataset.root=/nowhere: the dataset"),
+        ("split=banana", "choose train, val, test"),
+        ("dataset.root=/nowhere", "dataset.root=/nowhere is not a folder"),
         ("dataset=folder", "dataset.root=/path/to/the/data"),
         ("dataset=synthetic_multispectral", "uint16 images with the bands blue"),
     ],
