@@ -106,7 +106,7 @@ def _length(cfg: DictConfig, datamodule: SegmentationDataModule, machine: Machin
     threads = THREADS_OF_GPU * world_size() if machine.is_gpu else machine.threads
     speed = PIXELS_A_SECOND * threads
     budget = 60 * MINUTES * speed
-    if datamodule.patches_per_epoch == AUTO:
+    if OmegaConf.select(cfg, PATCHES) == AUTO:  # a dataset of the user's own may not have it
         share = budget / LEAST_EPOCHS  # of an epoch; half of it trains, however much there is to score
         patches = min(patches, math.ceil(max(share / 2, share - scored) / edge**2))
     pixels = patches * edge**2 + scored

@@ -13,9 +13,10 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from satseg.data.options import FOLDER
 from satseg.errors import BackboneWeightsError, ConfigError, RunError
 from satseg.ranks import world_size
-from satseg.runs import find_checkpoint, find_complete, find_places, find_unfinished, model_path
+from satseg.runs import AUTO, find_checkpoint, find_complete, find_places, find_unfinished, model_path
 
 CHOICES = {
     "dataset.channels": ("rgb", "multispectral"),
@@ -34,8 +35,8 @@ CHOICES = {
     "tta": ("none", "flips", "d4"),
 }
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".fgb")
+SIZES = ("patch_size", "batch_size", "patches_per_epoch", "num_workers")  # options of every dataset that satseg has
 WANDB = "wandb:"  # a model that is downloaded
-FOLDER = "satseg.data.folder.FolderDataModule"
 SYNTHETIC = "satseg.data.synthetic.datamodule.SyntheticDataModule"
 
 
@@ -175,9 +176,10 @@ def check_dataset(cfg: DictConfig) -> None:
     if target == FOLDER and not (root is None and "_target_" not in dataset):  # else that of the run's record
         check_root(root)
     if target in (FOLDER, SYNTHETIC) and "checkpoint" not in cfg:  # beside one, null stands for what is recorded
-        options: dict[str, Any] = {"bands": None, "nodata": None, "scale": "auto", "offset": "auto"}
+        options: dict[str, Any] = dict.fromkeys((*SIZES, "scale", "offset", "normalisation"), AUTO)
+        options |= {"bands": None, "nodata": None}
         options |= cast(dict[str, Any], OmegaConf.to_container(dataset, resolve=True))
-        check_options(*(options[key] for key in ("patch_size", "batch_size", "patches_per_epoch", "num_workers")))
+        check_options(*(options[key] for key in SIZES))
         check_numbers(*(options[key] for key in ("bands", "nodata", "scale", "offset", "normalisation")))
 
 

@@ -37,7 +37,7 @@ class UnlikeError(ConfigError):
         findings: What speaks against the scene, a sentence each.
     """
 
-    def __init__(self, message: str, findings: Sequence[str]) -> None:
+    def __init__(self, message: str, findings: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.findings = tuple(findings)
 

@@ -14,6 +14,7 @@ from typing import Any
 from satseg.data.endings import is_image, is_vector
 from satseg.data.folder_names import Folders, has_images, named_folders, split_folders, subfolders
 from satseg.data.nearest import likely_options
+from satseg.data.options import FOLDER
 from satseg.data.pairing import named_files
 from satseg.data.splits import Auto
 from satseg.data.suffixes import ends_like_a_mask, split_by_suffix, working_suffixes
@@ -122,13 +123,15 @@ def recognise_options(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     A split that folders decide is one of these options, so that who keeps them has the same one later.
 
     Args:
-        dataset: The options; nothing is recognised unless `images` or `masks` is there and null.
+        dataset: The options; nothing is recognised unless they are of `FolderDataModule`, and `images` or `masks` is
+            there and null. Of a class of the user's own, null may mean something else.
 
     Raises:
         SatsegError: As `recognise`.
     """
     given = {name: dataset.get(name) for name in ("images", "masks")}
-    if not given.keys() <= dataset.keys() or None not in given.values() or dataset.get("root") is None:
+    is_open = given.keys() <= dataset.keys() and None in given.values() and dataset.get("root") is not None
+    if dataset.get("_target_") != FOLDER or not is_open:
         return {}, []
     endings = [dataset.get(name) or "" for name in ("image_suffix", "mask_suffix")]
     layout = recognise(Path(dataset["root"]), given["images"], given["masks"], *endings)

@@ -11,6 +11,7 @@ from satseg.errors import ConfigError, DataError
 
 Normalisation = Literal["auto", "backbone", "scale", "standardise", "percentile"]
 NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
+FOLDER = "satseg.data.folder.FolderDataModule"
 NO_ROOT = "This dataset needs its folder: give dataset.root=/path/to/the/data."
 
 

@@ -193,11 +193,13 @@ class Jobs:
             while self._short.running and not ticket.cancelled:
                 if not self._changed.wait(max(begun + MOST_REST * worked - time.monotonic(), 0.0)):
                     break
+            rested = time.monotonic()
+            ticket.paused += rested - begun
             job = self._passing(ticket)
         if job is not None:
             self._run(self._long, job)
         ticket.resumed = time.monotonic()
-        ticket.paused += ticket.resumed - begun
+        ticket.paused += ticket.resumed - rested
 
     def _passing(self, ticket: Ticket) -> Job[Any] | None:
         """Begin a job that a long one lets pass, if there is one."""
@@ -244,10 +246,13 @@ class Jobs:
     def _end(self, lane: _Lane, onward: Job[Any] | None = None, estimate: Estimate | None = None) -> None:
         with self._changed:
             lane.running.pop()
-            if onward is not None and estimate is not None:
+            cancelled = onward if onward is not None and onward.ticket.cancelled else None  # its thread may be closed
+            if onward is not None and estimate is not None and cancelled is None:
                 self._enqueue(onward, estimate)
             self._start_next(lane)
             self._changed.notify_all()
+        if cancelled is not None:
+            cancelled.future.set_exception(CancelledError("Cancelled."))
 
     def drain(self) -> None:
         """Take no more, and return when all that was taken is finished."""
