@@ -310,6 +310,19 @@ def test_a_folder_of_splits_trains_by_its_root_alone_and_the_line_that_names_cla
     assert "found in the masks" not in checked.stdout
 
 
+def test_a_file_of_ones_own_may_leave_options_out(chips: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_conf/dataset").mkdir(parents=True)
+    (tmp_path / "my_conf/dataset/mine.yaml").write_text(
+        f"_target_: satseg.data.folder.FolderDataModule\nroot: {chips}\n"
+        "split: {_target_: satseg.data.splits.Auto}\nsampler: null\n"
+    )
+    said = command("validate", "--config-dir", "my_conf", "dataset=mine", "output=checked", cwd=tmp_path)
+    assert "Error" not in said.stderr and (tmp_path / "checked/report.json").exists(), said.stderr
+    options = ["dataset=mine", "run_dir=run", *(o for o in SMALL if not o.startswith("dataset."))]
+    trained = command("train", "--config-dir", "my_conf", *options, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+
+
 def test_half_of_the_classes_are_completed_by_a_line_that_works(chips: Path, tmp_path: Path) -> None:
     folder = ["dataset=folder", f"dataset.root={chips}"]
     half = ["dataset.classes={low\\, \\(1\\): 0}"]
