@@ -235,7 +235,8 @@ def _unknown_option(error: OmegaConfBaseException) -> str:
     key = str(error.full_key or error.key)
     parent = error.parent_node
     siblings = [str(k) for k in parent] if isinstance(parent, DictConfig) and not isinstance(parent, ListConfig) else []
-    near = difflib.get_close_matches(key.rpartition(".")[2], siblings, n=3, cutoff=0.5) or siblings
+    group, dot, name = key.rpartition(".")
+    near = [group + dot + like for like in difflib.get_close_matches(name, siblings, n=3, cutoff=0.5) or siblings]
     hint = f"; did you mean {' or '.join(near)}" if near and len(near) <= 3 else f"; there are {', '.join(near)}"
     return f"ConfigError: there is no option {key}{hint if near else ''}."
 

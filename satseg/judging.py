@@ -17,6 +17,7 @@ from satseg.validation.findings import Finding, Severity, count, some, worst_fir
 
 RECORD = "findings.json"  # what was found in the headers of the data, before training
 FEW_PLACES = 10  # independent images below which a score is a rough one
+RARE = 0.05  # of the labelled pixels, below which a class is so rare that weights may help it
 NEVER_FOUND = 0.01  # IoU below which a class counts as not found
 STILL_RISING = 0.005  # of the score in the last quarter of a training
 FELL = 0.02  # of the score after its best epoch
@@ -154,7 +155,9 @@ def _classes(result: EvaluationResult, split: str) -> list[Finding]:
     missed = names[(truth > 0) & (np.nan_to_num(result.scores.iou, nan=1.0) < NEVER_FOUND)].tolist()
     if missed:
         what = f"{some(missed)} {'is' if len(missed) == 1 else 'are'} hardly ever found in the {where} images: IoU "
-        advice = "Look at the samples and the confusion below; loss.class_weights=balanced helps rare classes."
+        rare = [n for n, share in zip(names, truth / truth.sum(), strict=True) if n in missed and share < RARE]
+        advice = "Look at the samples and the confusion below"
+        advice += f"; loss.class_weights=balanced may help {some(rare)}." if rare else "; train longer."
         found.append(_warning("missed", what + f"below {NEVER_FOUND:g}", advice))
     absent = names[truth == 0].tolist()
     if absent:

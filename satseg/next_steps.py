@@ -15,7 +15,7 @@ def usual_split(splits: Collection[str]) -> str:
 
 
 def after_training(folder: Path, scene: Path | str, split: str, trusted_modules: Collection[str] = ()) -> list[str]:
-    """Return a line each for scoring the model, mapping a scene with it, and trying it in a browser.
+    """Return a line each for scoring the model, mapping a scene with it, diagnosing it, and trying it in a browser.
 
     Args:
         folder: The run's.
@@ -28,6 +28,7 @@ def after_training(folder: Path, scene: Path | str, split: str, trusted_modules:
     return [
         f"Score it again: python -m satseg.evaluate {checkpoint}{trusted}",
         f"Map a scene, here an image of {split}; put yours there: "
-        f"python -m satseg.predict {checkpoint} input={shlex.quote(str(scene))}{trusted}",
+        f"python -m satseg.predict {checkpoint} input={shlex.quote(str(scene))} areas=true{trusted}",
+        f"See what it confuses: python -m satseg.explain {checkpoint} split={split} report=true{trusted}",
         f"Try it in a browser: python -m satseg.app {checkpoint}{trusted}",
     ]

@@ -21,7 +21,7 @@ from satseg.errors import ConfigError, ModelError, RecordError, RunError, printa
 from satseg.models.encoders import PREFIX, is_known, unknown, with_prefix
 from satseg.models.pairs import BACKBONES, MODELS
 from satseg.ranks import agree, is_first
-from satseg.runs import find_complete, find_unfinished, read_config, run_folder
+from satseg.runs import AUTO, CHOSEN, find_complete, find_unfinished, read_config, run_folder
 from satseg.signatures import fault
 from satseg.slots import HYDRA_KEYS, OF_USER, schema
 from satseg.spec import DatasetSpec, InputSpec
@@ -155,7 +155,9 @@ def check_classes(node: Any, said: str, path: Path) -> None:
         return
     target = value.get("_target_")
     if target is not None and any(target in slot.targets for slot in schema().slots.values()):
-        found = fault(get_class(target), {k: v for k, v in value.items() if k not in HYDRA_KEYS})
+        # A run that was stopped before its numbers were chosen has none of them yet.
+        options = {k: v for k, v in value.items() if not (v == AUTO and f"{said}.{k}" in CHOSEN)}
+        found = fault(get_class(target), {k: v for k, v in options.items() if k not in HYDRA_KEYS})
         if found is not None:
             text = f"{path}: {said}.{found[0]} {found[1]}"
             raise ConfigError(printable(text))

@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     folder = Path(cfg.output or Path(cfg.runs_dir) / "validation" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     with alone_in(folder):
         print(write_validation(validation, folder))
-    if not validation.is_sound:
+    if validation.has_errors:
         raise SystemExit(1)
 
 

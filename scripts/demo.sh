@@ -13,7 +13,7 @@ fi
 python -m satseg.validate dataset=synthetic
 python -m satseg.train experiment=demo "$@"
 python -m satseg.evaluate checkpoint=latest split=test
-python -m satseg.explain checkpoint=latest split=test target=building method=hirescam layer=decoder
+python -m satseg.explain checkpoint=latest split=test target=building
 python -m satseg.explain checkpoint=latest split=test report=true
 python scripts/make_scene.py runs/demo_scene.tif
 python -m satseg.predict checkpoint=latest input=runs/demo_scene.tif output=runs/demo_map.tif areas=true vectors=gpkg preview=true

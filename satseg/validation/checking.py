@@ -84,6 +84,11 @@ class Validation:
         return all(f.severity == Severity.NOTE for f in self.findings)
 
     @property
+    def has_errors(self) -> bool:
+        """Whether something was found that makes training or its scores wrong."""
+        return any(f.severity == Severity.ERROR for f in self.findings)
+
+    @property
     def facts(self) -> list[Facts]:
         """Facts of all samples that are in a split."""
         return [f for facts in self.splits.values() for f in facts]

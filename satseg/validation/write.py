@@ -47,7 +47,8 @@ def verdict(validation: Validation) -> str:
         return f"Sound: {held}."
     grades = Counter(f.severity for f in validation.findings)
     found = [count(grades[s], s.name.lower()) for s in (Severity.ERROR, Severity.WARNING) if grades[s]]
-    return f"Not sound: {' and '.join(found)} in {held}."
+    judgement = "Not sound" if grades[Severity.ERROR] else "Usable, but look at what was found"
+    return f"{judgement}: {' and '.join(found)} in {held}."
 
 
 def _plain(validation: Validation) -> dict[str, Any]:
