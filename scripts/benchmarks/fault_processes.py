@@ -129,7 +129,7 @@ def start(command: str, options: Sequence[str], folder: Path, name: str, cache: 
     for suffix in ("out", "err", "marks"):
         (notes / f"{name}.{suffix}").write_text("start 0\n" if suffix == "marks" else "")
     environment = {k: v for k, v in os.environ.items() if k != "WANDB_API_KEY"}
-    environment |= {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cache), "TMPDIR": str(notes)}
+    environment |= {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cache)}
     arguments = [sys.executable, "-m", f"satseg.{command}", *options]
     asked = {"command": arguments, "cwd": str(folder), "environment": environment, "leads": True, "passed": []}
     begun = time.monotonic()
