@@ -200,7 +200,10 @@ def check_runs(cfg: DictConfig) -> None:
     if cfg.get("init_from") is not None:
         model_path(find_complete(cfg.init_from, runs_dir, tell=False))
     if cfg.get("resume_from") is not None and world_size() == 1:  # of several processes the first decides
-        find_unfinished(cfg.resume_from, runs_dir, tell=False)
+        try:
+            find_unfinished(cfg.resume_from, runs_dir, tell=False)
+        except RunError:
+            find_unfinished(cfg.resume_from, runs_dir)  # says besides which are in use
     if cfg.get("from_run") is not None and not (find_complete(cfg.from_run, runs_dir, tell=False)).is_dir():
         raise RunError(f"{cfg.from_run} is no run folder: it has no config.yaml.")
     weights = OmegaConf.select(cfg, "backbone.weights", default="none")
