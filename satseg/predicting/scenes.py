@@ -86,6 +86,8 @@ def _predict(
     source = source_of(cfg, models, scene)
     warnings = settle(inspect(source, models.spec.inputs[0]), cfg.preflight)
     tell(warnings)
+    if cfg.progress:  # the engine, which is opened or chosen first, may take a minute
+        print(f"Mapping {name_of(scene)}: {source.info.width} x {source.info.height} pixels", file=sys.stderr)
     task = task_of(cfg, models, source, output)
     watch, start = Stopwatch(), time.perf_counter()
     pixels = source.info.height * source.info.width
