@@ -181,7 +181,7 @@ def test_what_is_wrong_with_options_is_one_line_before_torch_is_imported(tmp_pat
     (tmp_path / "scene.tif").touch()
     (tmp_path / "empty").mkdir()
     expected = {
-        "train|trainer.max_epoch=2": "there is no option trainer.max_epoch; did you mean max_epochs",
+        "train|trainer.max_epoch=2": "there is no option trainer.max_epoch; did you mean trainer.max_epochs",
         "train|optimizer.lr=abc": "optimizer.lr=abc: expected a number",
         "train|seed=-1": "seed=-1: expected a whole number from 0",
         "train|dataset.patch_size=0": "dataset.patch_size=0: expected a whole number from 1 up",

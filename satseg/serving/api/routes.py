@@ -215,7 +215,8 @@ class Api:
 
     def _told(self, job: str) -> JobState:
         record, share = self.kept.find(job)
-        standing = self.kept.standing(job)
+        is_over = record.state not in ("waiting", "running")  # its thread may be about to take the next
+        standing = None if is_over else self.kept.standing(job)
         result = f"{self.router.prefix}/jobs/{job}/result" if record.state == "done" else None
         return JobState(
             id=record.id,
