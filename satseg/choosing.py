@@ -116,7 +116,7 @@ def _length(cfg: DictConfig, datamodule: SegmentationDataModule, machine: Machin
 
 
 def _max_steps(cfg: DictConfig) -> int | None:
-    """Return after how many steps the user ends training, if he does."""
+    """Return the number of steps that the user ends training after; None for all."""
     options: Mapping[str, int] = cfg.trainer
     steps = options.get("max_steps", -1)
     return steps if isinstance(steps, int) and steps > 0 else None

@@ -252,13 +252,10 @@ def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool],
         return Path(reference)
     folders = [config.parent for config in runs_dir.rglob("config.yaml") if wanted(config.parent)]
     if not folders:
-        stopped = any((config.parent / LAST).exists() for config in runs_dir.rglob("config.yaml"))
-        how = "go on with one that was stopped" if stopped and kind == "complete" else "train one"
-        command = "resume_from=latest" if stopped and kind == "complete" else "experiment=demo"
-        raise RunError(
-            f"There is no {kind} run in {runs_dir.resolve()}: {how} with python -m satseg.train {command}, or name a "
-            "folder instead of latest."
-        )
+        advice = "train one with python -m satseg.train experiment=demo"
+        if kind == "complete" and any((config.parent / LAST).exists() for config in runs_dir.rglob("config.yaml")):
+            advice = "go on with one that was stopped: python -m satseg.train resume_from=latest"
+        raise RunError(f"There is no {kind} run in {runs_dir.resolve()}: {advice}, or name a folder instead of latest.")
     newest = max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
     if tell:
         print(f"latest: {newest}", file=sys.stderr)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from satseg.attribution.replacement import blurred, replaced
@@ -22,6 +20,7 @@ from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 from satseg.reporting import to_rgb
 from satseg.spec import DatasetSpec
+from satseg.visualization.encoding import webp
 from satseg.visualization.overlays import signed_heat
 from satseg.visualization.palette import colourise
 
@@ -135,6 +134,4 @@ def outlined(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
 def _encoded(picture: np.ndarray) -> bytes:
     """Return a WebP file; without loss where there are few colours, as in a map of classes."""
     flat = len(np.unique(picture.reshape(-1, 3), axis=0)) <= 256
-    stream = BytesIO()
-    Image.fromarray(picture).save(stream, "WEBP", lossless=flat, quality=QUALITY, method=4)
-    return stream.getvalue()
+    return webp(picture, lossless=flat, quality=QUALITY)

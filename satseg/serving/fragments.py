@@ -18,7 +18,7 @@ from satseg.serving.describing import describe, trust_in
 from satseg.serving.evidence import Shown
 from satseg.serving.segmenting import Segmented
 from satseg.serving.served import Served
-from satseg.serving.tickets import Ticket, duration
+from satseg.serving.tickets import Ticket, about
 from satseg.spec import DatasetSpec
 from satseg.visualization.palette import Colour, css
 from satseg.visualization.report import HEADLINE, MISSING
@@ -144,7 +144,7 @@ def scale() -> str:
 def progress(ticket: Ticket, what: str) -> str:
     """Return how far a job is, or its place among those that wait, and how long it may still take."""
     standing = ticket.standing
-    left = f", done in {duration(standing.seconds_left)}" if standing is not None else ""
+    left = f", done in {about(standing.seconds_left)}" if standing is not None else ""
     if standing is not None and ticket.started is None:
         return note(f"Waiting for its turn: {_ordinal(standing.place)} of {standing.total}{left} …")
     percent = f"{100 * ticket.share:.0f}"

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from satseg.errors import BusyError, CancelledError, StoppingError
 from satseg.serving.pace import Estimate
-from satseg.serving.tickets import Job, Onward, Standing, Ticket, duration
+from satseg.serving.tickets import Job, Onward, Standing, Ticket, about
 
 Result = TypeVar("Result")
 # A long job rests at its steps while short ones wait or run, but not longer than so many times what the step took:
@@ -125,7 +125,7 @@ class Jobs:
             is_full = not is_empty and len(waiting) + 1 >= self._most and sum(waiting) + seconds > self._most_seconds
             left = lane.seconds_left()
         if is_full:
-            raise BusyError(f"Too many images are waiting; try again in {duration(left)}.", left)
+            raise BusyError(f"Too many images are waiting; try again in {about(left)}.", left)
 
     def submit(
         self,

@@ -19,7 +19,7 @@ Made = TypeVar("Made", covariant=True)
 TELLING_SHARE = 0.02  # of a job, from which on its own speed tells more than that of others
 
 
-def duration(seconds: float) -> str:
+def about(seconds: float) -> str:
     """Return a time as it is said where nobody knows it to the second."""
     if seconds < 20:
         return f"about {max(1, math.ceil(seconds))} s"

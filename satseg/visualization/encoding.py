@@ -45,9 +45,9 @@ def embed_example(example: Example, palette: Sequence[Colour]) -> list[Embedded]
     size = example.truth.shape
     while True:
         files = {
-            "image": _webp(resize(example.rgb, size), lossless=False),
-            **{label: _webp(nearest(mask, size), lossless=True) for label, mask in masks.items()},
-            "errors": _webp(resize(example.errors, size), lossless=False),
+            "image": webp(resize(example.rgb, size), lossless=False),
+            **{label: webp(nearest(mask, size), lossless=True) for label, mask in masks.items()},
+            "errors": webp(resize(example.errors, size), lossless=False),
         }
         taken = sum(map(len, files.values()))
         if taken <= BUDGET or max(size) == 1:
@@ -56,9 +56,10 @@ def embed_example(example: Example, palette: Sequence[Colour]) -> list[Embedded]
         size = (max(1, int(size[0] * scale)), max(1, int(size[1] * scale)))
 
 
-def _webp(picture: np.ndarray, lossless: bool) -> bytes:
+def webp(picture: np.ndarray, *, lossless: bool, quality: int = QUALITY) -> bytes:
+    """Return a picture, uint8 (H, W, 3), as a WebP file."""
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, "WEBP", lossless=lossless, quality=QUALITY, method=4)
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, "WEBP", lossless=lossless, quality=quality, method=4)
     return file.getvalue()
 
 
