@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import refused
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hypothesis import example, given
@@ -231,3 +232,10 @@ def test_the_choices_that_are_refused_early_are_those_that_the_code_takes() -> N
     taken = {"engine": NAMES, "format": SUFFIXES, "method": METHODS, "probabilities": PROBABILITIES, "tta": VIEWS}
     assert {key: CHOICES[key] for key in taken} == {key: tuple(choices) for key, choices in taken.items()}
     assert tuple(DRIVERS) == VECTOR_SUFFIXES
+
+
+def test_where_runs_were_stopped_alone_the_way_on_is_told(tmp_path: Path) -> None:
+    (tmp_path / "runs/one/checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", "checkpoints/last.ckpt"):
+        (tmp_path / "runs/one" / name).touch()
+    assert "python -m satseg.train resume_from=latest" in refused("evaluate", cwd=tmp_path)

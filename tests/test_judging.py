@@ -61,6 +61,14 @@ def test_classes_that_are_missed_or_absent_and_splits_that_are_small_are_named()
     assert all(f.severity is Severity.WARNING for f in found.values())
 
 
+@pytest.mark.parametrize(("share", "advice"), [(20, "may help road"), (400, "train longer")])
+def test_weights_are_advised_for_rare_classes_alone(share: int, advice: str) -> None:
+    missed = np.array([[500, 0, 0], [0, 500, 0], [share, 0, 0]])
+    found = judge(epochs([0.2, 0.6, 0.6, 0.6]), "val/miou", 4, PIXELS, {"val": result(missed), "test": result()})
+    (told,) = [finding for finding in found if finding.check == "missed"]
+    assert advice in told.repair
+
+
 def test_a_run_without_a_test_split_is_told_so() -> None:
     (found,) = judge([], "val/miou", 4, PIXELS, {"val": result()})
     assert found.severity is Severity.NOTE and "no test split" in found.message

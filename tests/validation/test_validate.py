@@ -71,6 +71,15 @@ def test_the_command_writes_a_record_and_a_page_and_exits_by_what_it_found(sound
     assert 'src="http' not in page and 'href="http' not in page
 
 
+def test_data_with_warnings_alone_can_be_trained_on(sound, tmp_path):
+    options = ["dataset=folder", "dataset/split=subfolder", f"dataset.root={sound}", "output=out", "workers=2"]
+    done = command("validate", *options, *(f"dataset.{o}" for o in OPTIONS), "min_class_share=0.4", cwd=tmp_path)
+    record = json.loads((tmp_path / "out/report.json").read_text())
+    grades = {finding["severity"] for finding in record["findings"]}
+    assert "warning" in grades and "error" not in grades and record["sound"] is False
+    assert done.returncode == 0 and done.stdout.startswith("Usable, but look at what was found: "), done.stdout
+
+
 @pytest.mark.parametrize("dataset", ["synthetic", "synthetic_multispectral"])
 def test_the_embedded_data_is_sound_and_its_classes_have_names(tmp_path, dataset):
     small = ["dataset.size=256", "dataset.scenes={train: 3, val: 2, test: 2}"]
