@@ -20,12 +20,12 @@ from satseg.models.blueprint import TensorInfo, build_like
 from satseg.models.document import Document
 from satseg.models.finite import not_finite
 from satseg.models.options import check_kinds
+from satseg.named_models import WANDB, named_models
 from satseg.runs import LATEST, MODEL_FILE, find_checkpoint, model_path
 from satseg.torch_file import bounded_tensors, read_torch_file
 
 PREFIX = "net."
 CHECKPOINT_KEY = "satseg"
-WANDB = "wandb:"
 
 
 def save_model(
@@ -59,6 +59,15 @@ def fetch_checkpoint(reference: str, runs_dir: Path = Path("runs")) -> Path:
     if reference.startswith(WANDB):
         return _from_wandb(reference.removeprefix(WANDB))
     return find_checkpoint(reference, runs_dir)
+
+
+def fetch_checkpoints(named: Any, runs_dir: Path) -> list[Path]:
+    """Do as `fetch_checkpoint` with each model that an option names; see `named_models`.
+
+    Raises:
+        SatsegError: As these two say.
+    """
+    return [fetch_checkpoint(name, runs_dir) for name in named_models(named, runs_dir)]
 
 
 def _from_wandb(name: str) -> Path:

@@ -71,7 +71,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                 _spare.hold()
                 with _noted(cfg):
                     check_types(cfg, config_name)
-                    early.check(cfg)
+                    early.check(cfg, config_name)
                 _tell_start(config_name)
                 with ending.listening():
                     result = function(cfg)

@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg.data.options import FOLDER
 from satseg.errors import BackboneWeightsError, ConfigError, RunError
+from satseg.named_models import check_named
 from satseg.ranks import world_size
-from satseg.runs import AUTO, find_checkpoint, find_complete, find_places, find_unfinished, model_path
+from satseg.runs import AUTO, find_complete, find_places, find_unfinished, model_path
 
 CHOICES = {
     "dataset.channels": ("rgb", "multispectral"),
@@ -25,6 +26,7 @@ CHOICES = {
     "executor": ("local", "ray"),
     "format": ("onnx", "torchscript", "openvino", "safetensors", "pth"),
     "method": ("gradcam", "hirescam", "integrated_gradients", "occlusion"),
+    "map_values": ("class", "mask"),
     "overviews": ("nearest", "mode"),
     "preflight": ("stop", "warn"),
     "probabilities": ("none", "top", "all"),
@@ -36,7 +38,6 @@ CHOICES = {
 }
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".fgb")
 SIZES = ("patch_size", "batch_size", "patches_per_epoch", "num_workers")  # options of every dataset that satseg has
-WANDB = "wandb:"  # a model that is downloaded
 SYNTHETIC = "satseg.data.synthetic.datamodule.SyntheticDataModule"
 
 
@@ -76,8 +77,12 @@ NUMBERS = {
 }
 
 
-def check(cfg: DictConfig) -> None:
-    """Refuse options that no command could go on with.
+def check(cfg: DictConfig, command: str) -> None:
+    """Refuse options that a command could not go on with.
+
+    Args:
+        cfg: Its composed configuration.
+        command: Its name.
 
     Raises:
         SatsegError: Names the option, its value, and what was expected; or the file that is not there.
@@ -85,7 +90,7 @@ def check(cfg: DictConfig) -> None:
     check_missing(cfg)
     check_values(cfg)
     check_dataset(cfg)
-    check_runs(cfg)
+    check_runs(cfg, command)
     check_input(cfg)
 
 
@@ -113,13 +118,11 @@ def check_values(cfg: DictConfig) -> None:
     for key, rule in NUMBERS.items():
         if key in cfg and not _obeys(cfg[key], rule):
             raise ConfigError(f"{key}={cfg[key]}: expected {rule.expected}.")
-    bands, checkpoint = cfg.get("bands"), cfg.get("checkpoint")
+    bands = cfg.get("bands")
     if bands is not None and not (
         OmegaConf.is_list(bands) and bands and all(type(number) is int and number >= 1 for number in bands)
     ):
         raise ConfigError(f"bands={bands}: expected one-based numbers, such as [3,2,1].")
-    if OmegaConf.is_list(checkpoint) and not checkpoint:
-        raise ConfigError("checkpoint=[]: name a model, or several to average.")
     if cfg.get("window") is not None:
         from satseg.data.raster import parse_window
 
@@ -183,20 +186,18 @@ def check_dataset(cfg: DictConfig) -> None:
         check_numbers(*(options[key] for key in ("bands", "nodata", "scale", "offset", "normalisation")))
 
 
-def check_runs(cfg: DictConfig) -> None:
+def check_runs(cfg: DictConfig, command: str) -> None:
     """Refuse models, runs and weights that are not there; one that is downloaded is not looked for.
 
     Raises:
         CheckpointError: If there is no model at the place.
+        ConfigError: If none is named, or several where the command takes one.
         RunError: If there is no such run.
         BackboneWeightsError: If the weights of a backbone are not there.
     """
     runs_dir = Path(cfg.get("runs_dir") or "runs")
-    checkpoint = cfg.get("checkpoint")
-    if checkpoint is not None:
-        for name in list(checkpoint) if OmegaConf.is_list(checkpoint) else [checkpoint]:
-            if not str(name).startswith(WANDB):
-                model_path(find_checkpoint(str(name), runs_dir, tell=False))
+    if "checkpoint" in cfg:
+        check_named(cfg.checkpoint, runs_dir, command)
     if cfg.get("init_from") is not None:
         model_path(find_complete(cfg.init_from, runs_dir, tell=False))
     if cfg.get("resume_from") is not None and world_size() == 1:  # of several processes the first decides

@@ -14,28 +14,32 @@ def main(cfg: DictConfig) -> None:
     from pathlib import Path
 
     from satseg import evaluating
-    from satseg.checkpoint import fetch_checkpoint, load_model
     from satseg.devices import choose_device
+    from satseg.inference.members import load_members
     from satseg.locks import alone_in
     from satseg.next_steps import usual_split
     from satseg.reporting import report_split
     from satseg.runconfig import recorded_datamodule
-    from satseg.runs import run_folder
+    from satseg.unseen import check_unseen
 
     scoring = evaluating.scoring(cfg)
-    checkpoint = fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir))
-    network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
-    datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
-    if cfg.calibrate:
-        evaluating.calibrate(checkpoint, network, datamodule, scoring)
+    models = load_members(cfg, choose_device(cfg.device))
+    first = models.checkpoints[0]
+    datamodule = recorded_datamodule(first, cfg.dataset, models.spec, cfg.trusted_modules)
     split = cfg.split or usual_split([name for name, samples in datamodule.splits.items() if samples])
     if cfg.split is None:
         why = "" if split == "test" else ", as there is no test split"
         print(f"Scoring split={split}{why}", file=sys.stderr)
-    name = f"{split}{scoring.suffix}{'_calibrated' if network.temperature != 1 else ''}"
-    folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "evaluation" / name
+    check_unseen(models.checkpoints, datamodule, split)
+    if cfg.calibrate:
+        evaluating.calibrate(first, models.networks[0], datamodule, scoring)
+    calibrated = "_calibrated" if any(network.temperature != 1 for network in models.networks) else ""
+    name = f"{split}{scoring.suffix}{calibrated}"
+    folder = Path(cfg.output) if cfg.output else models.folder(Path(cfg.runs_dir)) / "evaluation" / name
     with alone_in(folder):
-        result = report_split(network, datamodule, split, folder, scoring).result
+        result = report_split(models.network, datamodule, split, folder, scoring).result
+        if scoring.models > 1:
+            models.write_record(folder)
         print(result.table(split))
         if cfg.map_areas:
             print(evaluating.corrected_areas(result, Path(cfg.map_areas), datamodule, split, folder))

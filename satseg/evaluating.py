@@ -24,6 +24,7 @@ from satseg.inference.windows import segment
 from satseg.locks import alone_at
 from satseg.model_file import write_model_file
 from satseg.models import SegmentationNetwork
+from satseg.named_models import named_models
 from satseg.runs import model_path
 from satseg.score_files import write_csv
 
@@ -41,7 +42,12 @@ def scoring(cfg: DictConfig) -> Scoring:
         raise ConfigError(f"ignore_edges={cfg.ignore_edges}: expected pixels from 0 to 100.")
     if cfg.ignore_edges and cfg.map_areas:
         raise ConfigError("map_areas= needs all pixels, as maps err most along borders: leave ignore_edges at 0.")
-    return Scoring(cfg.tta, cfg.ignore_edges)
+    several = len(named_models(cfg.checkpoint, Path(cfg.runs_dir), tell=False))
+    if cfg.calibrate and several > 1:
+        raise ConfigError(
+            "calibrate=true fits one model: calibrate each by itself, and average the model_calibrated.safetensors."
+        )
+    return Scoring(cfg.tta, cfg.ignore_edges, several)
 
 
 def calibrate(

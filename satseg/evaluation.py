@@ -15,10 +15,9 @@ from torch.nn.functional import max_pool2d
 
 from satseg.calibration import Reliability
 from satseg.errors import DataError
-from satseg.inference.combining import SELF, View, views
+from satseg.inference.combining import SELF, Scored, View, views
 from satseg.inference.windows import PLAN, segment
 from satseg.metrics import SCORES, Scores, confusion_matrices
-from satseg.models import SegmentationNetwork
 from satseg.progress import Progress
 from satseg.spec import IGNORE_INDEX
 
@@ -47,7 +46,7 @@ class BatchScores:
 
 
 def score_batch(
-    network: SegmentationNetwork,
+    network: Scored,
     batch: Mapping[str, Any],
     criterion: Criterion | None = None,
     looks: Sequence[View] = (SELF,),
@@ -87,10 +86,12 @@ class Scoring:
     Attributes:
         tta: Views of an image that are averaged: `none`, `flips` or `d4`.
         ignore_edges: Pixels this near to another class do not count: their labels are the least certain.
+        models: How many are averaged.
     """
 
     tta: str = "none"
     ignore_edges: int = 0
+    models: int = 1
 
     @property
     def suffix(self) -> str:
@@ -101,8 +102,9 @@ class Scoring:
     @property
     def words(self) -> str:
         """What readers of a table must know."""
+        mean = "" if self.models == 1 else f", the mean of {self.models} models"
         views = "" if self.tta == "none" else f", the mean over the views of tta={self.tta}"
-        return views + (f", without {self.ignore_edges} px along class borders" if self.ignore_edges else "")
+        return mean + views + (f", without {self.ignore_edges} px along class borders" if self.ignore_edges else "")
 
 
 PLAIN = Scoring()
@@ -127,7 +129,8 @@ class EvaluationResult:
     @property
     def protocol(self) -> dict[str, str]:
         """What was scored how."""
-        return PROTOCOL | {"tta": self.scoring.tta, "ignore_edges": f"{self.scoring.ignore_edges} px"}
+        several = {} if self.scoring.models == 1 else {"models": f"mean of the probabilities of {self.scoring.models}"}
+        return PROTOCOL | {"tta": self.scoring.tta, "ignore_edges": f"{self.scoring.ignore_edges} px"} | several
 
     @cached_property
     def matrix(self) -> np.ndarray:
@@ -168,7 +171,7 @@ class EvaluationResult:
 
 
 def evaluate(
-    network: SegmentationNetwork,
+    network: Scored,
     loader: Iterable[Mapping[str, Any]],
     device: torch.device,
     scoring: Scoring = PLAIN,
@@ -177,7 +180,7 @@ def evaluate(
     """Score every image of a loader, in float32.
 
     Args:
-        network: The model.
+        network: The model, or several as one.
         loader: Whole images.
         device: Where the network is.
         scoring: The choices.

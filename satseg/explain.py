@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 @entry_point("explain")
 def main(cfg: DictConfig) -> None:
     """Write a map of evidence, an overlay and a sheet for every image and class; or, with `report`, a diagnosis."""
-    from satseg.checkpoint import fetch_checkpoint, load_model
+    from satseg.checkpoint import fetch_checkpoints, load_model
     from satseg.devices import choose_device
 
-    checkpoint = fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir))
+    (checkpoint,) = fetch_checkpoints(cfg.checkpoint, Path(cfg.runs_dir))
     network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
     if cfg.report:
         _diagnose(cfg, checkpoint, network)

@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 @entry_point("export")
 def main(cfg: DictConfig) -> None:
     """Write the model in a format, and check it against eager PyTorch before it is kept."""
-    from satseg.checkpoint import fetch_checkpoint, load_model
+    from satseg.checkpoint import fetch_checkpoints, load_model
     from satseg.exporting import Request, Source, export_model
     from satseg.locks import alone_at
     from satseg.runs import model_path, run_folder
 
-    checkpoint = model_path(fetch_checkpoint(cfg.checkpoint, Path(cfg.runs_dir)))
+    (checkpoint,) = map(model_path, fetch_checkpoints(cfg.checkpoint, Path(cfg.runs_dir)))
     if cfg.output is None:
         cfg.output = f"{run_folder(checkpoint) / 'exported'}/"
     request = Request.from_config(cfg)

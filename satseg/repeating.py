@@ -60,6 +60,24 @@ def read_data(folder: Path) -> dict[str, Any]:
     return found
 
 
+def read_splits(folder: Path) -> dict[str, str]:
+    """Read which split of a run each image was in, by the digest of image and mask; nothing where none is recorded.
+
+    Raises:
+        RecordError: If the record is not there, or broken.
+    """
+    found, path = read_data(folder), folder / DATA
+    splits = found.get("splits", {})
+    if not isinstance(splits, dict) or not all(map(_are_names, splits.values())):
+        raise RecordError(f"{path}: its splits are no lists of names.")
+    digests = found.get("digests", {})
+    return {digests[name]: str(split) for split, names in splits.items() for name in names if name in digests}
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
 def differences(earlier: Path, now: Path) -> list[str]:
     """Compare the records of two runs: data, code, versions, hardware; a line for each thing that differs."""
     data = data_differences(read_data(earlier), read_data(now))

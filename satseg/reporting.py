@@ -11,9 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from satseg.evaluation import PLAIN, EvaluationResult, ImageScores, Scoring, evaluate, without_edges
-from satseg.inference.combining import views
+from satseg.inference.combining import Scored, views
 from satseg.inference.windows import segment
-from satseg.models import SegmentationNetwork
 from satseg.score_files import write_evaluation
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_rgb
@@ -57,7 +56,7 @@ class SplitReport:
 
 
 def report_split(
-    network: SegmentationNetwork,
+    network: Scored,
     datamodule: SegmentationDataModule,
     split: str,
     folder: Path,
@@ -90,7 +89,7 @@ def choose(result: EvaluationResult) -> tuple[list[str], list[str]]:
 
 
 def _examples(
-    network: SegmentationNetwork,
+    network: Scored,
     datamodule: SegmentationDataModule,
     split: str,
     names: Sequence[str],

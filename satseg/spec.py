@@ -18,6 +18,8 @@ MAX_CLASSES = 255  # masks are uint8 inside satseg, and one value is the ignore 
 MAX_BANDS = 1024  # imaging spectrometers have some 300
 MAX_TIMESTEPS = 366  # one a day for a year
 MAX_NAME = 200
+MAX_MASK_VALUES = 100  # of one class, that are recorded
+LARGEST_MASK_VALUE = 2**24 - 1  # as of a colour that is packed into a number
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
 SCHEMA: ConfigDict = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # how pydantic reads a dataclass here
 
@@ -56,6 +58,8 @@ Numbers = Annotated[tuple[float, ...], Field(max_length=MAX_BANDS)]
 Positive = Annotated[float, Field(gt=0)]
 Dtype = Annotated[str, AfterValidator(check_dtype)]
 Byte = Annotated[int, Field(ge=0, le=255)]
+Rgb = tuple[Byte, Byte, Byte]
+MaskValue = int | Rgb
 
 
 def marks_alone(nodata: float, dtype: Any) -> bool:
@@ -135,14 +139,25 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """Inputs, classes and colours: all that serving a model needs, without its dataset."""
+    """Inputs, classes and colours: all that serving a model needs, without its dataset.
+
+    Attributes:
+        inputs: One an image that belongs to a sample.
+        class_names: K names.
+        palette: K colours.
+        ignore_index: What stands for no class.
+        mask_values: What the masks of the training hold for each class, the first being written back: numbers, or
+            colours; the first hundred where there are more. None where masks were drawn from polygons, and in model
+            files of earlier versions.
+    """
 
     __pydantic_config__ = SCHEMA
 
     inputs: tuple[InputSpec, ...]
     class_names: tuple[Name, ...]
-    palette: tuple[tuple[Byte, Byte, Byte], ...]
+    palette: tuple[Rgb, ...]
     ignore_index: int = IGNORE_INDEX
+    mask_values: tuple[Annotated[tuple[MaskValue, ...], Field(max_length=MAX_MASK_VALUES)], ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -157,6 +172,17 @@ class DatasetSpec:
             raise SpecError(
                 f"ignore_index={self.ignore_index}: expected {len(self.class_names)} to 255, the values of no class."
             )
+        if self.mask_values is not None:
+            self._check_mask_values(self.mask_values)
+
+    def _check_mask_values(self, mask_values: tuple[tuple[MaskValue, ...], ...]) -> None:
+        if len(mask_values) != len(self.class_names):
+            raise SpecError(f"mask_values: expected those of {len(self.class_names)} classes, got {len(mask_values)}")
+        all_values = [value for values in mask_values for value in values]
+        if len(set(all_values)) != len(all_values):
+            raise SpecError("mask_values: expected each value once")
+        if any(isinstance(value, int) and abs(value) > LARGEST_MASK_VALUE for value in all_values):
+            raise SpecError(f"mask_values: expected numbers up to ±{LARGEST_MASK_VALUE}")
 
     @property
     def num_classes(self) -> int:

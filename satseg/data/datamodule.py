@@ -188,7 +188,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             for info in infos
         ]
         source = in_common(inputs)
-        return DatasetSpec((source,), scheme.names, scheme.palette)
+        return DatasetSpec((source,), scheme.names, scheme.palette, mask_values=scheme.mask_values())
 
     @cached_property
     def patch_size(self) -> int:

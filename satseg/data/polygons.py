@@ -58,7 +58,7 @@ class Polygons:
     def scheme(self) -> ClassScheme:
         """The classes, and the values of the masks that are drawn."""
         values = {index: index for index in range(len(self.classes.names))} | {IGNORE_INDEX: IGNORE_INDEX}
-        return ClassScheme(self.classes.names, self.classes.palette, values)
+        return ClassScheme(self.classes.names, self.classes.palette, values, are_drawn=True)
 
     def draw(self, samples: Iterable[Sample], each: Attempt = nullcontext) -> list[Sample]:
         """Give samples whose masks are files of polygons the rasters of these, drawn where they are not kept.

@@ -12,9 +12,9 @@ import numpy as np
 
 from satseg.data.raster import RasterInfo, Window, read_image, read_info
 from satseg.errors import ConfigError, MaskValueError
-from satseg.spec import IGNORE_INDEX
+from satseg.spec import IGNORE_INDEX, LARGEST_MASK_VALUE, MAX_MASK_VALUES, MaskValue
 
-LARGEST_VALUE = 2**24 - 1  # a packed colour; larger values would need a table of gigabytes
+LARGEST_VALUE = LARGEST_MASK_VALUE  # larger ones would need a table of gigabytes
 BYTE_IN_16_BITS = 257  # 65535 / 255
 REPAIR = (
     "Add the class to dataset.classes, map it in dataset.mask_values, name it in dataset.ignore_values, or repair the "
@@ -51,6 +51,7 @@ class ClassScheme:
         values: Raw value, or colour packed as red·65536 + green·256 + blue, to class index or IGNORE_INDEX.
         by_colour: Whether masks are colour-coded.
         threshold: Where masks are not pure: each channel means 0 below it and 255 from it on, but in palette images.
+        are_drawn: Whether the masks are drawn from polygons, so that their values are nobody's.
     """
 
     names: tuple[str, ...]
@@ -58,6 +59,7 @@ class ClassScheme:
     values: Mapping[int, int]
     by_colour: bool = False
     threshold: int | None = None
+    are_drawn: bool = False
 
     def __post_init__(self) -> None:
         for value in self.values:
@@ -146,6 +148,19 @@ class ClassScheme:
             f"{path} holds {'colour' if self.by_colour else 'value'} {', '.join(shown)}{more}, but the dataset has "
             f"{len(self.names)} classes, and only {', '.join(known)} are classes or ignored. {REPAIR}"
         )
+
+    def mask_values(self) -> tuple[tuple[MaskValue, ...], ...] | None:
+        """Return what masks hold for each class, as `DatasetSpec` records it: grey is a number in colour masks, too."""
+        if self.are_drawn:
+            return None
+        keys = [[key for key, number in self.values.items() if number == index] for index in range(len(self.names))]
+        kept = [own[:MAX_MASK_VALUES] for own in keys]
+        if not self.by_colour:
+            return tuple(map(tuple, kept))
+        colours = [[_unpacked(key) for key in own] for own in kept]
+        if all(len(set(colour)) == 1 for own in colours for colour in own):
+            return tuple(tuple(colour[0] for colour in own) for own in colours)
+        return tuple(map(tuple, colours))
 
     def show(self, value: float) -> str:
         """Return a value, or a packed colour, as people write it."""
@@ -237,6 +252,10 @@ def _pack(colours: np.ndarray) -> np.ndarray:
 
 def _expand(value: int, colors: Mapping[int, Colour]) -> Colour:
     return colors.get(value, (value, value, value))
+
+
+def _unpacked(key: int) -> Colour:
+    return key >> 16, key >> 8 & 255, key & 255
 
 
 def _packed(colour: Colour) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from satseg.errors import ConfigError
+from satseg.models import SegmentationNetwork
 from satseg.spec import DatasetSpec
 
 Segmenter = Callable[[Tensor, Tensor], Tensor]  # raw images (N, C, H, W) and valid (N, H, W) to logits (N, K, H, W)
@@ -70,26 +71,21 @@ def averaged(segmenters: Sequence[Segmenter], looks: Sequence[View]) -> Segmente
     return segment
 
 
-def _numbers(spec: DatasetSpec) -> tuple[str, ...]:
-    source = spec.inputs[0]
-    return source.dtype, f"nodata {source.nodata}", f"scale {source.scale:g}", f"offset {source.offset:g}"
+class Ensemble(nn.Module):
+    """Several networks as one: raw images in, the logarithm of the mean of their probabilities out.
 
-
-def check_alike(specs: Sequence[DatasetSpec], names: Sequence[str]) -> None:
-    """Refuse an ensemble of models that do not speak of the same bands and classes.
-
-    Raises:
-        ConfigError: Names the two that differ, and in what.
+    Args:
+        networks: Each standardises raw numbers, and has a temperature, by itself.
+        spec: What they have in common.
     """
-    first = specs[0]
-    for spec, name in zip(specs[1:], names[1:], strict=True):
-        for what, one, other in (
-            ("classes", first.class_names, spec.class_names),
-            ("bands", first.inputs[0].bands, spec.inputs[0].bands),
-            ("numbers", _numbers(first), _numbers(spec)),
-        ):
-            if one != other:
-                raise ConfigError(
-                    f"checkpoint=[…]: the models cannot be averaged: {names[0]} has the {what} {', '.join(one)}, "
-                    f"but {name} has {', '.join(other)}."
-                )
+
+    def __init__(self, networks: Sequence[SegmentationNetwork], spec: DatasetSpec) -> None:
+        super().__init__()
+        self.networks, self.spec = nn.ModuleList(networks), spec
+
+    def forward(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Segment images (N, C, H, W) with valid (N, H, W); return float32 (N, K, H, W)."""
+        return averaged(list(self.networks), (SELF,))(image, valid)
+
+
+Scored = SegmentationNetwork | Ensemble

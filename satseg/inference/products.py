@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from satseg.errors import ConfigError
+from satseg.inference.coding import Coding, class_numbers
 from satseg.spec import DatasetSpec
 
 BYTE_STEPS = 254  # uint8 holds 0 to 1 in so many steps; 255 is nodata
@@ -29,6 +30,7 @@ class Product:
         nodata: Value of invalid pixels.
         compute: From logits (K, h, w) to (bands, h, w), before invalid pixels are set.
         scale: Stored numbers times this are the real ones.
+        coding: Of the map itself: which number stands for which class.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Product:
     nodata: float
     compute: Callable[[Tensor], Tensor]
     scale: float = 1.0
+    coding: Coding | None = None
 
     def array(self, logits: Tensor, valid: Tensor) -> np.ndarray:
         """Return what is written of a block.
@@ -45,13 +48,19 @@ class Product:
             logits: (K, h, w).
             valid: Boolean (h, w).
         """
-        values = self.compute(logits).cpu()
-        stored = values.to(getattr(torch, self.dtype)).masked_fill(~valid.cpu(), self.nodata)
-        array: np.ndarray = stored.numpy()
+        values, invalid = self.compute(logits).cpu(), ~valid.cpu()
+        table = None if self.coding is None else self.coding.table
+        if table is not None:
+            coded: np.ndarray = table[values.numpy()]
+            coded[invalid.numpy()[None]] = self.nodata
+            return coded
+        array: np.ndarray = values.to(getattr(torch, self.dtype)).masked_fill(invalid, self.nodata).numpy()
         return array
 
 
-def products_of(spec: DatasetSpec, *, probabilities: str, dtype: str, entropy: bool) -> tuple[Product, ...]:
+def products_of(
+    spec: DatasetSpec, *, probabilities: str, dtype: str, entropy: bool, coding: Coding | None = None
+) -> tuple[Product, ...]:
     """Return the rasters that are asked for, the map of classes first.
 
     Args:
@@ -59,6 +68,7 @@ def products_of(spec: DatasetSpec, *, probabilities: str, dtype: str, entropy: b
         probabilities: `none`, `top` (of the class that wins) or `all` (a band a class).
         dtype: Of probabilities and entropy, `uint8` or `float32`.
         entropy: Whether the entropy of the probabilities, as a share of its maximum, is written.
+        coding: Which number of the map stands for which class; its own by default.
 
     Raises:
         ConfigError: If a choice is unknown.
@@ -67,7 +77,8 @@ def products_of(spec: DatasetSpec, *, probabilities: str, dtype: str, entropy: b
         raise ConfigError(f"probabilities={probabilities}: choose {', '.join(PROBABILITIES)}.")
     if dtype not in ("uint8", "float32"):
         raise ConfigError(f"probability_dtype={dtype}: choose uint8 or float32.")
-    products = [Product("", ("class",), "uint8", spec.ignore_index, _classes)]
+    coding = coding or class_numbers(spec)
+    products = [Product("", ("class",), coding.dtype, coding.nodata, _classes, coding=coding)]
     if probabilities == "top":
         products.append(_share("probability", ("probability",), dtype, lambda x: x.softmax(0).amax(0, keepdim=True)))
     if probabilities == "all":

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -21,10 +21,10 @@ from rasterio.windows import Window
 from satseg.data.opening import quiet
 from satseg.data.raster import RasterInfo
 from satseg.inference.products import Product
+from satseg.mapping.classmap import TAG
 from satseg.spec import DatasetSpec
 
 BLOCK = 512
-TAG = "SATSEG_CLASSES"
 WORK_TAG = "SATSEG_WORK"
 
 
@@ -121,9 +121,12 @@ def _new(path: Path, product: Product, scene: RasterInfo, spec: DatasetSpec, **o
     with quiet(), rasterio.open(path, "w", **profile | options) as target:
         for number, name in enumerate(product.band_names, 1):
             target.set_band_description(number, name)
-        if product.name == "":
-            target.write_colormap(1, {i: (*rgb, 255) for i, rgb in enumerate(spec.palette)})
-            target.update_tags(**{TAG: json.dumps(dict(enumerate(spec.class_names)), ensure_ascii=False)})
+        if product.coding is not None:
+            if product.coding.has_palette:
+                colours = zip(product.coding.values, spec.palette, strict=True)
+                target.write_colormap(1, {value: (*rgb, 255) for value, rgb in colours})
+            names = dict(zip(product.coding.values, spec.class_names, strict=True))
+            target.update_tags(**{TAG: json.dumps(names, ensure_ascii=False)})
         elif product.scale != 1.0:
             target.scales = [product.scale] * target.count
         yield target
@@ -157,8 +160,3 @@ def is_finished(path: Path, work: str) -> bool:
             return bool(source.tags().get(WORK_TAG) == work)
     except RasterioError:  # not there, or anything else
         return False
-
-
-def class_names_of(tags: Mapping[str, str]) -> dict[int, str]:
-    """Return the class names by value that a map of ours carries."""
-    return {int(value): name for value, name in json.loads(tags.get(TAG, "{}")).items()}

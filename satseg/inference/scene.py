@@ -65,6 +65,7 @@ class SceneTask:
             "reading": [scene.bands, scene.nodata, scene.otherwise, scene.scale, scene.offset, scene.area],
             "north": [info.turned, os.environ.get(NORTH)],
             "products": [[p.name, p.band_names, p.dtype] for p in maker.products],
+            "values": [p.coding.values for p in maker.products if p.coding and p.coding.table is not None],
             "overviews": self.overviews,
         }
 

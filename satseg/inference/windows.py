@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from satseg.inference.combining import SELF, Segmenter, View, averaged
-from satseg.models import SegmentationNetwork
+from satseg.inference.combining import SELF, Scored, Segmenter, View, averaged
 
 MAX_PIXELS = 4_194_304  # 2048 x 2048: larger images go by windows, on every machine
 WINDOW = 1024
@@ -49,7 +48,7 @@ def plan(length: int, window: int, overlap: int) -> list[Piece]:
     return [Piece(s, s + window, edges[i], edges[i + 1]) for i, s in enumerate(starts)]
 
 
-def segment(network: SegmentationNetwork, image: Tensor, valid: Tensor, looks: Sequence[View] = (SELF,)) -> Tensor:
+def segment(network: Scored, image: Tensor, valid: Tensor, looks: Sequence[View] = (SELF,)) -> Tensor:
     """Compute logits in float32, without gradients; image by image, as a batch's other images change the rounding.
 
     Args:

@@ -66,7 +66,7 @@ def class_areas(raster: Path, class_names: Sequence[str]) -> list[ClassArea]:
     as where the CRS is geographic, Mercator or polar stereographic, they are those on the ellipsoid.
 
     Args:
-        raster: Class map, one uint8 band; nodata marks what is invalid.
+        raster: Class map, one band; nodata marks what is invalid.
         class_names: Name of value 0, 1, …
 
     Returns:

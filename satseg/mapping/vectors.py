@@ -36,7 +36,7 @@ def write_vectors(
 ) -> int:
     """Write the connected areas of a class map as polygons: each whole, and neighbours without gaps.
 
-    Pixels that touch at a corner only are not connected. Attributes: `class` (name), `value` (its number) and
+    Pixels that touch at a corner only are not connected. Attributes: `class` (name), `value` (its number there) and
     `area_m2`, the true area of the polygon as it is written, see `class_areas`. The map is read block by block; what
     stays in memory are the polygons that go on in a block still to come, such as a background across all of the map.
 
@@ -44,7 +44,7 @@ def write_vectors(
     geotransform. Its attribute is `area_px`, and `min_area_m2` and `simplify_m` then count in pixels.
 
     Args:
-        raster: Class map, one uint8 band; nodata marks what is invalid and becomes no polygon.
+        raster: Class map, one band; nodata marks what is invalid and becomes no polygon.
         output: Ends in .gpkg, .geojson or .fgb. GeoJSON is in WGS84 longitude and latitude, the others in the map's
             CRS.
         class_names: Name of value 0, 1, …
@@ -77,7 +77,7 @@ def write_vectors(
             kept = pixels >= min_area_m2
             covered += np.bincount(values, weights=pixels, minlength=len(names))
             written += np.bincount(values[kept], weights=areas[kept], minlength=len(names))
-            fields = {"class": names[values[kept]], "value": values[kept].astype(np.int32)}
+            fields = {"class": names[values[kept]], "value": source.values[values[kept]].astype(np.int32)}
             fields["area_m2" if ground.metric else "area_px"] = areas[kept]
             layer.add(shapely.transform(polygons[kept], ground.place), fields)
     if off := _differing(names, covered, written):

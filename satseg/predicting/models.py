@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
-from satseg.checkpoint import fetch_checkpoint, load_model
 from satseg.devices import choose_device
 from satseg.environment import package_version
-from satseg.inference.combining import Segmenter, averaged, check_alike, views
+from satseg.inference.combining import Segmenter, averaged, views
 from satseg.inference.engines import Engine, open_engine
-from satseg.models import SegmentationNetwork
+from satseg.inference.findings import Findings
+from satseg.inference.members import Members, load_members
+from satseg.inference.preflight import inspect_open
+from satseg.inference.reading import SceneSource
 from satseg.runs import model_path
 from satseg.spec import DatasetSpec
 
@@ -40,28 +39,20 @@ class Combined:
 
 
 @dataclass(frozen=True)
-class Models:
-    """Models that are averaged; mostly one.
+class Models(Members):
+    """Models that are averaged, on engines; mostly one.
 
     Attributes:
-        checkpoints: Run folders or model files.
-        networks: What they hold.
+        device: Where they compute.
         engines: Name of each one's engine; `auto` where it is to be chosen.
         tta: Test-time augmentation.
         batch_size: Windows at a time; the engine's own by default.
     """
 
-    checkpoints: tuple[Path, ...]
-    networks: tuple[SegmentationNetwork, ...]
     device: torch.device
     engines: tuple[str, ...]
     tta: str
     batch_size: int | None
-
-    @property
-    def spec(self) -> DatasetSpec:
-        """Classes and inputs, which all have in common."""
-        return self.networks[0].spec
 
     def open(self, shape: tuple[int, int]) -> Engine:
         """Return the engine for windows of a shape; one for any shape is opened once."""
@@ -95,34 +86,36 @@ class Models:
     def _opened(self) -> list[Engine]:
         return []
 
-    @cached_property
-    def digests(self) -> list[str]:
-        """Hashes of the model files."""
-        return [_digest(model_path(path)) for path in self.checkpoints]
-
     def identity(self) -> dict[str, Any]:
         """Return what of the models a result depends on; of engines, those that were opened last."""
         versions = {package: package_version(package) for package in RUNTIMES}
         device = {"device": self.device.type, "threads": torch.get_num_threads()}
         return {"models": self.digests, "graphs": list(self.graphs), "tta": self.tta, "versions": versions} | device
 
+    def inspect(self, scene: SceneSource) -> Findings:
+        """Compare a scene with the training of each model; return what is found of the one that it suits least."""
+        with scene.open() as reader:
+            values = reader.sample()
+            found = [inspect_open(reader, network.spec.inputs[0], values) for network in self.networks]
+        worst = max(range(len(found)), key=lambda i: (len(found[i].errors), len(found[i].warnings), -i))
+        if len({(len(one.errors), len(one.warnings)) for one in found}) == 1:
+            return found[0]
+        of = f" (for {self.checkpoints[worst].name}, one of {len(found)} models)"
+        errors, warnings = (
+            [f"{text.rstrip('.')}{of}." for text in texts] for texts in (found[worst].errors, found[worst].warnings)
+        )
+        return Findings(errors, warnings)
+
 
 def open_models(cfg: DictConfig) -> Models:
-    """Load what `checkpoint=` names, a path or a list of them.
+    """Load what `checkpoint=` names, a model or several.
 
     Raises:
         CheckpointError: If one cannot be loaded.
         ConfigError: If they do not go together, or a choice is unknown.
     """
     views(cfg.tta)
-    named: Sequence[str] = list(cfg.checkpoint) if OmegaConf.is_list(cfg.checkpoint) else [cfg.checkpoint]
     device = choose_device(cfg.device)
-    paths = [fetch_checkpoint(str(name), Path(cfg.runs_dir)) for name in named]
-    networks = [load_model(path, device, trusted_modules=cfg.trusted_modules) for path in paths]
-    check_alike([network.spec for network in networks], [str(path) for path in paths])
-    return Models(tuple(paths), tuple(networks), device, (cfg.engine,) * len(paths), cfg.tta, cfg.batch_size)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    members = load_members(cfg, device)
+    engines = (cfg.engine,) * len(members.networks)
+    return Models(members.checkpoints, members.networks, device, engines, cfg.tta, cfg.batch_size)

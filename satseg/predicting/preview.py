@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import rasterio
+import numpy as np
 import torch
 
-from satseg.data.opening import quiet
 from satseg.inference.reading import SceneSource
+from satseg.mapping.classmap import INVALID, open_class_map
 from satseg.reporting import to_rgb
 from satseg.spec import DatasetSpec
 from satseg.visualization.figures import plot_map
@@ -28,7 +28,8 @@ def write_preview(name: str, scene: SceneSource, output: Path, spec: DatasetSpec
     """
     with scene.open() as reader:
         image, valid = reader.thumbnail(SIDE)
-    with quiet(), rasterio.open(output) as source:
-        classes = source.read(1, out_shape=valid.shape)
+    with open_class_map(output, spec.num_classes) as opened:
+        found = opened.classes(opened.source.read(1, out_shape=valid.shape))
+    classes = np.where(found == INVALID, spec.ignore_index, found)
     rgb = to_rgb(torch.from_numpy(image), torch.from_numpy(valid), spec)
     plot_map(name, rgb, classes, spec.class_names, spec.palette, path)

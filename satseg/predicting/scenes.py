@@ -18,10 +18,11 @@ from satseg.data.inputs import find_inputs, name_of
 from satseg.data.opening import CACHE_BYTES
 from satseg.data.raster import parse_window, read_info
 from satseg.devices import enough_memory
+from satseg.inference.coding import Coding, class_numbers, mask_numbers
 from satseg.inference.identity import scene_identity
 from satseg.inference.pipeline import Stopwatch
 from satseg.inference.plans import ScenePlan, plan_scene
-from satseg.inference.preflight import inspect, settle, source_in
+from satseg.inference.preflight import settle, source_in
 from satseg.inference.products import Product, products_of
 from satseg.inference.reading import SceneSource
 from satseg.inference.scene import MakeStrips, SceneTask, predict_scene
@@ -33,7 +34,6 @@ from satseg.predicting.outcomes import Outcome, tell
 from satseg.predicting.outputs import check_paths, extra_paths, map_paths
 from satseg.progress import Progress
 from satseg.runconfig import recorded_bands
-from satseg.runs import run_folder
 
 ADVICE = "Set a smaller window_size or batch_size, or device=cpu."
 WINDOW = {False: 1536, True: 1024}  # pixels of a side: larger ones see less twice, but on a GPU several go at a time
@@ -54,9 +54,10 @@ def predict_scenes(cfg: DictConfig, models: Models) -> list[Outcome]:
     """
     named = OmegaConf.to_container(cfg.input, resolve=True) if OmegaConf.is_config(cfg.input) else cfg.input
     scenes = find_inputs(named, cfg.nodata, models.spec.inputs[0].nodata)
-    folder = Path(cfg.output) if cfg.output else run_folder(models.checkpoints[0]) / "predictions"
+    folder = Path(cfg.output) if cfg.output else models.folder(Path(cfg.runs_dir)) / "predictions"
     outputs = map_paths(folder, scenes)
     check_paths(cfg, scenes, outputs, products_for(cfg, models))
+    tell(coding_for(cfg, models).remarks)
     if cfg.executor == "local":
         if len(scenes) == 1:
             return [_predict(cfg, models, scenes[0], outputs[0])]
@@ -84,7 +85,7 @@ def _predict(
     cfg: DictConfig, models: Models, scene: str | Path, output: Path, strips: MakeStrips | None = None
 ) -> Outcome:
     source = source_of(cfg, models, scene)
-    warnings = settle(inspect(source, models.spec.inputs[0]), cfg.preflight)
+    warnings = settle(models.inspect(source), cfg.preflight)
     tell(warnings)
     if cfg.progress:  # the engine, which is opened or chosen first, may take a minute
         print(f"Mapping {name_of(scene)}: {source.info.width} x {source.info.height} pixels", file=sys.stderr)
@@ -123,7 +124,15 @@ def plan_of(cfg: DictConfig, models: Models, source: SceneSource) -> ScenePlan:
 
 def products_for(cfg: DictConfig, models: Models) -> tuple[Product, ...]:
     """Return the rasters that are made of a scene, the map first."""
-    return products_of(models.spec, probabilities=cfg.probabilities, dtype=cfg.probability_dtype, entropy=cfg.entropy)
+    choices = {"probabilities": cfg.probabilities, "dtype": cfg.probability_dtype, "entropy": cfg.entropy}
+    return products_of(models.spec, coding=coding_for(cfg, models), **choices)
+
+
+def coding_for(cfg: DictConfig, models: Models) -> Coding:
+    """Return which number of the map stands for which class."""
+    if cfg.map_values == "class":
+        return class_numbers(models.spec)
+    return mask_numbers([network.spec for network in models.networks], [str(path) for path in models.checkpoints])
 
 
 def source_of(cfg: DictConfig, models: Models, scene: str | Path, driver: str | None = None) -> SceneSource:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,6 +17,7 @@ from satseg.attribution import layers_of
 from satseg.config import CONFIG_DIR
 from satseg.errors import LayerError
 from satseg.models import SegmentationNetwork
+from satseg.named_models import named_models
 from satseg.predicting import Models, open_models
 from satseg.serving.pace import Pace
 from satseg.spec import DatasetSpec
@@ -93,15 +94,14 @@ class Served:
 
 
 def open_served(cfg: DictConfig) -> list[Served]:
-    """Load what `checkpoint=` names, a path or a list of them, each as a model of its own.
+    """Load what `checkpoint=` names, one model or several, each as a model of its own.
 
     Raises:
         CheckpointError: If one cannot be loaded.
     """
-    named: Sequence[Any] = list(cfg.checkpoint) if OmegaConf.is_list(cfg.checkpoint) else [cfg.checkpoint]
     found: dict[str, Served] = {}
-    for reference in named:
-        options = predict_options(checkpoint=str(reference), **{key: cfg[key] for key in PASSED_ON})
+    for reference in named_models(cfg.checkpoint, Path(cfg.runs_dir)):
+        options = predict_options(checkpoint=reference, **{key: cfg[key] for key in PASSED_ON})
         models = open_models(options)
         path = models.checkpoints[0]
         name = path.name if path.is_dir() else path.parent.name

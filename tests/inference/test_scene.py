@@ -25,8 +25,8 @@ from rio_cogeo.cogeo import cog_validate
 from satseg.data.raster import Window
 from satseg.errors import ConfigError, ResourceError
 from satseg.inference.plans import plan_scene
-from satseg.inference.rasters import class_names_of
 from satseg.inference.scene import predict_scene
+from satseg.mapping.classmap import class_names_of
 
 
 def read(path: Path) -> np.ndarray:
