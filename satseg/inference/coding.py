@@ -94,14 +94,14 @@ def _firsts(spec: DatasetSpec, name: str) -> Iterator[int]:
 
 
 def _room(values: Sequence[int]) -> tuple[str, int]:
-    """Return the smallest dtype for some numbers, and one beside them for nodata."""
-    if min(values) < 0:
-        dtype = "int16" if all(abs(value) < 2**15 for value in values) else "int32"
-        return dtype, int(np.iinfo(dtype).min)
-    dtype = "uint8" if max(values) < 2**8 else "uint16" if max(values) < 2**16 else "int32"
-    if dtype == "int32":
-        return dtype, int(np.iinfo(dtype).min)
-    return dtype, next(n for n in range(int(np.iinfo(dtype).max), -1, -1) if n not in values)
+    """Return the smallest dtype for some numbers, and the highest beside them for nodata.
+
+    It is not negative: in GDAL's overviews by mode, negative nodata becomes 0.
+    """
+    dtypes = ("uint8", "uint16", "int32") if min(values) >= 0 else ("int16", "int32")
+    limits = {dtype: np.iinfo(dtype) for dtype in dtypes}
+    dtype = next(d for d, limit in limits.items() if limit.min <= min(values) and max(values) <= limit.max)
+    return dtype, next(number for number in range(int(limits[dtype].max), -1, -1) if number not in values)
 
 
 def _remarks(spec: DatasetSpec, coding: Coding) -> Iterator[str]:
