@@ -109,24 +109,19 @@ def test_the_default_output_lies_in_the_run_folder(run: Path, scene: Path, tmp_p
     assert read(run / "predictions" / f"{scene.stem}.tif").shape == (1, 140, 150)
 
 
-def test_test_time_augmentation_and_ensembles_average_probabilities(run: Path, scene: Path, tmp_path: Path) -> None:
-    done = command("train", *TINY, "run_dir=other", "trainer=debug", "seed=1", cwd=run.parent)
-    assert done.returncode == 0, done.stderr
-    other = run.parent / "other"
+def test_test_time_augmentation_averages_probabilities(run: Path, scene: Path, tmp_path: Path) -> None:
     options = [f"input={scene}", f"output={tmp_path / 'map.tif'}", "probabilities=all", "probability_dtype=float32"]
-    both = f"['{run}','{other}']"
-    predict(run, *options, "tta=d4", "engine=torch", cwd=tmp_path, checkpoint=both)
+    predict(run, *options, "tta=d4", "engine=torch", cwd=tmp_path)
     image = read(scene)
     valid = ~(image == 0).all(0)
     total, count = 0, 0
-    for folder in (run, other):
-        for turns in range(4):
-            for mirror in (False, True):
-                seen = [np.rot90(x, turns, (-2, -1)) for x in (image, valid)]
-                seen = [np.ascontiguousarray(x[..., ::-1] if mirror else x) for x in seen]
-                shares = logits_of(folder, *seen).softmax(0).numpy()
-                shares = shares[..., ::-1] if mirror else shares
-                total, count = total + np.rot90(shares, -turns, (-2, -1)), count + 1
+    for turns in range(4):
+        for mirror in (False, True):
+            seen = [np.rot90(x, turns, (-2, -1)) for x in (image, valid)]
+            seen = [np.ascontiguousarray(x[..., ::-1] if mirror else x) for x in seen]
+            shares = logits_of(run, *seen).softmax(0).numpy()
+            shares = shares[..., ::-1] if mirror else shares
+            total, count = total + np.rot90(shares, -turns, (-2, -1)), count + 1
     np.testing.assert_allclose(read(tmp_path / "map_probabilities.tif")[:, valid], (total / count)[:, valid], atol=1e-4)
 
 
@@ -296,7 +291,7 @@ def test_evaluation_with_test_time_augmentation_is_scored_beside_the_plain_one(r
             "min_area_m2=-1",
             "simplify_m=null",
         ),
-        *("workers=-1", "workers=abc", "checkpoint=[]", "window=[1,2]", "overlap=-1", "overviews=cubic", "vectors=shp"),
+        *("workers=-1", "workers=abc", "map_values=colour", "window=[1,2]", "overlap=-1", "overviews=cubic", "vectors=shp"),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_opened(option: str) -> None:
