@@ -60,8 +60,8 @@ def read_data(folder: Path) -> dict[str, Any]:
     return found
 
 
-def read_splits(folder: Path) -> dict[str, str]:
-    """Read which split of a run each image was in, by the digest of image and mask; nothing where none is recorded.
+def read_splits(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Read which split of a run each image was in: by the digest of image and mask, and by name.
 
     Raises:
         RecordError: If the record is not there, or broken.
@@ -70,8 +70,9 @@ def read_splits(folder: Path) -> dict[str, str]:
     splits = found.get("splits", {})
     if not isinstance(splits, dict) or not all(map(_are_names, splits.values())):
         raise RecordError(f"{path}: its splits are no lists of names.")
+    by_name = {name: str(split) for split, names in splits.items() for name in names}
     digests = found.get("digests", {})
-    return {digests[name]: str(split) for split, names in splits.items() for name in names if name in digests}
+    return {digests[name]: split for name, split in by_name.items() if name in digests}, by_name
 
 
 def _are_names(value: Any) -> bool:

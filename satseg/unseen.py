@@ -8,6 +8,7 @@ from pathlib import Path
 
 from satseg.data import SegmentationDataModule
 from satseg.data.record import digest
+from satseg.documents import read_yaml
 from satseg.errors import ConfigError, RunError
 from satseg.repeating import read_splits
 from satseg.runs import run_folder
@@ -28,21 +29,19 @@ def check_unseen(checkpoints: Sequence[Path], datamodule: SegmentationDataModule
     """
     if split == "train":
         return
-    scored = {digest(sample): sample.name for sample in datamodule.samples_of(split)}
+    scored = {sample.name: digest(sample) for sample in datamodule.samples_of(split)}
     unknown: list[str] = []
     for path in checkpoints:
-        try:
-            seen = read_splits(run_folder(path))
-        except RunError:
-            seen = {}
-        if not seen:
+        seen = _splits_in(path, scored, datamodule.root)
+        if seen is None:
             unknown.append(str(path))
-        if trained := _of(scored, seen, "train"):
+            continue
+        if trained := [name for name, where in seen.items() if where == "train"]:
             raise ConfigError(
                 f"split={split}: {path} was trained on {len(trained)} of these {len(scored)} images (such as "
                 f"{trained[0]}), so their scores would flatter it: {_instead(checkpoints, datamodule, split)}."
             )
-        if len(checkpoints) > 1 and split != "val" and (chosen := _of(scored, seen, "val")):
+        if len(checkpoints) > 1 and split != "val" and (chosen := [n for n, where in seen.items() if where == "val"]):
             print(
                 f"Warning: the best epoch of {path} was chosen on {len(chosen)} of these {len(scored)} images (such as "
                 f"{chosen[0]}): the scores are somewhat too high.",
@@ -55,9 +54,26 @@ def check_unseen(checkpoints: Sequence[Path], datamodule: SegmentationDataModule
         )
 
 
-def _of(scored: Mapping[str, str], seen: Mapping[str, str], split: str) -> list[str]:
-    """Return the names of scored images that were in a split of a model's run."""
-    return [name for digest, name in scored.items() if seen.get(digest) == split]
+def _splits_in(checkpoint: Path, scored: Mapping[str, str], root: Path) -> dict[str, str] | None:
+    """Return in which split of a model's run the images were that are scored; None where no record tells.
+
+    Of the same folder the name tells, too, as masks may have been repaired since.
+
+    Args:
+        checkpoint: The model.
+        scored: Digests of images and masks, by name.
+        root: Folder of the data that is scored.
+    """
+    try:
+        folder = run_folder(checkpoint)
+        by_digest, by_name = read_splits(folder)
+        recorded = read_yaml(folder / "config.yaml").get("dataset")
+    except RunError:
+        return None
+    own = recorded.get("root") if isinstance(recorded, dict) else None
+    is_same = isinstance(own, str) and Path(own).resolve() == Path(root).resolve()
+    found = {name: by_digest.get(digest) or (by_name.get(name) if is_same else None) for name, digest in scored.items()}
+    return {name: split for name, split in found.items() if split}
 
 
 def _instead(checkpoints: Sequence[Path], datamodule: SegmentationDataModule, split: str) -> str:

@@ -291,7 +291,15 @@ def test_evaluation_with_test_time_augmentation_is_scored_beside_the_plain_one(r
             "min_area_m2=-1",
             "simplify_m=null",
         ),
-        *("workers=-1", "workers=abc", "map_values=colour", "window=[1,2]", "overlap=-1", "overviews=cubic", "vectors=shp"),
+        *(
+            "workers=-1",
+            "workers=abc",
+            "map_values=colour",
+            "window=[1,2]",
+            "overlap=-1",
+            "overviews=cubic",
+            "vectors=shp",
+        ),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_opened(option: str) -> None:
