@@ -137,9 +137,11 @@ def test_images_that_a_member_was_trained_on_are_not_scored(folder: Path) -> Non
     trained = read_json(folder / "runs/fold_1/data.json")["splits"]["train"]
     count = len(set(read_json(folder / "runs/fold_0/data.json")["splits"]["val"]) & set(trained))
     assert f"runs/fold_1/model_calibrated.safetensors was trained on {count} of these" in said and "split=test" in said
-    repaired = folder / f"data/masks/{read_json(folder / 'runs/fold_0/data.json')['splits']['val'][0]}.tif"
+    scored = read_json(folder / "runs/fold_0/data.json")["splits"]["val"]
+    repaired = folder / f"data/masks/{min(set(scored) & set(trained))}.tif"
     kept = repaired.read_bytes()
-    shutil.copyfile(folder / "data/masks/tile_00.tif", repaired)
+    with rasterio.open(repaired, "r+") as target:
+        target.write(target.read()[:, ::-1])
     assert f"was trained on {count} of these" in refused("evaluate", BOTH, "split=val", cwd=folder)
     repaired.write_bytes(kept)
     shutil.copytree(folder / "data", folder / "moved", dirs_exist_ok=True)
