@@ -249,4 +249,4 @@ def check_report(cfg: DictConfig) -> None:
             raise ConfigError(f"report=true looks at a whole split and all its classes: leave out {key}=.")
     for key, value in (("method", "gradcam"), ("layer", "auto"), ("region", "predicted")):
         if cfg[key] != value:
-            raise ConfigError(f"report=true chooses its own regions and layers, by HiRes-CAM: leave out {key}=.")
+            raise ConfigError(f"report=true chooses its own regions and maps: leave out {key}=.")

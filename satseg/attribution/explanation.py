@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam, LayerGradientXActivation, Occlusion
+from captum.attr import IntegratedGradients, LayerGradCam, LayerGradientXActivation
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from satseg.attribution.layers import Layer, find_layer, outline
-from satseg.attribution.region import RegionScore
+from satseg.attribution.occlusion import OCCLUSION_PASSES, occlusion
+from satseg.attribution.region import RegionScore, leads_in
 from satseg.errors import ConfigError, EmptyRegionError
 from satseg.models import SegmentationNetwork
 
 INTEGRATION_STEPS = 32
-OCCLUDER = 32  # pixels; half of it is the step
 
 LAYER_METHODS = ("gradcam", "hirescam")
 METHODS = (*LAYER_METHODS, "integrated_gradients", "occlusion")
 GRADIENT_PASSES = 3  # as long as so many passes forward takes one there and back
 
 
-def num_passes(method: str, num_pixels: int) -> int:
+def num_passes(method: str) -> int:
     """Return how many passes through the network the evidence for one class takes, about.
 
     Args:
         method: One of `METHODS`.
-        num_pixels: Of the image.
     """
     search = 4  # the prediction, and those that find layers
     if method == "occlusion":
-        return search + -(-num_pixels // (OCCLUDER // 2) ** 2)
+        return 1 + OCCLUSION_PASSES
     return search + GRADIENT_PASSES * (INTEGRATION_STEPS if method == "integrated_gradients" else 1)
 
 
@@ -80,7 +79,7 @@ def explain(
         target: Index of the class.
         against: Index of a class to contrast with: the evidence is for the one against the other.
         method: `gradcam` (Selvaraju et al., 2017), `hirescam` (Draelos and Carin, 2020), `integrated_gradients`
-            (Sundararajan et al., 2017) or `occlusion` (Zeiler and Fergus, 2014).
+            (Sundararajan et al., 2017) or `occlusion` (Zeiler and Fergus, 2014; of the class's log-odds).
         layer: For the first two: a name, as for `find_layer`, or what `layers_of` found on an image of this size.
 
     Raises:
@@ -97,8 +96,9 @@ def explain(
     with untouched(network):
         if method in LAYER_METHODS:
             return _layer_evidence(network, score, image, valid, method, layer)
-        attribute = _integrated_gradients if method == "integrated_gradients" else _occlusion
-        by_band = attribute(score, image, network.normaliser.shift)[0]  # what standardises to zero
+        if method == "occlusion":
+            return Explanation(occlusion(network, image, valid, leads_in(pixels, (target, against)))[0], "input")
+        by_band = _integrated_gradients(score, image, network.normaliser.shift)[0]  # what standardises to zero
     return Explanation(by_band.sum(0), "input", by_band.sum((1, 2)))
 
 
@@ -169,14 +169,4 @@ def _integrated_gradients(score: RegionScore, image: Tensor, background: Tensor)
     attribution: Tensor = IntegratedGradients(score).attribute(
         image, baseline, n_steps=INTEGRATION_STEPS, internal_batch_size=1
     )
-    return attribution.detach()
-
-
-def _occlusion(score: Callable[[Tensor], Tensor], image: Tensor, background: Tensor) -> Tensor:
-    window = (1, min(OCCLUDER, image.shape[2]), min(OCCLUDER, image.shape[3]))
-    steps = (1, max(1, window[1] // 2), max(1, window[2] // 2))
-    with torch.no_grad():
-        attribution: Tensor = Occlusion(score).attribute(
-            image, window, strides=steps, baselines=background.expand_as(image).contiguous()
-        )
     return attribution.detach()

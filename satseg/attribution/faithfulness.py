@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import copy
-import math
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
-from satseg.attribution.replacement import blurred, logits_of, replaced
+from satseg.attribution.replacement import elsewhere, logits_of, replaced
 from satseg.models import SegmentationNetwork
 
-FRACTIONS = (0.0, 0.05, 0.15, 0.4, 1.0)  # of the valid pixels, strongest evidence first
+FRACTIONS = (0.0, 0.03, 0.1, 0.3, 1.0)  # of the valid pixels, strongest evidence first
 
 
 @dataclass(frozen=True)
 class Curves:
     """Probability of the class in the region as pixels are taken away, or put back, strongest evidence first.
 
-    After Petsiuk, Das and Saenko (RISE, 2018), with blur for what is taken away.
+    After Petsiuk, Das and Saenko (RISE, 2018). What is taken away is replaced by real content from elsewhere in the
+    image: blur leaves brightness and colour, by which many classes are known, so that nothing would move.
 
     Attributes:
         deletion: At FRACTIONS; a map that tells the truth makes it fall early.
-        insertion: The same from the blurred image up; it rises early.
+        insertion: The same from the replaced image up; it rises early.
     """
 
     deletion: tuple[float, ...]
@@ -32,14 +36,17 @@ class Curves:
 
     @property
     def score(self) -> float:
-        """Area under insertion less area under deletion, -1 to 1; the higher, the better."""
-        return float(np.trapezoid(self.insertion, FRACTIONS) - np.trapezoid(self.deletion, FRACTIONS))
+        """Insertion less deletion, mean over the fractions between none and all, -1 to 1; the higher, the better.
+
+        Each fraction counts alike: what matters is what a map marks first.
+        """
+        return mean(i - d for i, d in zip(self.insertion[1:-1], self.deletion[1:-1], strict=True))
 
 
 def curves(
-    network: SegmentationNetwork, image: Tensor, valid: Tensor, pixels: Tensor, target: int, evidence: Tensor
-) -> Curves:
-    """Take away, and put back, what a map says is important.
+    network: SegmentationNetwork, image: Tensor, valid: Tensor, pixels: Tensor, target: int, maps: Sequence[Tensor]
+) -> list[Curves]:
+    """Take away, and put back, what each map says is important.
 
     Args:
         network: In evaluation mode.
@@ -47,22 +54,24 @@ def curves(
         valid: Boolean (1, H, W).
         pixels: The region (H, W), boolean.
         target: Index of the class.
-        evidence: The map (H, W).
+        maps: Each (H, W).
     """
-    without = blurred(image, valid)
-    first = _order(evidence, valid[0])
-    parts = [first <= fraction for fraction in FRACTIONS[1:-1]]
-    deleted = [replaced(image, without, part) for part in parts]
-    inserted = [replaced(image, without, ~part) for part in parts]
-    variants = [image.float(), without, *deleted, *inserted]
-    seen = [float(each.softmax(0)[target][pixels].mean()) for each in logits_of(network, variants, valid)]
-    whole, nothing, falling, rising = seen[0], seen[1], seen[2 : 2 + len(parts)], seen[2 + len(parts) :]
-    return Curves((whole, *falling, nothing), (nothing, *rising, whole))
+    without = elsewhere(image, valid)
+    orders = [_order(each, valid[0]) for each in maps]
+    parts = [first <= fraction for first in orders for fraction in FRACTIONS[1:-1]]
+    changed = (replaced(image, without, each) for part in parts for each in (part, ~part))
+    seen = logits_of(network, itertools.chain([image.float(), without], changed), valid)
+    whole, nothing, *rest = (float(each.softmax(0)[target][pixels].mean()) for each in seen)
+    lines = np.reshape(rest, (len(maps), -1, 2)).tolist()
+    return [
+        Curves((whole, *(falls for falls, _ in line), nothing), (nothing, *(rises for _, rises in line), whole))
+        for line in lines
+    ]
 
 
 def effect(network: SegmentationNetwork, image: Tensor, valid: Tensor, pixels: Tensor, target: int) -> float:
-    """Return by how much the class's probability in a region falls when every pixel's detail is taken away."""
-    seen = logits_of(network, [image.float(), blurred(image, valid)], valid)
+    """Return by how much the class's probability in a region falls when all of the image is replaced."""
+    seen = logits_of(network, [image.float(), elsewhere(image, valid)], valid)
     whole, nothing = (float(each.softmax(0)[target][pixels].mean()) for each in seen)
     return whole - nothing
 
@@ -87,6 +96,13 @@ def moved(values: Tensor, generator: torch.Generator) -> Tensor:
     return values.roll((rows, cols), (0, 1))
 
 
+def nearness(pixels: Tensor) -> Tensor:
+    """Return how near to a region, or deep in it, each pixel lies (H, W): a map that needs no model."""
+    inside = pixels.cpu().numpy()
+    depth = distance_transform_edt(inside) - distance_transform_edt(~inside)
+    return torch.from_numpy(depth).float().to(pixels.device)
+
+
 def randomised(network: SegmentationNetwork, images: Tensor, valid: Tensor, seed: int = 0) -> SegmentationNetwork:
     """Return a copy whose weights are shuffled within each tensor (after Adebayo et al., 2018).
 
@@ -108,18 +124,3 @@ def randomised(network: SegmentationNetwork, images: Tensor, valid: Tensor, seed
         twin.train()
         twin(images.repeat(2, 1, 1, 1), valid.repeat(2, 1, 1))  # two at least: some norms see one pixel an image
     return twin.eval()
-
-
-def similarity(first: Tensor, second: Tensor) -> float:
-    """Cosine of two maps' positive parts, 0 to 1; the second one's sign is chosen so that it is largest.
-
-    A random network's sign means nothing. NaN where a map has no such part, or holds what is no number.
-    """
-    one = first.flatten().double().clamp(min=0)
-    cosines = []
-    for other in (second, -second):
-        part = other.flatten().double().clamp(min=0)
-        length = one.norm() * part.norm()
-        if bool(torch.isfinite(length)) and length > 0:
-            cosines.append(float(one @ part / length))
-    return max(cosines, default=math.nan)

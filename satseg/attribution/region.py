@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,3 +84,23 @@ class RegionScore(nn.Module):
         if self.against is not None:
             evidence = evidence - logits[:, self.against]
         return evidence[:, self.pixels].sum(1)
+
+
+def leads_in(pixels: Tensor, *questions: tuple[int, int | None]) -> Callable[[Tensor], Tensor]:
+    """Return what turns logits (K, H, W) into a number a question (M,), summed over a region.
+
+    Args:
+        pixels: The region (H, W), boolean.
+        questions: Index of a class, and of the one whose logit is taken from its own; without that one, the number is
+            the logit of the class's probability (its log-odds), which does not change where all logits rise alike.
+    """
+
+    def leads(logits: Tensor) -> Tensor:
+        seen = logits[:, pixels]
+        return torch.stack([(seen[target] - _rival(seen, target, against)).sum() for target, against in questions])
+
+    return leads
+
+
+def _rival(seen: Tensor, target: int, against: int | None) -> Tensor:
+    return torch.cat([seen[:target], seen[target + 1 :]]).logsumexp(0) if against is None else seen[against]

@@ -47,6 +47,21 @@ def elsewhere(image: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid.roll(shift, (-2, -1))[:, None], moved, blurred(image, valid))
 
 
+def absent(image: Tensor, valid: Tensor) -> Tensor:
+    """Return what an image is without its content: what lies elsewhere, without its detail.
+
+    Blur alone keeps a place's brightness and colour, by which classes such as water are known.
+
+    Args:
+        image: Raw numbers (1, C, H, W).
+        valid: Boolean (1, H, W).
+
+    Returns:
+        Float32 (1, C, H, W).
+    """
+    return blurred(elsewhere(image, valid), valid)
+
+
 def replaced(image: Tensor, content: Tensor, pixels: Tensor) -> Tensor:
     """Return the image (1, C, H, W) with other content at some pixels (H, W)."""
     return torch.where(pixels.to(image.device), content, image.float())

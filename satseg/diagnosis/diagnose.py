@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from satseg.attribution import Layer, layers_of
+from satseg.attribution import layers_of
 from satseg.attribution.bands import BandImportance, band_importance
 from satseg.data import SegmentationDataModule
 from satseg.diagnosis.cases import Case, CaseReader
@@ -18,14 +18,15 @@ from satseg.diagnosis.doubts import Doubt, look_at
 from satseg.diagnosis.evidence import Maps, explain_error
 from satseg.diagnosis.leaning import Leaning, find_leaning
 from satseg.diagnosis.survey import Survey, survey
-from satseg.diagnosis.trust import LayerTrust, judge_layers, telling
+from satseg.diagnosis.trust import METHOD, Trust, judge, telling, way_of
 from satseg.models import SegmentationNetwork
 
 PAIRS = 4  # of confused classes that are looked into: so many by pixels, and so many by share of the true class
 ERRORS = 3  # of each
 REGIONS = 8  # of each class, for the question what it leans on
 CLASSES = 12  # the most frequent ones, for the same
-JUDGED = 5  # cases on which layers are tested
+JUDGED = 10  # cases on which maps are tested
+QUICK = "gradcam"  # the other method that is tested, as users see its maps at the encoder's deepest layer
 PARTS = 16  # of images, for the importance of bands
 
 
@@ -36,13 +37,13 @@ class Pair:
     Attributes:
         confused: What is taken for what, and how much of it.
         images: Those with the most such pixels, most first.
-        errors: Case, and its maps at an encoder and a decoder layer.
+        errors: Case, and its maps.
         leaning: What the errors lean on; None where no case could be tested.
     """
 
     confused: Confused
     images: tuple[str, ...]
-    errors: tuple[tuple[Case, tuple[Maps, ...]], ...]
+    errors: tuple[tuple[Case, Maps], ...]
     leaning: Leaning | None
 
 
@@ -54,7 +55,7 @@ class Diagnosis:
         survey: Confusion, and how much images' labels are contradicted.
         confused: All confused pairs, by pixels.
         doubts: Images whose labels stand out.
-        trust: Layers from fine to coarse, the decoder last; empty where the model has no region right.
+        trust: Of the maps that are read, first, and of those that are quick; empty where no region is right.
         pairs: Those that are looked into, by pixels.
         classes: What right predictions lean on, class by class.
         bands: The most important first; empty where the split is one small image, or nothing is labelled.
@@ -63,10 +64,15 @@ class Diagnosis:
     survey: Survey
     confused: tuple[Confused, ...]
     doubts: tuple[Doubt, ...]
-    trust: tuple[LayerTrust, ...]
+    trust: tuple[Trust, ...]
     pairs: tuple[Pair, ...]
     classes: tuple[Leaning, ...]
     bands: tuple[BandImportance, ...]
+
+    @property
+    def maps_are_read(self) -> bool:
+        """Whether the maps of errors passed the tests."""
+        return bool(self.trust) and self.trust[0].passes
 
     @property
     def shortcuts(self) -> list[Leaning]:
@@ -102,19 +108,20 @@ def diagnose(
     layers = layers_of(network, anything[0].image, anything[0].valid) if anything else []
     tell("Testing how far maps of evidence can be trusted …")
     judged = telling(network, _in_turn(list(right.values())), JUDGED)
-    trust = judge_layers(network, judged, layers) if judged else []
+    deepest = layers_of(network, judged[0].image, judged[0].valid, ["auto"]) if judged else []
+    ways = [way_of(METHOD), *(way_of(QUICK, layer) for layer in deepest)]
+    trust = tuple(judge(network, judged, ways)) if judged else ()
     tell("Replacing what classes might lean on …")
     questions = sum(map(bool, [*right.values(), *wrong.values()]))
     leaning = {
         key: find_leaning(network, cases, layers, questions) if cases else None
         for key, cases in [*right.items(), *wrong.items()]
     }
-    shown = _shown(layers, trust)
     pairs = [
         Pair(
             pair,
             tuple(name for name, _ in seen.worst[pair.key]),
-            tuple((case, tuple(explain_error(network, case, layer) for layer in shown)) for case in wrong[pair.key]),
+            tuple((case, explain_error(network, case)) for case in wrong[pair.key]),
             leaning[pair.key],
         )
         for pair in foremost_pairs
@@ -124,7 +131,7 @@ def diagnose(
     classes = [found for k in right if (found := leaning[k]) is not None]
     usual = usual_share(seen.disagreements, seen.images)
     doubts = look_at(standing_out(seen.disagreements, seen.images), usual, reader, datamodule)
-    return Diagnosis(seen, tuple(confused), doubts, tuple(trust), tuple(pairs), tuple(classes), tuple(bands))
+    return Diagnosis(seen, tuple(confused), doubts, trust, tuple(pairs), tuple(classes), tuple(bands))
 
 
 def _bands(network: SegmentationNetwork, reader: CaseReader) -> list[BandImportance]:
@@ -139,12 +146,3 @@ def _in_turn(groups: Sequence[Sequence[Case]]) -> list[Case]:
     """Return the first of each group, then the second of each, and so on."""
     rounds = itertools.zip_longest(*groups)
     return [case for turn in rounds for case in turn if case is not None]
-
-
-def _shown(layers: Sequence[Layer], trust: Sequence[LayerTrust]) -> list[Layer]:
-    """Return the encoder layer that is trusted most, and the last layer: the decoder, where that is a map."""
-    inner = list(zip(layers, trust, strict=False))[:-1]
-    if not inner:
-        return list(layers[-2:])
-    best = max(inner, key=lambda pair: (pair[1].passes, pair[1].score - pair[1].random_score))[0]
-    return [best, layers[-1]]

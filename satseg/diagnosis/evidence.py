@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from satseg.attribution import Explanation, Layer, explain
+from satseg.attribution.occlusion import occlusion
+from satseg.attribution.region import leads_in
 from satseg.diagnosis.cases import Case
-from satseg.diagnosis.trust import METHOD
 from satseg.models import SegmentationNetwork
 
 BORDER = 4  # pixels on either side of a region's edge
@@ -37,36 +37,28 @@ class Shares:
 
 @dataclass(frozen=True)
 class Maps:
-    """Evidence in one case at one layer: for the predicted class, for the true one, and for the one against the other.
+    """Evidence in one case: for the predicted class, for the true one, and for the one against the other.
 
     Attributes:
-        layer: Name.
         predicted: Map (H, W).
         true: Map (H, W).
         contrast: Map (H, W).
         shares: Of the contrast's evidence; None where it has no positive part.
     """
 
-    layer: str
     predicted: np.ndarray
     true: np.ndarray
     contrast: np.ndarray
     shares: Shares | None
 
 
-def explain_error(network: SegmentationNetwork, case: Case, layer: Layer) -> Maps:
-    """Compute the three maps of an error."""
+def explain_error(network: SegmentationNetwork, case: Case) -> Maps:
+    """Compute the three maps of an error, by the same passes through the network."""
     truth, predicted = case.spot.truth, case.spot.predicted
-
-    def evidence(target: int, against: int | None = None) -> Explanation:
-        asked = (case.image, case.valid, case.pixels, target)
-        return explain(network, *asked, against=against, method=METHOD, layer=layer)
-
-    contrast = evidence(predicted, truth)
-    one, other, lead = (e.evidence.cpu().numpy() for e in (evidence(predicted), evidence(truth), contrast))
+    measure = leads_in(case.pixels, (predicted, None), (truth, None), (predicted, truth))
+    one, other, lead = occlusion(network, case.image, case.valid, measure).cpu().numpy()
     truths, own, valid = (t.cpu().numpy() for t in (case.truth, case.own, case.valid[0]))
-    shares = shares_of(lead, truths, own, valid, network.spec.num_classes)
-    return Maps(contrast.layer, one, other, lead, shares)
+    return Maps(one, other, lead, shares_of(lead, truths, own, valid, network.spec.num_classes))
 
 
 def shares_of(

@@ -12,12 +12,11 @@ from scipy.stats import binom
 from satseg.attribution import Layer, explain
 from satseg.attribution.context import CLEAR, DRAWS, ContextCheck, check_context, context_by_occlusion
 from satseg.diagnosis.cases import Case
-from satseg.diagnosis.trust import METHOD
 from satseg.models import SegmentationNetwork
 
 FIRST = 3  # cases on which all layers are tried
 FOLLOWED = 2  # layers that are tried on the rest
-OCCLUSION = "occlusion"
+METHOD, OCCLUSION = "hirescam", "occlusion"
 SIGNIFICANT = 0.05  # chance of a false alarm in a whole diagnosis (Bonferroni)
 
 Checks = list[tuple[Case, ContextCheck]]

@@ -15,7 +15,6 @@ from satseg.diagnosis.cases import Case
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import Maps
 from satseg.diagnosis.leaning import Leaning
-from satseg.diagnosis.words import short_layer
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 from satseg.reporting import to_rgb
@@ -69,21 +68,17 @@ class Album:
         ]
         return self.show([(title, outlined(picture, lines)) for title, picture in pictures])
 
-    def maps(self, case: Case, maps: Sequence[Maps]) -> list[Panel]:
-        """Return the three maps of each layer: for the predicted class, for the true one, and the contrast."""
+    def maps(self, case: Case, maps: Maps) -> list[Panel]:
+        """Return the three maps of an error: the contrast, for the predicted class, and for the true one."""
         rgb, lines = self._rgb(case.image, case.valid), [(case.pixels.cpu().numpy(), BLACK)]
         names = self.spec.class_names
         truth, predicted = names[case.spot.truth], names[case.spot.predicted]
-        pictures = [
-            (f"{title}, at {short_layer(each.layer)}", outlined(signed_heat(rgb, evidence), lines))
-            for each in maps
-            for title, evidence in (
-                (f"{predicted} against {truth}", each.contrast),
-                (f"for {predicted}", each.predicted),
-                (f"for {truth}", each.true),
-            )
-        ]
-        return self.show(pictures) if pictures else []
+        pictures = (
+            (f"{predicted} against {truth}", maps.contrast),
+            (f"for {predicted}", maps.predicted),
+            (f"for {truth}", maps.true),
+        )
+        return self.show([(title, outlined(signed_heat(rgb, evidence), lines)) for title, evidence in pictures])
 
     def doubt(self, doubt: Doubt) -> list[Panel]:
         """Return image, label and prediction around the box, which is drawn."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,7 @@ from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import Maps
 from satseg.diagnosis.leaning import Leaning
-from satseg.diagnosis.trust import RANGE, LayerTrust
+from satseg.diagnosis.trust import METHOD, RANGE, Trust
 from satseg.diagnosis.words import summary, verdict_words
 
 Row = dict[str, Any]
@@ -34,10 +34,10 @@ def to_record(found: Diagnosis, class_names: Sequence[str], split: str) -> Row:
         "classes": list(class_names),
         "confusion_matrix": found.survey.matrix.tolist(),
         "confused": [_confused(pair, class_names) for pair in foremost(found.confused, NAMED)],
-        "pairs": [_pair(pair, class_names, {t.layer for t in found.trust if t.passes}) for pair in found.pairs],
+        "pairs": [_pair(pair, class_names, found.maps_are_read) for pair in found.pairs],
         "leaning": [_leaning(leaning, class_names) for leaning in found.classes],
         "bands": [_band(band) for band in found.bands],
-        "trust": {"fractions": FRACTIONS, "range": RANGE, "layers": [_trust(t) for t in found.trust]},
+        "trust": {"fractions": FRACTIONS, "range": RANGE, "maps": [_trust(t) for t in found.trust]},
         "relabel": [_doubt(doubt, class_names) for doubt in found.doubts],
         "disagreements": [{"image": d.image, "share": d.share} for d in found.survey.disagreements],
     }
@@ -67,11 +67,11 @@ def _doubt(doubt: Doubt, names: Sequence[str]) -> Row:
     }
 
 
-def _pair(pair: Pair, names: Sequence[str], passing: Collection[str]) -> Row:
+def _pair(pair: Pair, names: Sequence[str], passes: bool) -> Row:
     return {
         **_confused(pair.confused, names),
         "images": list(pair.images),
-        "errors": [_place(case) | {"evidence": [_maps(m, names, passing) for m in maps]} for case, maps in pair.errors],
+        "errors": [_place(case) | {"evidence": _maps(maps, names, passes)} for case, maps in pair.errors],
         "leaning": _leaning(pair.leaning, names) if pair.leaning else None,
     }
 
@@ -80,8 +80,8 @@ def _place(case: Case) -> Row:
     return {"image": case.spot.image, "window": list(case.window), "region_pixels": int(case.pixels.sum())}
 
 
-def _maps(maps: Maps, names: Sequence[str], passing: Collection[str]) -> Row:
-    row: Row = {"layer": maps.layer, "passes": maps.layer in passing, "shares": None}
+def _maps(maps: Maps, names: Sequence[str], passes: bool) -> Row:
+    row: Row = {"method": METHOD, "passes": passes, "shares": None}
     if maps.shares is None:
         return row
     shares = asdict(maps.shares)
@@ -116,11 +116,5 @@ def _boxes(case: Case, patch: np.ndarray) -> list[list[int]]:
     ]
 
 
-def _trust(trust: LayerTrust) -> Row:
-    return asdict(trust) | {
-        "faithful": trust.faithful,
-        "about_the_model": trust.about_the_model,
-        "verdict": trust.verdict,
-        "passes": trust.passes,
-        "why": verdict_words(trust),
-    }
+def _trust(trust: Trust) -> Row:
+    return asdict(trust) | {"verdict": trust.verdict, "passes": trust.passes, "why": verdict_words(trust)}

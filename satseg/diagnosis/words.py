@@ -11,11 +11,15 @@ from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import mean_shares
 from satseg.diagnosis.leaning import Leaning
-from satseg.diagnosis.trust import ALIKE, NEEDED, RANGE, LayerTrust, Verdict
+from satseg.diagnosis.trust import NEEDED, RANGE, Rival, Trust, Verdict
 
 UNLABELLED = "unlabelled ground"
 SLIGHT = 0.01  # loss of mIoU below which no band stands out
 LISTED = 3  # findings of a kind in the summary
+INSTEAD = (
+    "No kind of maps could be shown to be right here, so go by what replacing parts of the picture does (see "
+    "Shortcuts), which needs no map; labelled images in which the classes lie in more places make the test sharper."
+)
 
 
 def summary(found: Diagnosis, class_names: Sequence[str]) -> list[str]:
@@ -84,12 +88,10 @@ def pair_words(pair: Pair, found: Diagnosis, class_names: Sequence[str]) -> str:
     confused = pair.confused
     truth, predicted = class_names[confused.truth], class_names[confused.predicted]
     line = f"{truth} taken for {predicted}: {confused.share:.1%} of {truth} ({confused.pixels:,} pixels)"
-    passing = {t.layer for t in found.trust if t.passes}
-    read = [m for _, maps in pair.errors for m in maps if m.layer in passing and m.shares]
+    read = [maps.shares for _, maps in pair.errors if maps.shares] if found.maps_are_read else []
     if not read:
         return f"{line}."
-    # one layer, so that its cases are comparable
-    shares = mean_shares([m.shares for m in read if m.layer == read[0].layer and m.shares])
+    shares = mean_shares(read)
     names = [*class_names, UNLABELLED]
     most = max(range(len(names)), key=lambda k: shares.by_truth[k])
     return (
@@ -138,50 +140,39 @@ def _name(band: BandImportance) -> str:
     return " + ".join(band.bands)
 
 
-def trust_words(trust: Sequence[LayerTrust]) -> list[str]:
-    """Say which layers' maps cannot be read as reasons, and why."""
+def trust_words(trust: Sequence[Trust]) -> list[str]:
+    """Say which maps can be believed, by what tests on how many regions, and what to do where none can."""
     if not trust:
-        return ["The model has no region right to test its maps on: they are pictures, not reasons."]
-    lines = []
-    for verdict, words in (
-        (Verdict.FAILS, "fail the tests of trust, and are not read as reasons"),
-        (Verdict.UNTESTED, "could not be tested, and are not read as reasons"),
-    ):
-        layers = [t for t in trust if t.verdict is verdict]
-        if layers:
-            which = "The maps of all layers" if len(layers) == len(trust) else f"Maps at {listed(_names(layers))}"
-            why = f": {_untested_words(layers[0])}" if verdict is Verdict.UNTESTED else ""
-            lines.append(f"{which} {words}{why}.")
-    return lines
+        return [
+            f"The model has no region right on which maps could be tested: they are pictures, not reasons. {INSTEAD}"
+        ]
+    lines = [f"Maps of {maps_words(t)}: {verdict_words(t)}." for t in trust]
+    return lines if any(t.passes for t in trust) else [*lines, INSTEAD]
 
 
-def _names(trust: Sequence[LayerTrust]) -> list[str]:
-    return [short_layer(t.layer) for t in trust]
+def maps_words(trust: Trust) -> str:
+    """Return what maps are called: their method, and where they are made at a layer, that."""
+    short = trust.layer.removeprefix("encoder.model.").removeprefix("encoder.")
+    return trust.method if trust.layer == "input" else f"{trust.method} at {short}"
 
 
-def short_layer(name: str) -> str:
-    """Return a layer's name without what all of the encoder's begin with."""
-    return name.removeprefix("encoder.model.").removeprefix("encoder.")
-
-
-def verdict_words(trust: LayerTrust) -> str:
-    """Say what came of the tests of a layer's maps, and why."""
-    if trust.verdict is Verdict.PASSES:
-        return "passes"
+def verdict_words(trust: Trust) -> str:
+    """Say what came of the tests of a kind of maps, and why."""
     if trust.verdict is Verdict.UNTESTED:
-        return f"could not be tested: {_untested_words(trust)}"
-    if trust.similarity >= ALIKE:
-        return "fails: it looks the same on a network that knows nothing"
-    return "fails: what it marks matters no more than what a random map marks"
-
-
-def _untested_words(trust: LayerTrust) -> str:
-    if trust.testable:
-        return "nothing in them speaks for the class"
-    return (
-        f"with pixels taken away, the class's probability moves by {RANGE} or more in {trust.cases} of "
-        f"{trust.looked_at} regions (at most by {trust.widest:.3f}); {NEEDED} are needed"
+        return (
+            f"could not be tested, and are not read as reasons: with pixels replaced, the class's probability moves by "
+            f"{RANGE} or more in {trust.cases} of {trust.looked_at} regions (at most by {trust.widest:.3f}); "
+            f"{NEEDED} are needed"
+        )
+    moved, shuffled, region = (f"{trust.wins[rival]} of {trust.cases}" for rival in Rival)
+    found = (
+        f"what they mark moves the prediction more than the same map in a wrong place in {moved} regions, and more "
+        f"than the map of a network with shuffled weights in {shuffled}"
     )
+    if not trust.passes:
+        return f"are not read as reasons: {found}, which chance could do"
+    more = "more" if trust.beats(Rival.REGION) else "no more for certain"
+    return f"can be believed as far as this was tested: {found}; {more} than marking the region itself ({region})"
 
 
 def doubt_words(doubt: Doubt, class_names: Sequence[str]) -> str:

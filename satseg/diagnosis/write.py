@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,17 @@ from satseg.diagnosis.doubts import Place
 from satseg.diagnosis.leaning import Leaning
 from satseg.diagnosis.panels import Album, Panel
 from satseg.diagnosis.record import to_record
-from satseg.diagnosis.trust import RANGE
-from satseg.diagnosis.words import band_words, box_words, lean_words, pair_words, short_layer, summary, verdict_words
+from satseg.diagnosis.trust import NEEDED, RANGE
+from satseg.diagnosis.words import (
+    band_words,
+    box_words,
+    lean_words,
+    maps_words,
+    pair_words,
+    summary,
+    trust_words,
+    verdict_words,
+)
 from satseg.files import write_json, write_text
 from satseg.metrics import Scores
 from satseg.models import SegmentationNetwork
@@ -54,7 +63,7 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
     plot_confusion_matrix(matrix, names, figures / "confusion_matrix.png")
     if found.trust:
         _plot_trust(found, figures / "trust.png")
-    album, passing = Album(spec), {t.layer for t in found.trust if t.passes}
+    album = Album(spec)
     # In the order of what matters most, so that a full page lacks the least.
     leaning = [
         (each.shortcut, lean_words(each, names), album.leaning(network, each, SHOWN) if each.shortcut else [])
@@ -63,9 +72,7 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
     doubts = [
         (doubt, place_words(doubt.place), box_words(doubt.found.box), album.doubt(doubt)) for doubt in found.doubts
     ]
-    errors = [
-        _error(pair, found, names, passing, album) for pair in sorted(found.pairs, key=lambda p: -p.confused.gain)
-    ]
+    errors = [_error(pair, found, names, album) for pair in sorted(found.pairs, key=lambda p: -p.confused.gain)]
     page = render_page(
         "diagnosis.html",
         {
@@ -91,7 +98,8 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         leaning=leaning,
         bands=found.bands,
         band_words=band_words(found.bands),
-        trust=[(short_layer(t.layer), t, verdict_words(t)) for t in found.trust],
+        trust=[(maps_words(t), t, verdict_words(t)) for t in found.trust],
+        trust_words=[] if any(t.passes for t in found.trust) else trust_words(found.trust)[-1:],
         trust_picture=read_picture("", "", figures / "trust.png") if found.trust else None,
         doubts=doubts,
         left_out=album.left_out,
@@ -102,6 +110,7 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         few=FEW,
         drawn=bands.DRAWS,
         range=RANGE,
+        needed=NEEDED,
     )
     write_text(folder / "diagnosis.html", page)
     return folder / "diagnosis.html"
@@ -122,20 +131,19 @@ def _all_leaning(found: Diagnosis) -> list[Leaning]:
 
 def _plot_trust(found: Diagnosis, path: Path) -> None:
     lines = [
-        (short_layer(t.layer), *(getattr(c, way) for c in t.curves for way in ("deletion", "insertion")))
-        for t in found.trust
+        (maps_words(t), *(getattr(c, way) for c in t.curves for way in ("deletion", "insertion"))) for t in found.trust
     ]
     plot_trust(lines, FRACTIONS, path)
 
 
-def _error(pair: Pair, found: Diagnosis, names: Sequence[str], passing: Collection[str], album: Album) -> ErrorView:
+def _error(pair: Pair, found: Diagnosis, names: Sequence[str], album: Album) -> ErrorView:
     places, folded = [], []
     for case, maps in pair.errors[:SHOWN]:
         col, row, width, height = case.window
         where = f"{case.spot.image}, column {col}, row {row}, {width} × {height} pixels"
-        shown = album.error(case) + album.maps(case, [m for m in maps if m.layer in passing])
-        places.append((where, shown))
-        folded.append((where, album.maps(case, [m for m in maps if m.layer not in passing])))
+        shown, evidence = album.error(case), album.maps(case, maps)
+        places.append((where, shown + evidence if found.maps_are_read else shown))
+        folded.append((where, [] if found.maps_are_read else evidence))
     return ErrorView(
         pair_words(pair, found, names),
         pair.confused.gain,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from satseg.attribution import METHODS
 from satseg.checkpoint import read_document
 from satseg.documents import MOST_LISTING, fields
 from satseg.errors import RecordError, RunError
@@ -13,8 +14,8 @@ from satseg.runs import model_path, read_summary, run_folder
 from satseg.serving.served import Served
 from satseg.spec import DatasetSpec
 
-TESTED_METHOD, UNTESTED = "hirescam", "could not be tested"  # by the diagnosis
-DIAGNOSED = ("test", "val", "train")  # the first split that has a layer is told
+UNTESTED = "could not be tested"  # by the diagnosis
+DIAGNOSED = ("test", "val", "train")  # the first split on which such maps were tested is told
 BEST_SPLITS = ("test", "val")  # the first that was scored is told
 
 
@@ -80,32 +81,37 @@ class Trust:
 
 def trust_in(served: Served, method: str, layer: str) -> Trust:
     """Return whether maps of a method at a layer passed the tests of trust, as the run's diagnosis tells."""
-    rows = ((split, row) for split, row in _diagnosed(served) if row.get("layer") == layer)
-    split, row = next(rows, (None, {})) if method == TESTED_METHOD else (None, {})
+    tested = list(_diagnosed(served))
+    rows = ((split, row) for split, row in tested if (row.get("method"), row.get("layer")) == (method, layer))
+    split, row = next(rows, (None, {}))
     said = f"on images of the {split} split, maps of {method} at {layer}"
     if row.get("passes") is True:
         text = f"Passed the tests of trust: {said} mark what moves the prediction, and depend on what was learned."
         return Trust("passed", text)
+    better = next(
+        (row["method"] for _, row in tested if row.get("passes") is True and row.get("method") in METHODS), ""
+    )
+    remedy = f" Choose {better}, whose maps passed." if better else ""
     if split is not None and row.get("verdict") != UNTESTED:
         text = f"Failed the tests of trust: {said} do not mark what moves the prediction. Read nothing into this one."
-        return Trust("failed", text)
+        return Trust("failed", text + remedy)
     if split is not None:
-        text = f"Could not be tested: {said} were tried, but nothing that was taken away moved the prediction enough."
-        return Trust("untested", text)
-    remedy = f"The diagnosis (satseg.explain report=true) tests {TESTED_METHOD} at several layers."
-    return Trust("untested", f"Not tested: whether maps of {method} at {layer} can be trusted is not known. {remedy}")
+        text = f"Could not be tested: {said} were tried, but nothing that was replaced moved the prediction enough."
+        return Trust("untested", text + remedy)
+    remedy = remedy or " The diagnosis (satseg.explain report=true) tests maps of occlusion, and gradcam at layer auto."
+    return Trust("untested", f"Not tested: whether maps of {method} at {layer} can be trusted is not known.{remedy}")
 
 
 def _diagnosed(served: Served) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield splits with what the diagnosis found of each layer, if there is one."""
+    """Yield splits with what the diagnosis found of each kind of maps, if there is one."""
     for split in DIAGNOSED:
         try:
             folder = run_folder(served.models.checkpoints[0]) / "diagnosis" / split
             trust = fields(folder / "diagnosis.json", {"trust": dict}, MOST_LISTING)["trust"]
         except (RunError, RecordError, OSError):
             continue
-        layers = trust.get("layers")
-        yield from ((split, row) for row in (layers if isinstance(layers, list) else []) if isinstance(row, dict))
+        maps = trust.get("maps")
+        yield from ((split, row) for row in (maps if isinstance(maps, list) else []) if isinstance(row, dict))
 
 
 def _record(served: Served) -> tuple[Mapping[str, Any], str]:

@@ -106,7 +106,7 @@ def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path,
 def estimate_evidence(served: Served, num_pixels: int, method: str) -> Estimate:
     """Return what it takes to explain a class in an image of so many pixels, which is segmented already."""
     part = min(num_pixels, SIDE * SIDE)
-    return served.pace.estimate(EVIDENCE, part * num_passes(method, part))
+    return served.pace.estimate(EVIDENCE, part * num_passes(method))
 
 
 def part_of(found: Segmented, asked: Asked) -> Window:

@@ -8,6 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 from pytorch_grad_cam import GradCAM, HiResCAM
 from pytorch_grad_cam.utils.model_targets import SemanticSegmentationTarget
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -190,6 +191,22 @@ def test_integrated_gradients_add_up_to_the_difference_from_the_background() -> 
         difference = (network(image, valid) - network(torch.full(image.shape, 127.5), valid))[0, 1][pixels].sum()
     assert float(found.evidence.sum()) == pytest.approx(float(difference), rel=0.05)
     assert found.bands is not None and float(found.bands.sum()) == pytest.approx(float(found.evidence.sum()), rel=1e-4)
+
+
+def test_occlusion_is_what_a_block_takes_from_the_log_odds() -> None:
+    network, (image, valid, pixels) = build(), scene(72, 56)  # blocks of 9 by 9
+    found = explain(network, image, valid, pixels, 1, method="occlusion").evidence
+    against = explain(network, image, valid, pixels, 1, against=2, method="occlusion").evidence
+    moved = np.roll(image.numpy().astype(float), (36, 28), (2, 3))
+    smooth = np.stack([gaussian_filter(band, 12.0) / gaussian_filter(np.ones((72, 56)), 12.0) for band in moved[0]])
+    changed = image.float().clone()
+    changed[..., 18:27, 9:18] = torch.from_numpy(smooth)[:, 18:27, 9:18].float()
+    with torch.no_grad():
+        before, after = (network(each, valid)[0][:, pixels].double() for each in (image, changed))
+    odds = [float((each[1] - torch.logaddexp(each[0], each[2])).sum()) for each in (before, after)]
+    lead = [float((each[1] - each[2]).sum()) for each in (before, after)]
+    assert float(found[22, 13]) == pytest.approx(odds[0] - odds[1], rel=1e-3, abs=1e-3)
+    assert float(against[22, 13]) == pytest.approx(lead[0] - lead[1], rel=1e-3, abs=1e-3)
 
 
 def test_regions() -> None:

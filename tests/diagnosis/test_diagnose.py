@@ -14,15 +14,11 @@ import torch
 from planted import written
 from torch import Tensor, nn
 
-from satseg.attribution import layers_of
 from satseg.data.folder import FolderDataModule
 from satseg.data.splits import Subfolder
 from satseg.diagnosis import Diagnosis, diagnose, write_diagnosis
-from satseg.diagnosis.cases import CaseReader
 from satseg.diagnosis.disagreement import standing_out
 from satseg.diagnosis.survey import survey
-from satseg.diagnosis.trust import judge_layers, telling
-from satseg.diagnosis.words import trust_words
 from satseg.models import SegmentationNetwork
 
 CRS, PLACE = "EPSG:32631", rasterio.Affine(10, 0, 440_000, 0, -10, 5_000_000)
@@ -103,11 +99,15 @@ def test_what_everything_hangs_on_is_found_and_the_marker_was_replaced(data: Fol
     first = record["actions"][0]  # what the scores do not show comes first
     assert first["gain"] is None and "b" in first["classes"] and first["what"] in html.unescape(page)
     assert len(page) < 3_000_000 and page.count("<img") == page.count("data:image/")
-    few = [dataclasses.replace(trust, similarity=0.3, cases=2, wins=2) for trust in found.trust]
+    assert not found.maps_are_read and "could be shown to be right" in page and "<details" in page
+    sure = [dataclasses.replace(trust, chances=dict.fromkeys(trust.chances, 0.01)) for trust in found.trust]
+    read = dataclasses.replace(found, trust=tuple(sure))
+    believed = write_diagnosis(read, asked, "test", "believed", tmp_path / "believed").read_text()
+    assert read.maps_are_read and "can be believed" in believed and "<details" not in believed
+    few = [dataclasses.replace(trust, cases=2) for trust in found.trust]
     flat = dataclasses.replace(found, trust=tuple(few))
     untested = write_diagnosis(flat, asked, "test", "flat", tmp_path / "flat").read_text()
-    assert "could not be tested" in untested and "fails:" not in untested and "fails:" in page
-    assert untested.count("<details") == page.count("<details") > 0  # neither is shown as a reason
+    assert "could not be tested" in untested and "<details" in untested
 
 
 def test_what_looks_at_its_objects_alone_is_not_flagged(data: FolderDataModule) -> None:
@@ -135,7 +135,7 @@ def test_a_wrong_label_stands_out_with_its_place_and_is_the_first_error(data: Fo
     assert doubt.place.lat_lon == pytest.approx((lat, lon), abs=0.001)
     case, maps = found.pairs[0].errors[0]
     assert case.spot.image.endswith("9") and int(case.own.sum()) == pytest.approx(32 * 32, rel=0.15)
-    assert maps[0].shares is not None and maps[0].shares.inside + maps[0].shares.border > 0.95
+    assert maps.shares is not None and maps.shares.inside + maps.shares.border > 0.5
     page = write_diagnosis(found, asked, "test", "wrong label", tmp_path).read_text()
     record = json.loads((tmp_path / "diagnosis.json").read_text())
     assert record["relabel"][0]["box"] == list(box) and f"columns {box.col} to" in page
@@ -143,32 +143,6 @@ def test_a_wrong_label_stands_out_with_its_place_and_is_the_first_error(data: Fo
     sound = [s.name for s in data.samples_of("test") if s.name != doubt.found.image]
     clean = survey(asked, data.named_items("test", sound))
     assert clean.images == 7 and standing_out(clean.disagreements, clean.images) == []
-
-
-def test_a_layer_is_trusted_by_what_it_does(data: FolderDataModule) -> None:
-    asked = network(by_object)
-    seen = survey(asked, data.named_items("test", [s.name for s in data.samples_of("test")]))
-    cases = CaseReader(asked, data, "test").read(seen.spots[1, 1], 5)
-    assert len({case.spot.image for case in cases}) == 5
-    (trust,) = judge_layers(asked, cases, layers_of(asked, cases[0].image, cases[0].valid))
-    assert trust.faithful and trust.wins == trust.cases == 5 and trust.score > 0.2 > trust.random_score
-    assert not trust.about_the_model and not trust.passes  # nothing in it is learned: shuffling changes nothing
-    assert trust.verdict == "fails"
-    assert dataclasses.replace(trust, similarity=0.3).passes
-    assert dataclasses.replace(trust, similarity=float("nan")).verdict == "could not be tested"
-    assert dataclasses.replace(trust, similarity=0.3, wins=3).verdict == "fails"
-
-
-def test_a_layer_of_a_model_that_nothing_moves_could_not_be_tested(data: FolderDataModule) -> None:
-    asked = network(lambda image, stage: 3 + by_object(image, stage) / 1000)  # class 1 wherever it looks
-    seen = survey(asked, data.named_items("test", [s.name for s in data.samples_of("test")]))
-    cases = telling(asked, CaseReader(asked, data, "test").read(seen.spots[1, 1], 5), 5)
-    (trust,) = judge_layers(asked, cases, layers_of(asked, cases[0].image, cases[0].valid))
-    curve = [value for each in trust.curves for value in (*each.deletion, *each.insertion)]
-    assert max(curve) - min(curve) <= trust.widest < 0.01 and (trust.cases, trust.looked_at) == (0, 5)
-    assert not trust.passes and dataclasses.replace(trust, similarity=0.3).verdict == "could not be tested"
-    words = " ".join(trust_words([dataclasses.replace(trust, similarity=0.3)]))
-    assert "could not be tested" in words and "fail" not in words
 
 
 def test_the_network_is_left_as_it_was(data: FolderDataModule) -> None:

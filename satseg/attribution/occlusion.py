@@ -1,0 +1,47 @@
+"""What a prediction loses when a part of the image is taken away: evidence that rests on no gradient."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from satseg.attribution.replacement import absent, logits_of, replaced
+from satseg.models import SegmentationNetwork
+
+BLOCKS = 8  # along the longer side of the image
+OCCLUSION_PASSES = BLOCKS**2 + 1
+
+
+def occlusion(
+    network: SegmentationNetwork, image: Tensor, valid: Tensor, measure: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return what some numbers lose when each block of the image is taken away (after Zeiler and Fergus, 2014).
+
+    A network that is sure of itself has flat gradients, which say nothing of what it is sure by; this asks it. Blocks
+    lie side by side, so that their number, and with it the time, does not grow with the image.
+
+    Args:
+        network: In evaluation mode.
+        image: Raw numbers (1, C, H, W).
+        valid: Boolean (1, H, W).
+        measure: Turns logits (K, H, W) into numbers (M,).
+
+    Returns:
+        Float32 (M, H, W), smooth between the blocks' centres; negative where a number rises.
+    """
+    height, width = image.shape[-2:]
+    side = -(-max(height, width) // BLOCKS)
+    corners = list(itertools.product(range(0, height, side), range(0, width, side)))
+    content, blocks = absent(image, valid), torch.zeros(len(corners), height, width, dtype=torch.bool)
+    for block, (row, col) in zip(blocks, corners, strict=True):
+        block[row : row + side, col : col + side] = True
+    variants = itertools.chain([image.float()], (replaced(image, content, block) for block in blocks))
+    whole, *parts = [measure(logits) for logits in logits_of(network, variants, valid)]
+    grid = torch.stack([whole - part for part in parts]).float()
+    grid = grid.T.reshape(1, len(whole), -(-height // side), -(-width // side))
+    smooth = interpolate(grid, scale_factor=float(side), mode="bilinear", align_corners=False)
+    return smooth[0, :, :height, :width].contiguous()

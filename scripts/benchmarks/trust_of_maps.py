@@ -1,0 +1,144 @@
+"""Which maps of evidence can be believed? Methods and layers side by side, on runs, by the tests of the diagnosis.
+
+Each run's regions that the model gets right are taken in turn from its classes. Every kind of map is compared, in each
+region, with itself in a wrong place, with the map of the network with shuffled weights, and with marking the region
+itself; and so are maps that are wrong on purpose, which must not pass. Where a run lies beside `data/marks.json`, which
+gives for an image the box [column, row, width, height] of what a class was made to hang on, or nothing, the share of
+the images is told in which most of that box is among the 3 % of the picture that a map marks first.
+
+    python scripts/benchmarks/trust_of_maps.py runs/demo runs/shortcut_study/marked_0/run --split test --cases 10
+"""
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from scipy.ndimage import gaussian_filter
+
+from satseg.attribution import LAYER_METHODS, layers_of
+from satseg.attribution.faithfulness import randomised
+from satseg.checkpoint import load_model
+from satseg.diagnosis.cases import Case, CaseReader
+from satseg.diagnosis.survey import survey
+from satseg.diagnosis.trust import MapOf, Rival, Trust, Way, judge, telling, way_of
+from satseg.models import SegmentationNetwork
+from satseg.runconfig import recorded_datamodule
+
+FIRST = 0.03  # share of the picture that a map marks first
+EACH = 8  # regions of each class that are chosen from
+WRONG = ("shuffled weights", "another image's map", "smooth noise")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--cases", type=int, default=10)
+    parser.add_argument("--methods", nargs="+", default=["occlusion", "gradcam", "hirescam"])
+    parser.add_argument("--layers", nargs="+", default=["auto", "decoder"])
+    parser.add_argument("--marked", action="store_true", help="regions of marked images alone")
+    args = parser.parse_args()
+    print("| run | maps | regions | score | beats moved | beats shuffled | beats region | mark | s | verdict |")
+    print("| --- | --- | --: | --: | --: | --: | --: | --: | --: | --- |")
+    for run in args.runs:
+        for line in lines_of(run, args):
+            print(line, flush=True)
+
+
+def lines_of(run: Path, args: argparse.Namespace) -> Iterator[str]:
+    network, cases, marks = open_run(run, args)
+    layers = layers_of(network, cases[0].image, cases[0].valid, args.layers)
+    at_input = [way_of(method) for method in args.methods if method not in LAYER_METHODS]
+    at_layers = [way_of(method, layer) for method in args.methods if method in LAYER_METHODS for layer in layers]
+    timed = [Timed(way) for way in [*at_input, *at_layers]]
+    wrong = wrong_ways(network, cases, timed[-1].way)
+    name = run.parent.name if run.name == "run" else run.name
+    for i, found in enumerate(judge(network, cases, [*(each.way for each in timed), *wrong])):
+        own = timed[i] if i < len(timed) else None
+        hits, seconds = (hit_share(own.maps, marks), f"{own.seconds / len(own.maps):.2f}") if own else ("", "")
+        yield row(name, found, hits, seconds)
+
+
+def open_run(run: Path, args: argparse.Namespace) -> tuple[SegmentationNetwork, list[Case], dict[str, list[int]]]:
+    network, data = load_model(run, torch.device("cpu")), run.parent / "data"
+    found = OmegaConf.create({"root": str(data) if data.is_dir() else None, "num_workers": None})
+    datamodule = recorded_datamodule(run, found, network.spec, [])
+    names = [sample.name for sample in datamodule.samples_of(args.split)]
+    seen, reader = (
+        survey(network, datamodule.named_items(args.split, names)),
+        CaseReader(network, datamodule, args.split),
+    )
+    path = data / "marks.json"
+    marks = {k: v for k, v in json.loads(path.read_text()).items() if v} if path.is_file() else {}
+    spots = {key: [s for s in own if s.image in marks or not args.marked] for key, own in seen.spots.items()}
+    groups = [reader.read(spots.get((k, k), []), EACH) for k in range(network.spec.num_classes)]
+    if args.marked:
+        groups = groups[1:]  # what is beside the objects is no object
+    turns = [group[i] for i in range(EACH) for group in groups if i < len(group)]
+    return network, telling(network, turns, args.cases), marks
+
+
+class Timed:
+    """A kind of maps whose time is taken, and whose maps are kept."""
+
+    def __init__(self, way: Way) -> None:
+        self.way, self.seconds = Way(way.method, way.layer, self.make), 0.0
+        self.maps: list[tuple[str, np.ndarray]] = []
+        self._make = way.make
+        self._network: SegmentationNetwork | None = None
+
+    def make(self, network: SegmentationNetwork, case: Case) -> torch.Tensor:
+        self._network = self._network or network  # the network itself comes before the shuffled one
+        start = time.process_time()
+        found = self._make(network, case)
+        if network is self._network:
+            self.seconds += time.process_time() - start
+            self.maps.append((case.spot.image, found.numpy()))
+        return found
+
+
+def wrong_ways(network: SegmentationNetwork, cases: Sequence[Case], way: Way) -> list[Way]:
+    """Return maps that are wrong on purpose: no method of theirs looks at the network and the image both."""
+    images, valid = (torch.cat([getattr(case, name) for case in cases]) for name in ("image", "valid"))
+    seeds = itertools.count(1)
+    following = {id(case): cases[(i + 1) % len(cases)] for i, case in enumerate(cases)}
+
+    def shuffled(asked: SegmentationNetwork, case: Case) -> torch.Tensor:
+        return way.make(randomised(network, images, valid, next(seeds)), case)
+
+    def another(asked: SegmentationNetwork, case: Case) -> torch.Tensor:
+        return way.make(asked, following[id(case)])
+
+    def noise(asked: SegmentationNetwork, case: Case) -> torch.Tensor:
+        drawn = np.random.default_rng(next(seeds)).normal(size=tuple(case.pixels.shape))
+        return torch.from_numpy(gaussian_filter(drawn, max(drawn.shape) / 16)).float()
+
+    makers: tuple[MapOf, ...] = (shuffled, another, noise)
+    return [Way(f"wrong: {name}", "input", make) for name, make in zip(WRONG, makers, strict=True)]
+
+
+def hit_share(maps: Sequence[tuple[str, np.ndarray]], marks: dict[str, list[int]]) -> str:
+    hits = []
+    for image, values in maps:
+        if image in marks:
+            col, row, width, height = marks[image]
+            first = values >= np.quantile(values, 1 - FIRST)
+            hits.append(first[row : row + height, col : col + width].mean() > 0.5)
+    return f"{sum(hits)} of {len(hits)}" if hits else "–"
+
+
+def row(name: str, found: Trust, hits: str, seconds: str) -> str:
+    wins = " | ".join(f"{found.wins[rival]} ({found.rivals[rival]:+.2f})" for rival in Rival)
+    maps = found.method if found.layer == "input" else f"{found.method} at {found.layer.removeprefix('encoder.model.')}"
+    count = f"{found.cases} of {found.looked_at}"
+    return f"| {name} | {maps} | {count} | {found.score:+.2f} | {wins} | {hits} | {seconds} | {found.verdict} |"
+
+
+if __name__ == "__main__":
+    main()
