@@ -25,7 +25,7 @@ CHOICES = {
     "engine": ("auto", "torch", "onnx", "openvino", "openvino_int8"),
     "executor": ("local", "ray"),
     "format": ("onnx", "torchscript", "openvino", "safetensors", "pth"),
-    "method": ("gradcam", "hirescam", "integrated_gradients", "occlusion"),
+    "method": (None, "gradcam", "hirescam", "integrated_gradients", "occlusion"),
     "map_values": ("class", "mask"),
     "overviews": ("nearest", "mode"),
     "preflight": ("stop", "warn"),
@@ -247,6 +247,6 @@ def check_report(cfg: DictConfig) -> None:
     for key in ("input", "window", "target", "contrast"):
         if cfg[key] is not None:
             raise ConfigError(f"report=true looks at a whole split and all its classes: leave out {key}=.")
-    for key, value in (("method", "gradcam"), ("layer", "auto"), ("region", "predicted")):
+    for key, value in (("method", None), ("layer", None), ("region", "predicted")):
         if cfg[key] != value:
             raise ConfigError(f"report=true chooses its own regions and maps: leave out {key}=.")

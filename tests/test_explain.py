@@ -41,6 +41,7 @@ def test_a_window_of_a_file_gives_map_overlay_and_sheet_at_its_place(run: Path, 
         run, f"input={image}", "window=[20,10,70,50]", "target=water", "region=[5,5,20,20]", "layer=[auto,decoder]"
     )
     assert [row["layer"].split(".")[0] for row in rows] == ["encoder", "decoder"]
+    assert {row["method"] for row in rows} == {"gradcam"}
     assert all(row["region_pixels"] == 400 for row in rows)
     with rasterio.open(image) as source, rasterio.open(output / rows[0]["map"]) as written:
         assert written.crs == source.crs and written.shape == (50, 70) and written.dtypes == ("float32",)
@@ -71,6 +72,7 @@ def test_a_mask_file_names_the_region(run: Path, image: Path) -> None:
     Image.fromarray(mask).save(path)
     rows, _ = explain(run, f"input={image}", "target=water", f"region={path}")
     assert rows[0]["region"] == "mask" and rows[0]["region_pixels"] == 200
+    assert (rows[0]["method"], rows[0]["layer"]) == ("occlusion", "input")
     rows, _ = explain(run, f"input={image}", "target=water", f"region={path}", "window=[0,0,60,64]")
     assert rows[0]["region_pixels"] == 100  # the same window of the mask
 
@@ -96,6 +98,7 @@ def test_files_of_the_same_name_and_other_parts_of_one_do_not_overwrite_each_oth
         (["split=test"], "target=None: choose all"),
         (["split=test", "contrast=[water]"], "contrast= takes two classes"),
         (["split=test", "target=water", "method=banana"], "method=banana: choose gradcam"),
+        (["split=test", "target=water", "method=occlusion", "layer=decoder"], "layer= is for method=gradcam"),
         (["split=test", "target=water", "layer=banana", "region=[60,60]"], "layers that work are encoder"),
         (["input=nothing (1).tif", "target=water"], "nothing (1).tif is not there"),
         (["input=IMAGE", "target=water", "region=true"], "region=true needs labels"),

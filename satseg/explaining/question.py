@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
-from satseg.attribution import METHODS, Region, find_region
+from satseg.attribution import LAYER_METHODS, METHODS, Region, find_region
 from satseg.data.raster import read_image, read_info
 from satseg.errors import ConfigError
 from satseg.pictures import Picture
@@ -39,10 +39,13 @@ class Question:
         """Read the options.
 
         Raises:
-            ConfigError: If a class or method is unknown, or no class is named.
+            ConfigError: If a class or method is unknown, a layer is named for a method that uses none, or no class is.
         """
-        if cfg.method not in METHODS:
-            raise ConfigError(f"method={cfg.method}: choose {', '.join(METHODS)}.")
+        method = cfg.method or ("occlusion" if cfg.layer is None else "gradcam")
+        if method not in METHODS:
+            raise ConfigError(f"method={method}: choose {', '.join(METHODS)}.")
+        if cfg.layer is not None and method not in LAYER_METHODS:
+            raise ConfigError(f"layer= is for method={' and method='.join(LAYER_METHODS)}; leave it out with {method}.")
         pair = list(cfg.contrast) if isinstance(cfg.contrast, ListConfig) else []
         names = [str(name) for name in (pair or [cfg.target])]  # a class may be called 1
         if cfg.contrast is not None and (cfg.target is not None or len(pair) != 2):
@@ -55,7 +58,7 @@ class Question:
         against = class_names.index(names[1]) if len(names) == 2 else None
         region = list(cfg.region) if isinstance(cfg.region, ListConfig) else str(cfg.region)
         layers = list(cfg.layer) if isinstance(cfg.layer, ListConfig) else [cfg.layer]
-        return cls(tuple(targets), against, region, cfg.method, tuple(map(str, layers or ["auto"])))
+        return cls(tuple(targets), against, region, method, tuple(str(layer or "auto") for layer in layers or ["auto"]))
 
     @property
     def region_name(self) -> str:
