@@ -18,15 +18,15 @@ from satseg.diagnosis.doubts import Doubt, look_at
 from satseg.diagnosis.evidence import Maps, explain_error
 from satseg.diagnosis.leaning import Leaning, find_leaning
 from satseg.diagnosis.survey import Survey, survey
-from satseg.diagnosis.trust import METHOD, Trust, judge, telling, way_of
+from satseg.diagnosis.trust import Trust, judge, telling, usual_ways
 from satseg.models import SegmentationNetwork
 
 PAIRS = 4  # of confused classes that are looked into: so many by pixels, and so many by share of the true class
 ERRORS = 3  # of each
 REGIONS = 8  # of each class, for the question what it leans on
 CLASSES = 12  # the most frequent ones, for the same
-JUDGED = 10  # cases on which maps are tested
-QUICK = "gradcam"  # the other method that is tested, as users see its maps at the encoder's deepest layer
+MAPPED = 2  # errors of each whose evidence is looked at
+JUDGED = 8  # cases on which maps are tested
 PARTS = 16  # of images, for the importance of bands
 
 
@@ -108,9 +108,7 @@ def diagnose(
     layers = layers_of(network, anything[0].image, anything[0].valid) if anything else []
     tell("Testing how far maps of evidence can be trusted …")
     judged = telling(network, _in_turn(list(right.values())), JUDGED)
-    deepest = layers_of(network, judged[0].image, judged[0].valid, ["auto"]) if judged else []
-    ways = [way_of(METHOD), *(way_of(QUICK, layer) for layer in deepest)]
-    trust = tuple(judge(network, judged, ways)) if judged else ()
+    trust = tuple(judge(network, judged, usual_ways(network, judged[0]))) if judged else ()
     tell("Replacing what classes might lean on …")
     questions = sum(map(bool, [*right.values(), *wrong.values()]))
     leaning = {
@@ -121,7 +119,7 @@ def diagnose(
         Pair(
             pair,
             tuple(name for name, _ in seen.worst[pair.key]),
-            tuple((case, explain_error(network, case)) for case in wrong[pair.key]),
+            tuple((case, explain_error(network, case)) for case in wrong[pair.key][:MAPPED]),
             leaning[pair.key],
         )
         for pair in foremost_pairs

@@ -13,12 +13,13 @@ import torch
 from scipy.stats import wilcoxon
 from torch import Tensor
 
-from satseg.attribution import Layer, explain
+from satseg.attribution import Layer, explain, layers_of
 from satseg.attribution.faithfulness import Curves, curves, effect, moved, nearness, randomised
 from satseg.diagnosis.cases import Case
+from satseg.errors import LayerError
 from satseg.models import SegmentationNetwork
 
-METHOD = "occlusion"  # whose maps are read
+METHOD, QUICK = "occlusion", "gradcam"  # whose maps are read; whose are tested, too, as users may look at them first
 SIGNIFICANT = 0.05  # chance that a map that says nothing beats another as clearly
 # Range of a case's curves below which it tells nothing of a map. A score is a mean difference of two curves, no farther
 # from 0 than that range. Where the probability moves by less than a tenth whatever is taken away, no order of pixels
@@ -115,6 +116,15 @@ def way_of(method: str, layer: Layer | None = None) -> Way:
         return explain(network, *asked, method=method, layer=name).evidence
 
     return Way(method, name, make)
+
+
+def usual_ways(network: SegmentationNetwork, case: Case) -> list[Way]:
+    """Return the maps that are read, and the quick ones at the encoder's deepest layer, where that has a map."""
+    try:
+        deepest = layers_of(network, case.image, case.valid, ["auto"])
+    except LayerError:
+        deepest = []
+    return [way_of(METHOD), *(way_of(QUICK, layer) for layer in deepest)]
 
 
 def telling(network: SegmentationNetwork, cases: Iterable[Case], count: int) -> list[Case]:

@@ -4,7 +4,7 @@ Each run's regions that the model gets right are taken in turn from its classes.
 region, with itself in a wrong place, with the map of the network with shuffled weights, and with marking the region
 itself; and so are maps that are wrong on purpose, which must not pass. Where a run lies beside `data/marks.json`, which
 gives for an image the box [column, row, width, height] of what a class was made to hang on, or nothing, the share of
-the images is told in which most of that box is among the 3 % of the picture that a map marks first.
+the evidence is told that lies on that box, and the box's share of the picture.
 
     python scripts/benchmarks/trust_of_maps.py runs/demo runs/shortcut_study/marked_0/run --split test --cases 10
 """
@@ -30,7 +30,6 @@ from satseg.diagnosis.trust import MapOf, Rival, Trust, Way, judge, telling, way
 from satseg.models import SegmentationNetwork
 from satseg.runconfig import recorded_datamodule
 
-FIRST = 0.03  # share of the picture that a map marks first
 EACH = 8  # regions of each class that are chosen from
 WRONG = ("shuffled weights", "another image's map", "smooth noise")
 
@@ -61,7 +60,7 @@ def lines_of(run: Path, args: argparse.Namespace) -> Iterator[str]:
     name = run.parent.name if run.name == "run" else run.name
     for i, found in enumerate(judge(network, cases, [*(each.way for each in timed), *wrong])):
         own = timed[i] if i < len(timed) else None
-        hits, seconds = (hit_share(own.maps, marks), f"{own.seconds / len(own.maps):.2f}") if own else ("", "")
+        hits, seconds = (on_mark(own.maps, marks), f"{own.seconds / len(own.maps):.2f}") if own else ("", "")
         yield row(name, found, hits, seconds)
 
 
@@ -123,14 +122,16 @@ def wrong_ways(network: SegmentationNetwork, cases: Sequence[Case], way: Way) ->
     return [Way(f"wrong: {name}", "input", make) for name, make in zip(WRONG, makers, strict=True)]
 
 
-def hit_share(maps: Sequence[tuple[str, np.ndarray]], marks: dict[str, list[int]]) -> str:
-    hits = []
+def on_mark(maps: Sequence[tuple[str, np.ndarray]], marks: dict[str, list[int]]) -> str:
+    """Return the mean share of the evidence that lies on the mark, and the mark's share of the picture."""
+    shares, areas = [], []
     for image, values in maps:
         if image in marks:
             col, row, width, height = marks[image]
-            first = values >= np.quantile(values, 1 - FIRST)
-            hits.append(first[row : row + height, col : col + width].mean() > 0.5)
-    return f"{sum(hits)} of {len(hits)}" if hits else "–"
+            positive = values.clip(0)
+            shares.append(positive[row : row + height, col : col + width].sum() / max(positive.sum(), 1e-12))
+            areas.append(width * height / values.size)
+    return f"{np.mean(shares):.1%} ({np.mean(areas):.1%})" if shares else "–"
 
 
 def row(name: str, found: Trust, hits: str, seconds: str) -> str:
