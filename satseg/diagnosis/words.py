@@ -146,7 +146,7 @@ def trust_words(trust: Sequence[Trust]) -> list[str]:
         return [
             f"The model has no region right on which maps could be tested: they are pictures, not reasons. {INSTEAD}"
         ]
-    lines = [f"Maps of {maps_words(t)}: {verdict_words(t)}." for t in trust]
+    lines = [f"Maps of {maps_words(t)} {verdict_words(t)}." for t in trust]
     return lines if any(t.passes for t in trust) else [*lines, INSTEAD]
 
 
