@@ -13,7 +13,7 @@ from satseg.attribution.faithfulness import FRACTIONS
 from satseg.diagnosis.actions import actions
 from satseg.diagnosis.confusion import foremost
 from satseg.diagnosis.diagnose import Diagnosis, Pair
-from satseg.diagnosis.disagreement import FEW
+from satseg.diagnosis.suspects import FEW
 from satseg.diagnosis.doubts import Place
 from satseg.diagnosis.leaning import Leaning
 from satseg.diagnosis.panels import Album, Panel
