@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -41,8 +42,8 @@ class Displacement:
 
     Attributes:
         box: The part, in pixels of the image.
-        gains: Of the mean log-probability of the labels (2 * REACH + 1, 2 * REACH + 1), if they lay `REACH - row` pixels
-            too far down and `REACH - column` too far to the right and were put back; NaN where too few would remain.
+        gains: Of the mean log-probability of the labels (2 * REACH + 1, 2 * REACH + 1), if they lay `REACH - row`
+            pixels too far down and `REACH - column` too far to the right and were put back; NaN where too few remain.
         contradicted: How far the predicted classes lead the labelled ones in mean log-probability.
     """
 
@@ -151,8 +152,8 @@ def _correlate(labels: Tensor, scores: Tensor, inside: Tensor) -> _Sums:
 def _tiles(height: int, width: int) -> Iterator[Window]:
     """Cut an image into halves along both axes, and these into tiles where they are large."""
     rows, cols = (_edges(length) for length in (height, width))
-    for top, bottom in zip(rows, rows[1:], strict=False):
-        for left, right in zip(cols, cols[1:], strict=False):
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(cols):
             yield Window(left, top, right - left, bottom - top)
 
 

@@ -32,25 +32,19 @@ class Suspect:
             rest's shows as much; by the sign that is strongest.
         disagreement: How much is contradicted; None where nothing is.
         mistake: What would explain it; None where nothing stands out.
+        box: The place to look at, in pixels of the image.
     """
 
     image: str
     surprise: float
     disagreement: Disagreement | None
     mistake: Mistake | None
+    box: Window
 
     @property
     def share(self) -> float:
         """Share of the labelled pixels that are contradicted with confidence."""
         return self.disagreement.share if self.disagreement else 0.0
-
-    @property
-    def box(self) -> Window:
-        """The place to look at."""
-        if self.mistake and self.mistake.offset or not self.disagreement:
-            assert self.mistake
-            return self.mistake.box
-        return self.disagreement.box
 
 
 @dataclass(frozen=True)
@@ -106,13 +100,13 @@ def rank(disagreements: Sequence[Disagreement], fits: Sequence[Fit], images: int
     found = []
     for name in dict.fromkeys([*shares, *wholes, *parts]):
         whole, part = by_whole.get(name, 0.0), by_part.get(name, 0.0)
-        mistake = (wholes if whole >= part else parts).get(name)
-        surprise = max(by_share.get(name, 0.0), whole, part)
-        stands_out = mistake if max(whole, part) >= limit(images) else None
-        found.append(Suspect(name, surprise, shares.get(name), stands_out))
+        likeliest = (wholes if whole >= part else parts).get(name)
+        mistake = likeliest if max(whole, part) >= limit(images) else None
+        boxes = [m.box for m in (mistake if mistake and mistake.offset else None, shares.get(name), likeliest) if m]
+        found.append(Suspect(name, max(by_share.get(name, 0.0), whole, part), shares.get(name), mistake, boxes[0]))
     found.sort(key=lambda suspect: (-suspect.surprise, -suspect.share))
-    known = [d.share for d in disagreements]
-    return Suspects(tuple(found), images, float(np.median(_filled(known, images))) if images else 0.0, usual)
+    known = _filled([d.share for d in disagreements], images)
+    return Suspects(tuple(found), images, float(np.median(known)) if images else 0.0, usual)
 
 
 def _surprises(values: dict[str, float], images: int, least: float) -> dict[str, float]:
