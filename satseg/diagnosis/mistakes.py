@@ -15,6 +15,7 @@ from satseg.diagnosis.displacement import Displacement, Offset, displacements
 FLOOR = 0.02  # probability below which a class is as good as excluded: no pixel may outvote many
 DOUBT = 0.1  # nats by which a label may be contradicted for no reason: less is not explained by anything
 SMALL = 0.01  # share of the labelled pixels that each of two exchanged classes must have
+LEAST = 0.25  # share of the contradiction that anything but a displacement must explain: there are many to choose from
 SCALES = (0.9, 1.1)
 STEP = 2  # every which row and column is looked at: what turns a whole mask shows in a quarter of its pixels
 TURNS = {
@@ -78,7 +79,7 @@ class Fit:
         """Return what explains most in all of the image, beyond an offset that most images share."""
         offset, gain = self.whole.best(usual)
         found = [Mistake(self.whole.box, gain, self.whole.contradicted, offset)] if gain > 0 else []
-        if self.other and self.other.gain > self.whole.gain(usual):
+        if self.other and self.other.explained >= LEAST and self.other.gain > self.whole.gain(usual):
             found.append(self.other)
         return max(found, key=lambda m: m.gain, default=None)
 

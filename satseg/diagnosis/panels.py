@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,10 +34,11 @@ Line = tuple[np.ndarray, tuple[int, int, int]]  # pixels (H, W), boolean, and th
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture with its title; `data` is a WebP file as base64."""
+    """One picture with its title; `data` is a WebP file as base64, `large` whether it takes the room of two."""
 
     title: str
     data: str
+    large: bool = False
 
 
 class Album:
@@ -94,10 +95,11 @@ class Album:
         if mistake and mistake.offset:
             drawn = doubt.truth.cpu().numpy()
             put_back = moved(drawn, -mistake.offset.down, -mistake.offset.right, self.spec.ignore_index)
-            lines = [(borders(drawn), PINK), (borders(put_back), CYAN)]
-            return self.show(
-                [("pink as drawn, blue put back", traced(rgb, lines)), ("label", label), ("prediction", predicted)]
-            )
+            ignored = self.spec.ignore_index
+            lines = [(borders(drawn, ignored), PINK), (borders(put_back, ignored), CYAN)]
+            outlines = "image; edges of the label: pink as drawn, blue put back"
+            panels = self.show([(outlines, traced(rgb, lines)), ("label", label), ("prediction", predicted)])
+            return [replace(panel, large=panel.title == outlines) for panel in panels]
         box, window = doubt.found.box, doubt.window
         inside = np.zeros(doubt.truth.shape, bool)
         row, col = box.row - window.row, box.col - window.col
@@ -138,11 +140,11 @@ def outlined(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
     return drawn
 
 
-def borders(classes: np.ndarray) -> np.ndarray:
+def borders(classes: np.ndarray, ignored: int) -> np.ndarray:
     """Return the pixels (H, W) of classes (H, W) that have another class to the right or below."""
-    found = np.zeros(classes.shape, bool)
-    found[:, :-1] |= classes[:, 1:] != classes[:, :-1]
-    found[:-1] |= classes[1:] != classes[:-1]
+    found, known = np.zeros(classes.shape, bool), classes != ignored
+    found[:, :-1] |= (classes[:, 1:] != classes[:, :-1]) & known[:, 1:] & known[:, :-1]
+    found[:-1] |= (classes[1:] != classes[:-1]) & known[1:] & known[:-1]
     return found
 
 

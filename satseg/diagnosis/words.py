@@ -18,6 +18,7 @@ from satseg.diagnosis.trust import ALIKE, NEEDED, RANGE, LayerTrust, Verdict
 
 UNLABELLED = "unlabelled ground"
 SLIGHT = 0.01  # loss of mIoU below which no band stands out
+SLIGHTLY = 0.125  # share of an offset below which its part to one side is not worth a word
 LISTED = 3  # findings of a kind in the summary
 
 
@@ -28,7 +29,8 @@ def summary(found: Diagnosis, class_names: Sequence[str]) -> list[str]:
     lines += band_words(found.bands)
     lines += trust_words(found.trust)
     lines += usual_offset_words(found.suspects)
-    lines += [doubt_words(doubt, found.suspects.usual_share, class_names) for doubt in found.doubts[:1]]
+    usual, shown = found.suspects.usual_share, found.doubts[:LISTED]
+    lines += [doubt_words(doubt, usual, class_names) for doubt in shown if doubt is shown[0] or doubt.found.mistake]
     return lines
 
 
@@ -197,7 +199,7 @@ def doubt_words(doubt: Doubt, usual: float, class_names: Sequence[str]) -> str:
         class_names: Of the model.
     """
     found = doubt.found
-    lines = [f"Labels to check first: {found.image}."]
+    lines = [f"Labels to check: {found.image}."]
     if found.mistake:
         lines.append(sentence(mistake_words(found.mistake, doubt.pixel_m, class_names)))
     if found.disagreement:
@@ -232,7 +234,7 @@ def offset_words(offset: Offset, pixel_m: tuple[float, float] | None = None) -> 
     for count, ahead, behind, size in zip(
         offset, ("to the right of", "below"), ("to the left of", "above"), pixel_m or (None, None), strict=True
     ):
-        if count:
+        if abs(count) > SLIGHTLY * offset.pixels:
             metres = f" ({abs(count) * size:.3g} m)" if size else ""
             unit = "pixel" if abs(count) == 1 else "pixels"
             ways.append(f"{abs(count)} {unit}{metres} {ahead if count > 0 else behind}")
