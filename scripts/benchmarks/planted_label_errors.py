@@ -3,8 +3,8 @@
 One error at a time goes into the labels of an image of a split, among those that the model has most nearly right. The
 list is made of all images of the split, that one with its error. Printed are the places by the share of the image that
 is contradicted with confidence alone, and those of the diagnosis, which looks for displaced, turned, mirrored, scaled
-and exchanged labels, too; and how often it says what was planted: an offset within 3 pixels, the turn, the scale, or
-the classes.
+and exchanged labels, too; and how often it says what was planted: an offset within 3 pixels (beside the one that most
+masks have), the turn, the scale, or the classes.
 
     python scripts/benchmarks/planted_label_errors.py runs/… --split test --errors 20
 """
@@ -22,6 +22,7 @@ import torch
 from omegaconf import OmegaConf
 
 from satseg.checkpoint import load_model
+from satseg.diagnosis.displacement import Offset
 from satseg.diagnosis.mistakes import Mistake
 from satseg.diagnosis.survey import Survey, survey
 from satseg.diagnosis.suspects import Suspects, rank
@@ -30,7 +31,7 @@ from satseg.runconfig import recorded_datamodule
 MIXED = 0.05  # share of the second class: where there is but one, nothing can be displaced
 NEAR = 3.0  # pixels
 
-Telling = Callable[[Mistake], bool]
+Telling = Callable[[Mistake, Offset], bool]
 Plant = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, Telling]]
 
 
@@ -46,12 +47,12 @@ class Trial(NamedTuple):
 def exchanged(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Telling]:
     one, other = sorted(np.argsort(-np.bincount(mask[mask < 255]))[:2].tolist())
     planted = np.where(mask == one, other, np.where(mask == other, one, mask))
-    return planted, lambda mistake: mistake.exchanged == (one, other)
+    return planted, lambda mistake, usual: mistake.exchanged == (one, other)
 
 
 def turned(change: Callable[[np.ndarray], np.ndarray], name: str) -> Plant:
     def plant(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Telling]:
-        return change(mask).copy(), lambda mistake: mistake.turn == name
+        return change(mask).copy(), lambda mistake, usual: mistake.turn == name
 
     return plant
 
@@ -59,7 +60,7 @@ def turned(change: Callable[[np.ndarray], np.ndarray], name: str) -> Plant:
 def scaled(scale: float) -> Plant:
     def plant(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Telling]:
         rows, cols = (np.clip(((np.arange(n) + 0.5 - n / 2) / scale + n / 2).astype(int), 0, n - 1) for n in mask.shape)
-        return mask[rows][:, cols], lambda mistake: mistake.scale == scale
+        return mask[rows][:, cols], lambda mistake, usual: mistake.scale == scale
 
     return plant
 
@@ -78,9 +79,13 @@ def displaced(pixels: float, quarter: bool = False) -> Plant:
             part = slice(row, row + height // 2), slice(col, col + width // 2)
             planted, moved = mask.copy(), planted
             planted[part] = moved[part]
-        return planted, lambda mistake: mistake.offset is not None and math.dist(mistake.offset, (right, down)) <= NEAR
+        return planted, lambda mistake, usual: _near(mistake.offset, (right + usual.right, down + usual.down))
 
     return plant
+
+
+def _near(offset: Offset | None, true: tuple[int, int]) -> bool:
+    return offset is not None and math.dist(offset, true) <= NEAR
 
 
 KINDS: dict[str, Plant] = {
@@ -109,7 +114,7 @@ def trial(surveys: dict[str, Survey], name: str, changed: Survey, telling: Telli
         ((n, s) for n, s in enumerate(found.ranked, 1) if s.image == name), (len(surveys), found.ranked[-1])
     )
     mistake = suspect.mistake
-    return Trial(by_share, place, suspect in found.standing_out, bool(mistake and telling(mistake)))
+    return Trial(by_share, place, suspect in found.standing_out, bool(mistake and telling(mistake, found.usual_offset)))
 
 
 def main() -> None:
