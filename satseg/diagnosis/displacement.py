@@ -170,10 +170,10 @@ def usual_offset(found: Sequence[Displacement]) -> Offset:
     nothing = Offset(0, 0)
     if not found:
         return nothing
-    middle = np.median(np.stack([each.gains for each in found]), axis=0)  # NaN where it is not known of all
-    if not np.nanmax(middle) > 0:
+    middle = np.nan_to_num(np.median(np.stack([each.gains for each in found]), axis=0), nan=-1.0)  # known of all
+    if middle.max() <= 0:
         return nothing
-    row, col = np.unravel_index(int(np.nanargmax(middle)), middle.shape)
+    row, col = np.unravel_index(int(middle.argmax()), middle.shape)
     offset = Offset(REACH - int(col), REACH - int(row))
     agreeing = sum(each.gain(offset) > 0 for each in found)
     return offset if binom.sf(agreeing - 1, len(found), 0.5) <= SURE else nothing
