@@ -10,7 +10,7 @@ import numpy as np
 from satseg.data.class_lines import option
 from satseg.validation.facts import Facts, ImageFacts
 from satseg.validation.findings import Finding, Severity, some
-from satseg.validation.giveaways import ClassScore, score_all, score_border, score_each, scored_classes, tabulate
+from satseg.validation.giveaways import ClassScore, score_all, score_border, score_each, tabulate
 
 CATEGORIES = 64  # a band with more different values is a measurement; CORINE's land cover has 44
 SURE = 32  # whole numbers in areas that are categories even where neighbouring areas are alike
@@ -42,7 +42,6 @@ class BandFacts:
             about 1 where the numbers are mere names, and 0 where the band has too many values.
         score: Balanced accuracy of telling the classes by this band alone, on images that the rule was not made
             from; NaN where it cannot be measured.
-        scored: Classes with enough pixels for it.
         strong: Scores of the classes that it tells from all others as well as a band that gives them away.
         step: What all differences of its values are multiples of: 1 for whole numbers, else the smallest one; 0 where
             there is no such step or more than CODES of them.
@@ -58,7 +57,6 @@ class BandFacts:
     stepping: float
     unlike: float
     score: float
-    scored: int
     strong: tuple[ClassScore, ...]
     step: float
     counts: tuple[int, ...]
@@ -96,7 +94,6 @@ def measure_bands(facts: Sequence[Facts], names: Sequence[str], num_classes: int
             stepping=float(stepping[band]),
             unlike=_unlike(drawn[band], float(change[band])),
             score=score_all(counts[band]),
-            scored=len(scored_classes(counts[band])),
             strong=_strong(score_each(counts[band], tests), images, band, threshold),
             step=_step(drawn[band]),
             counts=_counts(drawn[band], _step(drawn[band])),
@@ -205,9 +202,9 @@ def leave_out(called: Sequence[int | str], is_left: Sequence[bool]) -> str:
 
 
 def _given_away(band: BandFacts, threshold: float, class_names: Sequence[str]) -> str:
-    """Return in words what a band gives away, or nothing; of two classes, one gives the other away."""
+    """Return in words what a band gives away, or nothing; borders decide, where there are any."""
     known = [s for s in band.strong if s.gives_away(threshold)]
-    if band.score >= threshold and (known or band.scored > 2):
+    if band.score >= threshold and (known or all(np.isnan(s.border) for s in band.strong)):
         return f"the label away: alone it tells the classes with a balanced accuracy of {band.score:.3f}"
     told = ", ".join(f"{class_names[s.index]} ({s.score:.3f}, along its borders {s.border:.3f})" for s in known)
     what = "the class" if len(known) == 1 else "classes"

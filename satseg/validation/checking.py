@@ -128,7 +128,7 @@ def validate(
     findings = [
         *opened.findings,
         *of_pixels,
-        *check_shifts([f for f in facts if f.image_file not in filled]),  # a fill is not a unit
+        *check_shifts([f for f in facts if f.image_file not in filled], splits),  # a fill is not a unit
         *check_headers(_pairs(facts), datamodule.bands),
         *check_transparency(facts, datamodule.bands),
         *check_masks(

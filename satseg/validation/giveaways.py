@@ -92,11 +92,6 @@ def _borders(values: np.ndarray) -> np.ndarray:
     return borders
 
 
-def scored_classes(counts: np.ndarray) -> np.ndarray:
-    """Return the indices of the classes with enough pixels on either side of counts (2, bins, K)."""
-    return np.flatnonzero((counts.sum(1) >= FEWEST).all(0))
-
-
 def score_all(counts: np.ndarray) -> float:
     """Return how well a band tells all classes: each bin stands for the class that it is most typical of.
 
@@ -108,7 +103,7 @@ def score_all(counts: np.ndarray) -> float:
         two classes can be scored.
     """
     made, held = counts
-    scored = scored_classes(counts)
+    scored = np.flatnonzero((counts.sum(1) >= FEWEST).all(0))
     if len(scored) < 2:
         return float("nan")
     typical = scored[(made[:, scored] / made[:, scored].sum(0)).argmax(1)]

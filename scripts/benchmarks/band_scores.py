@@ -1,8 +1,8 @@
 """How well measurements and indices of real data tell a class alone, and what is made from the labels.
 
-For each dataset the highest scores of honest bands: of all, along borders, and the order of neighbours across them; then
-the lowest of bands that were made from the labels, and how many of either `satseg.validate` would name. It needs the data
-that the tests know as `shared`.
+For each dataset the highest scores of honest bands: everywhere, along borders, and the order of neighbours across
+them; then the lowest of bands that were made from the labels, and how many of either `satseg.validate` would name. It
+needs the data that the tests know as `shared`.
 
     python scripts/benchmarks/band_scores.py ../shared/data
 """
@@ -207,9 +207,8 @@ def main(data: Path) -> int:
         honest = scores(pairs)
         false += sum(s.named for s in honest)
         strong = [s for s in honest if s.score >= Limits().giveaway]
-        print(
-            f"{dataset.__name__}: {len(honest)} honest, highest {shown(honest, max)}; {sum(s.named for s in honest)} named"
-        )
+        named = sum(s.named for s in honest)
+        print(f"{dataset.__name__}: {len(honest)} honest, {named} named; highest {shown(honest, max)}")
         if strong:
             print(f"  the {len(strong)} strong ones: highest {shown(strong, max)}")
         for kind, make in PLANTED.items():
