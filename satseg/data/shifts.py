@@ -116,7 +116,7 @@ def differences(there: np.ndarray, known: np.ndarray, by_factor: bool = False) -
     Factors are of the mean and the 98th percentile alone, as the dark end may be 0; NaN where either is not above 0.
     """
     if not by_factor:
-        return there - known
+        return np.asarray(there - known)
     upper, known = there[..., 1:], known[..., 1:]
     with np.errstate(divide="ignore", invalid="ignore"):
         logs: np.ndarray = np.where((upper > 0) & (known > 0), np.log(upper / known), np.nan)

@@ -206,9 +206,12 @@ def _given_away(band: BandFacts, threshold: float, class_names: Sequence[str]) -
     known = [s for s in band.strong if s.gives_away(threshold)]
     if band.score >= threshold and (known or all(np.isnan(s.border) for s in band.strong)):
         return f"the label away: alone it tells the classes with a balanced accuracy of {band.score:.3f}"
-    told = ", ".join(f"{class_names[s.index]} ({s.score:.3f}, along its borders {s.border:.3f})" for s in known)
-    what = "the class" if len(known) == 1 else "classes"
-    return f"{what} {told} away: alone it tells the rest from it with this balanced accuracy" if known else ""
+    told = [f"{s.score:.3f}, and of {s.border:.3f} along its borders" for s in known]
+    if len(known) == 1:
+        name = class_names[known[0].index]
+        return f"the class {name} away: alone it tells it from the rest with a balanced accuracy of {told[0]}"
+    each = ", ".join(f"{class_names[s.index]} ({words})" for s, words in zip(known, told, strict=True))
+    return f"classes away: alone it tells from the rest with a balanced accuracy each: {each}" if known else ""
 
 
 def _strong_bands(bands: Sequence[BandFacts], class_names: Sequence[str]) -> list[Finding]:

@@ -13,6 +13,7 @@ from scipy.ndimage import uniform_filter
 from validation.making import SIZE, make_image, make_mask, write
 
 from satseg.config import CONFIG_DIR
+from satseg.early import check as check_early
 from satseg.errors import MaskValueError
 from satseg.training import build_datamodule
 from satseg.validation import Finding, Limits, Validation, validate
@@ -157,6 +158,7 @@ def test_what_a_repair_of_masks_prints_works_as_it_is(tmp_path: Path, save: Save
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             given = [f"{key}={value}" for key, value in (options | run).items() if "." in key]
             cfg = compose("train", ["dataset=folder", "dataset/split=subfolder", f"dataset.root='{root}'", *given])
+        check_early(cfg)
         datamodule = build_datamodule(cfg)
         datamodule.setup()
         counted = again.totals["train"].class_pixels
