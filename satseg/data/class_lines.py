@@ -24,12 +24,13 @@ def classes_found(scheme: ClassScheme) -> str:
     )
 
 
-def class_options(scheme: ClassScheme, more: Collection[int] = ()) -> str:
+def class_options(scheme: ClassScheme, more: Collection[int] = (), ignore: Collection[int] = ()) -> str:
     """Return the options that say the classes of a scheme, quoted for a shell.
 
     Args:
         scheme: The classes.
         more: Values, or packed colours, that are to be classes too; negative values are to be ignored.
+        ignore: Values, or packed colours, that are to be ignored, besides those that are.
     """
     classes = _classes(scheme)
     for value in sorted(v for v in more if v >= 0):
@@ -37,8 +38,8 @@ def class_options(scheme: ClassScheme, more: Collection[int] = ()) -> str:
         while name in classes:
             name += "_"
         classes[name] = _key(value, scheme)
-    ignored = ignored_values(scheme) | {v for v in more if v < 0}
-    return _option("classes", classes) + (f" {ignore_options(scheme, ignored)}" if ignored else "")
+    ignored = ignored_values(scheme) | {v for v in more if v < 0} | set(ignore)
+    return option("classes", classes) + (f" {ignore_options(scheme, ignored)}" if ignored else "")
 
 
 def ignored_values(scheme: ClassScheme) -> set[int]:
@@ -49,7 +50,7 @@ def ignored_values(scheme: ClassScheme) -> set[int]:
 
 def ignore_options(scheme: ClassScheme, values: Collection[int]) -> str:
     """Return the option that ignores some values, or packed colours, quoted for a shell."""
-    return _option("ignore_values", [_key(value, scheme) for value in sorted(values)])
+    return option("ignore_values", [_key(value, scheme) for value in sorted(values)])
 
 
 def _classes(scheme: ClassScheme) -> dict[str, Any]:
@@ -69,8 +70,8 @@ def _key(value: int, scheme: ClassScheme) -> Any:
     return [value >> 16, value >> 8 & 255, value & 255] if scheme.by_colour else value
 
 
-def _option(name: str, value: Any) -> str:
-    """Return an option as a command takes it; as a line for a file, where the grammar has no way to write it."""
+def option(name: str, value: Any) -> str:
+    """Return an option of a dataset as a shell takes it; as a line for a file, where Hydra cannot write it."""
     text = _text(value)
     try:
         read = OverridesParser.create().parse_override(f"{name}={text}").value()

@@ -35,7 +35,7 @@ class FolderDataModule(SegmentationDataModule):
             attribute.
         mask_values: More values, each with the name of its class (or `ignore`).
         ignore_values: Values or colours that are no class.
-        mask_threshold: Masks by colour, of which each channel means 0 below it and 255 from it on.
+        mask_threshold: Of masks by colour, or in grey of 0 and 255: each channel means 0 below it and 255 from it on.
         vectors: Of polygons the `attribute` that tells their class (none, where all are of one), the `outside`: the
             class of what lies in none, or `ignore`; and the `layer`, where files have several.
         unpaired: What to do with images without a mask, and masks without an image: `refuse` or `leave_out`.

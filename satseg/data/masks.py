@@ -62,10 +62,21 @@ def scheme_from_config(
         _add(values, key, IGNORE_INDEX, "dataset.ignore_values")
     if not by_colour:
         values.setdefault(IGNORE_INDEX, IGNORE_INDEX)
-    if threshold is not None and not by_colour:
-        raise ConfigError(f"dataset.mask_threshold={threshold} is for masks by colour; give each class one.")
+    if threshold is not None:
+        _check_ends(threshold, values.keys(), by_colour)
     palette = tuple(display_colour(str(name), value, i, by_colour) for i, (name, value) in enumerate(given))
     return ClassScheme(names, palette, values, by_colour, threshold)
+
+
+def _check_ends(threshold: int, keys: Collection[int], by_colour: bool) -> None:
+    """Refuse classes that no mask has after a threshold, which leaves 0 and 255."""
+    channels = {(k >> shift & 255) for k in keys for shift in (16, 8, 0)} if by_colour else set(keys)
+    if others := sorted(channels - {0, 255}):
+        example = "colours such as [255, 0, 0]" if by_colour else "values such as {ground: 0, road: 255}"
+        raise ConfigError(
+            f"dataset.mask_threshold={threshold} makes 0 or 255 of each number, so no mask will hold {others[0]}: give "
+            f"{example} in dataset.classes, or leave the threshold out."
+        )
 
 
 def _add(values: dict[int, int], key: int, index: int, option: str) -> None:

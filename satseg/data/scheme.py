@@ -50,7 +50,8 @@ class ClassScheme:
         palette: A colour a class, for display.
         values: Raw value, or colour packed as red·65536 + green·256 + blue, to class index or IGNORE_INDEX.
         by_colour: Whether masks are colour-coded.
-        threshold: Where masks are not pure: each channel means 0 below it and 255 from it on, but in palette images.
+        threshold: Where masks are not pure: each channel, or grey, means 0 below it and 255 from it on, but in palette
+            images.
         are_drawn: Whether the masks are drawn from polygons, so that their values are nobody's.
     """
 
@@ -106,24 +107,40 @@ class ClassScheme:
             MaskValueError: If a valid pixel holds something that is no class.
         """
         colours = self.by_colour and len(raw) >= 3
-        if not self.by_colour and len(raw) > 1 and not (raw == raw[:1]).all():
-            raise MaskValueError(
-                f"{path} has {len(raw)} bands that differ, but the classes are given by value: give colours in "
-                "dataset.classes, such as water: [0, 0, 255]."
-            )
         lookup = self._lookup(expand=self.by_colour and not colours, colors=colors)
         decoded = np.empty(raw.shape[1:], np.uint8)
         unknown: set[float] = set()
         step = max(1, CHUNK_PIXELS // max(1, raw.shape[2]))
         for top in range(0, raw.shape[1], step):
             rows = slice(top, top + step)
-            part = raw[:, rows]
-            part = self.purified(part, colors)
+            stored = raw[:, rows]
+            part = self.purified(stored, colors)
+            self.check_grey(part, path)
             keys = pack(part) if colours else part[0]
-            unknown |= _map(keys, lookup, decoded[rows], None if valid is None else valid[rows])
+            labelled = None if valid is None else valid[rows]
+            unknown |= _map(keys, lookup, decoded[rows], labelled)
+            if labelled is not None and part is not stored:  # what nodata would become is no label
+                decoded[rows][~labelled & (part != stored).any(0)] = IGNORE_INDEX
         if unknown:
             self._refuse(unknown, None if colours or not self.by_colour else colors or {}, path)
         return decoded
+
+    def check_grey(self, raw: np.ndarray, path: Path | str) -> None:
+        """Refuse pixels (bands, height, width) in colour where classes are given by value.
+
+        Raises:
+            MaskValueError: Names the file and what to do.
+        """
+        if not self.by_colour and len(raw) > 1 and not (raw == raw[:1]).all():
+            grey = (
+                ", or dataset.mask_threshold=128, if they are meant to be grey"
+                if self.values.keys() <= {0, 255}
+                else ""
+            )
+            raise MaskValueError(
+                f"{path} has {len(raw)} bands that differ, but the classes are given by value: give colours in "
+                f"dataset.classes, such as water: [0, 0, 255]{grey}."
+            )
 
     def purified(self, raw: np.ndarray, colors: Mapping[int, Colour] | None) -> np.ndarray:
         """Return raw values with each channel 0 or 255, where there is a threshold and no palette."""

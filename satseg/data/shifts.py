@@ -7,6 +7,7 @@ processing baseline 04.00) or another unit changes all of them alike, dark and b
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,6 +21,8 @@ MARGIN = 0.25  # of a band's span, beside it: numbers farther out are unlike the
 FILL = 0.01  # share of pixels from which one number in all bands, below or above all others, counts as a fill
 ALIKE = math.log(2)  # by which factor the spans of scenes of one kind may differ, in the mean of the bands
 UNLIKE = 0.5  # share of pixels that lie there, from which a scene is unlike the training
+UNITS = (10.0, 100.0, 1000.0, 10_000.0, 65_535.0)  # factors between usual units, or their inverses
+NEAR_UNIT = math.log(1.5)  # by which factor a measured one may be off
 USUAL_SHIFTS = (0.1, 0.2, 273.15, 1000.0)  # reflectance of Sentinel-2 and of Landsat, kelvins, Sentinel-2 as stored
 NEAR = 0.2  # how far the measured shift may be from a usual one
 
@@ -85,10 +88,10 @@ def find_factor(there: np.ndarray, known: np.ndarray) -> float:
     """
     if (there[:, 0] < 0).any() or (known[:, 0] < 0).any():
         return 1.0
-    upper = (there[:, 1:] > 0) & (known[:, 1:] > 0)  # the dark end may be 0
-    if not upper.any():
+    ratios = differences(there, known, by_factor=True)
+    ratios = ratios[np.isfinite(ratios)]
+    if not ratios.size:
         return 1.0
-    ratios = np.log(there[:, 1:][upper] / known[:, 1:][upper])
     factor = float(np.median(ratios))
     is_reason = np.abs(ratios - factor).mean() < LEFT * np.abs(ratios).mean()
     return math.exp(factor) if abs(factor) > math.log(FACTOR) and is_reason else 1.0
@@ -105,6 +108,25 @@ def share_unlike(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     low, high = known[:, :1] - margins, known[:, 2:] + margins
     shares: np.ndarray = ((values < low) | (values > high)).mean(1)
     return shares
+
+
+def differences(there: np.ndarray, known: np.ndarray, by_factor: bool = False) -> np.ndarray:
+    """Return by how much levels (N, C, 3) are higher than known ones (C, 3), or the logarithms of the factors.
+
+    Factors are of the mean and the 98th percentile alone, as the dark end may be 0; NaN where either is not above 0.
+    """
+    if not by_factor:
+        return np.asarray(there - known)
+    upper, known = there[..., 1:], known[..., 1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs: np.ndarray = np.where((upper > 0) & (known > 0), np.log(upper / known), np.nan)
+    return logs
+
+
+def usual_factor(factor: float, units: Sequence[float] = UNITS) -> float:
+    """Return the factor between usual units where the measured one is near it; else that, to two digits."""
+    nearest = min((power for unit in units for power in (unit, 1 / unit)), key=lambda u: abs(math.log(u / factor)))
+    return nearest if abs(math.log(nearest / factor)) <= NEAR_UNIT else float(f"{factor:.2g}")
 
 
 def usual_shift(shift: float) -> float:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from satseg.diagnosis.confusion import LEAST
 from satseg.diagnosis.diagnose import Diagnosis
+from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.leaning import Leaning
-from satseg.diagnosis.words import box_words, lean_words, listed
+from satseg.diagnosis.words import box_words, lean_words, listed, mistake_words, usual_offset_words
 
 LOST = 0.5  # share of a class that must be found, or the class as a whole is the matter
 WORTH = 0.002  # gain of mIoU below which an error asks for nothing
@@ -42,7 +43,7 @@ def actions(found: Diagnosis, class_names: Sequence[str]) -> list[Action]:
     lost = [_for_class(found, k, class_names) for k in _lost(found)]
     pairs = _for_pairs(found, class_names)
     others = sorted([*lost, *pairs], key=lambda action: -(action.gain or 0))[:MOST]
-    labels = [_for_labels(found, class_names)] if found.doubts else []
+    labels = [*_for_labels(found, class_names), *_for_registration(found)]
     return [*shortcuts, *sorted([*others, *labels], key=lambda action: -(action.gain or 0))]
 
 
@@ -105,22 +106,63 @@ def _for_pairs(found: Diagnosis, names: Sequence[str]) -> list[Action]:
     return made
 
 
-def _for_labels(found: Diagnosis, names: Sequence[str]) -> Action:
-    """Return one action for all images whose labels stand out."""
-    doubts, gains = [doubt.found for doubt in found.doubts], {pair.key: pair for pair in found.confused}
-    pairs = [(gains[d.truth, d.predicted], d) for d in doubts]
-    gain = sum(pair.gain * min(1.0, d.pixels / pair.pixels) for pair, d in pairs)
-    first, images = doubts[0], _unique([d.image for d in doubts])
-    more = f" ({len(doubts)} in all, listed below)" if len(doubts) > len(images) else ""
+def _for_labels(found: Diagnosis, names: Sequence[str]) -> list[Action]:
+    """Return one action for all images whose masks lie off, one for the others whose labels stand out."""
+    moved = [doubt for doubt in found.doubts if doubt.found.mistake and doubt.found.mistake.offset]
+    others = [doubt for doubt in found.doubts if doubt not in moved]
+    made = []
+    if moved:
+        which = _which(moved)
+        made.append(_about(found, moved, f"Put {which} back in place, or check the georeference.", names))
+    if others:
+        made.append(_about(found, others, f"Check the labels of {_which(others)}.", names))
+    return made
+
+
+def _which(doubts: Sequence[Doubt]) -> str:
+    images = _unique([doubt.found.image for doubt in doubts])
+    return listed(images) + (f" ({len(doubts)} in all, listed below)" if len(doubts) > len(images) else "")
+
+
+def _about(found: Diagnosis, doubts: Sequence[Doubt], what: str, names: Sequence[str]) -> Action:
+    """Return an action about images whose labels stand out, with the reason that the first of them gives."""
+    contradicted = [d.found.disagreement for d in doubts if d.found.disagreement]
+    pairs = {pair.key: pair for pair in found.confused}
+    gain = sum(
+        pairs[d.truth, d.predicted].gain * min(1.0, d.pixels / pairs[d.truth, d.predicted].pixels) for d in contradicted
+    )
+    first = doubts[0]
+    why = f"In {first.found.image}, "
+    if first.found.mistake:
+        why += f"{mistake_words(first.found.mistake, first.pixel_m, names)}. "
+    elif first.found.disagreement:
+        other = first.found.disagreement
+        why += (
+            f"{box_words(other.box)}, the label says {names[other.truth]} and the model is sure of "
+            f"{names[other.predicted]}; {other.share:.1%} of the image is contradicted so, against a median of "
+            f"{found.suspects.usual_share:.1%}. "
+        )
     return Action(
-        f"Check the labels of {listed(images)}{more}.",
-        f"In {first.image}, {box_words(first.box)}, the label says {names[first.truth]} and the model is sure of "
-        f"{names[first.predicted]}; {first.share:.1%} of the image is contradicted so, against a median of "
-        f"{found.doubts[0].usual:.1%}. {_worth(gain)}",
-        tuple(dict.fromkeys(names[k] for d in doubts for k in (d.truth, d.predicted))),
-        tuple(d.image for d in doubts),
+        what,
+        why + _worth(gain),
+        tuple(dict.fromkeys(names[k] for d in contradicted for k in (d.truth, d.predicted))),
+        tuple(doubt.found.image for doubt in doubts),
         gain,
     )
+
+
+def _for_registration(found: Diagnosis) -> list[Action]:
+    """Return an action where most masks lie off together."""
+    return [
+        Action(
+            "Check how the masks of this split were laid on their images (corner or centre of a pixel, resampling).",
+            words,
+            (),
+            (),
+            0.0,
+        )
+        for words in usual_offset_words(found.suspects)
+    ]
 
 
 def _worth(gain: float) -> str:

@@ -13,11 +13,11 @@ from satseg.attribution.bands import BandImportance, band_importance
 from satseg.data import SegmentationDataModule
 from satseg.diagnosis.cases import Case, CaseReader
 from satseg.diagnosis.confusion import Confused, confused_pairs, foremost
-from satseg.diagnosis.disagreement import standing_out, usual_share
 from satseg.diagnosis.doubts import Doubt, look_at
 from satseg.diagnosis.evidence import Maps, explain_error
 from satseg.diagnosis.leaning import Leaning, find_leaning
 from satseg.diagnosis.survey import Survey, survey
+from satseg.diagnosis.suspects import Suspects, rank
 from satseg.diagnosis.trust import Trust, judge, telling, usual_ways
 from satseg.models import SegmentationNetwork
 
@@ -54,7 +54,8 @@ class Diagnosis:
     Attributes:
         survey: Confusion, and how much images' labels are contradicted.
         confused: All confused pairs, by pixels.
-        doubts: Images whose labels stand out.
+        suspects: Images in the order in which their labels deserve another look.
+        doubts: Those that stand out, with their surroundings.
         trust: Of the maps that are read, first, and of those that are quick; empty where no region is right.
         pairs: Those that are looked into, by pixels.
         classes: What right predictions lean on, class by class.
@@ -63,6 +64,7 @@ class Diagnosis:
 
     survey: Survey
     confused: tuple[Confused, ...]
+    suspects: Suspects
     doubts: tuple[Doubt, ...]
     trust: tuple[Trust, ...]
     pairs: tuple[Pair, ...]
@@ -127,9 +129,9 @@ def diagnose(
     tell("Spoiling bands …")
     bands = _bands(network, reader)
     classes = [found for k in right if (found := leaning[k]) is not None]
-    usual = usual_share(seen.disagreements, seen.images)
-    doubts = look_at(standing_out(seen.disagreements, seen.images), usual, reader, datamodule)
-    return Diagnosis(seen, tuple(confused), doubts, trust, tuple(pairs), tuple(classes), tuple(bands))
+    suspects = rank(seen.disagreements, seen.fits, seen.images)
+    doubts = look_at(suspects.standing_out, reader, datamodule)
+    return Diagnosis(seen, tuple(confused), suspects, doubts, trust, tuple(pairs), tuple(classes), tuple(bands))
 
 
 def _bands(network: SegmentationNetwork, reader: CaseReader) -> list[BandImportance]:

@@ -15,7 +15,7 @@ from satseg.data import SegmentationDataModule
 from satseg.data.projecting import transform_points
 from satseg.data.raster import RasterInfo, Window, window_transform
 from satseg.diagnosis.cases import CaseReader
-from satseg.diagnosis.disagreement import Disagreement
+from satseg.diagnosis.suspects import Suspect
 from satseg.errors import DataError
 from satseg.inference.windows import segment
 
@@ -41,8 +41,8 @@ class Doubt:
 
     Attributes:
         found: What stands out.
-        usual: Median share over the images of the split.
         place: Of the box; None where the image is not georeferenced.
+        pixel_m: Size of a pixel on the ground along a row and along a column, in metres; None where it is not known.
         window: The part of the image that the arrays show.
         image: Raw numbers (1, C, H, W).
         valid: Boolean (1, H, W).
@@ -50,9 +50,9 @@ class Doubt:
         predicted: Class indices (H, W).
     """
 
-    found: Disagreement
-    usual: float
+    found: Suspect
     place: Place | None
+    pixel_m: tuple[float, float] | None
     window: Window
     image: Tensor
     valid: Tensor
@@ -60,9 +60,7 @@ class Doubt:
     predicted: Tensor
 
 
-def look_at(
-    found: Sequence[Disagreement], usual: float, reader: CaseReader, datamodule: SegmentationDataModule
-) -> tuple[Doubt, ...]:
+def look_at(found: Sequence[Suspect], reader: CaseReader, datamodule: SegmentationDataModule) -> tuple[Doubt, ...]:
     """Read the surroundings of each box, and find where on the ground it lies."""
     doubts = []
     for each in found:
@@ -71,8 +69,8 @@ def look_at(
         sample = reader.samples[each.image]
         area = datamodule.reader.area(sample)
         box = Window(area.col + each.box.col, area.row + each.box.row, each.box.width, each.box.height)
-        place = place_of(datamodule.reader.info(sample.image), box)
-        doubts.append(Doubt(each, usual, place, window, image, valid, truth, predicted))
+        info = datamodule.reader.info(sample.image)
+        doubts.append(Doubt(each, place_of(info, box), info.pixel_m, window, image, valid, truth, predicted))
     return tuple(doubts)
 
 

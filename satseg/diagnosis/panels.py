@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,17 +25,19 @@ from satseg.visualization.palette import colourise
 
 BUDGET = 2_000_000  # bytes of all panels, which become 2.7 MB of text
 QUALITY = 72  # of WebP
-WHITE, BLACK, PINK = (255, 255, 255), (0, 0, 0), (255, 45, 149)
+WHITE, BLACK, PINK, CYAN = (255, 255, 255), (0, 0, 0), (255, 45, 149), (0, 205, 255)
+ENLARGED = 2  # so that two outlines a few pixels apart are seen
 
 Line = tuple[np.ndarray, tuple[int, int, int]]  # pixels (H, W), boolean, and the colour of the line around them
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture with its title; `data` is a WebP file as base64."""
+    """One picture with its title; `data` is a WebP file as base64, `large` whether it takes the room of two."""
 
     title: str
     data: str
+    large: bool = False
 
 
 class Album:
@@ -81,16 +83,23 @@ class Album:
         return self.show([(title, outlined(signed_heat(rgb, evidence), lines)) for title, evidence in pictures])
 
     def doubt(self, doubt: Doubt) -> list[Panel]:
-        """Return image, label and prediction around the box, which is drawn."""
+        """Return image, label and prediction; where the labels lie off, the image with both outlines, else a box."""
+        rgb = self._rgb(doubt.image, doubt.valid)
+        label, predicted = self._classes(doubt.truth), self._classes(doubt.predicted)
+        mistake = doubt.found.mistake
+        if mistake and mistake.offset:
+            drawn = doubt.truth.cpu().numpy()
+            put_back = moved(drawn, -mistake.offset.down, -mistake.offset.right, self.spec.ignore_index)
+            ignored = self.spec.ignore_index
+            lines = [(borders(drawn, ignored), PINK), (borders(put_back, ignored), CYAN)]
+            outlines = "image; edges of the label: pink as drawn, blue put back"
+            panels = self.show([(outlines, traced(rgb, lines)), ("label", label), ("prediction", predicted)])
+            return [replace(panel, large=panel.title == outlines) for panel in panels]
         box, window = doubt.found.box, doubt.window
         inside = np.zeros(doubt.truth.shape, bool)
         row, col = box.row - window.row, box.col - window.col
         inside[max(row, 0) : max(row + box.height, 0), max(col, 0) : max(col + box.width, 0)] = True
-        pictures = [
-            ("image", self._rgb(doubt.image, doubt.valid)),
-            ("label", self._classes(doubt.truth)),
-            ("prediction", self._classes(doubt.predicted)),
-        ]
+        pictures = [("image", rgb), ("label", label), ("prediction", predicted)]
         return self.show([(title, outlined(picture, [(inside, PINK)])) for title, picture in pictures])
 
     def leaning(self, network: SegmentationNetwork, leaning: Leaning, count: int) -> list[list[Panel]]:
@@ -124,6 +133,34 @@ def outlined(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
         drawn[binary_dilation(pixels) & ~pixels] = WHITE if colour == BLACK else BLACK
         drawn[pixels & ~binary_erosion(pixels, iterations=2)] = colour
     return drawn
+
+
+def borders(classes: np.ndarray, ignored: int) -> np.ndarray:
+    """Return the pixels (H, W) of classes (H, W) that have another class to the right or below."""
+    found, known = np.zeros(classes.shape, bool), classes != ignored
+    found[:, :-1] |= (classes[:, 1:] != classes[:, :-1]) & known[:, 1:] & known[:, :-1]
+    found[:-1] |= (classes[1:] != classes[:-1]) & known[1:] & known[:-1]
+    return found
+
+
+def moved(classes: np.ndarray, down: int, right: int, outside: int) -> np.ndarray:
+    """Return classes (H, W) moved by some pixels, with `outside` where nothing is left."""
+    result = np.full_like(classes, outside)
+    height, width = classes.shape
+    rows, cols = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
+    from_rows, from_cols = slice(max(-down, 0), height + min(-down, 0)), slice(max(-right, 0), width + min(-right, 0))
+    result[rows, cols] = classes[from_rows, from_cols]
+    return result
+
+
+def traced(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
+    """Draw thin lines along pixels on a picture that is enlarged for them, each edged with black."""
+    large = picture.repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+    for pixels, colour in lines:
+        line = pixels.repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+        large[binary_dilation(line) & ~line] = BLACK
+        large[line] = colour
+    return large
 
 
 def _encoded(picture: np.ndarray) -> bytes:

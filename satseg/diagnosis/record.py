@@ -18,6 +18,8 @@ from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import Maps
 from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.mistakes import Mistake
+from satseg.diagnosis.suspects import Suspect
 from satseg.diagnosis.trust import METHOD, RANGE, Trust
 from satseg.diagnosis.words import summary, verdict_words
 
@@ -38,8 +40,9 @@ def to_record(found: Diagnosis, class_names: Sequence[str], split: str) -> Row:
         "leaning": [_leaning(leaning, class_names) for leaning in found.classes],
         "bands": [_band(band) for band in found.bands],
         "trust": {"fractions": FRACTIONS, "range": RANGE, "maps": [_trust(t) for t in found.trust]},
-        "relabel": [_doubt(doubt, class_names) for doubt in found.doubts],
-        "disagreements": [{"image": d.image, "share": d.share} for d in found.survey.disagreements],
+        "relabel": [_doubt(doubt, found.suspects.usual_share, class_names) for doubt in found.doubts],
+        "usual_offset": found.suspects.usual_offset._asdict(),
+        "label_ranking": [_suspect(suspect, class_names) for suspect in found.suspects.ranked],
     }
 
 
@@ -53,17 +56,36 @@ def _band(band: BandImportance) -> Row:
     return row
 
 
-def _doubt(doubt: Doubt, names: Sequence[str]) -> Row:
-    found = doubt.found
+def _doubt(doubt: Doubt, usual: float, names: Sequence[str]) -> Row:
+    found, other = doubt.found, doubt.found.disagreement
+    return _suspect(found, names) | {
+        "usual": usual,
+        "label": names[other.truth] if other else None,
+        "model": names[other.predicted] if other else None,
+        "box": list(found.box),
+        "pixels": other.pixels if other else 0,
+        "place": asdict(doubt.place) if doubt.place else None,
+        "pixel_m": list(doubt.pixel_m) if doubt.pixel_m else None,
+    }
+
+
+def _suspect(found: Suspect, names: Sequence[str]) -> Row:
     return {
         "image": found.image,
+        "surprise": found.surprise,
         "share": found.share,
-        "usual": doubt.usual,
-        "label": names[found.truth],
-        "model": names[found.predicted],
+        "mistake": _mistake(found.mistake, names) if found.mistake else None,
+    }
+
+
+def _mistake(found: Mistake, names: Sequence[str]) -> Row:
+    return {
+        "offset": found.offset._asdict() if found.offset else None,
+        "turn": found.turn,
+        "scale": found.scale,
+        "exchanged": [names[k] for k in found.exchanged] if found.exchanged else None,
         "box": list(found.box),
-        "pixels": found.pixels,
-        "place": asdict(doubt.place) if doubt.place else None,
+        "explained": min(1.0, found.explained),
     }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from satseg.data.dataset import Item
 from satseg.diagnosis.disagreement import Disagreement, disagreement_in
+from satseg.diagnosis.mistakes import Fit, fit_of
 from satseg.inference.windows import segment
 from satseg.metrics import confusion_matrices
 from satseg.models import SegmentationNetwork
@@ -53,6 +54,7 @@ class Survey:
         worst: The images with the most pixels of a confused pair, and how many, most first.
         images: How many images have labels.
         disagreements: Images that are contradicted at all, by share, largest first.
+        fits: How the labels of images with more than one class would fit if they were drawn otherwise.
     """
 
     matrix: np.ndarray
@@ -60,6 +62,7 @@ class Survey:
     worst: dict[tuple[int, int], list[tuple[str, int]]] = field(default_factory=dict)
     images: int = 0
     disagreements: list[Disagreement] = field(default_factory=list)
+    fits: list[Fit] = field(default_factory=list)
 
 
 def survey(network: SegmentationNetwork, items: Iterable[Item]) -> Survey:
@@ -85,6 +88,8 @@ def survey(network: SegmentationNetwork, items: Iterable[Item]) -> Survey:
         _note_spots(found, item["name"], *seen)
         disagreement = disagreement_in(item["name"], *seen, num_classes=count)
         found.disagreements += [disagreement] if disagreement else []
+        fit = fit_of(item["name"], probabilities, truth.where(counted, 0).long(), counted, valid[0])
+        found.fits += [fit] if fit else []
     found.disagreements.sort(key=lambda d: -d.share)
     return found
 

@@ -8,13 +8,17 @@ from statistics import mean, median
 from satseg.attribution.bands import BandImportance
 from satseg.attribution.context import SHARE
 from satseg.diagnosis.diagnose import Diagnosis, Pair
+from satseg.diagnosis.displacement import SAID, Offset
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import mean_shares
 from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.mistakes import Mistake
+from satseg.diagnosis.suspects import Suspects
 from satseg.diagnosis.trust import NEEDED, RANGE, Rival, Trust, Verdict
 
 UNLABELLED = "unlabelled ground"
 SLIGHT = 0.01  # loss of mIoU below which no band stands out
+SLIGHTLY = 0.125  # share of an offset below which its part to one side is not worth a word
 LISTED = 3  # findings of a kind in the summary
 INSTEAD = (
     "No kind of maps could be shown to be right here, so go by what replacing parts of the picture does (see "
@@ -28,7 +32,9 @@ def summary(found: Diagnosis, class_names: Sequence[str]) -> list[str]:
     lines += [pair_words(pair, found, class_names) for pair in _by_gain(found.pairs)[:LISTED]]
     lines += band_words(found.bands)
     lines += trust_words(found.trust)
-    lines += [doubt_words(doubt, class_names) for doubt in found.doubts[:1]]
+    lines += usual_offset_words(found.suspects)
+    usual, shown = found.suspects.usual_share, found.doubts[:LISTED]
+    lines += [doubt_words(doubt, usual, class_names) for doubt in shown if doubt is shown[0] or doubt.found.mistake]
     return lines
 
 
@@ -175,14 +181,70 @@ def verdict_words(trust: Trust) -> str:
     return f"can be believed as far as this was tested: {found}; {more} than marking the region itself ({region})"
 
 
-def doubt_words(doubt: Doubt, class_names: Sequence[str]) -> str:
-    """Say whose labels are contradicted, by what, and how far beyond the rest of the split."""
+def doubt_words(doubt: Doubt, usual: float, class_names: Sequence[str]) -> str:
+    """Say what is wrong with an image's labels, as far as that shows, and how far beyond the rest of the split.
+
+    Args:
+        doubt: The image.
+        usual: Median share over the images of the split that is contradicted.
+        class_names: Of the model.
+    """
     found = doubt.found
-    return (
-        f"Labels to check first: {found.image}. On {found.share:.1%} of its labelled pixels the model is sure of "
-        f"another class (median of all images {doubt.usual:.1%}), mostly of {class_names[found.predicted]} where the "
-        f"label says {class_names[found.truth]}, the largest part in {box_words(found.box)}."
-    )
+    lines = [f"Labels to check: {found.image}."]
+    if found.mistake:
+        lines.append(sentence(mistake_words(found.mistake, doubt.pixel_m, class_names)))
+    if found.disagreement:
+        other = found.disagreement
+        lines.append(
+            f"On {other.share:.1%} of its labelled pixels the model is sure of another class (median of all images "
+            f"{usual:.1%}), mostly of {class_names[other.predicted]} where the label says {class_names[other.truth]}, "
+            f"the largest part in {box_words(other.box)}."
+        )
+    return " ".join(lines)
+
+
+def mistake_words(mistake: Mistake, pixel_m: tuple[float, float] | None, class_names: Sequence[str]) -> str:
+    """Say what seems to have happened to a mask, and how much of what contradicts it that explains."""
+    explained = f"undone, {min(1.0, mistake.explained):.0%} of what speaks against the labels goes away"
+    if mistake.offset:
+        where = offset_words(mistake.offset, pixel_m)
+        if mistake.partial:
+            return f"in {box_words(mistake.box)} the mask seems to lie {where} the image: {explained} there"
+        return f"the mask seems to lie {where} the image: {explained}"
+    if mistake.scale:
+        size = f"{abs(mistake.scale - 1):.0%} too {'large' if mistake.scale > 1 else 'small'}"
+        return f"the mask seems to be drawn {size}: {explained}"
+    if mistake.exchanged:
+        return f"{listed([class_names[k] for k in mistake.exchanged])} seem to be exchanged in the mask: {explained}"
+    return f"the mask seems to be {mistake.turn}: {explained}"
+
+
+def offset_words(offset: Offset, pixel_m: tuple[float, float] | None = None) -> str:
+    """Say where something lies: 12 pixels to the right of and 3 pixels below; in metres, too, where they are known."""
+    ways = []
+    for count, ahead, behind, size in zip(
+        offset, ("to the right of", "below"), ("to the left of", "above"), pixel_m or (None, None), strict=True
+    ):
+        if abs(count) > SLIGHTLY * offset.pixels:
+            metres = f" ({abs(count) * size:.3g} m)" if size else ""
+            unit = "pixel" if abs(count) == 1 else "pixels"
+            ways.append(f"{abs(count)} {unit}{metres} {ahead if count > 0 else behind}")
+    return " and ".join(ways) or "right on"
+
+
+def usual_offset_words(suspects: Suspects) -> list[str]:
+    """Say by how much the masks of the whole split lie off, where they do."""
+    if suspects.usual_offset.pixels < SAID:
+        return []
+    return [
+        f"Most masks of this split lie about {offset_words(suspects.usual_offset)} their images. Single images are "
+        "judged beside that."
+    ]
+
+
+def sentence(words: str) -> str:
+    """Return words as a sentence."""
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def box_words(box: Sequence[int]) -> str:

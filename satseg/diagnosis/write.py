@@ -13,20 +13,24 @@ from satseg.attribution.faithfulness import FRACTIONS
 from satseg.diagnosis.actions import actions
 from satseg.diagnosis.confusion import foremost
 from satseg.diagnosis.diagnose import Diagnosis, Pair
-from satseg.diagnosis.disagreement import FEW
-from satseg.diagnosis.doubts import Place
+from satseg.diagnosis.displacement import REACH
+from satseg.diagnosis.doubts import Doubt, Place
 from satseg.diagnosis.leaning import Leaning
 from satseg.diagnosis.panels import Album, Panel
 from satseg.diagnosis.record import to_record
+from satseg.diagnosis.suspects import FEW
 from satseg.diagnosis.trust import NEEDED, RANGE
 from satseg.diagnosis.words import (
     band_words,
     box_words,
     lean_words,
     maps_words,
+    mistake_words,
     pair_words,
+    sentence,
     summary,
     trust_words,
+    usual_offset_words,
     verdict_words,
 )
 from satseg.files import write_json, write_text
@@ -51,6 +55,15 @@ class ErrorView:
     folded: list[tuple[str, list[Panel]]]
 
 
+@dataclass(frozen=True)
+class DoubtView:
+    """An image whose labels stand out on the page: a heading, sentences and its panels."""
+
+    heading: str
+    words: str
+    panels: list[Panel]
+
+
 def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, title: str, folder: Path) -> Path:
     """Write diagnosis.json, diagnosis.html and its figures.
 
@@ -69,9 +82,7 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         (each.shortcut, lean_words(each, names), album.leaning(network, each, SHOWN) if each.shortcut else [])
         for each in sorted(_all_leaning(found), key=lambda v: (not v.shortcut, -v.excess))
     ]
-    doubts = [
-        (doubt, place_words(doubt.place), box_words(doubt.found.box), album.doubt(doubt)) for doubt in found.doubts
-    ]
+    doubts = [_doubt(doubt, names, album) for doubt in found.doubts]
     errors = [_error(pair, found, names, album) for pair in sorted(found.pairs, key=lambda p: -p.confused.gain)]
     page = render_page(
         "diagnosis.html",
@@ -102,18 +113,34 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         trust_words=[] if any(t.passes for t in found.trust) else trust_words(found.trust)[-1:],
         trust_picture=read_picture("", "", figures / "trust.png") if found.trust else None,
         doubts=doubts,
+        registration=usual_offset_words(found.suspects),
         left_out=album.left_out,
         margin=MARGIN,
         context=SHARE,
         draws=DRAWS,
         clear=CLEAR,
         few=FEW,
+        reach=REACH,
         drawn=bands.DRAWS,
         range=RANGE,
         needed=NEEDED,
     )
     write_text(folder / "diagnosis.html", page)
     return folder / "diagnosis.html"
+
+
+def _doubt(doubt: Doubt, names: Sequence[str], album: Album) -> DoubtView:
+    found, other = doubt.found, doubt.found.disagreement
+    lines = []
+    if found.mistake:
+        lines.append(sentence(mistake_words(found.mistake, doubt.pixel_m, names)))
+    if other:
+        lines.append(
+            f"Label {names[other.truth]}, the model is sure of {names[other.predicted]}, in {box_words(other.box)}."
+        )
+    place = place_words(doubt.place)
+    lines += [f"Centre at {place}."] if place else []
+    return DoubtView(f"{found.image}: {found.share:.1%} contradicted", " ".join(lines), album.doubt(doubt))
 
 
 def place_words(place: Place | None) -> str:

@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from satseg.data.opening import shown
 from satseg.data.shifts import (
     NARROW,
+    UNITS,
     UNLIKE,
     beside_fill,
     find_factor,
@@ -28,7 +29,6 @@ FACTOR = 15.0  # values this many times too large or small are in another unit, 
 FACTOR_ALONE = 50.0  # the same of one band with negative values: an index is 40 times as flat over snow or clouds
 FEW_PIXELS = 50  # fewer are not compared
 SEVERAL = 4  # bands, from near infrared on mostly: in three colours, clouds and snow are all alike, too
-UNITS = (10.0, 100.0, 1000.0, 10_000.0, 65_535.0)
 BYTE_IN_ONE, BYTE_IN_16_BITS = 255.0, 257.0  # of pictures of 8 bits: numbers from 0 to 1, or integers of 16 bits
 
 

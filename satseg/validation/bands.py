@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from satseg.data.class_lines import option
 from satseg.validation.facts import Facts, ImageFacts
-from satseg.validation.findings import Finding, Severity
+from satseg.validation.findings import Finding, Severity, some
+from satseg.validation.giveaways import ClassScore, score_all, score_border, score_each, tabulate
 
-BINS = 256  # by quantiles; of bands with fewer values each value is one
-FEWEST = 50  # pixels of a class, of those drawn, for a score that means something
 CATEGORIES = 64  # a band with more different values is a measurement; CORINE's land cover has 44
 SURE = 32  # whole numbers in areas that are categories even where neighbouring areas are alike
 CODES = 10_000  # how far the numbers of categories may lie apart
@@ -42,6 +42,7 @@ class BandFacts:
             about 1 where the numbers are mere names, and 0 where the band has too many values.
         score: Balanced accuracy of telling the classes by this band alone, on images that the rule was not made
             from; NaN where it cannot be measured.
+        strong: Scores of the classes that it tells from all others as well as a band that gives them away.
         step: What all differences of its values are multiples of: 1 for whole numbers, else the smallest one; 0 where
             there is no such step or more than CODES of them.
         counts: How often each value was drawn, step by step from the lowest to the highest; empty where step is 0.
@@ -56,18 +57,20 @@ class BandFacts:
     stepping: float
     unlike: float
     score: float
+    strong: tuple[ClassScore, ...]
     step: float
     counts: tuple[int, ...]
     change: float
 
 
-def measure_bands(facts: Sequence[Facts], names: Sequence[str], num_classes: int) -> list[BandFacts]:
+def measure_bands(facts: Sequence[Facts], names: Sequence[str], num_classes: int, threshold: float) -> list[BandFacts]:
     """Measure every band over all images that have as many bands.
 
     Args:
         facts: Of all samples.
         names: Of the bands.
         num_classes: K.
+        threshold: Balanced accuracy from which a band may give a class away.
     """
     images = [f.image for f in facts if f.image and f.image.usable and len(f.image.minimum) == len(names)]
     if not images:
@@ -79,6 +82,8 @@ def measure_bands(facts: Sequence[Facts], names: Sequence[str], num_classes: int
     low, high = np.min([i.minimum for i in images], axis=0), np.max([i.maximum for i in images], axis=0)
     flat, stepping = (np.mean(shares, axis=0) for shares in ([i.flat for i in images], [i.stepping for i in images]))
     change = _mean_change(images)
+    tests = len(names) * num_classes
+    counts = [tabulate(drawn[band], classes, learn, num_classes) for band in range(len(names))]
     return [
         BandFacts(
             name=name,
@@ -88,13 +93,23 @@ def measure_bands(facts: Sequence[Facts], names: Sequence[str], num_classes: int
             flat=float(flat[band]),
             stepping=float(stepping[band]),
             unlike=_unlike(drawn[band], float(change[band])),
-            score=alone(drawn[band], classes, learn, num_classes),
+            score=score_all(counts[band]),
+            strong=_strong(score_each(counts[band], tests), images, band, threshold),
             step=_step(drawn[band]),
             counts=_counts(drawn[band], _step(drawn[band])),
             change=float(change[band]),
         )
         for band, name in enumerate(names)
     ]
+
+
+def _strong(
+    scores: Sequence[ClassScore], images: Sequence[ImageFacts], band: int, threshold: float
+) -> tuple[ClassScore, ...]:
+    """Return the scores from a threshold on, with those along borders."""
+    strong = [score for score in scores if score.score >= threshold]
+    measured = [score_border(score.index, [i.borders for i in images], band) for score in strong]
+    return tuple(replace(s, border=border, order=order) for s, (border, order) in zip(strong, measured, strict=True))
 
 
 def _mean_change(images: Sequence[ImageFacts]) -> np.ndarray:
@@ -130,76 +145,86 @@ def _counts(values: np.ndarray, step: float) -> tuple[int, ...]:
     return tuple(np.bincount(np.rint((values - values.min()) / step).astype(np.int64)).tolist())
 
 
-def alone(values: np.ndarray, classes: np.ndarray, learn: np.ndarray, num_classes: int) -> float:
-    """Return how well one band alone tells the classes.
-
-    Each bin of values stands for the class that it is most typical of; the rule is made from some pixels and scored
-    on the others.
-
-    Args:
-        values: Numbers (n,).
-        classes: Class indices (n,); those beyond K are of no class.
-        learn: Boolean (n,): which pixels the rule is made from.
-        num_classes: K.
-
-    Returns:
-        Balanced accuracy: the mean over classes of the share of its pixels that is told right; NaN where fewer than
-        two classes can be scored.
-    """
-    labelled = classes < num_classes
-    values, classes, learn = values[labelled], classes[labelled], learn[labelled]
-    counts = np.stack([np.bincount(classes[side], minlength=256)[:num_classes] for side in (learn, ~learn)])
-    scored = np.flatnonzero((counts >= FEWEST).all(0))
-    if len(scored) < 2:
-        return float("nan")
-    bins = np.searchsorted(_borders(values[learn]), values)
-    table = np.zeros((bins.max() + 1, num_classes))
-    np.add.at(table, (bins[learn], classes[learn]), 1)
-    typical = scored[(table[:, scored] / counts[0, scored]).argmax(1)]
-    right = typical[bins[~learn]] == classes[~learn]
-    return float(np.mean([right[classes[~learn] == index].mean() for index in scored]))
-
-
-def _borders(values: np.ndarray) -> np.ndarray:
-    distinct = np.unique(values).astype(np.float64)  # sums of two would not fit the files' integers
-    if len(distinct) > BINS:
-        distinct = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
-    borders: np.ndarray = (distinct[1:] + distinct[:-1]) / 2 if len(distinct) <= BINS else distinct[1:-1]
-    return borders
-
-
-def check_bands(bands: Sequence[BandFacts], threshold: float) -> list[Finding]:
-    """Find bands that predict the mask nearly alone, and categorical ones.
+def check_bands(
+    bands: Sequence[BandFacts], threshold: float, class_names: Sequence[str], called: Sequence[int | str]
+) -> list[Finding]:
+    """Find bands that predict the mask, or one of its classes, nearly alone; and categorical ones.
 
     Args:
         bands: What was measured.
         threshold: Balanced accuracy from which a band gives the label away.
+        class_names: K names.
+        called: What dataset.bands calls each band.
     """
-    giving = [b for b in bands if b.score >= threshold]
-    expected = f"No band tells all classes alone; strong ones such as NDVI stay below {threshold:g} (giveaway)."
+    giving = {b.name: _given_away(b, threshold, class_names) for b in bands}
+    categorical = [b.name for b in bands if not giving[b.name] and _is_categorical(b, bands)]
+    known = [bool(giving[b.name]) for b in bands]
+    odd = [bool(giving[b.name]) or b.name in categorical for b in bands]
+    expected = (
+        f"No band tells all classes alone, or one of them along its borders, too; measurements such as NDVI stay below "
+        f"{threshold:g} there (giveaway)."
+    )
     findings = [
         Finding(
             "giveaway_band",
             Severity.ERROR,
-            f"band {b.name} gives the label away: alone it tells the classes with a balanced accuracy of {b.score:.3f} "
-            f"(threshold {threshold:g})",
+            f"band {name} gives {words} (threshold {threshold:g})",
             expected,
-            "Leave it out of dataset.bands: where a model is used, no label is known.",
+            f"Where a model is used, no label is known: {leave_out(called, known)}.",
         )
-        for b in giving
+        for name, words in giving.items()
+        if words
     ]
-    return findings + [
+    return [*findings, *_strong_bands([b for b in bands if not giving[b.name]], class_names)] + [
         Finding(
             "categorical_band",
             Severity.WARNING,
             f"band {b.name} is categorical: {b.distinct} {_kind(b)} from {b.low:g} to {b.high:g} in areas, where "
             "other bands measure",
             "Bands measure: a land-cover product or a quality mask is no reflectance.",
-            "Leave it out of dataset.bands, or give it as dataset.nodata or as a mask band if it tells quality.",
+            f"If it tells quality, make nodata of what it calls bad in the files; {leave_out(called, odd)}.",
         )
         for b in bands
-        if b not in giving and _is_categorical(b, bands)
+        if b.name in categorical
     ]
+
+
+def leave_out(called: Sequence[int | str], is_left: Sequence[bool]) -> str:
+    """Return in words the option that reads all bands but some.
+
+    Args:
+        called: What dataset.bands calls each band that is read.
+        is_left: Which of them are left out.
+    """
+    kept = [name for name, is_one in zip(called, is_left, strict=True) if not is_one]
+    several = "them" if sum(is_left) > 1 else "it"
+    return f"leave {several} out by {option('bands', kept)}" if kept else f"leave {several} out of the images"
+
+
+def _given_away(band: BandFacts, threshold: float, class_names: Sequence[str]) -> str:
+    """Return in words what a band gives away, or nothing; borders decide, where there are any."""
+    known = [s for s in band.strong if s.gives_away(threshold)]
+    if band.score >= threshold and (known or all(np.isnan(s.border) for s in band.strong)):
+        return f"the label away: alone it tells the classes with a balanced accuracy of {band.score:.3f}"
+    told = [f"{s.score:.3f}, and of {s.border:.3f} along its borders" for s in known]
+    if len(known) == 1:
+        name = class_names[known[0].index]
+        return f"the class {name} away: alone it tells it from the rest with a balanced accuracy of {told[0]}"
+    each = ", ".join(f"{class_names[s.index]} ({words})" for s, words in zip(known, told, strict=True))
+    return f"classes away: alone it tells from the rest with a balanced accuracy each: {each}" if known else ""
+
+
+def _strong_bands(bands: Sequence[BandFacts], class_names: Sequence[str]) -> list[Finding]:
+    """Tell of bands that are as good as a label but along borders, where this could be looked at."""
+    told = [f"{b.name} {class_names[s.index]} ({s.score:.3f}, {_along(s.border)})" for b in bands for s in b.strong]
+    if not told:
+        return []
+    message = f"bands that alone tell a class from the rest, but do not know its borders: {some(told)}"
+    return [Finding("strong_band", Severity.NOTE, f"{message}; taken for measurements, such as near infrared of water")]
+
+
+def _along(border: float) -> str:
+    return "along borders not measured" if np.isnan(border) else f"along borders {border:.3f}"
 
 
 def _is_categorical(band: BandFacts, bands: Sequence[BandFacts]) -> bool:

@@ -39,7 +39,7 @@ class Limits:
     Attributes:
         min_class_share: Share of a split's pixels that each class must have.
         max_ignored: Share of an image's pixels that may be ignored or without data.
-        giveaway: Balanced accuracy from which one band alone gives the label away.
+        giveaway: Balanced accuracy from which one band alone gives the label, or a class, away.
     """
 
     min_class_share: float = 0.001
@@ -115,23 +115,32 @@ def validate(
     by_name = {f.name: f for f in survey(opened.parts(), plan, workers, progress)}
     splits = {split: [by_name[s.name] for s in samples] for split, samples in opened.sides.items()}
     facts, names = list(by_name.values()), opened.scheme.names
-    totals, bands = add_up(splits, len(names)), measure_bands(facts, _band_names(facts, plan), len(names))
+    totals = add_up(splits, len(names))
+    band_names, called = _bands_read(facts, plan)
+    bands = measure_bands(facts, band_names, len(names), limits.giveaway)
     places = footprints(
         {s: [(f.name, f.image_file, f.image_info) for f in some if f.image_info] for s, some in splits.items()}
     )
     scale = None if datamodule.scale == "auto" else float(datamodule.scale)
-    of_pixels = check_pixels(facts, scale, float(datamodule.offset) if datamodule.offset != "auto" else 0.0)
+    offset = float(datamodule.offset) if datamodule.offset != "auto" else 0.0
+    of_pixels = check_pixels(facts, scale, offset, called)
     filled = {file for finding in of_pixels if finding.check == "undeclared_nodata" for file in finding.files}
     findings = [
         *opened.findings,
         *of_pixels,
-        *check_shifts([f for f in facts if f.image_file not in filled]),  # a fill is not a unit
+        *check_shifts([f for f in facts if f.image_file not in filled], splits),  # a fill is not a unit
         *check_headers(_pairs(facts), datamodule.bands),
         *check_transparency(facts, datamodule.bands),
-        *check_masks(facts, opened.scheme, limits.max_ignored, getattr(datamodule, "ignore_values", None) or ()),
+        *check_masks(
+            facts,
+            opened.scheme,
+            limits.max_ignored,
+            getattr(datamodule, "ignore_values", None) or (),
+            given=not datamodule.finds_classes,
+        ),
         *check_leakage(splits, places),
         *check_ground(places),
-        *check_bands(bands, limits.giveaway),
+        *check_bands(bands, limits.giveaway, names, called),
         *check_balance(totals, names, limits.min_class_share),
     ]
     root = str(datamodule.root)
@@ -162,6 +171,8 @@ def _pairs(facts: Sequence[Facts]) -> list[Pair]:
     return list(pairs.values())
 
 
-def _band_names(facts: Sequence[Facts], plan: ScanPlan) -> list[str]:
+def _bands_read(facts: Sequence[Facts], plan: ScanPlan) -> tuple[list[str], list[int | str]]:
+    """Return the names of the bands that are read, and how dataset.bands calls each."""
     info = next((f.image_info for f in facts if f.image and f.image_info), None)
-    return [info.band_names[n - 1] for n in band_numbers(info, plan.bands)] if info else []
+    numbers = band_numbers(info, plan.bands) if info else ()
+    return [info.band_names[n - 1] for n in numbers] if info else [], list(plan.bands or numbers)

@@ -61,6 +61,18 @@ class Fingerprints(NamedTuple):
     limit: int
 
 
+class Borders(NamedTuple):
+    """Neighbours in a row whose labels differ, drawn at random.
+
+    Attributes:
+        numbers: Of the two (bands, 2, n), usable.
+        classes: Their classes (2, n), of which one may be IGNORE_INDEX.
+    """
+
+    numbers: np.ndarray
+    classes: np.ndarray
+
+
 @dataclass(frozen=True)
 class ImageFacts:
     """An image's pixels.
@@ -84,6 +96,7 @@ class ImageFacts:
         fingerprints: Of places in it.
         drawn: Numbers (bands, n) of pixels drawn at random, usable and labelled.
         classes: Their classes (n,).
+        borders: Of the classes in it.
     """
 
     digest: str
@@ -102,6 +115,7 @@ class ImageFacts:
     fingerprints: Fingerprints
     drawn: np.ndarray
     classes: np.ndarray
+    borders: Borders
 
     @property
     def is_constant(self) -> bool:
@@ -115,12 +129,13 @@ class MaskFacts:
 
     Attributes:
         known: Pixels by value (or packed colour) that is a class or ignored.
-        outside: Pixels by value that is neither; the most common ones.
+        outside: Pixels by value that is neither; the most common ones, as many as there may be classes.
         num_outside: Pixels with such a value.
         distinct: How many such values there are, up to a limit.
         thin: Share of these pixels in stripes of at most four pixels.
         near: Share of these pixels whose value is close to a known one.
         lossy: Whether the file's compression changes values.
+        cut: What a threshold (THRESHOLD) makes of values outside; None where it would change the classes', too.
         ignored: Pixels that are no class: ignored values, nodata, transparent.
         class_pixels: Pixels that count, by class: labelled, where the image is usable.
         labelled: Pixels by class, wherever they are.
@@ -133,6 +148,7 @@ class MaskFacts:
     thin: float
     near: float
     lossy: bool
+    cut: tuple[int, ...] | None
     ignored: int
     class_pixels: np.ndarray
     labelled: np.ndarray

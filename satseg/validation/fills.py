@@ -100,8 +100,8 @@ def _extent(fills: Sequence[Fill], widths: set[int]) -> str:
 
 def _repair(values: Sequence[float]) -> str:
     if len(values) == 1:
-        return f"If these pixels are missing, set dataset.nodata={_number(values[0])}, or declare it in the files."
-    return "If these pixels are missing, declare each file's own value in it, or give all one for dataset.nodata."
+        return f"If these pixels are missing, use dataset.nodata={_number(values[0])}, or declare it in the files."
+    return "If these pixels are missing, declare each file's own value in it (gdal_edit.py -a_nodata)."
 
 
 def _number(value: float) -> str:

@@ -12,6 +12,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from satseg.data.bands import band_numbers
+from satseg.data.class_lines import option
 from satseg.data.in_common import most_common
 from satseg.data.labels import is_other_grid
 from satseg.data.pixel_size import size_text
@@ -36,9 +37,7 @@ def check_headers(pairs: Sequence[Pair], bands: Sequence[int | str] | None = Non
     return [
         *_sizes(pairs),
         *(
-            _unlike(
-                images, "bands", "bands", lambda i: i.count, "Set dataset.bands to those that all have.", Severity.ERROR
-            )
+            _unlike(images, "bands", "bands", lambda i: i.count, _bands_of_all(images), Severity.ERROR)
             if bands is None
             else ()
         ),
@@ -73,6 +72,11 @@ def _turned(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
         return []
     message = f"{count(len(files), 'image')} stored turned, and read upright as their headers say; masks must be, too"
     return [Finding("orientation", Severity.NOTE, message, "", "", files)]
+
+
+def _bands_of_all(images: Sequence[tuple[str, RasterInfo]]) -> str:
+    shared = set.intersection(*(set(info.bands) for _, info in images)) if images else set()
+    return f"Use the bands that all have, {option('bands', sorted(shared))}." if shared else "Give all the same bands."
 
 
 def _without_north(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
@@ -121,7 +125,7 @@ def _reordered(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
     """Find images that have the bands of the others in another order; names that differ otherwise are only remarks."""
     usual = _usual(info.band_names for _, info in images) or ()
     same = [(file, info) for file, info in images if sorted(info.band_names) == sorted(usual)]
-    repair = "Set dataset.bands to names, in the order that you want."
+    repair = f"Use {option('bands', list(usual))}, or these names in the order that you want."
     return _unlike(same, "band_order", "bands in the order", lambda i: ", ".join(i.band_names), repair, Severity.ERROR)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from satseg.data.raster import RasterInfo, Window
 from satseg.spec import IGNORE_INDEX
+from satseg.validation.border_tally import BorderTally
 from satseg.validation.extremes import Extremes
 from satseg.validation.facts import ImageFacts
 from satseg.validation.fingerprints import FingerprintTally
@@ -16,6 +17,7 @@ from satseg.validation.fingerprints import FingerprintTally
 GRID = 24  # cells a side of the small picture
 DEPTH = 4  # pixels from an edge that are averaged, so that noise drowns less
 EVERY = 4  # which rows neighbours are compared in
+BORDERS = 5  # pixels that are drawn anywhere for a pair that is drawn along a border
 
 
 class ImageTally:
@@ -45,6 +47,7 @@ class ImageTally:
         self.places = np.unique(random.integers(0, self.height * self.width, drawn))
         self.drawn: list[np.ndarray] = []
         self.classes: list[np.ndarray] = []
+        self.borders = BorderTally(bands, info.dtype, info.width, -(-drawn // BORDERS))
 
     def add(self, window: Window, image: np.ndarray, usable: np.ndarray, classes: np.ndarray | None) -> None:
         """Add one part.
@@ -73,6 +76,8 @@ class ImageTally:
         self._add_cells(window, grey)
         self.fingerprints.add(grey)
         self._draw(window, image, usable, classes)
+        if classes is not None:
+            self.borders.add(window.row, image, usable, classes)
 
     def _compare_neighbours(self, rows: np.ndarray, usable: np.ndarray) -> None:
         steps = np.abs(np.diff(rows, axis=2))
@@ -132,6 +137,7 @@ class ImageTally:
             fingerprints=self.fingerprints.fingerprints(),
             drawn=np.concatenate(self.drawn, axis=1),
             classes=np.concatenate(self.classes),
+            borders=self.borders.borders(),
         )
 
     def _sides(self) -> tuple[np.ndarray, ...]:

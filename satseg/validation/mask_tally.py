@@ -8,14 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from satseg.data.masks import ClassScheme
+from satseg.data.masks import MAX_DISCOVERED, ClassScheme
 from satseg.data.raster import RasterInfo
 from satseg.data.scheme import pack
-from satseg.errors import MaskValueError
 from satseg.spec import IGNORE_INDEX
 from satseg.validation.facts import MaskFacts
 
 MOST_VALUES = 4096  # different values that are kept of a mask that is none
+THRESHOLD = 128  # that mends masks of which each channel should be 0 or 255
 NEAR = 20  # in each channel: how far compression moves a colour
 APART = 3 * NEAR  # known colours nearer to each other than this could not be told from moved ones
 STRIPE = np.ones((5, 5), bool)  # what is narrower than five pixels holds no such square
@@ -34,12 +34,16 @@ class MaskTally:
         self.info, self.scheme, self.lossy = info, scheme, lossy
         self.known: Counter[int] = Counter()
         self.outside: Counter[float] = Counter()
+        self.cut: Counter[int] = Counter()
         self.num_outside = self.wide = self.near = self.ignored = 0
         self.class_pixels = np.zeros(len(scheme.names), np.int64)
         self.keys = np.array(sorted(scheme.values), np.int64)
         self.indices = np.array([scheme.values[k] for k in self.keys.tolist()], np.uint8)
         self.points = _points(self.keys, scheme.by_colour)
         gaps = np.abs(self.points[:, None] - self.points).max(-1) + np.eye(len(self.points)) * APART
+        self.can_be_cut = (
+            scheme.threshold is None and not info.colors and all(is_of_ends(k, scheme.by_colour) for k in scheme.values)
+        )
         self.can_be_near = bool(gaps.size) and gaps.min() >= APART
 
     def add(self, raw: np.ndarray, valid: np.ndarray, usable: np.ndarray | None) -> np.ndarray:
@@ -53,9 +57,12 @@ class MaskTally:
         Returns:
             Class indices (height, width), IGNORE_INDEX for all that is none.
         """
-        keys = self._keys(raw)
+        pure = self.scheme.purified(raw, self.info.colors)
+        keys = self._keys(pure)
         places = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         is_known = self.keys[places] == keys
+        if pure is not raw:
+            is_known &= valid | (pure == raw).all(0)  # what nodata would become is no label
         classes = np.where(is_known, self.indices[places], np.uint8(IGNORE_INDEX))
         outside = ~is_known & valid & np.isfinite(keys)
         self.known.update({int(v): n for v, n in count_values(keys[is_known]).items()})
@@ -67,14 +74,9 @@ class MaskTally:
         return classes
 
     def _keys(self, raw: np.ndarray) -> np.ndarray:
-        raw = self.scheme.purified(raw, self.info.colors)
         if self.scheme.by_colour and len(raw) >= 3:
             return pack(raw)
-        if not self.scheme.by_colour and len(raw) > 1 and not (raw == raw[:1]).all():
-            raise MaskValueError(
-                f"{self.info.path} has {len(raw)} bands that differ, but the classes are given by value: give colours "
-                "in dataset.classes, such as water: [0, 0, 255]."
-            )
+        self.scheme.check_grey(raw, self.info.path)
         if not self.scheme.by_colour:
             values: np.ndarray = raw[0]
             return values
@@ -92,14 +94,25 @@ class MaskTally:
             values = np.array(list(counts), np.float64)
             near = (np.abs(_points(values, self.scheme.by_colour)[:, None] - self.points).max(-1) <= NEAR).any(1)
             self.near += int(np.array(list(counts.values()))[near].sum())
+        if self.can_be_cut:
+            for value, pixels in counts.items():
+                self.cut[self._cut(value)] += pixels
         self.outside.update(counts)
         if len(self.outside) > MOST_VALUES:
             self.outside = Counter(dict(self.outside.most_common(MOST_VALUES)))
 
+    def _cut(self, value: float) -> int:
+        """Return the value, or packed colour, that a threshold makes of one."""
+        if not self.scheme.by_colour:
+            return 255 * (value >= THRESHOLD)
+        if value < 0:  # what 8 bits cannot say
+            return -1
+        return sum(255 * ((int(value) >> shift & 255) >= THRESHOLD) << shift for shift in (16, 8, 0))
+
     def facts(self) -> MaskFacts:
         """Return what was counted."""
         share = 1 / max(self.num_outside, 1)
-        outside = dict(self.outside.most_common(10))
+        outside = dict(self.outside.most_common(MAX_DISCOVERED))
         return MaskFacts(
             known=dict(self.known),
             outside=outside,
@@ -108,6 +121,7 @@ class MaskTally:
             thin=1 - self.wide * share,
             near=self.near * share,
             lossy=self.lossy,
+            cut=tuple(self.cut) if self.can_be_cut else None,
             ignored=self.ignored,
             class_pixels=self.class_pixels,
             labelled=self._labelled(),
@@ -131,6 +145,12 @@ def count_values(values: np.ndarray) -> Mapping[float, int]:
     found, inverse = np.unique(flat[starts], return_inverse=True)
     totals = np.bincount(inverse, weights=lengths).astype(np.int64)
     return dict(zip(found.tolist(), totals.tolist(), strict=True))
+
+
+def is_of_ends(value: int, by_colour: bool) -> bool:
+    """Tell whether a value, or each channel of a packed colour, is 0 or 255, so that a threshold leaves it as it is."""
+    channels = [value >> shift & 255 for shift in (16, 8, 0)] if by_colour else [value]
+    return all(channel in (0, 255) for channel in channels)
 
 
 def _points(values: np.ndarray, by_colour: bool) -> np.ndarray:

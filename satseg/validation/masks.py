@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 
 from satseg.data.class_lines import class_options, ignore_options, ignored_values
 from satseg.data.masks import LARGEST_VALUE, ClassScheme, declared_nodata
+from satseg.data.scheme import BYTE_IN_16_BITS
 from satseg.spec import IGNORE_INDEX
 from satseg.validation.facts import Facts, MaskFacts
 from satseg.validation.findings import Finding, Severity, count, percent
+from satseg.validation.mask_tally import THRESHOLD
 
 SEVERAL = 3  # different values from which they are a pattern, not a class that was forgotten
 MOSTLY = 0.85  # share of such pixels in thin stripes, or near known values
@@ -26,10 +30,7 @@ REPAIRS = {
         "Draw or resample the masks again with nearest neighbour and without anti-aliasing: values between two "
         "classes are no class."
     ),
-    "mask_values": (
-        "Add them to dataset.classes, map them in dataset.mask_values, name them in dataset.ignore_values, or repair "
-        "the masks."
-    ),
+    "mask_values": "Repair the masks: these are too many values, or such as no class can have.",
 }
 WORDS = {
     "jpeg_mask": "JPEG-compressed masks: {} outside the classes",
@@ -39,7 +40,11 @@ WORDS = {
 
 
 def check_masks(
-    facts: Sequence[Facts], scheme: ClassScheme, max_ignored: float, told: Collection[int] = ()
+    facts: Sequence[Facts],
+    scheme: ClassScheme,
+    max_ignored: float,
+    told: Collection[int] = (),
+    given: bool = True,
 ) -> list[Finding]:
     """Find values that are no class, and too many ignored pixels.
 
@@ -48,13 +53,14 @@ def check_masks(
         scheme: The classes.
         max_ignored: Share of an image's pixels that may be ignored or without data.
         told: Values that the user has named as ignored.
+        given: Whether the user has named the classes; else a repair has to.
     """
     masks = [(f, f.mask) for f in facts if f.mask]
     by_kind: dict[str, list[tuple[Facts, MaskFacts]]] = {}
     for f, mask in masks:
         if mask.num_outside:
             by_kind.setdefault(kind_of(mask), []).append((f, mask))
-    outside = [_outside(kind, some, scheme) for kind, some in by_kind.items()]
+    outside = [_outside(kind, some, scheme, given) for kind, some in by_kind.items()]
     return [
         *outside,
         *_declared_classes(facts, scheme),
@@ -71,7 +77,7 @@ def kind_of(mask: MaskFacts) -> str:
     return "antialiased_mask" if mask.distinct >= SEVERAL and mask.thin >= MOSTLY else "mask_values"
 
 
-def _outside(kind: str, masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme) -> Finding:
+def _outside(kind: str, masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme, given: bool) -> Finding:
     values: Counter[float] = Counter()
     for _, mask in masks:
         values.update(mask.outside)
@@ -80,19 +86,46 @@ def _outside(kind: str, masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassS
     examples = ", ".join(f"{shown(v, scheme)} ({n:,} px)" for v, n in values.most_common(EXAMPLES))
     what = f"{count(pixels, 'pixel')} of {count(distinct, 'value')}"
     message = f"{WORDS[kind].format(what)}: {examples}"
-    repair = _named_values(values, scheme) if kind == "mask_values" and distinct == len(values) else REPAIRS[kind]
+    named = _named_values(values, scheme, given) if kind == "mask_values" and distinct == len(values) else ""
+    repair = named or _threshold(kind, [mask for _, mask in masks], scheme, given) or REPAIRS[kind]
     return Finding(kind, Severity.ERROR, message, EXPECTED, repair, tuple(f.mask_file for f, _ in masks))
 
 
-def _named_values(values: Collection[float], scheme: ClassScheme) -> str:
+def _named_values(values: Collection[float], scheme: ClassScheme, given: bool) -> str:
     """Return the options that make classes of values, or leave them out."""
     whole = {int(v) for v in values if float(v).is_integer() and abs(v) <= LARGEST_VALUE}
-    if len(whole) < len(values) or scheme.threshold is not None or (scheme.by_colour and min(whole) < 0):
-        return REPAIRS["mask_values"]
+    if len(whole) < len(values) or (scheme.by_colour and min(whole) < 0):
+        return ""
+    if wide := _wide(whole, scheme):
+        return (
+            f"If they are those of 8 bits, written with 16, use {class_options(wide)}; or write the masks with 8 bits."
+        )
+    ignored = ignore_options(scheme, whole | ignored_values(scheme)) if given else class_options(scheme, ignore=whole)
     return (
-        f"To make classes of them, with names of your own, use {class_options(scheme, whole)}; to leave them out, add "
-        f"{ignore_options(scheme, whole | ignored_values(scheme))}; or repair the masks."
+        f"To make classes of them, with names of your own, use {class_options(scheme, whole)}; to leave them out, "
+        f"{'add' if given else 'use'} {ignored}; or repair the masks."
     )
+
+
+def _wide(values: Collection[int], scheme: ClassScheme) -> ClassScheme | None:
+    """Return the scheme that knows values of 8 bits that were stretched to 16, where these are; None elsewhere."""
+    narrow = {v: scheme.values.get(v // BYTE_IN_16_BITS) for v in values if v % BYTE_IN_16_BITS == 0}
+    known = {v: index for v, index in narrow.items() if index is not None}
+    return replace(scheme, values={**scheme.values, **known}) if len(known) == len(values) else None
+
+
+def _threshold(kind: str, masks: Sequence[MaskFacts], scheme: ClassScheme, given: bool) -> str:
+    """Return the options that read masks as they were meant, where their numbers should be 0 and 255."""
+    if any(mask.cut is None or -1 in mask.cut for mask in masks):
+        return ""
+    blends = {value for mask in masks for value in mask.cut or ()} - scheme.values.keys()
+    words = [f"dataset.mask_threshold={THRESHOLD}"]
+    if not given:
+        words.insert(0, class_options(scheme, ignore=blends))
+    elif blends:
+        words.append(ignore_options(scheme, blends | ignored_values(scheme)))
+    why = REPAIRS[kind].partition(":")[0]
+    return f"Use {' '.join(words)}, by which each number means 0 or 255; or {why[0].lower()}{why[1:]}."
 
 
 def shown(value: float, scheme: ClassScheme) -> str:
@@ -167,8 +200,8 @@ def _two_codes(masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme, to
                     f"{count(len(instead), 'mask')} with {other} and none of the {len(having)} masks with {value} "
                     f"({name}): if {other} means {name}, too, all of it is ignored there",
                     "All masks write a class in the same way; ignored pixels lie beside either class.",
-                    f"If it does, give dataset.classes and dataset.mask_values={{{other}: {name}}}; if not, name "
-                    f"{other} in dataset.ignore_values.",
+                    f"If it does, use {class_options(replace(scheme, values={**scheme.values, other: index}))}; if "
+                    f"not, {class_options(scheme, ignore={other})}.",
                     tuple(f.mask_file for f, _ in instead),
                 )
             )
@@ -211,10 +244,15 @@ def _much_ignored(facts: Sequence[Facts], most: float) -> list[Finding]:
             f"{count(len(much), 'image')} with more than {percent(most)} of the pixels ignored or without data, up to "
             f"{percent(much[0][1])}",
             f"At least {percent(1 - most)} of an image count (max_ignored).",
-            "Leave these images out, label more of them, or set max_ignored higher where that is as it should be.",
+            f"Leave these images out, label more of them, or use max_ignored={_rounded_up(much[0][1]):g}, where it is "
+            "as it should be.",
             tuple(f.mask_file for f, _ in much),
         )
     ]
+
+
+def _rounded_up(share: float) -> float:
+    return min(1.0, math.ceil(100 * share) / 100)
 
 
 def uncounted(facts: Facts) -> float:

@@ -19,7 +19,7 @@ from satseg.data.scheme import pack
 from satseg.data.splits import left_out
 from satseg.errors import DataError, RasterReadError, SatsegError
 from satseg.validation.findings import SHOWN, Finding, Severity, count
-from satseg.validation.mask_tally import MOST_VALUES, MaskTally, count_values
+from satseg.validation.mask_tally import MOST_VALUES, MaskTally, count_values, is_of_ends
 from satseg.validation.masks import kind_of
 from satseg.validation.scanning import is_lossy
 
@@ -118,8 +118,10 @@ def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tu
 def _found_scheme(masks: Sequence[Path]) -> tuple[ClassScheme, list[Finding]]:
     some = [path for path in masks[:: max(1, -(-len(masks) // GUESSED_FROM))] if _can_be_read(path)]
     common = _common_values(some)
-    if common and any(_is_spoiled(path, common) for path in some):
-        return common, [_guessed(common)]
+    for guess in (_ends(common), common):
+        kinds = {_kind(path, guess) for path in some} - {""} if guess else set()
+        if guess and kinds - {"mask_values"} and (guess is common or "mask_values" not in kinds):
+            return guess, [_guessed(guess)]
     try:
         return discover_scheme(masks), []
     except RasterReadError:
@@ -147,8 +149,10 @@ def _common_values(masks: Sequence[Path]) -> ClassScheme | None:
                 values = Counter(dict(values.most_common(MOST_VALUES)))
     total = sum(values.values())
     common = sorted(int(v) for v, n in values.items() if n >= LEAST * total and float(v).is_integer() and v >= 0)
-    if len(common) < 2:
-        return None
+    return _classes_of(common, by_colour) if len(common) >= 2 else None
+
+
+def _classes_of(common: Sequence[int], by_colour: bool) -> ClassScheme:
     names = tuple(f"color_{v:06x}" if by_colour else f"class_{v}" for v in common)
     colours = tuple((v >> 16, v >> 8 & 255, v & 255) if by_colour else default_colour(i) for i, v in enumerate(common))
     return ClassScheme(names, colours, {v: i for i, v in enumerate(common)}, by_colour)
@@ -163,13 +167,22 @@ def _keys(info: RasterInfo, by_colour: bool) -> Iterator[tuple[np.ndarray, np.nd
         yield keys, np.ones(keys.shape, bool) if nodata is None else keys != nodata
 
 
-def _is_spoiled(path: Path, scheme: ClassScheme) -> bool:
+def _ends(scheme: ClassScheme | None) -> ClassScheme | None:
+    """Return the classes that are 0 and 255, or colours of these: what lies between may be what smoothing made."""
+    if scheme is None:
+        return None
+    chosen = [value for value in sorted(scheme.values) if is_of_ends(value, scheme.by_colour)]
+    return _classes_of(chosen, scheme.by_colour) if 2 <= len(chosen) < len(scheme.values) else None
+
+
+def _kind(path: Path, scheme: ClassScheme) -> str:
+    """Return what the values of a mask that are no class come from; nothing where it has none."""
     info = read_info(path)
     tally = MaskTally(info, scheme, is_lossy(path))
     for raw, (_, labelled) in zip(read_strips(path), _keys(info, scheme.by_colour), strict=True):
         tally.add(raw, labelled, None)
     facts = tally.facts()
-    return facts.num_outside > 0 and kind_of(facts) != "mask_values"
+    return kind_of(facts) if facts.num_outside else ""
 
 
 def _guessed(scheme: ClassScheme) -> Finding:

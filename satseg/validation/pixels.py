@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from satseg.errors import RasterReadError, ResourceError
+from satseg.validation.bands import leave_out
 from satseg.validation.facts import Facts, ImageFacts
 from satseg.validation.fills import check_fills
 from satseg.validation.findings import Finding, Severity, count, percent
@@ -16,13 +17,16 @@ REPAIR = "Make them again: a division by zero made these."
 NOTABLE = 0.01  # share of pixels that are 0 in every band from which they may be nodata
 
 
-def check_pixels(facts: Sequence[Facts], scale: float | None, offset: float = 0.0) -> list[Finding]:
+def check_pixels(
+    facts: Sequence[Facts], scale: float | None, offset: float, called: Sequence[int | str]
+) -> list[Finding]:
     """Find unreadable files, and images without content.
 
     Args:
         facts: Of all samples.
         scale: The divisor that the dataset declares; None where it is found from the numbers.
         offset: What it subtracts before.
+        called: What dataset.bands calls each band that is read.
     """
     images = [(f, f.image) for f in facts if f.image]
     seen = [(f, i) for f, i in images if i.usable]
@@ -33,7 +37,7 @@ def check_pixels(facts: Sequence[Facts], scale: float | None, offset: float = 0.
         *_odd("nan", Severity.NOTE, "NaN", "", [f for f, i in seen if i.nan]),
         *check_fills(seen),
         *_zeros(seen),
-        *_constant_bands([i for _, i in seen if not i.is_constant]),
+        *_constant_bands([i for _, i in seen if not i.is_constant], called),
         *_scale(seen, scale, offset),
     ]
 
@@ -98,24 +102,25 @@ def _zeros(images: Sequence[tuple[Facts, ImageFacts]]) -> list[Finding]:
         f"{count(len(notable), 'image')} with 0 in every band in up to {percent(notable[0][1])} of the pixels, and no "
         "declared nodata"
     )
-    repair = "If these pixels are missing, set dataset.nodata=0: they would count otherwise."
+    repair = "If these pixels are missing, use dataset.nodata=0: they would count otherwise."
     return [Finding("zeros", Severity.NOTE, message, "", repair, tuple(f.image_file for f, _ in notable))]
 
 
-def _constant_bands(images: Sequence[ImageFacts]) -> list[Finding]:
-    if len({len(i.minimum) for i in images}) != 1:
+def _constant_bands(images: Sequence[ImageFacts], called: Sequence[int | str]) -> list[Finding]:
+    if {len(i.minimum) for i in images} != {len(called)}:
         return []
     low = np.min([i.minimum for i in images], axis=0)
-    high = np.max([i.maximum for i in images], axis=0)
+    constant = (low == np.max([i.maximum for i in images], axis=0)).tolist()
     return [
         Finding(
             "constant_band",
             Severity.WARNING,
-            f"band {number} is {low[number - 1]:g} everywhere, in all images",
+            f"band {name} is {value:g} everywhere, in all images",
             "Every band tells something.",
-            "Leave it out of dataset.bands.",
+            f"As it tells nothing, {leave_out(called, constant)}.",
         )
-        for number in (np.flatnonzero(low == high) + 1).tolist()
+        for name, value, is_constant in zip(called, low.tolist(), constant, strict=True)
+        if is_constant
     ]
 
 
@@ -134,6 +139,6 @@ def _scale(images: Sequence[tuple[Facts, ImageFacts]], scale: float | None, offs
             f"dataset.scale={scale:g} does not fit: the 98th percentile of the numbers is {high:.4g}, which becomes "
             f"{unit:.3g}",
             f"Numbers become about 0 to 1 (98th percentile from {UNIT[0]} to {UNIT[1]}).",
-            f"Set dataset.scale=auto, or about {high:.2g}.",
+            f"Use dataset.scale=auto, or about dataset.scale={high:.2g}.",
         )
     ]

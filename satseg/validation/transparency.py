@@ -8,6 +8,7 @@ from contextlib import suppress
 import numpy as np
 from rasterio.windows import Window
 
+from satseg.data.class_lines import option
 from satseg.data.opening import open_raster
 from satseg.data.raster import RasterInfo
 from satseg.errors import RasterReadError
@@ -52,7 +53,7 @@ def check_transparency(facts: Sequence[Facts], bands: Sequence[int | str] | None
             f"{message}; but {percent(half_clear)} of its numbers are neither clear nor opaque, as of a band that "
             "measures, such as near infrared",
             "A band of transparency is 0 where nothing is to be seen, and full elsewhere.",
-            f"Where it is data, set dataset.bands=[{','.join(map(str, range(1, len(info.band_names) + 1)))}].",
+            f"Where it is data, use {option('bands', list(range(1, len(info.band_names) + 1)))}.",
             tuple(files),
         )
     ]

@@ -153,6 +153,28 @@ def test_wrong_configurations_are_one_line_that_names_the_option(arguments, mess
     assert "dataset." in str(error.value)
 
 
+@pytest.mark.parametrize("by_colour", [False, True])
+def test_a_threshold_makes_0_or_255_of_each_number_in_grey_as_in_colours(tmp_path, by_colour):
+    random = np.random.default_rng(0)
+    grey = random.integers(0, 256, (9, 7), np.uint8)
+    classes = {"ground": [0, 0, 0], "road": [255, 255, 255]} if by_colour else {"ground": 0, "road": 255}
+    scheme = scheme_from_config(classes, threshold=128)
+    for name, stored in {
+        "grey": grey,
+        "rgb": np.dstack([grey] * 3),
+        "alpha": np.dstack([grey, grey * 0 + 255]),
+    }.items():
+        assert np.array_equal(scheme.read(save(tmp_path / f"{name}.png", stored)), grey >= 128)
+    shaded = np.dstack([np.clip(grey // 128 * 255.0 + move, 0, 255) for move in (-40, 9, 30)])  # as JPEG leaves it
+    assert np.array_equal(scheme.read(save(tmp_path / "shaded.png", shaded)), grey >= 128)
+
+
+@pytest.mark.parametrize(("classes", "held"), [(["ground", "road"], "1"), (COLOURS, "41")])
+def test_a_threshold_is_refused_where_no_mask_can_hold_a_class_after_it(classes, held):
+    with pytest.raises(ConfigError, match=rf"mask_threshold=128 makes 0 or 255 .* so no mask will hold {held}: give"):
+        scheme_from_config(classes, threshold=128)
+
+
 def test_hydra_containers_are_read_like_plain_ones():
     config = OmegaConf.create({"classes": DUBAI, "ignore": [[0, 0, 0]]})
     assert scheme_from_config(config.classes, None, config.ignore) == scheme_from_config(DUBAI, None, [[0, 0, 0]])

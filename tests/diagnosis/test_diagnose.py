@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from satseg.data.folder import FolderDataModule
 from satseg.data.splits import Subfolder
 from satseg.diagnosis import Diagnosis, diagnose, write_diagnosis
-from satseg.diagnosis.disagreement import standing_out
+from satseg.diagnosis.panels import moved
 from satseg.diagnosis.survey import survey
+from satseg.diagnosis.suspects import rank
 from satseg.models import SegmentationNetwork
 
 CRS, PLACE = "EPSG:32631", rasterio.Affine(10, 0, 440_000, 0, -10, 5_000_000)
@@ -57,13 +58,17 @@ def network(decode: Callable[[Tensor, Tensor], Tensor]) -> SegmentationNetwork:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> FolderDataModule:
-    """Eight images of a bright square on noise, with a very bright marker apart from it; the last label is wrong."""
+    """Ten images of a bright square on noise, with a very bright marker apart from it.
+
+    The label of image 9 is wrong, and the mask of image 8 lies 12 pixels to the right of the square and 8 above it.
+    """
     root, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for index in range(10):
+    for index in range(12):
         image, mask = generator.uniform(20, 60, (3, 128, 128)), np.zeros((1, 128, 128))
         row, col = 4 * generator.integers(2, 12, 2)  # on the stage's grid
         image[:, row : row + 32, col : col + 32] += 120
-        mask[:, row : row + 32, col : col + 32] = 1
+        down, right = (-8, 12) if index == 8 else (0, 0)
+        mask[:, row + down : row + down + 32, col + right : col + right + 32] = 1
         image[:, 100:112, 100:112] = 250
         mask[:, 100:112, 100:112] = 255
         if index == 9:
@@ -83,6 +88,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FolderDataModule:
 
 def ask(decode: Callable[[Tensor, Tensor], Tensor], data: FolderDataModule) -> Diagnosis:
     return diagnose(network(decode), data, "test", tell=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def of_objects(data: FolderDataModule) -> Diagnosis:
+    return ask(by_object, data)
 
 
 def test_what_everything_hangs_on_is_found_and_the_marker_was_replaced(data: FolderDataModule, tmp_path: Path) -> None:
@@ -110,16 +120,17 @@ def test_what_everything_hangs_on_is_found_and_the_marker_was_replaced(data: Fol
     assert "could not be tested" in untested and "<details" in untested
 
 
-def test_what_looks_at_its_objects_alone_is_not_flagged(data: FolderDataModule) -> None:
-    found = ask(by_object, data)
+def test_what_looks_at_its_objects_alone_is_not_flagged(of_objects: Diagnosis) -> None:
+    found = of_objects
     assert not found.shortcuts and {leaning.predicted for leaning in found.classes} == {0, 1}
     assert all(leaning.excess < 0.05 for leaning in found.classes)
 
 
-def test_a_wrong_label_stands_out_with_its_place_and_is_the_first_error(data: FolderDataModule, tmp_path: Path) -> None:
-    asked = network(by_object)
-    found = diagnose(asked, data, "test", tell=lambda line: None)
-    (doubt,) = found.doubts
+def test_a_wrong_label_stands_out_with_its_place_and_is_the_first_error(
+    data: FolderDataModule, of_objects: Diagnosis, tmp_path: Path
+) -> None:
+    asked, found = network(by_object), of_objects
+    (doubt,) = [d for d in found.doubts if d.found.mistake is None]
     assert doubt.found.image.endswith("9") and found.confused[0].key == (0, 1)
     image = next(s.image for s in data.samples_of("test") if s.name == doubt.found.image)
     with rasterio.open(image) as source:
@@ -138,11 +149,32 @@ def test_a_wrong_label_stands_out_with_its_place_and_is_the_first_error(data: Fo
     assert maps.shares is not None and maps.shares.inside + maps.shares.border > 0.5
     page = write_diagnosis(found, asked, "test", "wrong label", tmp_path).read_text()
     record = json.loads((tmp_path / "diagnosis.json").read_text())
-    assert record["relabel"][0]["box"] == list(box) and f"columns {box.col} to" in page
+    assert list(box) in [row["box"] for row in record["relabel"]] and f"columns {box.col} to" in page
     assert any(doubt.found.image in action["what"] for action in record["actions"])
-    sound = [s.name for s in data.samples_of("test") if s.name != doubt.found.image]
+    sound = [s.name for s in data.samples_of("test") if s.name[-1] not in "89"]
     clean = survey(asked, data.named_items("test", sound))
-    assert clean.images == 7 and standing_out(clean.disagreements, clean.images) == []
+    assert clean.images == 8 and rank(clean.disagreements, clean.fits, clean.images).standing_out == []
+
+
+def test_a_mask_that_lies_off_is_said_to_with_its_direction_in_pixels_and_metres(
+    of_objects: Diagnosis, tmp_path: Path
+) -> None:
+    asked, found = network(by_object), of_objects
+    (doubt,) = [d for d in found.doubts if d.found.mistake]
+    assert doubt.found.image.endswith("8") and len(found.doubts) == 2
+    page = html.unescape(write_diagnosis(found, asked, "test", "lies off", tmp_path).read_text())
+    words = "lie 12 pixels (120 m) to the right of and 8 pixels (80 m) above the image"
+    assert words in page and "pink as drawn, blue put back" in page
+    record = json.loads((tmp_path / "diagnosis.json").read_text())
+    (row,) = [row for row in record["relabel"] if row["image"].endswith("8")]
+    assert row["mistake"]["offset"] == {"right": 12, "down": -8} and record["usual_offset"] == {"right": 0, "down": 0}
+    assert {row["image"][-1] for row in record["label_ranking"][:2]} == {"8", "9"}
+    (action,) = [action for action in record["actions"] if "back in place" in action["what"]]
+    assert action["images"] == [doubt.found.image] and words in action["why"]
+    drawn = doubt.truth.numpy() == 1
+    put_back = moved(doubt.truth.numpy(), 8, -12, 255) == 1
+    square = (doubt.image[0, 0].numpy() > 130) & (doubt.truth.numpy() != 255)
+    assert put_back[square].mean() > 0.99 > 0.5 > drawn[square].mean()
 
 
 def test_the_network_is_left_as_it_was(data: FolderDataModule) -> None:

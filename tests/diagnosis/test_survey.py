@@ -6,14 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from planted import by_first_band, written
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from satseg.data.raster import Window
 from satseg.diagnosis.confusion import confused_pairs, foremost, gains
-from satseg.diagnosis.disagreement import CHANCE, Disagreement, standing_out
 from satseg.diagnosis.evidence import BORDER, mean_shares, shares_of
 from satseg.diagnosis.survey import survey
 
@@ -114,27 +110,3 @@ def test_what_a_confusion_costs_is_what_miou_gains_without_it() -> None:
             mended = np.where((truths == truth) & (guesses == predicted), truth, guesses)
             after = jaccard_score(truths, mended, labels=present, average="macro", zero_division=0)
             assert gains(matrix)[truth, predicted] == pytest.approx(after - before, abs=1e-12)
-
-
-def disagreement(name: str, share: float) -> Disagreement:
-    return Disagreement(name, share, 0, 1, Window(0, 0, 9, 9), 81)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(5, 300), st.floats(0.001, 0.05))
-@settings(max_examples=60, deadline=None)
-def test_a_label_that_is_contradicted_ten_times_as_much_as_the_worst_of_the_rest_stands_out_first(
-    seed: int, images: int, scale: float
-) -> None:
-    shares = np.random.default_rng(seed).exponential(scale, images).clip(0, 1)
-    rest = [disagreement(str(i), float(share)) for i, share in enumerate(shares)]
-    planted = disagreement("planted", min(1.0, 0.05 + 10 * float(shares.max())))
-    assert standing_out([*rest, planted], images + 1)[0].image == "planted"
-
-
-def test_a_split_whose_labels_are_all_as_good_lists_an_image_as_seldom_as_it_says() -> None:
-    generator, listed = np.random.default_rng(0), 0
-    for _ in range(400):
-        shares = generator.exponential(0.02, 40)
-        listed += bool(standing_out([disagreement(str(i), float(s)) for i, s in enumerate(shares)], 40))
-    assert listed / 400 < 2.5 * CHANCE  # the scale is estimated from forty images
-    assert not standing_out([disagreement("a", 0.9)], 3)  # too few to be compared with

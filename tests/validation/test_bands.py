@@ -1,14 +1,19 @@
 """Bands that give the label away or hold categories, and their sound twins."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, zoom
+import rasterio
+from rasterio import warp
+from rasterio.features import rasterize
+from scipy.ndimage import distance_transform_edt, gaussian_filter, zoom
 from validation.breaking import check, found, grave
 from validation.making import SIZE, make_mask, read, write
 
+from satseg.data.splits import Random
 from satseg.errors import ConfigError
 from satseg.validation import Limits
 
@@ -28,6 +33,18 @@ def label_with_noise(mask: np.ndarray, random: np.random.Generator) -> np.ndarra
 def label_of_large_numbers(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Two of them together are beyond uint16."""
     return 30_000 + 9_000.0 * mask + random.integers(0, 20, mask.shape)
+
+
+def one_class(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return 3000 + 2000.0 * (mask == 2) + random.normal(size=mask.shape) * 250
+
+
+def blurred(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return gaussian_filter((mask == 2).astype(np.float32), 1.5) + random.normal(size=mask.shape) / 50
+
+
+def distance(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return distance_transform_edt(mask != 2)
 
 
 def land_cover(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -69,6 +86,46 @@ def coarse(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def weather(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """A model's temperature: two cells an image, in tenths of a degree."""
     return np.round(290 + random.normal() * 2 + 0.1 * (np.arange(SIZE) > 40), 1) + np.zeros(mask.shape)
+
+
+@pytest.mark.parametrize("make", [one_class, blurred, distance])
+def test_a_band_that_gives_away_one_class_of_several_is_named_with_the_class(sound, make):
+    add_band(sound, make)
+    validation = check(sound)
+    finding = found(validation, "giveaway_band")
+    assert grave(validation) == ["giveaway_band"] and "band_5 gives the class forest away" in finding.message
+    assert np.nan_to_num(next(b.score for b in validation.bands if b.name == "band_5")) < 0.9  # over all classes
+    assert "dataset.bands='[1, 2, 3, 4]'" in finding.repair
+
+
+@pytest.mark.shared
+def test_near_infrared_that_tells_water_is_no_label_and_a_label_beside_it_is(shared_dir, tmp_path):
+    source = shared_dir / "data/polygons_small"
+    with rasterio.open(source / "lsat.tif") as file:
+        image, grid = file.read(), {"crs": file.crs, "transform": file.transform}
+    document = json.loads((source / "lsat_polygons.geojson").read_text())
+    names = ["cleared", "fallen_dry", "forest", "water"]
+    shapes = [
+        (
+            warp.transform_geom(document["crs"]["properties"]["name"], grid["crs"], f["geometry"]),
+            f["properties"]["class"],
+        )
+        for f in document["features"]
+    ]
+    mask = rasterize(
+        [(s, names.index(n)) for s, n in shapes], image.shape[1:], fill=255, dtype=np.uint8, transform=grid["transform"]
+    )
+    write(tmp_path / "all/images/a.tif", image, **grid)
+    write(tmp_path / "all/masks/a.tif", mask[None], **grid)
+    options = {"split": Random(), "classes": names}
+    validation = check(tmp_path, **options)
+    strong = found(validation, "strong_band")
+    assert "B4_dn" not in strong.message and "band_4 water (1.000" in strong.message and strong.severity == 0
+    assert not {"giveaway_band"} & set(grave(validation))
+    planted = np.random.default_rng(0).normal(100, 5, mask.shape) + 60 * (mask == 2)
+    write(tmp_path / "all/images/a.tif", np.concatenate([image, planted[None].clip(0, 255).astype(np.uint8)]), **grid)
+    finding = found(check(tmp_path, **options), "giveaway_band")
+    assert "band_8 gives the class forest away: alone it tells it from the rest" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_infrared_that_is_flagged_as_transparency_is_named_with_the_way_to_take_
     finding = found(validation, "transparency")
     assert "band 4 of 10 images is flagged as transparency" in finding.message and len(finding.files) == 10
     assert "35 % of their pixels" in finding.message  # as make_mask draws its class 1
-    assert "dataset.bands=[1,2,3,4]" in finding.repair
+    assert "dataset.bands='[1, 2, 3, 4]'" in finding.repair
     hidden = [f for f in validation.findings if f.check == "hidden_class"]
     assert all("class_1" in f.message and "Split anew" not in f.repair for f in hidden)
     taken = check_all(tmp_path, bands=[1, 2, 3, 4])
@@ -64,7 +64,7 @@ def test_masks_that_write_a_class_in_two_ways_are_a_warning(tmp_path, classes):
     finding = found(check(tmp_path, images="images/*", masks="masks/*", classes=classes, split=Random()), "two_codes")
     name = "water" if classes else "class_1"
     assert finding.severity > 0 and sorted(Path(f).stem for f in finding.files) == list("02468")
-    assert f"dataset.mask_values={{255: {name}}}" in finding.repair and f"none of the 5 masks with 1 ({name})" in (
+    assert f"{name}: {{value: [1, 255]}}" in finding.repair and f"none of the 5 masks with 1 ({name})" in (
         finding.message
     )
 

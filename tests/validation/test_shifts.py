@@ -28,6 +28,52 @@ def test_images_of_another_offset_or_unit_are_told_from_the_others(sound, change
     assert grave(validation) == ["distribution"]
 
 
+def as_numbers(root, change, files):
+    """Make all images numbers with fractions, and change some."""
+    for path in sorted(root.glob("*/images/*.tif")):
+        name = str(path.relative_to(root))
+        function = change if name in files else lambda image: image
+        rewrite(name, lambda image, function=function: function(image.astype(np.float32)).astype(np.float32))(root)
+
+
+def test_decibels_among_linear_numbers_are_told_with_what_makes_them_alike(sound):
+    as_numbers(sound, lambda image: 10 * np.log10(image / 1e5), HALF)
+    finding = found(check(sound), "distribution")
+    assert list(finding.files) == HALF and "below 0" in finding.message and "10 ** (dB / 10)" in finding.repair
+
+
+def test_pictures_of_8_bits_among_reflectances_are_told_as_such(sound):
+    as_numbers(sound, lambda image: np.rint(image / 9000 * 255), HALF[:1])
+    finding = found(check(sound), "distribution")
+    assert list(finding.files) == HALF[:1] and "as of pictures of 8 bits" in finding.message
+
+
+def test_two_other_products_at_once_and_the_split_that_one_is_are_told(sound):
+    for file in ("val/images/6.tif", "val/images/7.tif"):
+        rewrite(file, CHANGES["higher"][0])(sound)
+    rewrite("train/images/2.tif", CHANGES["ten times"][0])(sound)
+    findings = {f.files: f.message for f in check(sound).findings if f.check == "distribution"}
+    assert "in another unit: numbers 9.95" in findings["train/images/2.tif",]
+    shifted = findings["val/images/6.tif", "val/images/7.tif"]
+    assert "2 images are shifted (the val split): numbers about 1000 higher" in shifted and len(findings) == 2
+
+
+@pytest.mark.shared
+def test_dates_of_one_place_are_alike_until_some_are_of_another_product(shared_dir, tmp_path):
+    year = shared_dir / "data/modis_crops/2010_2011"
+    dates = np.stack([read(year / f"{band}.tif") for band in ("blue", "red", "nir", "mir")], axis=1)
+    for number, date in enumerate(dates):
+        write(tmp_path / f"all/images/{number}.tif", date, east=number * 1000)
+        write(tmp_path / f"all/masks/{number}.tif", np.minimum(make_mask(0, 40)[None, :27, :37], 1), east=number * 1000)
+    two = {"split": Random(), "classes": ["land", "water"]}
+    assert "distribution" not in grave(check(tmp_path, **two))
+    for number in (3, 11):
+        write(tmp_path / f"all/images/{number}.tif", dates[number] * 4, east=number * 1000)
+        write(tmp_path / f"all/images/{number + 1}.tif", dates[number + 1] // 40, east=(number + 1) * 1000)
+    finding = found(check(tmp_path, **two), "distribution")
+    assert set(finding.files) == {"all/images/4.tif", "all/images/12.tif"}
+
+
 @pytest.mark.parametrize("shift", [0, 1000])
 def test_borders_that_nobody_declared_hide_no_shift(sound, shift):
     files = sorted(str(path.relative_to(sound)) for path in sound.glob("*/images/*.tif"))

@@ -1,0 +1,226 @@
+"""Which labels stand out, and what seems to have happened to them, against masks that were changed by other means."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted import by_first_band, written
+from scipy.ndimage import gaussian_filter, zoom
+
+from satseg.data.raster import Window
+from satseg.diagnosis.disagreement import Disagreement
+from satseg.diagnosis.displacement import REACH, Displacement, Offset, displacements, usual_offset
+from satseg.diagnosis.mistakes import Fit, Mistake, fit_of
+from satseg.diagnosis.survey import survey
+from satseg.diagnosis.suspects import CHANCE, LISTED, Suspects, rank
+from satseg.diagnosis.words import mistake_words, offset_words, usual_offset_words
+
+SIZE = (88, 104)
+NAMES = ("water", "forest", "road")
+METRES = (10.0, 20.0)
+
+
+def blobs(seed: int, classes: int = 3, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Return a mask (H, W) of rounded areas."""
+    noise = np.random.default_rng(seed).normal(size=(classes, *size))
+    return np.stack([gaussian_filter(layer, 6) for layer in noise]).argmax(0)
+
+
+def seen(mask: np.ndarray, seed: int = 0, wrong: float = 0.1, classes: int = 3) -> np.ndarray:
+    """Return probabilities (K, H, W) of a model that sees the mask, unsure and sometimes wrong."""
+    generator = np.random.default_rng(seed)
+    guess = np.where(generator.uniform(size=mask.shape) < wrong, generator.integers(0, classes, mask.shape), mask)
+    logits = 2.5 * (np.arange(classes)[:, None, None] == guess) + generator.normal(0, 0.7, (classes, *mask.shape))
+    return np.exp(logits) / np.exp(logits).sum(0)
+
+
+def fit(name: str, probabilities: np.ndarray, drawn: np.ndarray) -> Fit | None:
+    counted = torch.from_numpy(drawn != 255)
+    truth = torch.from_numpy(np.where(drawn == 255, 0, drawn))
+    return fit_of(name, torch.from_numpy(probabilities).float(), truth, counted, torch.ones_like(counted))
+
+
+def mistake(probabilities: np.ndarray, drawn: np.ndarray) -> Mistake | None:
+    found = fit("a", probabilities, drawn)
+    return found.mistake(Offset(0, 0)) if found else None
+
+
+@given(st.integers(0, 10_000), st.integers(-20, 20), st.integers(-20, 20), st.floats(0, 0.25))
+@settings(max_examples=40, deadline=None)
+def test_the_offset_of_a_mask_is_found_with_its_direction(seed: int, right: int, down: int, wrong: float) -> None:
+    mask = blobs(seed)
+    drawn = np.roll(mask, (down, right), (0, 1))  # rows downwards, columns to the right
+    drawn[: max(down, 0)], drawn[:, : max(right, 0)] = 255, 255
+    drawn[SIZE[0] + min(down, 0) :], drawn[:, SIZE[1] + min(right, 0) :] = 255, 255
+    found = mistake(seen(mask, seed, wrong), drawn)
+    if math.hypot(right, down) < 1.5:
+        assert found is None or found.explained < 0.1
+    else:
+        assert found is not None and found.offset == (right, down) and found.box == (0, 0, SIZE[1], SIZE[0])
+
+
+def test_every_displacement_is_worth_what_counting_pixel_by_pixel_gives() -> None:
+    generator = np.random.default_rng(0)
+    mask, scores = blobs(1), np.log(seen(blobs(2), 3))
+    counted, valid = generator.uniform(size=(2, *SIZE)) < 0.8
+    whole, parts = displacements(
+        *(torch.from_numpy(a) for a in (scores.astype(np.float32), mask, counted & valid, valid))
+    ) or pytest.fail("there are several classes")
+    boxes = [slice_of(part.box) for part in parts]
+    assert sorted(np.concatenate([np.arange(mask.size).reshape(SIZE)[b].ravel() for b in boxes])) == [*range(mask.size)]
+    for part in [whole, *parts]:
+        rows, cols = np.nonzero((counted & valid) & inside(part.box))
+        for right, down in ((0, 0), (5, -3), (-17, 20), (32, 31)):
+            to_rows, to_cols = rows - down, cols - right
+            there = (to_rows >= 0) & (to_rows < SIZE[0]) & (to_cols >= 0) & (to_cols < SIZE[1])
+            there[there] = valid[to_rows[there], to_cols[there]]
+            labels = mask[rows[there], cols[there]]
+            gains = scores[labels, to_rows[there], to_cols[there]] - scores[labels, rows[there], cols[there]]
+            value = part.gains[REACH - down, REACH - right]
+            if there.sum() > len(rows) / 2:
+                assert value == pytest.approx(gains.mean(), abs=2e-3)
+            else:
+                assert np.isnan(value)
+
+
+def slice_of(box: Window) -> tuple[slice, slice]:
+    return slice(box.row, box.row + box.height), slice(box.col, box.col + box.width)
+
+
+def inside(box: Window) -> np.ndarray:
+    found = np.zeros(SIZE, bool)
+    found[slice_of(box)] = True
+    return found
+
+
+def enlarged(mask: np.ndarray) -> np.ndarray:
+    large = zoom(mask, 1.1, order=0, grid_mode=True, mode="nearest")
+    top, left = (np.array(large.shape) - mask.shape) // 2
+    return large[top : top + mask.shape[0], left : left + mask.shape[1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m[:, ::-1], "mirrored left to right"),
+        (lambda m: m[::-1], "mirrored top to bottom"),
+        (lambda m: m[::-1, ::-1], "turned upside down"),
+        (lambda m: np.rot90(m), "turned a quarter to the left"),
+        (lambda m: np.rot90(m, 3), "turned a quarter to the right"),
+        (lambda m: m.T, "mirrored across a diagonal"),
+        (lambda m: np.array([2, 1, 0])[m], "water and road seem to be exchanged"),
+        (enlarged, "drawn 10% too large"),
+    ],
+)
+def test_what_happened_to_a_mask_is_said(change: Callable[[np.ndarray], np.ndarray], words: str) -> None:
+    mask = blobs(5, size=(96, 96))
+    found = mistake(seen(mask), change(mask).copy())
+    assert found is not None and words in mistake_words(found, None, NAMES) and found.explained > 0.5
+    clean = mistake(seen(mask), mask)
+    assert clean is None or clean.explained < 0.05
+
+
+def test_a_quarter_that_lies_off_is_said_to() -> None:
+    mask = blobs(7, size=(128, 128))
+    drawn = mask.copy()
+    drawn[64:, :64] = np.roll(mask, (-9, 12), (0, 1))[64:, :64]
+    found = fit("a", seen(mask), drawn)
+    part = found.mistake_in_part(Offset(0, 0)) if found else None
+    assert part is not None and part.partial and part.offset == (12, -9) and part.box == (0, 64, 64, 64)
+    words = mistake_words(part, METRES, NAMES)
+    assert "in columns 0 to 63, rows 64 to 127 the mask seems to lie 12 pixels (120 m) to the right" in words
+    assert "9 pixels (180 m) above the image" in words
+
+
+def test_directions_in_words() -> None:
+    assert offset_words(Offset(12, 0)) == "12 pixels to the right of"
+    assert offset_words(Offset(-1, 0)) == "1 pixel to the left of"
+    assert offset_words(Offset(0, 6)) == "6 pixels below" and offset_words(Offset(1, -12)) == "12 pixels above"
+    assert offset_words(Offset(3, -4), METRES) == "3 pixels (30 m) to the right of and 4 pixels (80 m) above"
+    assert offset_words(Offset(0, 0)) == "right on"
+
+
+def split(offsets: list[tuple[int, int]], wrong: float = 0.15) -> Suspects:
+    """Rank images 0, 1, … whose masks lie off by so much."""
+    fits = []
+    for index, (right, down) in enumerate(offsets):
+        mask = blobs(index)
+        found = fit(str(index), seen(mask, index, wrong), np.roll(mask, (down, right), (0, 1)))
+        fits += [found] if found else []
+    return rank([], fits, len(offsets))
+
+
+def test_masks_that_are_all_right_are_not_said_to_lie_off() -> None:
+    found = split([(0, 0)] * 20)
+    assert found.usual_offset == (0, 0) and found.standing_out == [] and usual_offset_words(found) == []
+
+
+def test_displaced_masks_come_first_and_all_are_ranked() -> None:
+    found = split([(0, 0)] * 18 + [(6, 0), (0, -12)])
+    assert [s.image for s in found.ranked[:2]] == [s.image for s in found.standing_out] == ["19", "18"]
+    assert [s.mistake.offset for s in found.standing_out if s.mistake] == [(0, -12), (6, 0)]
+    assert all(s.mistake is None for s in found.ranked[2:])
+
+
+def test_what_most_masks_share_is_said_and_hides_no_single_one() -> None:
+    found = split([(3, 0)] * 18 + [(3, 9), (0, 0)])
+    assert found.usual_offset == (3, 0)
+    assert ["3 pixels to the right of their images" in line for line in usual_offset_words(found)] == [True]
+    assert {s.image: s.mistake and s.mistake.offset for s in found.ranked[:2]} == {"18": (3, 9), "19": (0, 0)}
+
+
+def test_a_few_images_do_not_make_an_offset_of_most() -> None:
+    gains = np.zeros((2 * REACH + 1, 2 * REACH + 1), np.float16)
+    gains[REACH, REACH - 4] = 0.1
+    assert usual_offset([Displacement(Window(0, 0, 9, 9), gains, 1.0)] * 4) == (0, 0)  # of a fair coin: one in 16
+    assert usual_offset([Displacement(Window(0, 0, 9, 9), gains, 1.0)] * 7) == (4, 0)
+    assert usual_offset([]) == (0, 0)
+
+
+def disagreement(name: str, share: float) -> Disagreement:
+    return Disagreement(name, share, 0, 1, Window(0, 0, 9, 9), 81)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(5, 300), st.floats(0.001, 0.05))
+@settings(max_examples=60, deadline=None)
+def test_a_label_that_is_contradicted_ten_times_as_much_as_the_worst_of_the_rest_stands_out_first(
+    seed: int, images: int, scale: float
+) -> None:
+    shares = np.random.default_rng(seed).exponential(scale, images).clip(0, 1)
+    rest = [disagreement(str(i), float(share)) for i, share in enumerate(shares)]
+    planted = disagreement("planted", min(1.0, 0.05 + 10 * float(shares.max())))
+    found = rank([*rest, planted], [], images + 1)
+    assert found.standing_out[0].image == "planted" and len(found.standing_out) <= LISTED
+    assert len(found.ranked) == images + 1
+    assert [s.surprise for s in found.ranked] == sorted((s.surprise for s in found.ranked), reverse=True)
+
+
+def test_a_split_whose_labels_are_all_as_good_lists_an_image_as_seldom_as_it_says() -> None:
+    generator, listed = np.random.default_rng(0), 0
+    for _ in range(400):
+        shares = generator.exponential(0.02, 40)
+        listed += bool(rank([disagreement(str(i), float(s)) for i, s in enumerate(shares)], [], 40).standing_out)
+    assert listed / 400 < 2.5 * CHANCE  # the scale is estimated from forty images
+    assert not rank([disagreement("a", 0.9)], [], 3).standing_out  # too few to be compared with
+
+
+def test_the_survey_reads_masks_as_they_lie_and_leaves_out_what_has_no_label() -> None:
+    def item(name: str, image: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
+        bands = torch.zeros(3, *image.shape)
+        bands[0] = torch.from_numpy(np.where(image == 1, 3.0, -2.0))
+        valid = torch.ones(image.shape, dtype=torch.bool)
+        return {"name": name, "image": bands, "mask": torch.from_numpy(drawn.astype(np.uint8)), "valid": valid}
+
+    mask = blobs(1, classes=2)
+    off = np.roll(mask, 6, 1)
+    off[:20] = 255
+    one = np.zeros_like(mask)
+    found = survey(written(by_first_band), [item("off", mask, off), item("one class", one, one)])
+    assert [(f.image, f.mistake(Offset(0, 0)).offset) for f in found.fits] == [("off", (6, 0))]  # type: ignore[union-attr]
+    assert dataclasses.replace(found.fits[0], other=None).mistake_in_part(Offset(6, 0)) is None
