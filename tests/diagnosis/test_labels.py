@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from planted import by_first_band, written
 from scipy.ndimage import gaussian_filter, zoom
@@ -187,14 +187,15 @@ def disagreement(name: str, share: float) -> Disagreement:
     return Disagreement(name, share, 0, 1, Window(0, 0, 9, 9), 81)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(5, 300), st.floats(0.001, 0.05))
+@given(st.integers(0, 2**32 - 1), st.integers(5, 300), st.floats(0.001, 0.02))
 @settings(max_examples=60, deadline=None)
 def test_a_label_that_is_contradicted_ten_times_as_much_as_the_worst_of_the_rest_stands_out_first(
     seed: int, images: int, scale: float
 ) -> None:
     shares = np.random.default_rng(seed).exponential(scale, images).clip(0, 1)
     rest = [disagreement(str(i), float(share)) for i, share in enumerate(shares)]
-    planted = disagreement("planted", min(1.0, 0.05 + 10 * float(shares.max())))
+    assume(shares.max() <= 0.095)  # else no share is ten times as large
+    planted = disagreement("planted", 0.05 + 10 * float(shares.max()))
     found = rank([*rest, planted], [], images + 1)
     assert found.standing_out[0].image == "planted" and len(found.standing_out) <= LISTED
     assert len(found.ranked) == images + 1
