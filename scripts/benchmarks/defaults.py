@@ -1,0 +1,160 @@
+"""Do satseg's defaults keep up with a plain loop? Trains both on the same images and budget, and scores them alike.
+
+    python scripts/benchmarks/defaults.py --shared ../shared --output defaults
+    python scripts/benchmarks/defaults.py --output defaults --table
+
+An arm is `loop`, `loop,lr=3e-4`, `satseg`, or satseg with options: `satseg,ema=true`. satseg is told nothing but data,
+backbone, weights, patch, batch and budget. It validates on images that the loop, which needs none, trains on, too; the
+test images are seen by neither. Each result is a file in the output folder; what is there is not trained again.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import plain_loop
+import torch
+from defaults_data import SETS, prepare
+
+EPOCHS = {1500: 10, 8000: 20}  # that a budget is divided into, for the arm that has epochs
+EDGE, BATCH = 64, 8
+
+
+def loop(data: Path, weights: Path, classes: int, crops: int, seed: int, options: list[str]) -> dict[str, object]:
+    """Train and score the plain loop, on all that the user has."""
+    lr = float(dict(option.split("=") for option in options).get("lr", "1e-3"))
+    pairs = [pair for split in ("train", "val") for pair in plain_loop.read_pairs(data / "mine" / split)]
+    predict = plain_loop.train(pairs, weights, classes, crops=crops, edge=EDGE, batch=BATCH, lr=lr, seed=seed)
+    return plain_loop.score(predict, plain_loop.read_pairs(data / "test"), classes)
+
+
+def satseg(
+    data: Path, weights: Path, names: tuple[str, ...], crops: int, seed: int, options: list[str], run: Path
+) -> dict[str, object]:
+    """Train by the command, and score the model file that it leaves."""
+    from satseg.checkpoint import load_model
+    from satseg.train import main
+
+    epochs = EPOCHS[crops]
+    classes = ", ".join(f"{name}: {number}" for number, name in enumerate(names))
+    sys.argv[1:] = [
+        "dataset=folder",
+        f"dataset.root={data / 'mine'}",
+        f"dataset.classes={{{classes}}}",
+        "backbone=tf_efficientnet_lite0",
+        f"backbone.weights={weights}",
+        f"dataset.patch_size={EDGE}",
+        f"dataset.batch_size={BATCH}",
+        f"dataset.patches_per_epoch={crops // epochs}",
+        f"trainer.max_epochs={epochs}",
+        "trainer.accelerator=cpu",
+        f"seed={seed}",
+        f"run_dir={run}",
+        *options,
+    ]
+    main()
+    network = load_model(run).eval()
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return np.asarray(network(torch.from_numpy(image.astype(np.float32))[None])[0].argmax(0))
+
+    return plain_loop.score(predict, plain_loop.read_pairs(data / "test"), len(names))
+
+
+def in_a_copy(work: object, log: Path) -> bool:
+    """Run a function in a copy of this process, which has imported the libraries; tell whether it ended well."""
+    number = os.fork()
+    if number == 0:
+        code = 1
+        try:
+            with log.open("w", buffering=1) as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+                work()  # type: ignore[operator]
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 0
+
+
+def measure(name: str, crops: int, seed: int, arm: str, output: Path, args: argparse.Namespace) -> None:
+    """Train one arm once, and write its result."""
+    path = output / "results" / f"{name}-{crops}-{seed}-{arm.replace('/', '_')}.json"
+    if path.exists():
+        return
+    data, weights = (output / "data" / name).resolve(), args.weights.resolve()
+    kind, *options = arm.split(",")
+    begun = time.monotonic()
+
+    def work() -> None:
+        if kind == "loop":
+            result = loop(data, weights, len(SETS[name][1]), crops, seed, options)
+        else:
+            run = (output / "runs" / path.stem.replace("=", "_").replace(",", "-")).resolve()
+            shutil.rmtree(run, ignore_errors=True)
+            adapt = ["backbone.adapt=repeat"] if args.adapt and name in ("chip", "embedded_bands") else []
+            result = satseg(data, weights, SETS[name][1], crops, seed, [*adapt, *options], run)
+        seconds = round(time.monotonic() - begun)
+        about = {"set": name, "crops": crops, "seed": seed, "arm": arm, "seconds": seconds}
+        path.with_suffix(".part").write_text(json.dumps(about | result, indent=2) + "\n")
+        path.with_suffix(".part").rename(path)
+
+    log = output / "logs" / f"{path.stem}.log"
+    ended = in_a_copy(work, log)
+    said = f"{json.loads(path.read_text())['miou']:.4f}" if ended else f"failed, see {log}"
+    print(f"{time.strftime('%H:%M:%S')} {path.stem}: {said} ({time.monotonic() - begun:.0f} s)", flush=True)
+
+
+def table(output: Path) -> str:
+    """Return what has been measured: the mean of each arm over its seeds, and each seed."""
+    results = [json.loads(path.read_text()) for path in sorted((output / "results").glob("*.json"))]
+    lines = ["| data | crops | arm | mean mIoU | deviation | each seed |", "| --- | --: | --- | --: | --: | --- |"]
+    by_row = lambda r: (list(SETS).index(r["set"]), r["crops"], r["arm"])  # noqa: E731
+    for (_, crops, arm), rows in itertools.groupby(sorted(results, key=by_row), key=by_row):
+        own = sorted(rows, key=lambda r: r["seed"])
+        scores = [r["miou"] for r in own]
+        spread = f"{stdev(scores):.3f}" if len(scores) > 1 else ""
+        each = " ".join(f"{score:.4f}" for score in scores)
+        lines.append(f"| {own[0]['set']} | {crops} | `{arm}` | {mean(scores):.4f} | {spread} | {each} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="the folder that holds data/dubai")
+    parser.add_argument("--weights", type=Path, help="of tf_efficientnet_lite0")
+    parser.add_argument("--sets", nargs="+", default=["dubai", "chip", "embedded"], choices=list(SETS))
+    parser.add_argument("--crops", type=int, nargs="+", default=[1500, 8000], choices=list(EPOCHS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=["loop", "satseg"])
+    parser.add_argument("--adapt", action="store_true")
+    parser.add_argument("--table", action="store_true", help="only show what is there")
+    args = parser.parse_args()
+    if not args.table:
+        args.weights = args.weights or args.shared / "weights/tf_efficientnet_lite0.safetensors"
+        for folder in ("results", "logs", "runs"):
+            (args.output / folder).mkdir(parents=True, exist_ok=True)
+        for name in args.sets:
+            prepare(name, args.shared, args.output / "data" / name)
+        import satseg.fitting  # noqa: F401  (before copies are made)
+
+        for crops, seed, name, arm in itertools.product(args.crops, args.seeds, args.sets, args.arms):
+            measure(name, crops, seed, arm, args.output, args)
+    print(table(args.output))
+
+
+if __name__ == "__main__":
+    main()
