@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from torch import nn
 
+from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError
 from satseg.optimization import build_optimizer, build_scheduler
 
@@ -30,6 +32,25 @@ def test_every_parameter_is_in_one_group_and_norms_and_biases_do_not_decay() -> 
         for n, p in network.named_parameters()
     }
     assert found == expected and sum(len(g["params"]) for g in groups) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "backbone", "decoder"),
+    [
+        ([], 1e-3, 3e-3),
+        (["experiment=demo"], 2e-3, 2e-3),  # as recorded in experiments/
+        (["experiment=dubai_baseline"], 1e-3, 1e-3),
+    ],
+)
+def test_the_decoder_learns_faster_than_the_backbone_where_nothing_is_said(
+    options: list[str], backbone: float, decoder: float
+) -> None:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config: Any = compose("train", options).optimizer
+    network = Network()
+    rates = {id(p): group["lr"] for group in build_optimizer(config, network).param_groups for p in group["params"]}
+    assert [rates[id(p)] for p in network.encoder.parameters()] == pytest.approx([backbone] * 4, rel=0.01)
+    assert [rates[id(p)] for p in network.head.parameters()] == pytest.approx([decoder] * 2)
 
 
 def test_frozen_parameters_are_left_out_and_nothing_to_train_is_an_error() -> None:

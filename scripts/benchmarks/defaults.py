@@ -4,8 +4,10 @@
     python scripts/benchmarks/defaults.py --output defaults --table
 
 An arm is `loop`, `loop,lr=3e-4`, `satseg`, or satseg with options: `satseg,ema=true`. satseg is told nothing but data,
-backbone, weights, patch, batch and budget. It validates on images that the loop, which needs none, trains on, too; the
-test images are seen by neither. Each result is a file in the output folder; what is there is not trained again.
+backbone, weights, patch, batch and budget, how weights for three bands serve others, which it asks for (`repeat`, as
+the loop has it), and `channels_last=true`, which saves a third of the time, as in the loop. It validates on images that
+the loop, which needs none, trains on, too; the test images are seen by neither. Each result is a file in the output
+folder; what is there is not trained again.
 """
 
 import argparse
@@ -56,6 +58,8 @@ def satseg(
         f"dataset.patches_per_epoch={crops // epochs}",
         f"trainer.max_epochs={epochs}",
         "trainer.accelerator=cpu",
+        "channels_last=true",
+        "backbone.adapt=repeat",
         f"seed={seed}",
         f"run_dir={run}",
         *options,
@@ -104,8 +108,7 @@ def measure(name: str, crops: int, seed: int, arm: str, output: Path, args: argp
         else:
             run = (output / "runs" / path.stem.replace("=", "_").replace(",", "-")).resolve()
             shutil.rmtree(run, ignore_errors=True)
-            adapt = ["backbone.adapt=repeat"] if args.adapt and name in ("chip", "embedded_bands") else []
-            result = satseg(data, weights, SETS[name][1], crops, seed, [*adapt, *options], run)
+            result = satseg(data, weights, SETS[name][1], crops, seed, options, run)
         seconds = round(time.monotonic() - begun)
         about = {"set": name, "crops": crops, "seed": seed, "arm": arm, "seconds": seconds}
         path.with_suffix(".part").write_text(json.dumps(about | result, indent=2) + "\n")
@@ -140,7 +143,6 @@ def main() -> None:
     parser.add_argument("--crops", type=int, nargs="+", default=[1500, 8000], choices=list(EPOCHS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=["loop", "satseg"])
-    parser.add_argument("--adapt", action="store_true")
     parser.add_argument("--table", action="store_true", help="only show what is there")
     args = parser.parse_args()
     if not args.table:

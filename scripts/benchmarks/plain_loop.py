@@ -43,7 +43,12 @@ def standardiser(pairs: Pairs) -> Callable[[np.ndarray], torch.Tensor]:
     else:
         pixels = np.concatenate([image.reshape(len(image), -1) for image, _ in pairs], axis=1).astype(np.float64)
         mean, std = pixels.mean(1).astype(np.float32), pixels.std(1).astype(np.float32)
-    return lambda batch: torch.from_numpy((batch.astype(np.float32) - mean[:, None, None]) / std[:, None, None])
+
+    def standardise(batch: np.ndarray) -> torch.Tensor:
+        numbers = torch.from_numpy((batch.astype(np.float32) - mean[:, None, None]) / std[:, None, None])
+        return numbers.contiguous(memory_format=torch.channels_last)
+
+    return standardise
 
 
 def crop(pairs: Pairs, shares: np.ndarray, edge: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +74,7 @@ def train(
         in_channels=len(pairs[0][0]),
         classes=classes,
         pretrained_cfg_overlay={"file": str(weights)},
-    )
+    ).to(memory_format=torch.channels_last)  # a third less time
     optimizer = torch.optim.AdamW(net.parameters(), lr)
     cross_entropy = torch.nn.CrossEntropyLoss(ignore_index=IGNORE)
     dice = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE)
