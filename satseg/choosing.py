@@ -76,7 +76,7 @@ def _choices(
     batch, devices, machine = datamodule.batch_size, world_size(), training_machine(datamodule.accelerator)
     length = _length(cfg, datamodule, machine)
     is_cut = length.patches < datamodule.num_patches
-    steps = max(1, length.patches // (batch * devices))
+    steps = max(1, math.ceil(length.patches / (batch * devices)))
     numbers = {PATCH: datamodule.patch_size, BATCH: batch, PATCHES: length.patches, EPOCHS: length.epochs}
     work = "a first model on a GPU"
     if length.minutes is not None:
@@ -100,7 +100,7 @@ def _length(cfg: DictConfig, datamodule: SegmentationDataModule, machine: Machin
     if cfg.trainer.max_epochs != AUTO:
         return Length(cfg.trainer.max_epochs, patches, None)
     if steps := _max_steps(cfg):
-        batches = max(1, patches // (datamodule.batch_size * world_size()))
+        batches = max(1, math.ceil(patches / (datamodule.batch_size * world_size())))
         return Length(math.ceil(steps * cfg.trainer.accumulate_grad_batches / batches), patches, None)
     scored = SCORING * _area(datamodule, "val")
     threads = THREADS_OF_GPU * world_size() if machine.is_gpu else machine.threads

@@ -207,7 +207,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @property
     def num_patches(self) -> int:
-        """Patches an epoch, of all devices together, before they are rounded down to whole batches."""
+        """Patches an epoch, of all devices together, before they are rounded up to whole batches."""
         if self.patches_per_epoch != "auto":
             return self.patches_per_epoch
         return round(sum(np.prod(self.sizes[s.name]) for s in self.splits["train"]) / self.patch_size**2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -25,13 +26,13 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
 
     It counts its own epochs, one for each pass; `epoch` and `skip`, the batches of it that are done, are set to go
     on from a checkpoint. Its length is always that of a whole epoch. Only whole batches are drawn: a last batch of
-    one would stop models with batch norm on pooled features.
+    one would stop models with batch norm on pooled features. There are never fewer patches than asked for.
 
     Args:
         sizes: Height and width of each image.
         patch_size: Edge of a patch in pixels.
         batch_size: Patches a batch.
-        num_patches: Patches an epoch, over all ranks; rounded down to whole batches.
+        num_patches: Patches an epoch, over all ranks; rounded up to whole batches.
         seed: The run's seed.
         zoom: Range of magnifications; a window's edge is the patch's divided by one of them.
         places: Chooses the image and what the window must contain.
@@ -54,7 +55,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
     ) -> None:
         self.sizes = sizes
         self.patch_size, self.batch_size, self.seed, self.zoom = patch_size, batch_size, seed, zoom
-        self.num_batches = max(1, num_patches // (batch_size * world_size))
+        self.num_batches = max(1, math.ceil(num_patches / (batch_size * world_size)))
         self.rank, self.world_size = rank, world_size
         self.epoch, self.skip = 0, 0
         self.places = places or AreaPlaces(sizes)

@@ -1,9 +1,9 @@
 """Do satseg's defaults keep up with a plain loop? Trains both on the same images and budget, and scores them alike.
 
     python scripts/benchmarks/defaults.py --shared ../shared --output defaults
-    python scripts/benchmarks/defaults.py --output defaults --table
+    python scripts/benchmarks/defaults.py --output defaults --table --page experiments/defaults/README.md
 
-An arm is `loop`, `loop,lr=3e-4`, `satseg`, or satseg with options: `satseg,ema=true`. satseg is told nothing but data,
+An arm is `loop`, `loop lr=3e-4`, `satseg`, or satseg with options: `satseg ema=true`. satseg is told nothing but data,
 backbone, weights, patch, batch and budget, how weights for three bands serve others, which it asks for (`repeat`, as
 the loop has it), and `channels_last=true`, which saves a third of the time, as in the loop. It validates on images that
 the loop, which needs none, trains on, too; the test images are seen by neither. Each result is a file in the output
@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -26,8 +27,10 @@ import plain_loop
 import torch
 from defaults_data import SETS, prepare
 
-EPOCHS = {1500: 10, 8000: 20}  # that a budget is divided into, for the arm that has epochs
+# a budget is divided into epochs, for the arm that has them: 187 and 1000 steps in both
+EPOCHS = {1500: 11, 8000: 20}
 EDGE, BATCH = 64, 8
+MARK = "<!-- scores -->"
 
 
 def loop(data: Path, weights: Path, classes: int, crops: int, seed: int, options: list[str]) -> dict[str, object]:
@@ -55,7 +58,7 @@ def satseg(
         f"backbone.weights={weights}",
         f"dataset.patch_size={EDGE}",
         f"dataset.batch_size={BATCH}",
-        f"dataset.patches_per_epoch={crops // epochs}",
+        f"dataset.patches_per_epoch={crops // BATCH // epochs * BATCH}",
         f"trainer.max_epochs={epochs}",
         "trainer.accelerator=cpu",
         "channels_last=true",
@@ -95,18 +98,19 @@ def in_a_copy(work: object, log: Path) -> bool:
 
 def measure(name: str, crops: int, seed: int, arm: str, output: Path, args: argparse.Namespace) -> None:
     """Train one arm once, and write its result."""
-    path = output / "results" / f"{name}-{crops}-{seed}-{arm.replace('/', '_')}.json"
+    stem = re.sub(r"[^a-z0-9.-]+", "_", f"{name}-{crops}-{seed}-{arm}".lower())
+    path = output / "results" / f"{stem}.json"
     if path.exists():
         return
     data, weights = (output / "data" / name).resolve(), args.weights.resolve()
-    kind, *options = arm.split(",")
+    kind, *options = arm.split()
     begun = time.monotonic()
 
     def work() -> None:
         if kind == "loop":
             result = loop(data, weights, len(SETS[name][1]), crops, seed, options)
         else:
-            run = (output / "runs" / path.stem.replace("=", "_").replace(",", "-")).resolve()
+            run = (output / "runs" / stem).resolve()
             shutil.rmtree(run, ignore_errors=True)
             result = satseg(data, weights, SETS[name][1], crops, seed, options, run)
         seconds = round(time.monotonic() - begun)
@@ -114,10 +118,10 @@ def measure(name: str, crops: int, seed: int, arm: str, output: Path, args: argp
         path.with_suffix(".part").write_text(json.dumps(about | result, indent=2) + "\n")
         path.with_suffix(".part").rename(path)
 
-    log = output / "logs" / f"{path.stem}.log"
+    log = output / "logs" / f"{stem}.log"
     ended = in_a_copy(work, log)
     said = f"{json.loads(path.read_text())['miou']:.4f}" if ended else f"failed, see {log}"
-    print(f"{time.strftime('%H:%M:%S')} {path.stem}: {said} ({time.monotonic() - begun:.0f} s)", flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {stem}: {said} ({time.monotonic() - begun:.0f} s)", flush=True)
 
 
 def table(output: Path) -> str:
@@ -144,6 +148,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=["loop", "satseg"])
     parser.add_argument("--table", action="store_true", help="only show what is there")
+    parser.add_argument("--page", type=Path, help="write the table into this page, too, between its two marks")
     args = parser.parse_args()
     if not args.table:
         args.weights = args.weights or args.shared / "weights/tf_efficientnet_lite0.safetensors"
@@ -156,6 +161,9 @@ def main() -> None:
         for crops, seed, name, arm in itertools.product(args.crops, args.seeds, args.sets, args.arms):
             measure(name, crops, seed, arm, args.output, args)
     print(table(args.output))
+    if args.page:
+        before, _, after = args.page.read_text().split(MARK)
+        args.page.write_text(f"{before}{MARK}\n{table(args.output)}\n{MARK}{after}")
 
 
 if __name__ == "__main__":
