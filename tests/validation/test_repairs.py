@@ -158,7 +158,7 @@ def test_what_a_repair_of_masks_prints_works_as_it_is(tmp_path: Path, save: Save
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             given = [f"{key}={value}" for key, value in (options | run).items() if "." in key]
             cfg = compose("train", ["dataset=folder", "dataset/split=subfolder", f"dataset.root='{root}'", *given])
-        check_early(cfg)
+        check_early(cfg, "train")
         datamodule = build_datamodule(cfg)
         datamodule.setup()
         counted = again.totals["train"].class_pixels
