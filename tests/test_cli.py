@@ -229,7 +229,13 @@ def test_the_choices_that_are_refused_early_are_those_that_the_code_takes() -> N
     from satseg.inference.products import PROBABILITIES
     from satseg.mapping.layers import DRIVERS
 
-    taken = {"engine": NAMES, "format": SUFFIXES, "method": METHODS, "probabilities": PROBABILITIES, "tta": VIEWS}
+    taken = {
+        "engine": NAMES,
+        "format": SUFFIXES,
+        "method": (None, *METHODS),
+        "probabilities": PROBABILITIES,
+        "tta": VIEWS,
+    }
     assert {key: CHOICES[key] for key in taken} == {key: tuple(choices) for key, choices in taken.items()}
     assert tuple(DRIVERS) == VECTOR_SUFFIXES
 
