@@ -73,6 +73,22 @@ class Borders(NamedTuple):
     classes: np.ndarray
 
 
+class Landmarks(NamedTuple):
+    """Places of an image that stand out.
+
+    Attributes:
+        numbers: That describe what is around each, however the image lies (n, numbers), int8.
+        places: Row and column of each (n, 2).
+        turns: How each lies: the index of TURNS that leads from what is described to the image (n,).
+        strengths: How much each stands out (n,).
+    """
+
+    numbers: np.ndarray
+    places: np.ndarray
+    turns: np.ndarray
+    strengths: np.ndarray
+
+
 @dataclass(frozen=True)
 class ImageFacts:
     """An image's pixels.
@@ -94,6 +110,7 @@ class ImageFacts:
             pixels from the edge inwards, (2, length).
         small: The mean over the bands in GRID x GRID cells; None where the image is smaller.
         fingerprints: Of places in it.
+        landmarks: Places that stand out.
         drawn: Numbers (bands, n) of pixels drawn at random, usable and labelled.
         classes: Their classes (n,).
         borders: Of the classes in it.
@@ -113,6 +130,7 @@ class ImageFacts:
     edges: tuple[np.ndarray, ...]
     small: np.ndarray | None
     fingerprints: Fingerprints
+    landmarks: Landmarks
     drawn: np.ndarray
     classes: np.ndarray
     borders: Borders

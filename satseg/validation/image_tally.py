@@ -13,6 +13,8 @@ from satseg.validation.border_tally import BorderTally
 from satseg.validation.extremes import Extremes
 from satseg.validation.facts import ImageFacts
 from satseg.validation.fingerprints import FingerprintTally
+from satseg.validation.landmarks import LandmarkTally
+from satseg.validation.similarity import cell_weights
 
 GRID = 24  # cells a side of the small picture
 DEPTH = 4  # pixels from an edge that are averaged, so that noise drowns less
@@ -42,7 +44,9 @@ class ImageTally:
         self.left: list[np.ndarray] = []
         self.right: list[np.ndarray] = []
         self.cells, self.weights = np.zeros((GRID, GRID)), np.zeros((GRID, GRID))
+        self.down, self.across = cell_weights(info.height, GRID), cell_weights(info.width, GRID).T
         self.fingerprints = FingerprintTally(info.height, info.width)
+        self.landmarks = LandmarkTally(info.height, info.width)
         random = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))
         self.places = np.unique(random.integers(0, self.height * self.width, drawn))
         self.drawn: list[np.ndarray] = []
@@ -75,6 +79,7 @@ class ImageTally:
         self._add_edges(grey)
         self._add_cells(window, grey)
         self.fingerprints.add(grey)
+        self.landmarks.add(grey)
         self._draw(window, image, usable, classes)
         if classes is not None:
             self.borders.add(window.row, image, usable, classes)
@@ -98,11 +103,10 @@ class ImageTally:
     def _add_cells(self, window: Window, grey: np.ndarray) -> None:
         if min(self.height, self.width) < GRID:
             return
-        columns = np.arange(GRID) * self.width // GRID
-        rows = (np.arange(window.row, window.row + window.height) * GRID) // self.height
+        down = self.down[:, window.row : window.row + window.height]
         defined = np.isfinite(grey)
-        np.add.at(self.cells, rows, np.add.reduceat(np.where(defined, grey, 0), columns, axis=1, dtype=np.float64))
-        np.add.at(self.weights, rows, np.add.reduceat(defined, columns, axis=1, dtype=np.float64))
+        self.cells += down @ (np.where(defined, grey, 0) @ self.across)
+        self.weights += down @ (defined.astype(np.float64) @ self.across)
 
     def _draw(self, window: Window, image: np.ndarray, usable: np.ndarray, classes: np.ndarray | None) -> None:
         start = window.row * self.width
@@ -135,6 +139,7 @@ class ImageTally:
             edges=tuple(np.stack([side[0], side.mean(0)]) for side in self._sides()),
             small=small if min(self.height, self.width) >= GRID else None,
             fingerprints=self.fingerprints.fingerprints(),
+            landmarks=self.landmarks.landmarks(),
             drawn=np.concatenate(self.drawn, axis=1),
             classes=np.concatenate(self.classes),
             borders=self.borders.borders(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice, permutations
 from typing import NamedTuple
@@ -10,14 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from satseg.data.raster import RasterInfo
+from satseg.validation.alignments import Pictured, alignments
 from satseg.validation.crops import Cut, overlapping
 from satseg.validation.facts import SIDES, Facts, ImageFacts
 from satseg.validation.findings import Finding, Severity, count, percent
 from satseg.validation.ground import Footprint
+from satseg.validation.likeness import near_copies
 from satseg.validation.similarity import alike, unit_rows
+from satseg.validation.turns import WORDS
 
-NEAR = 0.9  # correlation of small pictures' gradients; of different photographs it stays below about 0.5
-NEAR_CLEAR = 10.0  # standard deviations: pictures of a few shapes can be alike by chance
+LEAST_ZOOM = 1.03  # that is told
 EDGE = 0.3  # lowest correlation of the gradients along two edges that continue each other
 EDGE_MARGIN = 2.0  # standard deviations above the highest that is expected by chance among so many pairs
 LONGEST = 1024  # pixels of an edge that are compared; longer ones are averaged down
@@ -50,7 +52,18 @@ class Seen(NamedTuple):
     is_placed: bool
 
 
-Pair = tuple[Seen, Seen, float]  # and their correlation, or the share of the pixels that both have
+class Pair(NamedTuple):
+    """Two images, their correlation or the share of the pixels that both have, and how one became the other."""
+
+    one: Seen
+    other: Seen
+    value: float
+    how: str = ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of both."""
+        return frozenset((self.one.name, self.other.name))
 
 
 def check_leakage(splits: Mapping[str, Sequence[Facts]], places: Sequence[Footprint] = ()) -> list[Finding]:
@@ -62,10 +75,12 @@ def check_leakage(splits: Mapping[str, Sequence[Facts]], places: Sequence[Footpr
     """
     seen = {split: _seen(facts) for split, facts in splits.items()}
     copies = list(_copies(seen))
-    twins = [p for p in _twins(seen) if p[0].image.digest != p[1].image.digest]
-    crops = _crops(seen, {frozenset((a.name, b.name)) for a, b, _ in copies + twins}, places)
-    edges = list(_continued(seen))
-    parts = len({f.name for a, b, _ in edges for f in (a, b)})
+    twins = [p for p in _twins(seen) if p.one.image.digest != p.other.image.digest]
+    told = {p.names for p in copies + twins}
+    crops = _crops(seen, told, places)
+    told |= {p.names for p in crops}
+    edges = [p for p in _continued(seen) if p.names not in told]  # a mirrored copy has the edges of its original
+    parts = len({f.name for p in edges for f in (p.one, p.other)})
     words = (
         ("duplicates", Severity.ERROR, copies, "{} of images of different splits hold the same pixels", ANEW),
         ("near_duplicates", Severity.ERROR, twins, "{} of images of different splits show nearly the same", ANEW),
@@ -73,7 +88,7 @@ def check_leakage(splits: Mapping[str, Sequence[Facts]], places: Sequence[Footpr
             "overlapping_crops",
             Severity.ERROR,
             crops,
-            "{} of images of different splits are cut from one scene and overlap: they hold the same pixels, moved",
+            "{} of images of different splits are cut from one scene and overlap: they hold the same ground, moved",
             UNCUT,
         ),
         (
@@ -100,17 +115,21 @@ def _seen(facts: Sequence[Facts]) -> list[Seen]:
 def _finding(
     check: str, severity: Severity, pairs: list[Pair], text: str, repair: str, side: Mapping[str, str]
 ) -> Finding:
-    pairs = sorted(pairs, key=lambda pair: -pair[2])
-    between = sorted({"/".join(sorted((side[a.name], side[b.name]), key=_order)) for a, b, _ in pairs})
-    first, second, value = pairs[0]
+    pairs = sorted(pairs, key=lambda pair: -pair.value)
+    between = sorted({"/".join(sorted((side[p.one.name], side[p.other.name]), key=_order)) for p in pairs})
+    ways = Counter(p.how for p in pairs if p.how)
+    first, second, value, way = pairs[0]
     how = "" if value == 1 else f", correlation {value:.2f}"
     if check == "overlapping_crops":
         how = f", with {percent(value)} of the pixels in common"
-    message = (
-        f"{text.format(count(len(pairs), 'pair'))}; between {', '.join(between)}; such as {first.name} "
-        f"({side[first.name]}) and {second.name} ({side[second.name]}){how}"
+    ways_of = (
+        f" ({'; '.join(f'{number} {way}' for way, number in ways.most_common())})" if len(pairs) > 1 and ways else ""
     )
-    files = dict.fromkeys(f.file for a, b, _ in pairs for f in (a, b))
+    message = (
+        f"{text.format(count(len(pairs), 'pair'))}{ways_of}; between {', '.join(between)}; such as {first.name} "
+        f"({side[first.name]}) and {second.name} ({side[second.name]}){f', {way}' if way else ''}{how}"
+    )
+    files = dict.fromkeys(f.file for p in pairs for f in (p.one, p.other))
     return Finding(check, severity, message, EXPECTED, repair, tuple(files))
 
 
@@ -124,36 +143,59 @@ def _copies(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
         for f in facts:
             by_digest[f.image.digest].append((split, f))
     for same in by_digest.values():
-        yield from ((a, b, 1.0) for (s, a), (t, b) in combinations(same, 2) if s != t)
+        yield from (Pair(a, b, 1.0) for (s, a), (t, b) in combinations(same, 2) if s != t)
+
+
+def _pictured(splits: Mapping[str, Sequence[Seen]]) -> dict[str, list[Seen]]:
+    return {split: [f for f in some if f.image.small is not None] for split, some in splits.items()}
+
+
+def _small(seen: Seen) -> np.ndarray:
+    """Return an image's small picture, scaled so that no numbers, such as an undeclared fill of 1e20, are too large."""
+    small = np.asarray(seen.image.small, np.float64)
+    scaled: np.ndarray = ((small - small.mean()) / max(np.abs(small).max(), 1e-300)).astype(np.float32)
+    return scaled
 
 
 def _twins(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
-    pictured = {s: [f for f in facts if f.image.small is not None] for s, facts in splits.items()}
-    with np.errstate(over="ignore"):  # squares of an undeclared fill of 1e20, which is told elsewhere
-        rows = {s: unit_rows(np.stack([_gradients(f) for f in facts])) for s, facts in pictured.items() if facts}
-    for one, other in combinations(rows, 2):
-        for i, j, value in islice(alike(rows[one], rows[other], NEAR, NEAR_CLEAR), MOST_PAIRS):
-            yield pictured[one][i], pictured[other][j], value
+    pictured = _pictured(splits)
+    groups = {split: np.stack([_small(f) for f in some]) for split, some in pictured.items() if some}
+    for one, other, like in islice(near_copies(groups), MOST_PAIRS):
+        yield Pair(pictured[one][like.one], pictured[other][like.other], like.correlation, _how(like.turn, like.zoom))
+
+
+def _how(turn: int, zoom: float) -> str:
+    """Return in words how one image becomes another."""
+    zoom = max(zoom, 1 / zoom)
+    enlarged = f"enlarged by about {100 * (zoom - 1):.0f} %" if zoom > LEAST_ZOOM else ""
+    return ", ".join(filter(None, (WORDS[turn], enlarged)))
 
 
 def _crops(splits: Mapping[str, Sequence[Seen]], told: set[frozenset[str]], places: Sequence[Footprint]) -> list[Pair]:
-    """Return the pairs with common pixels that neither their likeness nor their coordinates have told."""
+    """Return the pairs with common ground that neither their likeness nor their coordinates have told."""
+    on_ground = {p.name: p.outline for p in places}
+    found: dict[frozenset[str], Pair] = {}
+    for pair in (*_cut_alike(splits), *_aligned(splits)):
+        outlines = [on_ground[name] for name in pair.names if name in on_ground]
+        if pair.names not in told and not (len(outlines) == 2 and outlines[0].intersects(outlines[1])):
+            found.setdefault(pair.names, pair)
+    return list(found.values())
+
+
+def _cut_alike(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
     images = [(f, number) for number, facts in enumerate(splits.values()) for f in facts]
     cuts = [Cut(f.image.fingerprints, f.info.height, f.info.width, number) for f, number in images]
-    found = [(images[i][0], images[j][0], share) for i, j, share in islice(overlapping(cuts), MOST_PAIRS)]
-    on_ground = {p.name: p.outline for p in places}
-    return [
-        (a, b, share)
-        for a, b, share in found
-        if frozenset((a.name, b.name)) not in told
-        and not (a.name in on_ground and b.name in on_ground and on_ground[a.name].intersects(on_ground[b.name]))
-    ]
+    yield from (Pair(images[i][0], images[j][0], share) for i, j, share in islice(overlapping(cuts), MOST_PAIRS))
 
 
-def _gradients(seen: Seen) -> np.ndarray:
-    """Return the differences between neighbouring cells: brightness and contrast do not count."""
-    small = np.asarray(seen.image.small)
-    return np.concatenate([np.diff(small, axis=0).ravel(), np.diff(small, axis=1).ravel()])
+def _aligned(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
+    pictured = _pictured(splits)
+    groups = {
+        split: [Pictured(f.image.landmarks, f.info.height, f.info.width, _small(f)) for f in some]
+        for split, some in pictured.items()
+    }
+    for one, other, found in islice(alignments(groups), MOST_PAIRS):
+        yield Pair(pictured[one][found.one], pictured[other][found.other], found.share, _how(found.turn, found.zoom))
 
 
 def _continued(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
@@ -178,7 +220,7 @@ def _continued_in(groups: Mapping[str, Sequence[Seen]], side: str, facing: str) 
         for one, other in permutations(rows, 2):
             for i, j, r in islice(alike(rows[one][0], rows[other][1], least), MOST_PAIRS):
                 best[one, i, other, j] = max(r, best.get((one, i, other, j), r))
-    yield from ((groups[one][i], groups[other][j], r) for (one, i, other, j), r in best.items())
+    yield from (Pair(groups[one][i], groups[other][j], r) for (one, i, other, j), r in best.items())
 
 
 def _least_likeness(a: np.ndarray, b: np.ndarray) -> float:

@@ -9,6 +9,16 @@ import numpy as np
 CHUNK = 1024  # rows at a time
 
 
+def cell_weights(size: int, cells: int, zoom: float = 1.0) -> np.ndarray:
+    """Return the shares (cells, size) of pixels in cells of equal size that cover the middle 1 / zoom of a side."""
+    step = size / zoom / cells
+    borders = (size - size / zoom) / 2 + np.arange(cells + 1) * step
+    pixels = np.arange(size)
+    covered = np.minimum(borders[1:, None], pixels + 1) - np.maximum(borders[:-1, None], pixels)
+    shares: np.ndarray = np.clip(covered, 0, None) / step
+    return shares
+
+
 def unit_rows(rows: np.ndarray) -> np.ndarray:
     """Return rows (n, length) scaled to length 1, as float32; a row without any variation stays 0."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)

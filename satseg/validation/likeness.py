@@ -1,0 +1,121 @@
+"""Pictures that show nearly the same, turned, mirrored or enlarged; found without comparing all pairs.
+
+Each picture is described by few numbers that turning and mirroring do not change: sizes of its lowest frequencies. Only
+the nearest neighbours among these are compared, so the time grows with the number of pictures, not with that of pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+from scipy.fft import dctn
+from scipy.spatial import cKDTree
+
+from satseg.validation.similarity import cell_weights, unit_rows
+from satseg.validation.turns import TURNS, turned
+
+LEAST = 0.9  # correlation of pictures' gradients; of different photographs it stays below about 0.8
+LEAST_FAINT = 0.85  # the same, where faint gradients count, too: one coast or street can be like another
+CLEAR = 12.0  # standard deviations, were signs left to chance: pictures of a few shapes can be alike
+ZOOMS = (1.0, 1.05, 1.1)  # that are tried; between them correlation falls little
+FREQUENCIES = 4  # a side, that describe a picture
+NEAREST = 8  # neighbours that are compared
+REACH = 0.3  # distance of descriptions; of 95 % of copies it is below 0.1, of different photographs about 0.7
+SLACK = 2.0  # how much farther than the nearest ones those may be that are found: many times faster
+CHUNK = 512  # pairs at a time
+
+
+class Likeness(NamedTuple):
+    """Two pictures that show nearly the same.
+
+    Attributes:
+        one: Number of the first one.
+        other: Number of the second one.
+        correlation: Of their gradients.
+        turn: Index of TURNS that lays the first one on the second.
+        zoom: How many times the second one shows what is in the first one's middle enlarged; below 1 where it is the
+            other way round.
+    """
+
+    one: int
+    other: int
+    correlation: float
+    turn: int
+    zoom: float
+
+
+def near_copies(groups: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, Likeness]]:
+    """Find the pictures of different groups that show nearly the same.
+
+    Args:
+        groups: Pictures (n, side, side), all of one side, float32.
+
+    Yields:
+        Names of two groups, and numbers of pictures in them; a pair comes once.
+    """
+    trees = {name: cKDTree(_described(pictures)) for name, pictures in groups.items() if len(pictures)}
+    found: dict[tuple[str, int, str, int], tuple[str, str, Likeness]] = {}
+    for zoom in ZOOMS:
+        for one, other in permutations(trees, 2):
+            for like in _found(groups[one], groups[other], trees[other], zoom):
+                first, second = sorted(((one, like.one), (other, like.other)))
+                key = (*first, *second)
+                if key not in found or like.correlation > found[key][2].correlation:
+                    found[key] = one, other, like
+    yield from found.values()
+
+
+def _found(one: np.ndarray, other: np.ndarray, tree: cKDTree, zoom: float) -> Iterator[Likeness]:
+    weights = cell_weights(one.shape[1], one.shape[1], zoom).astype(np.float32)
+    enlarged = weights @ one @ weights.T
+    _, near = tree.query(_described(enlarged), k=NEAREST, eps=SLACK, distance_upper_bound=REACH)
+    first, place = np.nonzero(near < len(other))
+    second = near[first, place]
+    for start in range(0, len(first), CHUNK):
+        a, b = first[start : start + CHUNK], second[start : start + CHUNK]
+        turn, correlation = _compared(enlarged[a], other[b])
+        for k in np.flatnonzero(correlation >= LEAST).tolist():
+            yield Likeness(int(a[k]), int(b[k]), float(correlation[k]), int(turn[k]), zoom)
+
+
+def _described(pictures: np.ndarray) -> np.ndarray:
+    """Return what neither turning nor mirroring changes: sums and differences of opposite frequencies' sizes (n, 15)."""
+    steps = np.arange(FREQUENCIES)
+    waves = np.abs(dctn(pictures, axes=(1, 2), norm="ortho")[:, :FREQUENCIES, :FREQUENCIES])
+    waves *= np.hypot(steps[:, None], steps)  # as gradients have them, which brightness does not count in
+    opposite = waves.swapaxes(1, 2)
+    rows, columns = np.triu_indices(FREQUENCIES)
+    low, high = np.abs(waves - opposite)[:, rows, columns], (waves + opposite)[:, rows, columns]
+    return unit_rows(np.concatenate([high * np.where(rows == columns, np.sqrt(0.5), 1), low], axis=1))
+
+
+def _compared(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the turn at which pictures are most alike, and their correlation there; 0 where that may be chance."""
+    target = _gradients(other)
+    sides = np.stack([_gradients(turned(one, number)) for number in range(len(TURNS))])
+    found = np.einsum("tij,ij->ti", sides, target)
+    best, correlation = found.argmax(0), found.max(0)
+    likely = np.flatnonzero(correlation >= LEAST)
+    products = _faint(sides[best[likely], likely]) * _faint(target[likely])
+    sums, spread = products.sum(1), np.sqrt((products**2).sum(1))
+    correlation[likely[(sums < LEAST_FAINT) | (sums < CLEAR * spread)]] = 0
+    return best, correlation
+
+
+def _faint(gradients: np.ndarray) -> np.ndarray:
+    """Return gradients of which the faint ones count nearly as much as the strong ones."""
+    return unit_rows(np.sign(gradients) * np.abs(gradients) ** 0.25)
+
+
+def _gradients(pictures: np.ndarray) -> np.ndarray:
+    """Return the differences between neighbouring cells, smoothed: brightness and contrast do not count, noise little."""
+    for axis in (1, 2):
+        moved = np.moveaxis(pictures, axis, 0)
+        pictures = np.moveaxis(moved[:-2] + 2 * moved[1:-1] + moved[2:], 0, axis)
+    number = len(pictures)
+    return unit_rows(
+        np.concatenate([np.diff(pictures, axis=axis).reshape(number, -1) for axis in (1, 2)], axis=1),
+    )
