@@ -1,7 +1,7 @@
 """Images that hold the same ground, resampled, compressed again, turned or mirrored; found by their landmarks.
 
-Each landmark is compared with its nearest neighbours only, so the time grows with the number of images, not with that of
-pairs. What several landmarks tell of where one image lies in another is checked on small pictures of both.
+Each landmark is compared with its nearest neighbours only, so the time grows with the number of images, not with that
+of pairs. What several landmarks tell of where one image lies in another is checked on small pictures of both.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from scipy.spatial import cKDTree
 
 from satseg.validation.facts import Landmarks
 from satseg.validation.landmarks import PRECISION
+from satseg.validation.likeness import VARIETY, variety
 from satseg.validation.turns import TURNS, matrix
 
-LEAST = 4  # landmarks that agree
+LEAST = 6  # landmarks that agree
+LEAST_PLAIN = 12  # the same where a picture is not varied
 NEAREST = 4  # neighbours of a landmark that are compared
 REACH = 0.5  # distance of descriptions, of length 1 at most; of the same place it is about 0.2
-SLACK = 2.0  # as for pictures
+SLACK = 4.0  # how much farther than the nearest ones those may be that are found: several times faster
 CHUNK = 100_000  # landmarks at a time
 LOOSE = 0.12  # how much distances between landmarks may differ, at first, as by another resolution
 OFF = 2.5  # pixels between where a landmark lies and where it would
 MOST = 400  # landmarks of two images that are compared with each other
 LARGEST = 1.2  # ratio of resolutions
-LIKE = 0.7  # correlation of the common area
+LIKE = 0.75  # correlation of the common area
 LEAST_CELLS = 16  # of small pictures, in common
 INNER = 3  # places a side in a cell that are averaged
 MATRICES = np.stack([matrix(number) for number in range(len(TURNS))])
@@ -87,9 +89,11 @@ def alignments(groups: Mapping[str, Sequence[Pictured]]) -> Iterator[tuple[str, 
     """
     by_size = sorted((name for name in groups if groups[name]), key=lambda name: len(groups[name]))
     trees = {name: cKDTree(_numbers(groups[name]), balanced_tree=False, compact_nodes=False) for name in by_size[1:]}
+    varied = {name: variety(np.stack([i.small for i in groups[name]])) >= VARIETY for name in by_size}
     for one, other in combinations(by_size, 2):
         for i, j, turn, places, others in _matched(groups[one], groups[other], trees[other]):
-            placing = _placing(turn, places, others)
+            least = LEAST if varied[one][i] and varied[other][j] else LEAST_PLAIN
+            placing = _placing(turn, places, others, least)
             if placing:
                 share = _share(groups[one][i], groups[other][j], placing)
                 if share:
@@ -136,7 +140,7 @@ def _complex(places: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _placing(turn: int, places: np.ndarray, others: np.ndarray) -> Placing | None:
+def _placing(turn: int, places: np.ndarray, others: np.ndarray, least: int) -> Placing | None:
     """Return how one image lies in another by what most landmarks tell; None where too few agree."""
     a, b = _complex(places[:MOST] @ MATRICES[turn].T), _complex(others[:MOST])
     off = np.abs((a[:, None] - a) - (b[:, None] - b))
@@ -144,15 +148,19 @@ def _placing(turn: int, places: np.ndarray, others: np.ndarray) -> Placing | Non
     kept = agree[agree.sum(1).argmax()]
     scale, shift = 1 + 0j, 0j
     for _ in range(3):
-        if len(np.unique(a[kept])) < LEAST or len(np.unique(b[kept])) < LEAST:
+        if _number(a[kept], b[kept]) < least:
             return None
         x, y = a[kept] - a[kept].mean(), b[kept] - b[kept].mean()
         scale = complex((x.conj() @ y) / (x.conj() @ x))
         shift = complex(b[kept].mean() - scale * a[kept].mean())
         kept = np.abs(a * scale + shift - b) <= OFF
-    is_kept = len(np.unique(a[kept])) >= LEAST and len(np.unique(b[kept])) >= LEAST
     is_near = abs(scale - abs(scale)) <= LOOSE and 1 / LARGEST <= abs(scale) <= LARGEST
-    return Placing(turn, scale, shift) if is_kept and is_near else None
+    return Placing(turn, scale, shift) if is_near and _number(a[kept], b[kept]) >= least else None
+
+
+def _number(one: np.ndarray, other: np.ndarray) -> int:
+    """Return how many different places there are in both images."""
+    return min(len(np.unique(one)), len(np.unique(other)))
 
 
 def _share(one: Pictured, other: Pictured, placing: Placing) -> float:

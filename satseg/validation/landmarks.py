@@ -35,6 +35,7 @@ NUMBERS = (
     (3, 1),
 )  # frequencies
 PRECISION = 127.0
+ROUND = 0.1  # least ratio of gradients across and along: an edge looks the same all along
 
 
 class LandmarkTally:
@@ -83,10 +84,11 @@ class LandmarkTally:
         near -= near.mean((1, 2), keepdims=True)
         lengths = np.sqrt((near**2).sum((1, 2)))
         usable = np.isfinite(lengths) & (lengths > 0)
+        usable[usable] = _is_round(near[usable])
         near, places = near[usable] / lengths[usable, None, None], places[usable]
         strength = contrast[places[:, 0] - WIDE, places[:, 1] - WIDE]
         near, turns = _upright(near)
-        return Landmarks(_described(near), (places + [self.first, 0]).astype(np.int32), turns, strength)
+        return Landmarks(_described(near), (places + np.array([self.first, 0])).astype(np.int32), turns, strength)
 
     def landmarks(self) -> Landmarks:
         """Return those of the whole image, the strongest ones where there are too many."""
@@ -127,6 +129,16 @@ def _highest(values: np.ndarray, doublings: int) -> np.ndarray:
             moved = np.maximum(moved[:-step], moved[step:])
         values = np.moveaxis(moved, 0, axis)
     return values
+
+
+def _is_round(near: np.ndarray) -> np.ndarray:
+    """Tell which squares (n, side, side) change in two directions, not in one."""
+    down = np.diff(near, axis=1)[:, :, :-1] + np.diff(near, axis=1)[:, :, 1:]
+    right = np.diff(near, axis=2)[:, :-1] + np.diff(near, axis=2)[:, 1:]
+    a, b, c = (down**2).sum((1, 2)), (down * right).sum((1, 2)), (right**2).sum((1, 2))
+    spread = np.sqrt((a - c) ** 2 + 4 * b**2)
+    is_round: np.ndarray = a + c - spread >= ROUND * (a + c + spread)
+    return is_round
 
 
 def _upright(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,7 @@ AVERAGED = 4  # pixels, at the coarser of two scales
 SHORTEST = 8 * AVERAGED  # pixels; shorter edges tell nothing
 MEASURED = 500  # edges that chance is measured on
 IMPOSSIBLE = 1.1  # as a correlation
+MOST_WAYS = 12  # how images became others, that are told
 MOST_PAIRS = 10_000  # reported; beyond that a split is hopeless anyway
 FACING = (("right", "left"), ("bottom", "top"))
 
@@ -118,7 +119,8 @@ def _finding(
     pairs = sorted(pairs, key=lambda pair: -pair.value)
     between = sorted({"/".join(sorted((side[p.one.name], side[p.other.name]), key=_order)) for p in pairs})
     ways = Counter(p.how for p in pairs if p.how)
-    first, second, value, way = pairs[0]
+    first, second = sorted(pairs[0][:2], key=lambda seen: _order(side[seen.name]))
+    value, way = pairs[0].value, pairs[0].how
     how = "" if value == 1 else f", correlation {value:.2f}"
     if check == "overlapping_crops":
         how = f", with {percent(value)} of the pixels in common"

@@ -19,7 +19,8 @@ from satseg.validation.turns import TURNS, turned
 
 LEAST = 0.9  # correlation of pictures' gradients; of different photographs it stays below about 0.8
 LEAST_FAINT = 0.85  # the same, where faint gradients count, too: one coast or street can be like another
-CLEAR = 12.0  # standard deviations, were signs left to chance: pictures of a few shapes can be alike
+CLEAR = 15.0  # standard deviations, were signs left to chance: pictures of a few shapes can be alike
+VARIETY = 16.0  # what less varied pictures show, such as one coast or the stripes of a field, others show by chance
 ZOOMS = (1.0, 1.05, 1.1)  # that are tried; between them correlation falls little
 FREQUENCIES = 4  # a side, that describe a picture
 NEAREST = 8  # neighbours that are compared
@@ -47,8 +48,23 @@ class Likeness(NamedTuple):
     zoom: float
 
 
+def variety(pictures: np.ndarray) -> np.ndarray:
+    """Return how many waves make up the gradients of pictures (n, side, side), apart from an even slope (n,)."""
+    steps = np.arange(pictures.shape[1], dtype=np.float64)
+    steps = (steps - steps.mean()) / steps.std()
+    level = pictures - pictures.mean((1, 2), keepdims=True)
+    for slope in (steps[:, None], steps):
+        level = level - (level * slope).mean((1, 2), keepdims=True) * slope
+    number = np.arange(pictures.shape[1])
+    kept = np.cos(number * np.pi / (2 * len(number))) ** 2  # of each frequency, by smoothing
+    waves = dctn(level, axes=(1, 2), norm="ortho") * np.hypot(number[:, None], number) * kept[:, None] * kept
+    energy = (waves**2).reshape(len(pictures), -1)
+    waves_of: np.ndarray = energy.sum(1) ** 2 / np.maximum((energy**2).sum(1), 1e-300)
+    return waves_of
+
+
 def near_copies(groups: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, Likeness]]:
-    """Find the pictures of different groups that show nearly the same.
+    """Find the pictures of different groups that show nearly the same; those that show hardly anything are left out.
 
     Args:
         groups: Pictures (n, side, side), all of one side, float32.
@@ -56,11 +72,14 @@ def near_copies(groups: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, Li
     Yields:
         Names of two groups, and numbers of pictures in them; a pair comes once.
     """
-    trees = {name: cKDTree(_described(pictures)) for name, pictures in groups.items() if len(pictures)}
+    varied = {name: np.flatnonzero(variety(pictures) >= VARIETY) for name, pictures in groups.items()}
+    groups = {name: _level(groups[name][numbers]) for name, numbers in varied.items() if len(numbers)}
+    trees = {name: cKDTree(_described(pictures)) for name, pictures in groups.items()}
     found: dict[tuple[str, int, str, int], tuple[str, str, Likeness]] = {}
     for zoom in ZOOMS:
         for one, other in permutations(trees, 2):
             for like in _found(groups[one], groups[other], trees[other], zoom):
+                like = like._replace(one=int(varied[one][like.one]), other=int(varied[other][like.other]))
                 first, second = sorted(((one, like.one), (other, like.other)))
                 key = (*first, *second)
                 if key not in found or like.correlation > found[key][2].correlation:
@@ -82,7 +101,7 @@ def _found(one: np.ndarray, other: np.ndarray, tree: cKDTree, zoom: float) -> It
 
 
 def _described(pictures: np.ndarray) -> np.ndarray:
-    """Return what neither turning nor mirroring changes: sums and differences of opposite frequencies' sizes (n, 15)."""
+    """Return what neither turning nor mirroring changes: sums and differences of opposite waves (n, 15)."""
     steps = np.arange(FREQUENCIES)
     waves = np.abs(dctn(pictures, axes=(1, 2), norm="ortho")[:, :FREQUENCIES, :FREQUENCIES])
     waves *= np.hypot(steps[:, None], steps)  # as gradients have them, which brightness does not count in
@@ -111,11 +130,18 @@ def _faint(gradients: np.ndarray) -> np.ndarray:
 
 
 def _gradients(pictures: np.ndarray) -> np.ndarray:
-    """Return the differences between neighbouring cells, smoothed: brightness and contrast do not count, noise little."""
+    """Return the differences between neighbouring cells, smoothed: brightness and contrast do not count."""
     for axis in (1, 2):
         moved = np.moveaxis(pictures, axis, 0)
         pictures = np.moveaxis(moved[:-2] + 2 * moved[1:-1] + moved[2:], 0, axis)
-    number = len(pictures)
     return unit_rows(
-        np.concatenate([np.diff(pictures, axis=axis).reshape(number, -1) for axis in (1, 2)], axis=1),
+        np.concatenate([np.diff(pictures, axis=axis).reshape(len(pictures), -1) for axis in (1, 2)], axis=1)
     )
+
+
+def _level(pictures: np.ndarray) -> np.ndarray:
+    """Return pictures without the slope of brightness that most of each one has, as the sun makes it."""
+    steps = np.arange(pictures.shape[1], dtype=np.float32)
+    down, across = (np.median(np.diff(pictures, axis=axis), axis=(1, 2))[:, None, None] for axis in (1, 2))
+    level: np.ndarray = pictures - down * steps[:, None] - across * steps
+    return level

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.enums import Resampling
 from scipy.ndimage import gaussian_filter, zoom
 from validation.breaking import check, found, grave
+from validation.changing import TURNS, jpeg, resampled
 from validation.making import SIZE, make_image, make_mask, read, write
 
 from satseg.data.splits import Group, Random
@@ -130,6 +133,70 @@ def test_eight_bits_of_one_band_tell_enough(tmp_path, smooth):
         png(tmp_path / name.format("images"), scene[None][:, *window])
         png(tmp_path / name.format("masks"), mask[None][:, *window])
     assert "overlapping_crops" in grave(check(tmp_path))
+
+
+def halves(root: Path, scenes: list[np.ndarray], changed: Callable[[np.ndarray], np.ndarray], share: float) -> None:
+    """Put the left part of each scene in train, and what becomes of the right one in val."""
+    for number, scene in enumerate(scenes):
+        width = round(scene.shape[2] / (2 - share))
+        right = np.ascontiguousarray(changed(np.ascontiguousarray(scene[:, :, -width:])))
+        for split, image in (("train", scene[:, :, :width]), ("val", right)):
+            write(root / f"{split}/images/{number}.tif", image, crs=None)
+            write(root / f"{split}/masks/{number}.tif", np.zeros((1, *image.shape[1:]), np.uint8), crs=None)
+
+
+def generated(number: int, bands: int = 7) -> list[np.ndarray]:
+    """Scenes of int16, as several bands of the ground are."""
+    masks = [make_mask(300 + n, 200) for n in range(number)]
+    scenes = [make_image(300 + n, mask) for n, mask in enumerate(masks)]
+    return [np.concatenate([s, s[::-1]])[:bands].astype(np.int16) for s in scenes]
+
+
+def off_by_one(image: np.ndarray) -> np.ndarray:
+    return image + np.random.default_rng(1).choice([-1, 0, 1], image.shape, p=(0.01, 0.98, 0.01)).astype(image.dtype)
+
+
+@pytest.mark.parametrize("way", ["off by one", "nearest", "bilinear", "another grid", "turned", "JPEG"])
+def test_crops_that_are_made_anew(tmp_path, way):
+    """Of one scene, sharing 35 % of their pixels, none of which need be the same."""
+    ways = {
+        "off by one": off_by_one,
+        "nearest": lambda image: resampled(image, tmp_path / "warped", Resampling.nearest),
+        "bilinear": lambda image: resampled(image, tmp_path / "warped", Resampling.bilinear),
+        "another grid": lambda image: resampled(image, tmp_path / "warped", Resampling.bilinear, "EPSG:32632"),
+        "turned": lambda image: TURNS["turned by 90° and mirrored"](off_by_one(image)),
+        "JPEG": lambda image: jpeg(image),
+    }
+    scenes = generated(8)
+    scenes = [np.clip(s[:3] / 20, 0, 255).astype(np.uint8) for s in scenes] if way == "JPEG" else scenes
+    halves(tmp_path / "data", scenes, ways[way], 0.35)
+    finding = found(check(tmp_path / "data"), "overlapping_crops")
+    assert "8 pairs" in finding.message and len(finding.files) == 16
+    assert ("turned by 90° and mirrored" in finding.message) == (way == "turned")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("resampling", [Resampling.nearest, Resampling.bilinear])
+def test_real_crops_that_are_made_anew(shared_dir, tmp_path, resampling):
+    """Of Sentinel-2 and Landsat; other parts of the same scenes are no copies."""
+    files = ("sen1floods11/Spain_7370579_S2Hand.tif", "polygons_small/lsat.tif", "polygons_small/sen2.tif")
+    scenes = []
+    for file in files:
+        with rasterio.open(shared_dir / "data" / file) as source:
+            whole = source.read()[:7]
+        scenes += [whole[:, row : row + 150, :230] for row in range(0, whole.shape[1] - 149, 150)]
+    halves(tmp_path / "data", scenes, lambda image: resampled(image, tmp_path / "warped", resampling), 0.35)
+    finding = found(check(tmp_path / "data"), "overlapping_crops")
+    assert f"{len(scenes)} pairs" in finding.message and len(finding.files) == 2 * len(scenes)
+
+
+def test_parts_of_an_image_give_the_same_landmarks(sound, monkeypatch):
+    whole = check(sound).facts
+    monkeypatch.setattr("satseg.validation.scanning.PIECE_PIXELS", 1600)
+    for one, other in zip(whole, check(sound).facts, strict=True):
+        assert len(one.image.landmarks.places) > 30
+        for a, b in zip(one.image.landmarks, other.image.landmarks, strict=True):
+            assert np.array_equal(a, b)
 
 
 def test_thousands_of_images_take_seconds():

@@ -5,8 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rasterio.warp import transform
+from scipy.ndimage import gaussian_filter
 from validation.breaking import check, found, grave
+from validation.changing import TURNS, enlarged, jpeg, noisy, reduced
 from validation.making import SIZE, make_image, make_mask, read, write
 
 
@@ -86,3 +90,99 @@ def test_other_scenes_without_places_do_not(sound):
     for path in sorted(sound.glob("*/*/*.tif")):
         write(path, read(path), crs=None)
     assert check(sound).is_sound
+
+
+def photographs(root: Path, changed, bands: int = 3, dtype: str = "uint8") -> None:
+    """Put one image in train, and what becomes of it in val, for each way to turn it."""
+    for number, turn in enumerate((*TURNS.values(), lambda image: image)):
+        mask = make_mask(200 + number, 2 * SIZE)[: SIZE + 20]
+        image = np.clip(make_image(200 + number, mask)[:bands] / 20, 0, 255).astype(np.uint8)
+        copy = np.ascontiguousarray(changed(np.ascontiguousarray(turn(image))))
+        for split, array in (("train", image), ("val", copy)):
+            write(root / f"{split}/images/{number}.tif", array.astype(dtype), crs=None)
+            write(
+                root / f"{split}/masks/{number}.tif", np.zeros((1, *array.shape[1:]), np.uint8) + number % 3, crs=None
+            )
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (lambda image: image, ""),
+        (jpeg, ""),
+        (noisy, ""),
+        (enlarged, "enlarged by about 10 %"),
+        (reduced, "enlarged by about 10 %"),
+        (lambda image: jpeg(enlarged(image)), "enlarged by about 10 %"),
+        (lambda image: noisy(enlarged(image)), "enlarged by about 10 %"),
+    ],
+)
+def test_copies_that_are_turned_and_changed(tmp_path, changed, words):
+    """All eight orientations of an image that is no square, with the reason."""
+    photographs(tmp_path, changed)
+    validation = check(tmp_path)
+    finding = found(validation, "near_duplicates")
+    copies = {str(n) for n in range(len(TURNS) + bool(words or changed is jpeg or changed is noisy))}
+    assert {Path(file).stem for file in finding.files} >= copies
+    assert f"{len(copies)} pairs" in finding.message
+    both = f", {words}" if words else ""
+    for number, turn in (
+        (2, "turned by 90°"),
+        (1, "turned by 180°"),
+        (1, "mirrored left to right"),
+        (1, "mirrored top to bottom"),
+        (2, "turned by 90° and mirrored"),
+    ):
+        assert f"{number} {turn}{both}" in finding.message
+    assert "continuing_edges" not in grave(validation)  # a mirrored copy has the edges of its original
+
+
+@pytest.mark.parametrize(("bands", "dtype"), [(1, "uint8"), (2, "int16"), (3, "float32")])
+def test_turned_copies_of_any_bands_and_dtype(tmp_path, bands, dtype):
+    photographs(tmp_path, lambda image: image, bands, dtype)
+    assert "7 pairs" in found(check(tmp_path), "near_duplicates").message
+
+
+def stripes(random: np.random.Generator, places: np.ndarray) -> np.ndarray:
+    """A field: rows of one direction and distance, with some grain."""
+    angle, period, phase = random.uniform(0, np.pi), random.uniform(4, 20), random.uniform(0, 2 * np.pi)
+    along = places[0] * np.cos(angle) + places[1] * np.sin(angle)
+    return 120 + 40 * np.sin(along * 2 * np.pi / period + phase) + random.normal(size=along.shape) * 3
+
+
+def water(random: np.random.Generator, places: np.ndarray) -> np.ndarray:
+    """Hardly any difference, and a slope of brightness as of the sun."""
+    slope = random.uniform(-0.2, 0.2, 2)
+    return 60 + np.tensordot(slope, places, 1) + gaussian_filter(random.normal(size=places.shape[1:]), 1) * 2
+
+
+def nearly_constant(random: np.random.Generator, places: np.ndarray) -> np.ndarray:
+    return 100 + (random.uniform(size=places.shape[1:]) < 0.001)
+
+
+def few_shapes(random: np.random.Generator, places: np.ndarray) -> np.ndarray:
+    """Some rectangles on a flat ground."""
+    image = np.full(places.shape[1:], 90.0)
+    for _ in range(random.integers(1, 4)):
+        corner, size = random.integers(0, 70, 2), random.integers(8, 60, 2)
+        image[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]] = random.integers(0, 255)
+    return image
+
+
+def fields(random: np.random.Generator, places: np.ndarray) -> np.ndarray:
+    """Parcels of stripes of one distance, as orchards and roofs have."""
+    edge = random.integers(20, 76)
+    return np.where(places[0] < edge, stripes(random, places), np.where(places[1] < edge, 80, 160))
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(0, 2**31))
+def test_what_repeats_is_no_copy(tmp_path_factory, seed):
+    random, root = np.random.default_rng(seed), tmp_path_factory.mktemp("repeating")
+    places = np.indices((SIZE, SIZE)).astype(float)
+    for number, make in enumerate((stripes, water, nearly_constant, few_shapes, fields) * 8):
+        split = "train" if random.random() < 0.5 else "val"
+        image = np.clip(make(random, places), 0, 255).astype(np.uint8)
+        write(root / f"{split}/images/{number}.tif", image[None], crs=None)
+        write(root / f"{split}/masks/{number}.tif", np.zeros((1, SIZE, SIZE), np.uint8), crs=None)
+    assert not {"duplicates", "near_duplicates", "overlapping_crops"} & set(grave(check(root)))

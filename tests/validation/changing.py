@@ -1,0 +1,72 @@
+"""Images changed as copies and crops are: turned, compressed, noisy, enlarged, resampled."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from PIL import Image
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+from validation.making import UTM, write
+
+Change = Callable[[np.ndarray], np.ndarray]  # of (bands, height, width)
+TURNS = {
+    "turned by 90°": lambda image: np.rot90(image, 1, (1, 2)),
+    "turned by 180°": lambda image: np.rot90(image, 2, (1, 2)),
+    "turned by 90° the other way": lambda image: np.rot90(image, 3, (1, 2)),
+    "mirrored left to right": lambda image: image[:, :, ::-1],
+    "mirrored top to bottom": lambda image: image[:, ::-1],
+    "turned by 90° and mirrored": lambda image: image.swapaxes(1, 2),
+    "turned by 90° and mirrored the other way": lambda image: np.rot90(image, 2, (1, 2)).swapaxes(1, 2),
+}
+
+
+def photograph(array: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(np.moveaxis(array[:3], 0, -1)).astype(np.uint8))
+
+
+def array(picture: Image.Image) -> np.ndarray:
+    return np.moveaxis(np.asarray(picture), -1, 0)
+
+
+def jpeg(image: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    photograph(image).save(file, "JPEG", quality=60)
+    return array(Image.open(file))
+
+
+def noisy(image: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(image.size).normal(size=image.shape) * 8
+    return np.clip(image + noise, 0, 255).round().astype(np.uint8)
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """Show the middle, 10 % larger."""
+    picture = photograph(image)
+    edge = [side * (1 - 1 / 1.1) / 2 for side in picture.size]
+    box = (*edge, *(side - e for side, e in zip(picture.size, edge, strict=True)))
+    return array(picture.resize(picture.size, Image.Resampling.BICUBIC, box=box))
+
+
+def reduced(image: np.ndarray) -> np.ndarray:
+    """Show all, 10 % smaller, and its reflection around."""
+    picture = photograph(image)
+    small = array(picture.resize([round(side / 1.1) for side in picture.size], Image.Resampling.LANCZOS))
+    missing = [big - little for big, little in zip(image.shape[1:], small.shape[1:], strict=True)]
+    return np.pad(small, ((0, 0), *((m // 2, m - m // 2) for m in missing)), mode="reflect")
+
+
+def resampled(image: np.ndarray, folder: Path, resampling: Resampling, crs: str = UTM, by: float = 0.5) -> np.ndarray:
+    """Warp an image by a part of a pixel, or into another CRS, as a mosaic's crops are made."""
+    path = folder / "scene.tif"
+    write(path, image)
+    with rasterio.open(path) as file:
+        moved = {
+            "transform": file.transform @ rasterio.Affine.translation(by, by),
+            "width": file.width,
+            "height": file.height,
+        }
+        with WarpedVRT(file, crs=crs, resampling=resampling, **(moved if crs == UTM else {})) as warped:
+            return warped.read()
