@@ -30,6 +30,8 @@ OFF = 2.5  # pixels between where a landmark lies and where it would
 MOST = 400  # landmarks of two images that are compared with each other
 LARGEST = 1.2  # ratio of resolutions
 LIKE = 0.75  # correlation of the common area
+WHOLE = 0.8  # share of the pixels from which an image may be a copy, enlarged by 10 %
+CENTRED = 0.03  # of a side, that the middle of a copy may be moved
 LEAST_CELLS = 16  # of small pictures, in common
 INNER = 3  # places a side in a cell that are averaged
 MATRICES = np.stack([matrix(number) for number in range(len(TURNS))])
@@ -56,6 +58,8 @@ class Alignment(NamedTuple):
         share: Of the smaller one's pixels that both show.
         turn: Index of TURNS that lays the first one on the second.
         zoom: Pixels of the second one on one of the first.
+        likeness: Correlation of what both show.
+        is_whole: Whether they show the same from edge to edge, but for an enlargement.
     """
 
     one: int
@@ -63,6 +67,8 @@ class Alignment(NamedTuple):
     share: float
     turn: int
     zoom: float
+    likeness: float
+    is_whole: bool
 
 
 class Placing(NamedTuple):
@@ -95,9 +101,11 @@ def alignments(groups: Mapping[str, Sequence[Pictured]]) -> Iterator[tuple[str, 
             least = LEAST if varied[one][i] and varied[other][j] else LEAST_PLAIN
             placing = _placing(turn, places, others, least)
             if placing:
-                share = _share(groups[one][i], groups[other][j], placing)
-                if share:
-                    yield one, other, Alignment(i, j, share, turn, abs(placing.scale))
+                a, b = groups[one][i], groups[other][j]
+                share, like = _common(a, b, placing)
+                if like >= LIKE:
+                    is_whole = share >= WHOLE and _is_centred(a, b, placing)
+                    yield one, other, Alignment(i, j, share, turn, abs(placing.scale), like, is_whole)
 
 
 def _numbers(images: Sequence[Pictured]) -> np.ndarray:
@@ -163,8 +171,14 @@ def _number(one: np.ndarray, other: np.ndarray) -> int:
     return min(len(np.unique(one)), len(np.unique(other)))
 
 
-def _share(one: Pictured, other: Pictured, placing: Placing) -> float:
-    """Return the share of the smaller image that both show; 0 where their small pictures contradict."""
+def _is_centred(one: Pictured, other: Pictured, placing: Placing) -> bool:
+    size = np.array([other.height, other.width])
+    middle = placing.of(np.array([[one.height, one.width]]) / 2)[0]
+    return bool((np.abs(middle - size / 2) <= CENTRED * size).all())
+
+
+def _common(one: Pictured, other: Pictured, placing: Placing) -> tuple[float, float]:
+    """Return the share of the smaller image that both show, and the correlation of their small pictures there."""
     if one.height * one.width < other.height * other.width:
         inverse = MATRICES[placing.turn].T
         back = int(np.argmax((inverse == MATRICES).all((1, 2))))
@@ -173,7 +187,7 @@ def _share(one: Pictured, other: Pictured, placing: Placing) -> float:
         if np.linalg.det(inverse) < 0:  # a mirrored picture is rotated the other way round
             scale = scale.conjugate()
         shift = -_complex(origin @ inverse.T)[0] * scale
-        return _share(other, one, Placing(back, scale, complex(shift)))
+        return _common(other, one, Placing(back, scale, complex(shift)))
     cells = len(one.small)
     size = np.array([one.height, one.width])
     steps = (np.arange(cells * INNER) + 0.5) / (cells * INNER)
@@ -184,10 +198,10 @@ def _share(one: Pictured, other: Pictured, placing: Placing) -> float:
     blocks = [x.reshape(cells, INNER, cells, INNER).swapaxes(1, 2).reshape(cells**2, -1) for x in (sampled, inside)]
     common = blocks[1].all(1)
     if np.count_nonzero(common) < LEAST_CELLS:
-        return 0.0
+        return 0.0, 0.0
     like = _likeness(one.small.ravel()[common], blocks[0].mean(1)[common], np.argwhere(np.ones((cells, cells)))[common])
     smaller = min(one.height * one.width, other.height * other.width)
-    return min(1.0, float(inside.mean()) * one.height * one.width / smaller) if like >= LIKE else 0.0
+    return min(1.0, float(inside.mean()) * one.height * one.width / smaller), like
 
 
 def _likeness(one: np.ndarray, other: np.ndarray, places: np.ndarray) -> float:

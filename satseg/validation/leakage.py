@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, islice, permutations
 from typing import NamedTuple
 
 import numpy as np
+import shapely
 
 from satseg.data.raster import RasterInfo
 from satseg.validation.alignments import Pictured, alignments
@@ -75,11 +76,12 @@ def check_leakage(splits: Mapping[str, Sequence[Facts]], places: Sequence[Footpr
         places: Outlines on the ground; overlaps that these tell are left to them.
     """
     seen = {split: _seen(facts) for split, facts in splits.items()}
+    outlines = {p.name: p.outline for p in places}
     copies = list(_copies(seen))
-    twins = [p for p in _twins(seen) if p.one.image.digest != p.other.image.digest]
-    told = {p.names for p in copies + twins}
-    crops = _crops(seen, told, places)
-    told |= {p.names for p in crops}
+    told = {p.names for p in copies}
+    aligned, whole = _aligned(seen)
+    twins = _untold((*_twins(seen), *whole), told)
+    crops = [p for p in _untold((*_cut_alike(seen), *aligned), told) if not _meet(p, outlines)]
     edges = [p for p in _continued(seen) if p.names not in told]  # a mirrored copy has the edges of its original
     parts = len({f.name for p in edges for f in (p.one, p.other)})
     words = (
@@ -173,15 +175,17 @@ def _how(turn: int, zoom: float) -> str:
     return ", ".join(filter(None, (WORDS[turn], enlarged)))
 
 
-def _crops(splits: Mapping[str, Sequence[Seen]], told: set[frozenset[str]], places: Sequence[Footprint]) -> list[Pair]:
-    """Return the pairs with common ground that neither their likeness nor their coordinates have told."""
-    on_ground = {p.name: p.outline for p in places}
-    found: dict[frozenset[str], Pair] = {}
-    for pair in (*_cut_alike(splits), *_aligned(splits)):
-        outlines = [on_ground[name] for name in pair.names if name in on_ground]
-        if pair.names not in told and not (len(outlines) == 2 and outlines[0].intersects(outlines[1])):
-            found.setdefault(pair.names, pair)
+def _untold(pairs: Iterable[Pair], told: set[frozenset[str]]) -> list[Pair]:
+    """Return the pairs that are not told yet, each once, and note them."""
+    found = {pair.names: pair for pair in reversed(list(pairs)) if pair.names not in told}
+    told.update(found)
     return list(found.values())
+
+
+def _meet(pair: Pair, places: Mapping[str, shapely.Polygon]) -> bool:
+    """Tell whether coordinates tell that two images show the same ground."""
+    one, other = (places.get(name) for name in (pair.one.name, pair.other.name))
+    return bool(one and other and one.intersects(other))
 
 
 def _cut_alike(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
@@ -190,14 +194,22 @@ def _cut_alike(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
     yield from (Pair(images[i][0], images[j][0], share) for i, j, share in islice(overlapping(cuts), MOST_PAIRS))
 
 
-def _aligned(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
+def _aligned(splits: Mapping[str, Sequence[Seen]]) -> tuple[list[Pair], list[Pair]]:
+    """Return the pairs of images that have some of their ground in common, and those that have all."""
     pictured = _pictured(splits)
     groups = {
         split: [Pictured(f.image.landmarks, f.info.height, f.info.width, _small(f)) for f in some]
         for split, some in pictured.items()
     }
+    parts: list[Pair] = []
+    whole: list[Pair] = []
     for one, other, found in islice(alignments(groups), MOST_PAIRS):
-        yield Pair(pictured[one][found.one], pictured[other][found.other], found.share, _how(found.turn, found.zoom))
+        a, b, how = pictured[one][found.one], pictured[other][found.other], _how(found.turn, found.zoom)
+        if found.is_whole:
+            whole.append(Pair(a, b, found.likeness, how))
+        else:
+            parts.append(Pair(a, b, found.share, how))
+    return parts, whole
 
 
 def _continued(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
