@@ -12,19 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import map_coordinates
-from scipy.spatial import cKDTree
 
 from satseg.validation.facts import Landmarks
 from satseg.validation.landmarks import PRECISION
 from satseg.validation.likeness import VARIETY, variety
+from satseg.validation.neighbours import Neighbours
 from satseg.validation.turns import TURNS, matrix
 
 LEAST = 6  # landmarks that agree
 LEAST_PLAIN = 12  # the same where a picture is not varied
-NEAREST = 4  # neighbours of a landmark that are compared
-REACH = 0.5  # distance of descriptions, of length 1 at most; of the same place it is about 0.2
-SLACK = 4.0  # how much farther than the nearest ones those may be that are found: several times faster
-CHUNK = 100_000  # landmarks at a time
+ORDERS, NEAREST = 6, 3  # in which landmarks are sorted, and how many on each side are compared
+REACH = 0.4  # distance of descriptions, of length 1 at most; of the same place it is about 0.2
 LOOSE = 0.12  # how much distances between landmarks may differ, at first, as by another resolution
 OFF = 2.5  # pixels between where a landmark lies and where it would
 MOST = 400  # landmarks of two images that are compared with each other
@@ -94,10 +92,10 @@ def alignments(groups: Mapping[str, Sequence[Pictured]]) -> Iterator[tuple[str, 
         Names of two groups, and numbers of images in them.
     """
     by_size = sorted((name for name in groups if groups[name]), key=lambda name: len(groups[name]))
-    trees = {name: cKDTree(_numbers(groups[name]), balanced_tree=False, compact_nodes=False) for name in by_size[1:]}
+    near = {name: Neighbours(_numbers(groups[name]), ORDERS, NEAREST) for name in by_size[1:]}
     varied = {name: variety(np.stack([i.small for i in groups[name]])) >= VARIETY for name in by_size}
     for one, other in combinations(by_size, 2):
-        for i, j, turn, places, others in _matched(groups[one], groups[other], trees[other]):
+        for i, j, turn, places, others in _matched(groups[one], groups[other], near[other]):
             least = LEAST if varied[one][i] and varied[other][j] else LEAST_PLAIN
             placing = _placing(turn, places, others, least)
             if placing:
@@ -109,31 +107,25 @@ def alignments(groups: Mapping[str, Sequence[Pictured]]) -> Iterator[tuple[str, 
 
 
 def _numbers(images: Sequence[Pictured]) -> np.ndarray:
-    return np.concatenate([i.landmarks.numbers for i in images]).astype(np.float32) / PRECISION
+    return np.concatenate([i.landmarks.numbers for i in images])
 
 
 def _matched(
-    one: Sequence[Pictured], other: Sequence[Pictured], tree: cKDTree
+    one: Sequence[Pictured], other: Sequence[Pictured], near: Neighbours
 ) -> Iterator[tuple[int, int, int, np.ndarray, np.ndarray]]:
     """Yield two images, a turn, and the places (n, 2) in both of landmarks that are alike when turned so."""
     a, b = _rows(one), _rows(other)
-    numbers = _numbers(one)
-    pairs = [np.zeros((0, 2), np.int64)]
-    for start in range(0, len(numbers) if tree.n else 0, CHUNK):
-        _, near = tree.query(numbers[start : start + CHUNK], NEAREST, eps=SLACK, distance_upper_bound=REACH)
-        first, place = np.nonzero(near < tree.n)
-        pairs.append(np.stack([first + start, near[first, place]], axis=1))
-    first, second = np.concatenate(pairs).T
+    first, second = near.near(_numbers(one), REACH * PRECISION)
     turn = RELATIVE[a[first, 3], b[second, 3]]
-    order = np.lexsort((turn, b[second, 0], a[first, 0]))
-    first, second, turn = first[order], second[order], turn[order]
-    keys = np.stack([a[first, 0], b[second, 0], turn], axis=1)
-    starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(1)]) if len(keys) else np.zeros(0, np.int64)
-    ends = np.append(starts[1:], len(keys))
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=False):
-        if end - start >= LEAST:
-            i, j, number = keys[start].tolist()
-            yield i, j, number, a[first[start:end], 1:3] + 0.5, b[second[start:end], 1:3] + 0.5
+    keys = (a[first, 0] * len(other) + b[second, 0]) * len(TURNS) + turn
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    ends = np.append(starts[1:], len(order))
+    enough = ends - starts >= LEAST
+    for start, end in zip(starts[enough].tolist(), ends[enough].tolist(), strict=True):
+        some = order[start:end]
+        i, j, number = a[first[some[0]], 0], b[second[some[0]], 0], turn[some[0]]
+        yield int(i), int(j), int(number), a[first[some], 1:3] + 0.5, b[second[some], 1:3] + 0.5
 
 
 def _rows(images: Sequence[Pictured]) -> np.ndarray:

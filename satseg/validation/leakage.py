@@ -154,16 +154,17 @@ def _pictured(splits: Mapping[str, Sequence[Seen]]) -> dict[str, list[Seen]]:
     return {split: [f for f in some if f.image.small is not None] for split, some in splits.items()}
 
 
-def _small(seen: Seen) -> np.ndarray:
-    """Return an image's small picture, scaled so that no numbers, such as an undeclared fill of 1e20, are too large."""
-    small = np.asarray(seen.image.small, np.float64)
-    scaled: np.ndarray = ((small - small.mean()) / max(np.abs(small).max(), 1e-300)).astype(np.float32)
+def _small(seen: Sequence[Seen]) -> np.ndarray:
+    """Return small pictures, scaled so that no numbers, such as an undeclared fill of 1e20, are too large."""
+    small = np.array([f.image.small for f in seen], np.float64)
+    small -= small.mean((1, 2), keepdims=True)
+    scaled: np.ndarray = (small / np.maximum(np.abs(small).max((1, 2), keepdims=True), 1e-300)).astype(np.float32)
     return scaled
 
 
 def _twins(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
     pictured = _pictured(splits)
-    groups = {split: np.stack([_small(f) for f in some]) for split, some in pictured.items() if some}
+    groups = {split: _small(some) for split, some in pictured.items() if some}
     for one, other, like in islice(near_copies(groups), MOST_PAIRS):
         yield Pair(pictured[one][like.one], pictured[other][like.other], like.correlation, _how(like.turn, like.zoom))
 
@@ -198,8 +199,12 @@ def _aligned(splits: Mapping[str, Sequence[Seen]]) -> tuple[list[Pair], list[Pai
     """Return the pairs of images that have some of their ground in common, and those that have all."""
     pictured = _pictured(splits)
     groups = {
-        split: [Pictured(f.image.landmarks, f.info.height, f.info.width, _small(f)) for f in some]
+        split: [
+            Pictured(f.image.landmarks, f.info.height, f.info.width, small)
+            for f, small in zip(some, _small(some), strict=True)
+        ]
         for split, some in pictured.items()
+        if some
     }
     parts: list[Pair] = []
     whole: list[Pair] = []

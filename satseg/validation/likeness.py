@@ -1,19 +1,19 @@
 """Pictures that show nearly the same, turned, mirrored or enlarged; found without comparing all pairs.
 
 Each picture is described by few numbers that turning and mirroring do not change: sizes of its lowest frequencies. Only
-the nearest neighbours among these are compared, so the time grows with the number of pictures, not with that of pairs.
+neighbours among these are compared, so the time grows with the number of pictures, not with that of pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import dctn
-from scipy.spatial import cKDTree
 
+from satseg.validation.neighbours import Neighbours
 from satseg.validation.similarity import cell_weights, unit_rows
 from satseg.validation.turns import TURNS, turned
 
@@ -23,10 +23,12 @@ CLEAR = 15.0  # standard deviations, were signs left to chance: pictures of a fe
 VARIETY = 16.0  # what less varied pictures show, such as one coast or the stripes of a field, others show by chance
 ZOOMS = (1.0, 1.05, 1.1)  # that are tried; between them correlation falls little
 FREQUENCIES = 4  # a side, that describe a picture
-NEAREST = 8  # neighbours that are compared
+COMPARED = 8  # a side, that are compared first
+LEAST_COMPARED = 0.8  # their correlation
+ORDERS, NEAREST = 4, 4  # in which pictures are sorted, and how many on each side are compared
 REACH = 0.3  # distance of descriptions; of 95 % of copies it is below 0.1, of different photographs about 0.7
-SLACK = 2.0  # how much farther than the nearest ones those may be that are found: many times faster
 CHUNK = 512  # pairs at a time
+SIGNS = np.float32([[[1, right], [down, down * right]] for down in (1, -1) for right in (1, -1)])  # of mirrored waves
 
 
 class Likeness(NamedTuple):
@@ -74,11 +76,12 @@ def near_copies(groups: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, Li
     """
     varied = {name: np.flatnonzero(variety(pictures) >= VARIETY) for name, pictures in groups.items()}
     groups = {name: _level(groups[name][numbers]) for name, numbers in varied.items() if len(numbers)}
-    trees = {name: cKDTree(_described(pictures)) for name, pictures in groups.items()}
+    waves = {name: _waves(pictures) for name, pictures in groups.items()}
+    near = {name: Neighbours(_described(some), ORDERS, NEAREST) for name, some in waves.items()}
     found: dict[tuple[str, int, str, int], tuple[str, str, Likeness]] = {}
     for zoom in ZOOMS:
-        for one, other in permutations(trees, 2):
-            for like in _found(groups[one], groups[other], trees[other], zoom):
+        for one, other in permutations(groups, 2) if zoom > 1 else combinations(groups, 2):
+            for like in _found(groups[one], groups[other], waves[other], near[other], zoom):
                 like = like._replace(one=int(varied[one][like.one]), other=int(varied[other][like.other]))
                 first, second = sorted(((one, like.one), (other, like.other)))
                 key = (*first, *second)
@@ -87,24 +90,45 @@ def near_copies(groups: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, Li
     yield from found.values()
 
 
-def _found(one: np.ndarray, other: np.ndarray, tree: cKDTree, zoom: float) -> Iterator[Likeness]:
+def _found(
+    one: np.ndarray, other: np.ndarray, others_waves: np.ndarray, near: Neighbours, zoom: float
+) -> Iterator[Likeness]:
     weights = cell_weights(one.shape[1], one.shape[1], zoom).astype(np.float32)
     enlarged = weights @ one @ weights.T
-    _, near = tree.query(_described(enlarged), k=NEAREST, eps=SLACK, distance_upper_bound=REACH)
-    first, place = np.nonzero(near < len(other))
-    second = near[first, place]
-    for start in range(0, len(first), CHUNK):
-        a, b = first[start : start + CHUNK], second[start : start + CHUNK]
+    waves = _waves(enlarged)
+    first, second = near.near(_described(waves), REACH)
+    parts = range(0, len(first), CHUNK)
+    likely = [_likely(waves[first[i : i + CHUNK]], others_waves[second[i : i + CHUNK]]) for i in parts]
+    kept = np.flatnonzero(np.concatenate([np.zeros(0, bool), *likely]))
+    for start in range(0, len(kept), CHUNK):
+        a, b = first[kept[start : start + CHUNK]], second[kept[start : start + CHUNK]]
         turn, correlation = _compared(enlarged[a], other[b])
         for k in np.flatnonzero(correlation >= LEAST).tolist():
             yield Likeness(int(a[k]), int(b[k]), float(correlation[k]), int(turn[k]), zoom)
 
 
-def _described(pictures: np.ndarray) -> np.ndarray:
-    """Return what neither turning nor mirroring changes: sums and differences of opposite waves (n, 15)."""
-    steps = np.arange(FREQUENCIES)
-    waves = np.abs(dctn(pictures, axes=(1, 2), norm="ortho")[:, :FREQUENCIES, :FREQUENCIES])
-    waves *= np.hypot(steps[:, None], steps)  # as gradients have them, which brightness does not count in
+def _waves(pictures: np.ndarray) -> np.ndarray:
+    """Return the lowest frequencies (n, COMPARED, COMPARED), as gradients have them: brightness does not count."""
+    steps = np.arange(COMPARED)
+    waves = dctn(pictures, axes=(1, 2), norm="ortho")[:, :COMPARED, :COMPARED] * np.hypot(steps[:, None], steps)
+    return unit_rows(waves.reshape(len(waves), -1)).reshape(waves.shape)
+
+
+def _likely(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Tell which pictures are alike at one turn, by their lowest frequencies: mirroring negates the odd ones."""
+    pairs = (len(one), COMPARED // 2, 2, COMPARED // 2, 2)  # even and odd
+    other = other.reshape(pairs)
+    best = np.zeros(len(one), np.float32)
+    for some in (one, one.swapaxes(1, 2)):
+        sums = np.einsum("nipjq,nipjq->npq", some.reshape(pairs), other)
+        for signs in SIGNS:
+            best = np.maximum(best, (sums * signs).sum((1, 2)))
+    return best >= LEAST_COMPARED
+
+
+def _described(waves: np.ndarray) -> np.ndarray:
+    """Return what neither turning nor mirroring changes: sums and differences of opposite waves (n, 20)."""
+    waves = np.abs(waves[:, :FREQUENCIES, :FREQUENCIES])
     opposite = waves.swapaxes(1, 2)
     rows, columns = np.triu_indices(FREQUENCIES)
     low, high = np.abs(waves - opposite)[:, rows, columns], (waves + opposite)[:, rows, columns]
