@@ -271,7 +271,9 @@ def _profile(edge: np.ndarray, coarse: bool) -> np.ndarray:
     """
     step = max(-(-len(edge) // LONGEST), AVERAGED if coarse else 1)
     means = edge[: len(edge) // step * step].reshape(-1, step).mean(1)
-    profile: np.ndarray = np.nan_to_num(means - np.nanmean(means) if coarse else np.diff(means))
+    usable = means[np.isfinite(means)]
+    level = usable.mean() if usable.size else 0.0  # a whole edge may be missing
+    profile: np.ndarray = np.nan_to_num(means - level if coarse else np.diff(means))
     return profile
 
 
