@@ -22,7 +22,7 @@ from satseg.validation.turns import TURNS, matrix
 LEAST = 6  # landmarks that agree
 LEAST_PLAIN = 12  # the same where a picture is not varied
 ORDERS, NEAREST = 6, 3  # in which landmarks are sorted, and how many on each side are compared
-REACH = 0.4  # distance of descriptions, of length 1 at most; of the same place it is about 0.2
+REACH = 0.5  # distance of descriptions, of length 1 at most; of the same place it is about 0.2
 LOOSE = 0.12  # how much distances between landmarks may differ, at first, as by another resolution
 OFF = 2.5  # pixels between where a landmark lies and where it would
 MOST = 400  # landmarks of two images that are compared with each other

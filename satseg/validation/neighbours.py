@@ -27,9 +27,7 @@ class Neighbours:
         random = np.random.default_rng(0)
         self.middle = rows.mean(0, dtype=np.float64).astype(np.float32) if len(rows) else np.float32(0)
         spread = np.maximum(rows.std(0, dtype=np.float64), 1e-6) if len(rows) else np.ones(rows.shape[1])
-        self.planes = [
-            (random.normal(size=(PLANES, len(spread))) / spread).T.astype(np.float32) for _ in range(orders)
-        ]
+        self.planes = [(random.normal(size=(PLANES, len(spread))) / spread).T.astype(np.float32) for _ in range(orders)]
         self.orders = [(keys[order], order.astype(np.int32)) for keys, order in map(_sorted, self._keys(rows))]
 
     def near(self, rows: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
