@@ -28,7 +28,9 @@ LEAST_COMPARED = 0.8  # their correlation
 ORDERS, NEAREST = 4, 4  # in which pictures are sorted, and how many on each side are compared
 REACH = 0.6  # distance of descriptions; of most copies it is below 0.1, of different photographs about 0.7
 CHUNK = 512  # pairs at a time
-SIGNS = np.float32([[[1, right], [down, down * right]] for down in (1, -1) for right in (1, -1)])  # of mirrored waves
+SIGNS = np.array(
+    [[[1, right], [down, down * right]] for down in (1, -1) for right in (1, -1)], np.float32
+)  # of mirrored waves
 
 
 class Likeness(NamedTuple):

@@ -48,8 +48,7 @@ def crops(root: Path, scene: int, stride: int, save: Save, number: int = 4, size
             save(root / f"masks/{scene}_{row}{column}", mask[None][window])
 
 
-@pytest.mark.parametrize("save", [png, tif, floats])
-@pytest.mark.parametrize("stride", [5, 33, 64, 80])
+@pytest.mark.parametrize(("save", "stride"), [(png, 5), (floats, 33), (png, 64), (tif, 80), (floats, 80)])
 def test_crops_with_a_stride_smaller_than_they_are(tmp_path, save, stride):
     for scene in range(4):
         crops(tmp_path, scene, stride, save, number=3)
