@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -21,6 +22,12 @@ from satseg.errors import ResourceError
 UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 UNFINISHED = re.compile(r"\.satseg-[0-9a-f]{12}\.tmp")  # name of a folder for what is being written
 _swept: set[Path] = set()
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:

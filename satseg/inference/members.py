@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from satseg.checkpoint import fetch_checkpoints, load_model
 from satseg.errors import ConfigError
-from satseg.files import write_json
+from satseg.files import file_digest, write_json
 from satseg.inference.alike import check_alike, joint_spec
 from satseg.inference.combining import Ensemble, Scored
 from satseg.models import SegmentationNetwork
@@ -54,7 +54,7 @@ class Members:
         return [file_digest(model_path(path)) for path in self.checkpoints]
 
     def folder(self, runs_dir: Path) -> Path:
-        """Return where results go: the run's folder, or one of several models' own, which says whose it is.
+        """Return where results go: the run's folder, or one of several models' own, in which their record is written.
 
         Raises:
             RunError: If the only model lies in no run folder.
@@ -112,9 +112,3 @@ def _file(path: Path) -> Path:
 
 def _name(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.resolve().parent.name
-
-
-def file_digest(path: Path) -> str:
-    """Return a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from satseg.documents import read_json
 from satseg.errors import RecordError, ResourceError
-from satseg.files import cache_folder, unfinished, write_json
+from satseg.files import cache_folder, file_digest, unfinished, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -168,9 +167,4 @@ def _size(entry: Path) -> int:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {file.name: _digest(file) for file in sorted(folder.iterdir()) if file.name != MANIFEST}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.name != MANIFEST}
