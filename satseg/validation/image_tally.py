@@ -44,7 +44,7 @@ class ImageTally:
         self.left: list[np.ndarray] = []
         self.right: list[np.ndarray] = []
         self.cells, self.weights = np.zeros((GRID, GRID)), np.zeros((GRID, GRID))
-        self.down, self.across = cell_weights(info.height, GRID), cell_weights(info.width, GRID).T
+        self.across = cell_weights(info.width, GRID).T
         self.fingerprints = FingerprintTally(info.height, info.width)
         self.landmarks = LandmarkTally(info.height, info.width)
         random = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))
@@ -103,7 +103,7 @@ class ImageTally:
     def _add_cells(self, window: Window, grey: np.ndarray) -> None:
         if min(self.height, self.width) < GRID:
             return
-        down = self.down[:, window.row : window.row + window.height]
+        down = cell_weights(self.height, GRID, pixels=range(window.row, window.row + window.height))
         defined = np.isfinite(grey)
         self.cells += down @ (np.where(defined, grey, 0) @ self.across)
         self.weights += down @ (defined.astype(np.float64) @ self.across)

@@ -9,12 +9,22 @@ import numpy as np
 CHUNK = 1024  # rows at a time
 
 
-def cell_weights(size: int, cells: int, zoom: float = 1.0) -> np.ndarray:
-    """Return the shares (cells, size) of pixels in cells of equal size that cover the middle 1 / zoom of a side."""
+def cell_weights(size: int, cells: int, zoom: float = 1.0, pixels: range | None = None) -> np.ndarray:
+    """Return the shares of pixels in cells of equal size that cover the middle 1 / zoom of a side.
+
+    Args:
+        size: Of the side, in pixels.
+        cells: How many there are.
+        zoom: How much of the side they leave out.
+        pixels: Which ones are asked for: all, unless given.
+
+    Returns:
+        Shape (cells, pixels), float64.
+    """
     step = size / zoom / cells
     borders = (size - size / zoom) / 2 + np.arange(cells + 1) * step
-    pixels = np.arange(size)
-    covered = np.minimum(borders[1:, None], pixels + 1) - np.maximum(borders[:-1, None], pixels)
+    starts = np.asarray(range(size) if pixels is None else pixels)
+    covered = np.minimum(borders[1:, None], starts + 1) - np.maximum(borders[:-1, None], starts)
     shares: np.ndarray = np.clip(covered, 0, None) / step
     return shares
 

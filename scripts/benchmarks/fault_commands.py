@@ -26,7 +26,7 @@ MARKS: dict[str, list[Mark]] = {
         Mark("report", "satseg.training:report_run"),
     ],
     "predict": [
-        Mark("inspecting", "satseg.predicting.scenes:inspect"),
+        Mark("inspecting", "satseg.predicting.models:Models.inspect"),
         Mark("strips", "satseg.inference.scene:Sink.take"),
         Mark("finishing rasters", "satseg.inference.scene:publish"),
         Mark("vectors", "satseg.predicting.scenes:write_vectors"),

@@ -18,6 +18,7 @@ DUBAI = {
     "vegetation": [254, 221, 58],
     "road": [110, 193, 228],
 }
+OVERLAPPING = {f"{part}.jpg" for part in ("Tile 1/images/image_part_001", "Tile 3/images/image_part_009")}
 IGNORED = [[155, 155, 155], [0, 0, 0]]
 
 
@@ -32,13 +33,16 @@ def dubai(shared_dir, split) -> Validation:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_random_split_of_dubai_leaks(shared_dir, seed):
+@pytest.mark.parametrize(("seed", "overlapping"), [(0, [OVERLAPPING]), (1, [])])  # its two images in one split
+def test_a_random_split_of_dubai_leaks(shared_dir, seed, overlapping):
     validation = dubai(shared_dir, Random(seed=seed))
     leaking = [f for f in validation.findings if f.severity > Severity.NOTE]
-    assert [f.check for f in leaking] == ["continuing_edges"]
-    assert "the split leaks" in leaking[0].message and "dataset/split=group" in leaking[0].repair
-    assert len(leaking[0].files) > 20
+    *crops, edges = leaking
+    assert edges.check == "continuing_edges"
+    assert "the split leaks" in edges.message and "dataset/split=group" in edges.repair
+    assert len(edges.files) > 20
+    assert [f.check for f in crops] == ["overlapping_crops" for _ in overlapping]
+    assert [{*f.files} for f in crops] == overlapping
 
 
 @pytest.mark.shared
