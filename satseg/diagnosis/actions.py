@@ -56,9 +56,10 @@ def _lost(found: Diagnosis) -> list[int]:
 
 def _against_shortcut(leaning: Leaning, names: Sequence[str]) -> Action:
     name = names[leaning.predicted]
-    images = _unique([case.spot.image for case, _ in leaning.checks])
+    images = _unique([example.recipient.case.spot.image for example in leaning.examples])
+    cue = leaning.part.words if leaning.part else "its surroundings"
     return Action(
-        f"Add training images of {name} without what it hangs on, or with that beside other classes; "
+        f"Add training images of {name} without what it hangs on ({cue}), or with that beside other classes; "
         f"see {listed(images)}.",
         lean_words(leaning, names),
         (name,),

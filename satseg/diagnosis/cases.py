@@ -65,6 +65,11 @@ class CaseReader:
         self._sizes = {name: self.reader.size(sample) for name, sample in self.samples.items()}
         self.side = min(LARGEST, -(-max(map(max, self._sizes.values())) // STEP) * STEP)
 
+    @property
+    def whole(self) -> bool:
+        """Whether every part is a whole image."""
+        return all(max(size) <= self.side for size in self._sizes.values())
+
     def read(self, spots: Sequence[Spot], count: int) -> list[Case]:
         """Return the first cases of which the network says the same when it sees the part alone; none overlap."""
         cases: list[Case] = []
@@ -78,6 +83,30 @@ class CaseReader:
             if len(cases) == count:
                 break
         return cases
+
+    def objects(self, spots: Sequence[Spot], count: int, seed: int = 0) -> list[Case]:
+        """Return true objects of a class as cases, of images chosen at random: chosen by nothing that the network says.
+
+        What stands for the prediction is the truth.
+        """
+        chosen = np.random.default_rng(seed).permutation(len(spots))[:count]
+        return [self._object(spots[i]) for i in sorted(chosen)]
+
+    def _object(self, spot: Spot) -> Case:
+        window = self._window(spot.image, spot.centre)
+        image, valid, truth = self._part(spot.image, window)
+        return Case(spot, window, image, valid, truth, truth, *self._around(spot, window, truth == spot.truth))
+
+    def _around(self, spot: Spot, window: Window, same: Tensor) -> list[Tensor]:
+        """Return what is connected to a spot's centre (H, W): all, within twice REACH, and within REACH."""
+        labels, _ = label(same.cpu().numpy())
+        row, col = spot.centre[0] - window.row, spot.centre[1] - window.col
+        rows, cols = np.ogrid[: self.side, : self.side]
+        distance = np.hypot(rows - row, cols - col)
+        own = labels == labels[row, col]
+        return [
+            torch.from_numpy(m).to(same.device) for m in (own, own & (distance <= 2 * REACH), own & (distance <= REACH))
+        ]
 
     def around(self, name: str, box: Window) -> tuple[Window, Tensor, Tensor, Tensor]:
         """Return the part around a box's centre, its image (1, C, H, W), valid (1, H, W) and truth (H, W)."""
@@ -105,19 +134,10 @@ class CaseReader:
     def _case(self, spot: Spot, window: Window) -> Case | None:
         image, valid, truth = self._part(spot.image, window)
         predicted = segment(self.network, image, valid)[0].argmax(0)
-        same = ((truth == spot.truth) & (predicted == spot.predicted)).cpu().numpy()
-        labels, _ = label(same)
-        row, col = spot.centre[0] - window.row, spot.centre[1] - window.col
-        if not same[row, col]:
+        same = (truth == spot.truth) & (predicted == spot.predicted)
+        if not same[spot.centre[0] - window.row, spot.centre[1] - window.col]:
             return None
-        rows, cols = np.ogrid[: self.side, : self.side]
-        distance = np.hypot(rows - row, cols - col)
-        own = labels == labels[row, col]
-        masks = [
-            torch.from_numpy(m).to(image.device)
-            for m in (own, own & (distance <= 2 * REACH), own & (distance <= REACH))
-        ]
-        return Case(spot, window, image, valid, truth, predicted, *masks)
+        return Case(spot, window, image, valid, truth, predicted, *self._around(spot, window, same))
 
     def _window(self, name: str, centre: Sequence[int]) -> Window:
         starts = [

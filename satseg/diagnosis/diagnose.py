@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
-from satseg.attribution import layers_of
 from satseg.attribution.bands import BandImportance, band_importance
 from satseg.data import SegmentationDataModule
 from satseg.diagnosis.cases import Case, CaseReader
 from satseg.diagnosis.confusion import Confused, confused_pairs, foremost
 from satseg.diagnosis.doubts import Doubt, look_at
 from satseg.diagnosis.evidence import Maps, explain_error
-from satseg.diagnosis.leaning import Leaning, find_leaning
+from satseg.diagnosis.leaning import Leaning, find_leanings
 from satseg.diagnosis.survey import Survey, survey
 from satseg.diagnosis.suspects import Suspects, rank
 from satseg.diagnosis.trust import Trust, judge, telling, usual_ways
@@ -23,7 +22,8 @@ from satseg.models import SegmentationNetwork
 
 PAIRS = 4  # of confused classes that are looked into: so many by pixels, and so many by share of the true class
 ERRORS = 3  # of each
-REGIONS = 8  # of each class, for the question what it leans on
+REGIONS = 16  # of each class, for the question what it leans on
+DONORS = 24  # images of each class, whose surroundings are given to these
 CLASSES = 12  # the most frequent ones, for the same
 MAPPED = 2  # errors of each whose evidence is looked at
 JUDGED = 8  # cases on which maps are tested
@@ -79,8 +79,16 @@ class Diagnosis:
     @property
     def shortcuts(self) -> list[Leaning]:
         """What is leaned on clearly more than chance allows, classes first."""
-        errors = [pair.leaning for pair in self.pairs if pair.leaning]
-        return [leaning for leaning in [*self.classes, *errors] if leaning.shortcut]
+        return [leaning for leaning in self._leanings if leaning.shortcut]
+
+    @property
+    def surroundings(self) -> list[Leaning]:
+        """What is leaned on as clearly, but goes with the class by its labels."""
+        return [leaning for leaning in self._leanings if leaning.clear and leaning.nearby and leaning.mirror is None]
+
+    @property
+    def _leanings(self) -> list[Leaning]:
+        return [*self.classes, *(pair.leaning for pair in self.pairs if pair.leaning)]
 
 
 def diagnose(
@@ -106,29 +114,24 @@ def diagnose(
     confused = confused_pairs(seen.matrix)
     foremost_pairs = foremost(confused, PAIRS)
     wrong = {pair.key: reader.read(seen.spots.get(pair.key, []), ERRORS) for pair in foremost_pairs}
-    anything = [case for cases in [*right.values(), *wrong.values()] for case in cases]
-    layers = layers_of(network, anything[0].image, anything[0].valid) if anything else []
     tell("Testing how far maps of evidence can be trusted …")
     judged = telling(network, _in_turn(list(right.values())), JUDGED)
     trust = tuple(judge(network, judged, usual_ways(network, judged[0]))) if judged else ()
-    tell("Replacing what classes might lean on …")
-    questions = sum(map(bool, [*right.values(), *wrong.values()]))
-    leaning = {
-        key: find_leaning(network, cases, layers, questions) if cases else None
-        for key, cases in [*right.items(), *wrong.items()]
-    }
+    tell("Giving objects the surroundings of other images …")
+    objects = {k: reader.objects(seen.objects.get(k, []), DONORS) for k in frequent}
+    leaning = find_leanings(network, right, wrong, objects, reader.whole)
     pairs = [
         Pair(
             pair,
             tuple(name for name, _ in seen.worst[pair.key]),
             tuple((case, explain_error(network, case)) for case in wrong[pair.key][:MAPPED]),
-            leaning[pair.key],
+            leaning.get(pair.key),
         )
         for pair in foremost_pairs
     ]
     tell("Spoiling bands …")
     bands = _bands(network, reader)
-    classes = [found for k in right if (found := leaning[k]) is not None]
+    classes = [found for k in right if (found := leaning.get((k, k))) is not None]
     suspects = rank(seen.disagreements, seen.fits, seen.images)
     doubts = look_at(suspects.standing_out, reader, datamodule)
     return Diagnosis(seen, tuple(confused), suspects, doubts, trust, tuple(pairs), tuple(classes), tuple(bands))

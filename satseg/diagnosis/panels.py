@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from satseg.attribution.replacement import blurred, replaced
 from satseg.diagnosis.cases import Case
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import Maps
-from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.leaning import Example, Leaning
+from satseg.diagnosis.swaps import Change, changed
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 from satseg.reporting import to_rgb
@@ -103,21 +103,31 @@ class Album:
         return self.show([(title, outlined(picture, [(inside, PINK)])) for title, picture in pictures])
 
     def leaning(self, network: SegmentationNetwork, leaning: Leaning, count: int) -> list[list[Panel]]:
-        """Return, a place a list, what was replaced and how the prediction changed."""
-        return [self._replacement(network, case, check.patch) for case, check in leaning.checks[:count]]
+        """Return, a place a list, the image, what it was with donors of either kind, and what is said of these."""
+        masks = leaning.part.masks if leaning.part else ()
+        change = leaning.question.change
+        return [
+            self._example(network, example, mask, change)
+            for example, mask in zip(leaning.examples[:count], masks, strict=False)
+        ]
 
-    def _replacement(self, network: SegmentationNetwork, case: Case, patch: np.ndarray) -> list[Panel]:
-        without = replaced(case.image, blurred(case.image, case.valid), torch.from_numpy(patch))
-        after = segment(network, without, case.valid)[0].argmax(0)
-        region, marks = (case.pixels.cpu().numpy(), WHITE), (patch, PINK)
-        return self.show(
-            [
-                ("image", outlined(self._rgb(case.image, case.valid), [region, marks])),
-                ("without what is loudest", outlined(self._rgb(without, case.valid), [region, marks])),
-                ("prediction before", outlined(self._classes(case.predicted), [region])),
-                ("prediction after", outlined(self._classes(after), [region])),
-            ]
-        )
+    def _example(self, network: SegmentationNetwork, example: Example, mask: np.ndarray, change: Change) -> list[Panel]:
+        names, recipient = self.spec.class_names, example.recipient.picture
+        lines = [(recipient.region, WHITE), *([] if mask.all() else [(mask, PINK)])]
+        case = example.recipient.case
+        pictures = [
+            ("image", outlined(self._rgb(case.image, case.valid), lines)),
+        ]
+        for donor in (example.same, example.other):
+            made, known, region = (torch.from_numpy(v)[None] for v in changed(change, recipient, donor.picture))
+            classes, around = (
+                segment(network, made.to(case.image.device), known.to(case.image.device))[0].argmax(0),
+                region[0].numpy(),
+            )
+            title = f"with the {change} of an image of {names[donor.truth]}"
+            pictures.append((title, outlined(self._rgb(made, known), [(around, WHITE), *lines[1:]])))
+            pictures.append(("its prediction", outlined(self._classes(classes), [(around, WHITE)])))
+        return self.show(pictures)
 
     def _rgb(self, image: torch.Tensor, valid: torch.Tensor) -> np.ndarray:
         return to_rgb(image[0].cpu(), valid[0].cpu(), self.spec)

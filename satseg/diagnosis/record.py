@@ -17,11 +17,11 @@ from satseg.diagnosis.confusion import Confused, foremost
 from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import Maps
-from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.leaning import Example, Leaning
 from satseg.diagnosis.mistakes import Mistake
 from satseg.diagnosis.suspects import Suspect
 from satseg.diagnosis.trust import METHOD, RANGE, Trust
-from satseg.diagnosis.words import summary, verdict_words
+from satseg.diagnosis.words import lean_words, summary, verdict_words
 
 Row = dict[str, Any]
 NAMED = 20  # confused pairs by name, so many by pixels and so many by share; the matrix holds all
@@ -113,19 +113,48 @@ def _maps(maps: Maps, names: Sequence[str], passes: bool) -> Row:
 
 
 def _leaning(leaning: Leaning, names: Sequence[str]) -> Row:
+    change, gained, partner = leaning.question
+    part = leaning.part
     return {
         "truth": names[leaning.truth],
         "predicted": names[leaning.predicted],
         "shortcut": leaning.shortcut,
+        "surroundings": leaning.clear and leaning.nearby,
         "unclear": leaning.unclear,
-        "layer": leaning.layer,
-        "excess": leaning.excess,
-        "probability": leaning.probability,
-        "lies_on": dict(zip([*names, "unlabelled"], leaning.lies_on, strict=True)),
-        "checks": [
-            _place(case) | {"harm": check.harm, "chance": list(check.chance), "replaced": _boxes(case, check.patch)}
-            for case, check in leaning.checks
-        ],
+        "mirror": None if leaning.mirror is None else names[leaning.mirror],
+        "words": lean_words(leaning, names),
+        "kind": str(change),
+        "gained": gained,
+        "against": None if partner is None else names[partner],
+        "effect": leaning.effect,
+        "median": leaning.median,
+        "p": leaning.probability,
+        "share_lost": leaning.lost.share,
+        "share_lost_interval": list(leaning.lost.interval),
+        "images_lost": leaning.lost.images,
+        "images_tested": leaning.lost.of,
+        "control": leaning.control,
+        "detectable": leaning.least if np.isfinite(leaning.least) else None,
+        "needed": leaning.needed,
+        "recipients": leaning.recipients,
+        "donors": list(leaning.donors),
+        "tested": [str(change) for change in leaning.changes],
+        "part": part.words if part else None,
+        "part_share": part.share if part else None,
+        "part_explains": part.explains if part else None,
+        "box": list(part.box) if part and part.box else None,
+        "lies_on": dict(zip([*names, "unlabelled"], leaning.lies_on, strict=True)) if part else None,
+        "checks": [_check(example, mask) for example, mask in zip(leaning.examples, part.masks, strict=False)]
+        if part
+        else [],
+    }
+
+
+def _check(example: Example, mask: np.ndarray) -> Row:
+    return _place(example.recipient.case) | {
+        "same": example.same.case.spot.image,
+        "other": example.other.case.spot.image,
+        "replaced": _boxes(example.recipient.case, mask),
     }
 
 

@@ -17,7 +17,7 @@ from satseg.inference.windows import segment
 from satseg.metrics import confusion_matrices
 from satseg.models import SegmentationNetwork
 
-KEPT = 12  # spots of each pair of classes
+KEPT = 32  # spots of each pair of classes
 SMALLEST = 16  # pixels of a pair in an image that are looked at
 WORST = 3  # images named of each confused pair
 
@@ -52,6 +52,7 @@ class Survey:
         matrix: Counts (K, K), rows truth.
         spots: The weightiest by true and predicted class, weightiest first.
         worst: The images with the most pixels of a confused pair, and how many, most first.
+        objects: The largest connected part of each true class in each image, whatever is predicted.
         images: How many images have labels.
         disagreements: Images that are contradicted at all, by share, largest first.
         fits: How the labels of images with more than one class would fit if they were drawn otherwise.
@@ -60,6 +61,7 @@ class Survey:
     matrix: np.ndarray
     spots: dict[tuple[int, int], list[Spot]] = field(default_factory=dict)
     worst: dict[tuple[int, int], list[tuple[str, int]]] = field(default_factory=dict)
+    objects: dict[int, list[Spot]] = field(default_factory=dict)
     images: int = 0
     disagreements: list[Disagreement] = field(default_factory=list)
     fits: list[Fit] = field(default_factory=list)
@@ -110,9 +112,20 @@ def _note_spots(
         if pixels >= SMALLEST:
             key = divmod(int(pair), count)
             spots = [Spot(name, *key, centre, size, weight) for centre, size, weight in _largest(pairs == pair, lead)]
+            _note_object(found, spots)
             kept = sorted([*found.spots.get(key, []), *spots], key=lambda s: -s.weight)[:KEPT]
             if kept:
                 found.spots[key] = kept
+
+
+def _note_object(found: Survey, spots: list[Spot]) -> None:
+    """Keep the largest of an image's parts of a true class, whose predictions come one after another."""
+    for spot in spots[:1]:
+        known = found.objects.setdefault(spot.truth, [])
+        if not known or known[-1].image != spot.image:
+            known.append(spot)
+        elif known[-1].pixels < spot.pixels:
+            known[-1] = spot
 
 
 def _largest(pixels: np.ndarray, lead: np.ndarray) -> Iterator[tuple[tuple[int, int], int, float]]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean, median
 
 from satseg.attribution.bands import BandImportance
-from satseg.attribution.context import SHARE
+from satseg.attribution.composites import MARGIN
 from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.displacement import SAID, Offset
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import mean_shares
-from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.leaning import WEAK, Leaning
 from satseg.diagnosis.mistakes import Mistake
 from satseg.diagnosis.suspects import Suspects
+from satseg.diagnosis.swaps import Change
 from satseg.diagnosis.trust import NEEDED, RANGE, Rival, Trust, Verdict
 
 UNLABELLED = "unlabelled ground"
@@ -24,11 +24,18 @@ INSTEAD = (
     "No kind of maps could be shown to be right here, so go by what replacing parts of the picture does (see "
     "Shortcuts), which needs no map; labelled images in which the classes lie in more places make the test sharper."
 )
+WAYS = {
+    Change.SURROUNDINGS: "the surroundings of",
+    Change.TONE: "the brightness, colour and contrast of",
+    Change.SPECTRUM: "the sharpness, grain and pattern of",
+    Change.POSITION: "the place of objects in",
+}
 
 
 def summary(found: Diagnosis, class_names: Sequence[str]) -> list[str]:
     """Return the findings that matter most, one sentence or two each."""
-    lines = [lean_words(leaning, class_names) for leaning in found.shortcuts] or [_no_shortcut(found, class_names)]
+    lines = [lean_words(leaning, class_names) for leaning in [*found.shortcuts, *found.surroundings]]
+    lines.append(_tested(found, class_names))
     lines += [pair_words(pair, found, class_names) for pair in _by_gain(found.pairs)[:LISTED]]
     lines += band_words(found.bands)
     lines += trust_words(found.trust)
@@ -47,46 +54,105 @@ def _by_gain(pairs: Sequence[Pair]) -> list[Pair]:
     return sorted(pairs, key=lambda pair: -pair.confused.gain)
 
 
-def _no_shortcut(found: Diagnosis, class_names: Sequence[str]) -> str:
+def _tested(found: Diagnosis, class_names: Sequence[str]) -> str:
+    """Say which classes were tested and how, and what could not have been found."""
     if not found.classes:
-        return "Shortcuts: no class has a region that could be tested."
-    unclear = [class_names[leaning.predicted] for leaning in found.classes if leaning.unclear]
-    tested = [class_names[leaning.predicted] for leaning in found.classes if not leaning.unclear]
-    line = (
-        f"Shortcuts: in {listed(tested)}, none was found among single places beside an object."
-        if tested
-        else "Shortcuts: none could be told from chance."
+        return "Shortcuts: no class could be tested, for want of a region that is right or of images without the class."
+    classes = sorted(found.classes, key=lambda v: v.predicted)
+    told = [v for v in classes if not v.unclear]
+    unclear = [v for v in classes if v.unclear]
+    quiet = [v for v in told if not v.clear and v.mirror is None]
+    line = "Shortcuts:"
+    if quiet:
+        images = [v.recipients for v in quiet]
+        count = f"{min(images)} to {max(images)}" if min(images) < max(images) else f"{images[0]}"
+        line += (
+            f" for {listed([class_names[v.predicted] for v in quiet])}, {count} images a class were given "
+            f"{listed([WAYS[c] for c in quiet[0].changes])} other images, and none of it cost the class "
+            f"{max(v.least for v in quiet):.0%} of its regions more than the same from its own images."
+        )
+    elif told:
+        line += f" what was found of {listed([class_names[v.predicted] for v in told])} stands above."
+    if unclear:
+        line += f" Could not be told for {listed([class_names[v.predicted] for v in unclear])}."
+    untested = [name for k, name in enumerate(class_names) if all(v.predicted != k for v in found.classes)]
+    line += (
+        f" Not tested, for want of regions that are right or of images without the class: {listed(untested)}."
+        if untested
+        else ""
     )
-    line += f" Too few regions to tell for {listed(unclear)}." if unclear else ""
-    untested = [name for name in class_names if name not in tested + unclear]
-    line += f" Not tested, for want of a region that is right: {listed(untested)}." if untested else ""
     return (
-        f"{line} A cue on the object itself, one that fills the picture such as its brightness, or one at several "
-        "places at once would not be seen by this test."
+        f"{line} A cue on the object itself or within {MARGIN} pixels of it, one that the images of all classes carry, "
+        "one in few images of a class, or a smaller effect would not be seen by this test."
     )
 
 
 def lean_words(leaning: Leaning, class_names: Sequence[str]) -> str:
-    """Say what replacing the loudest context does."""
-    what = class_names[leaning.predicted]
-    if leaning.truth != leaning.predicted:
-        what = f"{class_names[leaning.truth]} taken for {what}"
-    harms = [check.harm for _, check in leaning.checks]
-    chances = [c for _, check in leaning.checks for c in check.chance]
-    names = [*class_names, UNLABELLED]
-    most = max(range(len(names)), key=lambda k: leaning.lies_on[k])
-    if leaning.unclear:
-        return f"{what}: {leaning.excess:.0%} of a region is lost beyond chance, in too few ({len(harms)}) to tell."
-    if leaning.clear and leaning.nearby:
-        return f"{what}: hangs on its surroundings, but these are mostly other {class_names[leaning.predicted]}."
-    if not leaning.shortcut:
-        lost = f"{median(harms):.0%} of a region (median of {len(harms)}, at most {max(harms):.0%})"
-        return f"{what}: replacing the loudest context costs {lost}; that is not clearly beyond chance."
+    """Say what other images' surroundings, tone, spectrum or places do."""
+    name = class_names[leaning.predicted]
+    what = name if leaning.truth == leaning.predicted else f"{class_names[leaning.truth]} taken for {name}"
+    if leaning.mirror is not None:
+        return f"{what}: changes only by what {class_names[leaning.mirror]} leans on (see there)."
+    if not leaning.clear:
+        return f"{what}: {_unclear_words(leaning, name) if leaning.unclear else _quiet_words(leaning, name)}"
+    part = leaning.part.words if leaning.part else "the surroundings as a whole"
+    numbers = _effect_words(leaning, class_names)
+    if leaning.nearby:
+        return (
+            f"{what} leans on {part}. {numbers} By its labels that is ground of another kind, too, mostly "
+            f"{_lies_on(leaning, class_names)}: it may belong there, or be a shortcut. Look at the pictures."
+        )
     return (
-        f"Shortcut: {what} hangs on something beside it. Replacing the {SHARE:.0%} of the picture that speak loudest, "
-        f"outside a region, costs {mean(harms):.0%} of its pixels, as much elsewhere {mean(chances):.0%} "
-        f"(mean of {len(harms)} regions). They lie mostly on {names[most]} ({leaning.lies_on[most]:.0%})."
+        f"Shortcut: {what} hangs on something beside it: {part}. {numbers} "
+        f"It lies mostly on {_lies_on(leaning, class_names)}."
     )
+
+
+def _effect_words(leaning: Leaning, class_names: Sequence[str]) -> str:
+    """Say how much is lost, in how many images."""
+    name, (change, gained, partner) = class_names[leaning.predicted], leaning.question
+    other = class_names[partner] if partner is not None else "other classes"
+    way, lost = WAYS[change], leaning.lost
+    low, high = lost.interval
+    of = f"{lost.images} of {lost.of} images ({low:.0%} to {high:.0%} of such images)"
+    chance = "under 0.001" if leaning.probability < 0.001 else f"{leaning.probability:.3f}"
+    if gained:
+        return (
+            f"With {way} images of {name}, {leaning.effect:.0%} more of a region of {other} becomes {name} than with "
+            f"the same from others (median {leaning.median:.0%}); {of} become {name} (probability by chance {chance})."
+        )
+    return (
+        f"With {way} images of {other}, {leaning.effect:.0%} more of a region is lost than with the same from other "
+        f"images of {name} (median {leaning.median:.0%}); {of} lose it (probability by chance {chance})."
+    )
+
+
+def _unclear_words(leaning: Leaning, name: str) -> str:
+    if leaning.broken:
+        return (
+            f"could not be told: in the surroundings of other images of {name}, {leaning.control:.0%} of a region is "
+            "lost, so that any change breaks the prediction."
+        )
+    own, other = leaning.donors
+    return (
+        f"could not be told from {own} images of {name} and {other} of others: an effect of {WEAK:.0%} of a region "
+        f"could be missed. About {leaning.needed} images of each would do."
+    )
+
+
+def _quiet_words(leaning: Leaning, name: str) -> str:
+    return (
+        f"{listed([WAYS[c] for c in leaning.changes])} other images cost {leaning.recipients} images no more than the "
+        f"same from images of {name} ({leaning.donors[0]} images against {leaning.donors[1]}); an effect of "
+        f"{leaning.least:.0%} of a region would have been found."
+    )
+
+
+def _lies_on(leaning: Leaning, class_names: Sequence[str]) -> str:
+    names = [*class_names, UNLABELLED]
+    shares = leaning.lies_on
+    most = max(range(len(names)), key=lambda k: shares[k])
+    return f"{names[most]} ({shares[most]:.0%})"
 
 
 def pair_words(pair: Pair, found: Diagnosis, class_names: Sequence[str]) -> str:

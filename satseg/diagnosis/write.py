@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from satseg.attribution import bands
-from satseg.attribution.context import CLEAR, DRAWS, MARGIN, SHARE
+from satseg.attribution.composites import MARGIN
 from satseg.attribution.faithfulness import FRACTIONS
 from satseg.diagnosis.actions import actions
 from satseg.diagnosis.confusion import foremost
 from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.displacement import REACH
 from satseg.diagnosis.doubts import Doubt, Place
-from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.leaning import CLEAR, Leaning
 from satseg.diagnosis.panels import Album, Panel
 from satseg.diagnosis.record import to_record
 from satseg.diagnosis.suspects import FEW
@@ -79,8 +79,8 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
     album = Album(spec)
     # In the order of what matters most, so that a full page lacks the least.
     leaning = [
-        (each.shortcut, lean_words(each, names), album.leaning(network, each, SHOWN) if each.shortcut else [])
-        for each in sorted(_all_leaning(found), key=lambda v: (not v.shortcut, -v.excess))
+        (each.shortcut, lean_words(each, names), album.leaning(network, each, SHOWN) if each.part else [])
+        for each in sorted(_all_leaning(found), key=lambda v: (not v.shortcut, not v.clear, -v.effect))
     ]
     doubts = [_doubt(doubt, names, album) for doubt in found.doubts]
     errors = [_error(pair, found, names, album) for pair in sorted(found.pairs, key=lambda p: -p.confused.gain)]
@@ -116,8 +116,6 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         registration=usual_offset_words(found.suspects),
         left_out=album.left_out,
         margin=MARGIN,
-        context=SHARE,
-        draws=DRAWS,
         clear=CLEAR,
         few=FEW,
         reach=REACH,

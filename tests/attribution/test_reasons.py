@@ -11,9 +11,8 @@ from sklearn.metrics import jaccard_score
 
 from satseg.attribution import explain
 from satseg.attribution.bands import alike, band_importance
-from satseg.attribution.context import DRAWS, as_far, check_context, loudest, moved_patches
 from satseg.attribution.faithfulness import curves, moved, nearness, randomised
-from satseg.attribution.replacement import blurred, elsewhere, replaced
+from satseg.attribution.replacement import blurred, replaced
 from satseg.diagnosis.words import band_words
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.pairs import MODELS
@@ -31,81 +30,6 @@ def marked() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return image, pixels, image[0, 0].clone()
 
 
-def test_a_marker_that_everything_hangs_on_stands_out() -> None:
-    image, pixels, evidence = marked()
-    found = check_context(written(by_marker), image, VALID, pixels, 1, evidence)
-    assert found is not None and found.harm == 1.0 and len(found.chance) == DRAWS
-    assert found.patch.sum() == 64 and found.patch[8:16, 8:16].all()
-    assert found.excess > 0.9 and found.stands_out
-
-
-def test_a_network_that_looks_at_each_pixel_alone_leans_on_nothing() -> None:
-    image, pixels, evidence = marked()
-    image[..., 60:80, 60:80] = 1
-    found = check_context(written(by_first_band), image, VALID, pixels, 1, evidence)
-    assert found is not None and found.harm == 0 and found.excess == 0 and not found.stands_out
-
-
-def test_harm_that_any_patch_does_does_not_stand_out() -> None:
-    image, pixels, evidence = marked()
-    image = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
-
-    def by_identity(x: torch.Tensor) -> torch.Tensor:
-        """Class 1 if the image is what it was, so that any change makes it class 0."""
-        lead = (1e-6 - (x - image).abs().mean((1, 2, 3)))[:, None, None].expand_as(x[:, 0])
-        return torch.stack([-lead, lead], 1)
-
-    found = check_context(written(by_identity), image, VALID, pixels, 1, evidence)
-    assert found is not None and found.harm == 1 and set(found.chance) == {1.0}
-    assert not found.stands_out and found.excess == 0
-
-
-def test_another_images_nodata_is_no_content() -> None:
-    image, pixels, evidence = marked()
-    valid = VALID.clone()
-    valid[..., 70:] = False
-    image[..., 70:] = torch.nan
-    found = check_context(written(by_marker), image, valid, pixels & valid[0], 1, evidence)
-    assert found is not None and found.harm == 1.0 and max(found.chance) == 0
-
-
-def test_without_evidence_outside_or_room_elsewhere_there_is_nothing_to_check() -> None:
-    image, pixels, _ = marked()
-    silent = check_context(written(by_marker), image, VALID, pixels, 1, pixels.float())
-    assert silent is not None and silent.harm == 0 and not silent.patch.any()
-    everywhere = torch.ones_like(pixels)
-    everywhere[0, 0] = False
-    assert check_context(written(by_marker), image, VALID, everywhere, 1, torch.ones(96, 96)) is None
-
-
-def test_the_loudest_pixels_are_the_strongest_free_ones() -> None:
-    evidence = np.arange(100.0).reshape(10, 10)
-    free = np.ones((10, 10), bool)
-    free[9, 9] = False
-    chosen = loudest(evidence, free, 3)
-    assert chosen is not None and chosen.nonzero()[1].tolist() == [6, 7, 8]
-    assert loudest(np.ones((4, 4)), np.ones((4, 4), bool), 5).sum() == 5  # ties do not make it larger
-    assert loudest(-evidence, free, 3) is None
-
-
-def test_patches_elsewhere_have_the_same_area_and_stay_off_the_object() -> None:
-    evidence, free = np.zeros((64, 64)), np.ones((64, 64), bool)
-    evidence[3:9, 3:9] = 1
-    free[20:40, 20:40] = False
-    places = list(moved_patches(evidence, free, evidence > 0, 0))
-    assert len(places) >= DRAWS and not list(moved_patches(evidence, evidence > 0, evidence > 0, 0))
-    for place in places:
-        assert place.sum() == 36 and not (place & ~free).any() and not place[3:9, 3:9].any()
-
-
-def test_patches_as_far_from_the_object_are_preferred() -> None:
-    distance = np.repeat(np.arange(64.0)[None], 64, 0)
-    columns = [np.arange(64)[None].repeat(64, 0) == c for c in range(64)]
-    chosen = as_far(columns, columns[30], distance)
-    assert len(chosen) == DRAWS
-    assert max(abs(int(c.nonzero()[1][0]) - 30) for c in chosen) <= DRAWS // 2
-
-
 def test_replacements() -> None:
     image = torch.rand(1, 2, 40, 50)
     valid = torch.ones(1, 40, 50, dtype=torch.bool)
@@ -114,8 +38,6 @@ def test_replacements() -> None:
     flat = torch.full((1, 2, 40, 50), 7.0).masked_fill(~valid[:, None], torch.nan)
     assert torch.allclose(blurred(flat, valid)[..., :30], torch.tensor(7.0), atol=1e-3)
     assert blurred(image, valid).isfinite().all()
-    other = elsewhere(image, valid)
-    assert torch.equal(other[0, 0, 20, 15], image[0, 0, 0, 0]) and other.isfinite().all()
     pixels = torch.zeros(40, 50, dtype=torch.bool)
     pixels[1, 2] = True
     changed = replaced(image, torch.zeros_like(image), pixels)

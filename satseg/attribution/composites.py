@@ -1,0 +1,192 @@
+"""Pictures made of two: an object of one image with the surroundings, tone, spectrum or place of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+MARGIN = 8  # pixels around an object that stay with it
+FOOTPRINT = 4  # pixels around another image's objects that are not taken over with its surroundings
+FEATHER = 4  # pixels over which one content turns into the other
+COVER = 0.4  # share of the picture: more of it is not left out as objects, as nothing would be left to take over
+BLUR = 4.0  # standard deviation in pixels: what it leaves is coarse, what it takes is fine
+SMOOTH = 1.5  # standard deviation in steps of frequency, of a power spectrum
+GAIN = 4.0  # most that a frequency is amplified, and by which it is weakened
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A part of an image around an object.
+
+    Attributes:
+        image: Raw numbers (C, H, W), float32.
+        valid: Boolean (H, W).
+        region: Pixels whose prediction is looked at (H, W), boolean.
+        own: The object that they are a part of, which is never replaced (H, W), boolean.
+        objects: What is not taken over into another picture (H, W), boolean.
+        centre: Row and column of the region's centre.
+    """
+
+    image: np.ndarray
+    valid: np.ndarray
+    region: np.ndarray
+    own: np.ndarray
+    objects: np.ndarray
+    centre: tuple[int, int]
+
+    @cached_property
+    def free(self) -> np.ndarray:
+        """How far each pixel may be replaced (H, W), 0 to 1: 0 within MARGIN of the object and where it is no image."""
+        made: np.ndarray = _beyond(self.own, MARGIN) * self.valid
+        return made
+
+    @cached_property
+    def given(self) -> np.ndarray:
+        """How far each pixel may be taken over into another picture (H, W), 0 to 1."""
+        made: np.ndarray = _beyond(self.objects, FOOTPRINT) * self.valid
+        return made
+
+    @cached_property
+    def outside(self) -> np.ndarray:
+        """Pixels apart from objects (H, W), boolean; whatever the region is, as it differs in size by class."""
+        apart: np.ndarray = self.given > 0
+        return apart if apart.any() else self.valid
+
+    @cached_property
+    def tone(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each band outside objects (C,)."""
+        seen = self.image[:, self.outside].astype(np.float64)
+        return seen.mean(1), seen.std(1)
+
+    @cached_property
+    def coarse(self) -> np.ndarray:
+        """The image without its fine detail (C, H, W); pixels that are not valid count for nothing."""
+        return _smooth(self.image, self.valid, BLUR)
+
+    @cached_property
+    def power(self) -> np.ndarray:
+        """Smoothed power by frequency of each band outside objects (C, H, W), as `np.fft.fft2` orders it."""
+        background = np.where(self.outside, self.image, _smooth(self.image, self.outside, BLUR))
+        window = np.outer(np.hanning(self.valid.shape[0] + 2)[1:-1], np.hanning(self.valid.shape[1] + 2)[1:-1])
+        level = self.tone[0][:, None, None]
+        spectrum = np.abs(np.fft.fft2((background - level) * window)) ** 2
+        spectrum /= (window**2)[self.outside].sum()  # what lies under objects is smooth, and has no power
+        smooth: np.ndarray = gaussian_filter(spectrum, (0, SMOOTH, SMOOTH), mode="wrap") + 1e-9
+        return smooth
+
+
+def swapped(recipient: Picture, donor: Picture, part: np.ndarray | None = None) -> np.ndarray:
+    """Return the recipient's object in the donor's surroundings (C, H, W), each pixel from the same place.
+
+    Args:
+        recipient: Keeps its object, MARGIN pixels around it, and what lies where the donor's objects are.
+        donor: Gives the rest.
+        part: Pixels outside which nothing is replaced (H, W), boolean; everything by default.
+    """
+    amount = shared(recipient, donor, part)
+    return _mixed(recipient.image, donor.image, amount)
+
+
+def shared(recipient: Picture, donor: Picture, part: np.ndarray | None = None) -> np.ndarray:
+    """Return how much of each pixel comes from the donor (H, W), 0 to 1."""
+    amount = recipient.free * donor.given
+    made: np.ndarray = amount if part is None else amount * part
+    return made
+
+
+def swapped_coarse(recipient: Picture, donor: Picture) -> np.ndarray:
+    """Return the recipient with the donor's coarse content in its surroundings, and its own fine detail (C, H, W)."""
+    made: np.ndarray = recipient.image + shared(recipient, donor) * np.where(
+        donor.valid & recipient.valid, donor.coarse - recipient.coarse, 0
+    )
+    return made
+
+
+def swapped_fine(recipient: Picture, donor: Picture) -> np.ndarray:
+    """Return the recipient with the donor's fine detail in its surroundings, and its own coarse content (C, H, W)."""
+    content = np.where(donor.valid, donor.image - donor.coarse + recipient.coarse, 0)
+    return _mixed(recipient.image, content, shared(recipient, donor))
+
+
+def swapped_level(recipient: Picture, donor: Picture) -> np.ndarray:
+    """Return the recipient with its surroundings as bright, band by band, as the donor's are on average (C, H, W)."""
+    step = (donor.tone[0] - recipient.tone[0])[:, None, None]
+    made: np.ndarray = (recipient.image + recipient.free * step).astype(np.float32)
+    return made
+
+
+def swapped_bands(recipient: Picture, donor: Picture, bands: Sequence[int]) -> np.ndarray:
+    """Return the recipient with some bands of its surroundings from the donor (C, H, W)."""
+    made = recipient.image.copy()
+    made[list(bands)] = swapped(recipient, donor)[list(bands)]
+    return made
+
+
+def toned(recipient: Picture, donor: Picture, bands: Sequence[int] | None = None, spread: bool = True) -> np.ndarray:
+    """Return the whole recipient, its object too, with the donor's brightness, colour and contrast (C, H, W).
+
+    Each band's mean and, with `spread`, its standard deviation outside objects become the donor's.
+    """
+    made = recipient.image.astype(np.float32).copy()
+    for band in range(len(made)) if bands is None else bands:
+        (mean, deviation), (wanted, wide) = ([v[band] for v in picture.tone] for picture in (recipient, donor))
+        factor = np.clip(wide / deviation, 1 / GAIN, GAIN) if spread and deviation > 0 and wide > 0 else 1.0
+        made[band] = (recipient.image[band] - mean) * factor + wanted
+    return np.where(recipient.valid, made, recipient.image)
+
+
+def filtered(recipient: Picture, donor: Picture) -> np.ndarray:
+    """Return the whole recipient, its object too, with the donor's power at each frequency (C, H, W).
+
+    Takes stripes, blur and noise that fill a picture away, and brings them; brightness stays.
+    """
+    gain = np.clip(np.sqrt(donor.power / recipient.power), 1 / GAIN, GAIN)
+    gain[:, 0, 0] = 1
+    level = recipient.tone[0][:, None, None]
+    filled = np.where(recipient.valid, recipient.image, level)
+    made = np.fft.ifft2(np.fft.fft2(filled - level) * gain).real + level
+    return np.where(recipient.valid, made, recipient.image).astype(np.float32)
+
+
+def moved(recipient: Picture, donor: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return image, valid and region of the recipient, moved so that its object lies where the donor's lies.
+
+    What comes in at an edge is the picture's reflection; the region is what of it is still in the picture.
+    """
+    steps = [to - own for to, own in zip(donor.centre, recipient.centre, strict=True)]
+    sides = recipient.valid.shape
+    taken = [np.arange(side) - step for side, step in zip(sides, steps, strict=True)]
+    inside = [(t >= 0) & (t < side) for t, side in zip(taken, sides, strict=True)]
+    rows, cols = (
+        np.where(t < 0, -1 - t, np.where(t >= n, 2 * n - 1 - t, t)) for t, n in zip(taken, sides, strict=True)
+    )
+    grid = np.ix_(rows, cols)
+    region = recipient.region[grid] & np.outer(*inside)
+    return recipient.image[:, rows][:, :, cols], recipient.valid[grid], region
+
+
+def _beyond(objects: np.ndarray, margin: float) -> np.ndarray:
+    """Return 0 up to a distance from objects, 1 from FEATHER pixels farther on, and a ramp between (H, W)."""
+    if not objects.any():
+        return np.ones(objects.shape, np.float32)
+    distance = distance_transform_edt(~objects)
+    made: np.ndarray = np.clip((distance - margin) / FEATHER, 0, 1).astype(np.float32)
+    return made
+
+
+def _mixed(image: np.ndarray, other: np.ndarray, amount: np.ndarray) -> np.ndarray:
+    """Return a mixture (C, H, W) that never touches what is not taken: it may be NaN."""
+    mixed = image * (1 - amount) + np.where(amount > 0, other, 0) * amount
+    return np.where(amount > 0, mixed, image).astype(np.float32)
+
+
+def _smooth(image: np.ndarray, valid: np.ndarray, deviation: float) -> np.ndarray:
+    known = valid.astype(np.float32)
+    weight = gaussian_filter(known, deviation) + 1e-6
+    return np.stack(
+        [gaussian_filter(np.where(valid, band, 0).astype(np.float32), deviation) / weight for band in image]
+    )

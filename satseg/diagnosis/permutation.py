@@ -1,0 +1,128 @@
+"""Whether donors of one class change predictions otherwise than donors of another: a permutation test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PERMUTATIONS = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """A difference that would be zero if it did not matter of which class a donor is.
+
+    Attributes:
+        values: Outcome by recipient and donor (R, D); NaN where it was not tried.
+        less: Label of the donors that should give the lower outcome; None for all but `more`'s.
+        more: Label of the donors that should give the higher outcome; None for all but `less`'s.
+    """
+
+    values: np.ndarray
+    less: int | None
+    more: int | None
+
+    def chosen(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which donors give the lower and which the higher outcome, for labels of any shape; boolean."""
+        low = labels == self.less if self.less is not None else labels != self.more
+        high = labels == self.more if self.more is not None else labels != self.less
+        return low, high
+
+    def effects(self, labels: np.ndarray) -> np.ndarray:
+        """Return, by recipient, the higher donors' mean outcome less the lower ones' (R,); NaN without either."""
+        low, high = self.chosen(labels)
+        made: np.ndarray = _mean(self.values[:, high], 1) - _mean(self.values[:, low], 1)
+        return made
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What came of a family of contrasts.
+
+    Attributes:
+        probabilities: Of a difference as large in any of the family by chance, for each contrast.
+        detectable: The smallest mean difference by donor that would have been significant, for each contrast.
+    """
+
+    probabilities: tuple[float, ...]
+    detectable: tuple[float, ...]
+
+
+def compare(
+    contrasts: Sequence[Contrast], labels: np.ndarray, units: np.ndarray, level: float, seed: int = 0
+) -> Verdicts:
+    """Permute the donors' labels, all contrasts by the same permutations (max-T: Westfall and Young, 1993).
+
+    What lies in one image is not independent, so that the donors of one label from one image are one unit.
+
+    Args:
+        contrasts: With the same donors.
+        labels: Class of each donor (D,).
+        units: Number of each donor's image (D,).
+        level: Significance that `detectable` is about.
+        seed: Of the permutations.
+    """
+    pairs, index = np.unique(np.stack([units, labels], 1), axis=0, return_inverse=True)
+    index = index.ravel()
+    scores = np.stack([_by_unit(c.values, index, len(pairs)) for c in contrasts])
+    own = pairs[:, 1]
+    generator = np.random.default_rng(seed)
+    shuffled = np.stack([own, *(generator.permutation(own) for _ in range(PERMUTATIONS))])
+    found = np.stack([_difference(c, s, shuffled) for c, s in zip(contrasts, scores, strict=True)])
+    spread = found[:, 1:].std(1)
+    standard = np.divide(found, spread[:, None], out=np.zeros_like(found), where=spread[:, None] > 1e-9)
+    largest = standard[:, 1:].max(0)
+    above = (largest[None] >= standard[:, :1] - 1e-9).sum(1)
+    return Verdicts(
+        tuple(((1 + above) / (1 + PERMUTATIONS)).tolist()),
+        tuple((np.quantile(largest, 1 - level) * spread).tolist()),
+    )
+
+
+def attainable(first: int, second: int) -> float:
+    """Return the smallest probability that permuting so many units of two labels can give."""
+    ways = 1.0
+    for k in range(min(first, second)):
+        ways *= (first + second - k) / (k + 1)
+    return 1 / ways
+
+
+def holm(probabilities: Sequence[float]) -> list[float]:
+    """Return probabilities that are corrected for being several (Holm, 1979)."""
+    order, corrected, worst = np.argsort(probabilities, kind="stable"), [1.0] * len(probabilities), 0.0
+    for rank, at in enumerate(order):
+        worst = max(worst, min(1.0, probabilities[at] * (len(probabilities) - rank)))
+        corrected[at] = worst
+    return corrected
+
+
+def _by_unit(values: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
+    """Return each unit's mean outcome beyond what its recipients have on average (U,); NaN where it was not tried."""
+    beyond = values - _mean(values, 1)[:, None]
+    tried = ~np.isnan(beyond)
+    sums = np.bincount(index, np.where(tried, beyond, 0).sum(0), count)
+    numbers = np.bincount(index, tried.sum(0), count)
+    made: np.ndarray = np.divide(sums, numbers, out=np.full(count, np.nan), where=numbers > 0)
+    return made
+
+
+def _difference(contrast: Contrast, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the difference of the means for each row of labels (P,)."""
+    tried = ~np.isnan(scores)
+    filled = np.where(tried, scores, 0)
+    means = []
+    for chosen in contrast.chosen(labels):
+        number = (chosen & tried).sum(1)
+        means.append(np.divide(chosen @ filled, number, out=np.zeros(len(labels)), where=number > 0))
+    made: np.ndarray = means[1] - means[0]
+    return made
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    tried = ~np.isnan(values)
+    number = tried.sum(axis)
+    sums = np.where(tried, values, 0).sum(axis)
+    made: np.ndarray = np.divide(sums, number, out=np.full(number.shape, np.nan), where=number > 0)
+    return made

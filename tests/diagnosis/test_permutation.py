@@ -1,0 +1,55 @@
+"""The permutation test, against all permutations and against data in which nothing is to be found."""
+
+import itertools
+from math import comb
+
+import numpy as np
+import pytest
+
+from satseg.diagnosis.permutation import Contrast, attainable, compare, holm
+
+
+def test_the_probability_is_that_of_all_permutations() -> None:
+    generator = np.random.default_rng(0)
+    values, labels = generator.random((5, 9)), np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
+    values[:, 4:] += 0.25
+    centred = (values - values.mean(1, keepdims=True)).mean(0)
+
+    def difference(ones: tuple[int, ...]) -> float:
+        chosen = np.isin(np.arange(9), ones)
+        return float(centred[chosen].mean() - centred[~chosen].mean())
+
+    found = difference((4, 5, 6, 7, 8))
+    exact = np.mean([difference(ones) >= found - 1e-9 for ones in itertools.combinations(range(9), 5)])
+    verdicts = compare([Contrast(values, 0, 1)], labels, np.arange(9), 0.05)
+    assert verdicts.probabilities[0] == pytest.approx(exact, abs=0.02)
+    expected = values[:, 4:].mean(1) - values[:, :4].mean(1)
+    assert Contrast(values, 0, 1).effects(labels) == pytest.approx(expected)
+    assert attainable(4, 5) == pytest.approx(1 / comb(9, 4))
+
+
+def test_where_nothing_differs_hardly_any_family_is_significant_and_images_count_once() -> None:
+    generator, alarms, trials = np.random.default_rng(1), 0, 200
+    for _ in range(trials):
+        units = np.repeat(np.arange(12), 2)  # two donors of each image, as alike as can be
+        labels = np.repeat(generator.permutation(np.repeat([0, 1, 2], 4)), 2)
+        values = np.repeat(generator.random((6, 12)) * (generator.random(12) < 0.5), 2, axis=1)
+        values[generator.random(values.shape) < 0.3] = np.nan
+        family = [Contrast(values[k::2], 0, partner) for k in range(2) for partner in (None, 1, 2)]
+        alarms += min(compare(family, labels, units, 0.05).probabilities) <= 0.05
+    assert alarms / trials <= 0.09  # 0.05, but for chance
+
+
+def test_a_difference_in_part_of_the_images_is_found_and_a_smaller_one_named_as_not() -> None:
+    generator = np.random.default_rng(2)
+    labels, units = np.repeat([0, 1], 14), np.arange(28)
+    values = generator.random((14, 28)) * 0.1
+    values[:6, 14:] = 1.0  # six of fourteen recipients lose everything with the others' donors
+    verdicts = compare([Contrast(values, 0, 1)], labels, units, 0.05)
+    assert verdicts.probabilities[0] < 0.001
+    assert verdicts.detectable[0] < Contrast(values, 0, 1).effects(labels).mean()
+
+
+def test_holm_against_its_definition() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert holm([]) == []
