@@ -115,7 +115,7 @@ def outline(net: nn.Module, image: Tensor) -> list[Layer]:
 
 
 def usable_layers(net: nn.Module, image: Tensor) -> dict[str, Layer]:
-    """Return the layers whose activation is certainly a map, in the order in which they finish."""
+    """Return the layers whose activation is certainly a map that the output depends on, in the order they finish in."""
     outputs, wider = _trace(net, image), _trace(net, pad(image, (0, WIDER)))
     modules = dict(net.named_modules())
     prefix = int(getattr(getattr(getattr(net, "encoder", None), "model", None), "num_prefix_tokens", 0))
@@ -124,7 +124,26 @@ def usable_layers(net: nn.Module, image: Tensor) -> dict[str, Layer]:
         layer = _describe(candidate, modules[candidate], calls, image.shape[-2:], prefix)
         if layer is not None and (layer.layout != "NCHW" or _grows(calls, wider.get(candidate), layer, image)):
             found[candidate] = layer
-    return found
+    return _used(net, image, found)
+
+
+def _used(net: nn.Module, image: Tensor, layers: dict[str, Layer]) -> dict[str, Layer]:
+    """Leave out layers that are computed for nothing, such as a backbone's deep stages under a PSPNet."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        return lambda module, inputs, output: outputs.__setitem__(name, output)
+
+    handles = [layer.module.register_forward_hook(keep(name)) for name, layer in layers.items()]
+    try:
+        with torch.enable_grad():
+            logits = net(image.detach().clone().requires_grad_())
+            gradients = torch.autograd.grad(logits.sum(), list(outputs.values()), allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    used = {name for name, gradient in zip(outputs, gradients, strict=True) if gradient is not None}
+    return {name: layer for name, layer in layers.items() if name in used}
 
 
 def _trace(net: nn.Module, image: Tensor) -> dict[str, list[Any]]:
