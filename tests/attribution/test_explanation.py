@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from satseg.attribution import METHODS, addition, explain, find_region
+from satseg.attribution import METHODS, addition, explain, find_region, layers_of
 from satseg.errors import ConfigError, EmptyRegionError, LayerError
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.pairs import BACKBONES, BROKEN, MODELS
@@ -112,6 +112,15 @@ def check_default(model: str, backbone: str) -> None:
             found = explain(network, image, valid, pixels, 1, method=method, layer=layer)
             assert found.layer.startswith(start) and found.evidence.shape == (70, 100)
             assert torch.isfinite(found.evidence).all() and found.evidence.std() > 0
+
+
+def test_layers_that_are_computed_for_nothing_are_not_explained() -> None:
+    network = build("pspnet", "tf_efficientnet_lite0")  # which needs the backbone's first three stages alone
+    image, valid, pixels = scene(96, 96)
+    layers = layers_of(network, image, valid)
+    assert [layer.size[0] for layer in layers] == [24, 12, 12]
+    for layer in layers:
+        assert explain(network, image, valid, pixels, 1, method="hirescam", layer=layer).evidence.isfinite().all()
 
 
 def native(network: SegmentationNetwork, module: nn.Module, image: Tensor, pixels: Tensor) -> Tensor:
