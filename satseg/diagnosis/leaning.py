@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from satseg.diagnosis.cases import Case
 from satseg.diagnosis.permutation import Contrast, attainable, compare, holm
 from satseg.diagnosis.places import SMALL, Part, locate
+from satseg.diagnosis.probes import OBJECTS, Probed, probe, standardised
 from satseg.diagnosis.swaps import Actor, Change, Trials, actor, as_donors, choose, run_trials
 from satseg.models import SegmentationNetwork
 
@@ -25,9 +26,6 @@ OTHERS = 4  # images without a class, from which those that hold it, too, are no
 OWN, EACH = 5, 2  # donors whose surroundings a recipient gets: of its class, of each other; a half of them for the rest
 MET = 3  # other classes that a recipient meets at most
 ERROR_DONORS = 4  # of either class, for an error
-CERTAIN = 6.0  # log odds beyond which it does not matter how certain a network is
-STEADY = 0.5  # log odds: regions that vary less with the donor count less
-FIRST = 0.6  # of the level, for surroundings; the rest for all other changes
 LEAST, MOST = 6, 16  # recipients of a class
 FORWARDS = 1600  # pictures that are segmented for all classes, about
 PIXELS = 40_000_000  # of them all, about
@@ -89,6 +87,7 @@ class Leaning:
         effect: Share of a region that is lost (or gained) by donors of another class beyond those of the own, mean.
         median: The same, median over recipients.
         probability: Of such an effect by chance, over all that was asked in the whole diagnosis.
+        strength: The largest difference by donor, over its standard deviation under permutation.
         lost: Images that lose (or become) the class.
         control: Share of a region that is lost in the surroundings of other images of its own class.
         detectable: Smallest effect of surroundings that would have been found; infinite where no number would do.
@@ -108,6 +107,7 @@ class Leaning:
     effect: float
     median: float
     probability: float
+    strength: float
     lost: Lost
     control: float
     detectable: float
@@ -187,26 +187,28 @@ def find_leanings(
     givers = list(dict.fromkeys(d.truth for d in donors))
     changes = [c for c in Change if whole or c is not Change.POSITION]
     size = max((a.picture.valid.size for a in donors), default=1)
-    kept = _kept(len(actors), len(changes), size)
-    recipients = [a for group in actors.values() for a in group[:kept]]
+    count = _affordable(len(actors), len(changes), size)
+    recipients = [a for group in actors.values() for a in group[:count]]
     pairs = {}
     for number, change in enumerate(changes):
         share = 1.0 if change is Change.SURROUNDINGS else 0.5
         pairs[change] = choose(recipients, donors, _meetings(recipients, givers, share), number)
     trials = run_trials(network, recipients, donors, pairs)
-    found = {(k, k): judged for k in actors if (judged := _judge(trials, k)) is not None}
+    lent = [donor for k in actors for donor in [d for d in donors if d.truth == k][:OBJECTS]]
+    probed = probe(network, lent, donors, sorted(actors), whole)
+    found = {(k, k): judged for k in actors if (judged := _judge(trials, probed, k)) is not None}
     for (truth, predicted), cases in wrong.items():
         errors = [actor(case, ignore) for case in cases]
         if not errors or truth not in givers or predicted not in givers:
             continue
         met = {i: {truth: ERROR_DONORS, predicted: ERROR_DONORS} for i in range(len(errors))}
         tried = run_trials(network, errors, donors, {Change.SURROUNDINGS: choose(errors, donors, met)})
-        judged = _judge(tried, predicted, truth)
+        judged = _judge(tried, [Probed(c, standardised(odds)) for c, odds in tried.odds.items()], predicted, truth)
         if judged is not None:
             found[truth, predicted] = judged
     found = _corrected(found)
     found = {key: _with_needs(v, len(found)) for key, v in found.items()}
-    mirrors = _mirrors(trials, found)
+    mirrors = _mirrors(trials, probed, found)
     found = {key: replace(v, mirror=mirrors.get(key)) for key, v in found.items()}
     clear = sorted(
         (key for key, v in found.items() if v.clear and v.mirror is None), key=lambda key: -found[key].effect
@@ -224,7 +226,7 @@ def _corrected(found: Mapping[tuple[int, int], Leaning]) -> dict[tuple[int, int]
     return corrected
 
 
-def _kept(classes: int, changes: int, size: int) -> int:
+def _affordable(classes: int, changes: int, size: int) -> int:
     """Return how many recipients of a class there is time for, by the pixels of a picture."""
     met = (OWN + EACH * min(classes - 1, MET)) * (1 + (changes - 1) / 2)
     return max(LEAST, min(MOST, int(min(FORWARDS, PIXELS / size) / max(1, classes * met))))
@@ -245,58 +247,38 @@ def _lacking(donors: Sequence[Actor], k: int) -> int:
     return len({d.case.spot.image for d in donors if d.truth != k and k not in d.holds})
 
 
-def _eligible(trials: Trials, k: int, partner: int | None, without: Sequence[int] = ()) -> np.ndarray:
-    """Return the donors (D,) of a class, and those of others in whose part it is not seen, if there are enough."""
-    labels = np.array([d.truth for d in trials.donors])
-    others = (labels != k if partner is None else labels == partner) & np.array(
-        [d.truth not in without and d.holds.isdisjoint(without) for d in trials.donors]
-    )
-    lacking = others & np.array([k not in d.holds for d in trials.donors])
-    enough = _lacking([d for d, keep in zip(trials.donors, others, strict=True) if keep], k) >= OTHERS
-    kept: np.ndarray = (labels == k) | (lacking if enough or partner is None else others)
-    return kept
+def _kept(donors: Sequence[Actor], without: Sequence[int]) -> np.ndarray:
+    """Return which donors hold none of some classes (D,), boolean."""
+    return np.array([d.truth not in without and d.holds.isdisjoint(without) for d in donors])
+
+
+def _holds(donors: Sequence[Actor], num_classes: int) -> np.ndarray:
+    """Return whether each donor holds each class (D, K)."""
+    return np.array([[k == d.truth or k in d.holds for k in range(num_classes)] for d in donors])
 
 
 def _family(
     trials: Trials, k: int, truth: int | None, kept: np.ndarray, without: Sequence[int] = ()
 ) -> list[tuple[Question, Contrast]]:
     """Return all questions about a class, by shares; for an error, whether it is lost by donors of its true class."""
-    labels = np.array([d.truth for d in trials.donors])[kept]
-    asked = []
+    holds, asked = _holds(trials.donors, trials.num_classes)[kept], []
     for change, outcome in trials.outcomes.items():
         shares = outcome[:, kept, k]
-        for partner in _partners(trials, labels, k) if truth is None else [truth]:
+        for partner in _partners(trials, k, without) if truth is None else [truth]:
             lost, gained = (Question(change, way, partner) for way in (False, True))
             asked.append((lost, Contrast(1 - shares[_among(trials, lost, k, without)], k, partner)))
             if truth is None:
                 asked.append((gained, Contrast(shares[_among(trials, gained, k, without)], partner, k)))
-    return [(q, c) for q, c in asked if np.isfinite(c.effects(labels)).any()]
+    return [(q, c) for q, c in asked if np.isfinite(c.effects(holds)).any()]
 
 
-def _partners(trials: Trials, labels: np.ndarray, k: int) -> list[int | None]:
+def _partners(trials: Trials, k: int, without: Sequence[int]) -> list[int | None]:
     """Return the classes that a class is compared with, and None for all of them where they are several.
 
-    A class that every image holds is one of all: its surroundings are everybody's.
+    A class that every image holds is no partner: its surroundings are everybody's.
     """
-    present = [int(p) for p in np.unique(labels) if p != k]
-    asked = {r.predicted for r in trials.recipients}
-    partners = [p for p in present if p in asked] or present
-    return [*partners] if len(present) == 1 else [None, *partners]
-
-
-def _pulls(
-    trials: Trials, change: Change, k: int, truth: int | None, kept: np.ndarray, without: Sequence[int]
-) -> list[tuple[int | None, Contrast]]:
-    """Return whether its donors pull regions towards a class more than others' do: its own regions and others'."""
-    labels, found = np.array([d.truth for d in trials.donors])[kept], []
-    for partner in _partners(trials, labels, k) if truth is None else [truth]:
-        both = [_among(trials, Question(change, way, partner), k, without) for way in (False, True)]
-        odds = np.clip(trials.odds[change][np.concatenate(both)][:, kept, k], -CERTAIN, CERTAIN)
-        if not np.isfinite(odds).any():
-            continue
-        spread = np.sqrt(np.nanvar(odds, 1, keepdims=True) + STEADY**2)
-        found.append((partner, Contrast(odds / spread, partner, k)))
-    return found
+    partners = sorted({r.predicted for r in trials.recipients} - {k, *without})
+    return [*partners] if len(partners) == 1 else [None, *partners]
 
 
 def _among(trials: Trials, question: Question, k: int, without: Sequence[int]) -> np.ndarray:
@@ -308,17 +290,24 @@ def _among(trials: Trials, question: Question, k: int, without: Sequence[int]) -
     return np.flatnonzero(among if question.partner is None else among & (predicted == question.partner))
 
 
-def _judge(trials: Trials, k: int, truth: int | None = None, without: Sequence[int] = ()) -> Leaning | None:
+def _judge(
+    trials: Trials, probed: Sequence[Probed], k: int, truth: int | None = None, without: Sequence[int] = ()
+) -> Leaning | None:
     """Ask all about a class, or of an error whose true class is given; None where there is nothing to compare."""
-    kept = _eligible(trials, k, truth, without)
+    kept = _kept(trials.donors, without)
     donors = [d for d, keep in zip(trials.donors, kept, strict=True) if keep]
-    labels, units = np.array([d.truth for d in donors]), _units(donors)
     family = _family(trials, k, truth, kept, without)
     if not family:
         return None
-    chances = _chances(trials, k, truth, kept, without)
-    detectable = compare([c for _, c in family], labels, units, SIGNIFICANT).detectable
-    effects = [float(np.nanmean(c.effects(labels))) for _, c in family]
+    holds, units = _holds(donors, trials.num_classes), _units(donors)
+    partners = _partners(trials, k, without) if truth is None else [truth]
+    pulls = [(p.change, partner, Contrast(p.odds[:, kept, k], partner, k)) for p in probed for partner in partners]
+    verdicts = compare([c for _, _, c in pulls], holds, units, SIGNIFICANT)
+    chances: dict[tuple[Change, int | None], float] = {}
+    for (change, partner, _), p in zip(pulls, verdicts.probabilities, strict=True):
+        chances[change, partner] = min(p, chances.get((change, partner), 1.0))
+    detectable = compare([c for _, c in family], holds, units, SIGNIFICANT).detectable
+    effects = [float(np.nanmean(c.effects(holds))) for _, c in family]
     # of what is about as certain as anything, that which matters most
     chance = [chances.get((q.change, q.partner), 1.0) for q, _ in family]
     certain = [p <= 2 * min(chance) for p in chance]
@@ -326,47 +315,31 @@ def _judge(trials: Trials, k: int, truth: int | None = None, without: Sequence[i
     question, contrast = family[best]
     asked = {q: at for at, (q, _) in enumerate(family)}
     surroundings = min(at for q, at in asked.items() if q.change is Change.SURROUNDINGS and not q.gained)
-    own = _mean_loss(family[surroundings][1], labels, k)
-    rows = _rows(trials, question, k, without)
     back = asked.get(question._replace(gained=not question.gained))
     reverse: tuple[Example, ...] = ()
     if back is not None and certain[back]:
-        reverse = _examples(family[back][1], labels, _rows(trials, family[back][0], k, without), donors)
-    by_row = contrast.effects(labels)
-    images = [len({d.case.spot.image for d in donors if (d.truth == k) is same}) for same in (True, False)]
+        reverse = _examples(family[back][1], holds, _rows(trials, family[back][0], k, without), donors)
+    rows = _rows(trials, question, k, without)
+    own = {d.case.spot.image for d in donors if k == d.truth or k in d.holds}
+    others = {d.case.spot.image for d in donors} - own
     return Leaning(
         k if truth is None else truth,
         k,
         question,
         effects[best],
-        float(np.nanmedian(by_row)),
+        float(np.nanmedian(contrast.effects(holds))),
         chance[best],
-        _lost(contrast, labels, rows),
-        own,
+        max(verdicts.strengths),
+        _lost(contrast, holds, rows),
+        _mean_loss(family[surroundings][1], holds, k),
         detectable[surroundings],
         len({r.case.spot.image for r in trials.recipients if r.predicted == k}),
-        (images[0], images[1]),
+        (len(own), len(others)),
         tuple(trials.outcomes),
         0,
-        examples=_examples(contrast, labels, rows, donors),
+        examples=_examples(contrast, holds, rows, donors),
         reverse=reverse,
     )
-
-
-def _chances(
-    trials: Trials, k: int, truth: int | None, kept: np.ndarray, without: Sequence[int]
-) -> dict[tuple[Change, int | None], float]:
-    """Return the probability by chance of each change and partner, over all of them."""
-    donors = [d for d, keep in zip(trials.donors, kept, strict=True) if keep]
-    labels, units = np.array([d.truth for d in donors]), _units(donors)
-    chances = {}
-    rest = [c for c in trials.odds if c is not Change.SURROUNDINGS]
-    for changes, weight in (([Change.SURROUNDINGS], 1.0 if not rest else FIRST), (rest, 1 - FIRST)):
-        asked = [(c, *pull) for c in changes for pull in _pulls(trials, c, k, truth, kept, without)]
-        verdicts = compare([pull for _, _, pull in asked], labels, units, SIGNIFICANT) if asked else None
-        for (change, partner, _), p in zip(asked, verdicts.probabilities if verdicts else (), strict=True):
-            chances[change, partner] = min(1.0, p / weight)
-    return chances
 
 
 def _rows(trials: Trials, question: Question, k: int, without: Sequence[int]) -> list[Actor]:
@@ -378,23 +351,23 @@ def _units(donors: Sequence[Actor]) -> np.ndarray:
     return np.array([numbers.setdefault(d.case.spot.image, len(numbers)) for d in donors])
 
 
-def _mean_loss(contrast: Contrast, labels: np.ndarray, k: int) -> float:
-    values = contrast.values[:, labels == k]
+def _mean_loss(contrast: Contrast, holds: np.ndarray, k: int) -> float:
+    values = contrast.values[:, holds[:, k]]
     return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
 
 
-def _by_row(contrast: Contrast, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_row(contrast: Contrast, holds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each recipient's mean outcome with the lower and with the higher donors (R,)."""
     with np.errstate(invalid="ignore"):
         low, high = (
             np.array([v[np.isfinite(v)].mean() if np.isfinite(v).any() else np.nan for v in contrast.values[:, chosen]])
-            for chosen in contrast.chosen(labels)
+            for chosen in contrast.chosen(holds)
         )
     return low, high
 
 
-def _lost(contrast: Contrast, labels: np.ndarray, rows: Sequence[Actor]) -> Lost:
-    low, high = _by_row(contrast, labels)
+def _lost(contrast: Contrast, holds: np.ndarray, rows: Sequence[Actor]) -> Lost:
+    low, high = _by_row(contrast, holds)
     images: dict[str, list[tuple[float, float]]] = {}
     for row, pair in zip(rows, zip(low, high, strict=True), strict=True):
         if np.isfinite(pair).all():
@@ -404,10 +377,10 @@ def _lost(contrast: Contrast, labels: np.ndarray, rows: Sequence[Actor]) -> Lost
 
 
 def _examples(
-    contrast: Contrast, labels: np.ndarray, rows: Sequence[Actor], donors: Sequence[Actor]
+    contrast: Contrast, holds: np.ndarray, rows: Sequence[Actor], donors: Sequence[Actor]
 ) -> tuple[Example, ...]:
     """Return recipients with the donors of either kind that change least and most, the most telling first."""
-    low, high = contrast.chosen(labels)
+    low, high = contrast.chosen(holds)
     made = []
     for row, values in zip(rows, contrast.values, strict=True):
         if np.isfinite(values[low]).any() and np.isfinite(values[high]).any():
@@ -431,14 +404,16 @@ def _with_needs(leaning: Leaning, questions: int) -> Leaning:
     return replace(leaning, needed=max(enough, 1 + min(own, other)))
 
 
-def _mirrors(trials: Trials, found: Mapping[tuple[int, int], Leaning]) -> dict[tuple[int, int], int]:
+def _mirrors(
+    trials: Trials, probed: Sequence[Probed], found: Mapping[tuple[int, int], Leaning]
+) -> dict[tuple[int, int], int]:
     """Return what leans on nothing but what another class leans on, too, or on its lack."""
-    clear = sorted((v for key, v in found.items() if key[0] == key[1] and v.clear), key=lambda v: -v.effect)
+    clear = sorted((v for key, v in found.items() if key[0] == key[1] and v.clear), key=lambda v: -v.strength)
     first: list[int] = []
     mirrors = {}
     for leaning in clear:
         k = leaning.predicted
-        again = _judge(trials, k, without=first) if first else leaning
+        again = _judge(trials, probed, k, without=first) if first else leaning
         if again is None or not again.clear:
             mirrors[k, k] = first[0]
         else:

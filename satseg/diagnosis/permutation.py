@@ -16,23 +16,32 @@ class Contrast:
 
     Attributes:
         values: Outcome by recipient and donor (R, D); NaN where it was not tried.
-        less: Label of the donors that should give the lower outcome; None for all but `more`'s.
-        more: Label of the donors that should give the higher outcome; None for all but `less`'s.
+        less: Class that donors hold who should give the lower outcome; None for all that do not hold `more`.
+        more: Class that donors hold who should give the higher outcome; None for all that do not hold `less`.
     """
 
     values: np.ndarray
     less: int | None
     more: int | None
 
-    def chosen(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which donors give the lower and which the higher outcome, for labels of any shape; boolean."""
-        low = labels == self.less if self.less is not None else labels != self.more
-        high = labels == self.more if self.more is not None else labels != self.less
-        return low, high
+    def chosen(self, holds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which donors give the lower and which the higher outcome; who holds both classes is neither.
 
-    def effects(self, labels: np.ndarray) -> np.ndarray:
+        Args:
+            holds: Whether each donor holds each class (..., K).
+
+        Returns:
+            Boolean (...), twice.
+        """
+        if self.less is None or self.more is None:
+            one = holds[..., self.more if self.less is None else self.less]
+            return (~one, one) if self.less is None else (one, ~one)
+        less, more = holds[..., self.less], holds[..., self.more]
+        return less & ~more, more & ~less
+
+    def effects(self, holds: np.ndarray) -> np.ndarray:
         """Return, by recipient, the higher donors' mean outcome less the lower ones' (R,); NaN without either."""
-        low, high = self.chosen(labels)
+        low, high = self.chosen(holds)
         made: np.ndarray = _mean(self.values[:, high], 1) - _mean(self.values[:, low], 1)
         return made
 
@@ -43,31 +52,33 @@ class Verdicts:
 
     Attributes:
         probabilities: Of a difference as large in any of the family by chance, for each contrast.
+        strengths: Each difference over its standard deviation under permutation.
         detectable: The smallest mean difference by donor that would have been significant, for each contrast.
     """
 
     probabilities: tuple[float, ...]
+    strengths: tuple[float, ...]
     detectable: tuple[float, ...]
 
 
 def compare(
-    contrasts: Sequence[Contrast], labels: np.ndarray, units: np.ndarray, level: float, seed: int = 0
+    contrasts: Sequence[Contrast], holds: np.ndarray, images: np.ndarray, level: float, seed: int = 0
 ) -> Verdicts:
-    """Permute the donors' labels, all contrasts by the same permutations (max-T: Westfall and Young, 1993).
+    """Permute what donors hold, all contrasts by the same permutations (max-T: Westfall and Young, 1993).
 
-    What lies in one image is not independent, so that the donors of one label from one image are one unit.
+    What lies in one image is not independent, so that the donors of one image that hold the same are one unit.
 
     Args:
         contrasts: With the same donors.
-        labels: Class of each donor (D,).
-        units: Number of each donor's image (D,).
+        holds: Whether each donor holds each class (D, K).
+        images: Number of each donor's image (D,).
         level: Significance that `detectable` is about.
         seed: Of the permutations.
     """
-    pairs, index = np.unique(np.stack([units, labels], 1), axis=0, return_inverse=True)
+    both, index = np.unique(np.column_stack([images, holds]), axis=0, return_inverse=True)
     index = index.ravel()
-    scores = np.stack([_by_unit(c.values, index, len(pairs)) for c in contrasts])
-    own = pairs[:, 1]
+    scores = np.stack([_by_unit(c.values, index, len(both)) for c in contrasts])
+    own = both[:, 1:].astype(bool)
     generator = np.random.default_rng(seed)
     shuffled = np.stack([own, *(generator.permutation(own) for _ in range(PERMUTATIONS))])
     found = np.stack([_difference(c, s, shuffled) for c, s in zip(contrasts, scores, strict=True)])
@@ -77,6 +88,7 @@ def compare(
     above = (largest[None] >= standard[:, :1] - 1e-9).sum(1)
     return Verdicts(
         tuple(((1 + above) / (1 + PERMUTATIONS)).tolist()),
+        tuple(standard[:, 0].tolist()),
         tuple((np.quantile(largest, 1 - level) * spread).tolist()),
     )
 
@@ -108,14 +120,14 @@ def _by_unit(values: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
     return made
 
 
-def _difference(contrast: Contrast, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the difference of the means for each row of labels (P,)."""
+def _difference(contrast: Contrast, scores: np.ndarray, holds: np.ndarray) -> np.ndarray:
+    """Return the difference of the means for each permutation of what is held (P, U, K) -> (P,)."""
     tried = ~np.isnan(scores)
     filled = np.where(tried, scores, 0)
     means = []
-    for chosen in contrast.chosen(labels):
+    for chosen in contrast.chosen(holds):
         number = (chosen & tried).sum(1)
-        means.append(np.divide(chosen @ filled, number, out=np.zeros(len(labels)), where=number > 0))
+        means.append(np.divide(chosen @ filled, number, out=np.zeros(len(holds)), where=number > 0))
     made: np.ndarray = means[1] - means[0]
     return made
 

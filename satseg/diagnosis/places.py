@@ -248,32 +248,43 @@ def _inside(picture: Picture, box: Window) -> np.ndarray:
     return inside
 
 
+def edges_of(first: Picture) -> list[Try]:
+    """Return a quarter of the picture along each edge, its border, and a corner of a quarter of the sides each."""
+    return [*_along_edges(first, (0.25,)), *_borders(first, (0.08,)), *_corners(first, (0.25,))]
+
+
 def _places(first: Picture, whole: bool) -> list[Try]:
     """Return parts of the picture, by their place."""
-    height, width = _size(first)
-    found = [*_blocks(first, 4), *_blocks(first, 3), *_blocks(first, 2), *_rings()]
+    found = [*_blocks(first, 4), *_blocks(first, 3), *_blocks(first, 2), *rings()]
     if not whole:
         return found
-    for share in EDGES:
+    return [*found, *_along_edges(first, EDGES), *_corners(first, CORNERS), *_borders(first, FRAMES)]
+
+
+def _along_edges(first: Picture, shares: Sequence[float]) -> Iterator[Try]:
+    height, width = _size(first)
+    for share in shares:
         rows, cols = max(1, round(share * height)), max(1, round(share * width))
-        found += [
-            _rectangle(f"the highest {rows} rows", Window(0, 0, width, rows)),
-            _rectangle(f"the lowest {rows} rows", Window(0, height - rows, width, rows)),
-            _rectangle(f"the leftmost {cols} columns", Window(0, 0, cols, height)),
-            _rectangle(f"the rightmost {cols} columns", Window(width - cols, 0, cols, height)),
-        ]
-    for share in CORNERS:
+        yield _rectangle(f"the highest {rows} rows", Window(0, 0, width, rows))
+        yield _rectangle(f"the lowest {rows} rows", Window(0, height - rows, width, rows))
+        yield _rectangle(f"the leftmost {cols} columns", Window(0, 0, cols, height))
+        yield _rectangle(f"the rightmost {cols} columns", Window(width - cols, 0, cols, height))
+
+
+def _corners(first: Picture, shares: Sequence[float]) -> Iterator[Try]:
+    height, width = _size(first)
+    for share in shares:
         rows, cols = max(1, round(share * height)), max(1, round(share * width))
-        size = f"{cols} x {rows} pixels"
-        found += [
-            _rectangle(f"the {up} {side} corner, {size}", Window(col, row, cols, rows))
-            for up, row in (("upper", 0), ("lower", height - rows))
-            for side, col in (("left", 0), ("right", width - cols))
-        ]
-    for share in FRAMES:
-        depth = max(1, round(share * min(height, width)))
-        found.append(_masked(f"the border, {depth} pixels deep", None, _frame(depth)))
-    return found
+        for up, row in (("upper", 0), ("lower", height - rows)):
+            for side, col in (("left", 0), ("right", width - cols)):
+                words = f"the {up} {side} corner, {cols} x {rows} pixels"
+                yield _rectangle(words, Window(col, row, cols, rows))
+
+
+def _borders(first: Picture, shares: Sequence[float]) -> Iterator[Try]:
+    for share in shares:
+        depth = max(1, round(share * min(_size(first))))
+        yield _masked(f"the border, {depth} pixels deep", None, _frame(depth))
 
 
 def _blocks(first: Picture, number: int) -> Iterator[Try]:
@@ -286,7 +297,9 @@ def _blocks(first: Picture, number: int) -> Iterator[Try]:
             yield _rectangle(f"columns {left} to {right - 1}, rows {top} to {bottom - 1}", box)
 
 
-def _rings() -> list[Try]:
+def rings() -> list[Try]:
+    """Return what lies beside objects, and what lies farther away."""
+
     def ring(picture: Picture) -> np.ndarray:
         beside: np.ndarray = distance_transform_edt(~picture.own) <= MARGIN + RING
         return beside

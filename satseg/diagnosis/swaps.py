@@ -68,6 +68,12 @@ class Trials:
     outcomes: Mapping[Change, np.ndarray]
     odds: Mapping[Change, np.ndarray]
 
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        count: int = next(iter(self.outcomes.values())).shape[-1]
+        return count
+
 
 def actor(case: Case, ignore_index: int) -> Actor:
     """Return a case with its object, and with the objects in its part that are not given to others."""

@@ -9,6 +9,12 @@ import pytest
 from satseg.diagnosis.permutation import Contrast, attainable, compare, holm
 
 
+def one_hot(labels: np.ndarray) -> np.ndarray:
+    """Return what donors hold, each one class."""
+    held: np.ndarray = labels[:, None] == np.arange(labels.max() + 1)
+    return held
+
+
 def test_the_probability_is_that_of_all_permutations() -> None:
     generator = np.random.default_rng(0)
     values, labels = generator.random((5, 9)), np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
@@ -21,10 +27,10 @@ def test_the_probability_is_that_of_all_permutations() -> None:
 
     found = difference((4, 5, 6, 7, 8))
     exact = np.mean([difference(ones) >= found - 1e-9 for ones in itertools.combinations(range(9), 5)])
-    verdicts = compare([Contrast(values, 0, 1)], labels, np.arange(9), 0.05)
+    verdicts = compare([Contrast(values, 0, 1)], one_hot(labels), np.arange(9), 0.05)
     assert verdicts.probabilities[0] == pytest.approx(exact, abs=0.02)
     expected = values[:, 4:].mean(1) - values[:, :4].mean(1)
-    assert Contrast(values, 0, 1).effects(labels) == pytest.approx(expected)
+    assert Contrast(values, 0, 1).effects(one_hot(labels)) == pytest.approx(expected)
     assert attainable(4, 5) == pytest.approx(1 / comb(9, 4))
 
 
@@ -36,8 +42,16 @@ def test_where_nothing_differs_hardly_any_family_is_significant_and_images_count
         values = np.repeat(generator.random((6, 12)) * (generator.random(12) < 0.5), 2, axis=1)
         values[generator.random(values.shape) < 0.3] = np.nan
         family = [Contrast(values[k::2], 0, partner) for k in range(2) for partner in (None, 1, 2)]
-        alarms += min(compare(family, labels, units, 0.05).probabilities) <= 0.05
+        alarms += min(compare(family, one_hot(labels), units, 0.05).probabilities) <= 0.05
     assert alarms / trials <= 0.09  # 0.05, but for chance
+
+
+def test_who_holds_both_classes_is_on_neither_side_and_counts_for_one_class_against_the_rest() -> None:
+    holds = np.array([[True, False], [True, True], [False, True], [False, False]])
+    values = np.array([[1.0, 2.0, 4.0, 8.0]])
+    assert Contrast(values, 0, 1).effects(holds) == pytest.approx([3.0])
+    assert Contrast(values, None, 1).effects(holds) == pytest.approx([3.0 - 4.5])
+    assert Contrast(values, 0, None).effects(holds) == pytest.approx([6.0 - 1.5])
 
 
 def test_a_difference_in_part_of_the_images_is_found_and_a_smaller_one_named_as_not() -> None:
@@ -45,9 +59,9 @@ def test_a_difference_in_part_of_the_images_is_found_and_a_smaller_one_named_as_
     labels, units = np.repeat([0, 1], 14), np.arange(28)
     values = generator.random((14, 28)) * 0.1
     values[:6, 14:] = 1.0  # six of fourteen recipients lose everything with the others' donors
-    verdicts = compare([Contrast(values, 0, 1)], labels, units, 0.05)
+    verdicts = compare([Contrast(values, 0, 1)], one_hot(labels), units, 0.05)
     assert verdicts.probabilities[0] < 0.001
-    assert verdicts.detectable[0] < Contrast(values, 0, 1).effects(labels).mean()
+    assert verdicts.detectable[0] < Contrast(values, 0, 1).effects(one_hot(labels)).mean()
 
 
 def test_holm_against_its_definition() -> None:
