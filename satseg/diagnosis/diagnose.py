@@ -14,7 +14,8 @@ from satseg.diagnosis.cases import Case, CaseReader
 from satseg.diagnosis.confusion import Confused, confused_pairs, foremost
 from satseg.diagnosis.doubts import Doubt, look_at
 from satseg.diagnosis.evidence import Maps, explain_error
-from satseg.diagnosis.leaning import Leaning, find_leanings
+from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.shortcuts import find_leanings
 from satseg.diagnosis.survey import Survey, survey
 from satseg.diagnosis.suspects import Suspects, rank
 from satseg.diagnosis.trust import Trust, judge, telling, usual_ways

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satseg.attribution.composites import Picture, swapped, swapped_fine
-from satseg.diagnosis.places import edges_of, rings
+from satseg.diagnosis.parts import edges_of, rings
 from satseg.diagnosis.swaps import Actor, Change, Variant, changed, regions
 from satseg.models import SegmentationNetwork
 

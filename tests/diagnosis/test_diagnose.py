@@ -18,8 +18,8 @@ from satseg.data.folder import FolderDataModule
 from satseg.data.splits import Subfolder
 from satseg.diagnosis import Diagnosis, diagnose, write_diagnosis
 from satseg.diagnosis.cases import CaseReader
-from satseg.diagnosis.leaning import find_leanings
 from satseg.diagnosis.panels import moved
+from satseg.diagnosis.shortcuts import find_leanings
 from satseg.diagnosis.survey import survey
 from satseg.diagnosis.suspects import rank
 from satseg.diagnosis.words import lean_words, summary

@@ -1,0 +1,166 @@
+"""What the trials and the probes say of one class, or of one kind of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from satseg.diagnosis.leaning import SIGNIFICANT, Example, Leaning, Lost, Question
+from satseg.diagnosis.permutation import Contrast, compare
+from satseg.diagnosis.probes import Probed
+from satseg.diagnosis.swaps import Actor, Change, Trials
+
+HALF = 0.5  # of a region: an image that loses it loses its class
+
+
+def judge(
+    trials: Trials, probed: Sequence[Probed], k: int, truth: int | None = None, without: Sequence[int] = ()
+) -> Leaning | None:
+    """Ask all about a class, or of an error whose true class is given; None where there is nothing to compare."""
+    kept = _kept(trials.donors, without)
+    donors = [d for d, keep in zip(trials.donors, kept, strict=True) if keep]
+    family = _family(trials, k, truth, kept, without)
+    if not family:
+        return None
+    holds, units = _holds(donors, trials.num_classes), _units(donors)
+    chances, strength = _chances(trials, probed, k, truth, kept, without)
+    detectable = compare([c for _, c in family], holds, units, SIGNIFICANT).detectable
+    effects = [float(np.nanmean(c.effects(holds))) for _, c in family]
+    # of what is about as certain as anything, that which matters most
+    chance = [chances.get((q.change, q.partner), 1.0) for q, _ in family]
+    certain = [p <= 2 * min(chance) for p in chance]
+    best = max(range(len(family)), key=lambda i: (certain[i], effects[i]))
+    question, contrast = family[best]
+    asked = {q: at for at, (q, _) in enumerate(family)}
+    surroundings = min(at for q, at in asked.items() if q.change is Change.SURROUNDINGS and not q.gained)
+    back = asked.get(question._replace(gained=not question.gained))
+    reverse: tuple[Example, ...] = ()
+    if back is not None and certain[back]:
+        reverse = _examples(family[back][1], holds, _rows(trials, family[back][0], k, without), donors)
+    rows = _rows(trials, question, k, without)
+    own = {d.case.spot.image for d in donors if k == d.truth or k in d.holds}
+    others = {d.case.spot.image for d in donors} - own
+    return Leaning(
+        k if truth is None else truth,
+        k,
+        question,
+        effects[best],
+        float(np.nanmedian(contrast.effects(holds))),
+        chance[best],
+        strength,
+        _lost(contrast, holds, rows),
+        _mean_loss(family[surroundings][1], holds, k),
+        detectable[surroundings],
+        len({r.case.spot.image for r in trials.recipients if r.predicted == k}),
+        (len(own), len(others)),
+        tuple(trials.outcomes),
+        0,
+        examples=_examples(contrast, holds, rows, donors),
+        reverse=reverse,
+    )
+
+
+def _chances(
+    trials: Trials, probed: Sequence[Probed], k: int, truth: int | None, kept: np.ndarray, without: Sequence[int]
+) -> tuple[dict[tuple[Change, int | None], float], float]:
+    """Return the probability by chance of each change and partner, over all that was probed, and the most strength."""
+    donors = [d for d, keep in zip(trials.donors, kept, strict=True) if keep]
+    partners = _partners(trials, k, without) if truth is None else [truth]
+    pulls = [(p.change, partner, Contrast(p.odds[:, kept, k], partner, k)) for p in probed for partner in partners]
+    verdicts = compare([c for _, _, c in pulls], _holds(donors, trials.num_classes), _units(donors), SIGNIFICANT)
+    chances: dict[tuple[Change, int | None], float] = {}
+    for (change, partner, _), p in zip(pulls, verdicts.probabilities, strict=True):
+        chances[change, partner] = min(p, chances.get((change, partner), 1.0))
+    return chances, max(verdicts.strengths)
+
+
+def _family(
+    trials: Trials, k: int, truth: int | None, kept: np.ndarray, without: Sequence[int] = ()
+) -> list[tuple[Question, Contrast]]:
+    """Return all questions about a class, by shares; for an error, whether it is lost by donors of its true class."""
+    holds, asked = _holds(trials.donors, trials.num_classes)[kept], []
+    for change, outcome in trials.outcomes.items():
+        shares = outcome[:, kept, k]
+        for partner in _partners(trials, k, without) if truth is None else [truth]:
+            lost, gained = (Question(change, way, partner) for way in (False, True))
+            asked.append((lost, Contrast(1 - shares[_among(trials, lost, k, without)], k, partner)))
+            if truth is None:
+                asked.append((gained, Contrast(shares[_among(trials, gained, k, without)], partner, k)))
+    return [(q, c) for q, c in asked if np.isfinite(c.effects(holds)).any()]
+
+
+def _partners(trials: Trials, k: int, without: Sequence[int]) -> list[int | None]:
+    """Return the classes that a class is compared with, and None for all of them where they are several.
+
+    A class that every image holds is no partner: its surroundings are everybody's.
+    """
+    partners = sorted({r.predicted for r in trials.recipients} - {k, *without})
+    return [*partners] if len(partners) == 1 else [None, *partners]
+
+
+def _among(trials: Trials, question: Question, k: int, without: Sequence[int]) -> np.ndarray:
+    """Return the numbers of the recipients that a question is about."""
+    predicted = np.array([r.predicted for r in trials.recipients])
+    if not question.gained:
+        return np.flatnonzero(predicted == k)
+    among = (predicted != k) & ~np.isin(predicted, without)
+    return np.flatnonzero(among if question.partner is None else among & (predicted == question.partner))
+
+
+def _kept(donors: Sequence[Actor], without: Sequence[int]) -> np.ndarray:
+    """Return which donors hold none of some classes (D,), boolean."""
+    return np.array([d.truth not in without and d.holds.isdisjoint(without) for d in donors])
+
+
+def _holds(donors: Sequence[Actor], num_classes: int) -> np.ndarray:
+    """Return whether each donor holds each class (D, K)."""
+    return np.array([[k == d.truth or k in d.holds for k in range(num_classes)] for d in donors])
+
+
+def _rows(trials: Trials, question: Question, k: int, without: Sequence[int]) -> list[Actor]:
+    return [trials.recipients[i] for i in _among(trials, question, k, without)]
+
+
+def _units(donors: Sequence[Actor]) -> np.ndarray:
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(d.case.spot.image, len(numbers)) for d in donors])
+
+
+def _mean_loss(contrast: Contrast, holds: np.ndarray, k: int) -> float:
+    values = contrast.values[:, holds[:, k]]
+    return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
+
+
+def _by_row(contrast: Contrast, holds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each recipient's mean outcome with the lower and with the higher donors (R,)."""
+    with np.errstate(invalid="ignore"):
+        low, high = (
+            np.array([v[np.isfinite(v)].mean() if np.isfinite(v).any() else np.nan for v in contrast.values[:, chosen]])
+            for chosen in contrast.chosen(holds)
+        )
+    return low, high
+
+
+def _lost(contrast: Contrast, holds: np.ndarray, rows: Sequence[Actor]) -> Lost:
+    low, high = _by_row(contrast, holds)
+    images: dict[str, list[tuple[float, float]]] = {}
+    for row, pair in zip(rows, zip(low, high, strict=True), strict=True):
+        if np.isfinite(pair).all():
+            images.setdefault(row.case.spot.image, []).append(pair)
+    means = [np.mean(pairs, axis=0) for pairs in images.values()]
+    return Lost(sum(bool(m[0] < HALF <= m[1]) for m in means), len(means))
+
+
+def _examples(
+    contrast: Contrast, holds: np.ndarray, rows: Sequence[Actor], donors: Sequence[Actor]
+) -> tuple[Example, ...]:
+    """Return recipients with the donors of either kind that change least and most, the most telling first."""
+    low, high = contrast.chosen(holds)
+    made = []
+    for row, values in zip(rows, contrast.values, strict=True):
+        if np.isfinite(values[low]).any() and np.isfinite(values[high]).any():
+            least = int(np.nanargmin(np.where(low, values, np.nan)))
+            most = int(np.nanargmax(np.where(high, values, np.nan)))
+            made.append((values[most] - values[least], Example(row, donors[least], donors[most])))
+    return tuple(example for _, example in sorted(made, key=lambda pair: -pair[0]))

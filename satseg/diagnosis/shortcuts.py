@@ -1,0 +1,178 @@
+"""Finds whether classes hang on something beside their objects: shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from satseg.diagnosis.cases import Case
+from satseg.diagnosis.judgement import judge
+from satseg.diagnosis.leaning import SIGNIFICANT, WEAK, Example, Leaning
+from satseg.diagnosis.permutation import attainable, holm
+from satseg.diagnosis.places import SMALL, Part, locate
+from satseg.diagnosis.probes import OBJECTS, Probed, probe, standardised
+from satseg.diagnosis.swaps import Actor, Change, Trials, actor, as_donors, choose, run_trials
+from satseg.models import SegmentationNetwork
+
+CLASSES_WEIGH = 0.8  # of it, for classes; the rest for errors
+OTHERS = 4  # images without a class, from which those that hold it, too, are no donors of the others
+OWN, EACH = 5, 2  # donors whose surroundings a recipient gets: of its class, of each other; a half of them for the rest
+MET = 3  # other classes that a recipient meets at most
+ERROR_DONORS = 4  # of either class, for an error
+LEAST, MOST = 6, 16  # recipients of a class
+FORWARDS = 1600  # pictures that are segmented for all classes, about
+PIXELS = 40_000_000  # of them all, about
+LOCATED = 3  # findings whose place is looked for: the largest
+
+
+def find_leanings(
+    network: SegmentationNetwork,
+    right: Mapping[int, Sequence[Case]],
+    wrong: Mapping[tuple[int, int], Sequence[Case]],
+    objects: Mapping[int, Sequence[Case]],
+    whole: bool,
+) -> dict[tuple[int, int], Leaning]:
+    """Ask what classes, and errors, lean on.
+
+    Args:
+        network: In evaluation mode.
+        right: Cases that are right, by class.
+        wrong: Cases of errors, by true and predicted class.
+        objects: Donors, by true class. Nothing that the network says may choose them: a network that goes by chance
+            features of the surroundings is right where these suit it, and its right cases would differ by class.
+        whole: Whether the cases' parts are whole images, so that places in them mean something.
+
+    Returns:
+        What was found by true and predicted class. Classes without a case are not in it, nor those that nearly every
+        image holds: their surroundings are everybody's.
+    """
+    ignore = network.spec.ignore_index
+    donors = as_donors([actor(case, ignore) for cases in objects.values() for case in cases])
+    actors = {
+        k: [actor(case, ignore) for case in cases]
+        for k, cases in right.items()
+        if cases and objects.get(k) and _lacking(donors, k) >= OTHERS
+    }
+    givers = list(dict.fromkeys(d.truth for d in donors))
+    changes = [c for c in Change if whole or c is not Change.POSITION]
+    size = max((a.picture.valid.size for a in donors), default=1)
+    count = _affordable(len(actors), len(changes), size)
+    recipients = [a for group in actors.values() for a in group[:count]]
+    pairs = {}
+    for number, change in enumerate(changes):
+        share = 1.0 if change is Change.SURROUNDINGS else 0.5
+        pairs[change] = choose(recipients, donors, _meetings(recipients, givers, share), number)
+    trials = run_trials(network, recipients, donors, pairs)
+    lent = [donor for k in actors for donor in [d for d in donors if d.truth == k][:OBJECTS]]
+    probed = probe(network, lent, donors, sorted(actors), whole)
+    found = {(k, k): judged for k in actors if (judged := judge(trials, probed, k)) is not None}
+    errors = {key: [actor(case, ignore) for case in cases] for key, cases in wrong.items()}
+    found |= {key: judged for key, some in errors.items() if (judged := _of_errors(network, key, some, donors))}
+    found = _corrected(found)
+    found = {key: _with_needs(v, len(found)) for key, v in found.items()}
+    mirrors = _mirrors(trials, probed, found)
+    found = {key: replace(v, mirror=mirrors.get(key)) for key, v in found.items()}
+    clear = sorted(
+        (key for key, v in found.items() if v.clear and v.mirror is None), key=lambda key: -found[key].effect
+    )
+    return found | {key: _located(network, found[key], whole, key in clear[:LOCATED]) for key in clear}
+
+
+def _of_errors(
+    network: SegmentationNetwork, key: tuple[int, int], errors: Sequence[Actor], donors: Sequence[Actor]
+) -> Leaning | None:
+    """Ask whether errors of a true and a predicted class hang on what donors of the predicted one have."""
+    truth, predicted = key
+    if not errors or not {truth, predicted} <= {d.truth for d in donors}:
+        return None
+    met = {i: {truth: ERROR_DONORS, predicted: ERROR_DONORS} for i in range(len(errors))}
+    tried = run_trials(network, errors, donors, {Change.SURROUNDINGS: choose(errors, donors, met)})
+    return judge(tried, [Probed(c, standardised(odds)) for c, odds in tried.odds.items()], predicted, truth)
+
+
+def _corrected(found: Mapping[tuple[int, int], Leaning]) -> dict[tuple[int, int], Leaning]:
+    """Return leanings whose probabilities are corrected for their number; classes get most of the level."""
+    corrected = {}
+    for of_classes, weight in ((True, CLASSES_WEIGH), (False, 1 - CLASSES_WEIGH)):
+        some = {key: v for key, v in found.items() if (key[0] == key[1]) is of_classes}
+        for (key, v), p in zip(some.items(), holm([v.probability for v in some.values()]), strict=True):
+            corrected[key] = replace(v, probability=min(1.0, p / weight))
+    return corrected
+
+
+def _affordable(classes: int, changes: int, size: int) -> int:
+    """Return how many recipients of a class there is time for, by the pixels of a picture."""
+    met = (OWN + EACH * min(classes - 1, MET)) * (1 + (changes - 1) / 2)
+    return max(LEAST, min(MOST, int(min(FORWARDS, PIXELS / size) / max(1, classes * met))))
+
+
+def _meetings(recipients: Sequence[Actor], classes: Sequence[int], share: float) -> dict[int, dict[int, int]]:
+    """Return, by recipient and class, how many donors it meets."""
+    generator, met = np.random.default_rng(0), {}
+    for i, recipient in enumerate(recipients):
+        others = [k for k in classes if k != recipient.truth]
+        some = generator.permutation(others)[:MET].tolist()
+        met[i] = {recipient.truth: round(OWN * share)} | {k: round(EACH * share) for k in some}
+    return met
+
+
+def _lacking(donors: Sequence[Actor], k: int) -> int:
+    """Return from how many images donors are that do not hold a class."""
+    return len({d.case.spot.image for d in donors if d.truth != k and k not in d.holds})
+
+
+def _with_needs(leaning: Leaning, questions: int) -> Leaning:
+    """Note how many images would do, where those that are could miss an effect that matters."""
+    own, other = leaning.donors
+    level = SIGNIFICANT / questions
+    if attainable(own, other) <= level / 2 and leaning.detectable <= WEAK:
+        return leaning
+    enough = 2
+    while attainable(enough, enough) > level / 2:
+        enough += 1
+    if np.isfinite(leaning.detectable) and leaning.detectable > WEAK:
+        enough = max(enough, int(np.ceil(min(own, other) * (leaning.detectable / WEAK) ** 2)))
+    return replace(leaning, needed=max(enough, 1 + min(own, other)))
+
+
+def _mirrors(
+    trials: Trials, probed: Sequence[Probed], found: Mapping[tuple[int, int], Leaning]
+) -> dict[tuple[int, int], int]:
+    """Return what leans on nothing but what another class leans on, too, or on its lack."""
+    clear = sorted((v for key, v in found.items() if key[0] == key[1] and v.clear), key=lambda v: -v.strength)
+    first: list[int] = []
+    mirrors = {}
+    for leaning in clear:
+        k = leaning.predicted
+        again = judge(trials, probed, k, without=first) if first else leaning
+        if again is None or not again.clear:
+            mirrors[k, k] = first[0]
+        else:
+            first.append(k)
+    for truth, predicted in found:
+        sides = [mirrors.get((k, k), k) for k in (truth, predicted)]
+        cause = next((k for k in first if k in sides), None)
+        if truth != predicted and cause is not None:
+            mirrors[truth, predicted] = cause
+    return mirrors
+
+
+def _located(network: SegmentationNetwork, leaning: Leaning, whole: bool, closely: bool) -> Leaning:
+    """Return a leaning with the part that explains it, found the other way round where that tells more."""
+    k, question = leaning.predicted, leaning.question
+
+    def part(gained: bool, examples: Sequence[Example]) -> Part:
+        def target(shares: np.ndarray) -> float:
+            return float(shares[k] if gained else 1 - shares[k])
+
+        triples = [(e.recipient, e.same, e.other) for e in examples]
+        return locate(network, question.change, gained, triples, target, whole, closely)
+
+    found = part(question.gained, leaning.examples)
+    if closely and found.share > SMALL and leaning.reverse:
+        other = part(not question.gained, leaning.reverse)
+        if other.share < found.share / 2:
+            return replace(leaning, part=other, examples=leaning.reverse)
+    return replace(leaning, part=found)
