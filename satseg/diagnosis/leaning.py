@@ -81,6 +81,8 @@ class Leaning:
         needed: Images of the class, and of others, that would do; 0 where those that are do.
         part: The least part that explains most; None where nothing is clear.
         mirror: Class whose leaning this is the other side of.
+        told_from: Classes whose leanings are the other side of this.
+        unsure: Whether one of these may carry the cue instead: it is nearly as strong there.
         examples: The most telling first.
         reverse: The same for the question the other way round, where that is as certain.
     """
@@ -101,6 +103,8 @@ class Leaning:
     needed: int
     part: Part | None = None
     mirror: int | None = None
+    told_from: tuple[int, ...] = ()
+    unsure: bool = False
     examples: tuple[Example, ...] = ()
     reverse: tuple[Example, ...] = ()
 

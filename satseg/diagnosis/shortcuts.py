@@ -24,6 +24,7 @@ ERROR_DONORS = 4  # of either class, for an error
 LEAST, MOST = 6, 16  # recipients of a class
 FORWARDS = 1600  # pictures that are segmented for all classes, about
 PIXELS = 40_000_000  # of them all, about
+APART = 0.5  # standard deviations by which the class that carries a cue must lead the one that is told from it
 LOCATED = 3  # findings whose place is looked for: the largest
 
 
@@ -73,7 +74,7 @@ def find_leanings(
     found = _corrected(found)
     found = {key: _with_needs(v, len(found)) for key, v in found.items()}
     mirrors = _mirrors(trials, probed, found)
-    found = {key: replace(v, mirror=mirrors.get(key)) for key, v in found.items()}
+    found = {key: _with_sides(v, mirrors, found) for key, v in found.items()}
     clear = sorted(
         (key for key, v in found.items() if v.clear and v.mirror is None), key=lambda key: -found[key].effect
     )
@@ -157,6 +158,18 @@ def _mirrors(
         if truth != predicted and cause is not None:
             mirrors[truth, predicted] = cause
     return mirrors
+
+
+def _with_sides(
+    leaning: Leaning, mirrors: Mapping[tuple[int, int], int], found: Mapping[tuple[int, int], Leaning]
+) -> Leaning:
+    """Note whose other side a leaning is, and which are its own."""
+    k = leaning.predicted
+    if leaning.truth != k or (k, k) in mirrors:
+        return replace(leaning, mirror=mirrors.get((leaning.truth, k)))
+    sides = tuple(p for (truth, p), cause in mirrors.items() if truth == p and cause == k)
+    rivals = [found[p, p].strength for p in sides]
+    return replace(leaning, told_from=sides, unsure=any(r > leaning.strength - APART for r in rivals))
 
 
 def _located(network: SegmentationNetwork, leaning: Leaning, whole: bool, closely: bool) -> Leaning:

@@ -97,6 +97,10 @@ def lean_words(leaning: Leaning, class_names: Sequence[str]) -> str:
         return f"{what}: {_unclear_words(leaning, name) if leaning.unclear else _quiet_words(leaning, name)}"
     part = leaning.part.words if leaning.part else "the surroundings as a whole"
     numbers = _effect_words(leaning, class_names)
+    if leaning.told_from:
+        sides = listed([class_names[k] for k in leaning.told_from])
+        what += f" (told from {sides})"
+        numbers += f" Whether images of {name} or of {sides} carry it could not be told." if leaning.unsure else ""
     if leaning.nearby:
         return (
             f"{what} leans on {part}. {numbers} By its labels that is ground of another kind, too, mostly "
