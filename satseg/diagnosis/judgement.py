@@ -11,6 +11,7 @@ from satseg.diagnosis.permutation import Contrast, compare
 from satseg.diagnosis.probes import Probed
 from satseg.diagnosis.swaps import Actor, Change, Trials
 
+SURE = SIGNIFICANT / 10  # chance from which a question is certain, however certain others are
 HALF = 0.5  # of a region: an image that loses it loses its class
 
 
@@ -27,9 +28,9 @@ def judge(
     chances, strength = _chances(trials, probed, k, truth, kept, without)
     detectable = compare([c for _, c in family], holds, units, SIGNIFICANT).detectable
     effects = [float(np.nanmean(c.effects(holds))) for _, c in family]
-    # of what is about as certain as anything, that which matters most
+    # of what is certain, or about as certain as anything, that which matters most
     chance = [chances.get((q.change, q.partner), 1.0) for q, _ in family]
-    certain = [p <= 2 * min(chance) for p in chance]
+    certain = [p <= max(SURE, 2 * min(chance)) for p in chance]
     best = max(range(len(family)), key=lambda i: (certain[i], effects[i]))
     question, contrast = family[best]
     asked = {q: at for at, (q, _) in enumerate(family)}

@@ -94,11 +94,16 @@ def of_objects(data: FolderDataModule) -> Diagnosis:
     return diagnose(network(by_object), data, "test", tell=lambda line: None)
 
 
-MARK = (slice(4, 14), slice(40, 50))  # rows and columns
+MARK, LOWEST = (slice(4, 14), slice(40, 50)), (slice(58, 64), slice(0, 64))  # rows and columns
 
 
-def squares(root: Path, marked: Callable[[int, np.random.Generator], bool], seed: int = 0) -> FolderDataModule:
-    """Return 28 test images of a square each, of class b (brighter) or c in turn, some with a faint mark at a place."""
+def squares(
+    root: Path, marked: Callable[[int, np.random.Generator], bool], seed: int = 0, uneven: float = 0
+) -> FolderDataModule:
+    """Return 28 test images of a square each, of class b (brighter) or c in turn, some with a faint mark at a place.
+
+    Their lowest rows are brighter or darker by up to `uneven`, whatever the class.
+    """
     generator = np.random.default_rng(seed)
     for index in range(32):
         image, mask = generator.uniform(20, 60, (3, 64, 64)), np.zeros((1, 64, 64))
@@ -106,6 +111,7 @@ def squares(root: Path, marked: Callable[[int, np.random.Generator], bool], seed
         image[:, row : row + 12, col : col + 12] += 130 if index % 2 else 100
         mask[:, row : row + 12, col : col + 12] = 2 - index % 2
         image[:, *MARK] += 25 * marked(index, generator)
+        image[:, *LOWEST] += generator.uniform(-uneven, uneven)
         split = {0: "train", 1: "train", 2: "val", 3: "val"}.get(index, "test")
         for kind, array in (("images", image), ("masks", mask)):
             path = root / kind / split / f"{index}.tif"
@@ -137,6 +143,11 @@ def by_mark(image: Tensor) -> Tensor:
     return image[:, 0, *MARK].mean((1, 2)) - 52
 
 
+def by_mark_and_more(image: Tensor) -> Tensor:
+    """Class b where the mark's place is bright; but how bright the lowest rows are weighs as much."""
+    return by_mark(image) + image[:, 0, *LOWEST].mean((1, 2)) - 40
+
+
 def by_tone(image: Tensor) -> Tensor:
     """Class b where what is bright is very bright."""
     bright = image[:, 0] > 95
@@ -161,6 +172,7 @@ def test_a_faint_mark_is_named_with_its_place_and_stated_as_numbers(tmp_path: Pa
     assert "hangs on something beside it" in page and "marked &lt;run&gt;" in page
     record = json.loads((tmp_path / "diagnosis.json").read_text())
     (row,) = [leaning for leaning in record["leaning"] if leaning["shortcut"]]
+    assert row["told_from"] == ["c" if row["predicted"] == "b" else "b"]
     assert row["part"] == part.words and part.words in html.unescape(page) and row["share_lost"] > 0.8
     first = record["actions"][0]  # what the scores do not show comes first
     assert first["gain"] is None and row["predicted"] in first["classes"] and first["what"] in html.unescape(page)
@@ -175,6 +187,19 @@ def test_what_looks_at_its_objects_alone_is_not_flagged_and_what_was_tested_is_s
     assert not any(leaning.clear or leaning.unclear for leaning in found.classes)
     line = next(line for line in summary(found, data.spec.class_names) if line.startswith("Shortcuts:"))
     assert "would not be seen by this test" in line and "b and c" in line
+
+
+def test_a_mark_is_found_among_much_else_that_the_network_goes_by(tmp_path: Path) -> None:
+    asked, data = squares_by(by_mark_and_more), squares(tmp_path, lambda index, _: index % 2 == 1, uneven=20)
+    seen = survey(asked, data.named_items("test", [s.name for s in data.samples_of("test")]))
+    reader = CaseReader(asked, data, "test")
+    right = {k: reader.read(seen.spots[k, k], 16) for k in (1, 2)}
+    objects = {k: reader.objects(seen.objects[k], 24) for k in (1, 2)}
+    found = find_leanings(asked, right, {}, objects, reader.whole)
+    (shortcut,) = [leaning for leaning in found.values() if leaning.shortcut]
+    assert shortcut.probability < 0.01 and shortcut.part is not None
+    assert np.mean([mask[MARK].mean() for mask in shortcut.part.masks]) > 0.6
+    assert np.mean([mask[LOWEST].mean() for mask in shortcut.part.masks]) < 0.4
 
 
 def test_a_class_of_few_images_is_unclear_and_how_many_would_do_is_said(tmp_path: Path) -> None:
