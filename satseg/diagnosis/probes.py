@@ -18,7 +18,8 @@ from satseg.diagnosis.swaps import Actor, Change, Variant, changed, regions
 from satseg.models import SegmentationNetwork
 
 REHEARSED = 6  # donors, the same for all, by which it is found out whose regions are moved most
-OBJECTS = 12  # of a class, among which these are looked for
+OBJECTS = 12  # of a class, among which these are looked for, at most
+REHEARSAL = 0.2  # of all pictures, for this
 MOVED = 3  # regions of a class that are probed, at most
 PIXELS = 55_000_000  # of all pictures that are segmented, about
 CERTAIN = 6.0  # log odds beyond which it does not matter how certain a network is
@@ -44,9 +45,7 @@ class Probed(NamedTuple):
     odds: np.ndarray
 
 
-def probe(
-    network: SegmentationNetwork, objects: Sequence[Actor], donors: Sequence[Actor], classes: Sequence[int], whole: bool
-) -> list[Probed]:
+def probe(network: SegmentationNetwork, donors: Sequence[Actor], classes: Sequence[int], whole: bool) -> list[Probed]:
     """Give what donors have to the regions that are moved most, whole and in parts.
 
     Neither the classes of donors nor of what they give decides which regions these are, so that donors' classes can be
@@ -54,23 +53,24 @@ def probe(
 
     Args:
         network: In evaluation mode.
-        objects: Whether right or not.
-        donors: Columns of the result.
+        donors: Columns of the result; their objects, right or wrong, are what is given to.
         classes: That are asked about.
         whole: Whether pictures are whole images.
     """
-    if not objects or not donors or not classes:
+    if not donors or not classes:
         return []
     given, column = _distinct(donors)
     size = donors[0].picture.valid.size
     generator = np.random.default_rng(0)
     some = generator.permutation(len(given))[:REHEARSED].tolist()
-    heard = _odds(network, Probe(Change.SURROUNDINGS, _full(Change.SURROUNDINGS)), objects, [given[i] for i in some])
+    each = int(np.clip(PIXELS / size * REHEARSAL / len(classes) / len(some), MOVED, OBJECTS))
+    tried = [a for k in classes for a in [a for a in donors if a.truth == k][:each]]
+    heard = _odds(network, Probe(Change.SURROUNDINGS, _full(Change.SURROUNDINGS)), tried, [given[i] for i in some])
     room = PIXELS / size - heard.shape[0] * heard.shape[1]
     made = _probes(given[0].picture, whole)
     count = int(np.clip(room / len(given) / len(made) / len(classes), 1, MOVED))
-    recipients = [objects[i] for i in _most_moved(heard, classes, count)]
-    fits = max(int(room / len(given) / len(recipients)), 1 + whole + len(Change) - 1)
+    recipients = [tried[i] for i in _most_moved(heard, classes, count)]
+    fits = max(int(room / len(given) / len(recipients)), 1 + len({p.change for p in made}))
     return [Probed(p.change, standardised(_odds(network, p, recipients, given))[:, column]) for p in made[:fits]]
 
 

@@ -12,7 +12,7 @@ from satseg.diagnosis.judgement import judge
 from satseg.diagnosis.leaning import SIGNIFICANT, WEAK, Example, Leaning
 from satseg.diagnosis.permutation import attainable, holm
 from satseg.diagnosis.places import SMALL, Part, locate
-from satseg.diagnosis.probes import OBJECTS, Probed, probe, standardised
+from satseg.diagnosis.probes import Probed, probe, standardised
 from satseg.diagnosis.swaps import Actor, Change, Trials, actor, as_donors, choose, run_trials
 from satseg.models import SegmentationNetwork
 
@@ -66,8 +66,7 @@ def find_leanings(
         share = 1.0 if change is Change.SURROUNDINGS else 0.5
         pairs[change] = choose(recipients, donors, _meetings(recipients, givers, share), number)
     trials = run_trials(network, recipients, donors, pairs)
-    lent = [donor for k in actors for donor in [d for d in donors if d.truth == k][:OBJECTS]]
-    probed = probe(network, lent, donors, sorted(actors), whole)
+    probed = probe(network, donors, sorted(actors), whole)
     found = {(k, k): judged for k in actors if (judged := judge(trials, probed, k)) is not None}
     errors = {key: [actor(case, ignore) for case in cases] for key, cases in wrong.items()}
     found |= {key: judged for key, some in errors.items() if (judged := _of_errors(network, key, some, donors))}
