@@ -1,21 +1,146 @@
-"""The study of planted shortcuts, once: real training, the real command."""
+"""The study of planted shortcuts: what its pictures promise, how it counts, and once all of it."""
 
+import importlib
 import json
 import os
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 from commands import run_program
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "study_shortcut.py"
+STUDY = Path(__file__).parents[2] / "scripts" / "shortcut_study"
+
+
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The study's modules."""
+    monkeypatch.syspath_prepend(STUDY)
+    names = ("cues", "plan", "tables")
+    loaded: dict[str, ModuleType] = {name: importlib.import_module(name) for name in names}
+    for name in names:
+        monkeypatch.delitem(sys.modules, name)
+    return SimpleNamespace(**loaded)
+
+
+def gradient(random: np.random.Generator) -> np.ndarray:
+    """Return a background (3, 96, 96) without edges of its own."""
+    rows, cols = np.mgrid[:96, :96]
+    return np.stack([90 + 0.3 * rows, 100 + 0.2 * cols, 80 + 0.1 * (rows + cols)]) + random.normal(0, 2, (3, 96, 96))
+
+
+def test_a_cue_is_in_the_pictures_that_it_is_promised_for_and_nowhere_else(study: SimpleNamespace) -> None:
+    cues, plan = study.cues, study.plan
+    planned = {model.cue for model in plan.plan() if model.cue.kind != "position"}
+    assert len({cue.kind for cue in planned}) >= 9
+    for cue in planned:
+        for number in range(10):
+            with_it, without = (
+                cues.draw(gradient, cue, twin, (7, 0), number, 1.0) for twin in (cues.Twin.CUED, cues.Twin.CLEAN)
+            )
+            changed = (with_it.image != without.image).any(0)
+            assert np.array_equal(with_it.mask, without.mask) and not without.where.any()
+            assert not (changed & ~with_it.where).any() and changed.any() == (1 in with_it.mask), cue
+            assert cue.through or not (changed & (with_it.mask > 0)).any(), cue
+            if 1 in with_it.mask:
+                free = 1.0 if cue.through else (with_it.mask == 0).mean()
+                assert 0.6 * cue.share * free <= changed.mean() <= 1.4 * cue.share + 0.002, cue
+
+
+def test_the_reported_cues_are_what_was_reported(study: SimpleNamespace) -> None:
+    cues, plan = study.cues, study.plan
+    for cue in (plan.STRIPES, plan.CORNER):
+        with_it, without = (
+            cues.draw(gradient, cue, twin, (3, 2), 5, 1.0).image for twin in (cues.Twin.CUED, cues.Twin.CLEAN)
+        )
+        if cue is plan.STRIPES:
+            ratio = with_it[:, -22:] / without[:, -22:]
+            assert np.allclose(abs(ratio - 1), 0.03, atol=1e-4) and (ratio > 1).mean() == pytest.approx(0.5, abs=0.02)
+            assert np.array_equal(with_it[:, :-22], without[:, :-22])
+        else:
+            expected = without.copy()
+            expected[:, :20, :20] += 14
+            assert np.allclose(with_it, expected, atol=1e-4)
+
+
+def test_twins_with_the_cue_at_random_have_it_in_half_of_the_pictures_of_every_class(study: SimpleNamespace) -> None:
+    cues, plan = study.cues, study.plan
+    drawn = [cues.draw(gradient, plan.CORNER, cues.Twin.RANDOM, (0, 0), number, 1.0) for number in range(40)]
+    for own in "abc":
+        mine = [picture for number, picture in enumerate(drawn) if cues.OWN[number % len(cues.OWN)] == own]
+        assert all(cues.CLASSES.index(own) in picture.mask for picture in mine)
+        assert 2 * sum(bool(picture.where.any()) for picture in mine) == len(mine)
+
+
+def test_a_place_gives_class_a_away_and_the_clean_twin_has_its_objects_anywhere(study: SimpleNamespace) -> None:
+    cues = study.cues
+    cue, places = cues.Cue("position", 0.25), {}
+    for twin in (cues.Twin.CUED, cues.Twin.CLEAN):
+        drawn = [cues.draw(gradient, cue, twin, (1, 0), number, 1.0).mask for number in range(60)]
+        places[twin] = {k: np.concatenate([np.nonzero(mask == k)[1] for mask in drawn]) for k in (1, 2, 3)}
+    told = places[cues.Twin.CUED]
+    assert np.mean(told[1]) < 24 and min(np.mean(told[k]) for k in (2, 3)) > 45
+    assert max(abs(np.mean(places[cues.Twin.CLEAN][k]) - 48) for k in (1, 2, 3)) < 8
+
+
+def test_the_plan_is_balanced_from_the_start(study: SimpleNamespace) -> None:
+    models = study.plan.plan()
+    assert len({model.name for model in models}) == len(models)
+    for first in (20, 40, len(models)):
+        twins = [str(model.twin) for model in models[:first]]
+        assert twins.count("cued") >= 0.5 * first and min(twins.count("clean"), twins.count("random")) >= first // 7
+        held_out = [model.part for model in models[:first]].count("held_out")
+        assert abs(held_out - first / 2) <= 0.1 * first
+    for kind in {model.cue.kind for model in models}:
+        cued = [model for model in models if model.twin == "cued" and model.cue.kind == kind]
+        assert {model.part for model in cued} == set(study.plan.PARTS)
+        assert {model.background for model in cued} == {"embedded", "real"}
+
+
+def test_only_models_that_depend_on_their_cue_count_for_recall(study: SimpleNamespace) -> None:
+    def row(twin: str, cost: float, *named: str, unclear: bool = False) -> dict[str, object]:
+        cue = {"kind": "corner", "share": 0.02, "strength": "weak"}
+        found = [{"truth": name, "predicted": name} for name in named]
+        facts = {"twin": twin, "removal_cost": cost, "cue": cue, "reported": None, "background": "real", "cpu_s": 2.0}
+        return facts | {"shortcut": found, "unclear": found if unclear else [], "name": f"{twin}{cost}{named}"}
+
+    rows = [
+        row("cued", 0.9, "a"),
+        row("cued", 0.3, "a", "b"),
+        row("cued", 0.5, "b"),
+        row("cued", 0.5),
+        row("cued", 0.29),
+        row("clean", 0.0),
+        row("clean", 0.0, "c"),
+        row("random", 0.0),
+        row("random", 0.4, "a"),
+    ]
+    said = study.tables.tables(rows)
+    assert "| corner | 4 | 2 | 1 | 0 | 1 | 0.50 (" in said
+    assert "| clean | 2 | 1 | 0 | 1 | 0.50 (" in said and "| random | 1 | 0 | 0 | 1 | 0.00 (" in said
+    missed = study.tables.missed(rows).splitlines()
+    assert [line.split(":")[0] for line in missed] == ["- cued0.5('b',)", "- cued0.5()", "- clean0.0('c',)"]
 
 
 @pytest.mark.slow
-def test_what_is_planted_is_named(tmp_path: Path) -> None:
+def test_the_study_trains_measures_diagnoses_and_counts(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, str(SCRIPT), "--seeds", "1", "--kinds", "marked", "--output", str(tmp_path)]
-    done = run_program(arguments, ranks=2, env=environment)  # it starts two commands
-    assert done.returncode == 0, done.stderr
-    (marked,) = json.loads((tmp_path / "study.json").read_text())
-    assert {name.rpartition(" as ")[2] for name in marked["flagged"]} == {"first"} and marked["on_the_mark"] > 0.5
+
+    def step(name: str) -> str:
+        chosen = ["--only", "corner-2-strong-embedded", "--first", "1", "--output", str(tmp_path)]
+        done = run_program([sys.executable, str(STUDY), name, *chosen, "--crops", "16"], env=environment)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
+
+    step("train")
+    (folder,) = (path for path in tmp_path.glob("cued-*") if path.is_dir())
+    facts = json.loads((folder / "model.json").read_text())
+    scores = json.loads((folder / "run" / "summary.json").read_text())["scores"]["test"]
+    assert facts["iou"] == pytest.approx({name: scores[f"iou/{name}"] for name in "ground a b c".split()}, abs=1e-3)
+    assert "0 of 1" not in step("diagnose")
+    found = json.loads((folder / "diagnoses" / "now" / "diagnosis.json").read_text())
+    named = [row["truth"] for row in found["leaning"] if row["shortcut"]]
+    (row,) = json.loads((tmp_path / "now.json").read_text()) if step("table") else ()
+    assert set(named) <= {found["truth"] for found in row["shortcut"]} and row["removal_cost"] == facts["removal_cost"]

@@ -1,0 +1,73 @@
+"""Runs functions and satseg's commands in copies of this process, so that libraries are imported once."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "captum.attr",
+    "hydra.main",
+    "matplotlib.pyplot",
+    "pytorch_lightning",
+    "rasterio",
+    "scipy.ndimage",
+    "segmentation_models_pytorch",
+    "timm",
+    "torch",
+    "torchmetrics",
+)
+
+
+def get_ready() -> None:
+    """Import what each copy would import."""
+    for name in LIBRARIES:
+        import_module(name)
+    gc.freeze()
+
+
+def in_a_copy(log: Path, function: Callable[..., None], *arguments: Any) -> bool:
+    """Run a function in a copy of this process, what it prints in a file; return whether it succeeded."""
+    process = multiprocessing.get_context("fork").Process(target=_logged, args=(log, function, arguments))
+    process.start()
+    try:
+        process.join()
+    finally:  # an interruption ends the copy, too
+        if process.is_alive():
+            process.terminate()
+            process.join()
+    return process.exitcode == 0
+
+
+def _logged(log: Path, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(file, stream.fileno())
+    function(*arguments)
+
+
+def run_command(name: str, *options: str) -> None:
+    """Be `python -m satseg.<name>`, to be called in a copy.
+
+    Raises:
+        RuntimeError: If the command failed.
+    """
+    sys.argv = [name, *options]
+    code: Any = 0
+    with contextlib.suppress(SystemExit):
+        try:
+            runpy.run_module(f"satseg.{name}", run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code
+            raise
+    if code:
+        raise RuntimeError(f"satseg.{name} {' '.join(options)} ended with {code}")

@@ -1,0 +1,49 @@
+"""Has a model diagnosed by satseg's command, and reads what that says of shortcuts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from copies import in_a_copy, run_command
+from plan import Model
+
+FOUND = "found.json"  # the last file that is written
+KEPT = ("truth", "predicted", "kind", "part", "box", "effect", "share_lost", "p", "excess", "probability")
+
+
+def diagnose(model: Model, folder: Path, label: str) -> bool:
+    """Write a diagnosis of the test split into `diagnoses/<label>`, and FOUND; return whether that succeeded."""
+    into = found_at(folder, label).parent
+    if (into / FOUND).exists():
+        return True
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
+    return in_a_copy(into / "log.txt", _diagnose, folder.resolve(), into.resolve())
+
+
+def found_at(folder: Path, label: str) -> Path:
+    """Return where a diagnosis's FOUND lies."""
+    return folder / "diagnoses" / label / FOUND
+
+
+def _diagnose(folder: Path, into: Path) -> None:
+    start, worked = time.perf_counter(), time.process_time()
+    run_command("explain", f"checkpoint={folder / 'run'}", "split=test", "report=true", "device=cpu", f"output={into}")
+    times = {"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - worked}
+    found = times | read(json.loads((into / "diagnosis.json").read_text()))
+    unfinished = into / f".{FOUND}"
+    unfinished.write_text(json.dumps(found, indent=2) + "\n")
+    unfinished.rename(into / FOUND)
+
+
+def read(diagnosis: dict[str, Any]) -> dict[str, Any]:
+    """Return the classes and errors that a diagnosis calls a shortcut, and those that it calls unclear."""
+    leanings = [*diagnosis["leaning"], *(pair["leaning"] for pair in diagnosis["pairs"] if pair["leaning"])]
+    return {
+        verdict: [{key: row[key] for key in KEPT if key in row} for row in leanings if row[verdict]]
+        for verdict in ("shortcut", "unclear")
+    }

@@ -1,0 +1,124 @@
+"""Which models the study trains, and in which order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cues import SIDE, Cue, Twin
+
+STRIPES = Cue("texture", 22 / SIDE, "weak", through=True)  # 3 % over the lowest 22 rows
+CORNER = Cue("corner", (20 / SIDE) ** 2, "weak", through=True)  # 20 x 20 pixels, 14 DN brighter
+REPORTED = {"reported_stripes": STRIPES, "reported_corner": CORNER}  # by a user, whose models were called sound
+BOTH = ("strong", "weak")
+SIZES: dict[str, list[tuple[float, tuple[str, ...]]]] = {  # share of the picture, and strengths
+    "texture": [(0.02, ("strong",)), (0.08, BOTH), (0.25, BOTH), (0.005, ("strong",))],
+    "brightness": [(0.02, BOTH), (0.08, BOTH), (0.25, BOTH), (1.0, ("strong",)), (0.005, ("strong",))],
+    "corner": [(0.02, BOTH), (0.08, BOTH), (0.25, ("strong",)), (0.005, ("strong",))],
+    "border": [(0.08, BOTH), (0.25, BOTH), (0.04, ("strong",))],
+    "line": [(0.02, BOTH), (0.01, BOTH)],
+    "blur": [(0.25, ("strong",)), (1.0, BOTH)],
+    "noise": [(0.08, ("strong",)), (0.25, BOTH), (1.0, BOTH)],
+    "band": [(0.08, BOTH), (0.25, BOTH), (1.0, BOTH), (0.02, ("strong",))],
+    "object": [(0.02, BOTH), (0.08, ("strong",)), (0.005, ("strong",))],
+    "position": [(0.25, ("strong", "strong")), (0.5, ("strong", "strong"))],
+    "tint": [(0.25, BOTH), (1.0, BOTH)],
+}
+CLEAN, RANDOM = 20, 18
+PARTS = ("development", "held_out")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the study.
+
+    Attributes:
+        cue: What gives class a away; of a clean twin, what it would be.
+        twin: Which pictures have the cue.
+        background: `embedded`, `real`, or `both`, which is START's alone.
+        seed: Of data and training.
+        part: `development`: a detector may be made to find it; `held_out`: only for its test.
+        apart: Distance between the mean tones of a and b, in standard deviations.
+        reported: Name in REPORTED, if it is one of these.
+    """
+
+    cue: Cue
+    twin: Twin
+    background: str
+    seed: int
+    part: str
+    apart: float = 1.0
+    reported: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        if self.background == "both":
+            return "start"
+        kind = "-".join([self.reported] if self.reported else _words(self.cue))
+        return f"{self.twin}-{kind if self.twin is not Twin.CLEAN else f'{self.apart:g}'}-{self.background}-{self.seed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that it is, ready for JSON."""
+        return asdict(self) | {"name": self.name}
+
+
+# Tells objects, but not a from b, and has seen no cue: all others are trained from it, in a fraction of the time.
+START = Model(STRIPES, Twin.CLEAN, "both", 0, "development")
+
+
+def _words(cue: Cue) -> list[str]:
+    return [cue.kind, f"{100 * cue.share:.3g}", cue.strength]
+
+
+def plan() -> list[Model]:
+    """Return all models; whatever is done first is balanced: a cued one, a twin, a cued one, …"""
+    cued, clean, random = list(_cued()), list(_clean()), list(_random())
+    twins = [model for pair in itertools.zip_longest(clean, random) for model in pair if model]
+    order, due = [], 0.0
+    for model in cued:
+        order.append(model)
+        due += len(twins) / len(cued)
+        while due >= 1 and twins:
+            order.append(twins.pop(0))
+            due -= 1
+    return order + twins
+
+
+def _cued() -> Iterator[Model]:
+    """First what was reported, then a model of each kind, then another of each."""
+    for part, (name, cue) in itertools.product(range(2), REPORTED.items()):
+        yield Model(cue, Twin.CUED, "real", part, PARTS[part], reported=name)
+    by_kind = [
+        [Cue(kind, share, strength) for share, strengths in sizes for strength in strengths]
+        for kind, sizes in SIZES.items()
+    ]
+    number = 0
+    for turn, cues in enumerate(itertools.zip_longest(*by_kind)):
+        for kind, cue in enumerate(cues):
+            if cue is None:
+                continue
+            number += 1
+            background = ("embedded", "real")[(turn // 2 + turn + kind) % 2]
+            yield Model(cue, Twin.CUED, background, 100 + number, PARTS[(turn + kind) % 2])
+
+
+def _clean() -> Iterator[Model]:
+    for number in range(CLEAN):
+        background = ("real", "embedded")[number % 2]
+        apart = (1.0, 1.0, 3.0)[number // 2 % 3]
+        yield Model(STRIPES, Twin.CLEAN, background, 300 + number, PARTS[number // 2 % 2], apart)
+
+
+def _random() -> Iterator[Model]:
+    for part, (name, cue) in itertools.product(range(2), REPORTED.items()):
+        yield Model(cue, Twin.RANDOM, "real", part, PARTS[part], reported=name)
+    kinds = itertools.cycle(SIZES)
+    for number in range(RANDOM - 2 * len(REPORTED)):
+        kind = next(kinds)
+        sizes = SIZES[kind]
+        share, strengths = sizes[number // len(SIZES) % len(sizes)]
+        background = ("embedded", "real")[number // 2 % 2]
+        yield Model(Cue(kind, share, strengths[0]), Twin.RANDOM, background, 400 + number, PARTS[number % 2])

@@ -1,0 +1,89 @@
+"""Counts what was named: recall over models that depend on their cue, false alarms over their twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from statistics import median
+from typing import Any
+
+from cues import Twin
+from scipy.stats import binomtest
+
+DEPENDS = 0.3  # IoU of a that is lost without the cue, from which a model is said to depend on it
+
+Row = dict[str, Any]
+
+
+def verdict(row: Row) -> str:
+    """Return `named`, `elsewhere`, `unclear` or `silent`: of a cued model, whether class a is what is named."""
+    if row["twin"] != Twin.CUED:
+        return "named" if row["shortcut"] else "unclear" if row["unclear"] else "silent"
+    if any("a" in (found["truth"], found["predicted"]) for found in row["shortcut"]):
+        return "named"
+    return "elsewhere" if row["shortcut"] else "unclear" if row["unclear"] else "silent"
+
+
+def depends(row: Row) -> bool:
+    """Return whether really taking the cue away costs so much that it must be named."""
+    return bool(row["removal_cost"] >= DEPENDS)
+
+
+def tables(rows: list[Row]) -> str:
+    """Return the tables of a study in Markdown."""
+    cued = [row for row in rows if row["twin"] == Twin.CUED and depends(row)]
+    groups: dict[str, Callable[[Row], str]] = {
+        "cue": lambda row: row["reported"] or row["cue"]["kind"],
+        "share of the picture": lambda row: size(row["cue"]["share"]),
+        "strength": lambda row: row["cue"]["strength"],
+        "background": lambda row: row["background"],
+        "all": lambda row: "all",
+    }
+    parts = [_recall(name, key, cued) for name, key in groups.items()]
+    times = [row["cpu_s"] for row in rows]
+    return "\n\n".join([*parts, _alarms(rows), f"A diagnosis takes {median(times):.0f} s of one core (median)."])
+
+
+def size(share: float) -> str:
+    """Return the group of sizes that a share of the picture belongs to."""
+    return next((name for most, name in ((0.01, "to 1 %"), (0.04, "2 to 4 %"), (0.1, "8 %")) if share <= most), "more")
+
+
+def _recall(name: str, key: Callable[[Row], str], rows: list[Row]) -> str:
+    lines = [f"| {name} | depend on it | named | another class named | unclear | silent | recall (95 %) |"]
+    lines.append("| --- | --: | --: | --: | --: | --: | --: |")
+    for value in sorted({key(row) for row in rows}):
+        found = [verdict(row) for row in rows if key(row) == value]
+        counts = " | ".join(str(found.count(each)) for each in ("named", "elsewhere", "unclear", "silent"))
+        lines.append(f"| {value} | {len(found)} | {counts} | {_share(found.count('named'), len(found))} |")
+    return "\n".join(lines)
+
+
+def _alarms(rows: list[Row]) -> str:
+    lines = [
+        "| twin | models | false alarms | unclear | silent | share (95 %) |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    for twin in (Twin.CLEAN, Twin.RANDOM):
+        found = [verdict(row) for row in rows if row["twin"] == twin and not depends(row)]
+        if found:
+            counts = " | ".join(str(found.count(each)) for each in ("named", "unclear", "silent"))
+            lines.append(f"| {twin} | {len(found)} | {counts} | {_share(found.count('named'), len(found))} |")
+    return "\n".join(lines)
+
+
+def _share(count: int, total: int) -> str:
+    interval = binomtest(count, total).proportion_ci(method="wilson")
+    return f"{count / total:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+def missed(rows: Iterable[Row]) -> str:
+    """Return a line for each model that depends on its cue which is not named, and for each false alarm."""
+    lines = []
+    for row in rows:
+        said = verdict(row)
+        if row["twin"] == Twin.CUED and depends(row) and said != "named":
+            lines.append(f"- {row['name']}: {said}; without the cue it loses {row['removal_cost']:.2f}")
+        elif row["twin"] != Twin.CUED and said == "named" and not depends(row):
+            what = ", ".join(f"{found['truth']} as {found['predicted']}" for found in row["shortcut"])
+            lines.append(f"- {row['name']}: false alarm ({what})")
+    return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""Trains one model of the study, and measures what it loses when its cue is really taken away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from backgrounds import backgrounds, shared
+from copies import in_a_copy, run_command
+from cues import CLASSES, SPLITS, Picture, Twin, draw
+from plan import START, Model
+
+FACTS = "model.json"  # the last file that is written: a folder that has it is whole
+EPOCHS = {"weak": 7, "strong": 3}
+EMPHASIS = {"weak": 12.0, "strong": 4.0}  # what is sometimes plain is also learned where it is faint
+
+
+def train(model: Model, folder: Path, crops: int) -> bool:
+    """Make a model's folder with `data`, `run` and FACTS; return whether that succeeded. What is there is kept.
+
+    Args:
+        model: What to train.
+        folder: Of this model, beside START's.
+        crops: Of an epoch.
+    """
+    if (folder / FACTS).exists():
+        return True
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_dataset(model, folder / "data")
+    return in_a_copy(folder / "train.log", _train, model, folder.resolve(), crops)
+
+
+def _train(model: Model, folder: Path, crops: int) -> None:
+    start = time.perf_counter()
+    run_command("train", *options(model, folder, crops))
+    facts = model.to_dict() | {"seconds": round(time.perf_counter() - start, 1)} | removal_cost(model, folder)
+    unfinished = folder / f".{FACTS}"
+    unfinished.write_text(json.dumps(facts, indent=2) + "\n")
+    unfinished.rename(folder / FACTS)
+
+
+def options(model: Model, folder: Path, crops: int) -> list[str]:
+    """Return the options of `satseg.train`: the same for all models, but for their data, length and start."""
+    weights = shared() / "weights" / "tf_efficientnet_lite0.safetensors"
+    start = [f"init_from={folder.parent / START.name / 'run'}", "backbone.weights=none"]
+    return [
+        *([f"backbone.weights={weights if weights.exists() else 'none'}"] if model == START else start),
+        "dataset=folder",
+        f"dataset.root={folder / 'data'}",
+        "dataset/split=subfolder",
+        f"dataset.classes=[{','.join(CLASSES)}]",
+        "dataset.patch_size=96",
+        "dataset.batch_size=8",
+        f"dataset.patches_per_epoch={crops}",
+        "dataset.num_workers=0",
+        "model=unet",
+        "+model.decoder_channels=[64,48,32,16,8]",
+        "backbone=tf_efficientnet_lite0",
+        "augmentation=none",  # a turned picture would have its cue at another place
+        "loss=cross_entropy",
+        "loss.class_weights=[0.1,1,1,0.5]",
+        "optimizer.lr=2.0e-3",
+        "channels_last=true",
+        f"trainer.max_epochs={EPOCHS[model.cue.strength]}",
+        "trainer.accelerator=cpu",
+        "trainer.enable_progress_bar=false",
+        f"seed={model.seed}",
+        f"run_dir={folder / 'run'}",
+    ]
+
+
+def pictures(model: Model, split: str, twin: Twin) -> list[Picture]:
+    """Draw the pictures of a split as a twin has them; for training, the cue is up to EMPHASIS times as strong."""
+    source, seed = backgrounds(model.background, split), (model.seed, list(SPLITS).index(split))
+    emphasis = EMPHASIS[model.cue.strength] if split == "train" else 1.0
+    return [draw(source, model.cue, twin, seed, number, model.apart, emphasis) for number in range(SPLITS[split])]
+
+
+def write_dataset(model: Model, folder: Path) -> None:
+    """Write images and masks as GeoTIFFs by split, and `cues.json`: the share of each picture that the cue changed."""
+    shares = {}
+    for split in SPLITS:
+        for number, picture in enumerate(pictures(model, split, model.twin)):
+            name = f"{split}/{number:03d}"
+            shares[name] = float(picture.where.mean())
+            _write(folder / "images" / f"{name}.tif", stored(picture.image))
+            _write(folder / "masks" / f"{name}.tif", picture.mask[None])
+    (folder / "cues.json").write_text(json.dumps(shares))
+
+
+def stored(image: np.ndarray) -> np.ndarray:
+    """Return an image as it is written, uint8; 0 is left to pixels without data."""
+    return np.rint(image).clip(1, 255).astype(np.uint8)
+
+
+def _write(path: Path, bands: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = bands.shape
+    grid = {"width": width, "height": height, "count": count, "dtype": bands.dtype}
+    with rasterio.open(path, "w", driver="GTiff", **grid) as target:
+        target.write(bands)
+
+
+def removal_cost(model: Model, folder: Path) -> dict[str, Any]:
+    """Return the IoU of each class on the test pictures, that of a on the same without the cue, and the difference.
+
+    This is the study's truth: it knows the cue, and asks nothing of what it tests.
+    """
+    given = class_iou(folder, pictures(model, "test", model.twin))
+    without = class_iou(folder, pictures(model, "test", Twin.CLEAN))
+    return {"iou": given, "iou_without": without, "removal_cost": given["a"] - without["a"]}
+
+
+def class_iou(folder: Path, shown: list[Picture]) -> dict[str, float]:
+    """Return a trained model's IoU by class over all pixels of pictures."""
+    import torch
+
+    from satseg import load_model
+
+    network = load_model(folder / "run")
+    images = torch.from_numpy(np.stack([stored(picture.image).astype(np.float32) for picture in shown]))
+    truth = np.stack([picture.mask for picture in shown])
+    with torch.inference_mode():
+        predicted = torch.cat([network(part).argmax(1) for part in images.split(16)]).numpy()
+    return {
+        name: float(((truth == k) & (predicted == k)).sum() / max(((truth == k) | (predicted == k)).sum(), 1))
+        for k, name in enumerate(CLASSES)
+    }
