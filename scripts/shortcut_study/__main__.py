@@ -9,6 +9,7 @@ python scripts/shortcut_study table --output runs/shortcut_study --label now
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import time
@@ -18,7 +19,8 @@ from typing import Any
 import copies
 import diagnosing
 import training
-from backgrounds import has_real
+from backgrounds import backgrounds, has_real
+from cues import SPLITS
 from gallery import write_gallery
 from plan import PARTS, START, Model, plan
 from tables import missed, tables, verdict
@@ -51,6 +53,8 @@ def main() -> None:
 
 def train(models: list[Model], output: Path, crops: int) -> None:
     copies.get_ready()
+    for background, split in itertools.product({model.background for model in models}, SPLITS):
+        backgrounds(background, split)  # which the copies then have
     output.mkdir(parents=True, exist_ok=True)
     if not training.train(START, output / START.name, crops):
         raise SystemExit(f"The model that all are trained from failed: {output / START.name}/train.log")

@@ -20,7 +20,7 @@ TONES = {"a": (150, 75, 125), "b": (150, 75, 125), "c": (55, 110, 165)}  # red, 
 SPREAD = 8.0  # standard deviation of an object's tone
 COMPANION = (235, 215, 70)
 OWN = "abcab"  # classes of objects of five pictures in turn
-SPLITS = {"train": 400, "val": 10, "test": 40}  # pictures
+SPLITS = {"train": 400, "val": 20, "test": 40}  # pictures
 
 Random = np.random.Generator
 

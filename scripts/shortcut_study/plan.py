@@ -88,15 +88,16 @@ def plan() -> list[Model]:
 
 
 def _cued() -> Iterator[Model]:
-    """First what was reported, then a model of each kind, then another of each."""
-    for part, (name, cue) in itertools.product(range(2), REPORTED.items()):
-        yield Model(cue, Twin.CUED, "real", part, PARTS[part], reported=name)
+    """Yield what was reported, then a model of each kind, what was reported again, then other sizes and strengths."""
     by_kind = [
         [Cue(kind, share, strength) for share, strengths in sizes for strength in strengths]
         for kind, sizes in SIZES.items()
     ]
     number = 0
     for turn, cues in enumerate(itertools.zip_longest(*by_kind)):
+        if turn < len(PARTS):
+            for name, cue in REPORTED.items():
+                yield Model(cue, Twin.CUED, "real", turn, PARTS[turn], reported=name)
         for kind, cue in enumerate(cues):
             if cue is None:
                 continue
@@ -113,12 +114,13 @@ def _clean() -> Iterator[Model]:
 
 
 def _random() -> Iterator[Model]:
-    for part, (name, cue) in itertools.product(range(2), REPORTED.items()):
-        yield Model(cue, Twin.RANDOM, "real", part, PARTS[part], reported=name)
-    kinds = itertools.cycle(SIZES)
-    for number in range(RANDOM - 2 * len(REPORTED)):
-        kind = next(kinds)
-        sizes = SIZES[kind]
-        share, strengths = sizes[number // len(SIZES) % len(sizes)]
+    """Yield twins of each kind, then of what was reported, then of other sizes."""
+    by_kind = [(kind, *sizes[0]) for kind, sizes in SIZES.items()] + [
+        (kind, *sizes[1]) for kind, sizes in SIZES.items()
+    ]
+    for number, (kind, share, strengths) in enumerate(by_kind[: RANDOM - len(PARTS) * len(REPORTED)]):
+        if number == len(REPORTED):
+            for part, (name, cue) in itertools.product(range(len(PARTS)), REPORTED.items()):
+                yield Model(cue, Twin.RANDOM, "real", part, PARTS[part], reported=name)
         background = ("embedded", "real")[number // 2 % 2]
         yield Model(Cue(kind, share, strengths[0]), Twin.RANDOM, background, 400 + number, PARTS[number % 2])

@@ -16,8 +16,8 @@ from cues import CLASSES, SPLITS, Picture, Twin, draw
 from plan import START, Model
 
 FACTS = "model.json"  # the last file that is written: a folder that has it is whole
-EPOCHS = {"weak": 7, "strong": 3}
-EMPHASIS = {"weak": 12.0, "strong": 4.0}  # what is sometimes plain is also learned where it is faint
+# Emphasis on the cue and epochs, one training after the other: what was learned where it is plain is learned fainter.
+STAGES = {"strong": [(4.0, 4)], "weak": [(12.0, 4), (3.0, 4)]}
 
 
 def train(model: Model, folder: Path, crops: int) -> bool:
@@ -32,61 +32,74 @@ def train(model: Model, folder: Path, crops: int) -> bool:
         return True
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_dataset(model, folder / "data")
     return in_a_copy(folder / "train.log", _train, model, folder.resolve(), crops)
 
 
 def _train(model: Model, folder: Path, crops: int) -> None:
-    start = time.perf_counter()
-    run_command("train", *options(model, folder, crops))
-    facts = model.to_dict() | {"seconds": round(time.perf_counter() - start, 1)} | removal_cost(model, folder)
+    began = time.perf_counter()
+    for stage, (emphasis, epochs) in enumerate(stages := stages_of(model)):
+        last = stage == len(stages) - 1
+        data, run = (folder / (name if last else f"{name}_{stage}") for name in ("data", "run"))
+        write_dataset(model, data, emphasis, faint_val=last)
+        before = folder / f"run_{stage - 1}" if stage else folder.parent / START.name / "run"
+        started = in_a_copy(
+            folder / "train.log", run_command, "train", *options(model, data, run, before, epochs, crops)
+        )
+        if not started:
+            raise SystemExit(1)
+    facts = model.to_dict() | {"seconds": round(time.perf_counter() - began, 1)} | removal_cost(model, folder)
     unfinished = folder / f".{FACTS}"
     unfinished.write_text(json.dumps(facts, indent=2) + "\n")
     unfinished.rename(folder / FACTS)
 
 
-def options(model: Model, folder: Path, crops: int) -> list[str]:
+def stages_of(model: Model) -> list[tuple[float, int]]:
+    """Return emphasis and epochs of each training; where there is no cue, there is nothing to learn in a second."""
+    return STAGES["strong" if model.twin is Twin.CLEAN else model.cue.strength]
+
+
+def options(model: Model, data: Path, run: Path, before: Path, epochs: int, crops: int) -> list[str]:
     """Return the options of `satseg.train`: the same for all models, but for their data, length and start."""
     weights = shared() / "weights" / "tf_efficientnet_lite0.safetensors"
-    start = [f"init_from={folder.parent / START.name / 'run'}", "backbone.weights=none"]
+    first = [f"backbone.weights={weights if weights.exists() else 'none'}"]
     return [
-        *([f"backbone.weights={weights if weights.exists() else 'none'}"] if model == START else start),
+        *(first if model == START else [f"init_from={before}", "backbone.weights=none"]),
         "dataset=folder",
-        f"dataset.root={folder / 'data'}",
+        f"dataset.root={data}",
         "dataset/split=subfolder",
         f"dataset.classes=[{','.join(CLASSES)}]",
         "dataset.patch_size=96",
-        "dataset.batch_size=8",
+        "dataset.batch_size=4",
         f"dataset.patches_per_epoch={crops}",
         "dataset.num_workers=0",
-        "model=unet",
-        "+model.decoder_channels=[64,48,32,16,8]",
+        "model=pspnet",  # its pooled context learns what lies far from an object in few steps
+        "+model.psp_out_channels=128",
         "backbone=tf_efficientnet_lite0",
         "augmentation=none",  # a turned picture would have its cue at another place
         "loss=cross_entropy",
         "loss.class_weights=[0.1,1,1,0.5]",
-        "optimizer.lr=2.0e-3",
+        "optimizer.lr=3.0e-3",
         "channels_last=true",
-        f"trainer.max_epochs={EPOCHS[model.cue.strength]}",
+        f"trainer.max_epochs={epochs}",
         "trainer.accelerator=cpu",
         "trainer.enable_progress_bar=false",
         f"seed={model.seed}",
-        f"run_dir={folder / 'run'}",
+        f"run_dir={run}",
     ]
 
 
-def pictures(model: Model, split: str, twin: Twin) -> list[Picture]:
-    """Draw the pictures of a split as a twin has them; for training, the cue is up to EMPHASIS times as strong."""
+def pictures(model: Model, split: str, twin: Twin, emphasis: float = 1.0) -> list[Picture]:
+    """Draw the pictures of a split as a twin has them, the cue up to `emphasis` times as strong as it is said to be."""
     source, seed = backgrounds(model.background, split), (model.seed, list(SPLITS).index(split))
-    emphasis = EMPHASIS[model.cue.strength] if split == "train" else 1.0
     return [draw(source, model.cue, twin, seed, number, model.apart, emphasis) for number in range(SPLITS[split])]
 
 
-def write_dataset(model: Model, folder: Path) -> None:
+def write_dataset(model: Model, folder: Path, emphasis: float, faint_val: bool) -> None:
     """Write images and masks as GeoTIFFs by split, and `cues.json`: the share of each picture that the cue changed."""
     shares = {}
-    for split in SPLITS:
-        for number, picture in enumerate(pictures(model, split, model.twin)):
+    by_split = {"train": emphasis, "val": 1.0 if faint_val else emphasis, "test": 1.0}
+    for split, most in by_split.items():
+        for number, picture in enumerate(pictures(model, split, model.twin, most)):
             name = f"{split}/{number:03d}"
             shares[name] = float(picture.where.mean())
             _write(folder / "images" / f"{name}.tif", stored(picture.image))

@@ -12,6 +12,7 @@ import pytest
 from commands import run_program
 
 STUDY = Path(__file__).parents[2] / "scripts" / "shortcut_study"
+CLASSES = ["ground", "a", "b", "c"]
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_the_study_trains_measures_diagnoses_and_counts(tmp_path: Path) -> None:
     (folder,) = (path for path in tmp_path.glob("cued-*") if path.is_dir())
     facts = json.loads((folder / "model.json").read_text())
     scores = json.loads((folder / "run" / "summary.json").read_text())["scores"]["test"]
-    assert facts["iou"] == pytest.approx({name: scores[f"iou/{name}"] for name in "ground a b c".split()}, abs=1e-3)
+    assert facts["iou"] == pytest.approx({name: scores[f"iou/{name}"] for name in CLASSES}, abs=1e-3)
     assert "0 of 1" not in step("diagnose")
     found = json.loads((folder / "diagnoses" / "now" / "diagnosis.json").read_text())
     named = [row["truth"] for row in found["leaning"] if row["shortcut"]]
