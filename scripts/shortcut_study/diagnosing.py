@@ -12,7 +12,8 @@ from copies import in_a_copy, run_command
 from plan import Model
 
 FOUND = "found.json"  # the last file that is written
-KEPT = ("truth", "predicted", "kind", "part", "box", "effect", "share_lost", "p", "excess", "probability")
+VERDICTS = ("shortcut", "surroundings", "unclear")
+KEPT = ("truth", "predicted", "words", "kind", "gained", "against", "part", "box", "effect", "share_lost", "p")
 
 
 def diagnose(model: Model, folder: Path, label: str) -> bool:
@@ -41,9 +42,15 @@ def _diagnose(folder: Path, into: Path) -> None:
 
 
 def read(diagnosis: dict[str, Any]) -> dict[str, Any]:
-    """Return the classes and errors that a diagnosis calls a shortcut, and those that it calls unclear."""
+    """Return the classes and errors of each verdict, with `classes`: all that the sentence is about.
+
+    Where a rests on what b lacks, a diagnosis may name one of them, and call the other its mirror.
+    """
     leanings = [*diagnosis["leaning"], *(pair["leaning"] for pair in diagnosis["pairs"] if pair["leaning"])]
-    return {
-        verdict: [{key: row[key] for key in KEPT if key in row} for row in leanings if row[verdict]]
-        for verdict in ("shortcut", "unclear")
-    }
+
+    def found(row: dict[str, Any]) -> dict[str, Any]:
+        mirrored = {other["truth"] for other in leanings if other.get("mirror") == row["truth"]}
+        classes = {row["truth"], row["predicted"], row.get("against")} | mirrored
+        return {key: row[key] for key in KEPT if key in row} | {"classes": sorted(classes - {None})}
+
+    return {verdict: [found(row) for row in leanings if row.get(verdict)] for verdict in VERDICTS}

@@ -11,16 +11,17 @@ from scipy.stats import binomtest
 
 DEPENDS = 0.3  # IoU of a that is lost without the cue, from which a model is said to depend on it
 
+SAID = ("named", "another class", "surroundings", "unclear", "silent")
+
 Row = dict[str, Any]
 
 
 def verdict(row: Row) -> str:
-    """Return `named`, `elsewhere`, `unclear` or `silent`: of a cued model, whether class a is what is named."""
-    if row["twin"] != Twin.CUED:
-        return "named" if row["shortcut"] else "unclear" if row["unclear"] else "silent"
-    if any("a" in (found["truth"], found["predicted"]) for found in row["shortcut"]):
-        return "named"
-    return "elsewhere" if row["shortcut"] else "unclear" if row["unclear"] else "silent"
+    """Return what a diagnosis comes to: one of SAID, `named` where a cued model's shortcut is one of class a."""
+    if row["shortcut"]:
+        is_cue = row["twin"] != Twin.CUED or any("a" in found["classes"] for found in row["shortcut"])
+        return "named" if is_cue else "another class"
+    return next((said for said in ("surroundings", "unclear") if row[said]), "silent")
 
 
 def depends(row: Row) -> bool:
@@ -49,11 +50,11 @@ def size(share: float) -> str:
 
 
 def _recall(name: str, key: Callable[[Row], str], rows: list[Row]) -> str:
-    lines = [f"| {name} | depend on it | named | another class named | unclear | silent | recall (95 %) |"]
-    lines.append("| --- | --: | --: | --: | --: | --: | --: |")
+    lines = [f"| {name} | depend on it | {' | '.join(SAID)} | recall (95 %) |"]
+    lines.append("| --- |" + " --: |" * (len(SAID) + 2))
     for value in sorted({key(row) for row in rows}):
         found = [verdict(row) for row in rows if key(row) == value]
-        counts = " | ".join(str(found.count(each)) for each in ("named", "elsewhere", "unclear", "silent"))
+        counts = " | ".join(str(found.count(each)) for each in SAID)
         lines.append(f"| {value} | {len(found)} | {counts} | {_share(found.count('named'), len(found))} |")
     return "\n".join(lines)
 
@@ -66,7 +67,7 @@ def _alarms(rows: list[Row]) -> str:
     for twin in (Twin.CLEAN, Twin.RANDOM):
         found = [verdict(row) for row in rows if row["twin"] == twin and not depends(row)]
         if found:
-            counts = " | ".join(str(found.count(each)) for each in ("named", "unclear", "silent"))
+            counts = " | ".join(str(found.count(each)) for each in ("named", "surroundings", "unclear", "silent"))
             lines.append(f"| {twin} | {len(found)} | {counts} | {_share(found.count('named'), len(found))} |")
     return "\n".join(lines)
 

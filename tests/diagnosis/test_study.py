@@ -103,15 +103,17 @@ def test_the_plan_is_balanced_from_the_start(study: SimpleNamespace) -> None:
 def test_only_models_that_depend_on_their_cue_count_for_recall(study: SimpleNamespace) -> None:
     def row(twin: str, cost: float, *named: str, unclear: bool = False) -> dict[str, object]:
         cue = {"kind": "corner", "share": 0.02, "strength": "weak"}
-        found = [{"truth": name, "predicted": name} for name in named]
+        found = [{"truth": name, "predicted": name, "classes": [name]} for name in named]
         facts = {"twin": twin, "removal_cost": cost, "cue": cue, "reported": None, "background": "real", "cpu_s": 2.0}
-        return facts | {"shortcut": found, "unclear": found if unclear else [], "name": f"{twin}{cost}{named}"}
+        verdicts = {"shortcut": [] if unclear else found, "surroundings": [], "unclear": found if unclear else []}
+        return facts | verdicts | {"name": f"{twin}{cost}{named}"}
 
     rows = [
         row("cued", 0.9, "a"),
         row("cued", 0.3, "a", "b"),
         row("cued", 0.5, "b"),
         row("cued", 0.5),
+        row("cued", 0.5, "a", unclear=True),
         row("cued", 0.29),
         row("clean", 0.0),
         row("clean", 0.0, "c"),
@@ -119,10 +121,15 @@ def test_only_models_that_depend_on_their_cue_count_for_recall(study: SimpleName
         row("random", 0.4, "a"),
     ]
     said = study.tables.tables(rows)
-    assert "| corner | 4 | 2 | 1 | 0 | 1 | 0.50 (" in said
-    assert "| clean | 2 | 1 | 0 | 1 | 0.50 (" in said and "| random | 1 | 0 | 0 | 1 | 0.00 (" in said
+    assert "| corner | 5 | 2 | 1 | 0 | 1 | 1 | 0.40 (" in said
+    assert "| clean | 2 | 1 | 0 | 0 | 1 | 0.50 (" in said and "| random | 1 | 0 | 0 | 0 | 1 | 0.00 (" in said
     missed = study.tables.missed(rows).splitlines()
-    assert [line.split(":")[0] for line in missed] == ["- cued0.5('b',)", "- cued0.5()", "- clean0.0('c',)"]
+    assert [line.split(":")[0] for line in missed] == [
+        "- cued0.5('b',)",
+        "- cued0.5()",
+        "- cued0.5('a',)",
+        "- clean0.0('c',)",
+    ]
 
 
 @pytest.mark.slow
