@@ -22,7 +22,7 @@ import training
 from backgrounds import backgrounds, has_real
 from cues import SPLITS
 from gallery import write_gallery
-from plan import PARTS, START, Model, plan
+from plan import PARTS, STARTS, Model, plan
 from tables import missed, tables, verdict
 
 
@@ -56,8 +56,9 @@ def train(models: list[Model], output: Path, crops: int) -> None:
     for background, split in itertools.product({model.background for model in models}, SPLITS):
         backgrounds(background, split)  # which the copies then have
     output.mkdir(parents=True, exist_ok=True)
-    if not training.train(START, output / START.name, crops):
-        raise SystemExit(f"The model that all are trained from failed: {output / START.name}/train.log")
+    for start in {STARTS[model.architecture] for model in models}:
+        if not training.train(start, output / start.name, crops):
+            raise SystemExit(f"What others are trained from failed: {output / start.name}/train.log")
     for number, model in enumerate(models, 1):
         start = time.perf_counter()
         folder = output / model.name

@@ -26,6 +26,7 @@ SIZES: dict[str, list[tuple[float, tuple[str, ...]]]] = {  # share of the pictur
     "position": [(0.25, ("strong", "strong")), (0.5, ("strong", "strong"))],
     "tint": [(0.25, BOTH), (1.0, BOTH)],
 }
+POOLED = ("texture", "brightness", "blur", "noise", "band", "tint")  # seen in an average over the picture or its parts
 CLEAN, RANDOM = 20, 18
 PARTS = ("development", "held_out")
 
@@ -37,7 +38,7 @@ class Model:
     Attributes:
         cue: What gives class a away; of a clean twin, what it would be.
         twin: Which pictures have the cue.
-        background: `embedded`, `real`, or `both`, which is START's alone.
+        background: `embedded`, `real`, or `both`, which is that of STARTS alone.
         seed: Of data and training.
         part: `development`: a detector may be made to find it; `held_out`: only for its test.
         apart: Distance between the mean tones of a and b, in standard deviations.
@@ -56,17 +57,22 @@ class Model:
     def name(self) -> str:
         """Name of its folder."""
         if self.background == "both":
-            return "start"
+            return f"start-{self.architecture}"
         kind = "-".join([self.reported] if self.reported else _words(self.cue))
         return f"{self.twin}-{kind if self.twin is not Twin.CLEAN else f'{self.apart:g}'}-{self.background}-{self.seed}"
 
+    @property
+    def architecture(self) -> str:
+        """Which network learns such a cue in few steps: one whose context is pooled, or one that knows places."""
+        return "pspnet" if self.cue.kind in POOLED else "unet"
+
     def to_dict(self) -> dict[str, Any]:
         """Return all that it is, ready for JSON."""
-        return asdict(self) | {"name": self.name}
+        return asdict(self) | {"name": self.name, "architecture": self.architecture}
 
 
-# Tells objects, but not a from b, and has seen no cue: all others are trained from it, in a fraction of the time.
-START = Model(STRIPES, Twin.CLEAN, "both", 0, "development")
+# Tell objects, but not a from b, and have seen no cue: all others are trained from these, in a fraction of the time.
+STARTS = {m.architecture: m for m in (Model(cue, Twin.CLEAN, "both", 0, PARTS[0]) for cue in (STRIPES, CORNER))}
 
 
 def _words(cue: Cue) -> list[str]:
@@ -110,7 +116,8 @@ def _clean() -> Iterator[Model]:
     for number in range(CLEAN):
         background = ("real", "embedded")[number % 2]
         apart = (1.0, 1.0, 3.0)[number // 2 % 3]
-        yield Model(STRIPES, Twin.CLEAN, background, 300 + number, PARTS[number // 2 % 2], apart)
+        cue = (STRIPES, CORNER)[number % 4 in (1, 2)]  # what it would be decides on the network
+        yield Model(cue, Twin.CLEAN, background, 300 + number, PARTS[number // 2 % 2], apart)
 
 
 def _random() -> Iterator[Model]:

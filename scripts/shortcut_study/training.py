@@ -13,11 +13,15 @@ import rasterio
 from backgrounds import backgrounds, shared
 from copies import in_a_copy, run_command
 from cues import CLASSES, SPLITS, Picture, Twin, draw
-from plan import START, Model
+from plan import STARTS, Model
 
 FACTS = "model.json"  # the last file that is written: a folder that has it is whole
 # Emphasis on the cue and epochs, one training after the other: what was learned where it is plain is learned fainter.
 STAGES = {"strong": [(4.0, 4)], "weak": [(12.0, 4), (3.0, 4)]}
+NETWORKS = {
+    "pspnet": ["+model.psp_out_channels=128", "dataset.batch_size=4", "optimizer.lr=3.0e-3"],
+    "unet": ["+model.decoder_channels=[64,48,32,16,8]", "dataset.batch_size=8", "optimizer.lr=2.0e-3"],
+}
 
 
 def train(model: Model, folder: Path, crops: int) -> bool:
@@ -25,7 +29,7 @@ def train(model: Model, folder: Path, crops: int) -> bool:
 
     Args:
         model: What to train.
-        folder: Of this model, beside START's.
+        folder: Of this model, beside those of STARTS.
         crops: Of an epoch.
     """
     if (folder / FACTS).exists():
@@ -41,7 +45,7 @@ def _train(model: Model, folder: Path, crops: int) -> None:
         last = stage == len(stages) - 1
         data, run = (folder / (name if last else f"{name}_{stage}") for name in ("data", "run"))
         write_dataset(model, data, emphasis, faint_val=last)
-        before = folder / f"run_{stage - 1}" if stage else folder.parent / START.name / "run"
+        before = folder / f"run_{stage - 1}" if stage else folder.parent / STARTS[model.architecture].name / "run"
         started = in_a_copy(
             folder / "train.log", run_command, "train", *options(model, data, run, before, epochs, crops)
         )
@@ -63,22 +67,20 @@ def options(model: Model, data: Path, run: Path, before: Path, epochs: int, crop
     weights = shared() / "weights" / "tf_efficientnet_lite0.safetensors"
     first = [f"backbone.weights={weights if weights.exists() else 'none'}"]
     return [
-        *(first if model == START else [f"init_from={before}", "backbone.weights=none"]),
+        *(first if model in STARTS.values() else [f"init_from={before}", "backbone.weights=none"]),
         "dataset=folder",
         f"dataset.root={data}",
         "dataset/split=subfolder",
         f"dataset.classes=[{','.join(CLASSES)}]",
         "dataset.patch_size=96",
-        "dataset.batch_size=4",
         f"dataset.patches_per_epoch={crops}",
         "dataset.num_workers=0",
-        "model=pspnet",  # its pooled context learns what lies far from an object in few steps
-        "+model.psp_out_channels=128",
+        f"model={model.architecture}",
+        *NETWORKS[model.architecture],
         "backbone=tf_efficientnet_lite0",
         "augmentation=none",  # a turned picture would have its cue at another place
         "loss=cross_entropy",
         "loss.class_weights=[0.1,1,1,0.5]",
-        "optimizer.lr=3.0e-3",
         "channels_last=true",
         f"trainer.max_epochs={epochs}",
         "trainer.accelerator=cpu",
