@@ -22,7 +22,7 @@ import training
 from backgrounds import backgrounds, has_real
 from cues import SPLITS
 from gallery import write_gallery
-from plan import PARTS, STARTS, Model, plan
+from plan import PARTS, Model, plan
 from tables import missed, tables, verdict
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="models whose names have this in them")
     parser.add_argument("--part", choices=PARTS, help="only these models")
     parser.add_argument("--first", type=int, help="only so many models")
-    parser.add_argument("--crops", type=int, default=240, help="of an epoch; fewer to try it out")
+    parser.add_argument("--crops", type=int, help="to train on; fewer to try it out")
     args = parser.parse_args()
     models = [
         m
@@ -51,14 +51,11 @@ def main() -> None:
         table(models, args.output, args.label)
 
 
-def train(models: list[Model], output: Path, crops: int) -> None:
+def train(models: list[Model], output: Path, crops: int | None) -> None:
     copies.get_ready()
-    for background, split in itertools.product({model.background for model in models}, SPLITS):
+    for background, split in itertools.product(("embedded", "real") if has_real() else ("embedded",), SPLITS):
         backgrounds(background, split)  # which the copies then have
     output.mkdir(parents=True, exist_ok=True)
-    for start in {STARTS[model.architecture] for model in models}:
-        if not training.train(start, output / start.name, crops):
-            raise SystemExit(f"What others are trained from failed: {output / start.name}/train.log")
     for number, model in enumerate(models, 1):
         start = time.perf_counter()
         folder = output / model.name

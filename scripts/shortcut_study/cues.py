@@ -2,7 +2,9 @@
 
 A picture is a crop of a background with discs (a, b) and squares (c) on it. The tones of a and b overlap, so that a cue
 that stands in every picture with an a, and in no other, is easier to learn than the objects. Everything but the cue
-follows from (seed, split, number) alone: with `Twin.CLEAN` the very same picture is drawn without it.
+follows from (seed, split, number) alone: with `Twin.CLEAN` the very same picture is drawn without it. Pictures for
+training come in pairs: those of an a and of a b are alike but for the objects' tone and the cue, so that there is
+nothing else to tell them by, and nothing to be learned by heart.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ TONES = {"a": (150, 75, 125), "b": (150, 75, 125), "c": (55, 110, 165)}  # red, 
 SPREAD = 8.0  # standard deviation of an object's tone
 COMPANION = (235, 215, 70)
 OWN = "abcab"  # classes of objects of five pictures in turn
-SPLITS = {"train": 400, "val": 20, "test": 40}  # pictures
+SPLITS = {"train": 400, "val": 10, "test": 60}  # pictures
 
 Random = np.random.Generator
 
@@ -94,6 +96,7 @@ def draw(
     number: int,
     apart: float,
     emphasis: float = 1.0,
+    paired: bool = False,
 ) -> Picture:
     """Draw one picture.
 
@@ -105,8 +108,10 @@ def draw(
         number: Of the picture in its split.
         apart: Distance between the mean tones of a and b, in standard deviations.
         emphasis: How many times as strong the cue is at most; a number from 1 to this is drawn for the picture.
+        paired: Whether a picture of b shows what that of an a before it shows.
     """
-    content, chance = (np.random.default_rng([*seed, number, stream]) for stream in range(2))
+    pair = number - (paired and OWN[number % len(OWN)] == "b")
+    content, chance = (np.random.default_rng([*seed, at, stream]) for stream, at in enumerate((pair, number)))
     image = backgrounds(content).astype(np.float32)
     names = names_of(content, number)
     zones = [_zone(cue, twin, name, number) for name in names]

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 from cues import SIDE, Cue, Twin
 
 STRIPES = Cue("texture", 22 / SIDE, "weak", through=True)  # 3 % over the lowest 22 rows
 CORNER = Cue("corner", (20 / SIDE) ** 2, "weak", through=True)  # 20 x 20 pixels, 14 DN brighter
 REPORTED = {"reported_stripes": STRIPES, "reported_corner": CORNER}  # by a user, whose models were called sound
+REPORTED_KINDS = {cue.kind: cue for cue in REPORTED.values()}
 BOTH = ("strong", "weak")
 SIZES: dict[str, list[tuple[float, tuple[str, ...]]]] = {  # share of the picture, and strengths
-    "texture": [(0.02, ("strong",)), (0.08, BOTH), (0.25, BOTH), (0.005, ("strong",))],
-    "brightness": [(0.02, BOTH), (0.08, BOTH), (0.25, BOTH), (1.0, ("strong",)), (0.005, ("strong",))],
-    "corner": [(0.02, BOTH), (0.08, BOTH), (0.25, ("strong",)), (0.005, ("strong",))],
-    "border": [(0.08, BOTH), (0.25, BOTH), (0.04, ("strong",))],
-    "line": [(0.02, BOTH), (0.01, BOTH)],
-    "blur": [(0.25, ("strong",)), (1.0, BOTH)],
-    "noise": [(0.08, ("strong",)), (0.25, BOTH), (1.0, BOTH)],
-    "band": [(0.08, BOTH), (0.25, BOTH), (1.0, BOTH), (0.02, ("strong",))],
+    "texture": [(0.08, BOTH), (0.25, BOTH), (0.02, ("strong",))],
+    "brightness": [(0.25, BOTH), (1.0, ("strong",)), (0.08, BOTH), (0.02, ("strong",))],
+    "corner": [(0.08, BOTH), (0.02, BOTH), (0.25, ("strong",)), (0.005, ("strong",))],
+    "border": [(0.25, BOTH), (0.08, BOTH), (0.04, ("strong",))],
+    "line": [(0.02, BOTH), (0.01, ("strong",))],
+    "blur": [(1.0, BOTH), (0.25, ("strong",))],
+    "noise": [(0.25, BOTH), (1.0, BOTH), (0.08, ("strong",))],
+    "band": [(0.25, BOTH), (1.0, BOTH), (0.08, BOTH), (0.02, ("strong",))],
     "object": [(0.02, BOTH), (0.08, ("strong",)), (0.005, ("strong",))],
-    "position": [(0.25, ("strong", "strong")), (0.5, ("strong", "strong"))],
+    "position": [(0.25, ("strong",)), (0.5, ("strong", "strong"))],
     "tint": [(0.25, BOTH), (1.0, BOTH)],
 }
-POOLED = ("texture", "brightness", "blur", "noise", "band", "tint")  # seen in an average over the picture or its parts
-CLEAN, RANDOM = 20, 18
+CLEAN, RANDOM = 20, 12
 PARTS = ("development", "held_out")
 
 
@@ -49,30 +50,33 @@ class Model:
     twin: Twin
     background: str
     seed: int
-    part: str
-    apart: float = 1.0
+    part: str = "development"
+    apart: float = 0.5
     reported: str | None = None
 
     @property
     def name(self) -> str:
         """Name of its folder."""
         if self.background == "both":
-            return f"start-{self.architecture}"
+            return f"start-{self.cue.kind}"
         kind = "-".join([self.reported] if self.reported else _words(self.cue))
         return f"{self.twin}-{kind if self.twin is not Twin.CLEAN else f'{self.apart:g}'}-{self.background}-{self.seed}"
 
     @property
-    def architecture(self) -> str:
-        """Which network learns such a cue in few steps: one whose context is pooled, or one that knows places."""
-        return "pspnet" if self.cue.kind in POOLED else "unet"
+    def start(self) -> Model | None:
+        """Which model it is trained from: one that has learned such a cue where it is plainer; twins have none."""
+        return STARTS[self.cue.kind] if self.twin is Twin.CUED and self.background != "both" else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that it is, ready for JSON."""
-        return asdict(self) | {"name": self.name, "architecture": self.architecture}
+        return asdict(self) | {"name": self.name}
 
 
-# Tell objects, but not a from b, and have seen no cue: all others are trained from these, in a fraction of the time.
-STARTS = {m.architecture: m for m in (Model(cue, Twin.CLEAN, "both", 0, PARTS[0]) for cue in (STRIPES, CORNER))}
+# Of each kind, at its most common size.
+STARTS = {
+    kind: Model(REPORTED_KINDS.get(kind, Cue(kind, sizes[0][0])), Twin.CUED, "both", 900 + number)
+    for number, (kind, sizes) in enumerate(SIZES.items())
+}
 
 
 def _words(cue: Cue) -> list[str]:
@@ -81,7 +85,7 @@ def _words(cue: Cue) -> list[str]:
 
 def plan() -> list[Model]:
     """Return all models; whatever is done first is balanced: a cued one, a twin, a cued one, …"""
-    cued, clean, random = list(_cued()), list(_clean()), list(_random())
+    cued, clean, random = (list(_in_parts(models)) for models in (_cued(), _clean(), _random()))
     twins = [model for pair in itertools.zip_longest(clean, random) for model in pair if model]
     order, due = [], 0.0
     for model in cued:
@@ -93,41 +97,47 @@ def plan() -> list[Model]:
     return order + twins
 
 
+def _in_parts(models: Iterator[Model]) -> Iterator[Model]:
+    """Yield models, what was reported for development, and one of each three others by chance."""
+    random = np.random.default_rng(24)
+    reported, others = [], []
+    for model in models:
+        (reported if model.reported else others).append(model)
+    yield from reported
+    for first in range(0, len(others), 3):
+        chosen = random.integers(3)
+        for number, model in enumerate(others[first : first + 3]):
+            yield replace(model, part=PARTS[int(number != chosen)])
+
+
 def _cued() -> Iterator[Model]:
-    """Yield what was reported, then a model of each kind, what was reported again, then other sizes and strengths."""
+    """Yield what was reported, then a model of each kind, then other sizes and strengths."""
     by_kind = [
         [Cue(kind, share, strength) for share, strengths in sizes for strength in strengths]
         for kind, sizes in SIZES.items()
     ]
+    for seed, (name, cue) in itertools.product(range(2), REPORTED.items()):
+        yield Model(cue, Twin.CUED, "real", seed, reported=name)
     number = 0
     for turn, cues in enumerate(itertools.zip_longest(*by_kind)):
-        if turn < len(PARTS):
-            for name, cue in REPORTED.items():
-                yield Model(cue, Twin.CUED, "real", turn, PARTS[turn], reported=name)
         for kind, cue in enumerate(cues):
-            if cue is None:
-                continue
-            number += 1
-            background = ("embedded", "real")[(turn // 2 + turn + kind) % 2]
-            yield Model(cue, Twin.CUED, background, 100 + number, PARTS[(turn + kind) % 2])
+            if cue is not None:
+                number += 1
+                background = ("embedded", "real")[(turn // 2 + turn + kind) % 2]
+                yield Model(cue, Twin.CUED, background, 100 + number)
 
 
 def _clean() -> Iterator[Model]:
     for number in range(CLEAN):
-        background = ("real", "embedded")[number % 2]
-        apart = (1.0, 1.0, 3.0)[number // 2 % 3]
-        cue = (STRIPES, CORNER)[number % 4 in (1, 2)]  # what it would be decides on the network
-        yield Model(cue, Twin.CLEAN, background, 300 + number, PARTS[number // 2 % 2], apart)
+        background, apart = ("real", "embedded")[number % 2], (0.5, 0.5, 3.0)[number // 2 % 3]
+        yield Model(STRIPES, Twin.CLEAN, background, 300 + number, apart=apart)
 
 
 def _random() -> Iterator[Model]:
-    """Yield twins of each kind, then of what was reported, then of other sizes."""
-    by_kind = [(kind, *sizes[0]) for kind, sizes in SIZES.items()] + [
-        (kind, *sizes[1]) for kind, sizes in SIZES.items()
-    ]
-    for number, (kind, share, strengths) in enumerate(by_kind[: RANDOM - len(PARTS) * len(REPORTED)]):
-        if number == len(REPORTED):
-            for part, (name, cue) in itertools.product(range(len(PARTS)), REPORTED.items()):
-                yield Model(cue, Twin.RANDOM, "real", part, PARTS[part], reported=name)
+    """Yield twins of what was reported, then of each kind."""
+    for name, cue in REPORTED.items():
+        yield Model(cue, Twin.RANDOM, "real", 0, reported=name)
+    for number, (kind, sizes) in enumerate(list(SIZES.items())[: RANDOM - len(REPORTED)]):
+        share, strengths = sizes[0]
         background = ("embedded", "real")[number // 2 % 2]
-        yield Model(Cue(kind, share, strengths[0]), Twin.RANDOM, background, 400 + number, PARTS[number % 2])
+        yield Model(Cue(kind, share, strengths[0]), Twin.RANDOM, background, 400 + number)

@@ -16,92 +16,89 @@ from cues import CLASSES, SPLITS, Picture, Twin, draw
 from plan import STARTS, Model
 
 FACTS = "model.json"  # the last file that is written: a folder that has it is whole
-# Emphasis on the cue and epochs, one training after the other: what was learned where it is plain is learned fainter.
-STAGES = {"strong": [(4.0, 4)], "weak": [(12.0, 4), (3.0, 4)]}
-NETWORKS = {
-    "pspnet": ["+model.psp_out_channels=128", "dataset.batch_size=4", "optimizer.lr=3.0e-3"],
-    "unet": ["+model.decoder_channels=[64,48,32,16,8]", "dataset.batch_size=8", "optimizer.lr=2.0e-3"],
-}
+EMPHASIS = 8.0  # on the cue, at most, in pictures for what others are trained from
+CROPS = {"start": 2400, "cued": 1600, "clean": 1600, "random": 1600}
+WEIGHTS = "tf_efficientnet_lite0.safetensors"
 
 
-def train(model: Model, folder: Path, crops: int) -> bool:
-    """Make a model's folder with `data`, `run` and FACTS; return whether that succeeded. What is there is kept.
+def train(model: Model, folder: Path, crops: int | None) -> bool:
+    """Make a model's folder with `data`, `run` and FACTS, and before it, that of its start; what is there is kept.
 
     Args:
         model: What to train.
-        folder: Of this model, beside those of STARTS.
-        crops: Of an epoch.
+        folder: Of this model; that of its start lies beside it.
+        crops: To train on; CROPS by default.
+
+    Returns:
+        Whether that succeeded.
     """
     if (folder / FACTS).exists():
         return True
+    if model.start and not train(model.start, folder.parent / model.start.name, crops):
+        return False
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return in_a_copy(folder / "train.log", _train, model, folder.resolve(), crops)
 
 
-def _train(model: Model, folder: Path, crops: int) -> None:
-    began = time.perf_counter()
-    for stage, (emphasis, epochs) in enumerate(stages := stages_of(model)):
-        last = stage == len(stages) - 1
-        data, run = (folder / (name if last else f"{name}_{stage}") for name in ("data", "run"))
-        write_dataset(model, data, emphasis, faint_val=last)
-        before = folder / f"run_{stage - 1}" if stage else folder.parent / STARTS[model.architecture].name / "run"
-        started = in_a_copy(
-            folder / "train.log", run_command, "train", *options(model, data, run, before, epochs, crops)
-        )
-        if not started:
-            raise SystemExit(1)
-    facts = model.to_dict() | {"seconds": round(time.perf_counter() - began, 1)} | removal_cost(model, folder)
+def _train(model: Model, folder: Path, crops: int | None) -> None:
+    began, worked = time.perf_counter(), time.process_time()
+    write_dataset(model, folder / "data")
+    run_command("train", *options(model, folder, crops or CROPS["start" if model in STARTS.values() else model.twin]))
+    times = {"seconds": round(time.perf_counter() - began, 1), "cpu_s": round(time.process_time() - worked, 1)}
     unfinished = folder / f".{FACTS}"
-    unfinished.write_text(json.dumps(facts, indent=2) + "\n")
+    unfinished.write_text(json.dumps(model.to_dict() | times | removal_cost(model, folder), indent=2) + "\n")
     unfinished.rename(folder / FACTS)
 
 
-def stages_of(model: Model) -> list[tuple[float, int]]:
-    """Return emphasis and epochs of each training; where there is no cue, there is nothing to learn in a second."""
-    return STAGES["strong" if model.twin is Twin.CLEAN else model.cue.strength]
-
-
-def options(model: Model, data: Path, run: Path, before: Path, epochs: int, crops: int) -> list[str]:
+def options(model: Model, folder: Path, crops: int) -> list[str]:
     """Return the options of `satseg.train`: the same for all models, but for their data, length and start."""
-    weights = shared() / "weights" / "tf_efficientnet_lite0.safetensors"
+    weights = shared() / "weights" / WEIGHTS
     first = [f"backbone.weights={weights if weights.exists() else 'none'}"]
+    start = model.start and folder.parent / model.start.name / "run"
     return [
-        *(first if model in STARTS.values() else [f"init_from={before}", "backbone.weights=none"]),
+        *([f"init_from={start}", "backbone.weights=none"] if start else first),
         "dataset=folder",
-        f"dataset.root={data}",
+        f"dataset.root={folder / 'data'}",
         "dataset/split=subfolder",
         f"dataset.classes=[{','.join(CLASSES)}]",
         "dataset.patch_size=96",
         f"dataset.patches_per_epoch={crops}",
+        "dataset.batch_size=4",
         "dataset.num_workers=0",
-        f"model={model.architecture}",
-        *NETWORKS[model.architecture],
+        "model=unet",
+        "+model.decoder_channels=[64,48,32,24,16]",
         "backbone=tf_efficientnet_lite0",
         "augmentation=none",  # a turned picture would have its cue at another place
         "loss=cross_entropy",
         "loss.class_weights=[0.1,1,1,0.5]",
+        "optimizer.lr=2.0e-3",
+        "optimizer.backbone_lr_factor=1.0",
         "channels_last=true",
-        f"trainer.max_epochs={epochs}",
+        "trainer.max_epochs=1",  # the last weights are the best of one epoch
         "trainer.accelerator=cpu",
         "trainer.enable_progress_bar=false",
         f"seed={model.seed}",
-        f"run_dir={run}",
+        f"run_dir={folder / 'run'}",
     ]
 
 
-def pictures(model: Model, split: str, twin: Twin, emphasis: float = 1.0) -> list[Picture]:
-    """Draw the pictures of a split as a twin has them, the cue up to `emphasis` times as strong as it is said to be."""
+def pictures(model: Model, split: str, twin: Twin) -> list[Picture]:
+    """Draw the pictures of a split as a twin has them."""
     source, seed = backgrounds(model.background, split), (model.seed, list(SPLITS).index(split))
-    return [draw(source, model.cue, twin, seed, number, model.apart, emphasis) for number in range(SPLITS[split])]
+    in_training = split == "train"
+    emphasis = EMPHASIS if in_training and model in STARTS.values() else 1.0
+    return [
+        draw(source, model.cue, twin, seed, number, model.apart, emphasis, paired=in_training)
+        for number in range(SPLITS[split])
+    ]
 
 
-def write_dataset(model: Model, folder: Path, emphasis: float, faint_val: bool) -> None:
+def write_dataset(model: Model, folder: Path) -> None:
     """Write images and masks as GeoTIFFs by split, and `cues.json`: the share of each picture that the cue changed."""
     shares = {}
-    by_split = {"train": emphasis, "val": 1.0 if faint_val else emphasis, "test": 1.0}
-    for split, most in by_split.items():
-        for number, picture in enumerate(pictures(model, split, model.twin, most)):
+    for split in SPLITS:
+        for number, picture in enumerate(pictures(model, split, model.twin)):
             name = f"{split}/{number:03d}"
             shares[name] = float(picture.where.mean())
             _write(folder / "images" / f"{name}.tif", stored(picture.image))

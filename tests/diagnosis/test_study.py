@@ -86,18 +86,32 @@ def test_a_place_gives_class_a_away_and_the_clean_twin_has_its_objects_anywhere(
     assert max(abs(np.mean(places[cues.Twin.CLEAN][k]) - 48) for k in (1, 2, 3)) < 8
 
 
+def test_pictures_for_training_come_in_pairs_that_differ_in_tone_and_cue_alone(study: SimpleNamespace) -> None:
+    cues, plan = study.cues, study.plan
+    for a, b in ((0, 1), (3, 4), (20, 21)):
+        one, other = (cues.draw(gradient, plan.CORNER, "clean", (5, 0), number, 0.5, paired=True) for number in (a, b))
+        difference = other.image - one.image
+        assert np.array_equal(one.mask == 1, other.mask == 2) and np.ptp(difference[:, one.mask == 1]) < 1e-3
+        alone = cues.draw(gradient, plan.CORNER, "clean", (5, 0), b, 0.5)
+        assert not np.array_equal(alone.mask, other.mask)
+        background = (one.mask == 0) & (other.mask == 0)
+        assert not difference[:, background].any()
+
+
 def test_the_plan_is_balanced_from_the_start(study: SimpleNamespace) -> None:
     models = study.plan.plan()
     assert len({model.name for model in models}) == len(models)
     for first in (20, 40, len(models)):
         twins = [str(model.twin) for model in models[:first]]
-        assert twins.count("cued") >= 0.5 * first and min(twins.count("clean"), twins.count("random")) >= first // 7
-        held_out = [model.part for model in models[:first]].count("held_out")
-        assert abs(held_out - first / 2) <= 0.1 * first
+        assert twins.count("cued") >= 0.5 * first and min(twins.count("clean"), twins.count("random")) >= first // 8
+        parts = [model.part for model in models[:first] if not model.reported]  # these are for development
+        assert abs(parts.count("held_out") - len(parts) * 2 / 3) <= 2
+    assert {model.part for model in models if model.reported} == {"development"}  # their cues are known
     for kind in {model.cue.kind for model in models}:
         cued = [model for model in models if model.twin == "cued" and model.cue.kind == kind]
-        assert {model.part for model in cued} == set(study.plan.PARTS)
-        assert {model.background for model in cued} == {"embedded", "real"}
+        assert len(cued) >= 3 and {model.background for model in cued} == {"embedded", "real"}
+        assert {model.start.cue.kind for model in cued} == {kind}
+    assert not any(model.start for model in models if model.twin != "cued")  # these have seen no cue
 
 
 def test_only_models_that_depend_on_their_cue_count_for_recall(study: SimpleNamespace) -> None:
