@@ -116,53 +116,58 @@ def outline(net: nn.Module, image: Tensor) -> list[Layer]:
 
 def usable_layers(net: nn.Module, image: Tensor) -> dict[str, Layer]:
     """Return the layers whose activation is certainly a map that the output depends on, in the order they finish in."""
-    outputs, wider = _trace(net, image), _trace(net, pad(image, (0, WIDER)))
+    outputs, used = _trace(net, image.detach().clone().requires_grad_())
+    wider, _ = _trace(net, pad(image, (0, WIDER)))
     modules = dict(net.named_modules())
     prefix = int(getattr(getattr(getattr(net, "encoder", None), "model", None), "num_prefix_tokens", 0))
     found = {}
     for candidate, calls in outputs.items():
         layer = _describe(candidate, modules[candidate], calls, image.shape[-2:], prefix)
-        if layer is not None and (layer.layout != "NCHW" or _grows(calls, wider.get(candidate), layer, image)):
+        if layer is None or candidate not in used:
+            continue
+        if layer.layout != "NCHW" or _grows(calls, wider.get(candidate), layer, image):
             found[candidate] = layer
-    return _used(net, image, found)
+    return found
 
 
-def _used(net: nn.Module, image: Tensor, layers: dict[str, Layer]) -> dict[str, Layer]:
-    """Leave out layers that are computed for nothing, such as a backbone's deep stages under a PSPNet."""
-    outputs: dict[str, Tensor] = {}
+def _trace(net: nn.Module, image: Tensor) -> tuple[dict[str, list[Any]], set[str]]:
+    """Return what each layer gives, in the order in which layers finish, and which layers the output depends on.
 
-    def keep(name: str) -> Any:
-        return lambda module, inputs, output: outputs.__setitem__(name, output)
+    Layers may be computed for nothing, such as a backbone's deep stages under a PSPNet.
 
-    handles = [layer.module.register_forward_hook(keep(name)) for name, layer in layers.items()]
-    try:
-        with torch.enable_grad():
-            logits = net(image.detach().clone().requires_grad_())
-            gradients = torch.autograd.grad(logits.sum(), list(outputs.values()), allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
-    used = {name for name, gradient in zip(outputs, gradients, strict=True) if gradient is not None}
-    return {name: layer for name, layer in layers.items() if name in used}
-
-
-def _trace(net: nn.Module, image: Tensor) -> dict[str, list[Any]]:
-    """Return the shapes that each layer gives, None for what is no tensor, in the order in which layers finish."""
+    Returns:
+        The shapes of each layer's outputs, None for what is no tensor; and, where the image requires a gradient, the
+        names of the layers with an output that the network's own was computed from.
+    """
     outputs: dict[str, list[Any]] = {}
+    nodes: dict[str, Any] = {}
 
     def note(name: str) -> Any:
-        return lambda module, inputs, output: outputs.setdefault(name, []).append(
-            output.shape if isinstance(output, Tensor) else None
-        )
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs.setdefault(name, []).append(output.shape if isinstance(output, Tensor) else None)
+            nodes[name] = output.grad_fn if isinstance(output, Tensor) else None
+
+        return hook
 
     handles = [module.register_forward_hook(note(name)) for name, module in net.named_modules() if name]
     try:
-        with torch.no_grad():
-            net(image)
+        with torch.set_grad_enabled(image.requires_grad):
+            reached = _reached(net(image).grad_fn)
     finally:
         for handle in handles:
             handle.remove()
-    return outputs
+    return outputs, {name for name, node in nodes.items() if node in reached}
+
+
+def _reached(last: Any) -> set[Any]:
+    """Return the steps of a computation that lead to the last one: cheaper than to compute gradients."""
+    reached, waiting = set(), [last]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in reached:
+            reached.add(node)
+            waiting.extend(before for before, _ in node.next_functions)
+    return reached
 
 
 def _describe(name: str, module: nn.Module, calls: list[Any], shape: torch.Size, prefix: int) -> Layer | None:

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="models whose names have this in them")
     parser.add_argument("--part", choices=PARTS, help="only these models")
     parser.add_argument("--first", type=int, help="only so many models")
-    parser.add_argument("--crops", type=int, help="to train on; fewer to try it out")
+    parser.add_argument("--crops", type=int, default=training.CROPS, help="to train on; fewer to try it out")
     args = parser.parse_args()
     models = [
         m
@@ -51,7 +51,7 @@ def main() -> None:
         table(models, args.output, args.label)
 
 
-def train(models: list[Model], output: Path, crops: int | None) -> None:
+def train(models: list[Model], output: Path, crops: int) -> None:
     copies.get_ready()
     for background, split in itertools.product(("embedded", "real") if has_real() else ("embedded",), SPLITS):
         backgrounds(background, split)  # which the copies then have

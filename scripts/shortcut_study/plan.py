@@ -28,6 +28,7 @@ SIZES: dict[str, list[tuple[float, tuple[str, ...]]]] = {  # share of the pictur
     "position": [(0.25, ("strong",)), (0.5, ("strong", "strong"))],
     "tint": [(0.25, BOTH), (1.0, BOTH)],
 }
+EMPHASES = (12.0, 3.5)  # of starts, one after the other: what was learned where it is plain is learned fainter
 CLEAN, RANDOM = 20, 12
 PARTS = ("development", "held_out")
 
@@ -39,11 +40,12 @@ class Model:
     Attributes:
         cue: What gives class a away; of a clean twin, what it would be.
         twin: Which pictures have the cue.
-        background: `embedded`, `real`, or `both`, which is that of STARTS alone.
+        background: `embedded`, `real`, or `both`, which is that of starts alone.
         seed: Of data and training.
         part: `development`: a detector may be made to find it; `held_out`: only for its test.
         apart: Distance between the mean tones of a and b, in standard deviations.
         reported: Name in REPORTED, if it is one of these.
+        emphasis: How many times as strong the cue is at most in pictures for training; 1 but for starts.
     """
 
     cue: Cue
@@ -53,30 +55,30 @@ class Model:
     part: str = "development"
     apart: float = 0.5
     reported: str | None = None
+    emphasis: float = 1.0
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        if self.background == "both":
-            return f"start-{self.cue.kind}"
+        if self.emphasis > 1:
+            return f"start-{self.cue.kind}-{self.emphasis:g}"
         kind = "-".join([self.reported] if self.reported else _words(self.cue))
         return f"{self.twin}-{kind if self.twin is not Twin.CLEAN else f'{self.apart:g}'}-{self.background}-{self.seed}"
 
     @property
     def start(self) -> Model | None:
         """Which model it is trained from: one that has learned such a cue where it is plainer; twins have none."""
-        return STARTS[self.cue.kind] if self.twin is Twin.CUED and self.background != "both" else None
+        plainer = [emphasis for emphasis in EMPHASES if emphasis > self.emphasis]
+        if self.twin is not Twin.CUED or not plainer:
+            return None
+        kind = self.cue.kind
+        share, _ = SIZES[kind][0]
+        cue = REPORTED_KINDS.get(kind, Cue(kind, share, "weak"))
+        return Model(cue, Twin.CUED, "both", 900 + list(SIZES).index(kind), emphasis=min(plainer))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that it is, ready for JSON."""
         return asdict(self) | {"name": self.name}
-
-
-# Of each kind, at its most common size.
-STARTS = {
-    kind: Model(REPORTED_KINDS.get(kind, Cue(kind, sizes[0][0])), Twin.CUED, "both", 900 + number)
-    for number, (kind, sizes) in enumerate(SIZES.items())
-}
 
 
 def _words(cue: Cue) -> list[str]:

@@ -13,21 +13,20 @@ import rasterio
 from backgrounds import backgrounds, shared
 from copies import in_a_copy, run_command
 from cues import CLASSES, SPLITS, Picture, Twin, draw
-from plan import STARTS, Model
+from plan import Model
 
 FACTS = "model.json"  # the last file that is written: a folder that has it is whole
-EMPHASIS = 8.0  # on the cue, at most, in pictures for what others are trained from
-CROPS = {"start": 2400, "cued": 1600, "clean": 1600, "random": 1600}
+CROPS = 1600  # to train on
 WEIGHTS = "tf_efficientnet_lite0.safetensors"
 
 
-def train(model: Model, folder: Path, crops: int | None) -> bool:
+def train(model: Model, folder: Path, crops: int) -> bool:
     """Make a model's folder with `data`, `run` and FACTS, and before it, that of its start; what is there is kept.
 
     Args:
         model: What to train.
         folder: Of this model; that of its start lies beside it.
-        crops: To train on; CROPS by default.
+        crops: To train on.
 
     Returns:
         Whether that succeeded.
@@ -41,10 +40,10 @@ def train(model: Model, folder: Path, crops: int | None) -> bool:
     return in_a_copy(folder / "train.log", _train, model, folder.resolve(), crops)
 
 
-def _train(model: Model, folder: Path, crops: int | None) -> None:
+def _train(model: Model, folder: Path, crops: int) -> None:
     began, worked = time.perf_counter(), time.process_time()
     write_dataset(model, folder / "data")
-    run_command("train", *options(model, folder, crops or CROPS["start" if model in STARTS.values() else model.twin]))
+    run_command("train", *options(model, folder, crops))
     times = {"seconds": round(time.perf_counter() - began, 1), "cpu_s": round(time.process_time() - worked, 1)}
     unfinished = folder / f".{FACTS}"
     unfinished.write_text(json.dumps(model.to_dict() | times | removal_cost(model, folder), indent=2) + "\n")
@@ -64,7 +63,7 @@ def options(model: Model, folder: Path, crops: int) -> list[str]:
         f"dataset.classes=[{','.join(CLASSES)}]",
         "dataset.patch_size=96",
         f"dataset.patches_per_epoch={crops}",
-        "dataset.batch_size=4",
+        "dataset.batch_size=8",
         "dataset.num_workers=0",
         "model=unet",
         "+model.decoder_channels=[64,48,32,24,16]",
@@ -87,7 +86,7 @@ def pictures(model: Model, split: str, twin: Twin) -> list[Picture]:
     """Draw the pictures of a split as a twin has them."""
     source, seed = backgrounds(model.background, split), (model.seed, list(SPLITS).index(split))
     in_training = split == "train"
-    emphasis = EMPHASIS if in_training and model in STARTS.values() else 1.0
+    emphasis = model.emphasis if in_training else 1.0
     return [
         draw(source, model.cue, twin, seed, number, model.apart, emphasis, paired=in_training)
         for number in range(SPLITS[split])
