@@ -3,7 +3,7 @@
 python scripts/shortcut_study train --output runs/shortcut_study               # what is there is not done again
 python scripts/shortcut_study diagnose --output runs/shortcut_study --label now
 python scripts/shortcut_study table --output runs/shortcut_study --label now
-    python scripts/shortcut_study picture --output experiments/shortcut_study/cues.png
+python scripts/shortcut_study picture --output experiments/shortcut_study/cues.png
 """
 
 from __future__ import annotations
