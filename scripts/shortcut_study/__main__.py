@@ -41,6 +41,8 @@ def main() -> None:
         for m in plan()
         if (m.background != "real" or has_real()) and args.only in m.name and args.part in (None, m.part)
     ][: args.first]
+    if not models:
+        parser.error(f"no model of this part has {args.only!r} in its name")
     if args.step == "train":
         train(models, args.output, args.crops)
     elif args.step == "diagnose":

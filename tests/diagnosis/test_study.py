@@ -151,7 +151,7 @@ def test_the_study_trains_measures_diagnoses_and_counts(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def step(name: str) -> str:
-        chosen = ["--only", "corner-2-strong-embedded", "--first", "1", "--output", str(tmp_path)]
+        chosen = ["--only", "corner-8-strong-embedded", "--first", "1", "--output", str(tmp_path)]
         done = run_program([sys.executable, str(STUDY), name, *chosen, "--crops", "16"], env=environment)
         assert done.returncode == 0, done.stderr
         return str(done.stdout)
