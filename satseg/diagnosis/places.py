@@ -139,11 +139,11 @@ class _Asker:
         height, width = size_of(self.triples[0][0].picture)
         boxes, best = [Window(0, 0, width, height)] * len(self.triples), None
         for _ in range(HALVINGS):
-            quarters = [list(quarters(box)) for box in boxes]
-            tried = [[rectangle("", q[n]) for q in quarters] for n in range(len(quarters[0]))]
+            smaller = [list(quarters(box)) for box in boxes]
+            tried = [[rectangle("", some[n]) for some in smaller] for n in range(len(smaller[0]))]
             most = self.each(tried, 2)
             chosen = most.argmax(0)
-            boxes = [q[n] for q, n in zip(quarters, chosen, strict=True)]
+            boxes = [some[n] for some, n in zip(smaller, chosen, strict=True)]
             kept = [rectangle("", box) for box in boxes]
             gain = float((most.max(0) - self.each([kept], 1)[0]).mean())
             if gain < MOST * effect:

@@ -2,9 +2,7 @@
 
 A picture is a crop of a background with discs (a, b) and squares (c) on it. The tones of a and b overlap, so that a cue
 that stands in every picture with an a, and in no other, is easier to learn than the objects. Everything but the cue
-follows from (seed, split, number) alone: with `Twin.CLEAN` the very same picture is drawn without it. Pictures for
-training come in pairs: those of an a and of a b are alike but for the objects' tone and the cue, so that there is
-nothing else to tell them by, and nothing to be learned by heart.
+follows from (seed, split, number) alone: with `Twin.CLEAN` the very same picture is drawn without it.
 """
 
 from __future__ import annotations
@@ -95,8 +93,7 @@ def draw(
     seed: tuple[int, int],
     number: int,
     apart: float,
-    emphasis: float = 1.0,
-    paired: bool = False,
+    emphasis: tuple[float, float] = (1.0, 1.0),
 ) -> Picture:
     """Draw one picture.
 
@@ -107,11 +104,9 @@ def draw(
         seed: Of the dataset, and of its split.
         number: Of the picture in its split.
         apart: Distance between the mean tones of a and b, in standard deviations.
-        emphasis: How many times as strong the cue is at most; a number from 1 to this is drawn for the picture.
-        paired: Whether a picture of b shows what that of an a before it shows.
+        emphasis: How many times as strong the cue is, at least and at most.
     """
-    pair = number - (paired and OWN[number % len(OWN)] == "b")
-    content, chance = (np.random.default_rng([*seed, at, stream]) for stream, at in enumerate((pair, number)))
+    content, chance = (np.random.default_rng([*seed, number, stream]) for stream in range(2))
     image = backgrounds(content).astype(np.float32)
     names = names_of(content, number)
     zones = [_zone(cue, twin, name, number) for name in names]
@@ -121,7 +116,7 @@ def draw(
         where = _area(cue, chance, mask > 0)
         if not cue.through:
             where &= mask == 0
-        amount = cue.amount * emphasis ** chance.random()
+        amount = cue.amount * np.exp(chance.uniform(*np.log(emphasis)))
         image = np.where(where, CHANGES[cue.kind](image, amount, chance), image)
     return Picture(image, mask, where)
 

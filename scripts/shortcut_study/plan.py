@@ -28,7 +28,7 @@ SIZES: dict[str, list[tuple[float, tuple[str, ...]]]] = {  # share of the pictur
     "position": [(0.25, ("strong",)), (0.5, ("strong", "strong"))],
     "tint": [(0.25, BOTH), (1.0, BOTH)],
 }
-EMPHASES = (12.0, 3.5)  # of starts, one after the other: what was learned where it is plain is learned fainter
+STARTS = ((12.0, 12.0), (1.0, 5.0))  # emphases, one after the other: what was learned where plain is learned fainter
 CLEAN, RANDOM = 20, 12
 PARTS = ("development", "held_out")
 
@@ -45,7 +45,7 @@ class Model:
         part: `development`: a detector may be made to find it; `held_out`: only for its test.
         apart: Distance between the mean tones of a and b, in standard deviations.
         reported: Name in REPORTED, if it is one of these.
-        emphasis: How many times as strong the cue is at most in pictures for training; 1 but for starts.
+        emphasis: How many times as strong the cue is in pictures for training, at least and at most.
     """
 
     cue: Cue
@@ -55,26 +55,27 @@ class Model:
     part: str = "development"
     apart: float = 0.5
     reported: str | None = None
-    emphasis: float = 1.0
+    emphasis: tuple[float, float] = (1.0, 1.0)
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        if self.emphasis > 1:
-            return f"start-{self.cue.kind}-{self.emphasis:g}"
+        if self.emphasis in STARTS:
+            return f"start-{self.cue.kind}-{1 + STARTS.index(self.emphasis)}"
         kind = "-".join([self.reported] if self.reported else _words(self.cue))
         return f"{self.twin}-{kind if self.twin is not Twin.CLEAN else f'{self.apart:g}'}-{self.background}-{self.seed}"
 
     @property
     def start(self) -> Model | None:
         """Which model it is trained from: one that has learned such a cue where it is plainer; twins have none."""
-        plainer = [emphasis for emphasis in EMPHASES if emphasis > self.emphasis]
-        if self.twin is not Twin.CUED or not plainer:
+        before = STARTS.index(self.emphasis) if self.emphasis in STARTS else len(STARTS)
+        if self.twin is not Twin.CUED or not before:
             return None
         kind = self.cue.kind
         share, _ = SIZES[kind][0]
         cue = REPORTED_KINDS.get(kind, Cue(kind, share, "weak"))
-        return Model(cue, Twin.CUED, "both", 900 + list(SIZES).index(kind), emphasis=min(plainer))
+        background = "embedded" if before == 1 else "both"
+        return Model(cue, Twin.CUED, background, 900 + list(SIZES).index(kind), emphasis=STARTS[before - 1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that it is, ready for JSON."""

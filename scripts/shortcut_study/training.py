@@ -13,11 +13,10 @@ import rasterio
 from backgrounds import backgrounds, shared
 from copies import in_a_copy, run_command
 from cues import CLASSES, SPLITS, Picture, Twin, draw
-from plan import EMPHASES, Model
+from plan import Model
 
 FACTS = "model.json"  # the last file that is written: a folder that has it is whole
-CROPS = 1600  # to train on; twice as many where a cue of SLOW kinds is learned first
-SLOW = ("brightness", "corner", "border", "line", "object", "position")  # known by place and shape, not by a filter
+CROPS = 1600  # to train on
 WEIGHTS = "tf_efficientnet_lite0.safetensors"
 
 
@@ -27,7 +26,7 @@ def train(model: Model, folder: Path, crops: int) -> bool:
     Args:
         model: What to train.
         folder: Of this model; that of its start lies beside it.
-        crops: To train on; a first start of SLOW kinds takes twice as many.
+        crops: To train on.
 
     Returns:
         Whether that succeeded.
@@ -44,8 +43,7 @@ def train(model: Model, folder: Path, crops: int) -> bool:
 def _train(model: Model, folder: Path, crops: int) -> None:
     began, worked = time.perf_counter(), time.process_time()
     write_dataset(model, folder / "data")
-    is_slow = model.emphasis == max(EMPHASES) and model.cue.kind in SLOW
-    run_command("train", *options(model, folder, 2 * crops if is_slow else crops))
+    run_command("train", *options(model, folder, crops))
     times = {"seconds": round(time.perf_counter() - began, 1), "cpu_s": round(time.process_time() - worked, 1)}
     unfinished = folder / f".{FACTS}"
     unfinished.write_text(json.dumps(model.to_dict() | times | removal_cost(model, folder), indent=2) + "\n")
@@ -87,12 +85,8 @@ def options(model: Model, folder: Path, crops: int) -> list[str]:
 def pictures(model: Model, split: str, twin: Twin) -> list[Picture]:
     """Draw the pictures of a split as a twin has them."""
     source, seed = backgrounds(model.background, split), (model.seed, list(SPLITS).index(split))
-    in_training = split == "train"
-    emphasis = model.emphasis if in_training else 1.0
-    return [
-        draw(source, model.cue, twin, seed, number, model.apart, emphasis, paired=in_training)
-        for number in range(SPLITS[split])
-    ]
+    emphasis = model.emphasis if split == "train" else (1.0, 1.0)
+    return [draw(source, model.cue, twin, seed, number, model.apart, emphasis) for number in range(SPLITS[split])]
 
 
 def write_dataset(model: Model, folder: Path) -> None:

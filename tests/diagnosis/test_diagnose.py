@@ -3,7 +3,7 @@
 import dataclasses
 import html
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -94,15 +94,21 @@ def of_objects(data: FolderDataModule) -> Diagnosis:
     return diagnose(network(by_object), data, "test", tell=lambda line: None)
 
 
-MARK, LOWEST = (slice(4, 14), slice(40, 50)), (slice(58, 64), slice(0, 64))  # rows and columns
+Place = tuple[slice, slice]  # rows and columns
+MARK, LOWEST = (slice(4, 14), slice(40, 50)), (slice(58, 64), slice(0, 64))
 
 
 def squares(
-    root: Path, marked: Callable[[int, np.random.Generator], bool], seed: int = 0, uneven: float = 0
+    root: Path,
+    marked: Callable[[int, np.random.Generator], bool],
+    seed: int = 0,
+    uneven: float = 0,
+    places: Mapping[int, Place] = {},
 ) -> FolderDataModule:
-    """Return 28 test images of a square each, of class b (brighter) or c in turn, some with a faint mark at a place.
+    """Return 28 test images of a square each, of class b (brighter) or c in turn, some with a faint mark.
 
-    Their lowest rows are brighter or darker by up to `uneven`, whatever the class.
+    It lies at MARK, or where `places` say by the image's number; then it is stronger, and in the second band alone.
+    The lowest rows are brighter or darker by up to `uneven`, whatever the class.
     """
     generator = np.random.default_rng(seed)
     for index in range(32):
@@ -110,7 +116,8 @@ def squares(
         row, col = generator.integers(24, 44, 2)
         image[:, row : row + 12, col : col + 12] += 130 if index % 2 else 100
         mask[:, row : row + 12, col : col + 12] = 2 - index % 2
-        image[:, *MARK] += 25 * marked(index, generator)
+        bands, amount = (1, 100) if places else (slice(3), 25)
+        image[bands, *places.get(index, MARK)] += amount * marked(index, generator)
         image[:, *LOWEST] += generator.uniform(-uneven, uneven)
         split = {0: "train", 1: "train", 2: "val", 3: "val"}.get(index, "test")
         for kind, array in (("images", image), ("masks", mask)):
@@ -146,6 +153,12 @@ def by_mark(image: Tensor) -> Tensor:
 def by_mark_and_more(image: Tensor) -> Tensor:
     """Class b where the mark's place is bright; but how bright the lowest rows are weighs as much."""
     return by_mark(image) + image[:, 0, *LOWEST].mean((1, 2)) - 40
+
+
+def by_mark_anywhere(image: Tensor) -> Tensor:
+    """Class b where the second band is the brighter one by far, at any place."""
+    difference = nn.functional.avg_pool2d(image[:, 1] - image[:, 0], 6, stride=2)
+    return difference.amax((1, 2)) - 60
 
 
 def by_tone(image: Tensor) -> Tensor:
@@ -200,6 +213,21 @@ def test_a_mark_is_found_among_much_else_that_the_network_goes_by(tmp_path: Path
     assert shortcut.probability < 0.01 and shortcut.part is not None
     assert np.mean([mask[MARK].mean() for mask in shortcut.part.masks]) > 0.6
     assert np.mean([mask[LOWEST].mean() for mask in shortcut.part.masks]) < 0.4
+
+
+def test_a_mark_whose_place_changes_is_found_in_each_image(tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    corners = {index: generator.integers((2, 2), (10, 50)) for index in range(32)}
+    places = {index: (slice(row, row + 10), slice(col, col + 10)) for index, (row, col) in corners.items()}
+    asked, data = squares_by(by_mark_anywhere), squares(tmp_path, lambda index, _: index % 2 == 1, places=places)
+    found = diagnose(asked, data, "test", tell=lambda line: None)
+    (shortcut,) = found.shortcuts
+    assert shortcut.part is not None and "another in each image" in shortcut.part.words and shortcut.part.share < 0.1
+    on_marks = []
+    for example, inside in zip(shortcut.examples, shortcut.part.masks, strict=False):
+        (marked,) = [n for a in (example.recipient, example.other) if (n := int(Path(a.case.spot.image).name)) % 2]
+        on_marks.append(inside[places[marked]].sum() / inside.sum())
+    assert np.mean(on_marks) > 0.5
 
 
 def test_a_class_of_few_images_is_unclear_and_how_many_would_do_is_said(tmp_path: Path) -> None:

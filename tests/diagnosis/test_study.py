@@ -86,16 +86,17 @@ def test_a_place_gives_class_a_away_and_the_clean_twin_has_its_objects_anywhere(
     assert max(abs(np.mean(places[cues.Twin.CLEAN][k]) - 48) for k in (1, 2, 3)) < 8
 
 
-def test_pictures_for_training_come_in_pairs_that_differ_in_tone_and_cue_alone(study: SimpleNamespace) -> None:
+def test_a_start_has_the_cue_so_many_times_as_strong(study: SimpleNamespace) -> None:
     cues, plan = study.cues, study.plan
-    for a, b in ((0, 1), (3, 4), (20, 21)):
-        one, other = (cues.draw(gradient, plan.CORNER, "clean", (5, 0), number, 0.5, paired=True) for number in (a, b))
-        difference = other.image - one.image
-        assert np.array_equal(one.mask == 1, other.mask == 2) and np.ptp(difference[:, one.mask == 1]) < 1e-3
-        alone = cues.draw(gradient, plan.CORNER, "clean", (5, 0), b, 0.5)
-        assert not np.array_equal(alone.mask, other.mask)
-        background = (one.mask == 0) & (other.mask == 0)
-        assert not difference[:, background].any()
+    (corner, *_) = (model for model in plan.plan() if model.reported == "reported_corner")
+    second, first = corner.start, corner.start.start
+    assert first.start is None and {first.cue, second.cue} == {plan.CORNER} and first.background == "embedded"
+    for start, least, most in ((first, 168, 168), (second, 14, 70)):
+        drawn = [
+            cues.draw(gradient, start.cue, twin, (5, 0), 0, 0.5, start.emphasis).image
+            for twin in (cues.Twin.CUED, cues.Twin.CLEAN)
+        ]
+        assert least - 1e-3 <= (drawn[0] - drawn[1])[:, :20, :20].min() <= most + 1e-3
 
 
 def test_the_plan_is_balanced_from_the_start(study: SimpleNamespace) -> None:
