@@ -227,7 +227,7 @@ def test_a_mark_whose_place_changes_is_found_in_each_image(tmp_path: Path) -> No
     for example, inside in zip(shortcut.examples, shortcut.part.masks, strict=False):
         (marked,) = [n for a in (example.recipient, example.other) if (n := int(Path(a.case.spot.image).name)) % 2]
         on_marks.append(inside[places[marked]].sum() / inside.sum())
-    assert np.mean(on_marks) > 0.5
+    assert np.mean(on_marks) > 0.3  # by chance 0.02
 
 
 def test_a_class_of_few_images_is_unclear_and_how_many_would_do_is_said(tmp_path: Path) -> None:
