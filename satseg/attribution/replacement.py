@@ -12,7 +12,8 @@ from torch import Tensor
 from satseg.models import SegmentationNetwork
 
 BLUR = 12.0  # pixels, standard deviation
-TOGETHER = 262_144  # pixels that are segmented at once
+TOGETHER = {"cpu": 131_072}  # pixels that are segmented at once: few where they must fit a processor's cache
+TOGETHER_ELSEWHERE = 2_097_152
 
 
 def blurred(image: Tensor, valid: Tensor) -> Tensor:
@@ -67,6 +68,11 @@ def replaced(image: Tensor, content: Tensor, pixels: Tensor) -> Tensor:
     return torch.where(pixels.to(image.device), content, image.float())
 
 
+def together(device: torch.device, pixels: int) -> int:
+    """Return how many pictures of so many pixels are segmented at once."""
+    return max(1, TOGETHER.get(device.type, TOGETHER_ELSEWHERE) // pixels)
+
+
 def logits_of(network: SegmentationNetwork, variants: Iterable[Tensor], valid: Tensor) -> Iterator[Tensor]:
     """Give logits (K, H, W) for variants (1, C, H, W) of an image, in order, some of them computed at once.
 
@@ -75,7 +81,7 @@ def logits_of(network: SegmentationNetwork, variants: Iterable[Tensor], valid: T
         variants: Raw numbers.
         valid: Boolean (1, H, W), of all of them.
     """
-    remaining, size = iter(variants), max(1, TOGETHER // (valid.shape[-2] * valid.shape[-1]))
+    remaining, size = iter(variants), together(valid.device, valid.shape[-2] * valid.shape[-1])
     while some := list(islice(remaining, size)):
         with torch.no_grad(), torch.autocast(valid.device.type, enabled=False):
             yield from network(torch.cat(some), valid.expand(len(some), -1, -1))

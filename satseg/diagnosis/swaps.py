@@ -12,7 +12,7 @@ import torch
 from scipy.ndimage import binary_dilation
 
 from satseg.attribution.composites import COVER, FOOTPRINT, MARGIN, Picture, filtered, moved, swapped, toned
-from satseg.attribution.replacement import TOGETHER
+from satseg.attribution.replacement import together
 from satseg.diagnosis.cases import Case
 from satseg.models import SegmentationNetwork
 
@@ -160,7 +160,7 @@ def regions(network: SegmentationNetwork, variants: Iterable[Variant]) -> Iterat
     remaining, device = iter(variants), next(network.parameters()).device
     some, size = list(islice(remaining, 1)), 1
     while some:
-        size = max(1, TOGETHER // some[0][1].size)
+        size = together(device, some[0][1].size)
         some += list(islice(remaining, size - len(some)))
         images = torch.from_numpy(np.stack([image for image, _, _ in some])).to(device)
         valid = torch.from_numpy(np.stack([valid for _, valid, _ in some])).to(device)
