@@ -24,11 +24,11 @@ INSTEAD = (
     "No kind of maps could be shown to be right here, so go by what replacing parts of the picture does (see "
     "Shortcuts), which needs no map; labelled images in which the classes lie in more places make the test sharper."
 )
-WAYS = {
-    Change.SURROUNDINGS: "the surroundings of",
-    Change.TONE: "the brightness, colour and contrast of",
-    Change.SPECTRUM: "the sharpness, grain and pattern of",
-    Change.POSITION: "the place of objects in",
+TAKEN = {
+    Change.SURROUNDINGS: "surroundings",
+    Change.TONE: "tone (brightness, colour and contrast)",
+    Change.SPECTRUM: "texture (sharpness, grain and pattern)",
+    Change.POSITION: "place in the picture",
 }
 
 
@@ -67,9 +67,9 @@ def _tested(found: Diagnosis, class_names: Sequence[str]) -> str:
         images = [v.recipients for v in quiet]
         count = f"{min(images)} to {max(images)}" if min(images) < max(images) else f"{images[0]}"
         line += (
-            f" for {listed([class_names[v.predicted] for v in quiet])}, {count} images a class were given "
-            f"{listed([WAYS[c] for c in quiet[0].changes])} other images, and none of it cost the class "
-            f"{max(v.least for v in quiet):.0%} of its regions more than the same from its own images."
+            f" objects of {listed([class_names[v.predicted] for v in quiet])} from {count} images a class were given "
+            f"the {listed([TAKEN[c] for c in quiet[0].changes])} of others, and no other class's cost them "
+            f"{max(v.least for v in quiet):.0%} of a region more than their own class's."
         )
     elif told:
         line += f" what was found of {listed([class_names[v.predicted] for v in told])} stands above."
@@ -116,18 +116,19 @@ def _effect_words(leaning: Leaning, class_names: Sequence[str]) -> str:
     """Say how much is lost, in how many images."""
     name, (change, gained, partner) = class_names[leaning.predicted], leaning.question
     other = class_names[partner] if partner is not None else "other classes"
-    way, lost = WAYS[change], leaning.lost
+    taken, lost = TAKEN[change], leaning.lost
     low, high = lost.interval
     of = f"{lost.images} of {lost.of} images ({low:.0%} to {high:.0%} of such images)"
     chance = "under 0.001" if leaning.probability < 0.001 else f"{leaning.probability:.3f}"
     if gained:
         return (
-            f"With {way} images of {name}, {leaning.effect:.0%} more of a region of {other} becomes {name} than with "
-            f"the same from others (median {leaning.median:.0%}); {of} become {name} (probability by chance {chance})."
+            f"With the {taken} of images of {name}, {leaning.effect:.0%} more of a region of {other} becomes {name} "
+            f"than with the same from others (median {leaning.median:.0%}); {of} become {name} (probability by chance "
+            f"{chance})."
         )
     return (
-        f"With {way} images of {other}, {leaning.effect:.0%} more of a region is lost than with the same from other "
-        f"images of {name} (median {leaning.median:.0%}); {of} lose it (probability by chance {chance})."
+        f"With the {taken} of images of {other}, {leaning.effect:.0%} more of a region is lost than with the same from "
+        f"other images of {name} (median {leaning.median:.0%}); {of} lose it (probability by chance {chance})."
     )
 
 
@@ -146,8 +147,8 @@ def _unclear_words(leaning: Leaning, name: str) -> str:
 
 def _quiet_words(leaning: Leaning, name: str) -> str:
     return (
-        f"{listed([WAYS[c] for c in leaning.changes])} other images cost {leaning.recipients} images no more than the "
-        f"same from images of {name} ({leaning.donors[0]} images against {leaning.donors[1]}); an effect of "
+        f"the {listed([TAKEN[c] for c in leaning.changes])} of other classes' images ({leaning.donors[1]}) cost "
+        f"{leaning.recipients} images no more than those of images of {name} ({leaning.donors[0]}); an effect of "
         f"{leaning.least:.0%} of a region would have been found."
     )
 
