@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from satseg.diagnosis.leaning import SIGNIFICANT, Example, Leaning, Lost, Question
-from satseg.diagnosis.permutation import Contrast, compare
+from satseg.diagnosis.leaning import SIGNIFICANT, WEAK, Example, Leaning, Lost, Question
+from satseg.diagnosis.permutation import Contrast, attainable, compare
 from satseg.diagnosis.probes import Probed
 from satseg.diagnosis.swaps import Actor, Change, Trials
 
@@ -16,17 +16,37 @@ HALF = 0.5  # of a region: an image that loses it loses its class
 
 
 def judge(
-    trials: Trials, probed: Sequence[Probed], k: int, truth: int | None = None, without: Sequence[int] = ()
+    trials: Trials,
+    probed: Sequence[Probed],
+    k: int,
+    level: float,
+    truth: int | None = None,
+    without: Sequence[int] = (),
 ) -> Leaning | None:
-    """Ask all about a class, or of an error whose true class is given; None where there is nothing to compare."""
+    """Ask all about a class, or of an error whose true class is given.
+
+    Args:
+        trials: What became of regions.
+        probed: What became of the regions that are moved most.
+        k: Class.
+        level: Probability below which something is clear, before it is corrected for the number of classes or errors.
+        truth: Of an error.
+        without: Classes whose images, and regions, are left out.
+
+    Returns:
+        None where there is nothing to compare: no region meets images with the class, or none without it.
+    """
     kept = _kept(trials.donors, without)
     donors = [d for d, keep in zip(trials.donors, kept, strict=True) if keep]
     family = _family(trials, k, truth, kept, without)
-    if not family:
+    surroundings = next(
+        (at for at, (q, _) in enumerate(family) if q.change is Change.SURROUNDINGS and not q.gained), None
+    )
+    if surroundings is None:
         return None
     holds, units = _holds(donors, trials.num_classes), _units(donors)
     chances, strength = _chances(trials, probed, k, truth, kept, without)
-    detectable = compare([c for _, c in family], holds, units, SIGNIFICANT).detectable
+    detectable = compare([c for _, c in family], holds, units, level).detectable[surroundings]
     effects = [float(np.nanmean(c.effects(holds))) for _, c in family]
     # of what is certain, or about as certain as anything, that which matters most
     chance = [chances.get((q.change, q.partner), 1.0) for q, _ in family]
@@ -34,14 +54,12 @@ def judge(
     best = max(range(len(family)), key=lambda i: (certain[i], effects[i]))
     question, contrast = family[best]
     asked = {q: at for at, (q, _) in enumerate(family)}
-    surroundings = min(at for q, at in asked.items() if q.change is Change.SURROUNDINGS and not q.gained)
     back = asked.get(question._replace(gained=not question.gained))
     reverse: tuple[Example, ...] = ()
     if back is not None and certain[back]:
         reverse = _examples(family[back][1], holds, _rows(trials, family[back][0], k, without), donors)
     rows = _rows(trials, question, k, without)
-    own = {d.case.spot.image for d in donors if k == d.truth or k in d.holds}
-    others = {d.case.spot.image for d in donors} - own
+    met = _met(family[surroundings][1], donors, k)
     return Leaning(
         k if truth is None else truth,
         k,
@@ -52,14 +70,35 @@ def judge(
         strength,
         _lost(contrast, holds, rows),
         _mean_loss(family[surroundings][1], holds, k),
-        detectable[surroundings],
+        detectable if attainable(*met) <= level else np.inf,
         len({r.case.spot.image for r in trials.recipients if r.predicted == k}),
-        (len(own), len(others)),
+        met,
         tuple(trials.outcomes),
-        0,
+        _needed(*met, detectable, level),
+        float(np.mean([row.picture.free.mean() for row in _rows(trials, family[surroundings][0], k, without)])),
         examples=_examples(contrast, holds, rows, donors),
         reverse=reverse,
     )
+
+
+def _met(contrast: Contrast, donors: Sequence[Actor], k: int) -> tuple[int, int]:
+    """Return from how many images the donors were that regions met: of a class, and of others."""
+    tried = np.isfinite(contrast.values).any(0)
+    met = [d for d, one in zip(donors, tried, strict=True) if one]
+    own = {d.case.spot.image for d in met if k == d.truth or k in d.holds}
+    return len(own), len({d.case.spot.image for d in met} - own)
+
+
+def _needed(own: int, other: int, detectable: float, level: float) -> int:
+    """Return how many images of either kind would do; 0 where those that are would not miss an effect that matters."""
+    if attainable(own, other) <= level / 2 and detectable <= WEAK:
+        return 0
+    enough = 2
+    while attainable(enough, enough) > level / 2:
+        enough += 1
+    if detectable > WEAK:
+        enough = max(enough, int(np.ceil(min(own, other) * (detectable / WEAK) ** 2)))
+    return max(enough, 1 + min(own, other))
 
 
 def _chances(

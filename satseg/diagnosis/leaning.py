@@ -13,6 +13,7 @@ from satseg.diagnosis.swaps import Actor, Change
 SIGNIFICANT = 0.05  # chance of a false alarm in a whole diagnosis (Holm)
 CLEAR = 0.1  # mean share of a region, beyond what donors of the own class take, from which an effect is worth a word
 WEAK = 0.3  # an effect that must not be missed: a class for which it could be is unclear
+CRAMPED = 0.1  # share of a picture that may be replaced, below which replacing it tells nothing
 BROKEN = 0.5  # share of a region that is lost with donors of the own class, from which nothing can be told
 
 
@@ -79,6 +80,7 @@ class Leaning:
         donors: Images of the class, and of others.
         changes: What was tried.
         needed: Images of the class, and of others, that would do; 0 where those that are do.
+        room: Share of the picture that may be replaced around a region, mean.
         part: The least part that explains most; None where nothing is clear.
         mirror: Class whose leaning this is the other side of.
         told_from: Classes whose leanings are the other side of this.
@@ -101,6 +103,7 @@ class Leaning:
     donors: tuple[int, int]
     changes: tuple[Change, ...]
     needed: int
+    room: float
     part: Part | None = None
     mirror: int | None = None
     told_from: tuple[int, ...] = ()
@@ -129,6 +132,11 @@ class Leaning:
         return self.control > BROKEN
 
     @property
+    def cramped(self) -> bool:
+        """Whether objects leave too little of their pictures to replace."""
+        return self.room < CRAMPED
+
+    @property
     def lies_on(self) -> tuple[float, ...]:
         """Shares of what was found to matter by true class (K,), then unlabelled; empty where nothing is clear."""
         return self.part.lies_on if self.part else ()
@@ -141,4 +149,4 @@ class Leaning:
     @property
     def unclear(self) -> bool:
         """Whether an effect that matters could have been missed."""
-        return not self.clear and (self.needed > 0 or self.broken)
+        return not self.clear and (self.needed > 0 or self.broken or self.cramped)

@@ -125,8 +125,9 @@ def within_box(picture: Picture, box: Window) -> np.ndarray:
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
-    """Return height and width of what is valid."""
-    return int(picture.valid.any(1).sum()), int(picture.valid.any(0).sum())
+    """Return height and width up to the last row and column with a valid pixel: what lies below is no image."""
+    down, right = (np.flatnonzero(picture.valid.any(axis))[-1] + 1 for axis in (1, 0))
+    return int(down), int(right)
 
 
 def _along_edges(first: Picture, shares: Sequence[float]) -> Iterator[Try]:

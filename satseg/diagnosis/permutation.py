@@ -66,7 +66,8 @@ def compare(
 ) -> Verdicts:
     """Permute what donors hold, all contrasts by the same permutations (max-T: Westfall and Young, 1993).
 
-    What lies in one image is not independent, so that the donors of one image that hold the same are one unit.
+    What lies in one image is not independent: the donors of one image that hold the same are one unit, and images are
+    permuted as wholes, then the units within each.
 
     Args:
         contrasts: With the same donors.
@@ -80,7 +81,7 @@ def compare(
     scores = np.stack([_by_unit(c.values, index, len(both)) for c in contrasts])
     own = both[:, 1:].astype(bool)
     generator = np.random.default_rng(seed)
-    shuffled = np.stack([own, *(generator.permutation(own) for _ in range(PERMUTATIONS))])
+    shuffled = np.concatenate([own[None], own[_orders(both[:, 0], generator)]])
     found = np.stack([_difference(c, s, shuffled) for c, s in zip(contrasts, scores, strict=True)])
     spread = found[:, 1:].std(1)
     standard = np.divide(found, spread[:, None], out=np.zeros_like(found), where=spread[:, None] > 1e-9)
@@ -91,6 +92,24 @@ def compare(
         tuple(standard[:, 0].tolist()),
         tuple((np.quantile(largest, 1 - level) * spread).tolist()),
     )
+
+
+def _orders(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return permutations of units by image (PERMUTATIONS, U), as which unit each gets its classes from.
+
+    Each image gets those of one image, in any order; where that has fewer units, some of them again.
+    """
+    _, image, counts = np.unique(images, return_inverse=True, return_counts=True)
+    image = image.ravel()
+    slot = np.arange(len(image)) - (np.cumsum(counts) - counts)[image]  # units are sorted by image
+    table = np.zeros((len(counts), counts.max()), int)
+    table[image, slot] = np.arange(len(image))
+    taken = generator.permuted(np.tile(np.arange(len(counts)), (PERMUTATIONS, 1)), axis=1)[:, image]
+    keys = generator.random((PERMUTATIONS, *table.shape))
+    keys[:, np.arange(counts.max()) >= counts[:, None]] = 2  # no unit: comes last
+    within = keys.argsort(2)
+    draws = np.arange(PERMUTATIONS)[:, None]
+    return np.asarray(table[taken, within[draws, taken, slot % counts[taken]]])
 
 
 def attainable(first: int, second: int) -> float:

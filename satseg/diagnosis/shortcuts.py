@@ -9,8 +9,8 @@ import numpy as np
 
 from satseg.diagnosis.cases import Case
 from satseg.diagnosis.judgement import judge
-from satseg.diagnosis.leaning import SIGNIFICANT, WEAK, Example, Leaning
-from satseg.diagnosis.permutation import attainable, holm
+from satseg.diagnosis.leaning import SIGNIFICANT, Example, Leaning
+from satseg.diagnosis.permutation import holm
 from satseg.diagnosis.places import SMALL, Part, locate
 from satseg.diagnosis.probes import Probed, probe, standardised
 from satseg.diagnosis.swaps import Actor, Change, Trials, actor, as_donors, choose, run_trials
@@ -20,7 +20,7 @@ CLASSES_WEIGH = 0.8  # of it, for classes; the rest for errors
 OTHERS = 4  # images without a class, from which those that hold it, too, are no donors of the others
 OWN, EACH = 5, 2  # donors whose surroundings a recipient gets: of its class, of each other; a half of them for the rest
 MET = 3  # other classes that a recipient meets at most
-ERROR_DONORS = 4  # of either class, for an error
+ERROR_DONORS = 4, 9  # of either class: for each error, and for all of a kind at least, or nothing could be told
 LEAST, MOST = 6, 16  # recipients of a class
 FORWARDS = 1600  # pictures that are segmented for all classes, about
 PIXELS = 40_000_000  # of them all, about
@@ -67,12 +67,11 @@ def find_leanings(
         pairs[change] = choose(recipients, donors, _meetings(recipients, givers, share), number)
     trials = run_trials(network, recipients, donors, pairs)
     probed = probe(network, donors, sorted(actors), whole)
-    found = {(k, k): judged for k in actors if (judged := judge(trials, probed, k)) is not None}
-    errors = {key: [actor(case, ignore) for case in cases] for key, cases in wrong.items()}
-    found |= {key: judged for key, some in errors.items() if (judged := _of_errors(network, key, some, donors))}
+    level = CLASSES_WEIGH * SIGNIFICANT / max(1, len(actors))
+    found = {(k, k): judged for k in actors if (judged := judge(trials, probed, k, level)) is not None}
+    found |= _of_errors(network, wrong, donors)
     found = _corrected(found)
-    found = {key: _with_needs(v, len(found)) for key, v in found.items()}
-    mirrors = _mirrors(trials, probed, found)
+    mirrors = _mirrors(trials, probed, found, level)
     found = {key: _with_sides(v, mirrors, found) for key, v in found.items()}
     clear = sorted(
         (key for key, v in found.items() if v.clear and v.mirror is None), key=lambda key: -found[key].effect
@@ -81,15 +80,23 @@ def find_leanings(
 
 
 def _of_errors(
-    network: SegmentationNetwork, key: tuple[int, int], errors: Sequence[Actor], donors: Sequence[Actor]
-) -> Leaning | None:
+    network: SegmentationNetwork, wrong: Mapping[tuple[int, int], Sequence[Case]], donors: Sequence[Actor]
+) -> dict[tuple[int, int], Leaning]:
     """Ask whether errors of a true and a predicted class hang on what donors of the predicted one have."""
-    truth, predicted = key
-    if not errors or not {truth, predicted} <= {d.truth for d in donors}:
-        return None
-    met = {i: {truth: ERROR_DONORS, predicted: ERROR_DONORS} for i in range(len(errors))}
-    tried = run_trials(network, errors, donors, {Change.SURROUNDINGS: choose(errors, donors, met)})
-    return judge(tried, [Probed(c, standardised(odds)) for c, odds in tried.odds.items()], predicted, truth)
+    given = {d.truth for d in donors}
+    asked = {key: cases for key, cases in wrong.items() if cases and given.issuperset(key)}
+    found, each, all_of_them = {}, *ERROR_DONORS
+    for (truth, predicted), cases in asked.items():
+        errors = [actor(case, network.spec.ignore_index) for case in cases]
+        count = max(each, -(-all_of_them // len(errors)))
+        met = {i: {truth: count, predicted: count} for i in range(len(errors))}
+        tried = run_trials(network, errors, donors, {Change.SURROUNDINGS: choose(errors, donors, met)})
+        probed = [Probed(change, standardised(odds)) for change, odds in tried.odds.items()]
+        level = (1 - CLASSES_WEIGH) * SIGNIFICANT / len(asked)
+        judged = judge(tried, probed, predicted, level, truth)
+        if judged is not None:
+            found[truth, predicted] = judged
+    return found
 
 
 def _corrected(found: Mapping[tuple[int, int], Leaning]) -> dict[tuple[int, int], Leaning]:
@@ -123,22 +130,8 @@ def _lacking(donors: Sequence[Actor], k: int) -> int:
     return len({d.case.spot.image for d in donors if d.truth != k and k not in d.holds})
 
 
-def _with_needs(leaning: Leaning, questions: int) -> Leaning:
-    """Note how many images would do, where those that are could miss an effect that matters."""
-    own, other = leaning.donors
-    level = SIGNIFICANT / questions
-    if attainable(own, other) <= level / 2 and leaning.detectable <= WEAK:
-        return leaning
-    enough = 2
-    while attainable(enough, enough) > level / 2:
-        enough += 1
-    if np.isfinite(leaning.detectable) and leaning.detectable > WEAK:
-        enough = max(enough, int(np.ceil(min(own, other) * (leaning.detectable / WEAK) ** 2)))
-    return replace(leaning, needed=max(enough, 1 + min(own, other)))
-
-
 def _mirrors(
-    trials: Trials, probed: Sequence[Probed], found: Mapping[tuple[int, int], Leaning]
+    trials: Trials, probed: Sequence[Probed], found: Mapping[tuple[int, int], Leaning], level: float
 ) -> dict[tuple[int, int], int]:
     """Return what leans on nothing but what another class leans on, too, or on its lack."""
     clear = sorted((v for key, v in found.items() if key[0] == key[1] and v.clear), key=lambda v: -v.strength)
@@ -146,15 +139,15 @@ def _mirrors(
     mirrors = {}
     for leaning in clear:
         k = leaning.predicted
-        again = judge(trials, probed, k, without=first) if first else leaning
+        again = judge(trials, probed, k, level, without=first) if first else leaning
         if again is None or not again.clear:
             mirrors[k, k] = first[0]
         else:
             first.append(k)
-    for truth, predicted in found:
+    for (truth, predicted), leaning in found.items():
         sides = [mirrors.get((k, k), k) for k in (truth, predicted)]
         cause = next((k for k in first if k in sides), None)
-        if truth != predicted and cause is not None:
+        if truth != predicted and leaning.clear and cause is not None:
             mirrors[truth, predicted] = cause
     return mirrors
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from satseg.attribution.bands import BandImportance
 from satseg.attribution.composites import MARGIN
-from satseg.diagnosis.diagnose import Diagnosis, Pair
+from satseg.diagnosis.diagnose import CLASSES, DONORS, Diagnosis, Pair
 from satseg.diagnosis.displacement import SAID, Offset
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import mean_shares
@@ -69,7 +69,7 @@ def _tested(found: Diagnosis, class_names: Sequence[str]) -> str:
         line += (
             f" objects of {listed([class_names[v.predicted] for v in quiet])} from {count} images a class were given "
             f"the {listed([TAKEN[c] for c in quiet[0].changes])} of others, and no other class's cost them "
-            f"{max(v.least for v in quiet):.0%} of a region more than their own class's."
+            f"{max(max(v.least, v.effect) for v in quiet):.0%} of a region more than their own class's."
         )
     elif told:
         line += f" what was found of {listed([class_names[v.predicted] for v in told])} stands above."
@@ -77,7 +77,8 @@ def _tested(found: Diagnosis, class_names: Sequence[str]) -> str:
         line += f" Could not be told for {listed([class_names[v.predicted] for v in unclear])}."
     untested = [name for k, name in enumerate(class_names) if all(v.predicted != k for v in found.classes)]
     line += (
-        f" Not tested, for want of regions that are right or of images without the class: {listed(untested)}."
+        f" Not tested, for want of regions that are right or of images without the class, or as {CLASSES} others are "
+        f"more frequent: {listed(untested)}."
         if untested
         else ""
     )
@@ -137,6 +138,16 @@ def _unclear_words(leaning: Leaning, name: str) -> str:
         return (
             f"could not be told: in the surroundings of other images of {name}, {leaning.control:.0%} of a region is "
             "lost, so that any change breaks the prediction."
+        )
+    if leaning.cramped:
+        return (
+            f"could not be told: with {MARGIN} pixels around them, objects leave {leaning.room:.0%} of their pictures "
+            "to replace. Larger pictures would do."
+        )
+    if leaning.needed > DONORS:
+        return (
+            f"could not be told: predictions change so much with any other image that an effect of {WEAK:.0%} of a "
+            f"region could be missed from the {DONORS} images of a class that are looked at."
         )
     own, other = leaning.donors
     return (

@@ -18,6 +18,7 @@ from satseg.data.folder import FolderDataModule
 from satseg.data.splits import Subfolder
 from satseg.diagnosis import Diagnosis, diagnose, write_diagnosis
 from satseg.diagnosis.cases import CaseReader
+from satseg.diagnosis.leaning import Leaning
 from satseg.diagnosis.panels import moved
 from satseg.diagnosis.shortcuts import find_leanings
 from satseg.diagnosis.survey import survey
@@ -230,16 +231,29 @@ def test_a_mark_whose_place_changes_is_found_in_each_image(tmp_path: Path) -> No
     assert np.mean(on_marks) > 0.3  # by chance 0.02
 
 
+def leanings_of(
+    asked: SegmentationNetwork, data: FolderDataModule, numbers: set[int]
+) -> dict[tuple[int, int], Leaning]:
+    """Return what the squares of some images lean on."""
+    some = [name for name in (s.name for s in data.samples_of("test")) if int(Path(name).name) in numbers]
+    seen = survey(asked, data.named_items("test", some))
+    reader = CaseReader(asked, data, "test")
+    right = {k: reader.read(seen.spots.get((k, k), []), 16) for k in (1, 2)}
+    objects = {k: reader.objects(seen.objects.get(k, []), 24) for k in (1, 2)}
+    return find_leanings(asked, right, {}, objects, reader.whole)
+
+
 def test_a_class_of_few_images_is_unclear_and_how_many_would_do_is_said(tmp_path: Path) -> None:
     asked, data = squares_by(by_mark), squares(tmp_path, lambda index, _: index % 2 == 1)
-    few = [name for name in (s.name for s in data.samples_of("test")) if int(Path(name).name) < 9]
-    seen = survey(asked, data.named_items("test", few))
-    reader = CaseReader(asked, data, "test")
-    right = {k: reader.read(seen.spots[k, k], 9) for k in (1, 2)}
-    objects = {k: reader.objects(seen.objects[k], 9) for k in (1, 2)}
-    for leaning in find_leanings(asked, right, {}, objects, reader.whole).values():
-        assert leaning.unclear and not leaning.shortcut and leaning.needed > max(leaning.donors)
-        assert f"About {leaning.needed} images of each would do" in lean_words(leaning, data.spec.class_names)
+    (leaning,) = leanings_of(asked, data, {4, 5, 6, 7, 9, 11}).values()  # two images of c; too few lack b
+    assert leaning.predicted == 2 and leaning.donors == (2, 4)
+    assert leaning.unclear and not leaning.shortcut and leaning.needed > 2 and np.isinf(leaning.detectable)
+    assert f"About {leaning.needed} images of each would do" in lean_words(leaning, data.spec.class_names)
+
+
+def test_a_class_of_one_image_cannot_be_tested(tmp_path: Path) -> None:
+    asked, data = squares_by(by_mark), squares(tmp_path, lambda index, _: index % 2 == 1)
+    assert leanings_of(asked, data, {4, 5, 7, 9, 11}) == {}
 
 
 def test_maps_that_fail_or_could_not_be_tested_are_no_reasons(data: FolderDataModule, tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_where_nothing_differs_hardly_any_family_is_significant_and_images_count
     assert alarms / trials <= 0.09  # 0.05, but for chance
 
 
+def test_parts_of_one_image_that_differ_in_what_else_they_hold_count_as_one_image() -> None:
+    generator, alarms, trials = np.random.default_rng(3), 0, 60
+    for _ in range(trials):
+        held = generator.permutation(np.repeat([True, False], 4)).repeat(3)
+        holds = np.column_stack([held, ~held, np.tile(np.eye(3, dtype=bool), (8, 1))])
+        values = generator.normal(size=8).repeat(3) + 0.2 * generator.normal(size=(6, 24))
+        alarms += compare([Contrast(values, 1, 0)], holds, np.arange(8).repeat(3), 0.05).probabilities[0] <= 0.05
+    assert alarms / trials <= 0.09  # 0.14 where each part counts
+
+
 def test_who_holds_both_classes_is_on_neither_side_and_counts_for_one_class_against_the_rest() -> None:
     holds = np.array([[True, False], [True, True], [False, True], [False, False]])
     values = np.array([[1.0, 2.0, 4.0, 8.0]])
