@@ -85,7 +85,8 @@ def _of_errors(
     """Ask whether errors of a true and a predicted class hang on what donors of the predicted one have."""
     given = {d.truth for d in donors}
     asked = {key: cases for key, cases in wrong.items() if cases and given.issuperset(key)}
-    found, each, all_of_them = {}, *ERROR_DONORS
+    found: dict[tuple[int, int], Leaning] = {}
+    each, all_of_them = ERROR_DONORS
     for (truth, predicted), cases in asked.items():
         errors = [actor(case, network.spec.ignore_index) for case in cases]
         count = max(each, -(-all_of_them // len(errors)))
