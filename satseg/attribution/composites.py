@@ -16,6 +16,7 @@ COVER = 0.4  # share of the picture: more of it is not left out as objects, as n
 BLUR = 4.0  # standard deviation in pixels: what it leaves is coarse, what it takes is fine
 SMOOTH = 1.5  # standard deviation in steps of frequency, of a power spectrum
 GAIN = 4.0  # most that a frequency is amplified, and by which it is weakened
+FAINTEST = 1e-8  # of the strongest frequency: weaker ones count as this
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +70,16 @@ class Picture:
 
     @cached_property
     def power(self) -> np.ndarray:
-        """Smoothed power by frequency of each band outside objects (C, H, W), as `np.fft.fft2` orders it."""
+        """Smoothed power by frequency of each band outside objects (C, H, W // 2 + 1), as `np.fft.rfft2` orders it."""
         background = np.where(self.outside, self.image, _smooth(self.image, self.outside, BLUR))
         window = np.outer(np.hanning(self.valid.shape[0] + 2)[1:-1], np.hanning(self.valid.shape[1] + 2)[1:-1])
         level = self.tone[0][:, None, None]
         spectrum = np.abs(np.fft.fft2((background - level) * window)) ** 2
         spectrum /= (window**2)[self.outside].sum()  # what lies under objects is smooth, and has no power
-        smooth: np.ndarray = gaussian_filter(spectrum, (0, SMOOTH, SMOOTH), mode="wrap") + 1e-9
-        return smooth
+        smooth = gaussian_filter(spectrum, (0, SMOOTH, SMOOTH), mode="wrap")[:, :, : spectrum.shape[2] // 2 + 1]
+        floor = np.maximum(FAINTEST * smooth.max((1, 2), keepdims=True), np.finfo(np.float32).tiny)
+        made: np.ndarray = np.maximum(smooth, floor).astype(np.float32)
+        return made
 
 
 def swapped(recipient: Picture, donor: Picture, part: np.ndarray | None = None) -> np.ndarray:
@@ -144,11 +147,11 @@ def filtered(recipient: Picture, donor: Picture) -> np.ndarray:
 
     Takes stripes, blur and noise that fill a picture away, and brings them; brightness stays.
     """
-    gain = np.clip(np.sqrt(donor.power / recipient.power), 1 / GAIN, GAIN)
+    gain = np.sqrt(np.clip(donor.power.astype(np.float64) / recipient.power, GAIN**-2, GAIN**2))
     gain[:, 0, 0] = 1
     level = recipient.tone[0][:, None, None]
     filled = np.where(recipient.valid, recipient.image, level)
-    made = np.fft.ifft2(np.fft.fft2(filled - level) * gain).real + level
+    made = np.fft.irfft2(np.fft.rfft2(filled - level) * gain, filled.shape[1:]) + level
     return np.where(recipient.valid, made, recipient.image).astype(np.float32)
 
 

@@ -24,7 +24,8 @@ from satseg.models import SegmentationNetwork
 PAIRS = 4  # of confused classes that are looked into: so many by pixels, and so many by share of the true class
 ERRORS = 3  # of each
 REGIONS = 16  # of each class, for the question what it leans on
-DONORS = 24  # images of each class, whose surroundings are given to these
+DONORS = 24  # images of each class, whose surroundings are given to these, at most
+ALL_DONORS, FEWEST = 96, 8  # of all classes together, about, as time grows with their number; but so many of each
 CLASSES = 12  # the most frequent ones, for the same
 MAPPED = 2  # errors of each whose evidence is looked at
 JUDGED = 8  # cases on which maps are tested
@@ -119,7 +120,8 @@ def diagnose(
     judged = telling(network, _in_turn(list(right.values())), JUDGED)
     trust = tuple(judge(network, judged, usual_ways(network, judged[0]))) if judged else ()
     tell("Giving objects the surroundings of other images …")
-    objects = {k: reader.objects(seen.objects.get(k, []), DONORS) for k in frequent}
+    number = max(FEWEST, min(DONORS, ALL_DONORS // max(1, len(frequent))))
+    objects = {k: reader.objects(seen.objects.get(k, []), number) for k in frequent}
     leaning = find_leanings(network, right, wrong, objects, reader.whole)
     pairs = [
         Pair(

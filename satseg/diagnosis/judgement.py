@@ -39,19 +39,22 @@ def judge(
     kept = _kept(trials.donors, without)
     donors = [d for d, keep in zip(trials.donors, kept, strict=True) if keep]
     family = _family(trials, k, truth, kept, without)
-    surroundings = next(
-        (at for at, (q, _) in enumerate(family) if q.change is Change.SURROUNDINGS and not q.gained), None
-    )
-    if surroundings is None:
+    overall = _losses(family)
+    if not overall or family[overall[0]][0].change is not Change.SURROUNDINGS:
         return None
+    surroundings = overall[0]
     holds, units = _holds(donors, trials.num_classes), _units(donors)
     chances, strength = _chances(trials, probed, k, truth, kept, without)
-    detectable = compare([c for _, c in family], holds, units, level).detectable[surroundings]
+    limits = compare([c for _, c in family], holds, units, level).detectable
+    met = _met(family[surroundings][1], donors, k)
+    enough = attainable(*met) <= level
+    detectable = {family[at][0].change: limits[at] if enough else np.inf for at in overall}
     effects = [float(np.nanmean(c.effects(holds))) for _, c in family]
     # of what is certain, or about as certain as anything, that which matters most
     chance = [chances.get((q.change, q.partner), 1.0) for q, _ in family]
     certain = [p <= max(SURE, 2 * min(chance)) for p in chance]
-    best = max(range(len(family)), key=lambda i: (certain[i], effects[i]))
+    told = [at for at, sure in enumerate(certain) if sure] if min(chance) <= SIGNIFICANT else overall
+    best = max(told, key=lambda at: effects[at])
     question, contrast = family[best]
     asked = {q: at for at, (q, _) in enumerate(family)}
     back = asked.get(question._replace(gained=not question.gained))
@@ -59,7 +62,6 @@ def judge(
     if back is not None and certain[back]:
         reverse = _examples(family[back][1], holds, _rows(trials, family[back][0], k, without), donors)
     rows = _rows(trials, question, k, without)
-    met = _met(family[surroundings][1], donors, k)
     return Leaning(
         k if truth is None else truth,
         k,
@@ -70,15 +72,20 @@ def judge(
         strength,
         _lost(contrast, holds, rows),
         _mean_loss(family[surroundings][1], holds, k),
-        detectable if attainable(*met) <= level else np.inf,
+        detectable,
         len({r.case.spot.image for r in trials.recipients if r.predicted == k}),
         met,
-        tuple(trials.outcomes),
-        _needed(*met, detectable, level),
+        _needed(*met, limits[surroundings], level),
         float(np.mean([row.picture.free.mean() for row in _rows(trials, family[surroundings][0], k, without)])),
         examples=_examples(contrast, holds, rows, donors),
         reverse=reverse,
     )
+
+
+def _losses(family: Sequence[tuple[Question, Contrast]]) -> list[int]:
+    """Return which questions are whether a class is lost by what all others have, by their places in the family."""
+    partner = family[0][0].partner if family else None  # the only one, or None for all
+    return [at for at, (q, _) in enumerate(family) if not q.gained and q.partner == partner]
 
 
 def _met(contrast: Contrast, donors: Sequence[Actor], k: int) -> tuple[int, int]:

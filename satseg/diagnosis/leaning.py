@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,17 +69,17 @@ class Leaning:
     Attributes:
         truth: Index of the true class.
         predicted: Index of the class that is predicted.
-        question: The most telling one.
+        question: The most telling one; where nothing is clear, by what all others have.
         effect: Share of a region that is lost (or gained) by donors of another class beyond those of the own, mean.
         median: The same, median over recipients.
         probability: Of such an effect by chance, over all that was asked in the whole diagnosis.
         strength: The largest difference by donor, over its standard deviation under permutation.
         lost: Images that lose (or become) the class.
         control: Share of a region that is lost in the surroundings of other images of its own class.
-        detectable: Smallest effect of surroundings that would have been found; infinite where no number would do.
+        detectable: Smallest effect that would have been found nine times in ten, by what was taken over; infinite
+            where the images are too few for any.
         recipients: Images.
         donors: Images of the class, and of others.
-        changes: What was tried.
         needed: Images of the class, and of others, that would do; 0 where those that are do.
         room: Share of the picture that may be replaced around a region, mean.
         part: The least part that explains most; None where nothing is clear.
@@ -98,10 +99,9 @@ class Leaning:
     strength: float
     lost: Lost
     control: float
-    detectable: float
+    detectable: Mapping[Change, float]
     recipients: int
     donors: tuple[int, int]
-    changes: tuple[Change, ...]
     needed: int
     room: float
     part: Part | None = None
@@ -142,9 +142,9 @@ class Leaning:
         return self.part.lies_on if self.part else ()
 
     @property
-    def least(self) -> float:
-        """Smallest effect that would have been reported."""
-        return max(CLEAR, self.detectable)
+    def least(self) -> dict[Change, float]:
+        """Smallest effect that would have been reported, by what was taken over."""
+        return {change: max(CLEAR, effect) for change, effect in self.detectable.items()}
 
     @property
     def unclear(self) -> bool:

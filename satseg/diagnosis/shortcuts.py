@@ -141,8 +141,10 @@ def _mirrors(
     for leaning in clear:
         k = leaning.predicted
         again = judge(trials, probed, k, level, without=first) if first else leaning
-        if again is None or not again.clear:
-            mirrors[k, k] = first[0]
+        if not _is_clear(again):
+            mirrors[k, k] = next(
+                (f for f in first if not _is_clear(judge(trials, probed, k, level, without=[f]))), first[0]
+            )
         else:
             first.append(k)
     for (truth, predicted), leaning in found.items():
@@ -151,6 +153,10 @@ def _mirrors(
         if truth != predicted and leaning.clear and cause is not None:
             mirrors[truth, predicted] = cause
     return mirrors
+
+
+def _is_clear(leaning: Leaning | None) -> bool:
+    return leaning is not None and leaning.clear
 
 
 def _with_sides(

@@ -167,14 +167,14 @@ def regions(network: SegmentationNetwork, variants: Iterable[Variant]) -> Iterat
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             logits = network(images, valid)
         for each, (_, _, region) in zip(logits, some, strict=True):
-            seen = each[:, torch.from_numpy(region).to(device)]
+            seen = each[:, torch.from_numpy(region).to(device)].cpu()  # where every device's numbers fit float64
             if not seen.shape[1]:
                 yield np.full(len(seen), np.nan), np.full(len(seen), np.nan)
                 continue
             shares = torch.bincount(seen.argmax(0), minlength=len(seen)) / seen.shape[1]
             inside = seen.log_softmax(0).double()
             odds = (inside - torch.log1p(-inside.exp().clamp(max=1 - 1e-12))).mean(1)
-            yield shares.cpu().numpy(), odds.cpu().numpy()
+            yield shares.numpy(), odds.numpy()
         some = list(islice(remaining, size))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from satseg.attribution.bands import BandImportance
 from satseg.attribution.composites import MARGIN
-from satseg.diagnosis.diagnose import CLASSES, DONORS, Diagnosis, Pair
+from satseg.diagnosis.diagnose import CLASSES, DONORS, FEWEST, Diagnosis, Pair
 from satseg.diagnosis.displacement import SAID, Offset
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import mean_shares
@@ -68,8 +68,8 @@ def _tested(found: Diagnosis, class_names: Sequence[str]) -> str:
         count = f"{min(images)} to {max(images)}" if min(images) < max(images) else f"{images[0]}"
         line += (
             f" objects of {listed([class_names[v.predicted] for v in quiet])} from {count} images a class were given "
-            f"the {listed([TAKEN[c] for c in quiet[0].changes])} of others, and no other class's cost them "
-            f"{max(max(v.least, v.effect) for v in quiet):.0%} of a region more than their own class's."
+            f"the {listed([TAKEN[c] for c in quiet[0].least])} of others, and other classes' cost them no more than "
+            f"their own class's. A loss of {_least_words(quiet)} would have been found."
         )
     elif told:
         line += f" what was found of {listed([class_names[v.predicted] for v in told])} stands above."
@@ -144,24 +144,33 @@ def _unclear_words(leaning: Leaning, name: str) -> str:
             f"could not be told: with {MARGIN} pixels around them, objects leave {leaning.room:.0%} of their pictures "
             "to replace. Larger pictures would do."
         )
-    if leaning.needed > DONORS:
+    own, other = leaning.donors
+    if leaning.needed > DONORS and min(own, other) >= FEWEST:  # more would not be looked at
         return (
             f"could not be told: predictions change so much with any other image that an effect of {WEAK:.0%} of a "
-            f"region could be missed from the {DONORS} images of a class that are looked at."
+            f"region could be missed from the {own} images of {name} that are looked at."
         )
-    own, other = leaning.donors
     return (
         f"could not be told from {own} images of {name} and {other} of others: an effect of {WEAK:.0%} of a region "
-        f"could be missed. About {leaning.needed} images of each would do."
+        f"could be missed. About {min(leaning.needed, DONORS)} images of each would do."
     )
 
 
 def _quiet_words(leaning: Leaning, name: str) -> str:
     return (
-        f"the {listed([TAKEN[c] for c in leaning.changes])} of other classes' images ({leaning.donors[1]}) cost "
-        f"{leaning.recipients} images no more than those of images of {name} ({leaning.donors[0]}); an effect of "
-        f"{leaning.least:.0%} of a region would have been found."
+        f"the {listed([TAKEN[c] for c in leaning.least])} of other classes' images ({leaning.donors[1]}) cost "
+        f"{leaning.recipients} images no more than those of images of {name} ({leaning.donors[0]}). A loss of "
+        f"{_least_words([leaning])} would have been found."
     )
+
+
+def _least_words(leanings: Sequence[Leaning]) -> str:
+    """Say which effects would have been found in all of some classes, the smallest first."""
+    least = {c: max(v.least.get(c, 0.0) for v in leanings) for c in leanings[0].least}
+    ways: dict[str, list[str]] = {}
+    for change in sorted(least, key=lambda c: least[c]):
+        ways.setdefault(f"{min(1.0, least[change]):.0%}", []).append(TAKEN[change].split(" (")[0])
+    return listed([f"{share} of a region (by {', '.join(names)})" for share, names in ways.items()])
 
 
 def _lies_on(leaning: Leaning, class_names: Sequence[str]) -> str:
