@@ -13,10 +13,11 @@ import rasterio
 from backgrounds import backgrounds, shared
 from copies import in_a_copy, run_command
 from cues import CLASSES, SPLITS, Picture, Twin, draw
-from plan import Model
+from plan import STARTS, Model
 
 FACTS = "model.json"  # the last file that is written: a folder that has it is whole
-CROPS = 1600  # to train on
+CROPS = 1600  # to train on; twice as many for the starts of SLOW kinds
+SLOW = ("band", "brightness", "tint")
 WEIGHTS = "tf_efficientnet_lite0.safetensors"
 
 
@@ -26,7 +27,7 @@ def train(model: Model, folder: Path, crops: int) -> bool:
     Args:
         model: What to train.
         folder: Of this model; that of its start lies beside it.
-        crops: To train on.
+        crops: To train on; the starts of SLOW kinds take twice as many.
 
     Returns:
         Whether that succeeded.
@@ -43,7 +44,8 @@ def train(model: Model, folder: Path, crops: int) -> bool:
 def _train(model: Model, folder: Path, crops: int) -> None:
     began, worked = time.perf_counter(), time.process_time()
     write_dataset(model, folder / "data")
-    run_command("train", *options(model, folder, crops))
+    is_slow = model.emphasis in STARTS and model.cue.kind in SLOW
+    run_command("train", *options(model, folder, 2 * crops if is_slow else crops))
     times = {"seconds": round(time.perf_counter() - began, 1), "cpu_s": round(time.process_time() - worked, 1)}
     unfinished = folder / f".{FACTS}"
     unfinished.write_text(json.dumps(model.to_dict() | times | removal_cost(model, folder), indent=2) + "\n")
