@@ -141,10 +141,9 @@ def _mirrors(
     for leaning in clear:
         k = leaning.predicted
         again = judge(trials, probed, k, level, without=first) if first else leaning
-        if not _is_clear(again):
-            mirrors[k, k] = next(
-                (f for f in first if not _is_clear(judge(trials, probed, k, level, without=[f]))), first[0]
-            )
+        if first and not _is_clear(again, level):
+            lacking = {f: judge(trials, probed, k, level, without=[f]) for f in first}
+            mirrors[k, k] = next((f for f, left in lacking.items() if not _is_clear(left, level)), first[0])
         else:
             first.append(k)
     for (truth, predicted), leaning in found.items():
@@ -155,8 +154,8 @@ def _mirrors(
     return mirrors
 
 
-def _is_clear(leaning: Leaning | None) -> bool:
-    return leaning is not None and leaning.clear
+def _is_clear(leaning: Leaning | None, level: float) -> bool:
+    return leaning is not None and leaning.clear and leaning.probability <= level
 
 
 def _with_sides(
