@@ -44,14 +44,13 @@ def judge(
         return None
     surroundings = overall[0]
     holds, units = _holds(donors, trials.num_classes), _units(donors)
-    chances, strength = _chances(trials, probed, k, truth, kept, without)
-    limits = compare([c for _, c in family], holds, units, level).detectable
+    pulls = _pulls(trials, probed, k, truth, kept, without)
+    chance, strength, limits = _certainty(family, pulls, holds, units, level)
     met = _met(family[surroundings][1], donors, k)
     enough = attainable(*met) <= level
     detectable = {family[at][0].change: limits[at] if enough else np.inf for at in overall}
     effects = [float(np.nanmean(c.effects(holds))) for _, c in family]
     # of what is certain, or about as certain as anything, that which matters most
-    chance = [chances.get((q.change, q.partner), 1.0) for q, _ in family]
     certain = [p <= max(SURE, 2 * min(chance)) for p in chance]
     told = [at for at, sure in enumerate(certain) if sure] if min(chance) <= SIGNIFICANT else overall
     best = max(told, key=lambda at: effects[at])
@@ -108,18 +107,35 @@ def _needed(own: int, other: int, detectable: float, level: float) -> int:
     return max(enough, 1 + min(own, other))
 
 
-def _chances(
+def _pulls(
     trials: Trials, probed: Sequence[Probed], k: int, truth: int | None, kept: np.ndarray, without: Sequence[int]
-) -> tuple[dict[tuple[Change, int | None], float], float]:
-    """Return the probability by chance of each change and partner, over all that was probed, and the most strength."""
-    donors = [d for d, keep in zip(trials.donors, kept, strict=True) if keep]
+) -> list[tuple[Change, int | None, Contrast]]:
+    """Return, for each probe and partner, whether donors of the class pull log odds towards it."""
     partners = _partners(trials, k, without) if truth is None else [truth]
-    pulls = [(p.change, partner, Contrast(p.odds[:, kept, k], partner, k)) for p in probed for partner in partners]
-    verdicts = compare([c for _, _, c in pulls], _holds(donors, trials.num_classes), _units(donors), SIGNIFICANT)
-    chances: dict[tuple[Change, int | None], float] = {}
-    for (change, partner, _), p in zip(pulls, verdicts.probabilities, strict=True):
-        chances[change, partner] = min(p, chances.get((change, partner), 1.0))
-    return chances, max(verdicts.strengths)
+    return [(p.change, partner, Contrast(p.odds[:, kept, k], partner, k)) for p in probed for partner in partners]
+
+
+def _certainty(
+    family: Sequence[tuple[Question, Contrast]],
+    pulls: Sequence[tuple[Change, int | None, Contrast]],
+    holds: np.ndarray,
+    units: np.ndarray,
+    level: float,
+) -> tuple[list[float], float, list[float]]:
+    """Return each question's probability by chance, the most strength, and each question's smallest detectable effect.
+
+    A question is answered by what regions become and by how the odds of those that are moved most change; all answers
+    to all questions are one family, corrected for together.
+    """
+    verdicts = compare([c for _, c in family] + [c for _, _, c in pulls], holds, units, level)
+    by_odds: dict[tuple[Change, int | None], float] = {}
+    for (change, partner, _), p in zip(pulls, verdicts.probabilities[len(family) :], strict=True):
+        by_odds[change, partner] = min(p, by_odds.get((change, partner), 1.0))
+    chance = [
+        min(p, by_odds.get((q.change, q.partner), 1.0))
+        for (q, _), p in zip(family, verdicts.probabilities[: len(family)], strict=True)
+    ]
+    return chance, max(verdicts.strengths), list(verdicts.detectable[: len(family)])
 
 
 def _family(
