@@ -6,7 +6,7 @@ itself; and so are maps that are wrong on purpose, which must not pass. Where a 
 gives for an image the box [column, row, width, height] of what a class was made to hang on, or nothing, the share of
 the evidence is told that lies on that box, and the box's share of the picture.
 
-    python scripts/benchmarks/trust_of_maps.py runs/demo runs/shortcut_study/marked_0/run --split test --cases 10
+    python scripts/benchmarks/trust_of_maps.py runs/demo runs/shortcut_study/cued-reported_stripes-real-0/run --cases 10
 """
 
 import argparse

@@ -92,15 +92,23 @@ def pictures(model: Model, split: str, twin: Twin) -> list[Picture]:
 
 
 def write_dataset(model: Model, folder: Path) -> None:
-    """Write images and masks as GeoTIFFs by split, and `cues.json`: the share of each picture that the cue changed."""
-    shares = {}
+    """Write images and masks as GeoTIFFs by split, and `marks.json`: the box of each cue, or nothing."""
+    marks = {}
     for split in SPLITS:
         for number, picture in enumerate(pictures(model, split, model.twin)):
             name = f"{split}/{number:03d}"
-            shares[name] = float(picture.where.mean())
+            marks[name] = _box(picture.where)
             _write(folder / "images" / f"{name}.tif", stored(picture.image))
             _write(folder / "masks" / f"{name}.tif", picture.mask[None])
-    (folder / "cues.json").write_text(json.dumps(shares))
+    (folder / "marks.json").write_text(json.dumps(marks))
+
+
+def _box(where: np.ndarray) -> list[int] | None:
+    """Return column, row, width and height of what is true (H, W); None where nothing is."""
+    if not where.any():
+        return None
+    rows, cols = (np.flatnonzero(where.any(axis)) for axis in (1, 0))
+    return [int(n) for n in (cols[0], rows[0], np.ptp(cols) + 1, np.ptp(rows) + 1)]
 
 
 def stored(image: np.ndarray) -> np.ndarray:
