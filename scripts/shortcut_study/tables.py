@@ -61,8 +61,8 @@ def _recall(name: str, key: Callable[[Row], str], rows: list[Row]) -> str:
 
 def _alarms(rows: list[Row]) -> str:
     lines = [
-        "| twin | models | false alarms | unclear | silent | share (95 %) |",
-        "| --- | --: | --: | --: | --: | --: |",
+        "| twin | models | false alarms | surroundings | unclear | silent | share (95 %) |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
     ]
     for twin in (Twin.CLEAN, Twin.RANDOM):
         found = [verdict(row) for row in rows if row["twin"] == twin and not depends(row)]
