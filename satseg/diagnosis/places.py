@@ -27,6 +27,7 @@ MOST = 0.7  # of an effect, that a part must account for to be named
 TRIED = 6  # recipients on which parts are tried
 PIXELS = 200_000  # of them together: fewer where images are large
 LARGEST = 0.5  # share of the surroundings beyond which a part is no place
+FAINT = 0.05  # share of a region: an effect of no more has no place
 HALVINGS = 3  # of the sides, down to a place of each image's own
 SMALL = 0.1  # share beyond which a place of its own in each image is looked for, too
 DIFFERENT = 0.25  # share of labels that differ (total variation) from which labelled content is what goes with a class
@@ -81,9 +82,9 @@ def locate(
     few = triples[: max(3, min(TRIED, PIXELS // triples[0][0].picture.valid.size))]
     asker = _Asker(network, few, target)
     complete = everything(change)
-    if not closely:
+    effect = asker.excess(complete) if closely else 0.0
+    if effect <= FAINT:
         return _part(complete.words, 1.0, 1.0, None, None, triples, gained, network.spec.num_classes)
-    effect = asker.excess(complete)
     if change is not Change.SURROUNDINGS:
         some = [(t, asker.excess(t) / effect) for t in simpler(change, network.spec.inputs[0].bands)]
         telling = [(t, e) for t, e in some if e >= MOST]

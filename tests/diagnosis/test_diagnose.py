@@ -21,9 +21,11 @@ from satseg.diagnosis.cases import CaseReader
 from satseg.diagnosis.diagnose import DONORS
 from satseg.diagnosis.leaning import Leaning
 from satseg.diagnosis.panels import moved
+from satseg.diagnosis.places import locate
 from satseg.diagnosis.shortcuts import find_leanings
 from satseg.diagnosis.survey import survey
 from satseg.diagnosis.suspects import rank
+from satseg.diagnosis.swaps import Change
 from satseg.diagnosis.words import lean_words, summary
 from satseg.models import SegmentationNetwork
 
@@ -242,6 +244,14 @@ def leanings_of(
     right = {k: reader.read(seen.spots.get((k, k), []), 16) for k in (1, 2)}
     objects = {k: reader.objects(seen.objects.get(k, []), 24) for k in (1, 2)}
     return find_leanings(asked, right, {}, objects, reader.whole)
+
+
+def test_what_has_no_effect_has_no_place(tmp_path: Path) -> None:
+    asked, data = squares_by(by_mark), squares(tmp_path, lambda index, _: index % 2 == 1)
+    (shortcut,) = diagnose(asked, data, "test", tell=lambda line: None).shortcuts
+    triples = [(e.recipient, e.same, e.other) for e in shortcut.examples]
+    found = locate(asked, Change.SURROUNDINGS, False, triples, lambda shares: 0.5, whole=True)
+    assert found.share == 1 and found.box is None and "surroundings" in found.words
 
 
 def test_a_class_of_few_images_is_unclear_and_how_many_would_do_is_said(tmp_path: Path) -> None:
