@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 @entry_point("explain")
 def main(cfg: DictConfig) -> None:
     """Write a map of evidence, an overlay and a sheet for every image and class; or, with `report`, a diagnosis."""
-    import torch
-
     from satseg.checkpoint import fetch_checkpoints, load_model
     from satseg.devices import choose_device
+    from satseg.models import channels_last
 
     (checkpoint,) = fetch_checkpoints(cfg.checkpoint, Path(cfg.runs_dir))
     network = load_model(checkpoint, choose_device(cfg.device), trusted_modules=cfg.trusted_modules)
-    network.to(memory_format=torch.channels_last)  # 1.3 to 2 times as fast on processors
+    channels_last(network)
     if cfg.report:
         _diagnose(cfg, checkpoint, network)
     else:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -98,8 +97,3 @@ class SegmentationTask(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the loader needs to rebuild the network, as plain data."""
         checkpoint["satseg"] = Document.of(self.network, {"epoch": self.current_epoch}, PROTOCOL).plain()
-
-
-def channels_last(network: SegmentationNetwork) -> None:
-    """Lay the weights out for channels-last convolutions, which are faster on GPUs and many processors."""
-    network.net.to(memory_format=torch.channels_last)

@@ -32,7 +32,7 @@ from satseg.errors import ConfigError, InterruptedRunError
 from satseg.files import write_json
 from satseg.locks import alone_in
 from satseg.metrics import Scores
-from satseg.models import build_model, freeze_backbone, init_from
+from satseg.models import build_model, channels_last, freeze_backbone, init_from
 from satseg.next_steps import after_training, usual_split
 from satseg.optimization import scaled_lr
 from satseg.ranks import agree, is_first, world_size
@@ -42,7 +42,7 @@ from satseg.run_report import report_run
 from satseg.runconfig import backbone_name, config_choices, prepare_config, recognise_data, run_name, with_backbone
 from satseg.runs import AUTO, CHOICES, FAILURE, SUMMARY, Run, how_to_resume, open_run, read_metrics, write_failure
 from satseg.sharding import SyncNorms
-from satseg.task import SegmentationTask, channels_last
+from satseg.task import SegmentationTask
 from satseg.validation import Finding, Severity, check_cheaply
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ from torch import Tensor
 from satseg.models import SegmentationNetwork
 
 BLUR = 12.0  # pixels, standard deviation
-TOGETHER = {"cpu": 131_072}  # pixels that are segmented at once: few where they must fit a processor's cache
-TOGETHER_ELSEWHERE = 2_097_152
+ON_CPU, ON_GPU = 131_072, 2_097_152  # pixels that are segmented at once: few where they must fit a processor's cache
 
 
 def blurred(image: Tensor, valid: Tensor) -> Tensor:
@@ -70,7 +69,7 @@ def replaced(image: Tensor, content: Tensor, pixels: Tensor) -> Tensor:
 
 def together(device: torch.device, pixels: int) -> int:
     """Return how many pictures of so many pixels are segmented at once."""
-    return max(1, TOGETHER.get(device.type, TOGETHER_ELSEWHERE) // pixels)
+    return max(1, (ON_CPU if device.type == "cpu" else ON_GPU) // pixels)
 
 
 def logits_of(network: SegmentationNetwork, variants: Iterable[Tensor], valid: Tensor) -> Iterator[Tensor]:

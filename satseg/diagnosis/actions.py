@@ -9,7 +9,8 @@ from satseg.diagnosis.confusion import LEAST
 from satseg.diagnosis.diagnose import Diagnosis
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.leaning import Leaning
-from satseg.diagnosis.words import box_words, lean_words, listed, mistake_words, usual_offset_words
+from satseg.diagnosis.leaning_words import lean_words, listed
+from satseg.diagnosis.words import box_words, mistake_words, usual_offset_words
 
 LOST = 0.5  # share of a class that must be found, or the class as a whole is the matter
 WORTH = 0.002  # gain of mIoU below which an error asks for nothing

@@ -50,16 +50,12 @@ def judge(
     enough = attainable(*met) <= level
     detectable = {family[at][0].change: limits[at] if enough else np.inf for at in overall}
     effects = [float(np.nanmean(c.effects(holds))) for _, c in family]
-    # of what is certain, or about as certain as anything, that which matters most
-    certain = [p <= max(SURE, 2 * min(chance)) for p in chance]
-    told = [at for at, sure in enumerate(certain) if sure] if min(chance) <= SIGNIFICANT else overall
-    best = max(told, key=lambda at: effects[at])
+    best, back = _foremost(family, chance, effects, overall)
     question, contrast = family[best]
-    asked = {q: at for at, (q, _) in enumerate(family)}
-    back = asked.get(question._replace(gained=not question.gained))
-    reverse: tuple[Example, ...] = ()
-    if back is not None and certain[back]:
-        reverse = _examples(family[back][1], holds, _rows(trials, family[back][0], k, without), donors)
+
+    def examples(at: int) -> tuple[Example, ...]:
+        return _examples(family[at][1], holds, _rows(trials, family[at][0], k, without), donors)
+
     rows = _rows(trials, question, k, without)
     return Leaning(
         k if truth is None else truth,
@@ -76,9 +72,24 @@ def judge(
         met,
         _needed(*met, limits[surroundings], level),
         float(np.mean([row.picture.free.mean() for row in _rows(trials, family[surroundings][0], k, without)])),
-        examples=_examples(contrast, holds, rows, donors),
-        reverse=reverse,
+        examples=examples(best),
+        reverse=() if back is None else examples(back),
     )
+
+
+def _foremost(
+    family: Sequence[tuple[Question, Contrast]], chance: Sequence[float], effects: Sequence[float], overall: list[int]
+) -> tuple[int, int | None]:
+    """Return the place of the most telling question, and of the same the other way round where that is as certain.
+
+    Of what is certain, or about as certain as anything, it is that which matters most; where nothing is, one of those
+    about what all others have.
+    """
+    certain = [p <= max(SURE, 2 * min(chance)) for p in chance]
+    told = [at for at, sure in enumerate(certain) if sure] if min(chance) <= SIGNIFICANT else overall
+    best = max(told, key=lambda at: effects[at])
+    opposite = family[best][0]._replace(gained=not family[best][0].gained)
+    return best, next((at for at, (q, _) in enumerate(family) if q == opposite and certain[at]), None)
 
 
 def _losses(family: Sequence[tuple[Question, Contrast]]) -> list[int]:

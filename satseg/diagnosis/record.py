@@ -18,10 +18,11 @@ from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import Maps
 from satseg.diagnosis.leaning import Example, Leaning
+from satseg.diagnosis.leaning_words import lean_words
 from satseg.diagnosis.mistakes import Mistake
 from satseg.diagnosis.suspects import Suspect
 from satseg.diagnosis.trust import METHOD, RANGE, Trust
-from satseg.diagnosis.words import lean_words, summary, verdict_words
+from satseg.diagnosis.words import summary, verdict_words
 
 Row = dict[str, Any]
 NAMED = 20  # confused pairs by name, so many by pixels and so many by share; the matrix holds all

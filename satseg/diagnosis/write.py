@@ -16,6 +16,7 @@ from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.displacement import REACH
 from satseg.diagnosis.doubts import Doubt, Place
 from satseg.diagnosis.leaning import CLEAR, Leaning
+from satseg.diagnosis.leaning_words import lean_words
 from satseg.diagnosis.panels import Album, Panel
 from satseg.diagnosis.record import to_record
 from satseg.diagnosis.suspects import FEW
@@ -23,7 +24,6 @@ from satseg.diagnosis.trust import NEEDED, RANGE
 from satseg.diagnosis.words import (
     band_words,
     box_words,
-    lean_words,
     maps_words,
     mistake_words,
     pair_words,

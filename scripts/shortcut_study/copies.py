@@ -13,23 +13,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = (
-    "captum.attr",
-    "hydra.main",
-    "matplotlib.pyplot",
-    "pytorch_lightning",
-    "rasterio",
-    "scipy.ndimage",
-    "segmentation_models_pytorch",
-    "timm",
-    "torch",
-    "torchmetrics",
-)
+COMMANDS = ("satseg.training", "satseg.diagnosis")  # modules that bring the libraries with them
 
 
 def get_ready() -> None:
     """Import what each copy would import."""
-    for name in LIBRARIES:
+    for name in COMMANDS:
         import_module(name)
     gc.freeze()
 

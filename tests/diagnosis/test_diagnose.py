@@ -20,13 +20,14 @@ from satseg.diagnosis import Diagnosis, diagnose, write_diagnosis
 from satseg.diagnosis.cases import CaseReader
 from satseg.diagnosis.diagnose import DONORS
 from satseg.diagnosis.leaning import Leaning
+from satseg.diagnosis.leaning_words import lean_words
 from satseg.diagnosis.panels import moved
 from satseg.diagnosis.places import locate
 from satseg.diagnosis.shortcuts import find_leanings
 from satseg.diagnosis.survey import survey
 from satseg.diagnosis.suspects import rank
 from satseg.diagnosis.swaps import Change
-from satseg.diagnosis.words import lean_words, summary
+from satseg.diagnosis.words import summary
 from satseg.models import SegmentationNetwork
 
 CRS, PLACE = "EPSG:32631", rasterio.Affine(10, 0, 440_000, 0, -10, 5_000_000)
@@ -108,16 +109,19 @@ def squares(
     seed: int = 0,
     uneven: float = 0,
     places: Mapping[int, Place] = {},
+    apart: bool = False,
 ) -> FolderDataModule:
     """Return 28 test images of a square each, of class b (brighter) or c in turn, some with a faint mark.
 
     It lies at MARK, or where `places` say by the image's number; then it is stronger, and in the second band alone.
-    The lowest rows are brighter or darker by up to `uneven`, whatever the class.
+    The lowest rows are brighter or darker by up to `uneven`, whatever the class. Squares may lie apart by class: b to
+    the left, c to the right.
     """
     generator = np.random.default_rng(seed)
     for index in range(32):
         image, mask = generator.uniform(20, 60, (3, 64, 64)), np.zeros((1, 64, 64))
         row, col = generator.integers(24, 44, 2)
+        col = col // 2 - 10 if apart and index % 2 else col
         image[:, row : row + 12, col : col + 12] += 130 if index % 2 else 100
         mask[:, row : row + 12, col : col + 12] = 2 - index % 2
         bands, amount = (1, 100) if places else (slice(3), 25)
@@ -141,7 +145,8 @@ def squares_by(tells: Callable[[Tensor], Tensor]) -> SegmentationNetwork:
     class Told(Coarse):
         def forward(self, image: Tensor) -> Tensor:
             there = self.decode(image, self.encoder(image)) / 10 + 0 * self.weight
-            lead = tells(image)[:, None, None].expand_as(there).clamp(-1, 1)
+            told = tells(image).clamp(-1, 1)
+            lead = (told if told.ndim == 3 else told[:, None, None]).expand_as(there)
             return torch.stack([-there, there + lead, there - lead], 1)
 
     whole = written(lambda image: image, classes=3)
@@ -157,6 +162,11 @@ def by_mark(image: Tensor) -> Tensor:
 def by_mark_and_more(image: Tensor) -> Tensor:
     """Class b where the mark's place is bright; but how bright the lowest rows are weighs as much."""
     return by_mark(image) + image[:, 0, *LOWEST].mean((1, 2)) - 40
+
+
+def by_side(image: Tensor) -> Tensor:
+    """Class b in the left part of the picture (N, H, W), c to the right of it."""
+    return (23.5 - torch.arange(image.shape[-1])).expand(image.shape[0], *image.shape[2:])
 
 
 def by_mark_anywhere(image: Tensor) -> Tensor:
@@ -244,6 +254,14 @@ def leanings_of(
     right = {k: reader.read(seen.spots.get((k, k), []), 16) for k in (1, 2)}
     objects = {k: reader.objects(seen.objects.get(k, []), 24) for k in (1, 2)}
     return find_leanings(asked, right, {}, objects, reader.whole)
+
+
+def test_a_class_that_is_told_by_its_place_in_the_picture_is_named(tmp_path: Path) -> None:
+    data = squares(tmp_path, lambda *_: False, apart=True)
+    found = diagnose(squares_by(by_side), data, "test", tell=lambda line: None)
+    (shortcut,) = found.shortcuts  # the other class is its other side
+    assert shortcut.question.change is Change.POSITION and shortcut.effect > 0.3 and shortcut.told_from
+    assert shortcut.part is not None and shortcut.part.words == "the place in the picture"
 
 
 def test_what_has_no_effect_has_no_place(tmp_path: Path) -> None:

@@ -89,12 +89,13 @@ def test_a_small_crop_of_a_large_image(sound):
     assert "train/large (train) and test/small (test), with 100 % of" in finding.message
 
 
-def test_parts_of_an_image_give_the_same_fingerprints(sound, monkeypatch):
+@pytest.mark.parametrize(("kind", "field", "least"), [("fingerprints", "keys", 100), ("landmarks", "places", 30)])
+def test_parts_of_an_image_give_the_same(sound, monkeypatch, kind, field, least):
     whole = check(sound).facts
     monkeypatch.setattr("satseg.validation.scanning.PIECE_PIXELS", 1600)
     for one, other in zip(whole, check(sound).facts, strict=True):
-        assert len(one.image.fingerprints.keys) > 100
-        for a, b in zip(one.image.fingerprints, other.image.fingerprints, strict=True):
+        assert len(getattr(getattr(one.image, kind), field)) > least
+        for a, b in zip(getattr(one.image, kind), getattr(other.image, kind), strict=True):
             assert np.array_equal(a, b)
 
 
@@ -189,15 +190,6 @@ def test_real_crops_that_are_made_anew(shared_dir, tmp_path, resampling):
     halves(tmp_path / "data", scenes, lambda image: resampled(image, tmp_path / "warped", resampling), 0.35)
     finding = found(check(tmp_path / "data"), "overlapping_crops")
     assert f"{len(scenes)} pairs" in finding.message and len(finding.files) == 2 * len(scenes)
-
-
-def test_parts_of_an_image_give_the_same_landmarks(sound, monkeypatch):
-    whole = check(sound).facts
-    monkeypatch.setattr("satseg.validation.scanning.PIECE_PIXELS", 1600)
-    for one, other in zip(whole, check(sound).facts, strict=True):
-        assert len(one.image.landmarks.places) > 30
-        for a, b in zip(one.image.landmarks, other.image.landmarks, strict=True):
-            assert np.array_equal(a, b)
 
 
 def test_thousands_of_images_take_seconds():
