@@ -26,6 +26,7 @@ ERRORS = 3  # of each
 REGIONS = 16  # of each class, for the question what it leans on
 DONORS = 24  # images of each class, whose surroundings are given to these, at most
 ALL_DONORS, FEWEST = 96, 8  # of all classes together, about, as time grows with their number; but so many of each
+DONOR_PIXELS = 2_000_000  # of them all, about: fewer where parts are large
 CLASSES = 12  # the most frequent ones, for the same
 MAPPED = 2  # errors of each whose evidence is looked at
 JUDGED = 8  # cases on which maps are tested
@@ -120,7 +121,7 @@ def diagnose(
     judged = telling(network, _in_turn(list(right.values())), JUDGED)
     trust = tuple(judge(network, judged, usual_ways(network, judged[0]))) if judged else ()
     tell("Giving objects the surroundings of other images …")
-    number = max(FEWEST, min(DONORS, ALL_DONORS // max(1, len(frequent))))
+    number = _donors_of_each(len(frequent), reader.side)
     objects = {k: reader.objects(seen.objects.get(k, []), number) for k in frequent}
     leaning = find_leanings(network, right, wrong, objects, reader.whole)
     pairs = [
@@ -138,6 +139,12 @@ def diagnose(
     suspects = rank(seen.disagreements, seen.fits, seen.images)
     doubts = look_at(suspects.standing_out, reader, datamodule)
     return Diagnosis(seen, tuple(confused), suspects, doubts, trust, tuple(pairs), tuple(classes), tuple(bands))
+
+
+def _donors_of_each(classes: int, side: int) -> int:
+    """Return how many donors of a class there is time for, in parts of a size."""
+    together = min(ALL_DONORS, DONOR_PIXELS // side**2)
+    return max(FEWEST, min(DONORS, together // max(1, classes)))
 
 
 def _bands(network: SegmentationNetwork, reader: CaseReader) -> list[BandImportance]:

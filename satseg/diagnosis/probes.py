@@ -22,6 +22,7 @@ OBJECTS = 12  # of a class, among which these are looked for, at most
 REHEARSAL = 0.2  # of all pictures, for this
 MOVED = 3  # regions of a class that are probed, at most
 PIXELS = 55_000_000  # of all pictures that are segmented, about
+STRETCHED = 2  # times as many, at most, so that there is one probe of each kind
 CERTAIN = 6.0  # log odds beyond which it does not matter how certain a network is
 STEADY = 0.5  # log odds: regions that vary less with the donor count less
 
@@ -70,7 +71,8 @@ def probe(network: SegmentationNetwork, donors: Sequence[Actor], classes: Sequen
     made = _probes(given[0].picture, whole)
     count = int(np.clip(room / len(given) / len(made) / len(classes), 1, MOVED))
     recipients = [tried[i] for i in _most_moved(heard, classes, count)]
-    fits = max(int(room / len(given) / len(recipients)), 1 + len({p.change for p in made}))
+    affordable = room / len(given) / len(recipients)
+    fits = max(1, int(affordable), min(1 + len({p.change for p in made}), int(STRETCHED * affordable)))
     return [Probed(p.change, standardised(_odds(network, p, recipients, given))[:, column]) for p in made[:fits]]
 
 
