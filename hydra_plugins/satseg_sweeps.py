@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from satseg.sweeping import Sweep
+    from satseg.sweep import Sweep
 
 
 class GridSweeper(Sweeper):
@@ -40,7 +40,7 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is missing, and say how all ended."""
-        from satseg.sweeping import grid, parse
+        from satseg.sweep import grid, parse
 
         sweep = self._open(arguments)
         grid(sweep, parse(self.params, arguments))
@@ -48,7 +48,7 @@ class GridSweeper(Sweeper):
         sweep.close(sweep.run(sweep.jobs, self._launch))
 
     def _open(self, arguments: Sequence[str]) -> Sweep:
-        from satseg.sweeping import Sweep, lines_of
+        from satseg.sweep import Sweep, lines_of
 
         command = [*lines_of(self.params), *arguments]
         return Sweep(Path(self._config.hydra.sweep.dir), self._config.resume_sweep, command)
@@ -76,7 +76,7 @@ class OptunaSweeper(GridSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials up to their number, and say how all ended."""
-        from satseg.sweeping import Search, parse, search_space
+        from satseg.sweep import Search, parse, search_space
 
         space, fixed = search_space(parse(self.params, arguments))
         sweep = self._open(arguments)
@@ -102,7 +102,7 @@ class RayLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs and wait for them; one whose worker dies is a job that failed."""
-        from satseg.sweeping.tasks import run_on_ray
+        from satseg.sweep.tasks import run_on_ray
 
         jobs = [(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         context = (self.hydra_context, self.task_function, self.config)

@@ -9,7 +9,7 @@ if os.name != "posix":  # locks and signals are
     raise ImportError("satseg runs on Linux and macOS; on Windows, run it in WSL.")
 
 if TYPE_CHECKING:
-    from satseg.checkpoint import load_model
+    from satseg.models.checkpoint import load_model
 
 __all__ = ["load_model"]
 
@@ -17,7 +17,7 @@ __all__ = ["load_model"]
 def __getattr__(name: str) -> Any:
     """Import the public API on first use: commands must answer `--help` without torch."""
     if name == "load_model":
-        from satseg.checkpoint import load_model
+        from satseg.models.checkpoint import load_model
 
         return load_model
     raise AttributeError(f"module 'satseg' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from satseg.cli import entry_point
 @entry_point("app")
 def main(cfg: DictConfig) -> None:
     """Serve the app until the process is stopped."""
-    from satseg.serving.web import serve
+    from satseg.serve.web import serve
 
     serve(cfg, with_page=True)
 

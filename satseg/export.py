@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from satseg.cli import entry_point
 
 if TYPE_CHECKING:
-    from satseg.exporting import Request, Source
+    from satseg.runtimes import Request, Source
 
 logger = logging.getLogger(__name__)
 
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 @entry_point("export")
 def main(cfg: DictConfig) -> None:
     """Write the model in a format, and check it against eager PyTorch before it is kept."""
-    from satseg.checkpoint import fetch_checkpoints, load_model
-    from satseg.exporting import Request, Source, export_model
     from satseg.locks import alone_at
+    from satseg.models.checkpoint import fetch_checkpoints, load_model
     from satseg.runs import model_path, run_folder
+    from satseg.runtimes import Request, Source, export_model
 
     (checkpoint,) = map(model_path, fetch_checkpoints(cfg.checkpoint, Path(cfg.runs_dir)))
     if cfg.output is None:
@@ -42,11 +42,11 @@ def _export_int8(cfg: DictConfig, source: Source, request: Request) -> None:
     import torch
 
     from satseg.errors import ResourceError
-    from satseg.evaluation import evaluate
-    from satseg.exporting import calibration_crops, export_int8
+    from satseg.evaluate.scoring import evaluate
     from satseg.inference.engines import keep_int8
     from satseg.models import SegmentationNetwork
-    from satseg.runconfig import recorded_datamodule
+    from satseg.records.dataset import recorded_datamodule
+    from satseg.runtimes import calibration_crops, export_int8
 
     datamodule = recorded_datamodule(source.checkpoint, cfg.dataset, source.network.spec, source.trusted_modules)
 

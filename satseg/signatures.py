@@ -7,7 +7,10 @@ import inspect
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
+    pass
 
 OWN = "satseg."  # classes that pass the rest of their options on to their base
 

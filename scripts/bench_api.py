@@ -26,9 +26,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from satseg.config import CONFIG_DIR
-from satseg.data.writing import write_raster
+from satseg.data.rasters.writing import write_raster
 from satseg.inference.engines import Engine
-from satseg.predicting import open_models
+from satseg.predict.models import open_models
 
 SIDE, CLIENTS = 512, 16
 

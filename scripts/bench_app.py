@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from playwright.sync_api import Page, sync_playwright
 
-from satseg.checkpoint import load_model
-from satseg.data.writing import write_raster
+from satseg.data.rasters.writing import write_raster
 from satseg.models import SegmentationNetwork
+from satseg.models.checkpoint import load_model
 
 SIDE = 512
 

@@ -14,7 +14,7 @@ import torch
 
 from satseg.attribution import LAYER_METHODS, explain, layers_of
 from satseg.models import SegmentationNetwork, build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
 from satseg.spec import DatasetSpec, InputSpec
 
 SPEC = DatasetSpec(

@@ -25,10 +25,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from satseg import training
 from satseg.config import CONFIG_DIR
 from satseg.devices import peak_memory_gb
 from satseg.runs import Run
+from satseg.train import build as training
 
 NETWORKS = [("unet", "resnet50"), ("segformer", "pvt_v2_b2")]
 WARM = 4  # batches before the clock starts

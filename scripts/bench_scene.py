@@ -63,8 +63,8 @@ def make_model(folder: Path) -> None:
     """Save `unet` on `resnet18` with six classes; its weights say nothing, its speed is that of any."""
     import torch
 
-    from satseg.checkpoint import save_model
     from satseg.models import build_model
+    from satseg.models.checkpoint import save_model
     from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
     torch.manual_seed(0)
@@ -89,7 +89,7 @@ def loop(checkpoint: Path, scene: Path, output: Path) -> dict[str, float]:
     from rasterio.windows import Window
     from torch.utils.data import DataLoader, Dataset
 
-    from satseg.checkpoint import load_model
+    from satseg.models.checkpoint import load_model
 
     network = load_model(checkpoint)
     start = time.perf_counter()  # as in satseg: from the scene's header, the model loaded, to the finished file
@@ -124,7 +124,8 @@ def satseg(engine: str, checkpoint: Path, scene: Path, output: Path, window: int
     from hydra import compose, initialize_config_dir
 
     from satseg.config import CONFIG_DIR
-    from satseg.predicting import open_models, predict_scenes
+    from satseg.predict.models import open_models
+    from satseg.predict.run import predict_scenes
 
     options = [f"checkpoint='{checkpoint}'", f"input='{scene}'", f"output='{output}'", f"engine={engine}"]
     options += [f"overlap={OVERLAP}", "progress=false", "device=cpu"] + ([f"window_size={window}"] if window else [])
@@ -140,8 +141,8 @@ def bare(engine: str, checkpoint: Path, scene: Path, output: Path, window: int |
 
     from satseg.config import CONFIG_DIR
     from satseg.inference.pipeline import Stopwatch
-    from satseg.predicting import open_models
-    from satseg.predicting.scenes import maker_of, source_of
+    from satseg.predict.assemble import maker_of, source_of
+    from satseg.predict.models import open_models
 
     options = [f"checkpoint='{checkpoint}'", f"input='{scene}'", f"engine={engine}", f"overlap={OVERLAP}"]
     options += ["device=cpu"] + ([f"window_size={window}"] if window else [])
@@ -185,11 +186,11 @@ def quantise(checkpoint: Path, scene: Path) -> None:
     """Make the int8 model, where there is none, on crops of the scene: its speed is the same as on training images."""
     import torch
 
-    from satseg.checkpoint import load_model, model_path
-    from satseg.data.raster import Window, read_image
+    from satseg.data.rasters.raster import Window, read_image
     from satseg.errors import EngineError
-    from satseg.exporting import Source, export_int8
     from satseg.inference.engines import keep_int8, open_engine
+    from satseg.models.checkpoint import load_model, model_path
+    from satseg.runtimes import Source, export_int8
 
     path = model_path(checkpoint)
     network = load_model(path)

@@ -22,10 +22,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from satseg import publishing, training
 from satseg.config import CONFIG_DIR
 from satseg.runs import Run
-from satseg.task import SegmentationTask
+from satseg.train import build as training
+from satseg.train import dashboards
+from satseg.train.task import SegmentationTask
 
 
 class EpochTime(pl.Callback):
@@ -46,7 +47,7 @@ def through_satseg(cfg: DictConfig, datamodule: Any, batches: list[dict[str, Any
     trainer = training.build_trainer(cfg, Run(folder, None))
     trainer.callbacks.append(clock)
     trainer.fit(task, train_dataloaders=torch.utils.data.DataLoader(batches, batch_size=None))
-    publishing.close(trainer.loggers, failed=False)
+    dashboards.close(trainer.loggers, failed=False)
     return clock.seconds
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from satseg.models.pairs import table
+from satseg.models.catalogue import table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/models.md"
 MARKERS = "<!-- model-table -->", "<!-- /model-table -->"

@@ -15,9 +15,11 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from satseg import cli, evaluation, training
+from satseg import cli
 from satseg.data import SegmentationDataModule
-from satseg.task import SegmentationTask
+from satseg.evaluate import scoring
+from satseg.train import dashboards, finish
+from satseg.train.task import SegmentationTask
 
 MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the n-th call
     "the options are checked": (cli, "check_types", 1),
@@ -29,11 +31,11 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the n-th call
     "a batch is computed": (SegmentationTask, "training_step", 25),
     "an epoch is scored": (SegmentationTask, "validation_step", 2),
     "the last epoch has been scored": (SegmentationTask, "on_validation_epoch_end", 4),
-    "the model is scored": (training, "report_split", 2),
-    "an image of a split is scored": (evaluation, "score_batch", 1),
+    "the model is scored": (finish, "report_split", 2),
+    "an image of a split is scored": (scoring, "score_batch", 1),
     "a loader is made": (_MultiProcessingDataLoaderIter, "_reset", 1),
     "a loader's processes end": (_MultiProcessingDataLoaderIter, "__del__", 2),
-    "the run is complete": (training.publishing, "publish_results", 1),
+    "the run is complete": (dashboards, "publish_results", 1),
 }
 
 

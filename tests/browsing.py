@@ -20,9 +20,9 @@ import rasterio
 import torch
 from commands import Forked, run_module
 
-from satseg.checkpoint import save_model
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import save_model
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 NAMES = ("water", "forest", "road")

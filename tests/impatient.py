@@ -1,9 +1,9 @@
 """Runs `satseg.serve` or `satseg.app` with a server that loses its patience sooner: `impatient.py serve option...`."""
 
+import runpy
 import sys
-from importlib import import_module
 
-from satseg.serving import connections
+from satseg.serve import connections
 
 connections.HEADER_SECONDS = 1.5
 connections.WINDOW_SECONDS = 3.0
@@ -11,4 +11,4 @@ connections.MOST_OF_ADDRESS = 8
 connections.MOST_CONNECTIONS = 40
 
 if __name__ == "__main__":
-    import_module(f"satseg.{sys.argv.pop(1)}").main()
+    runpy.run_module(f"satseg.{sys.argv.pop(1)}", run_name="__main__")

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satseg.calibration import BINS, Reliability, fit_temperature, some_pixels
 from satseg.errors import DataError
+from satseg.evaluate.calibration import BINS, Reliability, fit_temperature, some_pixels
 from satseg.spec import IGNORE_INDEX
 
 

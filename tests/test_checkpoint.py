@@ -14,10 +14,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from satseg.checkpoint import fetch_checkpoint, load_model, read_document, save_model
 from satseg.errors import CheckpointError, DivergedError, RunError
 from satseg.models import SegmentationNetwork, build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import fetch_checkpoint, load_model, read_document, save_model
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 STATISTICS = BandStatistics(*(((1.0, 2.0, 3.0),) * 6))
@@ -93,7 +93,7 @@ def set_model(**options: Any) -> Callable[[dict[str, Any]], None]:
         "segmentation_models_pytorch.base.model.torch.load",
         "segmentation_models_pytorch.decoders.unet.model.UnetDecoder",
         "segmentation_models_pytorch.Unet",
-        "satseg.config.importlib.import_module",
+        "satseg.models.catalogue.importlib.import_module",
         "",
     ],
 )
@@ -319,7 +319,7 @@ def test_memory_that_safetensors_does_not_get_is_no_panic(
         raise panic("PyObject pointer is null")
 
     before = file.read_bytes()
-    monkeypatch.setattr("satseg.model_file.save", refuse)
+    monkeypatch.setattr("satseg.models.model_file.save", refuse)
     with pytest.raises(MemoryError):
         save_model(file, network, training={}, protocol={})
     assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]

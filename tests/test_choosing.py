@@ -9,8 +9,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from satseg.choosing import choose
 from satseg.config import CONFIG_DIR
+from satseg.train.choosing import choose
 
 
 def configuration(*options: str) -> DictConfig:

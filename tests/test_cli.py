@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from satseg.cli import describe
-from satseg.early import CHOICES, VECTOR_SUFFIXES
-from satseg.quoting import quote_paths
+from satseg.cli.checks import CHOICES, VECTOR_SUFFIXES
+from satseg.cli.quoting import quote_paths
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0\n\r"), min_size=1))
@@ -223,11 +223,11 @@ def test_what_is_wrong_with_options_is_one_line_before_torch_is_imported(tmp_pat
 
 def test_the_choices_that_are_refused_early_are_those_that_the_code_takes() -> None:
     from satseg.attribution import METHODS
-    from satseg.exporting.request import SUFFIXES
     from satseg.inference.combining import VIEWS
     from satseg.inference.engines.opening import NAMES
     from satseg.inference.products import PROBABILITIES
     from satseg.mapping.layers import DRIVERS
+    from satseg.runtimes.request import SUFFIXES
 
     taken = {
         "engine": NAMES,

@@ -24,7 +24,7 @@ import yaml
 from browsing import noise, predicted, start, until, write_model
 from commands import run_program
 
-from satseg.data.writing import write_raster
+from satseg.data.rasters.writing import write_raster
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "scripts" / "deploy"

@@ -9,7 +9,7 @@ import pytest
 
 CODE = """
 import os, signal, time, weakref
-from satseg import ending
+from satseg import signals
 from satseg.errors import InterruptedRunError
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have begun without it
@@ -37,7 +37,7 @@ def reach():
     time.sleep(60)
 
 try:
-    with ending.listening():
+    with signals.listening():
         reach()
 except InterruptedRunError as error:
     print(error)

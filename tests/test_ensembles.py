@@ -15,7 +15,7 @@ import torch
 from commands import command, refused
 
 import satseg
-from satseg.documents import read_json
+from satseg.runs.documents import read_json
 
 CLASSES = {"dry": 11, "wet": 40, "rock": 255}
 SIDE = 64

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from satseg.errors import DataError
-from satseg.estimation import by_cluster, estimate_areas
+from satseg.evaluate.area_estimates import by_cluster, estimate_areas
 
 CLUSTERS, CLASSES, PIXELS = 1200, 4, 64 * 64
 

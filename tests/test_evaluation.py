@@ -12,12 +12,12 @@ from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 from torch import Tensor
 
 from satseg.errors import DataError
-from satseg.evaluation import evaluate, score_batch
+from satseg.evaluate.files import write_evaluation
+from satseg.evaluate.metrics import ConfusionMatrix
+from satseg.evaluate.scoring import evaluate, score_batch
 from satseg.losses import WeightedSum
-from satseg.metrics import ConfusionMatrix
 from satseg.models import SegmentationNetwork, build_model
-from satseg.models.pairs import MODELS
-from satseg.score_files import write_evaluation
+from satseg.models.catalogue import MODELS
 from satseg.spec import DatasetSpec, InputSpec
 
 NAMES = ("a", "b", "c", "d")

@@ -11,9 +11,9 @@ import rasterio
 from commands import TINY, command, refused
 from PIL import Image
 
-from satseg.predicting import open_models
-from satseg.serving.describing import trust_in
-from satseg.serving.served import Served, predict_options
+from satseg.predict.models import open_models
+from satseg.serve.describing import trust_in
+from satseg.serve.served import Served, predict_options
 
 
 @pytest.fixture(scope="module")

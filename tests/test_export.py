@@ -15,15 +15,15 @@ from commands import TINY, command, refused
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from satseg.checkpoint import load_model, save_model
 from satseg.errors import ConfigError, ExportError, FixedSizeError, MissingPackageError, ResourceError
-from satseg.exporting import Request, Source, export_model
-from satseg.exporting.agreement import random_images
-from satseg.exporting.graph import ImageToLogits
-from satseg.exporting.packages import load_package
-from satseg.exporting.upsampling import JoinedBlock
 from satseg.models import SegmentationNetwork, build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import load_model, save_model
+from satseg.runtimes import Request, Source, export_model
+from satseg.runtimes.agreement import random_images
+from satseg.runtimes.graph import ImageToLogits
+from satseg.runtimes.packages import load_package
+from satseg.runtimes.upsampling import JoinedBlock
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 NAMES = ("water", "forest", "road", "roof")
@@ -272,8 +272,8 @@ def test_no_runtime_reports_to_its_maker(tmp_path: Path, root_dir: Path) -> None
 import sys, time
 used = []
 sys.addaudithook(lambda event, args: used.append(event) if event.startswith("socket.") else None)
-from satseg.exporting.packages import load_package
-from satseg.exporting.upsampling import JoinedBlock
+from satseg.runtimes.packages import load_package
+from satseg.runtimes.upsampling import JoinedBlock
 for name in ("onnxruntime", "openvino", "nncf"):
     load_package(name)
 time.sleep(1)
@@ -290,7 +290,7 @@ assert not used, used
 
 
 def test_weights_beyond_2_gb_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("satseg.exporting.onnx_files.LARGEST_FILE_BYTES", 0)
+    monkeypatch.setattr("satseg.runtimes.onnx_files.LARGEST_FILE_BYTES", 0)
     source = tiny(Tiny(), tmp_path)
     export_model(source, asked("onnx", tmp_path / "out" / "model"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["model.onnx", "model.onnx.data"]

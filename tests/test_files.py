@@ -18,7 +18,7 @@ from satseg.files import size_text, unfinished, write_json, write_text
 FULL = """
 import resource, sys, torch
 from pathlib import Path
-from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
+from satseg.train.callbacks.checkpoint_io import AtomicCheckpointIO
 from satseg.errors import ResourceError
 io, path = AtomicCheckpointIO(), Path(sys.argv[1]) / "last.ckpt"
 io.save_checkpoint({"a": 1}, path)

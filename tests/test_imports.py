@@ -132,7 +132,7 @@ def test_help_does_not_import_torch(tmp_path: Path) -> None:
 def test_predicting_does_without_what_trains_and_draws() -> None:
     """Each would take memory, and a second to start, of everyone who makes a map."""
     code = (
-        "import sys, satseg.predicting\n"
+        "import sys, satseg.predict\n"
         "sys.exit(' '.join({'pytorch_lightning', 'torchmetrics', 'matplotlib'} & sys.modules.keys()) or 0)"
     )
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}

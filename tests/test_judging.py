@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from satseg.errors import RecordError
-from satseg.evaluation import EvaluationResult, ImageScores
-from satseg.judging import judge, read_findings, write_findings
-from satseg.metrics import Scores
-from satseg.validation import Finding, Severity
+from satseg.evaluate.metrics import Scores
+from satseg.evaluate.scoring import EvaluationResult, ImageScores
+from satseg.train.judging import judge, read_findings, write_findings
+from satseg.validate.findings import Finding, Severity
 
 NAMES = ("land", "water", "road")
 SOUND = np.array([[90, 5, 5], [5, 90, 5], [5, 5, 90]])

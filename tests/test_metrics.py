@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 
-from satseg.metrics import ConfusionMatrix, Scores, confusion_matrices
+from satseg.evaluate.metrics import ConfusionMatrix, Scores, confusion_matrices
 
 K = 5
 SHAPE = (3, 4, 6)

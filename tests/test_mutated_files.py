@@ -12,7 +12,7 @@ import pytest
 import rasterio
 import shapely
 
-from satseg.data.opening import OpenRasters, open_raster
+from satseg.data.rasters.opening import OpenRasters, open_raster
 from satseg.errors import RasterReadError
 
 OPTION = "GDAL_PNG_WHOLE_IMAGE_OPTIM"

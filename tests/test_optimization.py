@@ -10,7 +10,7 @@ from torch import nn
 
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError
-from satseg.optimization import build_optimizer, build_scheduler
+from satseg.train.optimization import build_optimizer, build_scheduler
 
 
 class Network(nn.Module):

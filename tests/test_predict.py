@@ -29,10 +29,10 @@ from PIL import Image
 
 import satseg
 from satseg.config import CONFIG_DIR
-from satseg.documents import read_json
 from satseg.errors import ConfigError
 from satseg.locks import alone_at
-from satseg.predicting import check_options
+from satseg.predict.options import check_options
+from satseg.runs.documents import read_json
 
 BAND_NAMES = ("red", "green", "blue")
 

@@ -18,8 +18,8 @@ from commands import TINY, Forked, cluster, command, refused, run_program
 from safetensors.numpy import load_file
 
 from satseg.models import build_model
-from satseg.sharding import SyncNorms
 from satseg.spec import DatasetSpec, InputSpec
+from satseg.train.sharding import SyncNorms
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "satseg.train"]
 TWO = [

@@ -22,21 +22,23 @@ from hypothesis import strategies as st
 from listening import listener
 from omegaconf import OmegaConf
 
-from satseg.checkpoint import save_model
-from satseg.documents import MOST_DEPTH, MOST_JSON, MOST_YAML, read_json, read_yaml
 from satseg.errors import ConfigError, RecordError, RunError, SatsegError
+from satseg.evaluate.files import read_matrices
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
-from satseg.repeating import read_environment
-from satseg.runconfig import check_classes, recorded_datamodule
-from satseg.runs import read_config, read_metrics
-from satseg.score_files import read_matrices
-from satseg.slots import usable
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import save_model
+from satseg.records.classes import check_classes
+from satseg.records.config import read_config
+from satseg.records.dataset import recorded_datamodule
+from satseg.records.facts import read_environment
+from satseg.records.slots import usable
+from satseg.runs import read_metrics
+from satseg.runs.documents import MOST_DEPTH, MOST_JSON, MOST_YAML, read_json, read_yaml
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
-from satseg.sweeping.sweep import Job
+from satseg.sweep.sweep import Job
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-DASHBOARD = "satseg.callbacks.wandb.Dashboard"
+DASHBOARD = "satseg.train.callbacks.wandb.Dashboard"
 RECORD: dict[str, Any] = {
     "seed": 0,
     "monitor": "val/miou",
@@ -78,7 +80,7 @@ RECORD: dict[str, Any] = {
         "devices": 1,
         "max_epochs": 1,
         "max_time": None,
-        "strategy": {"_target_": "satseg.sharding.ShardedStrategy"},
+        "strategy": {"_target_": "satseg.train.sharding.ShardedStrategy"},
     },
     "callbacks": {"mine": {"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "val/miou"}},
     "logger": {},
@@ -605,7 +607,7 @@ def test_matrices_that_would_unpack_to_too_much_are_not_unpacked(
     path, names = tmp_path / "matrices.npz", np.array(["a", "b"])
     np.savez_compressed(path, names=names, groups=names, matrices=np.zeros((2, 99, 99), np.int64))
     read_matrices(path)
-    monkeypatch.setattr("satseg.score_files.MOST_BYTES", 100_000)
+    monkeypatch.setattr("satseg.evaluate.files.MOST_BYTES", 100_000)
     with pytest.raises(RunError, match="more than 0 MB"):
         read_matrices(path)
 

@@ -10,7 +10,7 @@ from commands import TINY, command
 from optuna.storages.journal import JournalFileBackend
 
 from satseg import load_model
-from satseg.checkpoint import save_model
+from satseg.models.checkpoint import save_model
 
 SHORT = [*TINY, "trainer.max_epochs=1", "dataset.patches_per_epoch=4", "runs_dir=runs (1)"]
 LAUNCHERS = {

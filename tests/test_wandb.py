@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from commands import TINY, command, run_module
 
-from satseg.callbacks.wandb import Dashboard
+from satseg.train.callbacks.wandb import Dashboard
 
 BLOCK, HEADER = 32768, 7
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from satseg.evaluate.metrics import confusion_matrices
 from satseg.inference.windows import segment
-from satseg.metrics import confusion_matrices
 from satseg.models import SegmentationNetwork
 
 ALIKE = 0.9  # correlation, of either sign, from which bands are taken together

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from satseg.data.bands import band_numbers
 from satseg.data.in_common import most_common
-from satseg.data.opening import shown
 from satseg.data.pairing import Sample
+from satseg.data.rasters.bands import band_numbers
+from satseg.data.rasters.opening import shown
 from satseg.data.reader import WHOLE_FILE_PIXELS, SampleReader
 from satseg.files import size_text
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from satseg.data import record
 from satseg.data.pairing import Sample
-from satseg.documents import MOST_LISTING, read_json
 from satseg.errors import DataChangedError, SatsegError
+from satseg.runs.documents import MOST_LISTING, read_json
 
 State = tuple[int, int]  # size in bytes, and time of change in nanoseconds
 

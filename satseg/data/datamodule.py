@@ -16,21 +16,21 @@ from torch.utils.data import DataLoader
 from satseg.data import record
 from satseg.data.assumptions import assumed
 from satseg.data.augmentation import Augmentation
-from satseg.data.bands import band_numbers
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
 from satseg.data.in_common import in_common
-from satseg.data.labels import LabelReader
-from satseg.data.masks import ClassScheme
+from satseg.data.labels.discovery import ClassScheme
+from satseg.data.labels.reader import LabelReader
+from satseg.data.labels.unknown_values import all_unknown
 from satseg.data.options import Normalisation, check_numbers, check_options, default_workers
 from satseg.data.pairing import Pairs, Sample
 from satseg.data.patches import patch_edge, patches_a_batch
 from satseg.data.places import Area, Places
+from satseg.data.rasters.bands import band_numbers
 from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchBatchSampler
 from satseg.data.scaling import input_spec
 from satseg.data.splits import Splits, left_out
 from satseg.data.statistics import compute_statistics, count_classes
-from satseg.data.unknown_values import all_unknown
 from satseg.data.weighting import class_weights
 from satseg.data.workers import end_with_this_process, prepare_worker
 from satseg.devices import training_machine

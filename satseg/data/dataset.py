@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from satseg.data.augmentation import Augmentation
-from satseg.data.opening import bounded_cache, reason
+from satseg.data.lost_workers import LESS
 from satseg.data.pairing import Sample
+from satseg.data.rasters.opening import bounded_cache, reason
 from satseg.data.reader import SampleReader
 from satseg.data.sampler import PatchRequest
 from satseg.errors import RasterReadError, ResourceError, SatsegError
-from satseg.lost_workers import LESS
 from satseg.spec import InputSpec
 
 Item = dict[str, Any]

@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from satseg.data.endings import is_image
 from satseg.data.folder_names import KINDS, SIDES
-from satseg.data.raster import read_info
+from satseg.data.rasters.endings import is_image
+from satseg.data.rasters.raster import read_info
 from satseg.errors import SatsegError
 
 MOST_FOLDERS = 200

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from satseg.data.endings import USUAL, Takes, is_image, is_unknown, is_vector, passed_over
-from satseg.data.raster import Window
+from satseg.data.rasters.endings import USUAL, Takes, is_image, is_unknown, is_vector, passed_over
+from satseg.data.rasters.names import natural
+from satseg.data.rasters.raster import Window
+from satseg.data.rasters.wildcards import BRACES, expanded, in_folders
 from satseg.data.suffixes import working_suffixes
-from satseg.data.wildcards import BRACES, expanded, in_folders
 from satseg.errors import ConfigError, DataError, SatsegError
 
 
@@ -142,11 +143,6 @@ def pair(found: dict[str, dict[str, Path]]) -> list[Sample]:
     """Return the files that have a partner as samples, in natural order of their names."""
     names = sorted(found["image"].keys() & found["mask"].keys(), key=natural)
     return [Sample(name, found["image"][name], found["mask"][name]) for name in names]
-
-
-def natural(name: str) -> list[tuple[bool, int, str]]:
-    """Sort key that puts `part_2` before `part_10`."""
-    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in re.split(r"(\d+)", name)]
 
 
 def _why_none(root: Path, pattern: str, kind: str, ending: str) -> str:

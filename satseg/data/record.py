@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from satseg.data.pairing import Sample, natural
+from satseg.data.pairing import Sample
+from satseg.data.rasters.names import natural
 
 END_BYTES = 65_536
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from satseg.data.places import AreaPlaces, Places
-from satseg.data.raster import Window
+from satseg.data.rasters.raster import Window
 
 
 class PatchRequest(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from satseg.data.options import Normalisation
-from satseg.data.raster import RasterInfo
+from satseg.data.rasters.raster import RasterInfo
 from satseg.spec import BandStatistics, InputSpec
 
 Numbers = tuple[float, ...]

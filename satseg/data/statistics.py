@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from satseg.data.pairing import Sample
-from satseg.data.raster import Window
+from satseg.data.rasters.raster import Window
 from satseg.data.reader import SampleReader
 from satseg.errors import DataError
 from satseg.spec import BandStatistics

@@ -10,7 +10,7 @@ import signal
 from functools import cache
 from typing import Any
 
-from satseg import ending
+from satseg import signals
 
 
 def prepare_worker(worker: int) -> None:
@@ -18,7 +18,7 @@ def prepare_worker(worker: int) -> None:
 
     It ends where it cannot hand over what it has loaded, such as without memory: training would wait for that forever.
     """
-    ending.ignore()
+    signals.ignore()
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_give_up)  # type: ignore[attr-defined]
 
 

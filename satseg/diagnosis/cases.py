@@ -12,7 +12,7 @@ from torch import Tensor
 
 from satseg.data import SegmentationDataModule
 from satseg.data.dataset import to_item
-from satseg.data.raster import Window
+from satseg.data.rasters.raster import Window
 from satseg.diagnosis.survey import Spot
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects, label
 
-from satseg.data.raster import Window
+from satseg.data.rasters.raster import Window
 
 CONFIDENT = 0.5  # lead over the labelled class from which a pixel contradicts its label
 

@@ -14,7 +14,7 @@ from scipy.stats import binom
 from torch import Tensor
 from torch.nn.functional import pad
 
-from satseg.data.raster import Window
+from satseg.data.rasters.raster import Window
 
 REACH = 32  # pixels, down and to the right, that labels are tried to lie off
 TILE = (32, 256)  # smallest and largest edge in pixels of the parts that are looked at by themselves

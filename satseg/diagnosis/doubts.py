@@ -13,7 +13,7 @@ from torch import Tensor
 
 from satseg.data import SegmentationDataModule
 from satseg.data.projecting import transform_points
-from satseg.data.raster import RasterInfo, Window, window_transform
+from satseg.data.rasters.raster import RasterInfo, Window, window_transform
 from satseg.diagnosis.cases import CaseReader
 from satseg.diagnosis.suspects import Suspect
 from satseg.errors import DataError

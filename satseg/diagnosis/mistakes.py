@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from satseg.data.raster import Window
+from satseg.data.rasters.raster import Window
 from satseg.diagnosis.displacement import Displacement, Offset, displacements
 
 FLOOR = 0.02  # probability below which a class is as good as excluded: no pixel may outvote many

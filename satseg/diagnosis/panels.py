@@ -17,8 +17,8 @@ from satseg.diagnosis.leaning import Example, Leaning
 from satseg.diagnosis.swaps import Change, changed
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
-from satseg.reporting import to_rgb
 from satseg.spec import DatasetSpec
+from satseg.visualization.display import to_rgb
 from satseg.visualization.encoding import webp
 from satseg.visualization.overlays import signed_heat
 from satseg.visualization.palette import colourise

@@ -13,8 +13,8 @@ from torch import Tensor
 from satseg.data.dataset import Item
 from satseg.diagnosis.disagreement import Disagreement, disagreement_in
 from satseg.diagnosis.mistakes import Fit, fit_of
+from satseg.evaluate.metrics import confusion_matrices
 from satseg.inference.windows import segment
-from satseg.metrics import confusion_matrices
 from satseg.models import SegmentationNetwork
 
 KEPT = 32  # spots of each pair of classes

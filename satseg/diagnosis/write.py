@@ -33,8 +33,8 @@ from satseg.diagnosis.words import (
     usual_offset_words,
     verdict_words,
 )
+from satseg.evaluate.metrics import Scores
 from satseg.files import write_json, write_text
-from satseg.metrics import Scores
 from satseg.models import SegmentationNetwork
 from satseg.visualization.figures import plot_confusion_matrix, plot_trust
 from satseg.visualization.page import read_picture, render_page

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from satseg.documents import read_json
 from satseg.errors import RecordError
 from satseg.files import write_json
+from satseg.runs.documents import read_json
 
 NAME = "journal.json"
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from satseg.checkpoint import fetch_checkpoints, load_model
 from satseg.errors import ConfigError
 from satseg.files import file_digest, write_json
 from satseg.inference.alike import check_alike, joint_spec
 from satseg.inference.combining import Ensemble, Scored
 from satseg.models import SegmentationNetwork
+from satseg.models.checkpoint import fetch_checkpoints, load_model
 from satseg.runs import model_path, run_folder
 from satseg.spec import DatasetSpec
 

@@ -10,10 +10,10 @@ import numpy as np
 from omegaconf import DictConfig
 from rasterio.crs import CRS
 
-from satseg.data.inputs import bands_by_name
-from satseg.data.opening import shown
-from satseg.data.pixel_size import size_text
-from satseg.data.raster import RasterInfo, Window, unnamed
+from satseg.data.rasters.inputs import bands_by_name
+from satseg.data.rasters.opening import shown
+from satseg.data.rasters.pixel_size import size_text
+from satseg.data.rasters.raster import RasterInfo, Window, unnamed
 from satseg.errors import BandError, ConfigError, UnlikeError
 from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneReader, SceneSource, place

@@ -15,10 +15,10 @@ from rasterio import Affine
 from torch import Tensor
 
 from satseg.data.dataset import to_tensor
-from satseg.data.missing import Marks
-from satseg.data.opening import CACHE_BYTES, open_raster, shown
-from satseg.data.pixel_size import pixel_size
-from satseg.data.raster import RasterInfo, Window, image_in, read_bands, window_transform
+from satseg.data.rasters.missing import Marks
+from satseg.data.rasters.opening import CACHE_BYTES, open_raster, shown
+from satseg.data.rasters.pixel_size import pixel_size
+from satseg.data.rasters.raster import RasterInfo, Window, image_in, read_bands, window_transform
 from satseg.errors import ConfigError
 from satseg.inference.resampling import resample
 

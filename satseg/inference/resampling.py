@@ -12,9 +12,9 @@ from rasterio import Affine
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from satseg.data.missing import Marks, can_hold
-from satseg.data.raster import RasterInfo
-from satseg.data.uniform_vrt import uniform_vrt
+from satseg.data.rasters.missing import Marks, can_hold
+from satseg.data.rasters.raster import RasterInfo
+from satseg.data.rasters.uniform_vrt import uniform_vrt
 from satseg.spec import marks_alone
 
 

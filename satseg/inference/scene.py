@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import rasterio
 
-from satseg import ending
-from satseg.data.opening import CACHE_BYTES, shown
-from satseg.data.orientation import NORTH
+from satseg import signals
+from satseg.data.rasters.opening import CACHE_BYTES, shown
+from satseg.data.rasters.orientation import NORTH
 from satseg.inference.blending import cross
 from satseg.inference.edges import EdgeStore
 from satseg.inference.journal import Journal
@@ -120,7 +120,7 @@ def _make(task: SceneTask, journal: Journal, progress: Progress, watch: Stopwatc
             with writing(task.output.parent):
                 sink.take(row, parts, watch)
             journal.record(row + 1)
-            ending.check()
+            signals.check()
             pixels = (plan.rows[row].keep_stop - plan.rows[row].keep_start) * plan.width
             watch.pixels += pixels
             progress(pixels)

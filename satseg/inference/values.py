@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from satseg.data.opening import shown
+from satseg.data.rasters.opening import shown
 from satseg.data.shifts import (
     NARROW,
     UNITS,

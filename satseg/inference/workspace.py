@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rasterio.errors import RasterioError
 
-from satseg.data.opening import reason
+from satseg.data.rasters.opening import reason
 from satseg.errors import ResourceError
 from satseg.files import size_text
 from satseg.inference.journal import Journal

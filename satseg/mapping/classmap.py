@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from satseg.data.opening import open_raster
-from satseg.data.raster import Window, image_in
+from satseg.data.rasters.opening import open_raster
+from satseg.data.rasters.raster import Window, image_in
 from satseg.errors import DataError
 from satseg.mapping.ground import Ground
 

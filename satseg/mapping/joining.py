@@ -11,7 +11,7 @@ import pyogrio
 import pyogrio.raw
 from rasterio import CRS
 
-from satseg.data.opening import open_raster
+from satseg.data.rasters.opening import open_raster
 from satseg.files import atomic_path
 from satseg.mapping.ground import Ground
 from satseg.mapping.layers import BATCH, driver_of, failing_clearly

@@ -14,10 +14,10 @@ from torch import nn
 
 from satseg.errors import ModelError, ModelPairError, SatsegError, out_of_memory
 from satseg.models.adapting import adapt_input, check_rule, rgb_backbone
+from satseg.models.catalogue import BACKBONES, check_pair
 from satseg.models.encoders import PREFIX, is_known, unfit, unknown, with_prefix
 from satseg.models.network import STRIDE, SegmentationNetwork
 from satseg.models.options import check_kinds, check_options
-from satseg.models.pairs import BACKBONES, check_pair
 from satseg.models.weights import encoder_options
 from satseg.spec import DatasetSpec
 

@@ -8,7 +8,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 
-from satseg.models.pairs import KINDS
+from satseg.models.catalogue import KINDS
 
 PREFIX = "tu-"  # by which SMP finds timm's backbones
 MOST_SHOWN = 200  # characters of an error of others

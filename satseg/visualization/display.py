@@ -1,4 +1,4 @@
-"""From raw numbers to what an eye sees."""
+"""Stretching raw numbers to 8-bit RGB for display."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from satseg.errors import BandError
+from satseg.spec import DatasetSpec
 
 RGB_NAMES = (("red", "b04", "b4", "r"), ("green", "b03", "b3", "g"), ("blue", "b02", "b2", "b"))
 
@@ -65,3 +67,21 @@ def display_rgb(
         unit = (image[chosen].astype(np.float32) - lows) / np.maximum(highs - lows, 1e-6)
         rgb = np.clip(np.nan_to_num(unit) * 255 + 0.5, 0, 255).astype(np.uint8)
     return np.moveaxis(np.where(valid, rgb, np.uint8(0)), 0, -1)
+
+
+def to_rgb(image: Tensor, valid: Tensor, spec: DatasetSpec) -> np.ndarray:
+    """Stretch an image for display by constants of the training split.
+
+    Args:
+        image: Raw numbers (C, H, W).
+        valid: Boolean (H, W).
+        spec: What the model knows of its data.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    source = spec.inputs[0]
+    low, high = (source.statistics.p02, source.statistics.p98) if source.statistics else ((0,), (255,))
+    if source.dtype == "uint8" and len(source.bands) in (1, 3):  # already made for the eye
+        low, high = (0,), (255,)
+    return display_rgb(image.numpy(), valid.numpy(), low, high, band_names=source.bands)

@@ -22,12 +22,12 @@ from PIL import Image
 from rasterio import features
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from satseg.data.opening import quiet
+from satseg.data.rasters.opening import quiet
 from satseg.data.synthetic.scene import make_scene
 from satseg.spec import IGNORE_INDEX
-from satseg.validation.border_tally import BorderTally
-from satseg.validation.checking import Limits
-from satseg.validation.giveaways import score_border, score_each, tabulate
+from satseg.validate.border_tally import BorderTally
+from satseg.validate.checking import Limits
+from satseg.validate.giveaways import score_border, score_each, tabulate
 
 DRAWN, PAIRS = 20_000, 4_000  # of an image at most
 COLOURS = [(132, 41, 246), (226, 169, 41), (60, 16, 152), (254, 221, 58), (110, 193, 228)]

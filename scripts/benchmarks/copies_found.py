@@ -27,13 +27,13 @@ from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 from scipy.ndimage import gaussian_filter
 
-from satseg.data.opening import quiet
 from satseg.data.pairing import Sample
-from satseg.data.raster import Window
+from satseg.data.rasters.opening import quiet
+from satseg.data.rasters.raster import Window
 from satseg.data.synthetic.scene import GAIN, make_scene
-from satseg.validation.facts import Facts
-from satseg.validation.image_tally import ImageTally
-from satseg.validation.leakage import check_leakage
+from satseg.validate.facts import Facts
+from satseg.validate.image_tally import ImageTally
+from satseg.validate.leakage import check_leakage
 
 Change = Callable[[np.ndarray], np.ndarray]  # of (height, width, bands)
 NOISE, ZOOM, QUALITY, SHARE = 8, 1.1, 75, 0.4

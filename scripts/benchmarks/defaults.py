@@ -45,8 +45,8 @@ def satseg(
     data: Path, weights: Path, names: tuple[str, ...], crops: int, seed: int, options: list[str], run: Path
 ) -> dict[str, object]:
     """Train by the command, and score the model file that it leaves."""
-    from satseg.checkpoint import load_model
-    from satseg.train import main
+    from satseg.models.checkpoint import load_model
+    from satseg.train.__main__ import main
 
     epochs = EPOCHS[crops]
     classes = ", ".join(f"{name}: {number}" for number, name in enumerate(names))
@@ -156,7 +156,7 @@ def main() -> None:
             (args.output / folder).mkdir(parents=True, exist_ok=True)
         for name in args.sets:
             prepare(name, args.shared, args.output / "data" / name)
-        import satseg.fitting  # noqa: F401  (before copies are made)
+        import satseg.train.run  # noqa: F401  (before copies are made)
 
         for crops, seed, name, arm in itertools.product(args.crops, args.seeds, args.sets, args.arms):
             measure(name, crops, seed, arm, args.output, args)

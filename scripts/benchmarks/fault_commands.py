@@ -18,29 +18,29 @@ DATA = [option for option in OPTIONS if option.startswith("dataset")]
 
 MARKS: dict[str, list[Mark]] = {
     "train": [
-        Mark("measuring data", "satseg.training:build_datamodule"),
-        Mark("before the first batch", "satseg.task:SegmentationTask.configure_optimizers"),
-        Mark("mid epoch", "satseg.task:SegmentationTask.training_step"),
-        Mark("validation", "satseg.task:SegmentationTask.validation_step"),
-        Mark("final scoring", "satseg.training:report_split"),
-        Mark("report", "satseg.training:report_run"),
+        Mark("measuring data", "satseg.train.build:build_datamodule"),
+        Mark("before the first batch", "satseg.train.task:SegmentationTask.configure_optimizers"),
+        Mark("mid epoch", "satseg.train.task:SegmentationTask.training_step"),
+        Mark("validation", "satseg.train.task:SegmentationTask.validation_step"),
+        Mark("final scoring", "satseg.train.finish:report_split"),
+        Mark("report", "satseg.train.finish:report_run"),
     ],
     "predict": [
-        Mark("inspecting", "satseg.predicting.models:Models.inspect"),
+        Mark("inspecting", "satseg.predict.models:Models.inspect"),
         Mark("strips", "satseg.inference.scene:Sink.take"),
         Mark("finishing rasters", "satseg.inference.scene:publish"),
-        Mark("vectors", "satseg.predicting.scenes:write_vectors"),
+        Mark("vectors", "satseg.predict.one_scene:write_vectors"),
     ],
-    "evaluate": [Mark("scoring", "satseg.reporting:report_split")],
+    "evaluate": [Mark("scoring", "satseg.evaluate.report:report_split")],
     "validate": [
-        Mark("scanning", "satseg.validation:validate"),
-        Mark("report", "satseg.validation.write:write_validation"),
+        Mark("scanning", "satseg.validate.checking:validate"),
+        Mark("report", "satseg.validate.write:write_validation"),
     ],
     "export": [
-        Mark("writing", "satseg.exporting.writing:write_torchscript"),
-        Mark("checking", "satseg.exporting.writing:open_exported"),
+        Mark("writing", "satseg.runtimes.writing:write_torchscript"),
+        Mark("checking", "satseg.runtimes.writing:open_exported"),
     ],
-    "explain": [Mark("explaining", "satseg.explaining:explain_pictures")],
+    "explain": [Mark("explaining", "satseg.explain.answers:explain_pictures")],
     "serve": [],
 }
 

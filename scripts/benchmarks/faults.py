@@ -34,15 +34,17 @@ from fault_kinds import OnDisk
 from fault_trials import ROWS, Outcome, served_job
 
 LIBRARIES = (  # imported once; each trial is a copy of this process
-    "satseg.evaluating",
-    "satseg.explaining",
-    "satseg.exporting",
-    "satseg.fitting",
+    "satseg.evaluate.options",
+    "satseg.explain.answers",
+    "satseg.runtimes",
+    "satseg.train.run",
+    "satseg.train.finish",
     "satseg.inference.engines",
-    "satseg.launching",
-    "satseg.predicting",
-    "satseg.validation.write",
-    "satseg.serving.api.application",
+    "satseg.train.processes",
+    "satseg.predict.one_scene",
+    "satseg.validate.checking",
+    "satseg.validate.write",
+    "satseg.serve.api.application",
     "uvicorn",
 )
 LEGEND = """Survived: every file under a final name can be read to its end, right after the fault and at the end; a

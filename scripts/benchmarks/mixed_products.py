@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from satseg.data.masks import scheme_from_config
-from satseg.data.opening import quiet
+from satseg.data.labels.discovery import scheme_from_config
 from satseg.data.pairing import Sample
+from satseg.data.rasters.opening import quiet
 from satseg.data.synthetic.scene import make_scene
-from satseg.validation import scan
-from satseg.validation.facts import Facts, ScanPlan
-from satseg.validation.shifts import check_shifts
+from satseg.validate.facts import Facts, ScanPlan
+from satseg.validate.scanning import scan
+from satseg.validate.shifts import check_shifts
 
 SHARES = (0.01, 0.1, 0.5)
 SMALL, TURNS = (2, 3, 4, 6, 10), 12  # images of small sets, and how many of each size

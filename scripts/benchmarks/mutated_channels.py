@@ -100,7 +100,7 @@ class PixelsAsClasses:
 
 def show_pixels() -> None:
     """Let all of satseg in this process segment by `PixelsAsClasses`."""
-    from satseg.predicting import models
+    from satseg.predict import models
 
     models.open_engine = lambda path, network, *options, **more: PixelsAsClasses(network.spec)  # type: ignore[assignment]
 
@@ -125,7 +125,7 @@ class Predict:
     """Segments files as scenes."""
 
     def __init__(self, work: Path, group: Group, limit_s: float) -> None:
-        from satseg.predicting import open_models
+        from satseg.predict.models import open_models
 
         show_pixels()
         self.pid = os.getpid()
@@ -134,8 +134,8 @@ class Predict:
         self._models = open_models(self._cfg)
 
     def __call__(self, path: Path, kind: Kind) -> Compare:
-        from satseg.data.raster import read_info
-        from satseg.predicting import predict_scenes
+        from satseg.data.rasters.raster import read_info
+        from satseg.predict.run import predict_scenes
 
         info, output = read_info(path), path.parent / "map.tif"
         part = part_of(info.height, info.width)
@@ -164,8 +164,8 @@ class Validate:
     def __call__(self, path: Path, kind: Kind) -> Compare:
         from hydra.utils import instantiate
 
-        from satseg.validation import Limits, validate
-        from satseg.validation.write import write_validation
+        from satseg.validate.checking import Limits, validate
+        from satseg.validate.write import write_validation
 
         root = path.parent / "dataset"
         own = self._lay_out(root, path, kind)
@@ -193,7 +193,7 @@ class Validate:
 
     @staticmethod
     def _compared(path: Path, kind: Kind, facts: Any) -> Compare:
-        from satseg.data.raster import Window, read_image, read_info
+        from satseg.data.rasters.raster import Window, read_image, read_info
 
         info = read_info(path)
         part = part_of(info.height, info.width)
@@ -254,9 +254,10 @@ class LoadModel:
         self.pid, self._run = os.getpid(), work / "originals" / "run"
 
     def __call__(self, path: Path, kind: Kind) -> Compare:
-        from satseg.checkpoint import load_model
-        from satseg.documents import read_json
-        from satseg.runs import read_config, read_summary
+        from satseg.models.checkpoint import load_model
+        from satseg.records.config import read_config
+        from satseg.runs import read_summary
+        from satseg.runs.documents import read_json
 
         run = path.parent / "run"
         shutil.copytree(self._run, run)

@@ -216,7 +216,7 @@ def main() -> None:
     if role == "serve":
         channels.show_pixels()
         sys.argv = ["satseg.serve", *sys.argv[2:]]
-        from satseg.serve import main as serve
+        from satseg.serve.__main__ import main as serve
 
         return serve()
     options = DEFAULTS | dict(argument.split("=", 1) for argument in sys.argv[1 + bool(role) :])

@@ -97,7 +97,7 @@ def place_of(folder: Path, kind: Kind) -> Path:
 
 
 def _write_checkpoint(run: Path) -> None:
-    from satseg.checkpoint import CHECKPOINT_KEY, load_model, read_document
+    from satseg.models.checkpoint import CHECKPOINT_KEY, load_model, read_document
 
     document = read_document(run / "model.safetensors")
     state = {f"network.{name}": tensor for name, tensor in load_model(run).state_dict().items()}
@@ -265,9 +265,9 @@ def _header(data: bytes, random: np.random.Generator) -> bytes:
 
 def write_model(path: Path, kind: Kind, options: Any = None) -> Path:
     """Write a model of random weights for the images of a kind."""
-    from satseg.checkpoint import save_model
     from satseg.models import build_model
-    from satseg.models.pairs import MODELS
+    from satseg.models.catalogue import MODELS
+    from satseg.models.checkpoint import save_model
     from satseg.spec import DatasetSpec, InputSpec
 
     names, half = tuple(f"b{i}" for i in range(1, kind.bands + 1)), (0.5,) * kind.bands

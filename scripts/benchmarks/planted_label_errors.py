@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from satseg.checkpoint import load_model
 from satseg.diagnosis.displacement import Offset
 from satseg.diagnosis.mistakes import Mistake
 from satseg.diagnosis.survey import Survey, survey
 from satseg.diagnosis.suspects import Suspects, rank
-from satseg.runconfig import recorded_datamodule
+from satseg.models.checkpoint import load_model
+from satseg.records.dataset import recorded_datamodule
 
 MIXED = 0.05  # share of the second class: where there is but one, nothing can be displaced
 NEAR = 3.0  # pixels

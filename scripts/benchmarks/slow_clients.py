@@ -28,10 +28,10 @@ import httpx
 import numpy as np
 import torch
 
-from satseg.checkpoint import save_model
-from satseg.data.writing import write_raster
+from satseg.data.rasters.writing import write_raster
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import save_model
 from satseg.spec import DatasetSpec, InputSpec
 
 SIDE, BYTE_SECONDS, MOST_SECONDS = 256, 12.0, 600

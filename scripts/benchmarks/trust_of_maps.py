@@ -23,12 +23,12 @@ from scipy.ndimage import gaussian_filter
 
 from satseg.attribution import LAYER_METHODS, layers_of
 from satseg.attribution.faithfulness import randomised
-from satseg.checkpoint import load_model
 from satseg.diagnosis.cases import Case, CaseReader
 from satseg.diagnosis.survey import survey
 from satseg.diagnosis.trust import MapOf, Rival, Trust, Way, judge, telling, way_of
 from satseg.models import SegmentationNetwork
-from satseg.runconfig import recorded_datamodule
+from satseg.models.checkpoint import load_model
+from satseg.records.dataset import recorded_datamodule
 
 EACH = 8  # regions of each class that are chosen from
 WRONG = ("shuffled weights", "another image's map", "smooth noise")

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-COMMANDS = ("satseg.training", "satseg.diagnosis")  # modules that bring the libraries with them
+COMMANDS = ("satseg.train.build", "satseg.diagnosis")  # modules that bring the libraries with them
 
 
 def get_ready() -> None:

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from satseg.attribution import METHODS, addition, explain, find_region, layers_of
 from satseg.errors import ConfigError, EmptyRegionError, LayerError
 from satseg.models import SegmentationNetwork, build_model
-from satseg.models.pairs import BACKBONES, BROKEN, MODELS
+from satseg.models.catalogue import BACKBONES, BROKEN, MODELS
 from satseg.spec import DatasetSpec, InputSpec
 
 SPEC = DatasetSpec(

@@ -15,7 +15,7 @@ from satseg.attribution.faithfulness import curves, moved, nearness, randomised
 from satseg.attribution.replacement import blurred, replaced
 from satseg.diagnosis.words import band_words
 from satseg.models import SegmentationNetwork, build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 VALID = torch.ones(1, 96, 96, dtype=torch.bool)

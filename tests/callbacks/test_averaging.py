@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 from torch import nn
 
-from satseg.callbacks.averaging import ExponentialMovingAverage
+from satseg.train.callbacks.averaging import ExponentialMovingAverage
 
 STEPS = 64  # of one epoch
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from satseg.callbacks.checkpoint_io import AtomicCheckpointIO
-from satseg.callbacks.records import BestModelFile
-from satseg.callbacks.saving import SaveLast
-from satseg.checkpoint import load_model
 from satseg.errors import CheckpointError, DivergedError
 from satseg.models import build_model
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import load_model
 from satseg.models.finite import not_finite
-from satseg.models.pairs import MODELS
 from satseg.spec import DatasetSpec, InputSpec
-from satseg.task import SegmentationTask
+from satseg.train.callbacks.checkpoint_io import AtomicCheckpointIO
+from satseg.train.callbacks.records import BestModelFile
+from satseg.train.callbacks.saving import SaveLast
+from satseg.train.task import SegmentationTask
 
 SPEC = DatasetSpec(
     (InputSpec(("r", "g", "b"), "uint8", 255.0, mean=(0.5,) * 3, std=(0.2,) * 3),), ("a", "b"), ((0, 0, 0), (1, 1, 1))

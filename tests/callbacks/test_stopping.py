@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 
-from satseg.callbacks.stopping import StopOnInterrupt
+from satseg.train.callbacks.stopping import StopOnInterrupt
 
 
 class Deaf(BoringModel):

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score
 
-from satseg.comparing import find_runs, make_boards
-from satseg.comparing.statistics import draw_groups, resampled_miou
-from satseg.evaluation import PLAIN, EvaluationResult, ImageScores, Scoring
-from satseg.metrics import Scores
-from satseg.score_files import write_evaluation
+from satseg.evaluate.files import write_evaluation
+from satseg.evaluate.metrics import Scores
+from satseg.evaluate.scoring import PLAIN, EvaluationResult, ImageScores, Scoring
+from satseg.report.boards import make_boards
+from satseg.report.records import find_runs
+from satseg.report.statistics import draw_groups, resampled_miou
 
 NAMES = ("land", "water", "road")
 

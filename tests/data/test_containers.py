@@ -12,8 +12,8 @@ import rasterio.shutil
 from placed_rasters import at, write
 from scipy.io import netcdf_file
 
-from satseg.data.inputs import find_inputs, name_of
-from satseg.data.raster import read_image, read_info
+from satseg.data.rasters.inputs import find_inputs, name_of
+from satseg.data.rasters.raster import read_image, read_info
 from satseg.errors import RasterReadError
 from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource

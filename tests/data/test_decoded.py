@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satseg.data.decoded import DecodedImages
 from satseg.data.folder import FolderDataModule
-from satseg.data.opening import OpenRasters
-from satseg.data.raster import read_image
+from satseg.data.rasters.decoded import DecodedImages
+from satseg.data.rasters.opening import OpenRasters
+from satseg.data.rasters.raster import read_image
 from satseg.data.splits import Random
 from satseg.errors import ConfigError, RasterReadError
 

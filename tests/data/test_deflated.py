@@ -10,12 +10,12 @@ import rasterio
 from PIL import Image
 from rasterio.enums import Interleaving
 
-from satseg.data import opening
-from satseg.data.deflated import block_bytes, check_deflated
-from satseg.data.opening import OpenRasters, open_raster
+from satseg.data.rasters import opening
+from satseg.data.rasters.deflated import block_bytes, check_deflated
+from satseg.data.rasters.opening import OpenRasters, open_raster
 from satseg.errors import RasterReadError, UploadError
-from satseg.serving import uploads
-from satseg.serving.uploads import Limits, check_upload
+from satseg.serve import uploads
+from satseg.serve.uploads import Limits, check_upload
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 FORMS: dict[str, dict[str, Any]] = {

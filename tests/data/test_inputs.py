@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from satseg.data.inputs import bands_by_name, find_inputs, name_of
-from satseg.data.raster import read_info, read_window
-from satseg.data.writing import write_raster
+from satseg.data.rasters.inputs import bands_by_name, find_inputs, name_of
+from satseg.data.rasters.raster import read_info, read_window
+from satseg.data.rasters.writing import write_raster
 from satseg.errors import ConfigError, DataError
 
 URL = "https://example.org/a%20b/scene.tif?X-Amz-Signature=abc"

@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 from omegaconf import OmegaConf
 from PIL import Image
 
-from satseg.data.masks import discover_scheme, scheme_from_config
-from satseg.data.raster import Window
-from satseg.data.writing import write_raster
+from satseg.data.labels.discovery import discover_scheme, scheme_from_config
+from satseg.data.rasters.raster import Window
+from satseg.data.rasters.writing import write_raster
 from satseg.errors import ConfigError, DataError, MaskValueError
 
 COLOURS = {"land": [132, 41, 246], "water": [226, 169, 41], "road": [110, 193, 228]}

@@ -12,9 +12,9 @@ from placed_rasters import write
 from uneven_rasters import FIRST, KINDS, SIDE, Uneven, fifth_band_alpha, two_dtypes
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.raster import Window, read_image, read_info
+from satseg.data.rasters.raster import Window, read_image, read_info
+from satseg.data.rasters.stacks import Stack, write_stack
 from satseg.data.splits import Subfolder
-from satseg.data.stacks import Stack, write_stack
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.raster import Window, read_image, read_info
+from satseg.data.rasters.raster import Window, read_image, read_info
+from satseg.data.rasters.stacks import Stack, write_stack
 from satseg.data.splits import Subfolder
-from satseg.data.stacks import Stack, write_stack
 from satseg.errors import DataError, SizeMismatchError
 from satseg.inference.reading import SceneSource
-from satseg.validation import validate
+from satseg.validate.checking import validate
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

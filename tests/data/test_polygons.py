@@ -13,12 +13,12 @@ import shapely
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from placed_rasters import at, write
 
-from satseg.data import polygons
 from satseg.data.folder import FolderDataModule
+from satseg.data.labels.reader import polygons
 from satseg.data.splits import Blocks, List, Splits
 from satseg.errors import ConfigError, DataError, MaskValueError, SatsegError
-from satseg.validation import validate
-from satseg.validation.findings import Severity
+from satseg.validate.checking import validate
+from satseg.validate.findings import Severity
 
 CRS = "EPSG:32633"
 EAST, NORTH = 500_000, 4_600_000  # of the corner that images begin at; see `at`

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.enums import ColorInterp
 
-from satseg.data.raster import Window, read_image, read_info, read_real_info, read_strips, read_window
-from satseg.data.writing import write_raster
+from satseg.data.rasters.raster import Window, read_image, read_info, read_real_info, read_strips, read_window
+from satseg.data.rasters.writing import write_raster
 from satseg.errors import BandError, DataError, RasterReadError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -103,8 +103,8 @@ def test_complex_numbers_are_refused(tmp_path):
 
 
 def test_strips_are_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("satseg.data.raster.STRIP_VALUES", 1)
-    monkeypatch.setattr("satseg.data.raster.STRIP_ROWS", 3)
+    monkeypatch.setattr("satseg.data.rasters.raster.STRIP_VALUES", 1)
+    monkeypatch.setattr("satseg.data.rasters.raster.STRIP_ROWS", 3)
     array = numbers((2, 10, 6), "uint16")
     strips = list(read_strips(raster(tmp_path / "a.tif", array)))
     assert [strip.shape[1] for strip in strips] == [3, 3, 3, 1]

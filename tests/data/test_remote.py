@@ -10,9 +10,9 @@ import rasterio
 import rasterio.shutil
 from fileserver import Server, serve
 
-from satseg.data.inputs import find_inputs, name_of
-from satseg.data.opening import shown
-from satseg.data.raster import Window, read_image, read_info, read_window
+from satseg.data.rasters.inputs import find_inputs, name_of
+from satseg.data.rasters.opening import shown
+from satseg.data.rasters.raster import Window, read_image, read_info, read_window
 from satseg.errors import RasterReadError
 
 SIZE = 1536

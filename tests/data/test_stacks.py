@@ -16,13 +16,13 @@ from rasterio.warp import reproject
 
 from satseg.config import CONFIG_DIR
 from satseg.data.folder import FolderDataModule
-from satseg.data.inputs import find_inputs, name_of
 from satseg.data.pairing import Sample
-from satseg.data.raster import Window, read_image, read_info, read_window
+from satseg.data.rasters.inputs import find_inputs, name_of
+from satseg.data.rasters.raster import Window, read_image, read_info, read_window
+from satseg.data.rasters.stacks import find_stacks
 from satseg.data.splits import List, Random, Subfolder
-from satseg.data.stacks import find_stacks
 from satseg.errors import ConfigError, DataError, RasterReadError
-from satseg.pictures import find_pictures
+from satseg.explain.images import find_pictures
 from satseg.spec import DatasetSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

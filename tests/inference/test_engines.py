@@ -22,7 +22,7 @@ from satseg.inference.engines.cache import Cache
 from satseg.inference.engines.choosing import fastest
 from satseg.inference.engines.graphs import model_digest
 from satseg.models import SegmentationNetwork, build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
 from satseg.spec import DatasetSpec, InputSpec
 
 CPU = torch.device("cpu")

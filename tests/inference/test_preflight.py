@@ -13,14 +13,14 @@ import torch
 from commands import command, refused
 from validation.making import make_image, make_mask
 
-from satseg.checkpoint import save_model
-from satseg.data.opening import quiet
-from satseg.data.raster import Window, read_info, read_window
+from satseg.data.rasters.opening import quiet
+from satseg.data.rasters.raster import Window, read_info, read_window
 from satseg.inference.findings import Findings
 from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource, place
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import save_model
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 BANDS = ("blue", "green", "red", "nir")

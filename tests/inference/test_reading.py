@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 
-from satseg.data.raster import Window, read_info
+from satseg.data.rasters.raster import Window, read_info
 from satseg.inference.identity import scene_identity
 from satseg.inference.reading import SceneSource, place
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from satseg.checkpoint import load_model, read_document, save_model
 from satseg.errors import CheckpointError, ConfigError
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import load_model, read_document, save_model
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 STATISTICS = BandStatistics(*(((1.0, 2.0, 3.0),) * 6))

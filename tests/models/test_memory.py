@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from satseg.checkpoint import load_model, save_model
 from satseg.errors import CheckpointError
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import load_model, save_model
 from satseg.spec import DatasetSpec, InputSpec
 
 SPEC = DatasetSpec(
@@ -29,7 +29,7 @@ CONFIG = {
 LOAD_ALL = """
 import json, sys
 from pathlib import Path
-from satseg.checkpoint import load_model
+from satseg.models.checkpoint import load_model
 from satseg.errors import CheckpointError
 
 def peak_mb():

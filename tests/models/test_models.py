@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from satseg.errors import BackboneWeightsError, ConfigError, ModelError, ModelPairError
 from satseg.models import build_model, freeze_backbone, init_from
-from satseg.models.pairs import BACKBONES, BROKEN, MODELS, table
+from satseg.models.catalogue import BACKBONES, BROKEN, MODELS, table
 from satseg.spec import DatasetSpec, InputSpec
 
 

@@ -13,12 +13,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from satseg.checkpoint import load_model, save_model
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError, UnlikeError
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
-from satseg.predicting import open_models, predict_scenes
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import load_model, save_model
+from satseg.predict.models import open_models
+from satseg.predict.run import predict_scenes
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 BANDS = ("blue", "green", "red", "infrared")

@@ -16,14 +16,15 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satseg.checkpoint import save_model
 from satseg.config import CONFIG_DIR
-from satseg.data.masks import discover_scheme, scheme_from_config
+from satseg.data.labels.discovery import discover_scheme, scheme_from_config
 from satseg.errors import ConfigError, SpecError
 from satseg.inference.coding import mask_numbers
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
-from satseg.predicting import open_models, predict_scenes
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import save_model
+from satseg.predict.models import open_models
+from satseg.predict.run import predict_scenes
 from satseg.spec import DatasetSpec, InputSpec, MaskValue
 
 SOURCE = InputSpec(("r", "g", "b"), "uint8", 255.0, mean=(0.5,) * 3, std=(0.2,) * 3)

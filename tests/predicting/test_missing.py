@@ -17,14 +17,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from uneven_rasters import KINDS, Uneven
 
-from satseg.checkpoint import read_document, save_model
 from satseg.config import CONFIG_DIR
-from satseg.data.raster import Window, read_image, read_info
+from satseg.data.rasters.raster import Window, read_image, read_info
+from satseg.explain.images import find_pictures
 from satseg.inference.reading import SceneSource
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
-from satseg.pictures import find_pictures
-from satseg.predicting import open_models, predict_scenes
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import read_document, save_model
+from satseg.predict.models import open_models
+from satseg.predict.run import predict_scenes
 from satseg.spec import DatasetSpec, InputSpec
 
 SIDE = 64

@@ -10,9 +10,9 @@ import rasterio
 import torch
 from commands import command, refused
 
-from satseg.checkpoint import save_model
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import save_model
 from satseg.spec import DatasetSpec, InputSpec
 
 SIDE = 384

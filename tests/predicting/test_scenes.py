@@ -22,7 +22,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from satseg.checkpoint import load_model, save_model
 from satseg.config import CONFIG_DIR
 from satseg.errors import CheckpointError
 from satseg.inference.engines import keep_int8, open_engine
@@ -30,8 +29,11 @@ from satseg.inference.pipeline import Stopwatch
 from satseg.inference.scene import Sink
 from satseg.inference.strips import StripMaker
 from satseg.models import build_model
-from satseg.models.pairs import MODELS
-from satseg.predicting import maker_of, open_models, predict_scenes, source_of
+from satseg.models.catalogue import MODELS
+from satseg.models.checkpoint import load_model, save_model
+from satseg.predict.assemble import maker_of, source_of
+from satseg.predict.models import open_models
+from satseg.predict.run import predict_scenes
 from satseg.spec import DatasetSpec, InputSpec
 
 

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from browsing import CRS, PLACE, Canary, Material, Server, Visit, noise, start, write_model
 
-from satseg.data.writing import write_raster
+from satseg.data.rasters.writing import write_raster
 
 
 @pytest.fixture(scope="session")

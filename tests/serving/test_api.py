@@ -27,10 +27,10 @@ import rasterio
 from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, start, write_model
 from commands import Forked
 
-from satseg.data.writing import write_raster
+from satseg.data.rasters.writing import write_raster
 from satseg.mapping import write_vectors
-from satseg.serving.api.guard import NAMING
-from satseg.serving.web import PARTING_SECONDS
+from satseg.serve.api.guard import NAMING
+from satseg.serve.web import PARTING_SECONDS
 
 TIFF = {"Accept": "image/tiff"}
 

@@ -18,7 +18,7 @@ from browsing import CRS, NAMES, PALETTE, PLACE, Canary, Material, Server, Visit
 from commands import refused
 from PIL import Image
 
-from satseg.data.writing import write_raster
+from satseg.data.rasters.writing import write_raster
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 TILES = "https://tile.openstreetmap.org/"
@@ -340,5 +340,5 @@ def test_wrong_options_are_one_line(options: list[str], message: str, tmp_path: 
 
 
 def test_nothing_that_asks_a_hub_is_imported_before_it_is_told_not_to() -> None:
-    code = "import sys, satseg.serving.web; sys.exit(bool({'huggingface_hub', 'gradio'} & sys.modules.keys()))"
+    code = "import sys, satseg.serve.web; sys.exit(bool({'huggingface_hub', 'gradio'} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,7 @@ import pyogrio
 import pytest
 from browsing import PLACE, Server, Visit, noise
 
-from satseg.data.writing import write_raster
+from satseg.data.rasters.writing import write_raster
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 LOCAL = 'LOCAL_CS["site",UNIT["metre",1]]'

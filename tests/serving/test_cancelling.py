@@ -11,16 +11,16 @@ from browsing import Material
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
-from satseg.data.raster import read_info
-from satseg.data.writing import write_raster
+from satseg.data.rasters.raster import read_info
+from satseg.data.rasters.writing import write_raster
 from satseg.errors import CancelledError
 from satseg.inference.reading import SceneSource
 from satseg.mapping import class_areas
-from satseg.serving.downloads import write_downloads
-from satseg.serving.jobs import Ticket
-from satseg.serving.segmenting import Segmented, segment_upload
-from satseg.serving.served import open_served
-from satseg.serving.uploads import Limits, Upload, check_upload
+from satseg.serve.jobs import Ticket
+from satseg.serve.page.downloads import write_downloads
+from satseg.serve.segmenting import Segmented, segment_upload
+from satseg.serve.served import open_served
+from satseg.serve.uploads import Limits, Upload, check_upload
 
 NAMES = ("water", "forest", "road")
 

@@ -9,14 +9,14 @@ import pytest
 import rasterio
 import rasterio.shutil
 
-from satseg.data.raster import read_info
-from satseg.data.writing import write_raster
+from satseg.data.rasters.raster import read_info
+from satseg.data.rasters.writing import write_raster
 from satseg.inference.reading import SceneSource
 from satseg.mapping import ClassArea
-from satseg.serving import fragments
-from satseg.serving.evidence import SIDE, Asked, part_of
-from satseg.serving.segmenting import Segmented
-from satseg.serving.uploads import Upload
+from satseg.serve.evidence import SIDE, Asked, part_of
+from satseg.serve.page import fragments
+from satseg.serve.segmenting import Segmented
+from satseg.serve.uploads import Upload
 
 
 def finished(folder: Path, classes: np.ndarray) -> Segmented:

@@ -35,12 +35,12 @@ def make(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Make applications of the server's own parts, with other options."""
     import os
 
-    from satseg.serving.web import SILENCE
+    from satseg.serve.web import SILENCE
 
     os.environ |= SILENCE
-    from satseg.serving.api.application import Application
-    from satseg.serving.jobs import Jobs
-    from satseg.serving.served import open_served
+    from satseg.serve.api.application import Application
+    from satseg.serve.jobs import Jobs
+    from satseg.serve.served import open_served
 
     with ExitStack() as stack, initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         served = open_served(compose("app", [f"checkpoint={material.rgb_model}", "engine=torch"]))
@@ -268,7 +268,7 @@ def test_of_wrong_passwords_an_address_has_few(make) -> None:  # type: ignore[no
 
 
 def test_an_answer_to_a_fault_of_the_server_has_the_headers_too(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    from satseg.serving.api import routes as api
+    from satseg.serve.api import routes as api
 
     def broken(served: object) -> None:
         raise RuntimeError("of the test")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from satseg.errors import BusyError, CancelledError, StoppingError
-from satseg.serving import fragments
-from satseg.serving.jobs import Jobs
-from satseg.serving.pace import MAP, Estimate, Pace
-from satseg.serving.tickets import Job, Onward, Ticket
+from satseg.serve.jobs import Jobs
+from satseg.serve.pace import MAP, Estimate, Pace
+from satseg.serve.page import fragments
+from satseg.serve.tickets import Job, Onward, Ticket
 
 SHORT, LONG = Estimate(Pace(), MAP, 1e4), Estimate(Pace(), MAP, 1e8)
 

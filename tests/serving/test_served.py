@@ -9,7 +9,7 @@ from browsing import Material
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
-from satseg.serving.served import open_served
+from satseg.serve.served import open_served
 
 
 def test_short_and_long_jobs_and_explanations_do_not_disturb_each_other(material: Material) -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from browsing import CRS, PLACE, Material, Server, start, until
 
-from satseg.data.writing import write_raster
+from satseg.data.rasters.writing import write_raster
 
 pytestmark = pytest.mark.slow
 OPEN_HEADER = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"

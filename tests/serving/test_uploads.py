@@ -12,9 +12,9 @@ import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from satseg.data.opening import open_raster
+from satseg.data.rasters.opening import open_raster
 from satseg.errors import RasterReadError, UploadError, UploadTooLargeError, UploadTypeError
-from satseg.serving.uploads import Limits, Upload, check_upload
+from satseg.serve.uploads import Limits, Upload, check_upload
 
 LIMITS = Limits(num_bytes=2_000_000, num_pixels=1_000_000)
 SECRET = "the server's own words"

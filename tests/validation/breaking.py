@@ -9,7 +9,8 @@ from validation.making import CLASSES, SIZE, read, write
 
 from satseg.data import FolderDataModule
 from satseg.data.splits import Subfolder
-from satseg.validation import Finding, Limits, Severity, Validation, validate
+from satseg.validate.checking import Limits, Validation, validate
+from satseg.validate.findings import Finding, Severity
 
 
 def check(root: Path, limits: Limits | None = None, **options: Any) -> Validation:

@@ -6,7 +6,7 @@ import numpy as np
 import rasterio
 from scipy.ndimage import gaussian_filter
 
-from satseg.data.opening import quiet
+from satseg.data.rasters.opening import quiet
 
 SIZE = 96
 UTM = "EPSG:32633"

@@ -15,7 +15,7 @@ from validation.making import SIZE, make_mask, read, write
 
 from satseg.data.splits import Random
 from satseg.errors import ConfigError
-from satseg.validation import Limits
+from satseg.validate.checking import Limits
 
 
 def add_band(root: Path, make: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:

@@ -9,8 +9,8 @@ from validation.making import CLASSES, SIZE, read, write
 from satseg.config import CONFIG_DIR
 from satseg.data import FolderDataModule
 from satseg.data.splits import Subfolder
-from satseg.training import build_datamodule, check_data
-from satseg.validation import check_cheaply
+from satseg.train.build import build_datamodule, check_data
+from satseg.validate.checking import check_cheaply
 
 
 def opened(root) -> FolderDataModule:

@@ -14,9 +14,9 @@ from validation.changing import TURNS, jpeg, resampled
 from validation.making import SIZE, make_image, make_mask, read, write
 
 from satseg.data.splits import Group, Random
-from satseg.validation.crops import Cut, overlapping
-from satseg.validation.fingerprints import FingerprintTally
-from satseg.validation.leakage import check_leakage
+from satseg.validate.crops import Cut, overlapping
+from satseg.validate.fingerprints import FingerprintTally
+from satseg.validate.leakage import check_leakage
 
 PATTERNS = {"images": "images/*", "masks": "masks/*"}
 Save = Callable[[Path, np.ndarray], None]
@@ -92,7 +92,7 @@ def test_a_small_crop_of_a_large_image(sound):
 @pytest.mark.parametrize(("kind", "field", "least"), [("fingerprints", "keys", 100), ("landmarks", "places", 30)])
 def test_parts_of_an_image_give_the_same(sound, monkeypatch, kind, field, least):
     whole = check(sound).facts
-    monkeypatch.setattr("satseg.validation.scanning.PIECE_PIXELS", 1600)
+    monkeypatch.setattr("satseg.validate.scanning.PIECE_PIXELS", 1600)
     for one, other in zip(whole, check(sound).facts, strict=True):
         assert len(getattr(getattr(one.image, kind), field)) > least
         for a, b in zip(getattr(one.image, kind), getattr(other.image, kind), strict=True):

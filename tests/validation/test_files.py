@@ -10,7 +10,7 @@ from validation.breaking import check, cut, found, grave, remove, rewrite, same,
 from validation.making import SIZE, make_image, make_mask, read, write
 
 from satseg.data.splits import Random
-from satseg.validation import Severity
+from satseg.validate.findings import Severity
 
 
 def test_a_sound_dataset_is_sound(sound):

@@ -8,7 +8,7 @@ import pytest
 from validation.breaking import check, found, grave, rewrite
 from validation.making import SIZE, read, write
 
-from satseg.validation import Severity
+from satseg.validate.findings import Severity
 
 
 def everywhere(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -57,7 +57,7 @@ def test_it_is_found_where_nothing_is_labelled_and_by_parts(sound, monkeypatch):
     rewrite("train/images/3.tif", filled(-9999, rows=1))(sound)
     rewrite("train/masks/3.tif", filled(255, rows=1))(sound)
     whole = check(sound)
-    monkeypatch.setattr("satseg.validation.scanning.PIECE_PIXELS", 1600)
+    monkeypatch.setattr("satseg.validate.scanning.PIECE_PIXELS", 1600)
     assert grave(whole) == ["undeclared_nodata"] and check(sound).findings == whole.findings
 
 

@@ -10,10 +10,10 @@ from validation.breaking import check, cut, found, grave, rewrite
 from validation.making import CLASSES, SIZE, read, write
 
 from satseg.data import FolderDataModule
-from satseg.data.masks import discover_scheme, scheme_from_config
+from satseg.data.labels.discovery import discover_scheme, scheme_from_config
 from satseg.data.splits import Subfolder
 from satseg.errors import ConfigError, DataError, MaskValueError
-from satseg.validation import Limits
+from satseg.validate.checking import Limits
 
 
 def without_class_two(mask: np.ndarray) -> np.ndarray:

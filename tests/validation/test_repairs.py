@@ -12,11 +12,12 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 from validation.making import SIZE, make_image, make_mask, write
 
+from satseg.cli.checks import check as check_early
 from satseg.config import CONFIG_DIR
-from satseg.early import check as check_early
 from satseg.errors import MaskValueError
-from satseg.training import build_datamodule
-from satseg.validation import Finding, Limits, Validation, validate
+from satseg.train.build import build_datamodule
+from satseg.validate.checking import Limits, Validation, validate
+from satseg.validate.findings import Finding
 
 Options = dict[str, str]
 Save = Callable[[Path, np.ndarray], None]  # a mask of two classes, 0 and 1

@@ -9,7 +9,8 @@ from PIL import Image
 
 from satseg.data import FolderDataModule
 from satseg.data.splits import Group, Random
-from satseg.validation import Severity, Validation, validate
+from satseg.validate.checking import Validation, validate
+from satseg.validate.findings import Severity
 
 DUBAI = {
     "land": [132, 41, 246],

@@ -9,14 +9,14 @@ from commands import command
 from validation.breaking import check, found, grave, rewrite, value_nine
 from validation.making import make_image, make_mask, write
 
-from satseg.data.masks import scheme_from_config
+from satseg.data.labels.discovery import scheme_from_config
 from satseg.data.pairing import Sample
 from satseg.data.splits import Random
 from satseg.errors import ConfigError, DataError
-from satseg.validation import scan
-from satseg.validation.facts import ScanPlan
-from satseg.validation.survey import survey
-from satseg.validation.write import write_validation
+from satseg.validate.facts import ScanPlan
+from satseg.validate.scanning import scan
+from satseg.validate.survey import survey
+from satseg.validate.write import write_validation
 
 
 def test_a_dataset_of_one_image_has_no_split_but_is_checked(tmp_path):
@@ -38,9 +38,9 @@ def test_what_cannot_be_opened_at_all_is_an_error(tmp_path):
 
 def test_large_files_are_read_by_parts_with_the_same_result(sound, monkeypatch):
     whole = check(sound)
-    monkeypatch.setattr("satseg.validation.scanning.PART_VALUES", 1)
-    monkeypatch.setattr("satseg.validation.scanning.BLOCK", 40)
-    monkeypatch.setattr("satseg.validation.scanning.PIECE_PIXELS", 1600)
+    monkeypatch.setattr("satseg.validate.scanning.PART_VALUES", 1)
+    monkeypatch.setattr("satseg.validate.scanning.BLOCK", 40)
+    monkeypatch.setattr("satseg.validate.scanning.PIECE_PIXELS", 1600)
     parts = check(sound)
     assert parts.findings == whole.findings
     assert [t.class_pixels.tolist() for t in parts.totals.values()] == [
@@ -95,7 +95,7 @@ def test_a_sound_dataset_is_told_so(sound, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("satseg.validation.scanning.PART_VALUES", 1)  # a row of tiles at a time
+    monkeypatch.setattr("satseg.validate.scanning.PART_VALUES", 1)  # a row of tiles at a time
     plan = ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1000)
     peaks = []
     for height in (2_000, 16_000):

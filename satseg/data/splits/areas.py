@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 
 from satseg.data.pairing import Sample
-from satseg.data.raster import Window
+from satseg.data.rasters.raster import Window
 from satseg.data.splits.frames import Frame
 from satseg.data.splits.grid import Block, Grid
 from satseg.errors import DataError

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from satseg.data.pairing import natural
+from satseg.data.rasters.names import natural
 from satseg.data.splits.checking import Splits
 from satseg.errors import ConfigError, DataError
 

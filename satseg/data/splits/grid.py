@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from satseg.data.raster import Window
+from satseg.data.rasters.raster import Window
 
 Block = tuple[int, int]  # row, column
 SLACK = 1e-6  # of a pixel: what rounding may add

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.masks import ClassScheme
+from satseg.data.labels.discovery import ClassScheme
 from satseg.data.pairing import Pairs
 from satseg.data.synthetic.layout import CLASS_NAMES, PALETTE
 from satseg.data.synthetic.scene import Bands, make_scene, write_scene

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from satseg.data.rasters.writing import write_raster
 from satseg.data.synthetic.appearance import BAND_NAMES, render
 from satseg.data.synthetic.layout import PALETTE, Random, make_layout, smooth_noise
-from satseg.data.writing import write_raster
 from satseg.spec import IGNORE_INDEX
 
 Bands = Literal["rgb", "multispectral"]

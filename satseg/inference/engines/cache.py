@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from satseg.documents import read_json
 from satseg.errors import RecordError, ResourceError
 from satseg.files import cache_folder, file_digest, unfinished, write_json
+from satseg.runs.documents import read_json
 
 logger = logging.getLogger(__name__)
 

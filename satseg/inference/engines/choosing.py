@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from satseg.documents import read_json
 from satseg.errors import RecordError, SatsegError, printable
-from satseg.exporting.agreement import random_images
-from satseg.exporting.graph import Size
 from satseg.files import write_json
 from satseg.inference.engines.cache import Cache, graph_cache
 from satseg.inference.engines.engine import Engine
+from satseg.runs.documents import read_json
+from satseg.runtimes.agreement import random_images
+from satseg.runtimes.graph import Size
 
 logger = logging.getLogger(__name__)
 

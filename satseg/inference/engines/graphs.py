@@ -14,13 +14,13 @@ from torch import Tensor
 
 from satseg.environment import package_version
 from satseg.errors import EngineError, FixedSizeError
-from satseg.exporting.agreement import Graph, check_once
-from satseg.exporting.graph import GRAPH_VERSION, Size, marked
-from satseg.exporting.openvino_files import OpenVinoGraph, open_openvino
-from satseg.exporting.packages import load_package
-from satseg.exporting.writing import Source, open_exported, write_checked
 from satseg.inference.engines.cache import Cache, digests, graph_cache, lasting_cache
 from satseg.models import SegmentationNetwork
+from satseg.runtimes.agreement import Graph, check_once
+from satseg.runtimes.graph import GRAPH_VERSION, Size, marked
+from satseg.runtimes.openvino_files import OpenVinoGraph, open_openvino
+from satseg.runtimes.packages import load_package
+from satseg.runtimes.writing import Source, open_exported, write_checked
 from satseg.spec import DatasetSpec
 
 logger = logging.getLogger(__name__)

@@ -12,14 +12,14 @@ import torch
 
 from satseg.environment import package_version
 from satseg.errors import ConfigError, EngineError
-from satseg.exporting.graph import Size
-from satseg.exporting.packages import installed
-from satseg.exporting.writing import Source
 from satseg.inference.engines.choosing import fastest, recall, remember
 from satseg.inference.engines.eager import TorchEngine
 from satseg.inference.engines.engine import Engine
 from satseg.inference.engines.graphs import EXPORTERS, RUNTIMES, GraphEngine, model_digest, open_graph
 from satseg.models import SegmentationNetwork
+from satseg.runtimes.graph import Size
+from satseg.runtimes.packages import installed
+from satseg.runtimes.writing import Source
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,246 @@
+"""What every entry point shares: paths taken as people have them, types checked, errors in one line."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import mmap
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from satseg import signals
+from satseg.cli import checks
+from satseg.cli.quoting import quote_paths
+from satseg.config import CONFIG_DIR
+from satseg.data.lost_workers import lost_worker
+from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes, out_of_memory
+from satseg.ranks import is_first, world_size
+from satseg.runs import AUTO, CHOSEN, write_failure
+
+OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
+NO_MEMORY = "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
+SPARE_BYTES = 64 << 20
+SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
+
+
+class _Spare:
+    """Addresses that are set aside and take no memory: where that runs out, telling of it and ending need some, too."""
+
+    def __init__(self) -> None:
+        self._held: mmap.mmap | None = None
+
+    def hold(self) -> None:
+        self._held = self._held or mmap.mmap(-1, SPARE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    def release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+_spare = _Spare()
+
+
+def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Turn a function of a composed config into a command.
+
+    Args:
+        config_name: The file in `conf/` that the command is configured by.
+
+    Returns:
+        A decorator; the decorated function takes its options from the command line, prints a
+        `SatsegError` as one line and exits with 1 (with a traceback where HYDRA_FULL_ERROR=1 is set); where the
+        system asks it to end, it says so and exits with 130.
+    """
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @functools.wraps(function)
+        def run(cfg: DictConfig) -> Any:
+            try:
+                _spare.hold()
+                with _noted(cfg):
+                    check_types(cfg, config_name)
+                    checks.check(cfg, config_name)
+                _tell_start(config_name)
+                with signals.listening():
+                    result = function(cfg)
+                if HydraConfig.get().mode == hydra.types.RunMode.RUN:
+                    signals.ignore()
+                return result
+            except InterruptedRunError as error:
+                print(describe(error), file=sys.stderr)
+                raise KeyboardInterrupt from error  # which ends a sweep, too
+            except Exception as error:
+                _announce(error, cfg)
+                raise
+
+        command = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run)
+
+        @functools.wraps(function)
+        def main() -> None:
+            sys.argv[1:] = quote_paths(sys.argv[1:])
+            _one_line_errors(command, function.__module__ == "__main__")
+
+        return main
+
+    return decorate
+
+
+@contextmanager
+def _noted(cfg: DictConfig) -> Iterator[None]:
+    """Leave word of what is refused in the block in the folder of a sweep's run; a single run has no folder yet."""
+    try:
+        yield
+    except SatsegError as error:
+        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN and cfg.get("run_dir") and is_first():
+            write_failure(Path(cfg.run_dir), error)
+        raise
+
+
+def _tell_start(name: str) -> None:
+    """Say that a command has begun, as the libraries that it loads keep it busy for seconds before it says more.
+
+    What is refused before is told without this; of several processes the first speaks, and of a sweep the first run.
+    """
+    hydra_config = HydraConfig.get()
+    is_later_run = hydra_config.mode == hydra.types.RunMode.MULTIRUN and hydra_config.job.num > 0
+    if is_first() and not is_later_run:
+        print(f"satseg {name}: starting (loading PyTorch takes some seconds)", file=sys.stderr, flush=True)
+
+
+def check_types(cfg: DictConfig, config_name: str) -> None:
+    """Refuse options whose value has another type than the default: YAML itself would take `lr=abc`.
+
+    Raises:
+        ConfigError: Names the option, its value, and what was expected.
+    """
+    overrides = list(HydraConfig.get().overrides.task)
+    groups = [o for o in overrides if _key(o) in HydraConfig.get().runtime.choices]
+    plain = [_key(o) for o in overrides if o not in groups and not o.startswith(("+", "~"))]
+    if not plain:
+        return
+    loader = GlobalHydra.instance().config_loader()
+    defaults = loader.load_configuration(config_name, groups, hydra.types.RunMode.RUN)
+    for key in plain:
+        value = OmegaConf.select(cfg, key)
+        if not (value == AUTO and key in CHOSEN):  # beside an experiment, too, that has a number
+            _check_type(key, value, OmegaConf.select(defaults, key))
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{key}={value}: expected true or false.")
+    elif isinstance(default, int | float) and not _is_number(value):
+        raise ConfigError(f"{key}={value}: expected a number, such as {default}.")
+    elif OmegaConf.is_list(default) and isinstance(value, str):
+        raise ConfigError(f"{key}={value}: expected a list; write {key}=[{value}].")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _announce(error: Exception, cfg: DictConfig) -> None:
+    """Tell at once: a single run ends here, and in a sweep the other jobs go on."""
+    _spare.release()
+    message = describe(error)
+    if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
+        _let_go(error)
+    if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
+        name = Path(cfg.get("run_dir") or cfg.get("resume_from") or ".").name
+        print(f"Run {name} failed: {message or traceback.format_exc()}", file=sys.stderr)
+        if world_size() > 1:  # the other processes of torchrun wait for this one: all end, and the sweep is resumed
+            raise SystemExit(1)
+        raise SweepError(message or repr(error)) from None  # which any launcher can send home
+    if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
+        print(message, file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _let_go(error: BaseException) -> None:
+    """Destroy what an error's frames hold, quietly: destructors of objects that are half made fail, too."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        for cause in causes(error):
+            traceback.clear_frames(cause.__traceback__)
+    finally:
+        sys.unraisablehook = hook
+
+
+def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
+    os.environ[SHOW_TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting by itself
+    try:
+        with signals.starting(is_process):
+            command()
+    except KeyboardInterrupt as error:
+        _spare.release()
+        _let_go(error)
+        sys.exit(130)
+    except Exception as error:
+        message = describe(error)
+        if message is None or os.environ[SHOW_TRACEBACK] == "1":
+            raise
+        print(message, file=sys.stderr)
+        sys.exit(1)
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = os.environ.pop(SHOW_TRACEBACK)
+
+
+def describe(error: BaseException) -> str | None:
+    """Return one line for an error that the user can mend, and what is to stand below it; None for any other."""
+    for cause in causes(error):
+        if isinstance(cause, SatsegError):
+            return "\n    ".join([f"{type(cause).__name__}: {_one_line(cause)}", *cause.below])
+    if lost := lost_worker(error):
+        return f"{type(lost).__name__}: {lost}"
+    if any(out_of_memory(cause) for cause in causes(error)):
+        return f"ResourceError: Memory ran out: {NO_MEMORY}"
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+        hint = OPTIONAL.get(group, "")
+        return f"ConfigError: {group}={choice} is not there; choose one of {', '.join(options)}{hint}."
+    if isinstance(error, OverrideParseException):
+        return (
+            f"ConfigError: {' '.join(error.override.split())} cannot be read as an option: put single quotes around "
+            "texts that hold spaces, commas, =, brackets or parentheses, and double ones around all of it, as in "
+            "\"dataset.classes=['low (1)',high]\"."
+        )
+    for cause in causes(error):
+        if isinstance(cause, ConfigAttributeError | ConfigKeyError):
+            return _unknown_option(cause)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return f"ConfigError: {_one_line(error)}"
+    return None
+
+
+def _unknown_option(error: OmegaConfBaseException) -> str:
+    key = str(error.full_key or error.key)
+    parent = error.parent_node
+    siblings = [str(k) for k in parent] if isinstance(parent, DictConfig) and not isinstance(parent, ListConfig) else []
+    group, dot, name = key.rpartition(".")
+    near = [group + dot + like for like in difflib.get_close_matches(name, siblings, n=3, cutoff=0.5) or siblings]
+    hint = f"; did you mean {' or '.join(near)}" if near and len(near) <= 3 else f"; there are {', '.join(near)}"
+    return f"ConfigError: there is no option {key}{hint if near else ''}."
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

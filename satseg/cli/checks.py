@@ -1,0 +1,252 @@
+"""What is wrong with a command's options, told before anything heavy is imported: choices, numbers, missing files.
+
+One name means one thing in every command, so that a rule goes by the option's name alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from satseg.data.options import FOLDER
+from satseg.errors import BackboneWeightsError, ConfigError, RunError
+from satseg.ranks import world_size
+from satseg.runs import AUTO, find_complete, find_places, find_unfinished, model_path
+from satseg.runs.named import check_named
+
+CHOICES = {
+    "dataset.channels": ("rgb", "multispectral"),
+    "dataset.unpaired": ("refuse", "leave_out"),
+    "engine": ("auto", "torch", "onnx", "openvino", "openvino_int8"),
+    "executor": ("local", "ray"),
+    "format": ("onnx", "torchscript", "openvino", "safetensors", "pth"),
+    "method": (None, "gradcam", "hirescam", "integrated_gradients", "occlusion"),
+    "map_values": ("class", "mask"),
+    "overviews": ("nearest", "mode"),
+    "preflight": ("stop", "warn"),
+    "probabilities": ("none", "top", "all"),
+    "probability_dtype": ("uint8", "float32"),
+    "scale_lr": ("none", "linear", "sqrt"),
+    "scenes": ("auto", "together", "single"),
+    "split": (None, "train", "val", "test"),
+    "tta": ("none", "flips", "d4"),
+}
+VECTOR_SUFFIXES = (".gpkg", ".geojson", ".fgb")
+SIZES = ("patch_size", "batch_size", "patches_per_epoch", "num_workers")  # options of every dataset that satseg has
+SYNTHETIC = "satseg.data.synthetic.datamodule.SyntheticDataModule"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A rule for the number of an option.
+
+    Attributes:
+        expected: The rule in words.
+        fits: Whether a number is taken.
+        none: Whether null is, too.
+        finite: Whether infinity and NaN are not.
+    """
+
+    expected: str
+    fits: Callable[[float], bool] = lambda number: True
+    none: bool = False
+    finite: bool = True
+
+
+def _whole(number: float) -> bool:
+    return isinstance(number, int) and number >= 1
+
+
+NUMBERS = {
+    "batch_size": Number("a whole number from 1 on", _whole, none=True),
+    "gsd_m": Number("metres above 0", lambda number: number > 0, none=True),
+    "log_every_epochs": Number("a whole number from 1 on", _whole),
+    "max_ram_gb": Number("a number above 0", lambda number: number > 0),
+    "min_area_m2": Number("a number from 0 on", lambda number: number >= 0),
+    "nodata": Number("a number", none=True, finite=False),
+    "offset": Number("a number"),
+    "scale": Number("a number other than 0", lambda number: number != 0),
+    "seed": Number(f"a whole number from 0 to {2**32 - 1}", lambda number: number in range(2**32)),
+    "simplify_m": Number("a number from 0 on", lambda number: number >= 0),
+    "workers": Number("a whole number from 1 on", _whole, none=True),
+}
+
+
+def check(cfg: DictConfig, command: str) -> None:
+    """Refuse options that a command could not go on with.
+
+    Args:
+        cfg: Its composed configuration.
+        command: Its name.
+
+    Raises:
+        SatsegError: Names the option, its value, and what was expected; or the file that is not there.
+    """
+    check_missing(cfg)
+    check_values(cfg)
+    check_dataset(cfg)
+    check_runs(cfg, command)
+    check_input(cfg)
+
+
+def check_missing(cfg: DictConfig) -> None:
+    """Refuse a configuration without a value that has no default.
+
+    Raises:
+        ConfigError: Names the option.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigError(f"{missing[0]}= has no default: give it on the command line.")
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Refuse choices that there are not, and numbers out of their range; of options that the command has.
+
+    Raises:
+        ConfigError: Names the option, its value, and what was expected.
+    """
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(cfg, key, default=choices[0])
+        if value not in choices and not (key.startswith("dataset.") and _other_dataset(cfg)):
+            raise ConfigError(f"{key}={value}: choose {_listed([str(c) for c in choices if c is not None])}.")
+    for key, rule in NUMBERS.items():
+        if key in cfg and not _obeys(cfg[key], rule):
+            raise ConfigError(f"{key}={cfg[key]}: expected {rule.expected}.")
+    bands = cfg.get("bands")
+    if bands is not None and not (
+        OmegaConf.is_list(bands) and bands and all(type(number) is int and number >= 1 for number in bands)
+    ):
+        raise ConfigError(f"bands={bands}: expected one-based numbers, such as [3,2,1].")
+    if cfg.get("window") is not None:
+        from satseg.data.rasters.raster import parse_window
+
+        parse_window(cfg.window)
+    check_vectors(cfg.get("vectors"))
+
+
+def check_vectors(vectors: Any) -> None:
+    """Refuse a kind of polygons that cannot be written.
+
+    Raises:
+        ConfigError: Lists those that can.
+    """
+    if vectors is not None and not beside(vectors) and Path(str(vectors)).suffix.lower() not in VECTOR_SUFFIXES:
+        known = ", ".join(suffix.removeprefix(".") for suffix in VECTOR_SUFFIXES)
+        raise ConfigError(f"vectors={vectors}: choose {known}, or a path that ends in one of them.")
+
+
+def beside(vectors: Any) -> bool:
+    """Tell whether polygons lie beside each map, instead of at a path."""
+    return f".{vectors}" in VECTOR_SUFFIXES
+
+
+def _other_dataset(cfg: DictConfig) -> bool:
+    """Tell whether the dataset is of a class of the user's own, whose options are its own."""
+    return OmegaConf.select(cfg, "dataset._target_") not in (FOLDER, SYNTHETIC)
+
+
+def _listed(choices: list[str]) -> str:
+    return " or ".join(choices) if len(choices) == 2 else ", ".join(choices)
+
+
+def _obeys(value: Any, rule: Number) -> bool:
+    if value is None:
+        return rule.none
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and (math.isfinite(value) or not rule.finite) and rule.fits(value)
+
+
+def check_dataset(cfg: DictConfig) -> None:
+    """Refuse a dataset of files without its folder, and options of loading that are out of range.
+
+    Raises:
+        ConfigError: If no folder is given, or an option cannot be used.
+        DataError: If it is not there.
+    """
+    dataset = cfg.get("dataset")
+    is_recorded = any(cfg.get(key) is not None for key in ("resume_from", "from_run"))
+    if not isinstance(dataset, DictConfig) or is_recorded:
+        return
+    from satseg.data.options import check_numbers, check_options, check_root
+
+    target, root = dataset.get("_target_", FOLDER), dataset.get("root")
+    if target == FOLDER and not (root is None and "_target_" not in dataset):  # else that of the run's record
+        check_root(root)
+    if target in (FOLDER, SYNTHETIC) and "checkpoint" not in cfg:  # beside one, null stands for what is recorded
+        options: dict[str, Any] = dict.fromkeys((*SIZES, "scale", "offset", "normalisation"), AUTO)
+        options |= {"bands": None, "nodata": None}
+        options |= cast(dict[str, Any], OmegaConf.to_container(dataset, resolve=True))
+        check_options(*(options[key] for key in SIZES))
+        check_numbers(*(options[key] for key in ("bands", "nodata", "scale", "offset", "normalisation")))
+
+
+def check_runs(cfg: DictConfig, command: str) -> None:
+    """Refuse models, runs and weights that are not there; one that is downloaded is not looked for.
+
+    Raises:
+        CheckpointError: If there is no model at the place.
+        ConfigError: If none is named, or several where the command takes one.
+        RunError: If there is no such run.
+        BackboneWeightsError: If the weights of a backbone are not there.
+    """
+    runs_dir = Path(cfg.get("runs_dir") or "runs")
+    if "checkpoint" in cfg:
+        check_named(cfg.checkpoint, runs_dir, command)
+    if cfg.get("init_from") is not None:
+        model_path(find_complete(cfg.init_from, runs_dir, tell=False))
+    if cfg.get("resume_from") is not None and world_size() == 1:  # of several processes the first decides
+        try:
+            find_unfinished(cfg.resume_from, runs_dir, tell=False)
+        except RunError:
+            find_unfinished(cfg.resume_from, runs_dir)  # says besides which are in use
+    if cfg.get("from_run") is not None and not (find_complete(cfg.from_run, runs_dir, tell=False)).is_dir():
+        raise RunError(f"{cfg.from_run} is no run folder: it has no config.yaml.")
+    weights = OmegaConf.select(cfg, "backbone.weights", default="none")
+    if isinstance(weights, str) and weights not in ("hub", "none") and not Path(weights).is_file():
+        raise BackboneWeightsError(f"backbone.weights={weights} is not there; choose hub, none, or the path of a file.")
+    for pattern in [cfg.runs] if isinstance(cfg.get("runs"), str) else list(cfg.get("runs") or ()):
+        find_places(pattern)
+    if cfg.get("map_areas") is not None and not Path(cfg.map_areas).is_file():
+        raise ConfigError(f"map_areas={cfg.map_areas} is not there: give what satseg.predict areas=true wrote.")
+
+
+def check_input(cfg: DictConfig) -> None:
+    """Refuse images that are not there; URLs and rasters in containers are told when they are opened.
+
+    Raises:
+        ConfigError: If neither an image nor a split is named, or both are.
+        DataError: If there is no image.
+    """
+    if "input" not in cfg:
+        return
+    if cfg.get("report"):
+        check_report(cfg)
+    elif "split" in cfg and (cfg.input is None) == (cfg.split is None):
+        raise ConfigError("Give input= (a file, a folder or a pattern) or split= (train, val or test), and not both.")
+    if "split" in cfg and cfg.split is not None:
+        return
+    from satseg.data.rasters.inputs import check_inputs
+
+    check_inputs(OmegaConf.to_container(cfg.input, resolve=True) if OmegaConf.is_config(cfg.input) else cfg.input)
+
+
+def check_report(cfg: DictConfig) -> None:
+    """Refuse options that a report has no use for.
+
+    Raises:
+        ConfigError: If no split is named, or a single image or class is.
+    """
+    if cfg.split is None:
+        raise ConfigError("report=true needs labels: name a split, split=train, val or test.")
+    for key in ("input", "window", "target", "contrast"):
+        if cfg[key] is not None:
+            raise ConfigError(f"report=true looks at a whole split and all its classes: leave out {key}=.")
+    for key, value in (("method", None), ("layer", None), ("region", "predicted")):
+        if cfg[key] != value:
+            raise ConfigError(f"report=true chooses its own regions and maps: leave out {key}=.")

@@ -1,0 +1,94 @@
+"""The options that say a dataset's classes, ready to be copied into a command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from satseg.data.labels.discovery import ClassScheme, default_colour
+from satseg.spec import IGNORE_INDEX
+
+SPECIAL = "\\()[]{}:=,"  # that Hydra's grammar takes for its own unless a backslash is before them
+
+
+def classes_found(scheme: ClassScheme) -> str:
+    """Return a sentence that says which classes masks were found to hold, and how to name them."""
+    return (
+        f"{len(scheme.names)} classes, found in the masks: {', '.join(scheme.names)}. To name them, add this with your "
+        f"own names, by which explain, predict and all reports will call them: {class_options(scheme)}"
+    )
+
+
+def class_options(scheme: ClassScheme, more: Collection[int] = (), ignore: Collection[int] = ()) -> str:
+    """Return the options that say the classes of a scheme, quoted for a shell.
+
+    Args:
+        scheme: The classes.
+        more: Values, or packed colours, that are to be classes too; negative values are to be ignored.
+        ignore: Values, or packed colours, that are to be ignored, besides those that are.
+    """
+    classes = _classes(scheme)
+    for value in sorted(v for v in more if v >= 0):
+        name = f"color_{value:06x}" if scheme.by_colour else f"class_{value}"
+        while name in classes:
+            name += "_"
+        classes[name] = _key(value, scheme)
+    ignored = ignored_values(scheme) | {v for v in more if v < 0} | set(ignore)
+    return option("classes", classes) + (f" {ignore_options(scheme, ignored)}" if ignored else "")
+
+
+def ignored_values(scheme: ClassScheme) -> set[int]:
+    """Return the values, or packed colours, that are ignored and would not be if nobody said so."""
+    ignored = {value for value, index in scheme.values.items() if index == IGNORE_INDEX}
+    return ignored if scheme.by_colour else ignored - {IGNORE_INDEX}
+
+
+def ignore_options(scheme: ClassScheme, values: Collection[int]) -> str:
+    """Return the option that ignores some values, or packed colours, quoted for a shell."""
+    return option("ignore_values", [_key(value, scheme) for value in sorted(values)])
+
+
+def _classes(scheme: ClassScheme) -> dict[str, Any]:
+    classes: dict[str, Any] = {}
+    for index, (name, colour) in enumerate(zip(scheme.names, scheme.palette, strict=True)):
+        keys = [_key(value, scheme) for value, number in sorted(scheme.values.items()) if number == index]
+        if scheme.by_colour:
+            keys.sort(key=lambda key: key != list(colour))  # stable: the one to show it in comes first
+        one = keys[0] if len(keys) == 1 else keys
+        plain = scheme.by_colour or (len(keys) == 1 and colour == default_colour(index))
+        shown = {} if colour == default_colour(index) else {"color": list(colour)}
+        classes[name] = one if plain else {"value": one} | shown
+    return classes
+
+
+def _key(value: int, scheme: ClassScheme) -> Any:
+    return [value >> 16, value >> 8 & 255, value & 255] if scheme.by_colour else value
+
+
+def option(name: str, value: Any) -> str:
+    """Return an option of a dataset as a shell takes it; as a line for a file, where Hydra cannot write it."""
+    text = _text(value)
+    try:
+        read = OverridesParser.create().parse_override(f"{name}={text}").value()
+    except HydraException:
+        read = None
+    if isinstance(read, type(value)) and [*map(str, read)] == [*map(str, value)]:
+        return f"dataset.{name}={shlex.quote(text)}"
+    return f"(in a file of your own) {name}: {json.dumps(value, ensure_ascii=False)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_escaped(str(key))}: {_text(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return str(value)
+
+
+def _escaped(key: str) -> str:
+    return "".join(f"\\{letter}" if letter in SPECIAL else letter for letter in key)

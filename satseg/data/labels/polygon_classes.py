@@ -1,0 +1,176 @@
+"""Which class a polygon is of, by an attribute, and what lies in none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from satseg.data.labels.discovery import IGNORE, display_colour
+from satseg.data.labels.scheme import Colour
+from satseg.data.labels.vectors import VectorLayer, as_text
+from satseg.data.rasters.names import natural
+from satseg.errors import ConfigError, DataError, MaskValueError
+from satseg.spec import IGNORE_INDEX
+
+
+@dataclass(frozen=True)
+class PolygonClasses:
+    """Classes of polygons.
+
+    Attributes:
+        names: Class names, by index.
+        palette: A colour a class, for display.
+        attribute: What tells them apart; None where all polygons are of one class.
+        values: The attribute's values as text, or the empty text where there is none, to class index or IGNORE_INDEX.
+        outside: Class index, or IGNORE_INDEX, of what lies in no polygon.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    attribute: str | None
+    values: Mapping[str, int]
+    outside: int
+
+    def numbers(self, texts: Sequence[str], path: Path) -> list[int]:
+        """Return the class index of each polygon.
+
+        Args:
+            texts: The attribute's values.
+            path: Their file, for the error.
+
+        Raises:
+            MaskValueError: If a value is of no class; names those.
+        """
+        unknown = sorted(set(texts) - self.values.keys(), key=natural)
+        if unknown:
+            shown = ", ".join(text or "nothing" for text in unknown[:5]) + (", …" if len(unknown) > 5 else "")
+            raise MaskValueError(
+                f"{path} holds polygons whose {self.attribute} is {shown}, but the classes are "
+                f"{', '.join(self.names)}. Add it to dataset.classes, map it in dataset.mask_values, or ignore it by "
+                f'"dataset.ignore_values={unknown[:5]}"{" (nothing is two quotes)" if "" in unknown else ""}.'
+            )
+        return [self.values[text] for text in texts]
+
+    def assumed(self, files: Sequence[Path]) -> str:
+        """Say which classes were found in files, and how to name them."""
+        listed = f"{len(self.names)} classes: {', '.join(self.names)}"
+        if self.attribute is not None:
+            return f"{listed} (dataset.classes names them)"
+        inside = self.names[self.values[""]]
+        after = f" after {files[0].name}" if len(files) == 1 else ""
+        named = ",".join("NAME" if name == inside else name for name in self.names)
+        return (
+            f"{listed}; all polygons are of one class, called {inside}{after}: dataset.classes=[{named}] gives it "
+            "another name, and dataset.vectors.attribute names what tells several apart"
+        )
+
+
+@dataclass(frozen=True)
+class ClassOptions:
+    """What a dataset's YAML says; see `FolderDataModule`.
+
+    Attributes:
+        attribute: As `dataset.vectors.attribute`.
+        outside: As `dataset.vectors.outside`.
+        classes: Names, or by name a value, a list of values, or `{value: …, color: …}`; found by default.
+        mask_values: More values, each with the name of its class or `ignore`.
+        ignore_values: Values that are no class.
+    """
+
+    attribute: str | None = None
+    outside: str | None = None
+    classes: Sequence[str] | Mapping[str, Any] | None = None
+    mask_values: Mapping[Any, str] | None = None
+    ignore_values: Sequence[Any] | None = None
+
+    def texts(self, layer: VectorLayer) -> list[str]:
+        """Return the different values of a layer's attribute; the empty text where all polygons are of one class.
+
+        Raises:
+            SatsegError: As `VectorLayer.texts` says.
+        """
+        return [""] if self.attribute is None else layer.texts(self.attribute)
+
+    def find(self, layers: Sequence[VectorLayer], texts: Iterable[str]) -> PolygonClasses:
+        """Find the classes of layers.
+
+        Args:
+            layers: The layers.
+            texts: All values of the attribute.
+
+        Raises:
+            ConfigError: If an option is missing, or names what is not there.
+            DataError: If there are not two classes.
+        """
+        if self.outside is None:
+            raise ConfigError(
+                "dataset.vectors.outside: say what lies in no polygon: the name of a class, such as background, or "
+                f"{IGNORE}."
+            )
+        if self.attribute is None:
+            return self._of_one_class(layers)
+        names = self._names(texts)
+        return self._made(names, self._values(names))
+
+    def _of_one_class(self, layers: Sequence[VectorLayer]) -> PolygonClasses:
+        alone = layers[0].path.stem if len(layers) == 1 else "object"
+        names = [str(name) for name in self.classes] if self.classes else [str(self.outside), alone]
+        inside = [name for name in names if name != self.outside]
+        if len(names) != 2 or len(inside) != 1:
+            there = ", ".join(layers[0].attributes) or "no attribute"
+            raise ConfigError(
+                f"dataset.vectors.attribute: name the one that tells the classes apart; {layers[0].path} has {there}."
+            )
+        return self._made(names, {"": names.index(inside[0])})
+
+    def _names(self, found: Iterable[str]) -> list[str]:
+        if self.classes is not None:
+            return [str(name) for name in self.classes]
+        taken = {as_text(value) for value in [*(self.mask_values or ()), *(self.ignore_values or ())]}
+        names = sorted({text for text in found if text} - taken, key=natural)
+        return names if self.outside in (IGNORE, *names) else [str(self.outside), *names]
+
+    def _values(self, names: Sequence[str]) -> dict[str, int]:
+        given = self.classes if isinstance(self.classes, Mapping) else dict.fromkeys(names)
+        values: dict[str, int] = {}
+        for index, (name, value) in enumerate(given.items()):
+            for text in _texts(str(name), value):
+                _add(values, text, index, f"dataset.classes.{name}")
+        for value, name in (self.mask_values or {}).items():
+            _add(values, as_text(value), self._index(str(name), names, "dataset.mask_values"), "dataset.mask_values")
+        for value in self.ignore_values or ():
+            _add(values, as_text(value), IGNORE_INDEX, "dataset.ignore_values")
+        return values
+
+    def _made(self, names: Sequence[str], values: Mapping[str, int]) -> PolygonClasses:
+        if len(names) < 2:
+            raise DataError(f"The polygons are of {len(names)} class ({', '.join(names)}); give two at least.")
+        given = self.classes if isinstance(self.classes, Mapping) else {}
+        palette = tuple(
+            display_colour(name, given.get(name), index, by_colour=False) for index, name in enumerate(names)
+        )
+        outside = self._index(str(self.outside), names, "dataset.vectors.outside")
+        return PolygonClasses(tuple(names), palette, self.attribute, values, outside)
+
+    def _index(self, name: str, names: Sequence[str], option: str) -> int:
+        if name == IGNORE:
+            return IGNORE_INDEX
+        if name not in names:
+            raise ConfigError(f"{option}: {name} is none of the classes {', '.join(names)} (or {IGNORE}).")
+        return list(names).index(name)
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    """Return the attribute's values that an option's value stands for; the class's own name by default."""
+    if isinstance(value, Mapping):
+        value = value.get("value")
+    if value is None:
+        return [name]
+    return [as_text(v) for v in value] if isinstance(value, list | tuple) else [as_text(value)]
+
+
+def _add(values: dict[str, int], text: str, index: int, option: str) -> None:
+    if values.setdefault(text, index) != index:
+        raise ConfigError(f"{option}: value {text} is given twice, for different classes; give each value once.")

@@ -1,0 +1,279 @@
+"""Which value or colour of a mask is which class, and reading masks by that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from satseg.data.rasters.raster import RasterInfo, Window, read_image, read_info
+from satseg.errors import ConfigError, MaskValueError
+from satseg.spec import IGNORE_INDEX, LARGEST_MASK_VALUE, MAX_MASK_VALUES, MaskValue
+
+LARGEST_VALUE = LARGEST_MASK_VALUE  # larger ones would need a table of gigabytes
+BYTE_IN_16_BITS = 257  # 65535 / 255
+REPAIR = (
+    "Add the class to dataset.classes, map it in dataset.mask_values, name it in dataset.ignore_values, or repair the "
+    "mask."
+)
+CHUNK_PIXELS = 2**17  # temporary arrays of this size stay in the processor's cache
+
+Colour = tuple[int, int, int]
+
+
+class Lookup(NamedTuple):
+    """Which key is which class, and the same for a byte.
+
+    Attributes:
+        low: The lowest key less one.
+        table: Class + 1 of each key from there on, 0 for no class.
+        of_bytes: Class + 1 of each uint8 key.
+        plain: Keys below this are the number of their class.
+    """
+
+    low: int
+    table: np.ndarray
+    of_bytes: np.ndarray
+    plain: int
+
+
+@dataclass(frozen=True)
+class ClassScheme:
+    """Which value or colour of a mask is which class.
+
+    Attributes:
+        names: Class names, by index.
+        palette: A colour a class, for display.
+        values: Raw value, or colour packed as red·65536 + green·256 + blue, to class index or IGNORE_INDEX.
+        by_colour: Whether masks are colour-coded.
+        threshold: Where masks are not pure: each channel, or grey, means 0 below it and 255 from it on, but in palette
+            images.
+        are_drawn: Whether the masks are drawn from polygons, so that their values are nobody's.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    values: Mapping[int, int]
+    by_colour: bool = False
+    threshold: int | None = None
+    are_drawn: bool = False
+
+    def __post_init__(self) -> None:
+        for value in self.values:
+            if abs(value) > LARGEST_VALUE:
+                raise ConfigError(f"dataset.classes: value {value} is beyond ±{LARGEST_VALUE}; renumber the masks.")
+
+    def read(self, path: Path, window: Window | None = None) -> np.ndarray:
+        """Read a mask as class indices.
+
+        Returns:
+            uint8 array (height, width) of class indices and IGNORE_INDEX. Ignored, too, is what lies outside the
+            raster, and what is nodata or transparent in the file unless its value is that of a class.
+
+        Raises:
+            MaskValueError: If the mask holds something that is no class; names the file and the values.
+            RasterReadError: If the file cannot be read.
+        """
+        info = read_info(path)
+        raw, valid = read_image(path, window)
+        decoded = self.decode(raw, path, valid, info.colors)
+        if window is not None:
+            _ignore_outside(decoded, window, info)
+        return decoded
+
+    def decode(
+        self,
+        raw: np.ndarray,
+        path: Path,
+        valid: np.ndarray | None = None,
+        colors: Mapping[int, Colour] | None = None,
+    ) -> np.ndarray:
+        """Map what a mask file holds to class indices.
+
+        Args:
+            raw: Mask as stored, (bands, height, width).
+            path: The file, for the error.
+            valid: Boolean (height, width); where it is False, values without a class are ignored.
+            colors: The file's palette, where it has one.
+
+        Returns:
+            uint8 array (height, width) of class indices and IGNORE_INDEX.
+
+        Raises:
+            MaskValueError: If a valid pixel holds something that is no class.
+        """
+        colours = self.by_colour and len(raw) >= 3
+        lookup = self._lookup(expand=self.by_colour and not colours, colors=colors)
+        decoded = np.empty(raw.shape[1:], np.uint8)
+        unknown: set[float] = set()
+        step = max(1, CHUNK_PIXELS // max(1, raw.shape[2]))
+        for top in range(0, raw.shape[1], step):
+            rows = slice(top, top + step)
+            stored = raw[:, rows]
+            part = self.purified(stored, colors)
+            self.check_grey(part, path)
+            keys = pack(part) if colours else part[0]
+            labelled = None if valid is None else valid[rows]
+            unknown |= _map(keys, lookup, decoded[rows], labelled)
+            if labelled is not None and part is not stored:  # what nodata would become is no label
+                decoded[rows][~labelled & (part != stored).any(0)] = IGNORE_INDEX
+        if unknown:
+            self._refuse(unknown, None if colours or not self.by_colour else colors or {}, path)
+        return decoded
+
+    def check_grey(self, raw: np.ndarray, path: Path | str) -> None:
+        """Refuse pixels (bands, height, width) in colour where classes are given by value.
+
+        Raises:
+            MaskValueError: Names the file and what to do.
+        """
+        if not self.by_colour and len(raw) > 1 and not (raw == raw[:1]).all():
+            grey = (
+                ", or dataset.mask_threshold=128, if they are meant to be grey"
+                if self.values.keys() <= {0, 255}
+                else ""
+            )
+            raise MaskValueError(
+                f"{path} has {len(raw)} bands that differ, but the classes are given by value: give colours in "
+                f"dataset.classes, such as water: [0, 0, 255]{grey}."
+            )
+
+    def purified(self, raw: np.ndarray, colors: Mapping[int, Colour] | None) -> np.ndarray:
+        """Return raw values with each channel 0 or 255, where there is a threshold and no palette."""
+        if self.threshold is None or colors:
+            return raw
+        return np.where(raw < self.threshold, np.uint8(0), np.uint8(255))
+
+    def _lookup(self, expand: bool, colors: Mapping[int, Colour] | None) -> Lookup:
+        """Return the table of values or packed colours, or (expand) of palette indices or grey values."""
+        if not expand:
+            return _table(tuple(sorted(self.values.items())))
+        packed = {v: _packed(_expand(v, colors or {})) for v in range(256)}
+        return _table(tuple((v, self.values[key]) for v, key in packed.items() if key in self.values))
+
+    def _refuse(self, unknown: Iterable[float], colors: Mapping[int, Colour] | None, path: Path) -> None:
+        found = sorted(unknown)
+        shown = [str(_expand(int(v), colors)) if colors is not None else self.show(v) for v in found[:5]]
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        known = [self.show(v) for v in sorted(self.values)[:20]]
+        known += ["…"] if len(self.values) > 20 else []
+        raise MaskValueError(
+            f"{path} holds {'colour' if self.by_colour else 'value'} {', '.join(shown)}{more}, but the dataset has "
+            f"{len(self.names)} classes, and only {', '.join(known)} are classes or ignored. {REPAIR}"
+        )
+
+    def mask_values(self) -> tuple[tuple[MaskValue, ...], ...] | None:
+        """Return what masks hold for each class, as `DatasetSpec` records it: grey is a number in colour masks, too."""
+        if self.are_drawn:
+            return None
+        keys = [[key for key, number in self.values.items() if number == index] for index in range(len(self.names))]
+        kept = [own[:MAX_MASK_VALUES] for own in keys]
+        if not self.by_colour:
+            return tuple(map(tuple, kept))
+        colours = [[_unpacked(key) for key in own] for own in kept]
+        if all(len(set(colour)) == 1 for own in colours for colour in own):
+            return tuple(tuple(colour[0] for colour in own) for own in colours)
+        return tuple(map(tuple, colours))
+
+    def show(self, value: float) -> str:
+        """Return a value, or a packed colour, as people write it."""
+        if self.by_colour:
+            return str((int(value) >> 16, int(value) >> 8 & 255, int(value) & 255)) if value >= 0 else "beyond 8 bits"
+        return f"{value:g}" if value != int(value) else str(int(value))
+
+
+@lru_cache(maxsize=16)
+def _table(classes: tuple[tuple[int, int], ...]) -> Lookup:
+    """Return the table of classes from the lowest key less one to the highest key plus one."""
+    low, high = (classes[0][0], classes[-1][0]) if classes else (0, 0)
+    table = np.zeros(high - low + 3, np.uint16)  # the system gives pages of zeros only when they are written to
+    for key, index in classes:
+        table[key - low + 1] = index + 1
+    of_bytes = _codes(np.arange(256, dtype=np.uint8), low - 1, table)
+    differs = of_bytes != np.arange(1, 257)
+    return Lookup(low - 1, table, of_bytes, int(differs.argmax()) if differs.any() else 256)
+
+
+def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | None) -> set[float]:
+    """Write the classes of some keys, and return the keys that have none."""
+    of_bytes = keys.dtype == np.uint8
+    if of_bytes and keys.size and keys.max() < lookup.plain:  # most masks: their values are the classes
+        out[:] = keys
+        return set()
+    codes = lookup.of_bytes.take(keys) if of_bytes else _codes(keys, lookup.low, lookup.table)
+    np.subtract(codes, 1, out=out, casting="unsafe")  # 0, no class, becomes 255
+    if codes.all():
+        return set()
+    wrong = codes == 0
+    if valid is not None:
+        wrong &= valid
+    if np.issubdtype(keys.dtype, np.floating):
+        wrong &= np.isfinite(keys)
+    return set(np.unique(keys[wrong]).tolist())
+
+
+def _codes(keys: np.ndarray, low: int, table: np.ndarray) -> np.ndarray:
+    """Return class + 1 of each key, 0 for no class."""
+    places = _integers(keys)
+    places -= low
+    np.clip(places, 0, len(table) - 1, out=places)
+    return table.take(places)
+
+
+def _integers(keys: np.ndarray) -> np.ndarray:
+    """Return keys as int64; numbers that are not whole, or far too large, become a value no scheme has."""
+    nowhere = LARGEST_VALUE + 1
+    if np.issubdtype(keys.dtype, np.floating):
+        whole = np.isfinite(keys) & (np.abs(keys) < nowhere) & (keys == np.rint(keys))
+        keys = np.where(whole, keys, nowhere)
+    elif keys.dtype == np.uint64:
+        keys = np.minimum(keys, np.uint64(nowhere))
+    elif keys.dtype == np.int64:
+        keys = np.clip(keys, -nowhere, nowhere)
+    integers: np.ndarray = keys.astype(np.int64)
+    return integers
+
+
+def _ignore_outside(decoded: np.ndarray, window: Window, info: RasterInfo) -> None:
+    rows = np.arange(window.row, window.row + window.height)
+    cols = np.arange(window.col, window.col + window.width)
+    decoded[(rows < 0) | (rows >= info.height)] = IGNORE_INDEX
+    decoded[:, (cols < 0) | (cols >= info.width)] = IGNORE_INDEX
+
+
+def pack(colours: np.ndarray) -> np.ndarray:
+    """Pack colours (3 or more, height, width) into int32 (height, width); -1 where one is not of 8 bits.
+
+    In images of 16 bits 255 may be stored as it is, or as 65535, and so may what lies between 0 and it. Numbers with
+    fractions, as of colours from 0 to 1, are of none.
+    """
+    colours = colours[:3]
+    if colours.dtype == np.uint8:
+        return _pack(colours)
+    wide = colours > 255
+    fits = (colours >= 0) & (colours <= 65_535) & (colours % 1 == 0) & (~wide | (colours % BYTE_IN_16_BITS == 0))
+    packed = _pack(np.where(fits, np.where(wide, colours // BYTE_IN_16_BITS, colours), 0))
+    packed[~fits.all(0)] = -1
+    return packed
+
+
+def _pack(colours: np.ndarray) -> np.ndarray:
+    red, green, blue = colours[0].astype(np.int32), colours[1], colours[2]
+    packed: np.ndarray = (red << 16) | (green.astype(np.int32) << 8) | blue.astype(np.int32)
+    return packed
+
+
+def _expand(value: int, colors: Mapping[int, Colour]) -> Colour:
+    return colors.get(value, (value, value, value))
+
+
+def _unpacked(key: int) -> Colour:
+    return key >> 16, key >> 8 & 255, key & 255
+
+
+def _packed(colour: Colour) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]

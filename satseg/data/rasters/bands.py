@@ -1,0 +1,40 @@
+"""Which bands of a file are wanted: by number or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from satseg.data.rasters.opening import shown
+from satseg.data.rasters.raster import RasterInfo
+from satseg.errors import BandError
+
+
+def band_numbers(info: RasterInfo, wanted: Sequence[int | str] | None) -> tuple[int, ...]:
+    """Return the one-based numbers of bands that are given by number or by the name in the file, in that order.
+
+    Args:
+        info: The file's header.
+        wanted: Numbers and names; all but an alpha band by default.
+
+    Raises:
+        BandError: If there is no such band, or several of that name.
+    """
+    if wanted is None:
+        return info.bands
+    return tuple(_number(info, band) for band in wanted)
+
+
+def _number(info: RasterInfo, band: int | str) -> int:
+    if isinstance(band, int):
+        if not 1 <= band <= len(info.band_names):
+            raise BandError(
+                f"{shown(info.path)} has no band {band}, only 1 to {len(info.band_names)}; set dataset.bands to some "
+                "of these."
+            )
+        return band
+    if info.band_names.count(band) != 1:
+        raise BandError(
+            f"{shown(info.path)} has {info.band_names.count(band) or 'no'} bands called {band}, only "
+            f"{', '.join(info.band_names)}; set dataset.bands to some of these, or to numbers."
+        )
+    return info.band_names.index(band) + 1

@@ -1,0 +1,148 @@
+"""Finding the rasters that `input=` names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from satseg.data.rasters.endings import USUAL, is_image, passed_over
+from satseg.data.rasters.names import natural
+from satseg.data.rasters.opening import is_remote, shown
+from satseg.data.rasters.parts import is_part, is_store, write_part
+from satseg.data.rasters.raster import RasterInfo
+from satseg.data.rasters.stacks import find_stacks, write_stack
+from satseg.data.rasters.wildcards import find_visible, has_wildcards, in_folders, split_pattern
+from satseg.errors import ConfigError, DataError, RasterReadError
+
+LIST_SUFFIX = ".txt"
+NOTHING = "Give input= (a file, a folder, a pattern, a list file or a URL)."
+
+
+def find_inputs(named: Any, nodata: float | None = None, otherwise: float | None = None) -> list[str | Path]:
+    """Find the rasters that a user names.
+
+    Args:
+        named: A raster file, a folder, a glob pattern, a list file (`.txt`, a path or URL a line, relative to the
+            file), a URL, or GDAL's name of a raster in a container; a pattern by band, where bands lie in separate
+            files; or a list of all these.
+        nodata: What marks a missing pixel, for bands in separate files; the files' own by default.
+        otherwise: What does where none of an image's files declares a value.
+
+    Returns:
+        Files as paths and URLs as text, each once: in the order given, and in natural order within each.
+
+    Raises:
+        ConfigError: If nothing is named, or a pattern cannot be used.
+        DataError: If there is no raster.
+    """
+    several = isinstance(named, Sequence) and not isinstance(named, str)
+    found = [source for one in (named if several else [named]) for source in _find(one, nodata, otherwise)]
+    if not found:
+        raise ConfigError(NOTHING)
+    unique: dict[str, str | Path] = {}
+    for source in found:
+        unique.setdefault(str(source) if is_remote(source) else os.path.abspath(source), source)  # noqa: PTH100
+    return list(unique.values())
+
+
+def check_inputs(named: Any) -> None:
+    """Refuse paths at which there is no raster; nothing is opened or written, and URLs are not asked.
+
+    Args:
+        named: As for `find_inputs`.
+
+    Raises:
+        ConfigError: If nothing is named, or a pattern cannot be used.
+        DataError: If there is no raster.
+    """
+    several = isinstance(named, Sequence) and not isinstance(named, str)
+    if several and not named:
+        raise ConfigError(NOTHING)
+    for one in named if several else [named]:
+        if one is None or str(one) == "":
+            raise ConfigError(NOTHING)
+        if isinstance(one, Mapping) or is_remote(one) or is_part(one):
+            continue
+        path = Path(str(one)).expanduser()
+        if not is_store(path) and not (path.suffix.lower() == LIST_SUFFIX and path.is_file()):
+            _files(path)
+
+
+def name_of(source: Path | str) -> str:
+    """Return a file's name without folder and ending; of a URL, without its query too."""
+    if not is_remote(source):
+        return Path(source).stem
+    url = urlsplit(str(source))
+    return PurePosixPath(unquote(url.path).replace("\\", "/")).stem or url.hostname or "image"
+
+
+def bands_by_name(info: RasterInfo, names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the one-based numbers of the bands that are called so, or None if any is missing or there twice."""
+    if any(info.band_names.count(name) != 1 for name in names):
+        return None
+    return tuple(info.band_names.index(name) + 1 for name in names)
+
+
+def _find(named: Any, nodata: float | None, otherwise: float | None) -> Iterator[str | Path]:
+    if isinstance(named, Mapping):
+        yield from (write_stack(stack, nodata, otherwise) for stack in find_stacks(named))
+    elif named is None or str(named) == "":
+        raise ConfigError(NOTHING)
+    elif is_remote(named):
+        yield _checked_url(str(named))
+    elif is_part(named):
+        yield write_part(str(named))
+    elif is_store(path := Path(str(named)).expanduser()):
+        yield write_part(f'ZARR:"{path}"')
+    elif path.suffix.lower() == LIST_SUFFIX and path.is_file():
+        yield from _listed(path)
+    else:
+        yield from _files(path)
+
+
+def _checked_url(url: str) -> str:
+    if "*" in urlsplit(url).path:
+        raise ConfigError(f"input={shown(url)}: a server cannot be searched; name each file, or list them in a .txt.")
+    return url
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]  # whatever it is: what cannot be read is told when it is opened
+    if not path.is_dir() and not has_wildcards(str(path)):
+        raise RasterReadError(f"{path} is not there; check the path.")
+    try:
+        folder, pattern = (path, "*") if path.is_dir() else split_pattern(path)
+        files = find_visible(folder, pattern if path.is_dir() else in_folders(folder, pattern))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"input={path}: the pattern cannot be used: {error}.") from error
+    found = [file for file in files if is_image(file)]
+    if not found:
+        raise DataError(f"input={path}: there is no image; {passed_over(files) or f'its name must end in {USUAL}'}.")
+    return sorted(found, key=lambda p: natural(str(p)))
+
+
+def _listed(path: Path) -> Iterator[str | Path]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise DataError(f"input={path} cannot be read ({reason}); a list file has a path or a URL a line.") from error
+    named = [(number, line.strip()) for number, line in enumerate(lines, 1)]
+    named = [(number, line) for number, line in named if line and not line.startswith("#")]
+    if not named:
+        raise DataError(f"input={path} names no image; a list file has a path or a URL a line.")
+    for number, line in named:
+        if is_remote(line):
+            yield _checked_url(line)
+            continue
+        if is_part(line):
+            yield write_part(line)
+            continue
+        file = path.parent / Path(line).expanduser()
+        if not file.is_file():
+            raise RasterReadError(f"{path}, line {number}: {file} is not there; name one raster file or URL a line.")
+        yield file

@@ -1,0 +1,272 @@
+"""Opening rasters so that whatever goes wrong is one error that names the file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import struct
+import threading
+import warnings
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio._err import CPLE_BaseError  # which rasterio lets through here and there
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from satseg.data.rasters.deflated import check_deflated
+from satseg.data.rasters.orientation import upright
+from satseg.errors import RasterReadError, ResourceError
+
+PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
+# GDAL's fast path fills what a damaged PNG lacks with whatever was in memory, without a word; the slow one reports it.
+PNG_OPTIONS = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+MOST_SHOWN = 12  # rasters that a message names
+CACHE_BYTES = 64 << 20  # what GDAL keeps of decoded blocks; else a twentieth of the machine
+ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # no file beside the raster is looked for
+# Only the ranges that are needed, few requests, patience with a server that is busy, none with one that is silent.
+REMOTE_OPTIONS = {
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds; doubled each time
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_TIMEOUT": "300",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+    "VSI_CACHE": "YES",
+}
+
+
+class _SecretsFilter(logging.Filter):
+    """rasterio logs what GDAL says, the whole URL with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if "://" in text:
+            record.msg, record.args = _without_secrets(text), ()
+        return True
+
+
+logging.getLogger("rasterio._env").addFilter(_SecretsFilter())
+
+
+def is_remote(path: Path | str) -> bool:
+    """Tell a URL from the path of a file."""
+    return isinstance(path, str) and re.match(r"[a-z][a-z0-9+.-]*://", path, re.IGNORECASE) is not None
+
+
+def shown(path: Path | str) -> str:
+    """Return how messages call a raster: a URL without its user, password and query, which may hold secrets."""
+    return _without_secrets(re.split(r"[?#]", str(path))[0]) if is_remote(path) else str(path)
+
+
+def _without_secrets(text: str) -> str:
+    return re.sub(r"\?[^\s'\"]*", "", re.sub(r"(?<=://)[^/@\s]*@", "", text))
+
+
+@contextmanager
+def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
+    """Open a raster; what goes wrong in the block, too, becomes an error that names the file.
+
+    A photograph that is stored turned is read upright; see `upright`.
+
+    Args:
+        path: A file or URL.
+        driver: The only one that may open it, for a file from outside: a VRT by any name would read other files.
+            Then nothing beside the file is read either.
+    """
+    options = _options(path) | (ALONE if driver else {})
+    with _naming(path), rasterio.Env(**options), quiet(), rasterio.open(_place(path), driver=driver) as source:
+        if driver is None:  # files from outside are looked at as a whole when they come
+            _check_blocks(source, path)
+        check_bands(source, path)
+        yield upright(source, path)
+
+
+_bounded = threading.local()
+_checked: set[tuple[Path | str, int, int]] = set()
+
+
+@contextmanager
+def bounded_cache() -> Iterator[None]:
+    """Let GDAL keep few decoded blocks for the length of a block; inside another such one it costs no time."""
+    if getattr(_bounded, "inside", False):
+        yield
+        return
+    _bounded.inside = True
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+            yield
+    finally:
+        _bounded.inside = False
+
+
+class OpenRasters:
+    """Keeps the rasters of a dataset open that were read last: to open one takes longer than to read a window of it.
+
+    GDAL's handles belong to one process and one thread, so each has its own.
+
+    Args:
+        limit: How many.
+    """
+
+    def __init__(self, limit: int = 64) -> None:
+        self.limit = limit
+        self._own = threading.local()
+
+    def __reduce__(self) -> Any:
+        """Another process begins with none."""
+        return OpenRasters, (self.limit,)
+
+    @contextmanager
+    def open(self, path: Path | str) -> Iterator[Any]:
+        """Open a raster as `open_raster` does, or take it as it was left open."""
+        kept = self._kept()
+        if path not in kept:
+            options = _options(path)
+            if options == PNG_OPTIONS and not is_remote(path) and _is_undamaged_png(Path(path)):
+                options = {}  # training reads it many times
+            with _naming(path), rasterio.Env(**options), quiet():
+                source = rasterio.open(_place(path))
+                _check_blocks(source, path)
+                check_bands(source, path)
+                kept[path] = upright(source, path), options
+            if len(kept) > self.limit:
+                kept.popitem(last=False)[1][0].close()
+        kept.move_to_end(path)
+        source, options = kept[path]
+        try:
+            with _naming(path), bounded_cache(), rasterio.Env(**options) if options else nullcontext():
+                yield source
+        except BaseException:
+            kept.pop(path, None)  # whatever state it is in
+            raise
+
+    def _kept(self) -> OrderedDict[Path | str, tuple[Any, dict[str, str]]]:
+        if getattr(self._own, "process", None) != os.getpid():
+            self._own.process, self._own.kept = os.getpid(), OrderedDict()
+        kept: OrderedDict[Path | str, tuple[Any, dict[str, str]]] = self._own.kept
+        return kept
+
+
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
+    """Turn what goes wrong with a raster into an error that names it."""
+    try:
+        yield
+    except (CPLE_BaseError, RasterioError, OSError, ValueError, OverflowError) as error:
+        if is_remote(path):
+            raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's own words hold the whole URL
+        raise RasterReadError(f"{path} cannot be read; it is truncated or no raster ({reason(error)}).") from error
+    except MemoryError as error:
+        raise ResourceError(f"{shown(path)} does not fit into memory; read it by windows.") from error
+
+
+def _check_blocks(source: Any, path: Path | str) -> None:
+    """Look at a local file's first block, once as long as the file stays as it is."""
+    if is_remote(path) or source.driver != "GTiff":
+        return
+    state = Path(path).stat()
+    if (path, state.st_size, state.st_mtime_ns) not in _checked:
+        check_deflated(source, Path(path))
+        _checked.add((path, state.st_size, state.st_mtime_ns))
+
+
+def check_bands(source: Any, path: Path | str) -> None:
+    """Refuse a raster without bands of its own, and say what it holds.
+
+    Raises:
+        RasterReadError: If there are none.
+    """
+    if source.count:
+        return
+    held = [text for key, text in source.tags(ns="SUBDATASETS").items() if key.endswith("_NAME")]
+    if not held:
+        raise RasterReadError(
+            f"{shown(path)} has no bands that can be read; convert it to GeoTIFF with other software."
+        )
+    more = f" and {len(held) - MOST_SHOWN} more" if len(held) > MOST_SHOWN else ""
+    raise RasterReadError(
+        f"{shown(path)} holds several rasters: {', '.join(held[:MOST_SHOWN])}{more}. Name one of them instead, as in "
+        f"input='{held[0]}', or one for each band; for training, write them into one file (gdalbuildvrt -separate)."
+    )
+
+
+def _place(path: Path | str) -> Path | str:
+    return path if is_remote(path) else Path(path)
+
+
+def reason(error: Exception) -> str:
+    """Return what GDAL said, on one line."""
+    text = " ".join(str(error.__cause__ or error).split()).partition(" (this error can be turned")[0].rstrip(".")
+    return _without_secrets(text) if "://" in text else text
+
+
+def _remote_message(url: str, error: Exception) -> str:
+    hint = "check the address, the connection, and that you may read it"
+    if url.startswith("s3://"):
+        hint += " (AWS_NO_SIGN_REQUEST=YES in the environment for a public bucket)"
+    return f"{shown(url)} cannot be read ({reason(error)}); {hint}."
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the warning that a raster has no coordinates: photographs and masks often have none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _options(path: Path | str) -> dict[str, str]:
+    """Refuse what cannot be a raster, and return the GDAL options to open the rest with."""
+    if is_remote(path):  # files beside it are not looked for: listing them is slow, and often not allowed
+        return _unset(ALONE | REMOTE_OPTIONS) | PNG_OPTIONS
+    path = Path(path)
+    beginning = _checked_beginning(path)
+    if path.suffix.lower() == ".vrt":  # its sources may be remote
+        return _unset(REMOTE_OPTIONS) | PNG_OPTIONS
+    return PNG_OPTIONS if beginning == PNG_BEGINNING else {}
+
+
+def _unset(options: dict[str, str]) -> dict[str, str]:
+    """Leave out what the user has set."""
+    return {name: value for name, value in options.items() if name not in os.environ}
+
+
+def _checked_beginning(path: Path) -> bytes:
+    if not path.exists():
+        raise RasterReadError(f"{path} is not there; check the path.")
+    if path.is_dir():
+        raise RasterReadError(f"{path} is a folder; a raster file was expected.")
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(len(PNG_BEGINNING))
+    except OSError as error:
+        raise RasterReadError(f"{path} cannot be read ({error.strerror}).") from error
+    if not beginning:
+        raise RasterReadError(f"{path} is empty; copy or download it again.")
+    return beginning
+
+
+def _is_undamaged_png(path: Path) -> bool:
+    """Tell whether all chunks of a PNG are there as they were written, by their checksums; far faster than decoding."""
+    try:
+        with path.open("rb") as file:
+            left = file.seek(0, os.SEEK_END) - file.seek(len(PNG_BEGINNING))
+            while (left := left - 12) >= 0:
+                length, kind = struct.unpack(">I4s", file.read(8))
+                if (left := left - length) < 0:
+                    return False
+                content, (checksum,) = file.read(length), struct.unpack(">I", file.read(4))
+                if zlib.crc32(content, zlib.crc32(kind)) != checksum:
+                    return False
+                if kind == b"IEND":
+                    return True
+    except (OSError, struct.error):
+        pass
+    return False

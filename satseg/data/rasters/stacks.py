@@ -1,0 +1,177 @@
+"""Bands in separate files, as Sentinel-2 and Landsat come: found by a pattern for each band, read as one raster."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from satseg.data.rasters.endings import Takes, is_image, passed_over
+from satseg.data.rasters.names import natural
+from satseg.data.rasters.opening import is_remote, shown
+from satseg.data.rasters.parts import is_part, write_part
+from satseg.data.rasters.stack_vrt import stack_vrt
+from satseg.data.rasters.wildcards import find_visible, in_folders, split_pattern, wildcard_text
+from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
+from satseg.files import cache_folder, write_text
+
+VERSION = 4  # of the files that are kept: another one writes them anew
+MAX_NAME = 150  # characters of a file name that a stack's own name may take
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The files of one image, by band; its name is what the wildcards of their patterns stand for."""
+
+    name: str
+    files: Mapping[str, Path | str]
+
+
+def find_stacks(patterns: Mapping[Any, Any], root: Path | None = None, option: str = "input") -> list[Stack]:
+    """Find the files of each band, and put together those whose patterns' wildcards stand for the same.
+
+    Args:
+        patterns: A pattern (`s2/*_B02_10m.jp2`), a file or a URL by band.
+        root: What the patterns are relative to; the working folder by default.
+        option: What messages call the patterns.
+
+    Returns:
+        Stacks in natural order of their names, their bands in the order of the patterns.
+
+    Raises:
+        ConfigError: If a pattern cannot be used.
+        DataError: If a pattern finds nothing, or an image lacks a band.
+    """
+    stacks = _gather(patterns, root, option)
+    for stack in stacks:
+        check_complete(stack, patterns, option)
+    return [Stack(s.name or _common_name(s), s.files) for s in stacks]
+
+
+def _gather(patterns: Mapping[Any, Any], root: Path | None, option: str) -> list[Stack]:
+    if not patterns:
+        raise ConfigError(f"{option}={{}}: name a file or a pattern for each band.")
+    found = {str(band): _find_band(f"{option}.{band}", pattern, root) for band, pattern in patterns.items()}
+    names = sorted({name for files in found.values() for name in files}, key=natural)
+    return [Stack(name, {b: files[name] for b, files in found.items() if name in files}) for name in names]
+
+
+def _find_band(option: str, pattern: Any, root: Path | None, takes: Takes = is_image) -> dict[str, Path | str]:
+    if not isinstance(pattern, str | Path) or not str(pattern):
+        raise ConfigError(f"{option}={pattern}: expected a file or a pattern.")
+    if root is None and is_remote(pattern):
+        if "*" in urlsplit(str(pattern)).path:
+            raise ConfigError(f"{option}={shown(pattern)}: a server cannot be searched; name each file.")
+        return {"": pattern}
+    if root is None and is_part(pattern):
+        return {"": write_part(str(pattern))}
+    path = Path(pattern).expanduser()
+    if root is not None and path.is_absolute():
+        raise ConfigError(f"{option}={pattern}: give a pattern relative to dataset.root.")
+    if root is None and path.is_file():
+        return {"": path}
+    folder, rest = (root, path.as_posix()) if root is not None else split_pattern(path)
+    rest = in_folders(folder, rest) if rest else "*"
+    files: dict[str, Path | str] = {}
+    visible = _visible(folder, rest, option)
+    for file in filter(takes, visible):
+        name = wildcard_text(rest, file.relative_to(folder).as_posix())
+        if name in files:
+            raise DataError(f"{option}={pattern}: {files[name]} and {file} are both {name}; make the pattern narrower.")
+        files[name] = file
+    if not files:
+        words = passed_over(visible)
+        below = "" if root is None else f" below {root}"
+        raise DataError(f"{option}={pattern}: there is no such raster{below}{f': {words}' if words else ''}.")
+    return files
+
+
+def _visible(folder: Path, pattern: str, option: str) -> list[Path]:
+    try:
+        return sorted(find_visible(folder, pattern))
+    except (ValueError, NotImplementedError, OSError) as error:
+        raise ConfigError(f"{option}={pattern}: the pattern cannot be used: {error}.") from error
+
+
+def check_complete(stack: Stack, patterns: Mapping[Any, Any], option: str = "dataset.images") -> None:
+    """Refuse a stack that is not whole.
+
+    Args:
+        stack: The stack.
+        patterns: By band, as for `find_stacks`.
+        option: What messages call the patterns.
+
+    Raises:
+        DataError: If it lacks a band.
+        ConfigError: If two bands are one file.
+    """
+    for band, pattern in patterns.items():
+        if str(band) not in stack.files:
+            other, file = next(iter(stack.files.items()))
+            raise DataError(
+                f"{option}: {stack.name or 'the image'} lacks the band {band}: no file of {shown(pattern)} belongs to "
+                f"{shown(file)} (band {other}). Add it, or make the patterns narrower."
+            )
+    twice = {str(file): band for band, file in stack.files.items()}
+    for band, file in stack.files.items():
+        if twice[str(file)] != band:
+            raise ConfigError(f"{option}: the bands {band} and {twice[str(file)]} are both {shown(file)}.")
+
+
+def _common_name(stack: Stack) -> str:
+    """Return what the names of single files have in common, up to the last separator."""
+    stems = [Path(urlsplit(f).path if is_remote(f) else f).stem for f in map(str, stack.files.values())]
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*stems, strict=False))
+    start = re.match(r"(.+)[_\-. ]", "".join(letters[0] for letters in same))
+    return start.group(1) if start and len(stems) > 1 else stems[0]
+
+
+def write_stack(stack: Stack, nodata: float | None = None, otherwise: float | None = None) -> Path:
+    """Write the VRT that shows a stack as one raster into the cache folder, if it is not there.
+
+    Args:
+        stack: The files.
+        nodata: The value that marks a missing pixel; the files' own by default.
+        otherwise: The value where no file declares one.
+
+    Raises:
+        RasterReadError: If a file cannot be read.
+        DataError: If the files do not fit together.
+        ResourceError: If the cache folder cannot be written to.
+    """
+    bands = [(band, *_state(file)) for band, file in stack.files.items()]
+    key = hashlib.sha256(
+        repr((VERSION, bands, repr(nodata), repr(otherwise))).encode(errors="surrogateescape")
+    ).hexdigest()[:16]
+    name = re.sub(r"[\x00-\x1f/\\]", "_", stack.name)[-MAX_NAME:]
+    path = cache_folder() / "stacks" / key / f"{name}.vrt"
+    remote = any(map(is_remote, stack.files.values()))  # of which nothing tells whether they have changed
+    if remote or not path.is_file():
+        text = stack_vrt(stack.files, nodata, otherwise)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            _keep(path, text, private=remote)
+    return path
+
+
+def _keep(path: Path, text: str, *, private: bool) -> None:
+    try:
+        if private:  # a URL may be signed
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_text(path, text)
+    except (ResourceError, OSError) as error:
+        raise ResourceError(f"{error} The environment's SATSEG_CACHE names another folder.") from error
+
+
+def _state(file: Path | str) -> tuple[str, int, int]:
+    if is_remote(file):
+        return str(file), 0, 0
+    try:
+        stat = Path(file).stat()
+    except OSError as error:
+        raise RasterReadError(f"{file} cannot be read ({error.strerror}).") from error
+    return str(Path(file).absolute()), stat.st_size, stat.st_mtime_ns

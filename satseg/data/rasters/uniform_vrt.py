@@ -1,0 +1,97 @@
+"""The VRT that shows a raster as one whose bands have one dtype, and one mask that tells all missing pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+
+from satseg.data.rasters.missing import Marks, can_hold
+from satseg.data.rasters.stack_vrt import add, add_band, add_mask, add_place, gdal_name
+from satseg.spec import marks_alone
+
+
+def uniform_vrt(source: Any, path: Path | str, values: Mapping[int, float | None]) -> str:
+    """Return the VRT of a raster with one dtype, no nodata value, and the mask of what `Marks.usable` finds missing.
+
+    GDAL's warper takes either a mask or nodata values into account, and knows no rule for several of them.
+
+    Args:
+        source: The open raster.
+        path: Its file or URL.
+        values: The nodata value of each band that will be read, by its one-based number. Masks of other bands are left
+            out, and where an alpha band is among them it is data, and marks nothing.
+    """
+    marks = Marks.of(source)
+    dtype = str(np.result_type(*(marks.dtypes[number - 1] for number in values)))
+    root = _dataset(source)
+    for number in source.indexes:
+        _add_source(add_band(root, number, source.descriptions[number - 1] or "", dtype, None), path, str(number))
+    factors = [(path, f"mask,{number}") for number in _masked(marks, values)]
+    factors += [(vrt, "1") for vrt in _validities(source, path, marks, values)]
+    if factors:
+        mask = add_mask(root, len(factors))
+        for name, number in factors:
+            _add_source(mask, name, number)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _masked(marks: Marks, values: Mapping[int, float | None]) -> list[int]:
+    """Return the numbers of the bands whose masks count."""
+    shared = [next(iter(values))] if marks.shared_mask else []
+    return [*shared, *(number for number in marks.own_masks if number in values)]
+
+
+def _validities(source: Any, path: Path | str, marks: Marks, values: Mapping[int, float | None]) -> list[str]:
+    """Return VRTs of one band that is 0 where numbers say that a pixel is missing."""
+    found: list[str] = []
+    together: list[str] = []
+    for number, value in values.items():
+        dtype = marks.dtypes[number - 1]
+        if np.issubdtype(dtype, np.floating):
+            found.append(_unlike(source, path, number, math.nan))
+        if value is not None and can_hold(dtype, value):
+            (found if marks_alone(value, dtype) else together).append(_unlike(source, path, number, value))
+    if together:
+        found.append(_any_of(source, together))
+    alpha = () if set(marks.alpha) & values.keys() else marks.alpha
+    return found + [_unlike(source, path, number, 0.0) for number in alpha]
+
+
+def _unlike(source: Any, path: Path | str, number: int, value: float) -> str:
+    """Return the VRT of a band that is 0 where one of the raster's has a value, and 255 elsewhere."""
+    inner, outer = _dataset(source), _dataset(source)
+    _add_source(add_band(inner, 1, "", source.dtypes[number - 1], value), path, str(number))
+    _add_source(
+        add(outer, "VRTRasterBand", dataType="Byte", band="1"), ET.tostring(inner, encoding="unicode"), "mask,1"
+    )
+    return ET.tostring(outer, encoding="unicode")
+
+
+def _any_of(source: Any, vrts: list[str]) -> str:
+    """Return the VRT of a band that is 0 where those of all others are."""
+    if len(vrts) == 1:
+        return vrts[0]
+    root = _dataset(source)
+    band = add(root, "VRTRasterBand", dataType="Byte", band="1", subClass="VRTDerivedRasterBand")
+    add(band, "PixelFunctionType", "sum")  # which ends at 255
+    for vrt in vrts:
+        _add_source(band, vrt, "1")
+    return ET.tostring(root, encoding="unicode")
+
+
+def _dataset(source: Any) -> ET.Element:
+    root = ET.Element("VRTDataset", rasterXSize=str(source.width), rasterYSize=str(source.height))
+    add_place(root, source.crs.to_wkt() if source.crs else None, source.transform)
+    return root
+
+
+def _add_source(band: ET.Element, name: Path | str, number: str) -> None:
+    element = add(band, "SimpleSource")
+    is_vrt = isinstance(name, str) and name.startswith("<")
+    add(element, "SourceFilename", str(name) if is_vrt else gdal_name(name), relativeToVRT="0")
+    add(element, "SourceBand", number)

@@ -1,0 +1,125 @@
+"""Glob patterns as people write them: what they find, and what their wildcards stand for."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from satseg.data.rasters.endings import is_hidden
+
+BRACES = r"\{[^{}/]*,[^{}/]*\}"
+WILDCARD = rf"(\*|\?|\[!?\]?[^]]*\]|{BRACES})"
+
+
+def expanded(pattern: str) -> list[str]:
+    """Return the patterns that one with braces stands for: `{train,val}/images` stands for two."""
+    match = re.search(BRACES, pattern)
+    if match is None:
+        return [pattern]
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return [text for choice in match[0][1:-1].split(",") for text in expanded(f"{before}{choice}{after}")]
+
+
+def has_wildcards(name: str) -> bool:
+    """Tell whether a name may be a pattern."""
+    return any(c in name for c in "*?[")
+
+
+def split_pattern(path: Path, base: Path | None = None) -> tuple[Path, str]:
+    """Return the folder that a pattern starts in, and the pattern below it.
+
+    A folder that is there is no pattern, whatever its name holds: `data [1]/*.tif` looks into `data [1]`.
+
+    Args:
+        path: The pattern, or a plain path.
+        base: What a relative pattern is relative to; the working folder by default.
+    """
+    folder = Path(path.anchor) if path.anchor else base or Path()
+    parts = path.parts[1:] if path.anchor else path.parts
+    for number, part in enumerate(parts):
+        if not (folder / part).is_dir():
+            return folder, "/".join(parts[number:])
+        folder = folder / part
+    return folder, ""
+
+
+def find_visible(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that a pattern finds below a folder, in no order; nothing hidden.
+
+    Args:
+        folder: The folder.
+        pattern: Relative to it.
+
+    Raises:
+        ValueError: If it cannot be a pattern.
+    """
+    if not pattern:
+        return []
+    found = (path for each in expanded(pattern) for path in folder.glob(each))
+    return [path for path in found if not is_hidden(path.relative_to(folder)) and path.is_file()]
+
+
+def in_folders(folder: Path, pattern: str) -> str:
+    """Return a pattern that finds nothing but folders as one for all that lies in these, others as they are."""
+    is_folder = False
+    with suppress(NotImplementedError, ValueError):  # said where it is used
+        for path in (path for each in expanded(pattern) for path in folder.glob(each)):
+            if path.is_file():
+                return pattern
+            is_folder = True
+    return f"{pattern.rstrip('/')}/**/*" if is_folder else pattern
+
+
+def wildcard_text(pattern: str, path: str) -> str:
+    """Return what the wildcards of a pattern stand for in a path that it finds.
+
+    Several in one part of the path are joined by `_`, those of several parts by `/`. The ending belongs to them
+    only where the pattern names no other.
+
+    Args:
+        pattern: Such as `*/images/*_B02.tif`.
+        path: Such as `train/images/a_B02.tif`, which gives `train/a`.
+    """
+    pattern, path = (unicodedata.normalize("NFC", text) for text in (pattern, path))
+    ending, own = PurePosixPath(pattern).suffix, PurePosixPath(path).suffix
+    texts = _texts(pattern, path)
+    if has_wildcards(ending) and fnmatchcase(own, ending):
+        texts = _texts(pattern.removesuffix(ending), path.removesuffix(own)) or texts
+    if texts is None:
+        return path
+    if texts and pattern[-1] in "*?]":
+        texts[-1] = texts[-1].removesuffix(own)
+    rest = iter(texts)
+    joined = ["_".join(filter(None, (next(rest, "") for _ in _wildcards(p)))) for p in pattern.split("/")]
+    return "/".join(filter(None, joined))
+
+
+def _texts(pattern: str, path: str) -> list[str] | None:
+    parts = pattern.split("/")
+    match = re.fullmatch("".join(_expression(p, last=i == len(parts) - 1) for i, p in enumerate(parts)), path)
+    return match and [text or "" for text in match.groups()]
+
+
+def _wildcards(part: str) -> list[str]:
+    return ["**"] if part == "**" else re.findall(WILDCARD, part)
+
+
+def _expression(part: str, *, last: bool) -> str:
+    """Return the regular expression of one part of a pattern, with a group for each wildcard."""
+    if part == "**":
+        return "(.*)" if last else "(?:(.*)/)?"
+    pieces = re.split(WILDCARD, part)
+    found = [_class(p) if number % 2 else re.escape(p) for number, p in enumerate(pieces)]
+    return "".join(found) + ("" if last else "/")
+
+
+def _class(wildcard: str) -> str:
+    if wildcard in "*?":
+        return {"*": "([^/]*)", "?": "([^/])"}[wildcard]
+    if wildcard[0] == "{":
+        return f"({'|'.join(map(re.escape, wildcard[1:-1].split(',')))})"
+    inner = wildcard[1:-1].replace("\\", "\\\\")
+    return f"([^{inner[1:]}])" if inner.startswith("!") else f"([{inner}])"

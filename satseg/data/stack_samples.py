@@ -1,0 +1,59 @@
+"""Samples whose bands lie in files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from satseg.data.pairing import Sample, shared_labels
+from satseg.data.rasters.endings import is_image, is_vector
+from satseg.data.rasters.stacks import Stack, _common_name, _find_band, _gather, _visible, write_stack
+from satseg.data.rasters.wildcards import in_folders
+from satseg.errors import ConfigError, DataError
+
+
+def find_stack_files(
+    root: Path, images: Mapping[str, str], masks: str, mask_suffix: str = ""
+) -> tuple[list[Stack], dict[str, dict[str, Path]]]:
+    """Find stacks and masks, with or without a partner, by what the wildcards of their patterns stand for.
+
+    Args:
+        root: The dataset's folder.
+        images: Glob pattern by band, relative to the root.
+        masks: Glob pattern of the masks.
+        mask_suffix: Ending of mask names that belongs to no wildcard, such as `_LabelHand`.
+
+    Returns:
+        The stacks in natural order of their names, which may lack a band; and files by name, of each kind: `image`, of
+        which the first band stands for all, and `mask`.
+
+    Raises:
+        ConfigError: If a pattern is none that is relative to the root, or files would be image and mask.
+        DataError: If the root is missing, or a pattern finds nothing.
+    """
+    if not root.is_dir():
+        raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
+    gathered = _gather(images, root, "dataset.images")
+    stacks = [Stack(s.name or _common_name(s), s.files) for s in gathered]
+    files = {s.name: tuple(Path(f) for f in s.files.values()) for s in stacks}
+    rasters = any(map(is_image, _visible(root, in_folders(root, masks), "dataset.masks")))
+    found = _find_band("dataset.masks", masks, root, is_image if rasters else is_vector)
+    named = {name.removesuffix(mask_suffix): Path(file) for name, file in found.items() if name.endswith(mask_suffix)}
+    named = shared_labels(named, files)
+    both = {file for own in files.values() for file in own} & {*named.values()}
+    if both:
+        raise ConfigError(
+            f"dataset.images and dataset.masks={masks} both match {min(both)}: make the patterns narrower."
+        )
+    if not named:
+        raise DataError(f"{root}: no mask of dataset.masks={masks} ends in dataset.mask_suffix={mask_suffix}.")
+    return stacks, {"image": {name: own[0] for name, own in files.items()}, "mask": named}
+
+
+def stack_sample(stack: Stack, mask: Path, nodata: float | None) -> Sample:
+    """Return a stack that is whole as a sample.
+
+    Raises:
+        SatsegError: As `write_stack` says.
+    """
+    return Sample(stack.name, write_stack(stack, nodata), mask, tuple(Path(f) for f in stack.files.values()))

@@ -1,0 +1,31 @@
+"""The options of `satseg.evaluate` that choose how it scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from satseg.errors import ConfigError
+from satseg.evaluate.scoring import Scoring
+from satseg.inference.combining import views
+from satseg.runs.named import named_models
+
+
+def scoring(cfg: DictConfig) -> Scoring:
+    """Return the choices of the protocol.
+
+    Raises:
+        ConfigError: If one is out of its range.
+    """
+    views(cfg.tta)
+    if not isinstance(cfg.ignore_edges, int) or not 0 <= cfg.ignore_edges <= 100:
+        raise ConfigError(f"ignore_edges={cfg.ignore_edges}: expected pixels from 0 to 100.")
+    if cfg.ignore_edges and cfg.map_areas:
+        raise ConfigError("map_areas= needs all pixels, as maps err most along borders: leave ignore_edges at 0.")
+    several = len(named_models(cfg.checkpoint, Path(cfg.runs_dir), tell=False))
+    if cfg.calibrate and several > 1:
+        raise ConfigError(
+            "calibrate=true fits one model: calibrate each by itself, and average the model_calibrated.safetensors."
+        )
+    return Scoring(cfg.tta, cfg.ignore_edges, several)

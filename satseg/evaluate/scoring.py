@@ -1,0 +1,228 @@
+"""Scoring a split: the same code in validation, at the end of training and in `satseg.evaluate`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from satseg.errors import DataError
+from satseg.evaluate.calibration import Reliability
+from satseg.evaluate.metrics import SCORES, Scores, confusion_matrices
+from satseg.inference.combining import SELF, Scored, View, views
+from satseg.inference.windows import PLAN, segment
+from satseg.progress import Progress
+from satseg.spec import IGNORE_INDEX
+
+PROTOCOL = SCORES | {"windows": PLAN}
+CALIBRATION = "mean gap between confidence and accuracy over 15 bins, weighted by pixels"
+Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class BatchScores:
+    """What one batch of whole images adds to a split's scores.
+
+    Attributes:
+        predicted: Class indices (N, H, W).
+        matrices: Confusion matrices (N, K, K), int64.
+        loss: Mean over the batch's valid pixels; 0 without a criterion.
+        pixels: How many they are.
+        logits: (N, K, H, W), float32.
+    """
+
+    predicted: Tensor
+    matrices: Tensor
+    loss: Tensor
+    pixels: int
+    logits: Tensor
+
+
+def score_batch(
+    network: Scored,
+    batch: Mapping[str, Any],
+    criterion: Criterion | None = None,
+    looks: Sequence[View] = (SELF,),
+) -> BatchScores:
+    """Segment a batch and count right and wrong pixels."""
+    if "failure" in batch:
+        batch["failure"].raise_error()
+    image, mask, valid = batch["image"], batch["mask"], batch["valid"]
+    logits = segment(network, image, valid, looks)
+    predicted = logits.argmax(1)
+    matrices = confusion_matrices(predicted, mask, valid, network.spec.num_classes)
+    pixels = int(matrices.sum())
+    if criterion is None:
+        return BatchScores(predicted, matrices, logits.new_zeros(()), pixels, logits)
+    # image by image, so that the split's loss does not depend on the batch size
+    counts = matrices.sum((1, 2))
+    with torch.no_grad():
+        losses = torch.stack(
+            [criterion(logits[i : i + 1], mask[i : i + 1], valid[i : i + 1]) for i in range(len(logits))]
+        )
+    return BatchScores(predicted, matrices, (losses * counts).sum() / max(pixels, 1), pixels, logits)
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """One image's name, the tile or scene that it is a part of, and its counts."""
+
+    name: str
+    group: str
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored how, by choice.
+
+    Attributes:
+        tta: Views of an image that are averaged: `none`, `flips` or `d4`.
+        ignore_edges: Pixels this near to another class do not count: their labels are the least certain.
+        models: How many are averaged.
+    """
+
+    tta: str = "none"
+    ignore_edges: int = 0
+    models: int = 1
+
+    @property
+    def suffix(self) -> str:
+        """What tells its results from those of the plain protocol, in a folder's name."""
+        edges = f"_edges{self.ignore_edges}" if self.ignore_edges else ""
+        return ("" if self.tta == "none" else f"_{self.tta}") + edges
+
+    @property
+    def words(self) -> str:
+        """What readers of a table must know."""
+        mean = "" if self.models == 1 else f", the mean of {self.models} models"
+        views = "" if self.tta == "none" else f", the mean over the views of tta={self.tta}"
+        return mean + views + (f", without {self.ignore_edges} px along class borders" if self.ignore_edges else "")
+
+
+PLAIN = Scoring()
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """A split's scores, whole and by image.
+
+    Attributes:
+        scoring: The choices.
+        reliability: How sure the model was, and how often right.
+        seconds: Time that segmenting took, reading aside.
+    """
+
+    class_names: tuple[str, ...]
+    images: list[ImageScores]
+    scoring: Scoring = PLAIN
+    reliability: Reliability = field(default_factory=Reliability.empty)
+    seconds: float = float("nan")
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """What was scored how."""
+        several = {} if self.scoring.models == 1 else {"models": f"mean of the probabilities of {self.scoring.models}"}
+        return PROTOCOL | {"tta": self.scoring.tta, "ignore_edges": f"{self.scoring.ignore_edges} px"} | several
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """Counts (K, K) over all images, rows truth."""
+        total: np.ndarray = np.sum([image.scores.matrix for image in self.images], axis=0)
+        return total
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Scores over the pixels of the whole split."""
+        return Scores.from_matrix(self.matrix, self.class_names)
+
+    def worst(self, count: int) -> list[ImageScores]:
+        """Return the images with the lowest mIoU."""
+        scored = [image for image in self.images if image.scores.matrix.sum()]
+        return sorted(scored, key=lambda image: image.scores.miou)[:count]
+
+    def table(self, split: str) -> str:
+        """Return the scores as a Markdown table that says what was averaged how."""
+        scores, values = self.scores, self.scores.as_dict()
+        truth = scores.matrix.sum(1)
+        share = truth / max(truth.sum(), 1)
+        lines = [f"{split}: {len(self.images)} images, {int(truth.sum())} pixels{self.scoring.words}", ""]
+        lines += [
+            "| class | IoU | F1 | precision | recall | share of pixels |",
+            "| --- | --: | --: | --: | --: | --: |",
+        ]
+        for i, name in enumerate(self.class_names):
+            row = (scores.iou[i], scores.f1[i], scores.precision[i], scores.recall[i], share[i])
+            lines.append(f"| {name} | " + " | ".join("–" if np.isnan(v) else f"{v:.4f}" for v in row) + " |")
+        lines += ["", "| score | value | how |", "| --- | --: | --- |"]
+        lines += [
+            f"| {name} | {values[name]:.4f} | {PROTOCOL[name]} |"
+            for name in ("miou", "miou_present", "micro_iou", "f1", "accuracy")
+        ]
+        lines.append(f"| calibration error | {self.reliability.error:.4f} | {CALIBRATION} |")
+        return "\n".join(lines)
+
+
+def evaluate(
+    network: Scored,
+    loader: Iterable[Mapping[str, Any]],
+    device: torch.device,
+    scoring: Scoring = PLAIN,
+    groups: Mapping[str, str] | None = None,
+) -> EvaluationResult:
+    """Score every image of a loader, in float32.
+
+    Args:
+        network: The model, or several as one.
+        loader: Whole images.
+        device: Where the network is.
+        scoring: The choices.
+        groups: The tile or scene of each image; each its own by default.
+
+    Raises:
+        ConfigError: If there is no such test-time augmentation.
+        DataError: If no pixel of the split is labelled.
+    """
+    network.eval()
+    looks, names = views(scoring.tta), network.spec.class_names
+    images: list[ImageScores] = []
+    reliability, seconds = Reliability.empty(), 0.0
+    progress = Progress("Scoring", len(loader) if isinstance(loader, Sized) else None, "images")
+    for batch in loader:
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        if "mask" in moved:
+            moved["mask"] = without_edges(moved["mask"], scoring.ignore_edges)
+        start = time.perf_counter()
+        scored = score_batch(network, moved, looks=looks)
+        seconds += time.perf_counter() - start  # the counting has waited for the device
+        reliability += Reliability.of(scored.logits, moved["mask"], moved["valid"])
+        for name, matrix in zip(moved["name"], scored.matrices, strict=True):
+            images.append(ImageScores(name, (groups or {}).get(name, name), Scores.from_matrix(matrix, names)))
+        progress.add()
+    result = EvaluationResult(names, images, scoring, reliability, seconds)
+    if not images or result.matrix.sum() == 0:
+        raise DataError("The split has no labelled pixel to score.")
+    return result
+
+
+def without_edges(mask: Tensor, distance: int) -> Tensor:
+    """Ignore the pixels of a mask (N, H, W) that are within `distance` rows and columns of another class.
+
+    As in the protocol of the ISPRS benchmarks, with a square instead of a disk. What is ignored already is no class.
+    """
+    if distance == 0:
+        return mask
+    ignored = mask == IGNORE_INDEX
+    value, size = mask.float(), 2 * distance + 1
+
+    def highest(numbers: Tensor) -> Tensor:
+        return max_pool2d(numbers.masked_fill(ignored, -torch.inf), size, stride=1, padding=distance)
+
+    return mask.masked_fill(highest(value) != -highest(-value), IGNORE_INDEX)

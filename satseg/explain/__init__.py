@@ -1,0 +1,1 @@
+"""Maps of evidence for images: what is asked, and the answers as files."""

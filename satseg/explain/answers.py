@@ -1,0 +1,155 @@
+"""Explaining images one by one, and the files that come of it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from satseg.attribution import LAYER_METHODS, Addition, Explanation, Layer, Region, addition, explain, layers_of
+from satseg.data.rasters.writing import write_raster
+from satseg.devices import enough_memory
+from satseg.errors import EmptyRegionError
+from satseg.explain.images import Picture
+from satseg.explain.question import Question
+from satseg.files import write_json
+from satseg.inference.windows import segment
+from satseg.models import SegmentationNetwork
+from satseg.spec import DatasetSpec
+from satseg.visualization.display import to_rgb
+from satseg.visualization.figures import plot_evidence, save_picture
+from satseg.visualization.overlays import heat
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The evidence in one image.
+
+    Attributes:
+        picture: The image.
+        predicted: Class indices (H, W).
+        adds: What the map says beyond the prediction.
+        title: What is explained, in words.
+        region: Where.
+        method: How.
+        found: The evidence.
+    """
+
+    picture: Picture
+    predicted: Tensor
+    adds: Addition
+    title: str
+    region: Region
+    method: str
+    found: Explanation
+
+    def row(self, band_names: Sequence[str]) -> Row:
+        """Return the answer's numbers by name."""
+        row: Row = {"image": self.picture.name, "target": self.title, "method": self.method, "layer": self.found.layer}
+        row |= {"region": self.region.name, "region_pixels": int(self.region.pixels.sum())}
+        row["has_evidence"] = self.found.has_evidence
+        row["adds"] = asdict(self.adds) | {"repeats": self.adds.repeats, "words": self.adds.words}
+        if self.found.bands is not None:
+            row["bands"] = dict(zip(band_names, self.found.bands.tolist(), strict=True))
+        return row
+
+
+def explain_pictures(
+    network: SegmentationNetwork, pictures: Iterable[Picture], question: Question, folder: Path
+) -> list[Row]:
+    """Explain images one by one; write the files, and after each image the list of them, `explanations.json`.
+
+    Returns:
+        What was explained, a row a map.
+
+    Raises:
+        EmptyRegionError: If no image has a pixel of the region.
+        ResourceError: If memory runs out.
+    """
+    rows: list[Row] = []
+    taken: set[str] = set()
+    for picture in pictures:
+        try:
+            with enough_memory(f"{picture.name}: name a part of it, such as window='[0,0,512,512]'."):
+                for row in _explain_picture(network, picture, question, folder, taken):
+                    rows.append(row)
+        finally:
+            if rows:
+                write_json(folder / "explanations.json", rows)
+    if not rows:
+        raise EmptyRegionError(
+            "Nothing was explained: no image has a pixel of the region; choose another target or region."
+        )
+    return rows
+
+
+def _explain_picture(
+    network: SegmentationNetwork, picture: Picture, question: Question, folder: Path, taken: set[str]
+) -> Iterator[Row]:
+    device = next(network.parameters()).device
+    image, valid = picture.image.to(device), picture.valid.to(device)
+    probabilities = segment(network, image, valid)[0].softmax(0)
+    predicted = probabilities.argmax(0).cpu()
+    layers: Sequence[str | Layer] = ["auto"]
+    if question.method in LAYER_METHODS:
+        layers = layers_of(network, image, valid, question.layers)
+    for target in question.targets:
+        name = network.spec.class_names[target]
+        region = question.region_in(picture, target, name, predicted)
+        if not region.pixels.any():
+            print(f"{picture.name}: no pixel of the region ({region.name}) can be used for {name}.", file=sys.stderr)
+            continue
+        pixels, against, method = region.pixels.to(device), question.against, question.method
+        for layer in layers:
+            found = explain(network, image, valid, pixels, target, against=against, method=method, layer=layer)
+            title = question.title(target, network.spec.class_names)
+            parts = [picture.name, title, question.region_name, method, found.layer]
+            area = (predicted == target).to(device)
+            adds = addition(found.evidence, probabilities[target], area, valid[0])
+            answer = Answer(picture, predicted, adds, title, region, method, found)
+            yield write_answer(answer, network.spec, folder, _free("_".join(filter(None, parts)), taken))
+
+
+def write_answer(answer: Answer, spec: DatasetSpec, folder: Path, stem: str) -> Row:
+    """Write map, overlay and sheet, and return the answer's numbers with the files' names."""
+    picture, found = answer.picture, answer.found
+    if not found.has_evidence:
+        print(
+            f"{picture.name}: nothing speaks for {answer.title} at {found.layer}; the map has no positive part.",
+            file=sys.stderr,
+        )
+    evidence, rgb = found.evidence.cpu().numpy(), to_rgb(picture.image[0], picture.valid[0], spec)
+    names = {"map": f"{stem}.tif", "overlay": f"{stem}_overlay.png", "sheet": f"{stem}_sheet.png"}
+    place: dict[str, Any] = {"crs": picture.crs, "transform": picture.transform}
+    write_raster(folder / names["map"], evidence[None], band_names=[f"evidence for {answer.title}"], **place)
+    overlaid = heat(rgb, evidence)
+    save_picture(overlaid, folder / names["overlay"])
+    plot_evidence(
+        picture.name,
+        f"{answer.title} · {answer.method} at {found.layer} · region: {answer.region.name}",
+        (rgb, np.where(picture.valid[0].numpy(), answer.predicted.numpy(), spec.ignore_index), evidence, overlaid),
+        spec.class_names,
+        spec.palette,
+        answer.region.pixels.numpy(),
+        folder / names["sheet"],
+        unit="relative" if answer.method == "gradcam" else "logit",
+        note=answer.adds.words,
+    )
+    return answer.row(spec.inputs[0].bands) | names
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return a file name that no other map of this call has, without what file names of ours do not hold."""
+    stem = re.sub(r"[^\w.+-]+", "_", name)
+    free = next(s for s in chain([stem], (f"{stem}_{n}" for n in count(2))) if s.casefold() not in taken)
+    taken.add(free.casefold())
+    return free

@@ -1,0 +1,101 @@
+"""The decoders and backbones that satseg ships, which of them work together, and the classes a model file may name.
+
+The table of docs/models.md and the test grid are made from this.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection
+from typing import Any
+
+from satseg.errors import CheckpointError, ModelPairError
+
+_DECODERS = "segmentation_models_pytorch.decoders"
+MODELS = {
+    "unet": f"{_DECODERS}.unet.model.Unet",
+    "unetplusplus": f"{_DECODERS}.unetplusplus.model.UnetPlusPlus",
+    "fpn": f"{_DECODERS}.fpn.model.FPN",
+    "deeplabv3plus": f"{_DECODERS}.deeplabv3.model.DeepLabV3Plus",
+    "upernet": f"{_DECODERS}.upernet.model.UPerNet",
+    "segformer": f"{_DECODERS}.segformer.model.Segformer",
+    "manet": f"{_DECODERS}.manet.model.MAnet",
+    "pspnet": f"{_DECODERS}.pspnet.model.PSPNet",
+}
+ALLOWED_TARGETS = frozenset(MODELS.values())  # classes that a model file may name
+BACKBONES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "efficientnet_b0",
+    "efficientnet_b3",
+    "tf_efficientnet_lite0",
+    "mobilenetv4_conv_small",
+    "convnext_tiny",
+    "convnext_base",
+    "convnext_large",
+    "pvt_v2_b2",
+)
+# What those are, and all decoders work on but those that are BROKEN.
+KINDS = ("ResNet", "EfficientNet", "MobileNet", "ConvNeXt", "PVT")
+BROKEN = {
+    ("deeplabv3plus", "pvt_v2_b2"): "the backbone cannot be dilated to keep an output stride of 16",
+}
+
+
+def check_pair(target: str, encoder: str) -> None:
+    """Refuse a pair that is known not to work.
+
+    Raises:
+        ModelPairError: Says why, and names models that work on the backbone.
+    """
+    model = next((name for name, full in MODELS.items() if full == target), target)
+    backbone = encoder.removeprefix("tu-")
+    reason = BROKEN.get((model, backbone))
+    if reason:
+        others = ", ".join(name for name in MODELS if (name, backbone) not in BROKEN)
+        raise ModelPairError(f"model={model} does not work on backbone={backbone}: {reason}. On it work {others}.")
+
+
+def table() -> str:
+    """Return the pairs as a Markdown table."""
+    lines = ["| backbone | " + " | ".join(MODELS) + " |", "| --- |" + " :-: |" * len(MODELS)]
+    for backbone in BACKBONES:
+        marks = ["–" if (model, backbone) in BROKEN else "✓" for model in MODELS]
+        lines.append(f"| {backbone} | " + " | ".join(marks) + " |")
+    return "\n".join(lines)
+
+
+def resolve_target(name: str, trusted_modules: Collection[str] = (), *, source: str = "The model file") -> type[Any]:
+    """Return the class of that name, if a file may name it.
+
+    Args:
+        name: Exact module and class name; a prefix would let a file walk through a module to `torch.load`.
+        trusted_modules: Modules of the caller's own, whose classes may be named too; a package also by the names
+            under which it offers those of its modules.
+        source: What names it, in the message.
+
+    Raises:
+        CheckpointError: If the name is not on the list, or is not the class's own name.
+    """
+    module, _, attribute = name.rpartition(".")
+    if name not in ALLOWED_TARGETS and module not in trusted_modules:
+        raise CheckpointError(
+            f"{source} names {name}, which is not allowed; if it is your own, pass its module as trusted_modules."
+        )
+    try:
+        target = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(f"{source} names {name}, which is not there: {error}.") from error
+    if (
+        not isinstance(target, type)
+        or target.__qualname__ != attribute
+        or not (target.__module__ == module or _is_offered(target.__module__, module, trusted_modules))
+    ):
+        raise CheckpointError(f"{source} names {name}, which is no class of that module.")
+    return target
+
+
+def _is_offered(module: str, package: str, trusted_modules: Collection[str]) -> bool:
+    """Tell whether a package offers what one of its own modules defines, and the caller trusts the package."""
+    return package in trusted_modules and module.startswith(f"{package}.")

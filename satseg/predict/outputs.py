@@ -1,0 +1,98 @@
+"""Which files a run will write, so that none is written twice and no scene is written over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, count
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from satseg.cli.checks import beside
+from satseg.data.rasters.inputs import name_of
+from satseg.data.rasters.opening import is_remote, shown
+from satseg.errors import ConfigError
+from satseg.inference.products import Product, product_paths
+
+ALL_POLYGONS, ALL_AREAS = "all_scenes.gpkg", "all_scenes_areas.csv"  # of several scenes, beside their own
+MAP_SUFFIXES = (".tif", ".tiff")
+NO_MAPS = {".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".gpkg", ".geojson", ".json", ".fgb", ".shp", ".csv"}
+
+
+def map_paths(folder: Path, scenes: Sequence[str | Path]) -> list[Path]:
+    """Return the path of each scene's map.
+
+    Args:
+        folder: For all of them; or the map's file, of one.
+        scenes: Files and URLs.
+
+    Raises:
+        ConfigError: If there is no room for so many, or the file would be no GeoTIFF.
+    """
+    suffix = "" if folder.is_dir() else folder.suffix.lower()
+    if suffix in MAP_SUFFIXES:
+        if len(scenes) > 1:
+            raise ConfigError(f"output={folder}: {len(scenes)} scenes need a folder, not one file.")
+        return [folder]
+    if suffix in NO_MAPS:
+        raise ConfigError(f"output={folder}: a map is a GeoTIFF, so its name ends in .tif; or name a folder.")
+    taken: set[str] = set()
+    return [folder / f"{_free(name_of(scene), taken)}.tif" for scene in scenes]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return a name that no other scene has: two may be called alike, in two folders or with two endings."""
+    free = next(n for n in chain([name], (f"{name}_{i}" for i in count(2))) if n.casefold() not in taken)
+    taken.add(free.casefold())
+    return free
+
+
+def extra_paths(cfg: DictConfig, output: Path) -> dict[str, Path]:
+    """Return the files that are made of a finished map, by option."""
+    paths = {}
+    if cfg.preview:
+        paths["preview"] = output.with_name(f"{output.stem}_preview.png")
+    if cfg.areas:
+        paths["areas"] = output.with_name(f"{output.stem}_areas.csv")
+    if cfg.vectors:
+        paths["vectors"] = output.with_suffix(f".{cfg.vectors}") if beside(cfg.vectors) else Path(cfg.vectors)
+    return paths
+
+
+def together_paths(cfg: DictConfig, folder: Path, num_scenes: int) -> dict[str, Path]:
+    """Return the files that are made of all scenes, by option."""
+    if cfg.scenes == "single" or (cfg.scenes == "auto" and num_scenes < 2):
+        return {}
+    paths = {"areas": folder / ALL_AREAS} if cfg.areas else {}
+    return paths | ({"vectors": folder / ALL_POLYGONS} if cfg.vectors else {})
+
+
+def check_paths(
+    cfg: DictConfig, scenes: Sequence[str | Path], outputs: Sequence[Path], products: Sequence[Product]
+) -> None:
+    """Refuse to write a file twice, or over a scene that is to be read.
+
+    Raises:
+        ConfigError: Names the file.
+    """
+    if len(scenes) > 1 and cfg.vectors and not beside(cfg.vectors):
+        raise ConfigError(
+            f"vectors={cfg.vectors}: it would be written twice, as each scene has polygons of its own; with "
+            f"vectors=gpkg they lie beside each map, and those of all scenes in {ALL_POLYGONS}."
+        )
+    seen: set[str] = set()
+    files = {f.resolve() for scene in scenes if not is_remote(scene) for f in [Path(scene)]}
+    for path in _all(cfg, outputs, products):
+        if path.resolve() in files:
+            raise ConfigError(f"{shown(path)} is a scene, which would be lost; name another output file or folder.")
+        if str(path.resolve()).casefold() in seen:
+            raise ConfigError(f"{path} would be written twice; name the scenes otherwise, or segment them one by one.")
+        seen.add(str(path.resolve()).casefold())
+
+
+def _all(cfg: DictConfig, outputs: Sequence[Path], products: Sequence[Product]) -> Iterator[Path]:
+    if outputs:
+        yield from together_paths(cfg, outputs[0].parent, len(outputs)).values()
+    for output in outputs:
+        yield from product_paths(output, products)
+        yield from extra_paths(cfg, output).values()

@@ -1,0 +1,45 @@
+"""What several scenes have in common: one file of all polygons, and one table of all areas."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from satseg.locks import alone_at
+from satseg.mapping import join_layers, write_all_areas
+from satseg.predict.outcomes import Outcome
+from satseg.predict.outputs import together_paths
+
+
+def write_together(cfg: DictConfig, outcomes: Sequence[Outcome]) -> list[str]:
+    """Write the files of all scenes that were segmented, beside their own.
+
+    Args:
+        cfg: The composed configuration of `satseg.predict`.
+        outcomes: Of all scenes; what failed is left out, and said.
+
+    Returns:
+        A line a file, for the user.
+
+    Raises:
+        ResourceError: If a file cannot be written.
+        InUseError: If another process writes it.
+    """
+    made = [outcome for outcome in outcomes if not outcome.error]
+    paths = together_paths(cfg, made[0].files[0].parent, len(outcomes)) if made else {}
+    lines = []
+    for kind, path in paths.items():
+        with alone_at(path):
+            if kind == "areas":
+                write_all_areas({outcome.files[0].stem: outcome.areas for outcome in made}, path)
+                lines.append(f"Areas of {len(made)} scenes: {path}")
+            else:
+                files = {outcome.files[0].stem: (outcome.vectors, outcome.files[0]) for outcome in made}
+                counts = join_layers({name: (own, map_) for name, (own, map_) in files.items() if own}, path)
+                layers = "" if len(counts) == 1 else f" in {len(counts)} layers, one a CRS"
+                lines.append(f"Polygons of {len(made)} scenes: {path} ({sum(counts.values())}{layers})")
+        if len(made) < len(outcomes):
+            print(f"Warning: {path} lacks {len(outcomes) - len(made)} of {len(outcomes)} scenes.", file=sys.stderr)
+    return lines

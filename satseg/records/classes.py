@@ -1,0 +1,40 @@
+"""The options that a record gives to satseg's own classes, checked against what these take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from satseg.errors import ConfigError, printable
+from satseg.records.slots import HYDRA_KEYS, schema
+from satseg.runs import AUTO, CHOSEN
+from satseg.signatures import fault
+
+
+def check_classes(node: Any, said: str, path: Path) -> None:
+    """Refuse options that satseg's and its packages' classes do not take; other classes know their own.
+
+    Args:
+        node: A part of a record.
+        said: Its name.
+        path: Of the record.
+
+    Raises:
+        ConfigError: Names the file, the option, and what was expected.
+    """
+    value: Any = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+    if not isinstance(value, dict):
+        return
+    target = value.get("_target_")
+    if target is not None and any(target in slot.targets for slot in schema().slots.values()):
+        # A run that was stopped before its numbers were chosen has none of them yet.
+        options = {k: v for k, v in value.items() if not (v == AUTO and f"{said}.{k}" in CHOSEN)}
+        found = fault(get_class(target), {k: v for k, v in options.items() if k not in HYDRA_KEYS})
+        if found is not None:
+            text = f"{path}: {said}.{found[0]} {found[1]}"
+            raise ConfigError(printable(text))
+    for key, part in value.items():
+        check_classes(part, f"{said}.{key}", path)

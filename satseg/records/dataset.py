@@ -1,0 +1,86 @@
+"""The dataset that a run records, built again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from satseg.errors import ConfigError, RunError
+from satseg.records.classes import check_classes
+from satseg.records.config import read_config
+from satseg.runs import run_folder
+from satseg.spec import DatasetSpec, InputSpec
+
+if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
+    from satseg.data import SegmentationDataModule
+
+
+def recorded_datamodule(
+    checkpoint: Path, changes: DictConfig, spec: DatasetSpec, trusted_modules: Collection[str] = ()
+) -> SegmentationDataModule:
+    """Build the dataset that a model is scored on: the one it was trained on, or another by choice.
+
+    Args:
+        checkpoint: A run folder or a model file in one.
+        changes: The config group `dataset`; without `_target_` it changes values of the recorded one.
+        spec: What the model knows of its data.
+        trusted_modules: Modules of the caller's own, whose classes a record may name.
+
+    Raises:
+        ConfigError: If the dataset's classes or bands are not the model's, or no record is there.
+    """
+    chosen = changes
+    if "_target_" not in changes:
+        folder = run_folder(checkpoint)
+        chosen = read_config(folder, trusted_modules).dataset
+        check_classes(chosen, "dataset", folder / "config.yaml")
+        for key, value in changes.items():
+            if value is not None and key not in chosen:
+                raise ConfigError(f"dataset.{key!s}={value}: the dataset of {checkpoint} has no such option.")
+            if value is not None:
+                OmegaConf.update(chosen, str(key), value)
+    try:
+        datamodule: SegmentationDataModule = instantiate(
+            {k: v for k, v in chosen.items() if v is not None}, _convert_="all"
+        )
+    except InstantiationException as error:
+        if chosen is changes or not isinstance(error.__cause__, TypeError):
+            raise
+        raise ConfigError(
+            f"{folder / 'config.yaml'}: dataset cannot be built ({error.__cause__}); correct its options."
+        ) from error
+    datamodule.setup()
+    if datamodule.spec.class_names != spec.class_names:
+        raise ConfigError(
+            f"The dataset has the classes {', '.join(datamodule.spec.class_names)}, but {checkpoint} was trained on "
+            f"{', '.join(spec.class_names)}: give the dataset that belongs to the model, or set dataset.classes."
+        )
+    _check_input(datamodule.spec.inputs[0], spec.inputs[0], checkpoint)
+    return datamodule
+
+
+def recorded_bands(checkpoint: Path, trusted_modules: Collection[str] = ()) -> list[int] | None:
+    """Return the numbers of the bands that training read; None where all or named ones were, or nothing is known."""
+    try:
+        folder = run_folder(checkpoint)
+    except RunError:
+        return None
+    bands = read_config(folder, trusted_modules).dataset.get("bands")
+    if not OmegaConf.is_list(bands) or not all(type(band) is int for band in bands):
+        return None
+    return list(bands) or None
+
+
+def _check_input(given: InputSpec, wanted: InputSpec, checkpoint: Path) -> None:
+    """Refuse images whose numbers mean something else than those that the model was trained on."""
+    reordered = given.bands != wanted.bands and sorted(given.bands) == sorted(wanted.bands)
+    if given.dtype != wanted.dtype or len(given.bands) != len(wanted.bands) or reordered:
+        raise ConfigError(
+            f"The dataset has {given.dtype} images with the bands {', '.join(given.bands)}, but {checkpoint} was "
+            f"trained on {wanted.dtype} and {', '.join(wanted.bands)}: set dataset.bands, or give its own data."
+        )

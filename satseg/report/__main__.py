@@ -1,0 +1,35 @@
+"""`python -m satseg.report`: compare runs."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from satseg.cli import entry_point
+
+
+@entry_point("report")
+def main(cfg: DictConfig) -> None:
+    """Write a leaderboard as Markdown, CSV and a page with pictures; print it."""
+    import sys
+    import time
+    from pathlib import Path
+
+    from satseg.locks import alone_in
+    from satseg.report.boards import make_boards
+    from satseg.report.records import find_runs, usual_evaluation
+    from satseg.report.write import write_comparison
+
+    patterns = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
+    evaluation = cfg.evaluation or usual_evaluation(patterns)
+    if cfg.evaluation is None and evaluation != "test":
+        print(f"Comparing evaluation={evaluation}, as no run has scores of a test split", file=sys.stderr)
+    records, left_out = find_runs(patterns, evaluation)
+    boards = make_boards(records, cfg.draws, cfg.seed)
+    folder = Path(cfg.output or Path(cfg.runs_dir) / "reports" / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    with alone_in(folder):
+        print(write_comparison(boards, left_out, folder))
+    print(f"Page: {folder / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What each choice does to the score, everything else equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satseg.report.records import RunRecord
+from satseg.report.statistics import interval, sureness
+
+SCORE = "miou"
+Chosen = Mapping[Path, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a value of one choice does.
+
+    Attributes:
+        runs: How many have the value.
+        mean: Their mean mIoU.
+        pairs: Runs with the value that have a twin with the choice's best value, which differs in nothing else.
+        difference: Mean mIoU of these minus that of their twins, with its 95 % interval; None for the best value, and
+            where there is no pair.
+    """
+
+    key: str
+    value: Any
+    runs: int
+    mean: float
+    pairs: int
+    difference: tuple[float, float, float] | None = None
+
+
+def find_effects(
+    runs: Sequence[RunRecord],
+    keys: Sequence[str],
+    chosen: Chosen,
+    scores: Mapping[Path, np.ndarray],
+    num_groups: int,
+) -> list[Effect]:
+    """Compare the values of every choice, best first.
+
+    Args:
+        runs: All runs of a board.
+        keys: The choices that differ.
+        chosen: Their values in each run.
+        scores: mIoU of each run for each resampled test set (draws,).
+        num_groups: Groups of test images.
+    """
+    effects = []
+    for column, key in enumerate(keys):
+        by_value: dict[Any, dict[Any, RunRecord]] = {}
+        for run in runs:
+            values = chosen[run.path]
+            rest = (run.seed, *values[:column], *values[column + 1 :])
+            by_value.setdefault(values[column], {})[rest] = run
+        effects += _of_choice(key, by_value, scores, num_groups)
+    return effects
+
+
+def _of_choice(
+    key: str,
+    by_value: Mapping[Any, Mapping[Any, RunRecord]],
+    scores: Mapping[Path, np.ndarray],
+    num_groups: int,
+) -> list[Effect]:
+    means = {v: float(np.mean([r.scores[SCORE] for r in runs.values()])) for v, runs in by_value.items()}
+    order = sorted(means, key=lambda value: -means[value])
+    best = by_value[order[0]]
+    effects = []
+    for value in order:
+        mine = by_value[value]
+        pairs = [(mine[rest], best[rest]) for rest in mine if rest in best]
+        difference = _difference(pairs, scores, num_groups, len(order)) if pairs and value != order[0] else None
+        effects.append(Effect(key, value, len(mine), means[value], len(pairs), difference))
+    return effects
+
+
+def _difference(
+    pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Mapping[Path, np.ndarray], num_groups: int, compared: int
+) -> tuple[float, float, float]:
+    drawn = np.stack([scores[a.path] - scores[b.path] for a, b in pairs]).mean(0)
+    gaps = np.array([a.scores[SCORE] - b.scores[SCORE] for a, b in pairs])
+    mean = float(gaps.mean())
+    return (mean, *interval(mean, sureness(drawn, num_groups, [gaps]), compared))

@@ -1,0 +1,192 @@
+"""What a comparison needs to know of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satseg.errors import RecordError, RunError
+from satseg.evaluate.files import MATRICES, TIMING, read_matrices
+from satseg.files import is_unfinished
+from satseg.runs import CHOICES, FAILURE, SUMMARY, find_places, read_failure, read_summary
+from satseg.runs.documents import MOST_LISTING, fields, read_json
+from satseg.runs.next_steps import SPLITS, usual_split
+from satseg.runs.renamed import read_record
+
+# Where a run lies, how it was started, and what only its speed depends on: no choice that is compared.
+ASIDE = ("run_dir", "runs_dir", "resume_from", "resume_sweep", "from_run", "logger", "callbacks", "trusted_modules")
+RECORDS = ("config.yaml", FAILURE)  # a run that failed early has only the second
+ASIDE_KEYS = (
+    *("dataset.root", "dataset.num_workers", "dataset.cache_gb", "trainer.enable_progress_bar"),
+    "log_every_epochs",
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One scored run.
+
+    Attributes:
+        choices: Its configuration, flat: `optimizer.lr`, `model._target_` and so on.
+        named: Which file of each config group it was composed from: `loss` is `dice`.
+        protocol: All that must be equal for scores to be compared, by what it is.
+        groups: The tile or scene of each scored image.
+        matrices: Confusion matrices (N, K, K) of the images, in the order of `groups`.
+        parameters: Of the network.
+        minutes: That training took.
+        speed: Megapixels a second while scoring.
+    """
+
+    path: Path
+    choices: Mapping[str, Any]
+    named: Mapping[str, str]
+    seed: int
+    class_names: tuple[str, ...]
+    scores: Mapping[str, float]
+    protocol: Mapping[str, str]
+    groups: tuple[str, ...]
+    matrices: np.ndarray
+    parameters: int | None
+    minutes: float | None
+    speed: float | None
+
+    @property
+    def identity(self) -> str:
+        """What a repeated run shares with the first."""
+        return repr(
+            (self.seed, sorted(self.choices.items()), sorted(self.named.items()), sorted(self.protocol.items()))
+        )
+
+
+def find_runs(patterns: Sequence[str], evaluation: str) -> tuple[list[RunRecord], dict[str, str]]:
+    """Read all complete runs in or below the folders that the patterns name.
+
+    Args:
+        patterns: Paths with wildcards: run folders, sweeps, or folders of these.
+        evaluation: The folder in each run's `evaluation/` whose scores are compared, such as `test` or `test_d4`.
+
+    Returns:
+        The runs, by path, and why others were left out.
+
+    Raises:
+        RunError: If a pattern fits nothing, or no run can be compared.
+    """
+    records: list[RunRecord] = []
+    left_out: dict[str, str] = {}
+    known: dict[str, Path] = {}
+    for folder in _folders(patterns):
+        record = None
+        try:
+            reason = _why_not(folder, evaluation)
+            record = None if reason else read_run(folder, evaluation)
+        except RunError as error:
+            reason = str(error)
+        if record is not None:
+            same = known.setdefault(record.identity, folder)
+            reason = None if same == folder else f"the same configuration and seed as {same}: no other seed"
+        if reason:
+            left_out[str(folder)] = reason
+        elif record is not None:
+            records.append(record)
+    if not records:
+        why = "; ".join(sorted(set(left_out.values()))) or "there is no run"
+        raise RunError(f"runs={','.join(patterns)}: no run can be compared ({why}).")
+    return records, left_out
+
+
+def usual_evaluation(patterns: Sequence[str]) -> str:
+    """Return the folder of scores that are compared where none is asked for: `val` where no run has any of `test`.
+
+    Raises:
+        RunError: If a pattern fits nothing.
+    """
+    folders = _folders(patterns)
+    return usual_split([s for s in SPLITS if any((f / "evaluation" / s / MATRICES).is_file() for f in folders)])
+
+
+def _folders(patterns: Sequence[str]) -> list[Path]:
+    found: set[Path] = set()
+    for pattern in patterns:
+        found |= {p.parent.resolve() for place in find_places(pattern) for name in RECORDS for p in place.rglob(name)}
+    return sorted(folder for folder in found if not is_unfinished(folder))
+
+
+def _why_not(folder: Path, evaluation: str) -> str | None:
+    if not (folder / SUMMARY).is_file():
+        failed = (folder / FAILURE).is_file()
+        return f"failed: {read_failure(folder)['message']}" if failed else "not complete"
+    if not (folder / "evaluation" / evaluation / MATRICES).is_file():
+        split = evaluation.partition("_")[0]
+        command = f"python -m satseg.evaluate checkpoint={shlex.quote(str(folder))} split={split}"
+        return f"it has no evaluation/{evaluation}: score it with {command}"
+    return None
+
+
+def read_run(folder: Path, evaluation: str) -> RunRecord:
+    """Read one run's record.
+
+    Raises:
+        RunError: If a part of it is missing or broken.
+    """
+    try:
+        return _read_run(folder, evaluation)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RecordError(f"{folder} does not hold what satseg records ({type(error).__name__}: {error})") from error
+
+
+def _read_run(folder: Path, evaluation: str) -> RunRecord:
+    place = folder / "evaluation" / evaluation
+    config = read_record(folder / "config.yaml")
+    summary, data = read_summary(folder), fields(folder / "data.json", {"class_pixels": dict}, MOST_LISTING)
+    scored = fields(place / "scores.json", {"split": str, "scores": dict, "protocol": dict})
+    names, groups, matrices = read_matrices(place / MATRICES)
+    class_names = tuple(data["class_pixels"])
+    seconds = summary.get("training_seconds")
+    flat = dict(_flat(config))
+    seed = int(flat.pop("seed"))
+    return RunRecord(
+        path=folder,
+        choices={k: v for k, v in flat.items() if k.partition(".")[0] not in ASIDE and k not in ASIDE_KEYS},
+        named=read_json(folder / CHOICES) if (folder / CHOICES).is_file() else {},
+        seed=seed,
+        class_names=class_names,
+        scores={k: float("nan") if v is None else float(v) for k, v in scored["scores"].items()},
+        protocol=_protocol(scored, class_names, names, groups, matrices),
+        groups=tuple(groups),
+        matrices=matrices,
+        parameters=summary.get("parameters"),
+        minutes=None if seconds is None else seconds / 60,
+        speed=read_json(place / TIMING).get("megapixels_per_second"),
+    )
+
+
+def _protocol(
+    scored: Mapping[str, Any],
+    class_names: Sequence[str],
+    names: Sequence[str],
+    groups: Sequence[str],
+    matrices: np.ndarray,
+) -> dict[str, str]:
+    """Return what must be equal: how was scored, and which images, by their groups and true pixels of each class."""
+    said = {k: str(scored["protocol"].get(k, "none")) for k in ("tta", "ignore_edges", "windows")}
+    truth = np.ascontiguousarray(matrices.sum(2)).tobytes()
+    images = hashlib.sha256("\0".join([*names, *groups]).encode() + truth).hexdigest()[:12]
+    return {
+        "classes": ", ".join(class_names),
+        "images": f"{len(names)} of split {scored['split']} ({images})",
+        **said,
+    }
+
+
+def _flat(config: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    if not isinstance(config, dict) or not config:
+        yield prefix, tuple(config) if isinstance(config, list) else str(config) if config == {} else config
+        return
+    for key, value in config.items():
+        yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))

@@ -1,0 +1,7 @@
+"""Models as files for other runtimes, each checked against eager PyTorch before it is kept."""
+
+from satseg.runtimes.quantising import calibration_crops, export_int8
+from satseg.runtimes.request import Request
+from satseg.runtimes.writing import Source, export_model
+
+__all__ = ["Request", "Source", "calibration_crops", "export_int8", "export_model"]

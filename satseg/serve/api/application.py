@@ -1,0 +1,131 @@
+"""The FastAPI application: the API, and beside it the page for people."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from omegaconf import DictConfig
+from starlette.responses import RedirectResponse
+
+from satseg.environment import package_version
+from satseg.files import cache_folder
+from satseg.serve.api.attempts import Attempts
+from satseg.serve.api.guard import Guard
+from satseg.serve.api.kept import KeptJobs
+from satseg.serve.api.monitoring import Measured, Monitor
+from satseg.serve.api.problems import add_handlers
+from satseg.serve.api.routes import Api
+from satseg.serve.api.service import Service
+from satseg.serve.direct import Batches
+from satseg.serve.headers import SecurityHeaders
+from satseg.serve.hosts import is_local
+from satseg.serve.jobs import Jobs
+from satseg.serve.served import Served
+from satseg.serve.tickets import Ticket
+from satseg.serve.uploads import Limits
+from satseg.serve.visitors import Visitors
+
+logger = logging.getLogger(__name__)
+
+DOCS = "/api/v1/docs"
+ANSWER_SECONDS = 60.0  # that accepted requests have for their answers when all jobs are finished
+
+
+class Application:
+    """What a server is made of.
+
+    Args:
+        cfg: The composed configuration of `satseg.app` or `satseg.serve`.
+        served: The models, the first of which answers where none is named.
+        jobs: The queue.
+        root: Folder of temporary files; the caller's to remove.
+        auth: User and password that are asked for.
+
+    Raises:
+        ConfigError: If another server has the folder of jobs, or it cannot be written.
+    """
+
+    def __init__(
+        self, cfg: DictConfig, served: list[Served], jobs: Jobs, root: Path, auth: tuple[str, str] | None = None
+    ) -> None:
+        self.cfg, self.served, self.jobs, self.root, self.auth = cfg, served, jobs, root, auth
+        self.limits = Limits(int(cfg.max_upload_mb * 1e6), int(cfg.max_upload_mpx * 1e6))
+        named = {one.name: one for one in served}
+        direct = min(int(cfg.max_direct_mpx * 1e6), self.limits.num_pixels)
+        self.service = Service(named, jobs, self.limits, direct, root / "requests", Batches(bool(cfg.batching)))
+        self.kept = KeptJobs(_jobs_folder(cfg, root), self.service, cfg.keep_jobs_h * 3600)
+        self.monitor = Monitor(self.service)
+        self.visitors, self.attempts = Visitors(), Attempts()
+
+    def create(self, *, with_page: bool) -> FastAPI:
+        """Return the application, and begin to warm up and to go on with jobs of an earlier server.
+
+        Args:
+            with_page: Whether the page for people is at `/`.
+        """
+        app: FastAPI = FastAPIOffline(
+            title="satseg",
+            description="Segments satellite and aerial images into classes.",
+            version=package_version("satseg"),
+            docs_url=DOCS,
+            redoc_url=None,
+            openapi_url="/api/v1/openapi.json",
+            static_url="/api/v1/static",
+        )
+        app.include_router(Api(self.service, self.kept).router)
+        app.router.routes.extend(self.monitor.routes())
+        add_handlers(app, self.service.root, self.jobs.patience)
+        if with_page:
+            from satseg.serve.page.mounting import mount_page
+
+            mount_page(app, self)
+        else:
+            app.add_route("/", lambda request: RedirectResponse(DOCS), include_in_schema=False)
+        app.add_middleware(
+            Guard,
+            visitors=self.visitors,
+            attempts=self.attempts,
+            auth=self.auth,
+            is_local=is_local(self.cfg.host),
+            trusted_hosts=self.cfg.trusted_hosts,
+            login=with_page,
+        )
+        app.add_middleware(SecurityHeaders)
+        app.add_middleware(Measured, monitor=self.monitor)
+        self.jobs.submit(self._warm_up, beyond=True)
+        self.kept.take_up()
+        return app
+
+    def _warm_up(self, ticket: Ticket) -> None:
+        for served in self.served:
+            ticket.tick(0)
+            try:
+                served.warm_up()
+            except Exception as error:  # the server stays not ready, which who started it will see
+                logger.exception("The model %s cannot compute", served.name, exc_info=error)
+                return
+        self.service.ready.set()
+
+    def drain(self) -> None:
+        """Take no more, and return when what was accepted is finished and answered."""
+        self.jobs.drain()
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while self.monitor.num_open and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Stop what waits or runs, and let the threads go."""
+        self.jobs.close()
+        self.kept.close()
+        self.service.close()
+
+
+def _jobs_folder(cfg: DictConfig, root: Path) -> Path:
+    """Return where jobs lie: a server on the same address finds those of the last one."""
+    if cfg.jobs_dir:
+        return Path(cfg.jobs_dir)
+    return root / "jobs" if cfg.port == 0 else cache_folder() / "jobs" / f"{cfg.host.replace(':', '_')}_{cfg.port}"

@@ -1,0 +1,142 @@
+"""Who may ask, on every path: those who know the password, by this server's name, and no web page of another site."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import secrets
+from collections.abc import Collection
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from satseg.serve.api.attempts import Attempts
+from satseg.serve.api.problems import problem
+from satseg.serve.hosts import LOCAL_NAMES, bracketed, named_host
+from satseg.serve.visitors import VISITOR, Visitors
+
+OPEN = {"/healthz", "/readyz"}  # asked by machines that know no password, and tell nothing
+LOGIN = "/login"
+CHALLENGE = 'Basic realm="satseg", charset="UTF-8"'
+NAMING = "whoever runs it can name another address for it in trusted_hosts"
+VIOLATION = 1008  # of a policy: how a websocket is closed
+
+
+class Guard:
+    """Stands before an application: whatever routes that has, or gets with a later release, are behind it.
+
+    Args:
+        app: The application that is guarded.
+        visitors: Knows those who have logged in.
+        attempts: Counts wrong passwords.
+        auth: User and password, if these are asked for.
+        is_local: Whether the server is one of this machine alone, which answers to local names only: a web page could
+            otherwise reach it by a name of its own (DNS rebinding).
+        trusted_hosts: Further names by which the server may be called, `*.example.com` for all below one. A server
+            that is not local answers to any where there are none, else to these, and to addresses.
+        login: Whether there is a page to log in.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        visitors: Visitors,
+        attempts: Attempts,
+        auth: tuple[str, str] | None = None,
+        *,
+        is_local: bool,
+        trusted_hosts: Collection[str] = (),
+        login: bool = False,
+    ) -> None:
+        self._app, self._visitors, self._attempts, self._auth = app, visitors, attempts, auth
+        self._trusted = [named_host(bracketed(name)) or name.lower() for name in trusted_hosts]
+        self._is_local = is_local
+        self._login = login and auth is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        visitor = self._visitors.of(connection)
+        refused = self._refused(connection, visitor)
+        if refused is None:
+            scope[VISITOR] = visitor
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await WebSocketClose(VIOLATION)(scope, receive, send)
+        else:
+            await refused(scope, receive, send)
+
+    def _refused(self, connection: HTTPConnection, visitor: str | None) -> ASGIApp | None:
+        hosts = connection.headers.getlist("host")
+        host = hosts[0] if len(hosts) == 1 else ""
+        is_old = not hosts and connection.scope.get("http_version") == "1.0"  # a health check, and no browser
+        if not is_old and not self._is_named(named_host(host)):
+            return problem(421, f"This server is not called {host[:80]}; {NAMING}.")
+        if not self._is_same_site(connection, host):
+            return problem(403, f"Web pages of other sites may not ask; {NAMING}.")
+        path = connection.scope["path"]
+        is_open = path in OPEN or (self._login and path == LOGIN)
+        if self._auth is None or is_open or visitor is not None:
+            return None
+        if "authorization" not in connection.headers:
+            return self._unknown(connection)
+        if (refusal := self._attempts.refusal(connection)) is not None:
+            return refusal
+        if self._knows(connection.headers):
+            return None
+        self._attempts.add(connection)
+        return self._unknown(connection)
+
+    def _is_named(self, name: str | None) -> bool:
+        if name is None:
+            return False
+        if name in LOCAL_NAMES or self._is_trusted(name):
+            return True
+        return not self._is_local and (not self._trusted or _is_address(name))
+
+    def _is_trusted(self, name: str) -> bool:
+        return any(name.endswith(one[1:]) if one.startswith("*.") else name == one for one in self._trusted)
+
+    def _is_same_site(self, connection: HTTPConnection, host: str) -> bool:
+        """Say whether no other site's page asks; a link there that leads here is followed."""
+        headers = connection.headers
+        for origin in headers.getlist("origin"):
+            scheme, _, rest = origin.partition("://")
+            trusted = scheme in ("http", "https") and self._is_trusted(named_host(rest) or "")
+            if rest != host and not trusted:  # a proxy may call the server otherwise than browsers do
+                return False
+        followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        followed = followed and connection.scope.get("method") in ("GET", "HEAD")
+        return followed or headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+
+    def _knows(self, headers: Headers) -> bool:
+        scheme, _, encoded = headers.get("authorization", "").partition(" ")
+        try:
+            given = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        assert self._auth is not None
+        return scheme.lower() == "basic" and secrets.compare_digest(given, ":".join(self._auth).encode())
+
+    def _unknown(self, connection: HTTPConnection) -> ASGIApp:
+        """Return the answer to who has not logged in: a browser that opens a page is led to where that is done."""
+        if self._login and connection.scope["path"] == "/" and "text/html" in connection.headers.get("accept", ""):
+            return RedirectResponse(LOGIN, 303)
+        is_of_page = self._login and not connection.scope["path"].startswith("/api/")
+        challenge = None if is_of_page else {"WWW-Authenticate": CHALLENGE}  # a dialogue would cover the page
+        return problem(401, "Name user and password.", challenge)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

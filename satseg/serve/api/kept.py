@@ -1,0 +1,236 @@
+"""Jobs for large images, kept on the disk: a server that was stopped, or killed, goes on with them when it is back."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from satseg.errors import CancelledError, NotThereError, SatsegError
+from satseg.locks import NAME, alone
+from satseg.serve.api.answers import in_media
+from satseg.serve.api.disk import writing
+from satseg.serve.api.problems import GO_ON
+from satseg.serve.api.records import Record, read_records
+from satseg.serve.api.service import Service
+from satseg.serve.pace import MAP_FILE
+from satseg.serve.segmenting import map_upload, scene_of
+from satseg.serve.sentences import FAILED, sentence
+from satseg.serve.tickets import Job, Onward, Standing, Ticket
+from satseg.serve.uploads import Upload, check_upload
+
+logger = logging.getLogger(__name__)
+
+UPLOAD, MAP = "upload", "map.tif"
+MOST_ATTEMPTS = 2  # a job during which the server died so often is not tried again
+MOST_FINISHED = 100  # jobs whose results are kept
+PRUNE_SECONDS = 60.0  # at most, between two looks at whose time is over
+GONE = "There is no such job; it was removed, or its time is over."
+ID = re.compile(r"[0-9a-f]{32}")
+
+
+class KeptJobs:
+    """All jobs of a server.
+
+    Args:
+        folder: Where they lie; of this server alone.
+        service: Models and the queue.
+        keep_seconds: How long a result stays.
+
+    Raises:
+        InUseError: If another server has the folder.
+        ResourceError: If it cannot be written.
+    """
+
+    def __init__(self, folder: Path, service: Service, keep_seconds: float) -> None:
+        self._folder, self._service, self._keep_seconds = folder, service, keep_seconds
+        self._owned = ExitStack()  # to the end of the process, as jobs may write until then
+        self._owned.enter_context(alone(folder / NAME, f"jobs_dir={folder}", "set another"))
+        self._records: dict[str, Record] = {}
+        self._running: dict[str, Job[None]] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def folder_of(self, job: str) -> Path:
+        """Return where a job's files lie."""
+        return self._folder / job
+
+    def map_of(self, job: str) -> Path:
+        """Return a finished job's map."""
+        return self.folder_of(job) / MAP
+
+    def new(self) -> tuple[str, Path]:
+        """Make a folder for a job, in which its image is to be put as `upload`.
+
+        Raises:
+            ResourceError: If the disk is full.
+        """
+        job = secrets.token_hex(16)
+        with writing():
+            self.folder_of(job).mkdir(mode=0o700, parents=True)
+        return job, self.folder_of(job) / UPLOAD
+
+    def abandon(self, job: str) -> None:
+        """Remove a folder that became no job."""
+        shutil.rmtree(self.folder_of(job), ignore_errors=True)
+
+    def accept(self, record: Record, upload: Upload) -> Record:
+        """Take a job whose image has come; from now on it is not lost.
+
+        Raises:
+            BusyError: If too many wait already.
+        """
+        self._save(record)
+        self._submit(record, upload, beyond=False)
+        return record
+
+    def find(self, job: str) -> tuple[Record, float]:
+        """Return a job's record, and how much of it is done, 0 to 1.
+
+        Raises:
+            NotThereError: If there is none.
+        """
+        record = self._records.get(job)
+        if record is None or self._is_over(record):
+            raise NotThereError(GONE)
+        running = self._running.get(job)
+        share = 1.0 if record.state == "done" else running.ticket.share if running is not None else 0.0
+        return record, share
+
+    def standing(self, job: str) -> Standing | None:
+        """Return where a job stands; None where it is finished."""
+        running = self._running.get(job)
+        return None if running is None else running.ticket.standing
+
+    def forget(self, job: str) -> None:
+        """Cancel a job, and remove what there is of it.
+
+        Raises:
+            NotThereError: If there is none.
+        """
+        self.find(job)
+        self._remove(job)
+
+    def _remove(self, job: str) -> None:
+        with self._lock:
+            self._records.pop(job, None)
+            running = self._running.get(job)
+        if running is None:
+            self.abandon(job)
+            return
+        running.ticket.cancel()
+        running.future.add_done_callback(lambda _: self.abandon(job))
+
+    def convert(self, job: str, media: str, ticket: Ticket) -> Path | Onward[Path]:
+        """Return a finished job's map as a file of a media type, or how that is made where it may take long.
+
+        Raises:
+            NotThereError: If it was removed, before or meanwhile.
+            SatsegError: If it cannot be had so.
+        """
+        record, _ = self.find(job)
+        made = partial(in_media, self.map_of(job), media, record.class_names, self._service.pace)
+        return self._while_kept(job, made, ticket)
+
+    def _while_kept(
+        self, job: str, work: Callable[[Ticket], Path | Onward[Path]], ticket: Ticket
+    ) -> Path | Onward[Path]:
+        try:
+            with writing():
+                made = work(ticket)
+        finally:
+            if job not in self._records:
+                self.abandon(job)  # what was written since
+                raise NotThereError(GONE)
+        return replace(made, work=partial(self._while_kept, job, made.work)) if isinstance(made, Onward) else made
+
+    def take_up(self) -> None:
+        """Go on with what an earlier server had accepted, and begin to remove what is over."""
+        for record in read_records(self._folder):
+            self._records[record.id] = record
+            if record.state in ("waiting", "running"):
+                self._resume(record)
+        for path in self._folder.glob("*"):  # of requests that were not accepted before the end
+            if ID.fullmatch(path.name) and path.name not in self._records:
+                self.abandon(path.name)
+        threading.Thread(target=self._prune_often, name="prune", daemon=True).start()
+
+    def close(self) -> None:
+        """Remove nothing more."""
+        self._closed.set()
+
+    def _resume(self, record: Record) -> None:
+        try:
+            if record.attempts >= MOST_ATTEMPTS:
+                raise SatsegError(f"The server died while it computed this, {record.attempts} times.")
+            served = self._service.served.get(record.model)
+            if served is None or served.models.digests[0] != record.digest:
+                raise SatsegError(f"The server was restarted without the model {record.model} that this was sent to.")
+            (path,) = self.folder_of(record.id).glob(f"{UPLOAD}.*")
+            upload = check_upload(path, record.name, self._service.limits)
+            self._submit(record, upload, beyond=True)
+        except (SatsegError, ValueError) as error:
+            self._fail(record, str(error) if isinstance(error, SatsegError) else "The image was lost.")
+
+    def _submit(self, record: Record, upload: Upload, *, beyond: bool) -> None:
+        pace, num_pixels = self._service.model(record.model).pace, upload.info.width * upload.info.height
+        with self._lock:  # so that the job cannot end before it is known
+            estimate = pace.estimate(MAP_FILE, num_pixels)
+            job = self._service.jobs.submit(partial(self._compute, record, upload), estimate, beyond=beyond)
+            self._records[record.id], self._running[record.id] = record, job
+        job.future.add_done_callback(lambda _: self._running.pop(record.id, None))
+
+    def _compute(self, record: Record, upload: Upload, ticket: Ticket) -> None:
+        served = self._service.model(record.model)
+        try:
+            record.state, record.attempts = "running", record.attempts + 1
+            self._save(record)
+            scene, record.warnings = scene_of(served, upload, record.preflight)
+            map_upload(served, scene, self.folder_of(record.id) / MAP, ticket)
+            self._service.segmented(upload)
+            record.state, record.finished = "done", time.time()
+            self._save(record)
+        except CancelledError:  # by its owner, who wants nothing more; or as the server ends, and the next goes on
+            record.state, record.attempts = "waiting", record.attempts - 1
+            if record.id in self._records:
+                self._save(record)
+            return
+        except Exception as error:
+            if not isinstance(error, SatsegError):
+                logger.exception("Job %s failed", record.id)
+            known = isinstance(error, SatsegError)
+            folder, name = self.folder_of(record.id), record.name
+            self._fail(record, sentence(str(error), folder, name, go_on=GO_ON) if known else FAILED)
+        upload.path.unlink(missing_ok=True)
+
+    def _fail(self, record: Record, detail: str) -> None:
+        record.state, record.finished, record.detail = "failed", time.time(), detail
+        self._save(record)
+
+    def _save(self, record: Record) -> None:
+        record.save(self.folder_of(record.id))
+
+    def _is_over(self, record: Record) -> bool:
+        return record.finished is not None and record.finished < time.time() - self._keep_seconds
+
+    def _prune_often(self) -> None:
+        while True:
+            self._prune()
+            if self._closed.wait(min(PRUNE_SECONDS, self._keep_seconds)):
+                return
+
+    def _prune(self) -> None:
+        with self._lock:
+            records = list(self._records.values())
+        finished = sorted((r for r in records if r.finished), key=lambda r: -(r.finished or 0))
+        for number, record in enumerate(finished):
+            if number >= MOST_FINISHED or self._is_over(record):
+                self._remove(record.id)

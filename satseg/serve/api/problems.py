@@ -1,0 +1,96 @@
+"""What clients are told when something is wrong: a status and one sentence, as RFC 9457 has it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from satseg import errors
+from satseg.serve.headers import PLAIN_HEADERS
+from satseg.serve.sentences import FAILED, sentence
+from satseg.serve.uploads import said_name
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+GO_ON = "ask with ?preflight=warn to have it segmented as it is"
+# The first that fits; whatever else satseg says on purpose is about the image.
+STATUS: dict[type[Exception], int] = {
+    errors.UploadTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.UploadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UploadSlowError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.MediaTypeError: HTTPStatus.NOT_ACCEPTABLE,
+    errors.NotThereError: HTTPStatus.NOT_FOUND,
+    errors.UnfinishedError: HTTPStatus.CONFLICT,
+    errors.StoppingError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.BusyError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.CancelledError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ResourceError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.SatsegError: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
+
+class Problem(BaseModel):
+    """What is wrong."""
+
+    status: int = Field(description="The HTTP status.", examples=[404])
+    title: str = Field(description="What the status is called.", examples=["Not Found"])
+    detail: str = Field(
+        description="What is wrong, and what to do, in one sentence.",
+        examples=["There is no model nobody; there is my_run."],
+    )
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the answer that tells of a problem."""
+    body = Problem(status=status, title=HTTPStatus(status).phrase, detail=detail)
+    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def add_handlers(app: FastAPI, root: Path, patience: Callable[[], int]) -> None:
+    """Have an application tell of errors so.
+
+    Args:
+        app: The application.
+        root: Folder whose paths are not told.
+        patience: Says after how many seconds to ask again.
+    """
+
+    def told(request: Request, error: Exception) -> Response:
+        status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
+        wait = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.CONFLICT)
+        seconds = getattr(error, "seconds", None)
+        headers = {"Retry-After": str(patience() if seconds is None else max(1, math.ceil(seconds)))} if wait else None
+        name = said_name(request.query_params.get("name", "image"))
+        return problem(status, sentence(str(error), root, name, go_on=GO_ON), headers)
+
+    def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][1:]) or "request"
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {first['msg']}.")
+
+    def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        headers = dict(error.headers) if error.headers else None
+        return problem(error.status_code, f"{str(error.detail).rstrip('.')}.", headers)
+
+    def failed(request: Request, error: Exception) -> Response:
+        logger.exception("A request failed", exc_info=error)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED, PLAIN_HEADERS)  # sent past the middleware
+
+    app.add_exception_handler(errors.SatsegError, told)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(ClientDisconnect, lambda request, error: Response(status_code=HTTPStatus.BAD_REQUEST))
+    app.add_exception_handler(Exception, failed)

@@ -1,0 +1,102 @@
+"""Taking the body of a request into a file, without trusting a byte of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from satseg.errors import BusyError, UploadSlowError, UploadTooLargeError, UploadTypeError
+from satseg.files import size_text
+from satseg.serve.api.disk import writing
+from satseg.serve.uploads import TAKEN, Limits
+
+CHUNK = 1 << 18  # bytes that are written at a time, and that each request may have in memory
+MOST_SECONDS = 900.0
+
+
+@dataclass
+class Arrivals:
+    """Images on their way, which have no place in the queue: a client that takes its time keeps nobody out.
+
+    Attributes:
+        most: Bytes that all of them together may have on the disk.
+        num_bytes: Bytes that have come of those that have not come to their end.
+    """
+
+    most: int
+    num_bytes: int = 0
+
+    def add(self, size: int) -> None:
+        """Take bytes in.
+
+        Raises:
+            BusyError: If there are too many.
+        """
+        if self.num_bytes + size > self.most:
+            raise BusyError("Too many images are arriving; try again in a minute.")
+        self.num_bytes += size
+
+
+async def receive(request: Request, path: Path, limits: Limits, arrivals: Arrivals) -> int:
+    """Write a request's body into a file, and return how many bytes it has.
+
+    Raises:
+        UploadTypeError: If it is a form, or compressed as a whole.
+        UploadTooLargeError: If it has too many bytes; told by the header, nothing is read.
+        UploadSlowError: If it takes too long; the connection sees to it that something comes at all.
+        BusyError: If too much arrives for others.
+        ResourceError: If the disk is full.
+    """
+    check_headers(request, limits)
+    size = 0
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            with writing(), path.open("wb") as file:
+                async for chunk in _gathered(request):
+                    arrivals.add(len(chunk))
+                    size += len(chunk)
+                    _check_size(size, limits)
+                    await run_in_threadpool(file.write, chunk)
+    except TimeoutError:
+        raise UploadSlowError("The image did not come to its end in time.") from None
+    finally:
+        arrivals.num_bytes -= size
+    if not size:
+        raise UploadTypeError(f"Send a {TAKEN} image as the body of the request; it was empty.")
+    return size
+
+
+def check_headers(request: Request, limits: Limits) -> None:
+    """See by its headers whether a body can be taken.
+
+    Raises:
+        UploadTypeError: If it is a form, or compressed as a whole.
+        UploadTooLargeError: If it has too many bytes.
+    """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):  # `curl --data-binary` claims a form
+        raise UploadTypeError(f"Send a {TAKEN} image as the body of the request itself, not as a form.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UploadTypeError("Send the image without Content-Encoding; it has its own compression.")
+    _check_size(int(request.headers.get("content-length", 0)), limits)  # the server has checked that it is a number
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.num_bytes:
+        raise UploadTooLargeError(f"The image is too large: at most {size_text(limits.num_bytes)} are taken.")
+
+
+async def _gathered(request: Request) -> AsyncIterator[bytes]:
+    """Return the body in pieces that are worth writing."""
+    gathered = bytearray()
+    async for chunk in request.stream():
+        gathered += chunk
+        if len(gathered) >= CHUNK:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)

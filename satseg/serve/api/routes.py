@@ -1,0 +1,256 @@
+"""The API's addresses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from satseg.attribution import METHODS
+from satseg.errors import ConfigError, SatsegError, UnfinishedError
+from satseg.serve.api.answers import answer, as_media, in_media, warnings
+from satseg.serve.api.cards import card
+from satseg.serve.api.disk import writing
+from satseg.serve.api.document import (
+    IMAGE,
+    JobId,
+    Layer,
+    Method,
+    ModelName,
+    Name,
+    Preflight,
+    Region,
+    Target,
+    files,
+    wrong,
+)
+from satseg.serve.api.kept import KeptJobs
+from satseg.serve.api.media import EVIDENCE, GEOJSON, MAPS, SUFFIXES, TIFF, negotiated
+from satseg.serve.api.receiving import check_headers
+from satseg.serve.api.records import Record
+from satseg.serve.api.schema import JobState, Models
+from satseg.serve.api.service import Service
+from satseg.serve.direct import Prepared, finish, prepare, segment
+from satseg.serve.evidence import Asked, Shown, estimate_evidence, explain_upload
+from satseg.serve.pace import MAP, MAP_PAGE, PICTURE, Estimate
+from satseg.serve.segmenting import segment_upload
+from satseg.serve.served import Served
+from satseg.serve.tickets import Onward, Ticket
+from satseg.serve.uploads import Upload
+
+
+class Api:
+    """The API of a server.
+
+    Args:
+        service: Models, queue and limits.
+        kept: Its jobs.
+    """
+
+    def __init__(self, service: Service, kept: KeptJobs) -> None:
+        self.service, self.kept = service, kept
+        self.router = APIRouter(prefix="/api/v1")
+        # fmt: off
+        posted: dict[str, Any] = {"openapi_extra": IMAGE, "methods": ["POST"]}
+        taking = wrong(404, 408, 413, 415, 422, 429, 503)
+        add = self.router.add_api_route
+        add("/model", self.models, summary="List the models", tags=["model"], methods=["GET"], response_model=Models,
+            responses=wrong(), response_description="The models that are served, the first by default.")
+        add("/predict", self.predict, summary="Segment an image at once", tags=["image"], response_class=Response,
+            responses=files(MAPS) | taking | wrong(406), **posted)
+        add("/explain", self.explain, summary="Explain a class in an image", tags=["image"], response_class=Response,
+            responses=files(EVIDENCE) | taking | wrong(406), **posted)
+        add("/jobs", self.accept, summary="Have a large image segmented", tags=["jobs"], status_code=202,
+            response_model=JobState, responses=taking, response_description="The image was taken.", **posted)
+        one: dict[str, Any] = {"tags": ["jobs"], "responses": wrong(404, 422)}
+        add("/jobs/{job}", self.state, summary="Ask how far a job is", methods=["GET"], response_model=JobState,
+            response_description="How far the job is.", **one)
+        add("/jobs/{job}", self.forget, summary="Cancel and remove a job", methods=["DELETE"], status_code=204,
+            response_class=Response, response_description="The job and its files are gone.", **one)
+        add("/jobs/{job}/result", self.result, summary="Fetch the map of a job", tags=["jobs"], methods=["GET"],
+            response_class=Response, responses=files(MAPS) | wrong(404, 406, 409, 422, 429, 503))
+        # fmt: on
+
+    async def models(self) -> Models:
+        """Say which models are served, with their bands, classes and scores, and the hash of each one's file."""
+        cards = [await self.service.beside(partial(card, served)) for served in self.service.served.values()]
+        return Models(models=cards)
+
+    async def predict(
+        self, request: Request, model: ModelName = None, name: Name = "image", preflight: Preflight = "stop"
+    ) -> Response:
+        """Segment an image while you wait. The map comes as GeoTIFF, PNG or GeoJSON, as the header Accept says.
+
+        What its owner should know before trusting it is in the header Satseg-Warnings, a list in JSON. If more work
+        waits than the server takes, the answer is 429, with the seconds to wait in the header Retry-After.
+        """
+        media, served = negotiated(request.headers.get("accept"), MAPS), self.service.model(model)
+        check_headers(request, self.service.limits)
+        async with self.service.room() as folder:
+            upload = await self._take(request, folder / "upload", folder, name)
+            self.service.check_direct(upload, "send it to /api/v1/jobs")
+            self.service.jobs.check()
+            has_room, is_long = self.service.batches.has_room(), not _estimate(served, upload, MAP).is_small
+            look = partial(prepare, served, upload, preflight, has_room=has_room)
+            prepared = await self.service.beside(look, is_long=is_long)
+            path = await self._mapped(request, prepared, folder / "map.tif", media)
+            self.service.segmented(upload)
+            return answer(path, media, f"{upload.stem}_classes{path.suffix}", warnings(prepared.notes))
+
+    async def _mapped(self, request: Request, prepared: Prepared, output: Path, media: str) -> Path:
+        batches, class_names = self.service.batches, prepared.served.spec.class_names
+
+        def work(ticket: Ticket) -> Path | Onward[Path | None] | None:
+            segment(prepared, output, batches, ticket)
+            if media != GEOJSON:
+                return None
+            finish(prepared, output)  # polygons take long, and can be cancelled
+            return in_media(output, media, class_names, self.service.pace, ticket)
+
+        def make() -> Path:
+            finish(prepared, output)
+            return as_media(output, media, class_names, Ticket())
+
+        batches.expect(prepared)
+        try:
+            made = await self.service.run(work, prepared.estimate, request)
+        finally:
+            batches.forget(prepared)
+        return await self.service.beside(make, is_long=not prepared.estimate.is_small) if made is None else made
+
+    async def explain(
+        self,
+        request: Request,
+        target: Target,
+        region: Region = "predicted",
+        method: Method = METHODS[0],
+        layer: Layer = "auto",
+        model: ModelName = None,
+        name: Name = "image",
+    ) -> Response:
+        """Show where the evidence for a class lies: an overlay as PNG, or the map of numbers as GeoTIFF.
+
+        Of an image larger than 1024 pixels a part is explained. The header Satseg-Window says which: column, row, width
+        and height in pixels.
+        """
+        media, served = negotiated(request.headers.get("accept"), EVIDENCE), self.service.model(model)
+        if target not in served.spec.class_names:
+            raise ConfigError(f"There is no class {target}; there is {', '.join(served.spec.class_names)}.")
+        if method not in METHODS:
+            raise ConfigError(f"There is no method {method}; there is {', '.join(METHODS)}.")
+        numbers = None if region == "predicted" else tuple(int(n) for n in region.split(","))
+        asked = Asked(served.spec.class_names.index(target), numbers, method, layer)
+        check_headers(request, self.service.limits)
+        async with self.service.room() as folder:
+            upload = await self._take(request, folder / "upload", folder, name)
+            self.service.check_direct(upload, "cut out the part to explain")
+            _check_region(upload, numbers)
+            work = partial(_explain, served, upload, asked, folder)
+            shown = await self.service.run(work, _estimate(served, upload, MAP_PAGE), request)
+            self.service.segmented(upload)
+            headers = {"Satseg-Window": json.dumps(list(shown.window))}
+            path = shown.map if media == TIFF else shown.overlay
+            return answer(path, media, f"{upload.stem}_evidence{path.suffix}", headers)
+
+    async def accept(
+        self,
+        request: Request,
+        response: Response,
+        model: ModelName = None,
+        name: Name = "image",
+        preflight: Preflight = "stop",
+    ) -> JobState:
+        """Take an image of any size that the server takes. Ask for its progress and its map by the id that comes back.
+
+        Jobs are kept over a restart of the server, and their maps for some hours.
+        """
+        served = self.service.model(model)
+        check_headers(request, self.service.limits)
+        async with self.service.room(patient=True) as folder:
+            job, path = await run_in_threadpool(self.kept.new)
+            try:
+                upload = await self._take(request, path, folder, name)
+                digest, class_names = served.models.digests[0], list(served.spec.class_names)
+                record = Record(job, served.name, digest, class_names, upload.name, preflight)
+                record.num_pixels = upload.info.width * upload.info.height
+                await self.service.beside(partial(self.kept.accept, record, upload))
+            except BaseException:
+                await run_in_threadpool(self.kept.abandon, job)
+                raise
+        response.headers["Location"] = f"{self.router.prefix}/jobs/{job}"
+        return self._told(job)
+
+    async def state(self, job: JobId) -> JobState:
+        """Say how far a job is, its place among those that wait, and about how many seconds are left."""
+        return self._told(job)
+
+    async def forget(self, job: JobId) -> Response:
+        """Cancel a job that waits or runs, and remove its image and its map."""
+        await run_in_threadpool(self.kept.forget, job)
+        return Response(status_code=204)
+
+    async def result(self, request: Request, job: JobId) -> Response:
+        """Return the map of a job that is done, as GeoTIFF, PNG or GeoJSON, as the header Accept says."""
+        media = negotiated(request.headers.get("accept"), MAPS)
+        record, _ = self.kept.find(job)
+        if record.state == "failed":
+            raise SatsegError(record.detail)
+        if record.state != "done":
+            standing = self.kept.standing(job)
+            raise UnfinishedError(f"The job is {record.state}; ask again.", standing and standing.seconds_left)
+        path = self.kept.map_of(job).with_suffix(SUFFIXES[media])
+        if not path.exists():
+            estimate = self.service.pace.estimate(PICTURE, record.num_pixels)
+            path = await self.service.run(partial(self.kept.convert, job, media), estimate, request)
+        return answer(path, media, f"{record.stem}_classes{path.suffix}", warnings(record.warnings))
+
+    async def _take(self, request: Request, path: Path, folder: Path, name: str) -> Upload:
+        await self.service.receive(request, path, folder)
+        return await self.service.check(path, name)
+
+    def _told(self, job: str) -> JobState:
+        record, share = self.kept.find(job)
+        is_over = record.state not in ("waiting", "running")  # its thread may be about to take the next
+        standing = None if is_over else self.kept.standing(job)
+        result = f"{self.router.prefix}/jobs/{job}/result" if record.state == "done" else None
+        return JobState(
+            id=record.id,
+            state=record.state,
+            progress=round(share, 4),
+            place=standing and standing.place,
+            seconds_left=standing and round(standing.seconds_left, 1),
+            model=record.model,
+            name=record.name,
+            detail=record.detail,
+            warnings=record.warnings,
+            result=result,
+        )
+
+
+def _estimate(served: Served, upload: Upload, kind: str) -> Estimate:
+    return served.pace.estimate(kind, upload.info.width * upload.info.height)
+
+
+def _explain(served: Served, upload: Upload, asked: Asked, folder: Path, ticket: Ticket) -> Shown | Onward[Shown]:
+    with writing():
+        (folder / "map").mkdir()
+    found = segment_upload(served, upload, folder / "map", ticket)
+    work = partial(explain_upload, served, found, asked, folder / "evidence")
+    return Onward(work, estimate_evidence(served, upload.info.width * upload.info.height, asked.method))
+
+
+def _check_region(upload: Upload, region: Sequence[int] | None) -> None:
+    if region is None:
+        return
+    col, row, width, height = (*region, 1, 1)[:4]
+    info = upload.info
+    if min(width, height) < 1 or col + width > info.width or row + height > info.height:
+        raise ConfigError(
+            f"The region {','.join(map(str, region))} does not lie inside {upload.name}, which has {info.width} x "
+            f"{info.height} pixels."
+        )

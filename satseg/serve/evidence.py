@@ -1,0 +1,163 @@
+"""Explaining a class in a part of an upload: the files of `satseg.explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from satseg.attribution import num_passes
+from satseg.data.rasters.opening import open_raster
+from satseg.data.rasters.raster import RasterInfo, Window, window_transform
+from satseg.explain.answers import explain_pictures
+from satseg.explain.images import Picture
+from satseg.explain.question import Question
+from satseg.serve.pace import EVIDENCE, Estimate
+from satseg.serve.segmenting import Segmented
+from satseg.serve.served import Served
+from satseg.serve.tickets import Ticket
+
+SIDE = 1024  # pixels, at most: a part of a large image is explained
+CELL = SIDE // 2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user wants to know.
+
+    Attributes:
+        target: Index of the class.
+        region: In pixels of the image: a pixel (col, row), a box (col, row, width, height), or nothing for all
+            pixels that are predicted as the class.
+        method: One of `satseg.attribution.METHODS`.
+        layer: As for `satseg.attribution.find_layer`.
+    """
+
+    target: int
+    region: tuple[int, ...] | None
+    method: str
+    layer: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The evidence.
+
+    Attributes:
+        asked: What was asked.
+        of: The image.
+        window: The part of it that was looked at.
+        overlay: The evidence over it, a PNG.
+        map: The evidence, a GeoTIFF.
+        pixels: How many it rests on: those of the region.
+        layer: Its name, or `input`.
+        highest: The strongest evidence in the map.
+    """
+
+    asked: Asked
+    of: RasterInfo
+    window: Window
+    overlay: Path
+    map: Path
+    pixels: int
+    layer: str
+    highest: float
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether anything speaks for the class."""
+        return self.highest > 0
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether its numbers compare places of the map only, and are not in units of the logit."""
+        return self.asked.method == "gradcam"
+
+
+def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path, ticket: Ticket) -> Shown:
+    """Explain a class in an upload that was segmented.
+
+    Raises:
+        EmptyRegionError: If no pixel is predicted as the class.
+        LayerError: If the layer's activation is no map.
+    """
+    ticket.total = 1
+    window = part_of(found, asked)
+    region: str | list[int] = "predicted"
+    if asked.region is not None:
+        region = _within(asked.region, window)
+    question = Question((asked.target,), None, region, asked.method, (asked.layer,))
+    (row,) = explain_pictures(served.network_alone(), [_picture(found, window)], question, folder)
+    ticket.tick()
+    with open_raster(folder / row["map"]) as source:
+        highest = float(np.nanmax(source.read(1)))
+    return Shown(
+        asked=asked,
+        of=found.scene.info,
+        window=window,
+        overlay=folder / row["overlay"],
+        map=folder / row["map"],
+        pixels=row["region_pixels"],
+        layer=row["layer"],
+        highest=highest,
+    )
+
+
+def estimate_evidence(served: Served, num_pixels: int, method: str) -> Estimate:
+    """Return what it takes to explain a class in an image of so many pixels, which is segmented already."""
+    part = min(num_pixels, SIDE * SIDE)
+    return served.pace.estimate(EVIDENCE, part * num_passes(method))
+
+
+def part_of(found: Segmented, asked: Asked) -> Window:
+    """Return the part of an image to look at: all of it, or where the region is; else where the class is most."""
+    height, width = found.scene.info.height, found.scene.info.width
+    if asked.region is not None:
+        col, row, wide, high = (*asked.region, 1, 1)[:4]
+        centre = col + wide // 2, row + high // 2
+    else:
+        centre = _densest(found.classes, asked.target)
+    cols, rows = (_around(at, length) for at, length in zip(centre, (width, height), strict=True))
+    return Window(cols[0], rows[0], cols[1], rows[1])
+
+
+def _around(centre: int, length: int) -> tuple[int, int]:
+    """Return start and length of a part of an axis."""
+    side = min(SIDE, length)
+    return min(max(centre - side // 2, 0), length - side), side
+
+
+def _densest(classes: Path, target: int) -> tuple[int, int]:
+    """Return the pixel amid the square where most of the class lies, in steps of half a square."""
+    counts = np.pad(_counted(classes, target), ((0, 1), (0, 1)))
+    squares = counts[:-1, :-1] + counts[1:, :-1] + counts[:-1, 1:] + counts[1:, 1:]
+    row, col = divmod(int(squares.argmax()), squares.shape[1])
+    return (col + 1) * CELL, (row + 1) * CELL
+
+
+def _counted(classes: Path, target: int) -> np.ndarray:
+    """Return how many pixels of the class each cell has; every pixel is read: overviews leave out what is thin."""
+    with open_raster(classes) as source:
+        counts = np.zeros((-(-source.height // CELL), -(-source.width // CELL)), np.int64)
+        for row, col in np.ndindex(*counts.shape):
+            window = (row * CELL, (row + 1) * CELL), (col * CELL, (col + 1) * CELL)
+            counts[row, col] = np.count_nonzero(source.read(1, window=window) == target)
+    return counts
+
+
+def _within(region: tuple[int, ...], window: Window) -> list[int]:
+    """Return a region in pixels of a window; of a box, what lies inside."""
+    col, row = region[0] - window.col, region[1] - window.row
+    if len(region) == 2:
+        return [col, row]
+    left, top = max(col, 0), max(row, 0)
+    return [left, top, min(col + region[2], window.width) - left, min(row + region[3], window.height) - top]
+
+
+def _picture(found: Segmented, window: Window) -> Picture:
+    info = found.scene.info
+    with found.scene.open() as reader:
+        image, valid = reader.read(window)
+    name = f"{found.upload.stem}_{window.col}_{window.row}"
+    return Picture(name, image[None], valid[None], None, info.crs, window_transform(info, window), window)

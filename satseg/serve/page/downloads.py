@@ -1,0 +1,64 @@
+"""Files of a finished map to take away, made when they are asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import rasterio
+import rasterio.shutil
+
+from satseg.data.rasters.opening import CACHE_BYTES, quiet
+from satseg.errors import SatsegError
+from satseg.files import atomic_path
+from satseg.mapping import write_areas
+from satseg.serve.polygons import write_polygons
+from satseg.serve.segmenting import Segmented
+from satseg.serve.tickets import Ticket
+
+logger = logging.getLogger(__name__)
+
+POLYGONS = ("GeoPackage", "GeoJSON")  # the latter needs longitude and latitude, which are not known everywhere
+ENDINGS = {"GeoTIFF": ".tif", "PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": ".geojson", "CSV": ".csv"}
+
+
+def write_picture(classes: Path, path: Path) -> None:
+    """Write a map as a PNG of its classes' colours, in full size."""
+    options = {"GDAL_PAM_ENABLED": "NO", "GDAL_CACHEMAX": CACHE_BYTES}  # no file of GDAL's beside it
+    with rasterio.Env(**options), quiet(), atomic_path(path) as temporary:
+        rasterio.shutil.copy(classes, temporary, driver="PNG")
+
+
+def write_downloads(found: Segmented, class_names: Sequence[str], ticket: Ticket) -> dict[str, Path]:
+    """Make what a user may take away, and is not there yet.
+
+    Returns:
+        Files by kind, one of `ENDINGS`; without polygons that cannot be written.
+
+    Raises:
+        SatsegError: If another file cannot be written.
+        CancelledError: If the user stopped it.
+    """
+    ticket.total, paths = len(ENDINGS), {}
+    for kind, ending in ENDINGS.items():
+        ticket.tick()
+        path = found.classes.with_suffix(ending)
+        try:
+            if not path.exists():
+                _write(kind, found, path, class_names, ticket)
+            paths[kind] = path
+        except SatsegError as error:
+            if kind not in POLYGONS:
+                raise
+            logger.warning("There is no %s for a visitor: %s", kind, error)
+    return paths
+
+
+def _write(kind: str, found: Segmented, path: Path, class_names: Sequence[str], ticket: Ticket) -> None:
+    if kind in POLYGONS:
+        write_polygons(found.classes, path, class_names, ticket)
+    elif kind == "PNG":
+        write_picture(found.classes, path)
+    else:
+        write_areas(found.areas, path)

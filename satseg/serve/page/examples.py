@@ -1,0 +1,93 @@
+"""Images to try a model on: those that it was tested on, else a generated scene."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from PIL import Image
+
+from satseg.data.rasters.inputs import name_of
+from satseg.data.synthetic.scene import Bands, make_scene, write_scene
+from satseg.errors import SatsegError
+from satseg.predict.assemble import source_of
+from satseg.records.dataset import recorded_datamodule
+from satseg.serve.page.views import picture_of
+from satseg.serve.served import Served
+from satseg.serve.uploads import SUFFIXES
+
+COUNT = 4
+PICTURES = "examples"  # a folder
+SIDE = 256  # pixels of a thumbnail
+GENERATED: dict[tuple[int, str], Bands] = {(3, "uint8"): "rgb", (6, "uint16"): "multispectral"}
+SCENE = ((7,), 512)  # seed and size
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image to try.
+
+    Attributes:
+        path: The file.
+        name: For its caption.
+        thumbnail: A small picture of it.
+    """
+
+    path: Path
+    name: str
+    thumbnail: Path
+
+
+def find_examples(served: Served, folder: Path) -> list[Example]:
+    """Return images of the model's test split where its data are there, else a generated one where it fits.
+
+    Args:
+        served: The model.
+        folder: For what is generated.
+    """
+    pictures, found = folder / PICTURES, []
+    pictures.mkdir(parents=True, exist_ok=True)
+    for path in _tested(served) or _generated(served, folder):
+        try:
+            found.append(_example(served, path, pictures))
+        except SatsegError:  # an example that is broken is none
+            continue
+    return found
+
+
+def _tested(served: Served) -> Sequence[Path]:
+    checkpoint = served.models.checkpoints[0]
+    try:
+        datamodule = recorded_datamodule(checkpoint, OmegaConf.create({}), served.spec, served.cfg.trusted_modules)
+        samples = datamodule.samples_of("test")
+    except SatsegError:  # a model file alone, or data that are elsewhere
+        return []
+    whole = [Path(sample.image) for sample in samples if sample.window is None]  # else the file was trained on, too
+    paths = [path for path in whole if path.suffix.lower() in _SUFFIXES]
+    return paths[:: max(1, len(paths) // COUNT)][:COUNT]
+
+
+_SUFFIXES = {*SUFFIXES.values(), ".tiff", ".jpeg"}
+
+
+def _generated(served: Served, folder: Path) -> Iterator[Path]:
+    inputs = served.spec.inputs[0]
+    bands = GENERATED.get((len(inputs.bands), inputs.dtype))
+    if bands is not None:
+        path = folder / f"scene_{bands}.tif"
+        if not path.exists():
+            write_scene(make_scene(*SCENE), path, folder / "mask.tif", bands, (0, 0))
+        yield path
+
+
+def _example(served: Served, path: Path, pictures: Path) -> Example:
+    scene = source_of(served.cfg, served.models, path)
+    scene = replace(scene, bands=scene.info.bands)
+    with scene.open() as reader:
+        image, valid = reader.thumbnail(SIDE)
+    thumbnail = pictures / f"{secrets.token_hex(8)}.png"
+    Image.fromarray(picture_of(scene.info, image, valid)).save(thumbnail)
+    return Example(path, name_of(path), thumbnail)

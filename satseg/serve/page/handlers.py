@@ -1,0 +1,217 @@
+"""What happens when a visitor does something, apart from how the page is built."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from satseg.errors import CancelledError, SatsegError, UnlikeError, UploadError
+from satseg.serve.evidence import Asked, Shown, estimate_evidence, explain_upload
+from satseg.serve.jobs import Jobs
+from satseg.serve.pace import MAP_PAGE, PICTURE, POLYGONS, Estimate
+from satseg.serve.page import fragments, views
+from satseg.serve.page.downloads import ENDINGS, write_downloads
+from satseg.serve.page.examples import Example, find_examples
+from satseg.serve.page.sessions import Sessions, Work
+from satseg.serve.page.thumbnails import Thumbnails, probabilities_at, thumbnails
+from satseg.serve.polygons import num_corners
+from satseg.serve.segmenting import Segmented, segment_upload
+from satseg.serve.sentences import FAILED, sentence
+from satseg.serve.served import Served
+from satseg.serve.tickets import Onward, Ticket
+from satseg.serve.uploads import Limits, check_upload
+
+Result = TypeVar("Result")
+Telling = Generator[str, None, Result]  # pieces of the page that say how far a job is; then what came of it
+logger = logging.getLogger(__name__)
+
+UNLIKE = "classes_of_unlike_image"  # in the names of files that were made all the same
+PATIENCE = 0.3  # seconds between two looks at a job
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What the page asks of the server.
+
+    Attributes:
+        served: The models by name.
+        jobs: The queue.
+        sessions: The visitors.
+        limits: For uploads.
+        root: Folder for what all visitors share.
+    """
+
+    served: dict[str, Served]
+    jobs: Jobs
+    sessions: Sessions
+    limits: Limits
+    root: Path
+    _examples: dict[str, list[Example]] = field(default_factory=dict)
+
+    def examples(self, served: Served) -> list[Example]:
+        """Return images to try a model on; they are looked for once."""
+        if served.name not in self._examples:
+            self._examples[served.name] = find_examples(served, self.root)
+        return self._examples[served.name]
+
+    def segment(self, work: Work, file: Path) -> Telling[bool]:
+        """Take a file and segment it, unless it is unlike the training; return whether the map is there.
+
+        Args:
+            work: What the visitor just began.
+            file: What the visitor chose; it may be another's, too, and stays.
+        """
+        try:
+            work.upload = check_upload(_taken(file, work.folder / "upload"), file.name, self.limits)
+            (work.folder / "map").mkdir()
+        except Exception as error:
+            work.discard()
+            yield told(error, work.folder, file.name)
+            return False
+        return (yield from self.map(work, "stop"))
+
+    def map(self, work: Work, preflight: str) -> Telling[bool]:
+        """Segment the upload at hand; return whether the map is there.
+
+        Args:
+            work: With an upload that was checked; where that is unlike the training, it is noted here.
+            preflight: `stop` at a scene unlike the training, or only `warn`.
+        """
+        upload, kind = work.upload, "classes" if preflight == "stop" else UNLIKE
+        assert upload is not None
+
+        def compute(ticket: Ticket) -> tuple[Segmented, Thumbnails]:
+            found = segment_upload(work.served, upload, work.folder / "map", ticket, preflight, kind)
+            ticket.tick(0)
+            return found, thumbnails(found, views.SIDE)
+
+        try:
+            estimate = work.served.pace.estimate(MAP_PAGE, upload.info.width * upload.info.height)
+            work.found, work.small = yield from self._watch(work, compute, estimate, f"Segmenting {upload.name}")
+        except UnlikeError as error:
+            work.unlike = tuple(upload.told(finding) for finding in error.findings)
+        except Exception as error:
+            work.discard()
+            work.unlike = ()
+            yield told(error, work.folder, upload.name)
+            return False
+        yield ""
+        return work.found is not None
+
+    def explain(self, work: Work, asked: Asked) -> Telling[Shown | None]:
+        """Explain a class in the map at hand; nothing comes back if that cannot be done."""
+        assert work.found is not None
+        name, info = work.found.upload.name, work.found.upload.info
+        folder = work.folder / secrets.token_hex(8)  # a new one: a browser keeps what it knows by its address
+        try:
+            computed = partial(explain_upload, work.served, work.found, asked, folder)
+            estimate = estimate_evidence(work.served, info.width * info.height, asked.method)
+            shown = yield from self._watch(work, computed, estimate, "Looking for evidence")
+        except Exception as error:
+            yield told(error, work.folder, name)
+            return None
+        nothing = f"Nothing speaks for {work.served.spec.class_names[asked.target]} at this layer."
+        yield "" if shown.has_evidence else fragments.note(nothing)
+        return shown
+
+    def downloads(self, work: Work) -> Telling[dict[str, Path]]:
+        """Make the files to take away of the map at hand; there are none if that cannot be done."""
+        assert work.found is not None
+        found, names, pace = work.found, work.served.spec.class_names, work.served.pace
+
+        def look(ticket: Ticket) -> dict[str, Path] | Onward[dict[str, Path]]:
+            corners = num_corners(found.classes, len(names), ticket)
+            ticket.complete()
+            return Onward(partial(write_downloads, found, names), pace.estimate(POLYGONS, 2 * corners))
+
+        try:
+            estimate = pace.estimate(PICTURE, found.upload.info.width * found.upload.info.height)
+            paths = yield from self._watch(work, look, estimate, "Preparing the files")
+        except Exception as error:
+            yield told(error, work.folder, found.upload.name)
+            return {}
+        missing = " and ".join(kind for kind in ENDINGS if kind not in paths)
+        yield fragments.note(f"{missing} cannot be made of this map.") if missing else ""
+        return paths
+
+    def _watch(
+        self, work: Work, compute: Callable[[Ticket], Result | Onward[Result]], estimate: Estimate, what: str
+    ) -> Telling[Result]:
+        job = self.jobs.submit(compute, estimate)
+        work.job = job
+        while not job.wait(PATIENCE):
+            if job.ticket.cancelled:  # the job may take a while to notice
+                raise CancelledError("Cancelled.")
+            yield fragments.progress(job.ticket, what)
+        return job.result()
+
+
+def _taken(file: Path, place: Path) -> Path:
+    """Have a file at another place, too: Gradio has one path for all uploads of the same content."""
+    try:
+        os.link(file.resolve(), place)
+    except OSError:  # on another disk, or another user's
+        try:
+            shutil.copyfile(file, place)
+        except FileNotFoundError as error:
+            raise UploadError(f"{file.name} is no longer there; give it again.") from error
+    return place
+
+
+def told(error: Exception, folder: Path, name: str) -> str:
+    """Return what to tell a visitor: one sentence, without the server's paths and the command line's options."""
+    if isinstance(error, CancelledError):
+        return fragments.note("Cancelled.")
+    if not isinstance(error, SatsegError):
+        logger.exception("A job failed", exc_info=error)
+        return fragments.problem(FAILED)
+    return fragments.problem(sentence(str(error), folder, name))
+
+
+def overlay(work: Work, look: views.Look) -> tuple[np.ndarray, np.ndarray]:
+    """Return the picture without and with the classes' colours, uint8 (h, w, 3), enlarged where they are tiny."""
+    assert work.found is not None and work.small is not None
+    info, small = work.found.upload.info, work.small
+    base = views.picture_of(info, small.image, small.valid, look.bands)
+    coloured = views.overlaid(base, small, work.served.spec, look)
+    return views.enlarge(base), views.enlarge(coloured)
+
+
+def click(work: Work, x: int, y: int) -> str:
+    """Note a click on the enlarged picture, and return what the model makes of the pixel there."""
+    assert work.found is not None and work.small is not None
+    height, width = (n * views.factor_of(work.small.valid.shape) for n in work.small.valid.shape)
+    info = work.found.scene.info
+    col = min(max(int((x + 0.5) * info.width / width), 0), info.width - 1)
+    row = min(max(int((y + 0.5) * info.height / height), 0), info.height - 1)
+    work.clicks = (*work.clicks, (col, row))[-2:]
+    return fragments.pixel(work.found, work.served, col, row, probabilities_at(work.found, col, row))
+
+
+def region(work: Work, kind: str) -> tuple[int, ...] | None:
+    """Return the region that a visitor has clicked: a pixel, or the box between two; None where there is none."""
+    needed = {"pixel": 1, "box": 2}.get(kind, 0)
+    if not needed or len(work.clicks) < needed:
+        return None
+    if kind == "pixel":
+        return work.clicks[-1]
+    (a, b), (c, d) = work.clicks
+    return min(a, c), min(b, d), abs(a - c) + 1, abs(b - d) + 1
+
+
+def on_screen(work: Work, region: Sequence[int]) -> tuple[int, ...]:
+    """Return a region of the image in pixels of the enlarged picture."""
+    assert work.found is not None and work.small is not None
+    shape, info = work.small.valid.shape, work.found.scene.info
+    factor = views.factor_of(shape)
+    across, down = shape[1] * factor / info.width, shape[0] * factor / info.height
+    return tuple(int(n * (down if i % 2 else across)) for i, n in enumerate(region))

@@ -1,0 +1,120 @@
+"""What an upload and its map look like on a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
+
+from satseg.data.rasters.raster import RasterInfo
+from satseg.serve.page.thumbnails import Thumbnails
+from satseg.spec import DatasetSpec
+from satseg.visualization.display import display_bands, display_rgb
+from satseg.visualization.overlays import heat, overlay
+from satseg.visualization.palette import IGNORED_GREY, colourise, css
+
+SIDE = 1024  # pixels of a picture's longer side, at most
+ENLARGED = 512  # and at least: a tiny image is shown larger
+STRETCH = (2, 98)  # percentiles that become black and white
+CONFIDENCE = "viridis"
+HEAT_STEPS = 9  # of the scale of evidence
+MARK = (255, 255, 255)
+MARK_EDGE = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a user wants to see a map.
+
+    Attributes:
+        opacity: Of the classes' colours, 0 to 1.
+        shown: Indices of the classes that are coloured.
+        bands: Indices of the file's bands for red, green and blue; what their names tell by default.
+    """
+
+    opacity: float = 0.5
+    shown: Collection[int] | None = None
+    bands: Sequence[int] | None = None
+
+
+def band_names(info: RasterInfo) -> list[str]:
+    """Return the names of a file's bands, without an alpha band."""
+    return [info.band_names[number - 1] for number in info.bands]
+
+
+def picture_of(
+    info: RasterInfo, image: np.ndarray, valid: np.ndarray, bands: Sequence[int] | None = None
+) -> np.ndarray:
+    """Return an image for the eye: 8-bit photographs as they are, others stretched by band.
+
+    Args:
+        info: The file's header.
+        image: Raw numbers (C, h, w) of its bands.
+        valid: Boolean (h, w).
+        bands: Indices for red, green and blue; what the bands' names tell by default.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    low, high = np.zeros(len(image)), np.full(len(image), 255.0)
+    if (info.dtype != "uint8" or len(image) > 3) and valid.any():
+        low, high = np.percentile(image[:, valid].astype(np.float64), STRETCH, axis=1)
+    chosen = display_bands(band_names(info)) if bands is None else bands
+    return display_rgb(image, valid, low.tolist(), high.tolist(), chosen)
+
+
+def overlaid(base: np.ndarray, small: Thumbnails, spec: DatasetSpec, look: Look) -> np.ndarray:
+    """Lay the colours of the classes that are shown over a picture."""
+    mixed = overlay(base, colourise(small.classes, spec.palette), look.opacity)
+    shown = np.isin(small.classes, list(range(spec.num_classes) if look.shown is None else look.shown))
+    result: np.ndarray = np.where(shown[..., None], mixed, base)
+    return result
+
+
+def confidence_picture(small: Thumbnails) -> np.ndarray:
+    """Return the winning class's probability as colours, from dark for 0 to bright for 1."""
+    colours = colormaps[CONFIDENCE](np.nan_to_num(small.confidence))[..., :3] * 255
+    nothing = np.isnan(small.confidence)[..., None]
+    return np.where(nothing, np.array(IGNORED_GREY), colours + 0.5).astype(np.uint8)
+
+
+def heat_colours() -> list[str]:
+    """Return the colours of evidence from none to the strongest, as CSS writes them, as they are over a grey image."""
+    (row,) = heat(np.full((1, HEAT_STEPS, 3), 128, np.uint8), np.linspace(0, 1, HEAT_STEPS)[None])
+    return [css((red, green, blue)) for red, green, blue in row.tolist()]
+
+
+def read(path: Path) -> np.ndarray:
+    """Return a picture of ours, uint8 (h, w, 3)."""
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB"))
+
+
+def enlarge(picture: np.ndarray) -> np.ndarray:
+    """Return a tiny picture by a whole factor larger, so that single pixels can be seen and clicked."""
+    factor = factor_of(picture.shape[:2])
+    return picture.repeat(factor, 0).repeat(factor, 1)
+
+
+def factor_of(shape: tuple[int, ...]) -> int:
+    """Return by how much a picture is enlarged."""
+    return max(1, ENLARGED // max(shape[:2]))
+
+
+def marked(picture: np.ndarray, region: Sequence[int]) -> np.ndarray:
+    """Draw a pixel (col, row) as a cross, or a box (col, row, width, height) as its outline, in its pixels."""
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    for colour, width in ((MARK_EDGE, 5), (MARK, 2)):
+        if len(region) == 2:
+            col, row = region
+            draw.line((col - 12, row, col + 12, row), colour, width)
+            draw.line((col, row - 12, col, row + 12), colour, width)
+        else:
+            col, row, wide, high = region
+            draw.rectangle((col, row, col + wide, row + high), outline=colour, width=width)
+    return np.asarray(image)

@@ -1,0 +1,91 @@
+"""Polygons of a finished map: within bounds, and in a process of its own where it would hold up all others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from satseg import errors
+from satseg.data.rasters.raster import Window
+from satseg.mapping import write_vectors
+from satseg.mapping.classmap import open_class_map
+from satseg.serve.tickets import Ticket
+
+MOST_CORNERS = 500_000  # of noise about a minute's work, and an answer of 120 MB
+FEW_CORNERS = 5_000  # so few are written before a process has started
+LOOK_SECONDS = 0.2  # between two looks whether the job was cancelled
+
+
+def write_polygons(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
+    """Write the areas of a map as GeoJSON or GeoPackage, by the output's suffix.
+
+    Raises:
+        DataError: If the map has too many corners.
+        ResourceError: If the output cannot be written.
+        CancelledError: If the job was cancelled.
+    """
+    corners = num_corners(classes, len(class_names), ticket)
+    if corners > MOST_CORNERS:
+        raise errors.DataError(
+            f"The areas of the map have more than {MOST_CORNERS:,} corners, too many for polygons; "
+            "take the GeoTIFF (of the API by Accept: image/tiff)."
+        )
+    if corners <= FEW_CORNERS:
+        write_vectors(classes, output, class_names)
+    else:  # GDAL does not let other threads work while it writes GeoJSON
+        _write_elsewhere(classes, output, class_names, ticket)
+
+
+def num_corners(classes: Path, num_classes: int, ticket: Ticket) -> int:
+    """Count where borders of a map's areas turn or meet, as far as there may be: time and size go by it."""
+    count = 0
+    with open_class_map(classes, num_classes) as source:
+        for window in source.blocks():
+            ticket.tick(0)
+            pixels = source.read(Window(window.col - 1, window.row - 1, window.width + 1, window.height + 1))
+            same_along, same_down = pixels[:, 1:] == pixels[:, :-1], pixels[1:] == pixels[:-1]
+            straight = (same_along[1:] & same_along[:-1]) | (same_down[:, 1:] & same_down[:, :-1])
+            count += straight.size - int(np.count_nonzero(straight))
+            if count > MOST_CORNERS:
+                break
+    return count
+
+
+def _write_elsewhere(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
+    command = [sys.executable, "-m", "satseg.serve.polygons", str(classes), str(output), json.dumps(class_names)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = None
+            while said is None:
+                ticket.tick(0)
+                with suppress(subprocess.TimeoutExpired):
+                    said = process.communicate(timeout=LOOK_SECONDS)[1]
+        finally:
+            process.kill()
+    if process.returncode:
+        raise _error(said, process.returncode)
+
+
+def _error(said: str, code: int) -> Exception:
+    if code < 0:
+        return errors.ResourceError("The areas of the map do not fit into memory; ask for a GeoTIFF.")
+    kind, _, text = said.strip().rpartition("\n")[2].partition(": ")
+    known = getattr(errors, kind, None)
+    return known(text) if isinstance(known, type) and issubclass(known, errors.SatsegError) else RuntimeError(said)
+
+
+def _main(classes: str, output: str, class_names: str) -> None:
+    try:
+        write_vectors(Path(classes), Path(output), json.loads(class_names))
+    except errors.SatsegError as error:
+        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,160 @@
+"""From an upload to its map: the same numbers as `satseg.predict` on the same file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from satseg.devices import enough_memory
+from satseg.inference.engines import Engine
+from satseg.inference.findings import Findings
+from satseg.inference.preflight import inspect, settle
+from satseg.inference.reading import SceneSource
+from satseg.inference.scene import SceneTask, predict_scene
+from satseg.mapping import ClassArea, class_areas
+from satseg.predict.assemble import source_of, task_of
+from satseg.serve.served import Served
+from satseg.serve.tickets import Ticket
+from satseg.serve.uploads import Upload
+from satseg.spec import DatasetSpec
+
+TOO_LARGE = "The image's windows are too large for this machine."
+WINDOWS_SHARE = 0.9  # of the time; then the map is made a file that can be looked at quickly
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An engine that tells after each batch of windows, and can be stopped between two."""
+
+    engine: Engine
+    tick: Callable[[int], None]
+
+    @property
+    def name(self) -> str:
+        """The engine's own: what comes of it is the same."""
+        return self.engine.name
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """The engine's own."""
+        return self.engine.spec
+
+    @property
+    def batch_size(self) -> int:
+        """The engine's own."""
+        return self.engine.batch_size
+
+    def __call__(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Segment windows."""
+        self.tick(0)
+        logits = self.engine(image, valid)
+        self.tick(len(image))
+        return logits
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A finished map.
+
+    Attributes:
+        upload: What it is of.
+        scene: How that is read.
+        classes: The map, one uint8 band.
+        probabilities: A uint8 band a class, 0 to 254 for 0 to 1.
+        areas: Of the classes.
+        notes: What the user should know before trusting it.
+    """
+
+    upload: Upload
+    scene: SceneSource
+    classes: Path
+    probabilities: Path
+    areas: list[ClassArea]
+    notes: list[str]
+
+
+def scene_of(served: Served, upload: Upload, preflight: str) -> tuple[SceneSource, list[str]]:
+    """Return how an upload is read, and what its owner should know.
+
+    Args:
+        served: The model.
+        upload: Checked.
+        preflight: `stop` at a scene unlike the training, or only `warn`.
+
+    Raises:
+        SatsegError: If it is no image that the model takes.
+    """
+    scene = source_of(served.cfg, served.models, upload.path, upload.info.driver)
+    return scene, notes_of(inspect(scene, served.spec.inputs[0]), upload, preflight)
+
+
+def notes_of(findings: Findings, upload: Upload, preflight: str) -> list[str]:
+    """Return what the owner of an upload should know.
+
+    Raises:
+        UnlikeError: If it is unlike the training, and `preflight` is `stop`.
+    """
+    return [upload.told(note.partition("; set ")[0]) for note in settle(findings, preflight)]
+
+
+def segment_upload(
+    served: Served, upload: Upload, folder: Path, ticket: Ticket, preflight: str = "warn", kind: str = "classes"
+) -> Segmented:
+    """Segment an upload, whatever its size, with all probabilities.
+
+    Args:
+        served: The model.
+        upload: Checked.
+        folder: Where the map goes; with nothing else in it.
+        ticket: Told window by window.
+        preflight: `stop` at a scene unlike the training, or only `warn`.
+        kind: The end of the files' names.
+
+    Raises:
+        UnlikeError: If it is unlike the training, and `preflight` is `stop`.
+        SatsegError: If it is no image that the model takes.
+        CancelledError: If the user stopped it.
+    """
+    scene, notes = scene_of(served, upload, preflight)
+    cfg = OmegaConf.merge(served.cfg, {"probabilities": "all"})
+    assert isinstance(cfg, DictConfig)
+    task = task_of(cfg, served.models_for(ticket.is_long), scene, folder / f"{upload.stem}_{kind}.tif")
+    classes, probabilities = run_task(task, ticket)
+    ticket.tick(0)  # whoever has cancelled does not wait for areas
+    return Segmented(upload, scene, classes, probabilities, class_areas(classes, served.spec.class_names), notes)
+
+
+def map_upload(served: Served, scene: SceneSource, output: Path, ticket: Ticket) -> None:
+    """Segment an upload, whatever its size, into a map alone; go on where an earlier call was stopped.
+
+    Raises:
+        SatsegError: If it cannot be segmented.
+        CancelledError: If the user stopped it.
+    """
+    run_task(task_of(served.cfg, served.models_for(ticket.is_long), scene, output), ticket)
+
+
+def run_task(task: SceneTask, ticket: Ticket) -> list[Path]:
+    """Segment a scene, tell a ticket how far it is, and return the files."""
+    plan = task.maker.plan
+    ticket.total = math.ceil(len(plan.rows) * len(plan.cols) / WINDOWS_SHARE)
+    done = 0
+
+    def strip_done(count: int) -> None:  # windows without an image are not given to the engine
+        nonlocal done
+        done += count
+        ticket.reach(WINDOWS_SHARE * done / (plan.width * plan.height))
+
+    with enough_memory(TOO_LARGE):
+        files = predict_scene(_watched(task, ticket.tick), strip_done)
+    ticket.complete()
+    return files
+
+
+def _watched(task: SceneTask, tick: Callable[[int], None]) -> SceneTask:
+    return replace(task, maker=replace(task.maker, engine=Watched(task.maker.engine, tick)))

@@ -1,0 +1,197 @@
+"""The server: one process, one queue of jobs, listening on this machine alone unless told otherwise."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from satseg.errors import ConfigError, MissingPackageError
+from satseg.serve.hosts import is_local
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from satseg.serve.api.application import Application
+    from satseg.serve.connections import Network
+
+API_PACKAGES, PAGE_PACKAGES = ("fastapi_offline", "prometheus_client", "uvicorn"), ("bokeh", "gradio")
+PARTING_SECONDS = 5  # that open pages have when the server stops
+TICKS_A_SECOND = 10  # of uvicorn's main loop
+# Nothing is reported to anyone, and nothing is looked up on a hub. This is read when Gradio and what loads models are
+# imported, so they are imported late.
+SILENCE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def serve(cfg: DictConfig, *, with_page: bool) -> None:
+    """Load the models, and serve until the process is told to stop.
+
+    On SIGTERM no more images are taken, those that were taken are finished, and the process ends with 0. Ctrl-C stops
+    at once; jobs of the API go on when the server is back.
+
+    Args:
+        cfg: The composed configuration of `satseg.app` or `satseg.serve`.
+        with_page: Whether people are served, too.
+
+    Raises:
+        ConfigError: If an option cannot be used.
+        CheckpointError: If a model cannot be loaded.
+        MissingPackageError: If the server's packages are not installed.
+    """
+    os.environ |= SILENCE
+    _check_packages(with_page)
+    auth = parse_auth(cfg.auth)
+    _check_numbers(cfg, with_page)
+    proxies = parse_proxies(cfg.proxies)
+    with listening(cfg.host, cfg.port) as listener, tempfile.TemporaryDirectory(prefix="satseg-") as root:
+        if not is_local(cfg.host) and auth is None:
+            print(
+                f"WARNING: host={cfg.host} lets everyone who reaches this machine use the models, without a password. "
+                "Set auth=user:password, or host=127.0.0.1.",
+                file=sys.stderr,
+            )
+        os.environ["GRADIO_TEMP_DIR"] = f"{root}/gradio"
+        from satseg.serve.api.application import Application
+        from satseg.serve.jobs import Jobs
+        from satseg.serve.served import open_served
+
+        application = Application(cfg, open_served(cfg), Jobs(cfg.queue_size, cfg.queue_s), Path(root), auth)
+        app = application.create(with_page=with_page)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # once the server is down: what is temporary goes, too
+        try:
+            _run(app, application, listener, proxies, with_page, with_page and cfg.browser)
+        finally:
+            application.close()
+
+
+def parse_auth(auth: str | None) -> tuple[str, str] | None:
+    """Return user and password.
+
+    Raises:
+        ConfigError: If it is not both.
+    """
+    if auth is None:
+        return None
+    user, colon, password = str(auth).partition(":")
+    if not (user and colon and password):
+        raise ConfigError("auth= takes user:password.")
+    return user, password
+
+
+def parse_proxies(proxies: Sequence[str]) -> list[Network]:
+    """Return the networks of the proxies before the server.
+
+    Raises:
+        ConfigError: If one is neither an address nor a network.
+    """
+    try:
+        return [ipaddress.ip_network(str(proxy)) for proxy in proxies]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"proxies= takes addresses and networks, [127.0.0.1,10.1.0.0/16]: {error}.") from error
+
+
+def _check_packages(with_page: bool) -> None:
+    extra, names = ("app", (*API_PACKAGES, *PAGE_PACKAGES)) if with_page else ("serve", API_PACKAGES)
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise MissingPackageError(f"{name} is not installed: pip install 'satseg[{extra}]'.")
+
+
+def _check_numbers(cfg: DictConfig, with_page: bool) -> None:
+    of_page = ("keep_pages_min",) if with_page else ()
+    for name in ("max_upload_mb", "max_upload_mpx", "max_direct_mpx", "keep_jobs_h", *of_page):
+        if isinstance(cfg[name], bool) or not isinstance(cfg[name], int | float) or not 0 < cfg[name] < 1e9:
+            raise ConfigError(f"{name}={cfg[name]}: expected a number above 0.")
+    if cfg.batch_size is not None and (type(cfg.batch_size) is not int or cfg.batch_size < 1):
+        raise ConfigError(f"batch_size={cfg.batch_size}: expected a whole number from 1 on.")
+    if isinstance(cfg.queue_s, bool) or not isinstance(cfg.queue_s, int | float) or not 0 <= cfg.queue_s < 1e9:
+        raise ConfigError(f"queue_s={cfg.queue_s}: expected a number of seconds from 0 on.")
+    if type(cfg.queue_size) is not int or cfg.queue_size < 0:
+        raise ConfigError(f"queue_size={cfg.queue_size}: expected a whole number from 0 on.")
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Take an address before models are loaded; port 0 is any that is free. Who asks early waits until they are.
+
+    Raises:
+        ConfigError: If it cannot be had.
+    """
+    if type(port) is not int or not 0 <= port < 65536:
+        raise ConfigError(f"port={port}: expected a whole number from 0 to 65535.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(256)  # two sockets may be bound to an address, but one alone can listen
+    except OSError as error:
+        raise ConfigError(f"host={host} port={port} cannot be used ({error.strerror}); set another port=.") from error
+    with listener:
+        yield listener
+
+
+def _run(
+    app: FastAPI,
+    application: Application,
+    listener: socket.socket,
+    proxies: Sequence[Network],
+    with_page: bool,
+    browser: bool,
+) -> None:
+    import uvicorn
+
+    from satseg.serve.connections import BACKLOG, Connection, look, most_connections
+    from satseg.serve.forms import WholeForms
+
+    class Server(uvicorn.Server):
+        """Ends at once when asked twice, or by Ctrl-C; else when what was accepted is finished."""
+
+        async def on_tick(self, counter: int) -> bool:
+            if counter % TICKS_A_SECOND == 0:
+                look(self.server_state.connections, time.monotonic())
+            return await super().on_tick(counter)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if sig == signal.SIGTERM and application.jobs.is_open:
+                threading.Thread(target=self._end_later, args=(sig,), daemon=True).start()
+                return
+            application.jobs.close(wait=False)
+            super().handle_exit(sig, frame)
+
+        def _end_later(self, sig: int) -> None:
+            application.drain()
+            super().handle_exit(sig, None)
+
+    host, port = listener.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    config = uvicorn.Config(
+        WholeForms(app),
+        http=partial(Connection, proxies=proxies, most=most_connections()),  # type: ignore[arg-type]
+        ws="none",  # nothing here speaks it
+        backlog=BACKLOG,
+        forwarded_allow_ips=[str(proxy) for proxy in proxies],
+        log_level="warning",
+        timeout_graceful_shutdown=PARTING_SECONDS,
+        server_header=False,
+    )
+    end = "in a browser; Ctrl-C ends it." if with_page else "/api/v1/docs says what can be asked; Ctrl-C ends it."
+    print(f"Open {address} {end}" if with_page else f"Listening on {address}; {end}", flush=True)
+    if browser:
+        threading.Timer(0.5, webbrowser.open, [address]).start()
+    Server(config).run(sockets=[listener])

@@ -1,0 +1,119 @@
+"""A search by Optuna, trial by trial, whose state lies in the sweep's folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Sweep as Values
+
+from satseg.errors import ConfigError, MissingPackageError
+from satseg.ranks import world_size
+from satseg.sweep.outcome import Outcome, outcome_of
+from satseg.sweep.sweep import OWN, Job, Launch, Sweep
+
+JOURNAL, STUDY = "search.log", "search"
+
+
+class Search:
+    """Asks Optuna what to try next, and tells it the scores.
+
+    Args:
+        sweep: Where the runs go.
+        space: Options with the values that they may take.
+        fixed: Options that all runs share.
+        num_trials: Runs in all, those of earlier commands included.
+        seed: Of the sampler.
+
+    Raises:
+        MissingPackageError: If Optuna is not installed.
+        ConfigError: If torchrun started several of it.
+    """
+
+    def __init__(self, sweep: Sweep, space: dict[str, Any], fixed: Sequence[str], num_trials: int, seed: int) -> None:
+        if world_size() > 1:  # each would ask Optuna on its own
+            raise ConfigError("sweep=search does not run under torchrun: start it alone, with trainer.devices.")
+        try:
+            import optuna
+        except ImportError as error:
+            raise MissingPackageError("A search needs Optuna: pip install 'satseg[optuna]'.") from error
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.sweep, self.space, self.fixed, self.num_trials = sweep, space, list(fixed), num_trials
+        self.states = optuna.trial.TrialState
+        sweep.folder.mkdir(parents=True, exist_ok=True)
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(sweep.folder / JOURNAL)))
+        self.study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize", load_if_exists=True)
+        # another stream for each command: a resumed search would repeat its first draws otherwise
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed + len(self.study.trials))
+
+    def run(self, batch_size: int, launch: Launch) -> list[Outcome]:
+        """Run the trials that an earlier command left open, then new ones, up to their number."""
+        planned = {t.number: self._plan(t.params) for t in self.study.get_trials(deepcopy=False)}
+        waiting = [t.number for t in self.study.trials if t.state == self.states.RUNNING]
+        outcomes = [outcome_of(job.folder) for number, job in planned.items() if number not in waiting]
+        if planned:
+            print(f"{len(outcomes)} of {self.num_trials} trials are done.", file=sys.stderr)
+        while waiting or len(planned) < self.num_trials:
+            while len(waiting) < batch_size and len(planned) < self.num_trials:
+                trial = self.study.ask(self.space)
+                planned[trial.number] = self._plan(trial.params)
+                waiting.append(trial.number)
+            self.sweep.save()
+            numbers, waiting = waiting[:batch_size], waiting[batch_size:]
+            ended = self.sweep.run([planned[number] for number in numbers], launch)
+            for number, outcome in zip(numbers, ended, strict=True):
+                self._tell(number, outcome)
+            outcomes += ended
+        return outcomes
+
+    def _plan(self, params: dict[str, Any]) -> Job:
+        chosen = [f"{key}={value}" for key, value in params.items()]
+        return self.sweep.add([*self.fixed, *chosen], chosen)
+
+    def _tell(self, number: int, outcome: Outcome) -> None:
+        """Tell a score, or that there is none; a trial that failed otherwise stays open, to be run again later."""
+        if outcome.score is not None:
+            self.study.tell(number, outcome.score)
+        elif outcome.state == "diverged":
+            self.study.tell(number, state=self.states.FAIL)
+
+
+def search_space(overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
+    """Return what is searched, as Optuna's distributions, and what all runs share.
+
+    Lists and `choice(…)` are categories, `interval(…)` a range of numbers, `range(…)` steps; `tag(log, interval(…))`
+    is searched by orders of magnitude, and `int(interval(…))` in whole numbers.
+    """
+    space: dict[str, Any] = {}
+    fixed = []
+    for override in overrides:
+        if override.key_or_group in OWN:
+            continue
+        if override.is_sweep_override():
+            space[override.get_key_element()] = _distribution(override)
+        else:
+            fixed.append(f"{override.get_key_element()}={override.get_value_element_as_str()}")
+    if not space:
+        raise ConfigError("There is nothing to search: give options intervals or lists, or a sweep= that has them.")
+    return space, fixed
+
+
+def _distribution(override: Override) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value: Any = override.value()
+    tags = value.tags if isinstance(value, Values) else set()
+    log = "log" in tags
+    if override.is_interval_sweep():
+        low, high = value.start, value.end
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log=log)
+        return FloatDistribution(float(low), float(high), log=log)
+    if override.is_range_sweep() and all(isinstance(v, int) for v in (value.start, value.stop, value.step)):
+        last = value.start + (value.stop - value.start - 1) // value.step * value.step
+        return IntDistribution(value.start, last, log=log, step=value.step)
+    return CategoricalDistribution(list(override.sweep_string_iterator()))

@@ -1,0 +1,231 @@
+"""A sweep's folder: the plan of its runs, and running those that are missing."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from satseg import locks
+from satseg.cli.quoting import quote_value
+from satseg.errors import ConfigError, RecordError, SweepError
+from satseg.files import write_json
+from satseg.ranks import agree, is_first
+from satseg.runs import SWEEP
+from satseg.runs.documents import fields
+from satseg.sweep.outcome import Outcome, outcome_of, outcome_table
+
+logger = logging.getLogger(__name__)
+
+OWN = ("resume_sweep", "run_dir")  # said of the sweep, never part of what its runs are
+OF_USER = ("trusted_modules=", "logger=", "logger.", "+logger.")
+Launch = Callable[[Sequence[Sequence[str]], int], Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: what it is told on the command line, and its folder."""
+
+    overrides: tuple[str, ...]
+    folder: Path
+
+    @property
+    def command(self) -> list[str]:
+        """The overrides that start the run, or go on with it."""
+        if (self.folder / "checkpoints" / "last.ckpt").is_file():
+            chosen = [o for o in self.overrides if o.startswith(OF_USER)]  # what no record may say
+            return [*chosen, f"resume_from={quote_value(str(self.folder))}"]
+        return [*self.overrides, f"run_dir={quote_value(str(self.folder))}"]
+
+
+class Sweep:
+    """A folder with a plan; opened again, it runs what is missing.
+
+    Args:
+        folder: Where a new sweep goes.
+        resume: The folder of one that was begun.
+        command: The overrides as they were typed, and those of the sweeper; sweeps and all.
+
+    Raises:
+        ConfigError: If the folder to resume is no sweep, or of another command, or a new one's folder is taken.
+        InUseError: If another process runs this sweep.
+    """
+
+    def __init__(self, folder: Path, resume: str | None, command: Sequence[str]) -> None:
+        self.command = sorted(o for o in command if not o.startswith(tuple(f"{key}=" for key in OWN)))
+        self.jobs: list[Job] = []
+        self.initial = 0
+        self._owned = ExitStack()
+        atexit.register(self._owned.close)
+        self.folder = agree(lambda: self._checked(folder, resume))  # a new one's name holds the time
+
+    def _checked(self, folder: Path, resume: str | None) -> Path:
+        path = Path(resume or folder).absolute()
+        plan = path / SWEEP
+        if resume is not None and not plan.is_file():
+            raise ConfigError(f"resume_sweep={resume}: there is no {SWEEP}; name the folder of a sweep.")
+        self._owned.enter_context(locks.alone(path / locks.NAME, f"The sweep {path}", "start a new sweep"))
+        if resume is None:
+            if plan.exists():
+                raise ConfigError(f"{folder} holds a sweep already: name another folder, or resume_sweep={folder}.")
+            return path
+        differing = sorted(set(_plan(plan)["command"]) ^ set(self.command))
+        if differing:
+            raise ConfigError(
+                f"resume_sweep={resume} was made by another command ({', '.join(differing)} differs): give the same "
+                "options again, or start a new sweep."
+            )
+        return path
+
+    def add(self, overrides: Sequence[str], swept: Sequence[str]) -> Job:
+        """Plan a run.
+
+        Args:
+            overrides: All of its options.
+            swept: Those that tell it from the others, for the name of its folder.
+        """
+        own = ",".join(o.replace("=", "-") for o in swept)
+        name = f"{len(self.jobs):03d}_{re.sub(r'[^A-Za-z0-9_.+-]+', '_', own)[:100]}".rstrip("_")
+        self.jobs.append(Job(tuple(overrides), self.folder / name))
+        return self.jobs[-1]
+
+    def save(self) -> None:
+        """Write the plan.
+
+        Raises:
+            ConfigError: If the plan that is there has other runs.
+        """
+        agree(self._write_plan)
+
+    def _write_plan(self) -> None:
+        runs = {job.folder.name: list(job.overrides) for job in self.jobs}
+        path = self.folder / SWEEP
+        known = _plan(path)["runs"] if path.is_file() else {}
+        differing = [name for name, overrides in known.items() if runs.get(name) != overrides]
+        if differing:
+            raise ConfigError(
+                f"resume_sweep={self.folder} planned {differing[0]}, which this command does not make: give the same "
+                "options in the same order, or start a new sweep."
+            )
+        write_json(path, {"command": self.command, "runs": runs})
+
+    def run(self, jobs: Sequence[Job], launch: Launch) -> list[Outcome]:
+        """Run those of the jobs that have no outcome yet, and say how each ended.
+
+        Raises:
+            SweepError: If one still runs, or the launcher itself ended; what runs elsewhere may go on.
+        """
+        missing = agree(lambda: self._missing(jobs))
+        if missing:
+            self._launch(missing, launch)
+        return agree(lambda: [outcome_of(job.folder) for job in jobs])
+
+    def _missing(self, jobs: Sequence[Job]) -> list[Job]:
+        missing = [job for job in jobs if not outcome_of(job.folder).is_settled]
+        if len(missing) < len(jobs):
+            print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are done.", file=sys.stderr)
+        running = [job.folder for job in missing if not locks.is_free(job.folder / locks.NAME)]
+        if running:
+            raise SweepError(
+                f"Of this sweep {running[0]} is still in use: wait until it has ended. {self._how_to_go_on()}"
+            )
+        for job in missing:
+            if not (job.folder / "checkpoints" / "last.ckpt").is_file():
+                shutil.rmtree(job.folder, ignore_errors=True)  # begun, and nothing to go on from
+        return missing
+
+    def _launch(self, jobs: Sequence[Job], launch: Launch) -> None:
+        first, self.initial = self.initial, self.initial + len(jobs)
+        try:
+            launch(agree(lambda: [job.command for job in jobs]), first)
+        except KeyboardInterrupt:
+            print(f"The sweep was interrupted. {self._how_to_go_on()}", file=sys.stderr)
+            raise
+        except (HydraException, OmegaConfBaseException):  # an option that no run can take
+            raise
+        except Exception as error:  # each launcher has its own
+            self.tell([outcome_of(job.folder) for job in self.jobs])
+            reason = " ".join(str(error).split())[:300]
+            raise SweepError(
+                f"The launcher ended ({type(error).__name__}: {reason}); runs on other machines may go on. "
+                + self._how_to_go_on()
+            ) from error
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Print how the runs ended."""
+        if is_first():
+            print(outcome_table(outcomes))
+
+    def close(self, outcomes: Sequence[Outcome]) -> None:
+        """Print how the runs ended.
+
+        Raises:
+            SweepError: If any has no score.
+        """
+        self.tell(outcomes)
+        if is_first() and any(outcome.state == "complete" for outcome in outcomes):
+            print(f"Compare them: python -m satseg.report runs={shlex.quote(str(self.folder))}")
+        failed = [o for o in outcomes if o.state != "complete"]
+        if not failed:
+            return
+        diverged = [o for o in failed if o.state == "diverged"]
+        again = "" if len(diverged) == len(failed) else f" Mend the cause. {self._how_to_go_on()}"
+        note = " Those that diverged would do so again." if diverged else ""
+        raise SweepError(f"{len(failed)} of {len(outcomes)} runs have no score.{again}{note}")
+
+    def _how_to_go_on(self) -> str:
+        where = shlex.quote(str(self.folder))
+        return f"Once none of its runs goes on, run what is missing with the same command and resume_sweep={where}"
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    plan = fields(path, {"command": list, "runs": dict})
+    if not all(isinstance(option, str) for option in plan["command"]):
+        raise RecordError(f"{path} is no plan of a sweep.")
+    return plan
+
+
+def grid(sweep: Sweep, overrides: Sequence[Override]) -> None:
+    """Plan a run for each combination of the values that are swept over.
+
+    Raises:
+        ConfigError: If something is swept that has no list of values.
+    """
+    choices = {o.get_key_element(): _values(o) for o in overrides if o.key_or_group not in OWN}
+    swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
+    for values in itertools.product(*choices.values()):
+        told = [f"{key}={value}" for key, value in zip(choices, values, strict=True)]
+        sweep.add(told, [t.lstrip("+~") for t, key in zip(told, choices, strict=True) if key in swept])
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.get_value_element_as_str())]
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{override.input_line}: a grid needs a list of values; for an interval use sweep=search.")
+    return list(override.sweep_string_iterator())
+
+
+def lines_of(params: dict[str, Any] | None) -> list[str]:
+    """Return a sweeper's options as they would be typed."""
+    return [f"{key}={value}" for key, value in (params or {}).items()]
+
+
+def parse(params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
+    """Read the sweeps of a configuration and of the command line, which wins."""
+    lines = lines_of(params) + list(arguments)
+    return list({o.key_or_group: o for o in OverridesParser.create().parse_overrides(lines)}.values())

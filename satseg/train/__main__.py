@@ -1,0 +1,21 @@
+"""`python -m satseg.train`: train, evaluate and save one model."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from satseg import signals
+from satseg.cli import entry_point
+
+
+@entry_point("train")
+def main(cfg: DictConfig) -> float:
+    """Train one model; return the monitored score, which sweeps optimise."""
+    with signals.deferred():  # as modules may go on without one whose import failed
+        from satseg.train.run import train
+
+    return train(cfg)
+
+
+if __name__ == "__main__":
+    main()

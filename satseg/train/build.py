@@ -1,0 +1,191 @@
+"""The parts of a training run: data, network, loss, optimizer and trainer."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from satseg.data import SegmentationDataModule
+from satseg.errors import ConfigError
+from satseg.evaluate.metrics import Scores
+from satseg.models import build_model, channels_last, freeze_backbone, init_from
+from satseg.models.checkpoint import load_model
+from satseg.ranks import is_first, world_size
+from satseg.runs import AUTO, Run
+from satseg.train import dashboards
+from satseg.train.callbacks.averaging import ExponentialMovingAverage
+from satseg.train.callbacks.checkpoint_io import AtomicCheckpointIO
+from satseg.train.callbacks.lines import EpochLines
+from satseg.train.callbacks.position import Position
+from satseg.train.callbacks.records import BestModelFile, MetricsCsv, Throughput
+from satseg.train.callbacks.saving import SaveLast
+from satseg.train.callbacks.seeding import SeedBatches
+from satseg.train.callbacks.stopping import StopOnInterrupt
+from satseg.train.optimization import scaled_lr
+from satseg.train.sharding import SyncNorms
+from satseg.train.task import SegmentationTask
+from satseg.validate.checking import check_cheaply
+from satseg.validate.findings import Finding, Severity
+
+logger = logging.getLogger(__name__)
+
+SHARDED = "satseg.train.sharding.ShardedStrategy"
+UNUSED_ALLOWED = "ddp_find_unused_parameters_true"
+
+
+def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
+    """Find the data, measure the training split, and say what was assumed."""
+    augmentation = instantiate(cfg.augmentation, _convert_="all")
+    make = instantiate(cfg.dataset, _partial_=True, _convert_="all")
+    datamodule: SegmentationDataModule = make(augmentation=augmentation, sampling_seed=cfg.seed)
+    datamodule.accelerator = str(cfg.trainer.accelerator)
+    datamodule.setup()
+    for assumption in datamodule.assumptions:
+        logger.info("Assumed: %s", assumption)
+    sizes = ", ".join(f"{len(samples)} {split}" for split, samples in datamodule.splits.items())
+    logger.info("Data: %s images; classes: %s", sizes, ", ".join(datamodule.spec.class_names))
+    return datamodule
+
+
+def check_data(datamodule: SegmentationDataModule) -> list[Finding]:
+    """Check the headers of images and masks, and say what is wrong; worst first."""
+    findings = [finding.below(str(datamodule.root)) for finding in check_cheaply(datamodule)]
+    for finding in findings:
+        level = logging.ERROR if finding.severity is Severity.ERROR else logging.WARNING
+        logger.log(level, "Data: %s", finding.line())
+    return findings
+
+
+def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> SegmentationTask:
+    """Build network, criterion and what optimises them, for the classes and bands that the data has."""
+    scores = [f"val/{name}" for name in Scores.empty(datamodule.spec.class_names).as_dict()]
+    if cfg.monitor not in scores:
+        raise ConfigError(f"monitor={cfg.monitor}: there is no such score; choose one of {', '.join(scores)}.")
+    model = _plain(cfg.model)
+    if cfg.init_from is not None or cfg.resume_from is not None:  # these bring the backbone's weights too
+        model["encoder_weights"] = "none"
+    network = build_model(model, datamodule.spec)
+    if cfg.init_from is not None and cfg.resume_from is None:
+        source = load_model(cfg.init_from, trusted_modules=cfg.trusted_modules, runs_dir=Path(cfg.runs_dir))
+        logger.info("%s", init_from(network, source))
+    if cfg.backbone.freeze:
+        freeze_backbone(network)
+    if cfg.channels_last:
+        channels_last(network)
+    if cfg.compile:
+        network.net.compile()
+    criterion = instantiate(cfg.loss, class_weights=None)
+    criterion.set_class_weights(datamodule.class_weights(_plain(cfg.loss.get("class_weights", "none"))))
+    optimizer = _plain(cfg.optimizer)
+    optimizer["lr"] = scaled_lr(optimizer["lr"], cfg.scale_lr, world_size())
+    return SegmentationTask(network, criterion, optimizer, _plain(cfg.scheduler))
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+@contextmanager
+def built_trainer(cfg: DictConfig, run: Run) -> Iterator[pl.Trainer]:
+    """Build the trainer for the length of a block; in a sweep the next run has loggers of its own."""
+    trainer = build_trainer(cfg, run)
+    failed = True
+    try:
+        yield trainer
+        failed = False
+    finally:
+        dashboards.close(trainer.loggers, failed)
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Check the trainer's options before any image is read.
+
+    Raises:
+        ConfigError: If they do not go together, or no epoch would be scored.
+    """
+    every, epochs = cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs
+    strategy = cfg.trainer.get("strategy")
+    if OmegaConf.is_config(strategy) and strategy.get("_target_") == SHARDED and (cfg.ema or cfg.compile):
+        raise ConfigError("ema and compile do not go with trainer=fsdp, where no device has the whole network.")
+    if cfg.trainer.accelerator == "cpu" and cfg.trainer.get("sync_batchnorm"):
+        raise ConfigError(
+            "trainer.sync_batchnorm=true works on GPUs only; with trainer.accelerator=cpu set it to false."
+        )
+    if epochs != AUTO and (isinstance(epochs, bool) or not isinstance(epochs, int)):
+        raise ConfigError(
+            f"trainer.max_epochs={'null' if epochs is None else epochs}: name a whole number, which schedules need, or "
+            "auto; trainer.max_time ends earlier."
+        )
+    if str(cfg.trainer.precision) in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
+        raise ConfigError(f"trainer.precision={cfg.trainer.precision}: choose 32-true, bf16-mixed or 16-mixed.")
+    if not isinstance(cfg.save_every_min, int | float) or cfg.save_every_min < 0:
+        raise ConfigError(f"save_every_min={cfg.save_every_min}: expected a number of minutes.")
+    if epochs != AUTO and epochs < (every or 1):
+        raise ConfigError(
+            f"trainer.max_epochs={epochs} with trainer.check_val_every_n_epoch={every}: no epoch would be scored, and "
+            "no model chosen; train at least as many epochs."
+        )
+
+
+def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
+    """Build Lightning's trainer with the run's records, callbacks and loggers.
+
+    Raises:
+        ConfigError: If Lightning does not take its options.
+    """
+    strategy = cfg.trainer.get("strategy")
+    metrics = MetricsCsv(run.path / "metrics.csv")
+    records = [
+        StopOnInterrupt(),
+        SeedBatches(cfg.seed),
+        Position(),
+        Throughput(),
+        metrics,
+        EpochLines(metrics, cfg.monitor, cfg.log_every_epochs),
+        BestModelFile(run.path / "model.safetensors", cfg.monitor),
+        *([ExponentialMovingAverage()] if cfg.ema else []),
+        pl.callbacks.ModelCheckpoint(
+            run.path / "checkpoints",
+            filename="best",
+            monitor=cfg.monitor,
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+        SaveLast(run.path / "checkpoints" / "last.ckpt", cfg.save_every_min),
+    ]
+    chosen = (cfg.logger or {}).values() if is_first() else ()
+    loggers = [instantiate(node, save_dir=str(run.path)) for node in chosen]
+    listeners = [instantiate(node) for name, node in cfg.callbacks.items() if loggers or name != "learning_rate"]
+    try:
+        trainer: pl.Trainer = instantiate(
+            cfg.trainer,
+            callbacks=records + listeners,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO(), *([SyncNorms()] if cfg.trainer.get("sync_batchnorm") else [])],
+            **({"strategy": UNUSED_ALLOWED} if strategy == "ddp" and _has_unused_layers(cfg) else {}),
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_progress_bar=cfg.trainer.get("enable_progress_bar", True) and sys.stdout.isatty(),
+            default_root_dir=str(run.path),
+        )
+    except Exception as error:  # Hydra wraps whatever Lightning says about an impossible combination
+        dashboards.close(loggers, failed=True)
+        raise ConfigError(
+            f"The trainer cannot be built: {error.__cause__ or error} Choose trainer=auto, cpu, gpu, ddp, fsdp or "
+            "debug, and options that go together."
+        ) from error
+    return trainer
+
+
+def _has_unused_layers(cfg: DictConfig) -> bool:
+    """Tell whether a decoder leaves out the backbone's last stages, for whose gradients DDP would wait."""
+    return str(cfg.model._target_).endswith(".PSPNet")

@@ -1,0 +1,54 @@
+"""Lightning's checkpoints, written whole or not at all, and read without running anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from satseg.errors import CheckpointError, DivergedError, ResourceError
+from satseg.files import atomic_path
+from satseg.models.finite import not_finite
+from satseg.models.torch_file import read_torch_file
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Saves through a temporary file in the same folder; loads tensors and plain data only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint; a full disk or a kill leaves the older file.
+
+        Raises:
+            DivergedError: If a weight is not finite; no run could go on from there.
+            ResourceError: If it cannot be written.
+        """
+        broken = self._not_finite(checkpoint)
+        if broken is not None:
+            raise DivergedError(f"{path} was not written: {broken} holds numbers that are not finite.")
+        try:
+            with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+        except RuntimeError as error:  # in which torch wraps the system's
+            if not isinstance(error.__context__, OSError):
+                raise
+            raise ResourceError(f"{path} cannot be written: {error.__context__.strerror}.") from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: If it is broken, holds more than tensors and plain data, or weights that are not finite.
+        """
+        loaded: dict[str, Any] = read_torch_file(Path(path), map_location or "cpu")
+        broken = self._not_finite(loaded)
+        if broken is not None:
+            raise CheckpointError(f"{path} is of a run that has diverged: {broken} has numbers that are not finite.")
+        return loaded
+
+    @staticmethod
+    def _not_finite(checkpoint: dict[str, Any]) -> str | None:
+        """Return the name of a tensor that is not finite, of the weights and of their averages, where there is one."""
+        parts = (checkpoint.get(key) or {} for key in ("state_dict", "current_model_state"))
+        return next((name for part in parts if (name := not_finite(part)) is not None), None)

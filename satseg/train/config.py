@@ -1,0 +1,174 @@
+"""From the composed configuration to the one that a run records: checked, absolute, or taken from an earlier run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from satseg.data.layouts import recognise_options
+from satseg.errors import ConfigError, ModelError, RecordError
+from satseg.models.catalogue import BACKBONES, MODELS
+from satseg.models.encoders import PREFIX, is_known, unknown, with_prefix
+from satseg.ranks import agree, is_first
+from satseg.records.classes import check_classes
+from satseg.records.config import read_config
+from satseg.records.slots import OF_USER
+from satseg.runs import find_complete, find_unfinished
+from satseg.runs.renamed import read_record
+
+if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
+    pass
+
+NAME = re.compile(r"\w{1,40}")  # of a logger or an option, as it is shown
+ENCODER_KEYS = ("backbone.encoder_name", "model.encoder_name")
+OF_BACKBONE = {"encoder_name": "encoder_name", "encoder_weights": "weights", "encoder_adapt": "adapt"}  # in a model
+DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
+
+
+def prepare_config(cfg: DictConfig) -> DictConfig:
+    """Return the configuration that the run is made from, with absolute paths.
+
+    With `resume_from` or `from_run` it is the record of that run; options given beside it replace single values.
+    """
+    if cfg.resume_sweep is not None and HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise ConfigError("resume_sweep= goes on with a sweep: add -m and the options that it was started with.")
+    if cfg.resume_from is not None and cfg.from_run is not None:
+        raise ConfigError("resume_from= goes on with a run and from_run= repeats one: give one of them.")
+    if cfg.resume_from is not None:
+        path = agree(lambda: find_unfinished(cfg.resume_from, Path(cfg.runs_dir)))  # before the first is in it
+        cfg = _recorded(cfg, path, "while resuming", "To start anew from its weights use init_from= instead.")
+        cfg.resume_from = str(path)
+    elif cfg.from_run is not None:
+        path, folder = find_complete(cfg.from_run, Path(cfg.runs_dir)), cfg.run_dir
+        cfg = _recorded(cfg, path, "while repeating", "To change more, start a run of its own.")
+        cfg.from_run, cfg.run_dir, cfg.resume_from = str(path.resolve()), folder, None
+    _name_backbone(cfg)
+    for key in DATA_PATHS:
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, str) and Path(value).exists():
+            OmegaConf.update(cfg, key, str(Path(value).resolve()))
+    return cfg
+
+
+def recognise_data(cfg: DictConfig) -> list[str]:
+    """Put what is recognised of the dataset's folder into a configuration, which a run records.
+
+    Returns:
+        What was recognised, in sentences; none where all is given.
+
+    Raises:
+        SatsegError: If nothing is recognised, or two layouts fit equally.
+    """
+    options, said = recognise_options(cast(dict[str, Any], OmegaConf.to_container(cfg.dataset, resolve=True)))
+    for name, value in options.items():
+        OmegaConf.update(cfg.dataset, name, value, merge=False, force_add=True)
+    return said
+
+
+def _is_given(*keys: str) -> bool:
+    """Tell whether the command line says an option."""
+    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    return any(override.key_or_group in keys for override in overrides)
+
+
+def _name_backbone(cfg: DictConfig) -> None:
+    """Take a plain name of timm's for the backbone; what a record says is left as it is.
+
+    Raises:
+        ModelError: If nobody knows it; names near ones.
+    """
+    if (cfg.resume_from is None and cfg.from_run is None) or _is_given(*ENCODER_KEYS):
+        for group in ("backbone", "model"):
+            node = cfg[group]
+            if "encoder_name" not in node or OmegaConf.is_interpolation(node, "encoder_name"):
+                continue
+            if isinstance(node.encoder_name, str):
+                node.encoder_name = with_prefix(node.encoder_name)
+        if cfg.model.get("_target_") in MODELS.values() and not is_known(encoder := str(cfg.model.encoder_name)):
+            raise ModelError(unknown(encoder))  # before images are read
+
+
+def _join_backbone(recorded: DictConfig) -> None:
+    """Let the model of a record follow the backbone's options, as in the configuration that it was made from."""
+    model, backbone = recorded.get("model"), recorded.get("backbone")
+    if not (OmegaConf.is_dict(model) and OmegaConf.is_dict(backbone)):
+        return
+    for name, source in OF_BACKBONE.items():
+        if name in model and source in backbone and model[name] == backbone[source]:
+            model[name] = f"${{backbone.{source}}}"
+
+
+def backbone_name(cfg: DictConfig) -> str:
+    """Return timm's name of the backbone that is trained, or SMP's own."""
+    encoder = OmegaConf.select(cfg, "model.encoder_name") or cfg.backbone.encoder_name
+    return str(encoder).removeprefix(PREFIX)
+
+
+def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfig:
+    """Return a run's record, with single values replaced by those of the command line."""
+    recorded = read_config(path, cfg.trusted_modules)
+    for group in ("dataset", "augmentation", "loss", "trainer", "callbacks"):
+        check_classes(recorded.get(group), group, path / "config.yaml")
+    for key, value in cfg.items():  # what only the user says, and what earlier versions did not record
+        if key not in recorded and OmegaConf.is_dict(value) and key != "logger":
+            raise RecordError(f"{path / 'config.yaml'} has no {key!s}: it is no record of a run.")
+        recorded.setdefault(key, value)
+    _join_backbone(recorded)
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        key = override.key_or_group
+        if key.partition(".")[0] in (*OF_USER, "from_run"):
+            continue
+        parent, _, name = key.rpartition(".")
+        there = OmegaConf.select(recorded, parent) if parent else recorded
+        if there is None or name not in there or OmegaConf.is_config(there[name]):
+            raise ConfigError(
+                f"{key}= cannot be changed {doing} {path}; only single values such as trainer.max_epochs can. {advice}"
+            )
+        OmegaConf.update(recorded, key, override.value())
+    _tell_what_is_left_out(recorded, path)
+    return recorded
+
+
+def _tell_what_is_left_out(recorded: DictConfig, path: Path) -> None:
+    """Say which of a run's loggers and trainer options are not used, as only the user may choose them."""
+    if not is_first():
+        return
+    before = read_record(path / "config.yaml")
+    loggers, options = (before[key] if isinstance(before.get(key), dict) else {} for key in ("logger", "trainer"))
+    names = [str(name) for name in loggers if NAME.fullmatch(str(name)) and name not in (recorded.logger or {})]
+    if names:
+        wanted = names[0] if len(names) == 1 else f"'[{','.join(names)}]'"
+        print(f"{path} logged to {', '.join(names)}; to go on with it, add logger={wanted}.", file=sys.stderr)
+    left_out = [str(name) for name in options if NAME.fullmatch(str(name)) and name not in recorded.trainer]
+    if left_out:
+        print(f"{path}: trainer.{', trainer.'.join(left_out)} left out, as no record may say it.", file=sys.stderr)
+
+
+def run_name(choices: Mapping[str, str]) -> str:
+    """Return a short name for the run folder: the experiment, or what was chosen."""
+    experiment = HydraConfig.get().runtime.choices.get("experiment")
+    if experiment and experiment != "null":
+        return str(experiment)
+    return "_".join(choices.get(group, group) for group in ("dataset", "model", "backbone"))
+
+
+def with_backbone(choices: Mapping[str, str], cfg: DictConfig) -> dict[str, str]:
+    """Return the choices with the backbone that is trained, where it is not the one of the file that was chosen."""
+    chosen, name = choices.get("backbone", ""), backbone_name(cfg)
+    is_another = chosen in BACKBONES and name != chosen  # whose files are named after it
+    return {**choices, "backbone": name if is_another or _is_given(*ENCODER_KEYS) else chosen}
+
+
+def config_choices() -> dict[str, str]:
+    """Return which file of each config group was chosen, what tells little of a model aside."""
+    choices = HydraConfig.get().runtime.choices
+    aside = ("hydra/", "experiment", "sweep", "trainer", "logger", "callbacks")
+    return {str(k): str(v) for k, v in choices.items() if not str(k).startswith(aside)}

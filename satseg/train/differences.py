@@ -1,0 +1,63 @@
+"""What differs between a run and the one that it repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from satseg.records.facts import read_data, read_environment
+
+HARDWARE = ("python", "platform", "processor", "cores", "threads", "gpus")
+MOST_FILES = 5  # that are named
+MOST_SHOWN = 100  # characters of a value
+
+
+def differences(earlier: Path, now: Path) -> list[str]:
+    """Compare the records of two runs: data, code, versions, hardware; a line for each thing that differs."""
+    data = data_differences(read_data(earlier), read_data(now))
+    return [f"data: {line}" for line in data] + _environment(read_environment(earlier), read_environment(now))
+
+
+def data_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Compare the records of two datasets; a line for each way in which images or masks differ."""
+    if old["fingerprint"] == new["fingerprint"]:
+        return []
+    if "digests" not in old:
+        return ["the files are not the same"]
+    lines = _files("changed", [n for n, d in new["digests"].items() if old["digests"].get(n, d) != d])
+    lines += _files("gone", sorted(old["digests"].keys() - new["digests"].keys()))
+    lines += _files("new", sorted(new["digests"].keys() - old["digests"].keys()))
+    return lines or ["other images are in the splits"]
+
+
+def _files(what: str, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else ""
+    return [f"{what}: {', '.join(map(_shown, names[:MOST_FILES]))}{more}"]
+
+
+def _environment(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    lines = [f"{key}: {_shown(old.get(key))} then, {new[key]} now" for key in HARDWARE if old.get(key) != new[key]]
+    versions = sorted(old["packages"].keys() | new["packages"].keys())
+    lines += [
+        f"{_shown(name)}: {_shown(old['packages'].get(name))} then, {new['packages'].get(name)} now"
+        for name in versions
+        if old["packages"].get(name) != new["packages"].get(name)
+    ]
+    return lines + _code(old.get("git") or {}, new.get("git") or {})
+
+
+def _code(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if old.get("commit") != new.get("commit"):
+        lines.append(f"code: commit {_shown(old.get('commit'))} then, {new.get('commit')} now")
+    if old.get("changed_files") or new.get("changed_files"):
+        lines.append("code: files were changed and not committed, then or now")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    """Return a value of a record as text for the terminal: short, on one line, without control characters."""
+    return "".join(c if c.isprintable() else "?" for c in str(value)[:MOST_SHOWN])

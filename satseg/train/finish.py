@@ -1,0 +1,85 @@
+"""The end of a run: the saved model is scored on validation and test, and the report is written."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+
+from satseg import signals
+from satseg.data import SegmentationDataModule
+from satseg.evaluate.report import report_split
+from satseg.files import write_json
+from satseg.locks import alone_in
+from satseg.models.catalogue import ALLOWED_TARGETS
+from satseg.models.checkpoint import load_model
+from satseg.runs import SUMMARY, Run, read_metrics
+from satseg.runs.next_steps import after_training, usual_split
+from satseg.train import dashboards
+from satseg.train.config import backbone_name
+from satseg.train.run_report import report_run
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_S = 3600.0  # in which somebody who evaluates the run while it trains must have ended
+
+
+def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer) -> float:
+    """Score the saved model file on validation and test, write pictures and report, publish, close the record."""
+    datamodule.trainer = None  # whose processes would each read a share
+    trusted = _trusted_modules(cfg)
+    network = load_model(run.path, _device(cfg), trusted_modules=trusted)
+    splits = [split for split in ("val", "test") if datamodule.splits.get(split)]
+    reports = {}
+    for split in splits:
+        folder = run.path / "evaluation" / split
+        logger.info("Scoring %s with the best weights: %d images", split, len(datamodule.splits[split]))
+        with alone_in(folder, EVALUATION_S):
+            reports[split] = report_split(network, datamodule, split, folder)
+        signals.check()
+    results = {split: report.result for split, report in reports.items()}
+    parameters = sum(p.numel() for p in network.parameters())
+    score = float(results["val"].scores.as_dict()[cfg.monitor.removeprefix("val/")])
+    summary = {
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "monitor": cfg.monitor,
+        "score": score,
+        "model": str(cfg.model._target_).rpartition(".")[2],
+        "backbone": backbone_name(cfg),
+        "scores": {split: result.scores.as_dict() for split, result in results.items()},
+        "parameters": parameters,
+        "training_seconds": sum(row.get("seconds") or 0 for row in read_metrics(run.path / "metrics.csv")),
+    }
+    logger.info("Writing the report")
+    report_run(run.path, cfg, reports, datamodule, parameters)
+    signals.complete()
+    write_json(run.path / SUMMARY, summary)
+    dashboards.publish_results(trainer.loggers, run, network, datamodule, results)
+    _tell(run, results)
+    split = usual_split(splits)
+    for line in after_training(run.path, datamodule.splits[split][0].image, split, trusted):
+        logger.info("%s", line)
+    return score
+
+
+def _trusted_modules(cfg: DictConfig) -> list[str]:
+    """Return the modules of the user's own that model and record may name: the user named them."""
+    targets = [str(node._target_) for node in (cfg.model, cfg.dataset)]
+    own = [t.rpartition(".")[0] for t in targets if t not in ALLOWED_TARGETS and not t.startswith("satseg.")]
+    return list(dict.fromkeys([*cfg.trusted_modules, *own]))
+
+
+def _device(cfg: DictConfig) -> str:
+    accelerated = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "cuda" if accelerated else "cpu"
+
+
+def _tell(run: Run, results: dict[str, Any]) -> None:
+    for split, result in results.items():
+        logger.info("%s", result.table(split))
+    logger.info("Run folder: %s", run.path)
+    logger.info("Report:     %s", run.path / "report.html")

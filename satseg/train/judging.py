@@ -1,0 +1,186 @@
+"""What a reader of a run's scores must know first: faults of its data, of its course, and of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satseg.errors import RecordError
+from satseg.evaluate.scoring import EvaluationResult
+from satseg.files import write_json
+from satseg.runs.documents import MOST_LISTING, read_json
+from satseg.validate.findings import Finding, Severity, count, some, worst_first
+
+RECORD = "findings.json"  # what was found in the headers of the data, before training
+FEW_PLACES = 10  # independent images below which a score is a rough one
+RARE = 0.05  # of the labelled pixels, below which a class is so rare that weights may help it
+NEVER_FOUND = 0.01  # IoU below which a class counts as not found
+STILL_RISING = 0.005  # of the score in the last quarter of a training
+FELL = 0.02  # of the score after its best epoch
+LOSS_ROSE = 1.3  # factor of the validation loss since its lowest
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def write_findings(run: Path, findings: Sequence[Finding]) -> None:
+    """Record in a run's folder what was found in its data."""
+    plain = [asdict(finding) | {"severity": finding.severity.name.lower()} for finding in findings]
+    write_json(run / RECORD, {"findings": plain})
+
+
+def read_findings(run: Path) -> list[Finding]:
+    """Read what was found in a run's data; nothing, where an earlier version made the run.
+
+    Raises:
+        RecordError: If the record is broken.
+    """
+    path = run / RECORD
+    if not path.is_file():
+        return []
+    found = read_json(path, dict, MOST_LISTING).get("findings")
+    try:
+        return [_finding(entry) for entry in found]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise RecordError(f"{path} is no record of findings; delete it, and the report does without.") from error
+
+
+def _finding(entry: Mapping[str, Any]) -> Finding:
+    texts = {key: str(entry[key]) for key in ("check", "message", "expected", "repair")}
+    severity = Severity[str(entry["severity"]).upper()]
+    return Finding(severity=severity, files=tuple(str(file) for file in entry["files"]), **texts)
+
+
+def judge(
+    rows: Sequence[Mapping[str, Any]],
+    monitor: str,
+    max_epochs: int,
+    training_pixels: Mapping[str, int],
+    results: Mapping[str, EvaluationResult],
+) -> list[Finding]:
+    """Judge a finished run by its own numbers; worst first.
+
+    Args:
+        rows: As of metrics.csv, one an epoch.
+        monitor: The score that chose the best epoch.
+        max_epochs: How many epochs were planned.
+        training_pixels: Labelled pixels of the training split by class.
+        results: Scores by split.
+    """
+    found = [
+        *_course(rows, monitor, max_epochs),
+        *_unseen(training_pixels),
+        *(finding for split, result in results.items() for finding in _classes(result, split)),
+        *(finding for split, result in results.items() for finding in _size(result, split)),
+    ]
+    if "test" not in results and results:
+        found.append(
+            Finding(
+                "no_test",
+                Severity.NOTE,
+                "There is no test split: the scores are those of the images by which the best epoch was chosen, and "
+                "are somewhat too high",
+                repair="Keep some images apart that training never looks at.",
+            )
+        )
+    return worst_first(found)
+
+
+def _course(rows: Sequence[Mapping[str, Any]], monitor: str, max_epochs: int) -> list[Finding]:
+    """Judge how the score went over the epochs."""
+    scored = [(number, row) for number, row in enumerate(rows, 1) if isinstance(row.get(monitor), float)]
+    scores = np.array([row[monitor] for _, row in scored])
+    if not len(scores) or np.isnan(scores).all():
+        return []
+    at = int(np.nanargmax(scores))
+    best, last = scored[at][0], scored[-1][0]
+    name = monitor.removeprefix("val/").replace("miou", "mIoU")
+    longer = f"trainer.max_epochs={2 * max(max_epochs, last)}"
+    if len(scores) == 1:
+        return [
+            _warning(
+                "short",
+                f"{name} was computed after one epoch only: nothing tells whether it still rises",
+                f"Train longer: {longer}.",
+            )
+        ]
+    if at == len(scores) - 1 and (rise := scores[at] - np.nanmax(scores[: -max(1, len(scores) // 4)])) > STILL_RISING:
+        return [
+            _warning(
+                "rising",
+                f"The last epoch is the best: {name} was still rising (by {rise:.3f} in the last "
+                f"{max(1, len(scores) // 4)} of {last} epochs)",
+                f"Train longer: {longer}.",
+            )
+        ]
+    fell = scores[at] - scores[-1]
+    if at == 0 and len(scores) > 2 and fell > FELL:
+        return [
+            _warning(
+                "worse",
+                f"The first epoch is the best: {name} fell from {scores[0]:.3f} to {scores[-1]:.3f} "
+                "while training went on",
+                "Look at the labels, and try a lower optimizer.lr.",
+            )
+        ]
+    losses = np.array([[row.get(key) or np.nan for key in ("train/loss", "val/loss")] for _, row in scored], float)
+    if len(scores) > 4 and fell > FELL and not np.isnan(losses).any():
+        lowest = int(losses[:, 1].argmin())
+        if losses[-1, 1] > LOSS_ROSE * losses[lowest, 1] and losses[-1, 0] < losses[lowest, 0]:
+            return [
+                _warning(
+                    "overfit",
+                    f"The model learned its training images by heart after epoch "
+                    f"{scored[lowest][0]}: since then the validation loss rose from {losses[lowest, 1]:.2f} to "
+                    f"{losses[-1, 1]:.2f} while the training loss fell; the weights of epoch {best} are kept",
+                    "Take more images, a stronger augmentation=, or a smaller backbone=.",
+                )
+            ]
+    return []
+
+
+def _unseen(pixels: Mapping[str, int]) -> list[Finding]:
+    absent = [name for name, number in pixels.items() if not number]
+    if not absent:
+        return []
+    what = f"No pixel of the training images is labelled {some(absent)}: the model cannot learn {_it(absent)}"
+    return [_warning("unseen", what, "Label some, or take the class out of dataset.classes.")]
+
+
+def _classes(result: EvaluationResult, split: str) -> list[Finding]:
+    truth, names, where = result.matrix.sum(1), np.array(result.class_names), SPLITS[split]
+    found = []
+    missed = names[(truth > 0) & (np.nan_to_num(result.scores.iou, nan=1.0) < NEVER_FOUND)].tolist()
+    if missed:
+        what = f"{some(missed)} {'is' if len(missed) == 1 else 'are'} hardly ever found in the {where} images: IoU "
+        rare = [n for n, share in zip(names, truth / truth.sum(), strict=True) if n in missed and share < RARE]
+        advice = "Look at the samples and the confusion below"
+        advice += f"; loss.class_weights=balanced may help {some(rare)}." if rare else "; train longer."
+        found.append(_warning("missed", what + f"below {NEVER_FOUND:g}", advice))
+    absent = names[truth == 0].tolist()
+    if absent:
+        what = f"No pixel of the {where} images is labelled {some(absent)}: nothing tells how well the model finds "
+        found.append(_warning("absent", what + _it(absent), f"Put images with {_it(absent)} into that split."))
+    return found
+
+
+def _size(result: EvaluationResult, split: str) -> list[Finding]:
+    places = len({image.group for image in result.images})
+    if places >= FEW_PLACES:
+        return []
+    images = count(len(result.images), "image")
+    held = images if places == len(result.images) else f"{images} of {count(places, 'place')}"
+    what = f"The {SPLITS[split]} scores are of {held} only: others could well give other scores"
+    if split == "val":
+        what += ", and another best epoch"
+    return [_warning("few", what, "Score more images, from other places.")]
+
+
+def _it(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
+def _warning(check: str, message: str, repair: str) -> Finding:
+    return Finding(check, Severity.WARNING, message, repair=repair)

@@ -1,0 +1,82 @@
+"""The record of what a run depends on: configuration, environment and data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+
+from satseg.data import SegmentationDataModule
+from satseg.environment import environment
+from satseg.errors import (
+    ConfigError,
+)
+from satseg.files import write_json, write_text
+from satseg.records.facts import read_data
+from satseg.runs import DATA, Run, begin
+from satseg.train import dashboards
+from satseg.train.differences import data_differences, differences
+from satseg.train.judging import write_findings
+from satseg.train.task import SegmentationTask
+from satseg.validate.findings import Finding
+
+logger = logging.getLogger(__name__)
+
+
+def check_same_data(run: Run, datamodule: SegmentationDataModule) -> None:
+    """Refuse to go on with other images and masks than those that the run began with."""
+    now = {"fingerprint": datamodule.fingerprint, "digests": datamodule.digests()}
+    if found := data_differences(read_data(run.path), now):
+        raise ConfigError(
+            f"resume_from={run.path}: the data is not what the run began with ({'; '.join(found)}). Put it back as it "
+            f"was, or start a new run from its weights with init_from={run.path}."
+        )
+
+
+def record_run(
+    cfg: DictConfig,
+    run: Run,
+    datamodule: SegmentationDataModule,
+    trainer: pl.Trainer,
+    task: SegmentationTask,
+    findings: Sequence[Finding],
+) -> None:
+    """Write down what the run depends on; of a run that goes on, once its callbacks have taken the new numbers."""
+
+    @cache
+    def record() -> None:
+        _write_record(cfg, run, datamodule, trainer, task)
+        write_findings(run.path, findings)
+
+    if run.resume_path is None:
+        begin(run)
+        record()
+        return
+    accepted = pl.callbacks.LambdaCallback(
+        on_train_start=lambda *_: record(),
+        on_fit_end=lambda *_: record(),  # where nothing was left to train
+    )
+    trainer.callbacks.append(accepted)  # type: ignore[attr-defined]
+
+
+def _write_record(
+    cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer, task: SegmentationTask
+) -> None:
+    write_text(run.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    device = {"device": trainer.strategy.root_device.type, "num_devices": trainer.world_size}
+    write_json(run.path / "environment.json", environment() | device)
+    data: dict[str, Any] = {"fingerprint": datamodule.fingerprint, "assumptions": datamodule.assumptions}
+    data["class_pixels"] = dict(zip(datamodule.spec.class_names, datamodule.class_counts.tolist(), strict=True))
+    write_json(
+        run.path / DATA,
+        data | datamodule.manifest() | {"digests": datamodule.digests(), "spec": datamodule.spec.to_dict()},
+    )
+    if cfg.from_run is not None:
+        for line in differences(Path(cfg.from_run), run.path):
+            logger.warning("Differs from %s: %s", Path(cfg.from_run).name, line)
+    dashboards.publish_settings(trainer.loggers, cfg, run, task.network)

@@ -1,0 +1,64 @@
+"""A training run, from the composed configuration to its score."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from satseg.data.lost_workers import lost_worker
+from satseg.errors import DataChangedError, InterruptedRunError, WorkerLostError
+from satseg.ranks import is_first
+from satseg.runs import DATA, Run, how_to_resume
+from satseg.train.build import build_datamodule, build_task, built_trainer, check_data, check_trainer
+from satseg.train.choosing import choose
+from satseg.train.finish import finish_run
+from satseg.train.fit import fit
+from satseg.train.processes import launch, num_processes
+from satseg.train.record import check_same_data, record_run
+from satseg.train.start import failure_recorded, started_run
+
+
+def train(cfg: DictConfig) -> float:
+    """Train one model, on as many devices as the configuration names; return the monitored score.
+
+    Raises:
+        SatsegError: If the run cannot start or go on; its folder says why.
+    """
+    with started_run(cfg) as (cfg, run), failure_recorded(run):
+        count = num_processes(cfg)
+        return launch(cfg, run, count) if count > 1 else train_here(cfg, run)
+
+
+def train_here(cfg: DictConfig, run: Run) -> float:
+    """Train on this process's device; return the monitored score, in the first process of several.
+
+    Raises:
+        InterruptedRunError: If the user or the system ended it.
+        DataChangedError: If a file of the dataset is not what it was when the run began.
+        WorkerLostError: If a process that loads data was killed.
+    """
+    try:
+        return _steps(cfg, run)
+    except KeyboardInterrupt as stop:
+        raise InterruptedRunError("Interrupted.") from stop
+    except DataChangedError as error:
+        raise DataChangedError(f"{error} {how_to_resume(run.path)}") from error
+    except Exception as error:
+        if not (lost := lost_worker(error)):
+            raise
+        raise WorkerLostError(f"{lost} {how_to_resume(run.path)}") from error
+
+
+def _steps(cfg: DictConfig, run: Run) -> float:
+    check_trainer(cfg)
+    datamodule = build_datamodule(cfg)
+    findings = check_data(datamodule)
+    datamodule.know_files_by(run.path / DATA)
+    if run.resume_path is not None and is_first():
+        check_same_data(run, datamodule)
+    cfg = choose(cfg, datamodule)
+    with built_trainer(cfg, run) as trainer:
+        task = build_task(cfg, datamodule)
+        if is_first():
+            record_run(cfg, run, datamodule, trainer, task, findings)
+        fit(trainer, task, datamodule, run)
+        return finish_run(cfg, run, datamodule, trainer) if is_first() else float("nan")

@@ -1,0 +1,51 @@
+"""One of the processes that `satseg.train` starts, a device each; it is not called by hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from satseg import signals
+from satseg.files import write_json
+from satseg.ranks import is_first, rank
+from satseg.train import processes
+
+LOOK_S = 1.0
+
+
+def main() -> None:
+    """Train, and leave the score or the error in the folder that is named."""
+    folder = Path(sys.argv[1])
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        with signals.listening(asks_slurm=False):
+            _train(folder)
+    except Exception as error:
+        processes.tell(folder, rank(), error)
+        sys.exit(1)
+
+
+def _train(folder: Path) -> None:
+    with signals.deferred():  # as modules may go on without one whose import failed
+        from satseg.train.run import train_here
+        from satseg.train.start import prepare_process
+
+    cfg, run, sys.argv[1:] = processes.job(folder)
+    prepare_process(cfg, run)
+    score = train_here(cfg, run)
+    if is_first():
+        write_json(folder / processes.SCORE, score)
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that started this one has been killed."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""`python -m satseg.validate`: find what is wrong with a dataset before a model learns it."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from satseg.cli import entry_point
+
+
+@entry_point("validate")
+def main(cfg: DictConfig) -> None:
+    """Check a whole dataset; print what was found, write it down, and exit with 1 where it is unsound."""
+    import time
+    from pathlib import Path
+
+    from hydra.utils import instantiate
+
+    from satseg.locks import alone_in
+    from satseg.validate.checking import Limits, validate
+    from satseg.validate.write import write_validation
+
+    limits = Limits(cfg.min_class_share, cfg.max_ignored, cfg.giveaway)
+    datamodule = instantiate(cfg.dataset, _convert_="all")
+    validation = validate(datamodule, limits, cfg.workers, cfg.progress)
+    folder = Path(cfg.output or Path(cfg.runs_dir) / "validation" / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    with alone_in(folder):
+        print(write_validation(validation, folder))
+    if validation.has_errors:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""All checks of a dataset, in order; and the cheap ones that training begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from satseg.data.labels.discovery import ClassScheme
+from satseg.data.rasters.bands import band_numbers
+from satseg.errors import ConfigError
+from satseg.validate.balance import SplitFacts, add_up, check_balance
+from satseg.validate.bands import BandFacts, check_bands, measure_bands
+from satseg.validate.facts import Facts, ScanPlan
+from satseg.validate.findings import Finding, Severity, worst_first
+from satseg.validate.ground import Footprint, axis_labels, check_ground, footprints
+from satseg.validate.headers import Pair, check_headers
+from satseg.validate.leakage import check_leakage
+from satseg.validate.masks import check_masks
+from satseg.validate.opening import open_dataset
+from satseg.validate.pixels import check_pixels
+from satseg.validate.scanning import part_of
+from satseg.validate.shifts import check_shifts
+from satseg.validate.survey import survey
+from satseg.validate.transparency import check_transparency
+
+if TYPE_CHECKING:  # its import brings torch, which the processes that scan do without
+    from satseg.data import SegmentationDataModule
+
+DRAWN = 1_000_000  # pixels of all images together that bands are measured on
+MOST_DRAWN = 20_000  # of one image
+LEAST_DRAWN = 100
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a user may set.
+
+    Attributes:
+        min_class_share: Share of a split's pixels that each class must have.
+        max_ignored: Share of an image's pixels that may be ignored or without data.
+        giveaway: Balanced accuracy from which one band alone gives the label, or a class, away.
+    """
+
+    min_class_share: float = 0.001
+    max_ignored: float = 0.5
+    giveaway: float = 0.98
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name}={value}: expected a share from 0 to 1.")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a dataset is, and what is wrong with it.
+
+    Attributes:
+        root: The dataset's folder.
+        scheme: The classes.
+        splits: Facts of the samples, by split.
+        totals: Sums by split.
+        bands: Each band over all images.
+        places: Outlines on the ground, where there are coordinates.
+        axes: What the two coordinates of these are.
+        bands_read: Numbers or names of the bands that training reads; None where it reads all.
+        findings: Worst first.
+    """
+
+    root: str
+    scheme: ClassScheme
+    splits: dict[str, list[Facts]]
+    totals: dict[str, SplitFacts]
+    bands: list[BandFacts]
+    places: list[Footprint]
+    axes: tuple[str, str]
+    bands_read: Sequence[int | str] | None
+    findings: list[Finding]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing but notes was found."""
+        return all(f.severity == Severity.NOTE for f in self.findings)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something was found that makes training or its scores wrong."""
+        return any(f.severity == Severity.ERROR for f in self.findings)
+
+    @property
+    def facts(self) -> list[Facts]:
+        """Facts of all samples that are in a split."""
+        return [f for facts in self.splits.values() for f in facts]
+
+
+def validate(
+    datamodule: SegmentationDataModule, limits: Limits | None = None, workers: int | None = None, progress: bool = True
+) -> Validation:
+    """Check a whole dataset, reading each file once.
+
+    Args:
+        datamodule: The dataset.
+        limits: When to speak.
+        workers: As for `survey`.
+        progress: Whether to show a bar.
+
+    Raises:
+        DataError: If there is nothing to check.
+    """
+    limits = limits or Limits()
+    opened = open_dataset(datamodule)
+    drawn = min(MOST_DRAWN, max(LEAST_DRAWN, DRAWN // len(opened.samples)))
+    plan = ScanPlan(opened.scheme, datamodule.bands, datamodule.nodata, drawn)
+    by_name = {f.name: f for f in survey(opened.parts(), plan, workers, progress)}
+    splits = {split: [by_name[s.name] for s in samples] for split, samples in opened.sides.items()}
+    facts, names = list(by_name.values()), opened.scheme.names
+    totals = add_up(splits, len(names))
+    band_names, called = _bands_read(facts, plan)
+    bands = measure_bands(facts, band_names, len(names), limits.giveaway)
+    places = footprints(
+        {s: [(f.name, f.image_file, f.image_info) for f in some if f.image_info] for s, some in splits.items()}
+    )
+    scale = None if datamodule.scale == "auto" else float(datamodule.scale)
+    offset = float(datamodule.offset) if datamodule.offset != "auto" else 0.0
+    of_pixels = check_pixels(facts, scale, offset, called)
+    filled = {file for finding in of_pixels if finding.check == "undeclared_nodata" for file in finding.files}
+    findings = [
+        *opened.findings,
+        *of_pixels,
+        *check_shifts([f for f in facts if f.image_file not in filled], splits),  # a fill is not a unit
+        *check_headers(_pairs(facts), datamodule.bands),
+        *check_transparency(facts, datamodule.bands),
+        *check_masks(
+            facts,
+            opened.scheme,
+            limits.max_ignored,
+            getattr(datamodule, "ignore_values", None) or (),
+            given=not datamodule.finds_classes,
+        ),
+        *check_leakage(splits, places),
+        *check_ground(places),
+        *check_bands(bands, limits.giveaway, names, called),
+        *check_balance(totals, names, limits.min_class_share),
+    ]
+    root = str(datamodule.root)
+    worst = worst_first(finding.below(root) for finding in findings)
+    axes = axis_labels([f.image_info for f in facts if f.image_info])
+    return Validation(root, opened.scheme, splits, totals, bands, places, axes, plan.bands, worst)
+
+
+def check_cheaply(datamodule: SegmentationDataModule) -> list[Finding]:
+    """Check what headers tell, without reading a pixel; worst first, and no notes."""
+    infos: dict[str, Any] = {}
+    pairs: dict[str, Pair] = {}
+    for split, samples in datamodule.splits.items():
+        for sample in samples:
+            image, file = datamodule.reader.info(sample.image), str(sample.file)
+            infos.setdefault(split, []).append((sample.name, file, part_of(image, sample.window)))
+            pairs[file] = (file, image, str(sample.mask_file), datamodule.reader.info(sample.mask))
+    findings = [*check_headers(list(pairs.values()), datamodule.bands), *check_ground(footprints(infos))]
+    return [f for f in worst_first(findings) if f.severity > Severity.NOTE]
+
+
+def _pairs(facts: Sequence[Facts]) -> list[Pair]:
+    pairs = {}
+    for seen in facts:
+        image, mask = seen.headers
+        if image and mask:
+            pairs[seen.image_file] = (seen.image_file, image, seen.mask_file, mask)
+    return list(pairs.values())
+
+
+def _bands_read(facts: Sequence[Facts], plan: ScanPlan) -> tuple[list[str], list[int | str]]:
+    """Return the names of the bands that are read, and how dataset.bands calls each."""
+    info = next((f.image_info for f in facts if f.image and f.image_info), None)
+    numbers = band_numbers(info, plan.bands) if info else ()
+    return [info.band_names[n - 1] for n in numbers] if info else [], list(plan.bands or numbers)

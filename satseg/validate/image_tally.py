@@ -1,0 +1,151 @@
+"""Measuring an image, part by part from top to bottom."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+
+import numpy as np
+
+from satseg.data.rasters.raster import RasterInfo, Window
+from satseg.spec import IGNORE_INDEX
+from satseg.validate.border_tally import BorderTally
+from satseg.validate.extremes import Extremes
+from satseg.validate.facts import ImageFacts
+from satseg.validate.fingerprints import FingerprintTally
+from satseg.validate.landmarks import LandmarkTally
+from satseg.validate.similarity import cell_weights
+
+GRID = 24  # cells a side of the small picture
+DEPTH = 4  # pixels from an edge that are averaged, so that noise drowns less
+EVERY = 4  # which rows neighbours are compared in
+BORDERS = 5  # pixels that are drawn anywhere for a pair that is drawn along a border
+
+
+class ImageTally:
+    """Adds up the parts of an image to its facts.
+
+    Args:
+        info: Its header.
+        bands: How many bands are read.
+        drawn: Pixels to keep.
+    """
+
+    def __init__(self, info: RasterInfo, bands: int, drawn: int, name: str) -> None:
+        self.height, self.width = info.height, info.width
+        self.digest = hashlib.blake2b(f"{info.dtype} {bands} {info.height} {info.width}".encode(), digest_size=16)
+        self.usable = self.nan = self.infinite = self.zero = 0
+        self.low, self.high = np.full(bands, np.inf), np.full(bands, -np.inf)
+        self.ends = [] if info.dtype == "uint8" else [Extremes(bands, sign) for sign in (-1, 1)]
+        self.neighbours = 0
+        self.equal, self.stepping = np.zeros(bands), np.zeros(bands)
+        self.changes, self.changed = np.zeros(bands), np.zeros(bands)
+        self.top = self.bottom = np.zeros((0, info.width), np.float32)
+        self.left: list[np.ndarray] = []
+        self.right: list[np.ndarray] = []
+        self.cells, self.weights = np.zeros((GRID, GRID)), np.zeros((GRID, GRID))
+        self.across = cell_weights(info.width, GRID).T
+        self.fingerprints = FingerprintTally(info.height, info.width)
+        self.landmarks = LandmarkTally(info.height, info.width)
+        random = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))
+        self.places = np.unique(random.integers(0, self.height * self.width, drawn))
+        self.drawn: list[np.ndarray] = []
+        self.classes: list[np.ndarray] = []
+        self.borders = BorderTally(bands, info.dtype, info.width, -(-drawn // BORDERS))
+
+    def add(self, window: Window, image: np.ndarray, usable: np.ndarray, classes: np.ndarray | None) -> None:
+        """Add one part.
+
+        Args:
+            window: Where it lies; parts are as wide as the image.
+            image: Numbers (bands, height, width).
+            usable: Boolean (height, width).
+            classes: Class indices (height, width), where there is a mask of the same size.
+        """
+        self.digest.update(np.ascontiguousarray(image).data)
+        self.usable += int(np.count_nonzero(usable))
+        self.zero += int(np.count_nonzero(~image.any(0)))
+        if np.issubdtype(image.dtype, np.floating):
+            self.nan += int(np.count_nonzero(np.isnan(image).any(0)))
+            self.infinite += int(np.count_nonzero(np.isinf(image).any(0)))
+        if usable.any():
+            pixels = image.reshape(len(image), -1) if usable.all() else image[:, usable]
+            self.low, self.high = np.minimum(self.low, pixels.min(1)), np.maximum(self.high, pixels.max(1))
+            for end in self.ends:
+                end.add(pixels)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite less infinite, and numbers near it
+            self._compare_neighbours(image[:, ::EVERY].astype(np.float32), usable[::EVERY])
+            grey = np.where(usable, image.mean(0, dtype=np.float32), np.nan)
+        self._add_edges(grey)
+        self._add_cells(window, grey)
+        self.fingerprints.add(grey)
+        self.landmarks.add(grey)
+        self._draw(window, image, usable, classes)
+        if classes is not None:
+            self.borders.add(window.row, image, usable, classes)
+
+    def _compare_neighbours(self, rows: np.ndarray, usable: np.ndarray) -> None:
+        steps = np.abs(np.diff(rows, axis=2))
+        self.neighbours += steps[0].size
+        self.equal += np.count_nonzero(steps == 0, axis=(1, 2))
+        self.stepping += np.count_nonzero(steps == 1, axis=(1, 2))
+        if not usable.all():  # what lies beside a hole differs by what fills that
+            steps[:, ~(usable[:, 1:] & usable[:, :-1])] = 0
+        self.changes += steps.sum((1, 2), dtype=np.float64)
+        self.changed += np.count_nonzero(steps, axis=(1, 2))
+
+    def _add_edges(self, grey: np.ndarray) -> None:
+        self.top = np.concatenate([self.top, grey[: DEPTH - len(self.top)]])
+        self.bottom = np.concatenate([self.bottom, grey])[-DEPTH:]
+        self.left.append(grey[:, :DEPTH].copy())  # a view would keep the whole part
+        self.right.append(grey[:, -DEPTH:].copy())
+
+    def _add_cells(self, window: Window, grey: np.ndarray) -> None:
+        if min(self.height, self.width) < GRID:
+            return
+        down = cell_weights(self.height, GRID, pixels=range(window.row, window.row + window.height))
+        defined = np.isfinite(grey)
+        self.cells += down @ (np.where(defined, grey, 0) @ self.across)
+        self.weights += down @ (defined.astype(np.float64) @ self.across)
+
+    def _draw(self, window: Window, image: np.ndarray, usable: np.ndarray, classes: np.ndarray | None) -> None:
+        start = window.row * self.width
+        first, last = np.searchsorted(self.places, (start, start + usable.size))
+        rows, columns = np.divmod(self.places[first:last] - start, self.width)
+        kept = usable[rows, columns]
+        labels = np.full(len(rows), IGNORE_INDEX, np.uint8) if classes is None else classes[rows, columns]
+        if classes is not None:
+            kept &= labels != IGNORE_INDEX
+        self.drawn.append(image[:, rows[kept], columns[kept]])
+        self.classes.append(labels[kept])
+
+    def facts(self) -> ImageFacts:
+        """Return what was measured."""
+        defined = np.isfinite(self.low)
+        mean = self.cells.sum() / max(self.weights.sum(), 1)
+        small = np.where(self.weights > 0, self.cells / np.maximum(self.weights, 1), mean).astype(np.float32)
+        return ImageFacts(
+            digest=self.digest.hexdigest(),
+            usable=self.usable,
+            nan=self.nan,
+            infinite=self.infinite,
+            zero=self.zero,
+            minimum=tuple(np.where(defined, self.low, np.nan).tolist()),
+            maximum=tuple(np.where(defined, self.high, np.nan).tolist()),
+            extremes=tuple(zip(*(end.found for end in self.ends), strict=True)) if self.ends else (),
+            flat=tuple((self.equal / max(self.neighbours, 1)).tolist()),
+            stepping=tuple((self.stepping / np.maximum(self.neighbours - self.equal, 1)).tolist()),
+            change=tuple((self.changes / np.maximum(self.changed, 1)).tolist()),
+            edges=tuple(np.stack([side[0], side.mean(0)]) for side in self._sides()),
+            small=small if min(self.height, self.width) >= GRID else None,
+            fingerprints=self.fingerprints.fingerprints(),
+            landmarks=self.landmarks.landmarks(),
+            drawn=np.concatenate(self.drawn, axis=1),
+            classes=np.concatenate(self.classes),
+            borders=self.borders.borders(),
+        )
+
+    def _sides(self) -> tuple[np.ndarray, ...]:
+        """Return what lies along each side, the outermost pixels first."""
+        left, right = np.concatenate(self.left).T, np.concatenate(self.right).T
+        return self.top, right[::-1], self.bottom[::-1], left
