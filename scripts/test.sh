@@ -12,6 +12,7 @@ fi
 ruff check .
 ruff format --check .
 mypy
+lint-imports
 # A process more than cores, up to four, since tests wait for other processes. A file's tests are in one of them: they
 # share what its fixtures make.
 export OMP_NUM_THREADS=1

@@ -1,0 +1,1 @@
+"""Labels: masks, polygons, and the scheme that gives their values to classes."""

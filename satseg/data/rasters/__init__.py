@@ -1,0 +1,1 @@
+"""Raster files: opening, reading windows, bands, stacks and missing values."""

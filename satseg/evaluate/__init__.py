@@ -1,0 +1,1 @@
+"""Scoring a model on a split, and correcting map areas by the scores."""

@@ -1,0 +1,1 @@
+"""The page of the app: layout, events, maps and downloads."""
