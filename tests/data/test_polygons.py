@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from placed_rasters import at, write
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.labels.reader import polygons
+from satseg.data.labels import polygons
 from satseg.data.splits import Blocks, List, Splits
 from satseg.errors import ConfigError, DataError, MaskValueError, SatsegError
 from satseg.validate.checking import validate
