@@ -20,10 +20,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from satseg import locks
-from satseg.runs.documents import fields, read_text
-from satseg.runs.renamed import read_record
 from satseg.errors import CheckpointError, InterruptedRunError, RecordError, ResourceError, RunError
 from satseg.files import write_json
+from satseg.runs.documents import fields, read_text
+from satseg.runs.renamed import read_record
 
 logger = logging.getLogger(__name__)
 
@@ -283,8 +283,6 @@ def run_folder(path: Path) -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise RunError(f"{path} lies in no run folder: give dataset= and output= beside it.")
-
-
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
