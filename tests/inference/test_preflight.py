@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import torch
 from commands import command, refused
-from validation.making import make_image, make_mask
+from dataset_files import make_image, make_mask
 
 from satseg.data.rasters.opening import quiet
 from satseg.data.rasters.raster import Window, read_info, read_window

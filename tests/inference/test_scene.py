@@ -218,8 +218,8 @@ def run_killed(folder: Path, output: Path, windows: int) -> subprocess.Completed
 
 
 def killed_arguments(folder: Path, output: Path, windows: int) -> list[str]:
-    tests = str(Path(__file__).resolve().parents[1])
-    return [sys.executable, "-c", KILLED, tests, str(folder / "scene.tif"), str(output), str(windows)]
+    helpers = str(Path(__file__).resolve().parents[1] / "helpers")
+    return [sys.executable, "-c", KILLED, helpers, str(folder / "scene.tif"), str(output), str(windows)]
 
 
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
@@ -309,8 +309,8 @@ def test_memory_does_not_grow_with_the_scene(tmp_path: Path) -> None:
     peaks = []
     for height, width in ((5_000, 5_000), (12_000, 12_000), (1_000, 50_000), (50_000, 1_000)):
         write_scene(tmp_path / f"{width}.tif", height, width, sparse=True)
-        tests = str(Path(__file__).resolve().parents[1])
-        arguments = [sys.executable, "-c", PEAK, tests, str(tmp_path / f"{width}.tif"), str(tmp_path / "map.tif")]
+        helpers = str(Path(__file__).resolve().parents[1] / "helpers")
+        arguments = [sys.executable, "-c", PEAK, helpers, str(tmp_path / f"{width}.tif"), str(tmp_path / "map.tif")]
         done = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout))
@@ -336,8 +336,8 @@ except ResourceError as error:
 @pytest.mark.parametrize("kilobytes", [3, 300, 1000])
 def test_a_disk_that_fills_up_is_one_line_and_leaves_no_map(tmp_path: Path, kilobytes: int) -> None:
     write_scene(tmp_path / "scene.tif", 900, 900)
-    tests = str(Path(__file__).resolve().parents[1])
-    arguments = [sys.executable, "-c", FULL, tests, str(tmp_path / "scene.tif"), str(tmp_path / "map.tif")]
+    helpers = str(Path(__file__).resolve().parents[1] / "helpers")
+    arguments = [sys.executable, "-c", FULL, helpers, str(tmp_path / "scene.tif"), str(tmp_path / "map.tif")]
     done = subprocess.run([*arguments, str(kilobytes * 1024)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line]

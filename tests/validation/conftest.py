@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from validation.making import PLACES, SIZE, make_image, make_mask, write
+from dataset_files import PLACES, SIZE, make_image, make_mask, write
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from dataset_faults import check, found, grave
+from dataset_files import SIZE, make_mask, read, write
 from rasterio import warp
 from rasterio.features import rasterize
 from scipy.ndimage import distance_transform_edt, gaussian_filter, zoom
-from validation.breaking import check, found, grave
-from validation.making import SIZE, make_mask, read, write
 
 from satseg.data.splits import Random
 from satseg.errors import ConfigError

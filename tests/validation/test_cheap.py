@@ -3,8 +3,8 @@
 import logging
 
 import pytest
+from dataset_files import CLASSES, SIZE, read, write
 from hydra import compose, initialize_config_dir
-from validation.making import CLASSES, SIZE, read, write
 
 from satseg.config import CONFIG_DIR
 from satseg.data import FolderDataModule

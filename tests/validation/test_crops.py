@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from dataset_faults import check, found, grave
+from dataset_files import SIZE, make_image, make_mask, read, write
+from image_changes import TURNS, jpeg, resampled
 from PIL import Image
 from rasterio.enums import Resampling
 from scipy.ndimage import gaussian_filter, zoom
-from validation.breaking import check, found, grave
-from validation.changing import TURNS, jpeg, resampled
-from validation.making import SIZE, make_image, make_mask, read, write
 
 from satseg.data.splits import Group, Random
 from satseg.validate.crops import Cut, overlapping

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from dataset_faults import check, cut, found, grave, remove, rewrite, same, value_nine
+from dataset_files import SIZE, make_image, make_mask, read, write
 from PIL import Image
-from validation.breaking import check, cut, found, grave, remove, rewrite, same, value_nine
-from validation.making import SIZE, make_image, make_mask, read, write
 
 from satseg.data.splits import Random
 from satseg.validate.findings import Severity

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from validation.breaking import check, found, grave, rewrite
-from validation.making import SIZE, read, write
+from dataset_faults import check, found, grave, rewrite
+from dataset_files import SIZE, read, write
 
 from satseg.validate.findings import Severity
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from dataset_faults import check, found, grave
+from dataset_files import SIZE, make_image, make_mask, read, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_changes import TURNS, enlarged, jpeg, noisy, reduced
 from rasterio.warp import transform
 from scipy.ndimage import gaussian_filter
-from validation.breaking import check, found, grave
-from validation.changing import TURNS, enlarged, jpeg, noisy, reduced
-from validation.making import SIZE, make_image, make_mask, read, write
 
 
 def test_copies_in_another_split(sound):

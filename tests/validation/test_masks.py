@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_faults import check, cut, found, grave, rewrite
+from dataset_files import CLASSES, SIZE, read, write
 from PIL import Image
-from validation.breaking import check, cut, found, grave, rewrite
-from validation.making import CLASSES, SIZE, read, write
 
 from satseg.data import FolderDataModule
 from satseg.data.labels.discovery import discover_scheme, scheme_from_config

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from validation.breaking import check, found, grave
-from validation.making import SIZE, make_mask, write
+from dataset_faults import check, found, grave
+from dataset_files import SIZE, make_mask, write
 
 from satseg.data.splits import Random
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import SIZE, make_image, make_mask, write
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 from scipy.ndimage import uniform_filter
-from validation.making import SIZE, make_image, make_mask, write
 
 from satseg.cli.checks import check as check_early
 from satseg.config import CONFIG_DIR

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import rasterio
+from dataset_faults import check, found, grave, rewrite
+from dataset_files import make_mask, read, write
 from rasterio import warp
-from validation.breaking import check, found, grave, rewrite
-from validation.making import make_mask, read, write
 
 from satseg.data.splits import Random
 

@@ -7,8 +7,8 @@ import pyogrio.raw
 import pytest
 import rasterio.features
 import shapely
-from validation.breaking import check, cut, grave
-from validation.making import SIZE, UTM, read, write
+from dataset_faults import check, cut, grave
+from dataset_files import SIZE, UTM, read, write
 
 from satseg.data import FolderDataModule
 from satseg.data.splits import Subfolder

@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from commands import command
-from validation.breaking import check, found, grave, rewrite, value_nine
-from validation.making import make_image, make_mask, write
+from dataset_faults import check, found, grave, rewrite, value_nine
+from dataset_files import make_image, make_mask, write
 
 from satseg.data.labels.discovery import scheme_from_config
 from satseg.data.pairing import Sample

@@ -1,6 +1,6 @@
 """Time the API on a 512 x 512 image against the bare model on the same engine, one image at a time.
 
-    python scripts/bench_api.py --checkpoint latest --rounds 5
+    python scripts/benchmarks/api_speed.py --checkpoint latest --rounds 5
 
 Bare model, one client and many clients take turns; the medians over the rounds are printed.
 """

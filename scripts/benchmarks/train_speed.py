@@ -4,7 +4,7 @@ Both loops train the same network on the same batches, which lie in memory alrea
 other work on the machine falls on both alike. Through satseg all loggers are on. Options after `--` go to the
 configuration.
 
-    python scripts/bench_train.py --rounds 5 --batches 20 -- experiment=demo
+    python scripts/benchmarks/train_speed.py --rounds 5 --batches 20 -- experiment=demo
 """
 
 import argparse

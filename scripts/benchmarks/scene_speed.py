@@ -1,8 +1,8 @@
 """Megapixels a second over whole scenes: satseg's engines, the loop that users write, and the bare model.
 
-    python scripts/bench_scene.py --size 4096                        # engines against the loop and the bare model
-    python scripts/bench_scene.py --size 4096 16384 --only auto      # speed and memory over sizes
-    python scripts/bench_scene.py --checkpoint runs/my_run           # a trained model, int8 too where it was exported
+    python scripts/benchmarks/scene_speed.py --size 4096                    # engines, the loop, the bare model
+    python scripts/benchmarks/scene_speed.py --size 4096 16384 --only auto  # speed and memory over sizes
+    python scripts/benchmarks/scene_speed.py --checkpoint runs/my_run       # a trained model, with its int8 export
 
 Every variant runs in a process of its own, in turns, and the medians are printed with their split into reading,
 inference, writing and finishing, the peak memory, and the share of pixels that equal satseg's own eager result. The

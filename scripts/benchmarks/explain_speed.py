@@ -2,7 +2,7 @@
 
 Both take turns, round by round, so that a busy machine slows both; the ratio is the median over rounds.
 
-    python scripts/bench_explain.py --rounds 15
+    python scripts/benchmarks/explain_speed.py --rounds 15
 """
 
 import argparse

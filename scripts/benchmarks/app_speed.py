@@ -1,6 +1,6 @@
 """Time the app in a real browser: from start to first page, and from an upload to its mask, against the bare model.
 
-    python scripts/bench_app.py --checkpoint latest --rounds 7
+    python scripts/benchmarks/app_speed.py --checkpoint latest --rounds 7
 
 Needs Chromium; SATSEG_CHROMIUM names it.
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from validation.making import CLASSES, SIZE, read, write
+from dataset_files import CLASSES, SIZE, read, write
 
 from satseg.data import FolderDataModule
 from satseg.data.splits import Subfolder

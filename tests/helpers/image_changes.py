@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from dataset_files import UTM, write
 from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
-from validation.making import UTM, write
 
 Change = Callable[[np.ndarray], np.ndarray]  # of (bands, height, width)
 TURNS = {

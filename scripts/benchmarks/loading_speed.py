@@ -4,7 +4,7 @@ GeoTIFFs (tiled deflate, 3 and 8 bands), with nothing kept decoded, against wind
 that are open already. JPEGs and PNGs (Dubai's where SATSEG_SHARED names the shared folder, else generated ones), kept
 decoded, against decoding the whole image and mask for each patch. Variants take turns.
 
-    python scripts/bench_data.py --rounds 5 --batches 40
+    python scripts/benchmarks/loading_speed.py --rounds 5 --batches 40
 """
 
 import argparse
