@@ -24,7 +24,7 @@ from satseg import signals
 from satseg.cli import checks
 from satseg.cli.quoting import quote_paths
 from satseg.config import CONFIG_DIR
-from satseg.data.lost_workers import lost_worker
+from satseg.data.workers import lost_worker
 from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes, out_of_memory
 from satseg.ranks import is_first, world_size
 from satseg.runs import AUTO, CHOSEN, write_failure

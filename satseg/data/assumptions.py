@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from satseg.data.in_common import most_common
-from satseg.data.pairing import Sample
+from satseg.data.input_spec import most_common
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.rasters.opening import shown
 from satseg.data.reader import WHOLE_FILE_PIXELS, SampleReader
+from satseg.data.samples import Sample
 from satseg.files import size_text
 
 Splits = Mapping[str, Sequence[Sample]]

@@ -13,25 +13,24 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from satseg.data import record
+from satseg.data import fingerprints
 from satseg.data.assumptions import assumed
 from satseg.data.augmentation import Augmentation
+from satseg.data.class_weights import class_weights
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
-from satseg.data.in_common import in_common
+from satseg.data.input_spec import in_common, input_spec
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.labels.reader import LabelReader
 from satseg.data.labels.unknown_values import all_unknown
 from satseg.data.options import Normalisation, check_numbers, check_options, default_workers
-from satseg.data.pairing import Pairs, Sample
-from satseg.data.patches import patch_edge, patches_a_batch
-from satseg.data.places import Area, Places
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.reader import SampleReader
-from satseg.data.sampler import PatchBatchSampler
-from satseg.data.scaling import input_spec
+from satseg.data.samples import Pairs, Sample
+from satseg.data.sampling.patch_sizes import patch_edge, patches_a_batch
+from satseg.data.sampling.places import Area, Places
+from satseg.data.sampling.sampler import PatchBatchSampler
 from satseg.data.splits import Splits, left_out
 from satseg.data.statistics import compute_statistics, count_classes
-from satseg.data.weighting import class_weights
 from satseg.data.workers import end_with_this_process, prepare_worker
 from satseg.devices import training_machine
 from satseg.errors import ConfigError, MaskValueError
@@ -223,11 +222,11 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of split and files."""
-        return record.fingerprint(self.splits)
+        return fingerprints.fingerprint(self.splits)
 
     def manifest(self) -> dict[str, Any]:
         """Return the names by split, the windows of those that are parts of an image, and a hash of both."""
-        return record.manifest(self.splits)
+        return fingerprints.manifest(self.splits)
 
     def digests(self) -> dict[str, str]:
         """Return a digest of each sample's image and mask."""
@@ -235,7 +234,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @cached_property
     def _digests(self) -> dict[str, str]:
-        return record.digests(self.splits)
+        return fingerprints.digests(self.splits)
 
     def know_files_by(self, digests: Path) -> None:
         """Tell a file that changes from one that is only touched, by the digests in a run's data.json."""

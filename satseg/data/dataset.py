@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from satseg.data.augmentation import Augmentation
-from satseg.data.lost_workers import LESS
-from satseg.data.pairing import Sample
 from satseg.data.rasters.opening import bounded_cache, reason
 from satseg.data.reader import SampleReader
-from satseg.data.sampler import PatchRequest
+from satseg.data.samples import Sample
+from satseg.data.sampling.sampler import PatchRequest
+from satseg.data.workers import LESS
 from satseg.errors import RasterReadError, ResourceError, SatsegError
 from satseg.spec import InputSpec
 

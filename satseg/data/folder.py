@@ -9,15 +9,16 @@ from typing import Any, Literal, cast
 
 from satseg.data.datamodule import SegmentationDataModule
 from satseg.data.faults import Faults
-from satseg.data.labels.class_lines import classes_found
+from satseg.data.labels.class_options import classes_found
 from satseg.data.labels.discovery import ClassScheme, discover_scheme, scheme_from_config
 from satseg.data.labels.polygon_classes import ClassOptions
 from satseg.data.labels.polygons import Polygons, read_polygons
-from satseg.data.layouts import recognise
+from satseg.data.layouts.recognition import recognise
 from satseg.data.options import NO_ROOT
-from satseg.data.pairing import Pairs, Sample, check_partners, find_files, find_lonely, find_vectors, pair
+from satseg.data.pairing.files import check_partners, find_files, find_lonely, find_vectors, pair
+from satseg.data.pairing.stacks import find_stack_files, stack_sample
 from satseg.data.rasters.stacks import Stack, check_complete
-from satseg.data.stack_samples import find_stack_files, stack_sample
+from satseg.data.samples import Pairs, Sample
 from satseg.errors import ConfigError, DataError
 from satseg.spec import IGNORE_INDEX
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from satseg.data.pairing import Sample
 from satseg.data.rasters.raster import Window
 from satseg.data.reader import SampleReader
+from satseg.data.samples import Sample
 from satseg.errors import DataError
 from satseg.spec import BandStatistics
 

@@ -1,4 +1,4 @@
-"""The processes that load data beside training."""
+"""Worker processes of data loaders: their signals, their end, and the error for one that was killed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import atexit
 import multiprocessing
 import multiprocessing.queues
 import os
+import re
 import signal
 from functools import cache
 from typing import Any
 
 from satseg import signals
+from satseg.errors import WorkerLostError, causes
+
+DEATH = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)")
+LESS = "set dataset.num_workers or dataset.cache_gb lower."
 
 
 def prepare_worker(worker: int) -> None:
@@ -38,3 +43,24 @@ def _kill_workers() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch says that they were killed
     for worker in workers:
         worker.kill()
+
+
+def lost_worker(error: BaseException) -> WorkerLostError | None:
+    """Return what to tell the user where a loader's worker was killed; None for any other error.
+
+    Torch tells of it wherever the process happens to be, so another library may have wrapped the error.
+    """
+    deaths = (DEATH.search(str(cause)) for cause in causes(error) if isinstance(cause, RuntimeError))
+    death = next(filter(None, deaths), None)
+    if death is None:
+        return None
+    match death["signal"]:
+        case None | "Killed":
+            why = f"was killed, most likely because memory ran out: {LESS}"
+        case "Bus error":
+            why = f"was killed, most likely because shared memory (/dev/shm) ran out: enlarge it, or {LESS}"
+        case "Terminated":
+            why = "was ended from outside."
+        case name:
+            why = f"crashed ({name}): dataset.num_workers=0 shows where."
+    return WorkerLostError(f"A process that loads data {why}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from satseg.data import SegmentationDataModule
-from satseg.data.record import digest
+from satseg.data.fingerprints import digest
 from satseg.errors import ConfigError, RunError
 from satseg.records.facts import read_splits
 from satseg.runs import run_folder

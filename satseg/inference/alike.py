@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from satseg.data.in_common import usual
+from satseg.data.input_spec import usual
 from satseg.data.shifts import find_factor, find_shift, levels_of, usual_shift
 from satseg.errors import ConfigError
 from satseg.inference.preflight import GSD_RATIO

@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 from rasterio.crs import CRS
 
-from satseg.data.rasters.inputs import bands_by_name
+from satseg.data.rasters.bands import bands_by_name
 from satseg.data.rasters.opening import shown
 from satseg.data.rasters.pixel_size import size_text
 from satseg.data.rasters.raster import RasterInfo, Window, unnamed

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from satseg.data.layouts import recognise_options
+from satseg.data.layouts.recognition import recognise_options
 from satseg.errors import ConfigError, ModelError, RecordError
 from satseg.models.catalogue import BACKBONES, MODELS
 from satseg.models.encoders import PREFIX, is_known, unknown, with_prefix

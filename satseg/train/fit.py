@@ -9,7 +9,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from satseg import signals
 from satseg.data import SegmentationDataModule
-from satseg.data.lost_workers import lost_worker
+from satseg.data.workers import lost_worker
 from satseg.devices import memory_limit
 from satseg.errors import (
     ConfigError,

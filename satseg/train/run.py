@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from satseg.data.lost_workers import lost_worker
+from satseg.data.workers import lost_worker
 from satseg.errors import DataChangedError, InterruptedRunError, WorkerLostError
 from satseg.ranks import is_first
 from satseg.runs import DATA, Run, how_to_resume

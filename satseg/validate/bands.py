@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from satseg.data.labels.class_lines import option
+from satseg.data.labels.class_options import option
 from satseg.validate.facts import Facts, ImageFacts
 from satseg.validate.findings import Finding, Severity, some
 from satseg.validate.giveaways import ClassScore, score_all, score_border, score_each, tabulate

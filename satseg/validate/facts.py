@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from satseg.data.labels.discovery import ClassScheme
-from satseg.data.pairing import Sample
 from satseg.data.rasters.raster import RasterInfo
+from satseg.data.samples import Sample
 from satseg.errors import SatsegError
 
 SIDES = ("top", "right", "bottom", "left")

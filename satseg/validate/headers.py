@@ -11,8 +11,8 @@ import numpy as np
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from satseg.data.in_common import most_common
-from satseg.data.labels.class_lines import option
+from satseg.data.input_spec import most_common
+from satseg.data.labels.class_options import option
 from satseg.data.labels.reader import is_other_grid
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.rasters.pixel_size import size_text

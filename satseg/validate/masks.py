@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
-from satseg.data.labels.class_lines import class_options, ignore_options, ignored_values
+from satseg.data.labels.class_options import class_options, ignore_options, ignored_values
 from satseg.data.labels.discovery import LARGEST_VALUE, ClassScheme, declared_nodata
 from satseg.data.labels.scheme import BYTE_IN_16_BITS
 from satseg.spec import IGNORE_INDEX

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from satseg.data.labels.class_lines import class_options, classes_found
+from satseg.data.labels.class_options import class_options, classes_found
 from satseg.data.labels.discovery import ClassScheme, declared_nodata, default_colour, discover_scheme
 from satseg.data.labels.scheme import pack
-from satseg.data.pairing import Sample
 from satseg.data.rasters.opening import bounded_cache
 from satseg.data.rasters.raster import RasterInfo, read_info, read_strips
+from satseg.data.samples import Sample
 from satseg.data.splits import left_out
 from satseg.errors import DataError, RasterReadError, SatsegError
 from satseg.validate.findings import SHOWN, Finding, Severity, count

@@ -13,11 +13,11 @@ import rasterio
 
 from satseg import signals
 from satseg.data.labels.reader import LabelReader, warp_labels
-from satseg.data.pairing import Sample
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.rasters.missing import Marks
 from satseg.data.rasters.opening import CACHE_BYTES, open_raster, quiet
 from satseg.data.rasters.raster import RasterInfo, Window, image_in, read_info, read_real_info, window_transform
+from satseg.data.samples import Sample
 from satseg.errors import DataError, RasterReadError, SatsegError
 from satseg.validate.facts import Facts, ScanPlan
 from satseg.validate.image_tally import EVERY, ImageTally

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 
 from tqdm import tqdm
 
-from satseg.data.pairing import Sample
+from satseg.data.samples import Sample
 from satseg.errors import ConfigError, WorkerLostError
 from satseg.progress import Progress
 from satseg.validate.facts import Facts, ScanPlan

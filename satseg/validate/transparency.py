@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 from rasterio.windows import Window
 
-from satseg.data.labels.class_lines import option
+from satseg.data.labels.class_options import option
 from satseg.data.rasters.opening import open_raster
 from satseg.data.rasters.raster import RasterInfo
 from satseg.errors import RasterReadError

@@ -25,7 +25,7 @@ import rasterio
 from PIL import Image
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.sampler import PatchRequest
+from satseg.data.sampling.sampler import PatchRequest
 from satseg.data.splits import Group, Random
 
 PATCH, BATCH = 256, 8

@@ -20,8 +20,8 @@ import numpy as np
 import rasterio
 
 from satseg.data.labels.discovery import scheme_from_config
-from satseg.data.pairing import Sample
 from satseg.data.rasters.opening import quiet
+from satseg.data.samples import Sample
 from satseg.data.synthetic.scene import make_scene
 from satseg.validate.facts import Facts, ScanPlan
 from satseg.validate.scanning import scan

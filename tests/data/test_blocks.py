@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_cdt, gaussian_filter
 from sklearn.neighbors import KNeighborsClassifier
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.pairing import Sample
+from satseg.data.samples import Sample
 from satseg.data.splits import Blocks, Random, Splits
 from satseg.errors import ConfigError, DataError
 

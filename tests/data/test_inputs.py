@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from satseg.data.rasters.inputs import bands_by_name, find_inputs, name_of
+from satseg.data.rasters.bands import bands_by_name
+from satseg.data.rasters.inputs import find_inputs, name_of
 from satseg.data.rasters.raster import read_info, read_window
 from satseg.data.rasters.writing import write_raster
 from satseg.errors import ConfigError, DataError

@@ -20,9 +20,9 @@ from PIL import Image
 
 from satseg.config import CONFIG_DIR
 from satseg.data import FolderDataModule
-from satseg.data.labels.class_lines import class_options
+from satseg.data.labels.class_options import class_options
 from satseg.data.labels.discovery import scheme_from_config
-from satseg.data.layouts import recognise_options
+from satseg.data.layouts.recognition import recognise_options
 from satseg.data.splits import Auto, Random
 from satseg.errors import ConfigError, DataError
 

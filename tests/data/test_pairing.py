@@ -6,9 +6,9 @@ import pytest
 import rasterio
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.pairing import Sample
 from satseg.data.rasters.names import natural
 from satseg.data.rasters.raster import read_window
+from satseg.data.samples import Sample
 from satseg.data.splits import Random
 from satseg.errors import ConfigError, DataError
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satseg.data.patches import patch_edge, patches_a_batch
+from satseg.data.sampling.patch_sizes import patch_edge, patches_a_batch
 from satseg.devices import Machine
 
 edges = st.integers(1, 3000)

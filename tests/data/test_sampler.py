@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from placed_rasters import at, write
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.places import Balanced, ClassPlaces
-from satseg.data.sampler import PatchBatchSampler
+from satseg.data.sampling.places import Balanced, ClassPlaces
+from satseg.data.sampling.sampler import PatchBatchSampler
 from satseg.data.splits import Splits
 from satseg.errors import ConfigError
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from satseg.data.pairing import Sample
+from satseg.data.samples import Sample
 from satseg.data.splits import Group, List, Random, Stratified, Subfolder
 from satseg.errors import ConfigError, DataError
 

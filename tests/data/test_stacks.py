@@ -16,10 +16,10 @@ from rasterio.warp import reproject
 
 from satseg.config import CONFIG_DIR
 from satseg.data.folder import FolderDataModule
-from satseg.data.pairing import Sample
 from satseg.data.rasters.inputs import find_inputs, name_of
 from satseg.data.rasters.raster import Window, read_image, read_info, read_window
 from satseg.data.rasters.stacks import find_stacks
+from satseg.data.samples import Sample
 from satseg.data.splits import List, Random, Subfolder
 from satseg.errors import ConfigError, DataError, RasterReadError
 from satseg.explain.images import find_pictures

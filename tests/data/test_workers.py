@@ -7,7 +7,7 @@ CODE = """
 import threading
 from torch.utils.data import DataLoader
 from satseg.data.workers import prepare_worker
-from satseg.data.lost_workers import lost_worker
+from satseg.data.workers import lost_worker
 
 unsendable = [threading.Lock()]
 try:

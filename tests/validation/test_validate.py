@@ -10,7 +10,7 @@ from dataset_faults import check, found, grave, rewrite, value_nine
 from dataset_files import make_image, make_mask, write
 
 from satseg.data.labels.discovery import scheme_from_config
-from satseg.data.pairing import Sample
+from satseg.data.samples import Sample
 from satseg.data.splits import Random
 from satseg.errors import ConfigError, DataError
 from satseg.validate.facts import ScanPlan

@@ -20,10 +20,10 @@ from satseg.data.faults import Attempt
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.labels.polygon_classes import ClassOptions, PolygonClasses
 from satseg.data.labels.vectors import Areas, VectorLayer, read_layer
-from satseg.data.pairing import Sample
 from satseg.data.projecting import Bounds
 from satseg.data.rasters.opening import quiet, reason
 from satseg.data.rasters.raster import RasterInfo, Window, read_info, window_transform
+from satseg.data.samples import Sample
 from satseg.errors import DataError, ResourceError
 from satseg.files import atomic_path, cache_folder, write_text
 from satseg.spec import IGNORE_INDEX

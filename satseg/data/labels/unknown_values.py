@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from satseg.data.labels.class_lines import class_options, ignore_options, ignored_values
+from satseg.data.labels.class_options import class_options, ignore_options, ignored_values
 from satseg.data.labels.discovery import MAX_DISCOVERED, ClassScheme, held_values
 from satseg.data.labels.scheme import REPAIR
-from satseg.data.pairing import Sample
 from satseg.data.rasters.raster import read_info
+from satseg.data.samples import Sample
 from satseg.errors import DataError, MaskValueError
 
 PATIENCE_S = 20.0  # that looking into the other masks may take

@@ -24,6 +24,13 @@ def band_numbers(info: RasterInfo, wanted: Sequence[int | str] | None) -> tuple[
     return tuple(_number(info, band) for band in wanted)
 
 
+def bands_by_name(info: RasterInfo, names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the one-based numbers of the bands that are called so, or None if any is missing or there twice."""
+    if any(info.band_names.count(name) != 1 for name in names):
+        return None
+    return tuple(info.band_names.index(name) + 1 for name in names)
+
+
 def _number(info: RasterInfo, band: int | str) -> int:
     if isinstance(band, int):
         if not 1 <= band <= len(info.band_names):

@@ -8,12 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from satseg.data.rasters.endings import USUAL, is_image, passed_over
-from satseg.data.rasters.names import natural
+from satseg.data.rasters.names import USUAL, is_image, natural, passed_over
 from satseg.data.rasters.opening import is_remote, shown
-from satseg.data.rasters.parts import is_part, is_store, write_part
-from satseg.data.rasters.raster import RasterInfo
 from satseg.data.rasters.stacks import find_stacks, write_stack
+from satseg.data.rasters.subdatasets import is_part, is_store, write_part
 from satseg.data.rasters.wildcards import find_visible, has_wildcards, in_folders, split_pattern
 from satseg.errors import ConfigError, DataError, RasterReadError
 
@@ -77,13 +75,6 @@ def name_of(source: Path | str) -> str:
         return Path(source).stem
     url = urlsplit(str(source))
     return PurePosixPath(unquote(url.path).replace("\\", "/")).stem or url.hostname or "image"
-
-
-def bands_by_name(info: RasterInfo, names: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the one-based numbers of the bands that are called so, or None if any is missing or there twice."""
-    if any(info.band_names.count(name) != 1 for name in names):
-        return None
-    return tuple(info.band_names.index(name) + 1 for name in names)
 
 
 def _find(named: Any, nodata: float | None, otherwise: float | None) -> Iterator[str | Path]:

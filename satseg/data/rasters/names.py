@@ -1,8 +1,63 @@
-"""Names of raster files, in the order that people expect."""
+"""File names of rasters and vectors: known suffixes, and natural sort order."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+# What GDAL opens by itself; nothing that also lies beside images as something else, such as .xml, .hdr, .ovr and .pdf.
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gtiff", ".jp2", ".j2k", ".vrt", ".webp", ".bmp", ".gif"}
+    | {".pgm", ".ppm", ".pnm", ".tga", ".img", ".bil", ".bip", ".bsq", ".nc", ".nc4", ".hdf", ".hdf5", ".h5", ".he5"}
+    | {".ntf", ".nitf", ".pix", ".ers", ".grd", ".sdat", ".mrf", ".cub", ".asc", ".hgt", ".dem"}
+    | {".dt0", ".dt1", ".dt2", ".grb", ".grb2", ".grib", ".grib2"}
+)
+HEADED_SUFFIXES = frozenset({"", ".dat", ".raw", ".bin", ".flt"})  # of plain numbers, which a header beside describes
+VECTOR_SUFFIXES = frozenset({".gpkg", ".geojson", ".json", ".shp"})
+SIDECAR_SUFFIXES = frozenset(
+    {".tfw", ".pgw", ".jgw", ".wld", ".xml", ".hdr", ".ovr", ".prj", ".dbf", ".shx", ".cpg", ".txt", ".csv", ".md"}
+)
+USUAL = ".tif, .png, .jpg, .jp2, .vrt, .img, .nc and others that GDAL reads, or .dat with its header (.hdr) beside it"
+SHOWN = 5
+
+Takes = Callable[[Path], bool]
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a file is a raster by its name; one of plain numbers must have its header beside it."""
+    suffix = path.suffix.lower()
+    if suffix not in HEADED_SUFFIXES:
+        return suffix in IMAGE_SUFFIXES
+    headers = (path.with_name(path.name + ".hdr"), path.with_suffix(".hdr"), path.with_suffix(".HDR"))
+    return any(header.is_file() for header in headers)
+
+
+def is_vector(path: Path) -> bool:
+    """Tell whether a file holds polygons by its name."""
+    return path.suffix.lower() in VECTOR_SUFFIXES
+
+
+def is_unknown(path: Path) -> bool:
+    """Tell whether a file may be a raster whose ending is not known: neither one that is, nor what lies beside one."""
+    known = path.suffix.lower() in SIDECAR_SUFFIXES or is_image(path) or is_vector(path)
+    return bool(path.suffix) and not known
+
+
+def is_hidden(path: Path) -> bool:
+    """Tell whether a file, or a folder around it, is hidden; the path is relative to where the search began."""
+    return any(part.startswith(".") and part != ".." for part in path.parts)
+
+
+def passed_over(files: Iterable[Path]) -> str:
+    """Return the endings of files that are no images, most frequent first, and what images end in; "" without files."""
+    counts = Counter(path.suffix.lower() or "nothing" for path in files)
+    if not counts:
+        return ""
+    endings = [f"{ending} ({number})" for ending, number in counts.most_common(SHOWN)]
+    more = ", …" if len(counts) > SHOWN else ""
+    return f"it finds only files that end in {', '.join(endings)}{more}, and images end in {USUAL}"
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from satseg.data.rasters.endings import Takes, is_image, passed_over
-from satseg.data.rasters.names import natural
+from satseg.data.rasters.names import Takes, is_image, natural, passed_over
 from satseg.data.rasters.opening import is_remote, shown
-from satseg.data.rasters.parts import is_part, write_part
 from satseg.data.rasters.stack_vrt import stack_vrt
+from satseg.data.rasters.subdatasets import is_part, write_part
 from satseg.data.rasters.wildcards import find_visible, in_folders, split_pattern, wildcard_text
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
 from satseg.files import cache_folder, write_text

@@ -8,7 +8,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from satseg.data.rasters.endings import is_hidden
+from satseg.data.rasters.names import is_hidden
 
 BRACES = r"\{[^{}/]*,[^{}/]*\}"
 WILDCARD = rf"(\*|\?|\[!?\]?[^]]*\]|{BRACES})"

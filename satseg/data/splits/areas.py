@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 import shapely
 
-from satseg.data.pairing import Sample
 from satseg.data.rasters.raster import Window
+from satseg.data.samples import Sample
 from satseg.data.splits.frames import Frame
 from satseg.data.splits.grid import Block, Grid
 from satseg.errors import DataError

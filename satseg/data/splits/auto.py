@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from satseg.data.folder_names import split_folders
-from satseg.data.pairing import Sample
+from satseg.data.pairing.folder_names import split_folders
+from satseg.data.samples import Sample
 from satseg.data.splits.checking import Splits
-from satseg.data.splits.drawing import Draw
-from satseg.data.splits.drawn import Random
-from satseg.data.splits.listed import Subfolder
+from satseg.data.splits.draw import Draw
+from satseg.data.splits.hashed import Random
+from satseg.data.splits.predefined import Subfolder
 
 OTHERWISE = "(dataset/split chooses another)"
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from satseg.data.pairing import Sample
+from satseg.data.samples import Sample
 from satseg.data.splits.areas import area_of
 from satseg.data.splits.checking import SPLITS, Splits, checked
-from satseg.data.splits.drawing import Draw, Wanted
+from satseg.data.splits.draw import Draw, Wanted
 from satseg.data.splits.frames import Frame, frames_of
 from satseg.errors import ConfigError
 

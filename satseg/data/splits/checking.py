@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from satseg.data.pairing import Sample
+from satseg.data.samples import Sample
 from satseg.errors import DataError
 
 SPLITS = ("train", "val", "test")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from satseg.data.pairing import Sample
+from satseg.data.samples import Sample
 from satseg.data.splits.checking import Splits, checked
-from satseg.data.splits.drawing import Draw, by_hash
+from satseg.data.splits.draw import Draw, by_hash
 
 Counts = Callable[[Sample], np.ndarray]
 

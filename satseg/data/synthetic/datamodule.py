@@ -10,7 +10,7 @@ from typing import Any
 
 from satseg.data.folder import FolderDataModule
 from satseg.data.labels.discovery import ClassScheme
-from satseg.data.pairing import Pairs
+from satseg.data.samples import Pairs
 from satseg.data.synthetic.layout import CLASS_NAMES, PALETTE
 from satseg.data.synthetic.scene import Bands, make_scene, write_scene
 from satseg.errors import ConfigError, ResourceError, SatsegError

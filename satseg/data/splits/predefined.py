@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from satseg.data.pairing import Sample
+from satseg.data.samples import Sample
 from satseg.data.splits.checking import SPLITS, Splits, checked
-from satseg.data.splits.drawing import Draw, redrawn
+from satseg.data.splits.draw import Draw, redrawn
 from satseg.errors import ConfigError, DataError
 
 

@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from satseg.data.folder_names import KINDS, SIDES
-from satseg.data.rasters.endings import is_image
+from satseg.data.pairing.folder_names import KINDS, SIDES
+from satseg.data.rasters.names import is_image
 from satseg.data.rasters.raster import read_info
 from satseg.errors import SatsegError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from satseg.data.rasters.endings import is_image
+from satseg.data.rasters.names import is_image
 from satseg.errors import ConfigError
 
 IMAGE_WORDS = ("images", "image", "imgs", "img", "img_dir")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from satseg.data.pairing import Sample, shared_labels
-from satseg.data.rasters.endings import is_image, is_vector
+from satseg.data.pairing.files import shared_labels
+from satseg.data.rasters.names import is_image, is_vector
 from satseg.data.rasters.stacks import Stack, _common_name, _find_band, _gather, _visible, write_stack
 from satseg.data.rasters.wildcards import in_folders
+from satseg.data.samples import Sample
 from satseg.errors import ConfigError, DataError
 
 

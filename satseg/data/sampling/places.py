@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from satseg.data.pairing import Sample
 from satseg.data.rasters.raster import Window
 from satseg.data.reader import SampleReader
+from satseg.data.samples import Sample
 from satseg.data.statistics import mask_tiles
 from satseg.errors import ConfigError, DataError
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from satseg.data.folder_names import Folders, has_images, named_folders, split_folders, subfolders
-from satseg.data.nearest import likely_options
+from satseg.data.layouts.suggestions import likely_options
+from satseg.data.layouts.tree import tree
 from satseg.data.options import FOLDER
-from satseg.data.pairing import named_files
-from satseg.data.rasters.endings import is_image, is_vector
+from satseg.data.pairing.files import named_files
+from satseg.data.pairing.folder_names import Folders, has_images, named_folders, split_folders, subfolders
+from satseg.data.pairing.suffixes import ends_like_a_mask, split_by_suffix, working_suffixes
+from satseg.data.rasters.names import is_image, is_vector
 from satseg.data.rasters.wildcards import expanded, in_folders
 from satseg.data.splits import Auto
-from satseg.data.suffixes import ends_like_a_mask, split_by_suffix, working_suffixes
-from satseg.data.trees import tree
 from satseg.errors import ConfigError, DataError
 
 DEEPEST, MOST_LOOKED_INTO = 4, 100  # folders inside others

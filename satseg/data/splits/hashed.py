@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from satseg.data.pairing import Sample
 from satseg.data.rasters.names import natural
+from satseg.data.samples import Sample
 from satseg.data.splits.checking import Splits, checked
-from satseg.data.splits.drawing import Draw, Wanted
+from satseg.data.splits.draw import Draw, Wanted
 from satseg.errors import ConfigError, DataError
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from satseg.data.places import AreaPlaces, Places
 from satseg.data.rasters.raster import Window
+from satseg.data.sampling.places import AreaPlaces, Places
 
 
 class PatchRequest(NamedTuple):

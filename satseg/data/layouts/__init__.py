@@ -1,0 +1,1 @@
+"""Recognition of how a user's folder lays out images and masks."""

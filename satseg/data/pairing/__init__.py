@@ -1,0 +1,1 @@
+"""Pairing of images and masks by the names of folders and files."""
