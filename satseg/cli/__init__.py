@@ -27,7 +27,7 @@ from satseg.config import CONFIG_DIR
 from satseg.data.workers import lost_worker
 from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes, out_of_memory
 from satseg.ranks import is_first, world_size
-from satseg.runs import AUTO, CHOSEN, write_failure
+from satseg.runs import AUTO, AUTO_OPTIONS, write_failure
 
 OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
 NO_MEMORY = "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
@@ -135,7 +135,7 @@ def check_types(cfg: DictConfig, config_name: str) -> None:
     defaults = loader.load_configuration(config_name, groups, hydra.types.RunMode.RUN)
     for key in plain:
         value = OmegaConf.select(cfg, key)
-        if not (value == AUTO and key in CHOSEN):  # beside an experiment, too, that has a number
+        if not (value == AUTO and key in AUTO_OPTIONS):  # beside an experiment, too, that has a number
             _check_type(key, value, OmegaConf.select(defaults, key))
 
 

@@ -17,7 +17,7 @@ from satseg.data.options import FOLDER
 from satseg.errors import BackboneWeightsError, ConfigError, RunError
 from satseg.ranks import world_size
 from satseg.runs import AUTO, find_complete, find_places, find_unfinished, model_path
-from satseg.runs.named import check_named
+from satseg.runs.finding import check_named
 
 CHOICES = {
     "dataset.channels": ("rgb", "multispectral"),

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from satseg.errors import ConfigError
 from satseg.evaluate.scoring import Scoring
 from satseg.inference.combining import views
-from satseg.runs.named import named_models
+from satseg.runs.finding import named_models
 
 
 def scoring(cfg: DictConfig) -> Scoring:

@@ -22,7 +22,7 @@ from satseg.models.model_file import read_header, read_tensors, write_model_file
 from satseg.models.options import check_kinds
 from satseg.models.torch_file import bounded_tensors, read_torch_file
 from satseg.runs import LATEST, MODEL_FILE, find_checkpoint, model_path
-from satseg.runs.named import WANDB, named_models
+from satseg.runs.finding import WANDB, named_models
 
 PREFIX = "net."
 CHECKPOINT_KEY = "satseg"

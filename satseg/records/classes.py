@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from satseg.errors import ConfigError, printable
 from satseg.records.slots import HYDRA_KEYS, schema
-from satseg.runs import AUTO, CHOSEN
+from satseg.runs import AUTO, AUTO_OPTIONS
 from satseg.signatures import fault
 
 
@@ -31,7 +31,7 @@ def check_classes(node: Any, said: str, path: Path) -> None:
     target = value.get("_target_")
     if target is not None and any(target in slot.targets for slot in schema().slots.values()):
         # A run that was stopped before its numbers were chosen has none of them yet.
-        options = {k: v for k, v in value.items() if not (v == AUTO and f"{said}.{k}" in CHOSEN)}
+        options = {k: v for k, v in value.items() if not (v == AUTO and f"{said}.{k}" in AUTO_OPTIONS)}
         found = fault(get_class(target), {k: v for k, v in options.items() if k not in HYDRA_KEYS})
         if found is not None:
             text = f"{path}: {said}.{found[0]} {found[1]}"

@@ -18,7 +18,7 @@ from satseg.config import CONFIG_DIR
 from satseg.errors import LayerError
 from satseg.models import SegmentationNetwork
 from satseg.predict.models import Models, open_models
-from satseg.runs.named import named_models
+from satseg.runs.finding import named_models
 from satseg.serve.pace import Pace
 from satseg.spec import DatasetSpec
 

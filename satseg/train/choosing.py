@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from satseg.data import SegmentationDataModule
 from satseg.devices import Machine, training_machine
 from satseg.ranks import agree, world_size
-from satseg.runs import AUTO, CHOSEN
+from satseg.runs import AUTO, AUTO_OPTIONS
 
 logger = logging.getLogger(__name__)
 
-PATCH, BATCH, PATCHES, EPOCHS = CHOSEN
+PATCH, BATCH, PATCHES, EPOCHS = AUTO_OPTIONS
 
 # A first model should be there in half an hour. One thread of a server's processor trains a U-Net on a resnet18 with
 # 1.5 patches of 256 x 256 pixels a second (0.66 s each, and 0.2 s where it only scores one). The network that is

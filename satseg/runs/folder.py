@@ -1,0 +1,150 @@
+"""Creating and opening run folders."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from satseg import locks
+from satseg.errors import InterruptedRunError, ResourceError, RunError
+from satseg.runs.finding import find_unfinished
+from satseg.runs.layout import AUTO, AUTO_OPTIONS, FIRST_EPOCH, LAST_CHECKPOINT, OVERWRITTEN, SUMMARY, SWEEP
+from satseg.runs.renamed import read_record
+
+PATIENCE_S = 3.0  # which processes of a run that was killed take to end
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, and the checkpoint that it goes on from."""
+
+    path: Path
+    resume_path: Path | None = None
+
+
+@contextmanager
+def open_run(
+    run_dir: str | None, runs_dir: Path, name: str, resume_from: str | None = None, config: str = ""
+) -> Iterator[Run]:
+    """Make a new run folder, or open an unfinished one, and keep other processes from it for the length of a block.
+
+    One that was stopped before its first checkpoint begins anew when it is asked for again. A new folder goes where the
+    block fails before anything was trained, such as by an option: but in a sweep, which reads there what failed.
+
+    Args:
+        run_dir: The folder; a new one named by time and `name` by default.
+        runs_dir: Where new folders are made.
+        name: What the run is.
+        resume_from: An unfinished run's folder.
+        config: What the run will be made from, as in its config.yaml.
+
+    Raises:
+        RunError: If the folder holds another run or other work, or there is nothing to resume.
+        InUseError: If another process has the folder.
+        ResourceError: If the folder cannot be written.
+    """
+    if resume_from is not None:
+        path = Path(resume_from)
+        with locks.alone(path / locks.NAME, f"resume_from={path}", "start a new run", PATIENCE_S):
+            find_unfinished(path, runs_dir)  # it may have been completed since it was looked for
+            yield Run(path, path / LAST_CHECKPOINT)
+        return
+    with ExitStack() as stack:
+        if run_dir is not None:
+            path = Path(run_dir)
+            is_new = not path.exists()
+        else:
+            made = [folder for folder in (runs_dir, *runs_dir.parents) if not folder.exists()]
+            path, is_new = _free_folder(runs_dir, name), True
+            stack.callback(locks.remove_empty, [path, *made])
+        otherwise = "set run_dir or runs_dir to another folder"
+        stack.enter_context(locks.alone(path / locks.NAME, f"run_dir={path}", otherwise, PATIENCE_S))
+        is_run = (path / "config.yaml").exists()
+        if is_run and _holds_work(path, config):
+            raise RunError(f"run_dir={path} holds a run already: name another folder, or resume_from={path}.")
+        if not is_run and (lost := [file for file in OVERWRITTEN if (path / file).exists()]):
+            raise RunError(f"run_dir={path} holds {lost[0]}, which the run would write over: name another folder.")
+        try:
+            yield Run(path)
+        except Exception as error:
+            if is_new and _is_refused(path, error):
+                _empty(path)
+            raise
+
+
+def _is_refused(run: Path, error: Exception) -> bool:
+    """Tell whether a run ended before its first step, and nobody looks for its record."""
+    is_begun = isinstance(error, InterruptedRunError) or (run / LAST_CHECKPOINT).parent.exists()
+    return not is_begun and not (run.parent / SWEEP).is_file()
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a folder holds but its lock, which goes, with the folder, when it is let go."""
+    for path in folder.iterdir():
+        if path.name == locks.NAME:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _holds_work(run: Path, config: str) -> bool:
+    """Tell whether a run would lose more than its first epoch if it began anew, or is not the one that is asked for."""
+    if (run / SUMMARY).exists() or (run / LAST_CHECKPOINT).exists():
+        return True
+    begun = [name for name in FIRST_EPOCH if (run / name).exists()]
+    if "metrics.csv" in begun and len((run / "metrics.csv").read_text(encoding="utf-8").splitlines()) > 2:
+        return True  # its checkpoints were removed
+    return bool(begun) and not _is_asked_for(config, run / "config.yaml")
+
+
+def _is_asked_for(config: str, recorded: Path) -> bool:
+    """Tell whether a run was made from a configuration, which may leave to training what has a number in the record."""
+    now, before = OmegaConf.create(config), OmegaConf.create(read_record(recorded))
+    for key in AUTO_OPTIONS:
+        if OmegaConf.select(now, key) == AUTO:
+            OmegaConf.update(now, key, OmegaConf.select(before, key))
+    return bool(now == before)
+
+
+def begin(run: Run) -> None:
+    """Remove what an earlier start left of its first epoch."""
+    for name in FIRST_EPOCH:
+        (run.path / name).unlink(missing_ok=True)
+
+
+def _free_folder(runs_dir: Path, name: str) -> Path:
+    """Make a folder that nobody else has made: two runs may start in one second."""
+    stem = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{re.sub(r'[^A-Za-z0-9_.+-]+', '_', name)}"
+    for number in range(100):
+        path = runs_dir / (f"{stem}_{number}" if number else stem)
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ResourceError(
+                f"{runs_dir} cannot be written ({error.strerror}): set run_dir or runs_dir to another folder."
+            ) from error
+        return path
+    raise RunError(f"No free name for a run folder in {runs_dir}.")
+
+
+def how_to_resume(folder: Path) -> str:
+    """Return what to tell the user of a run that has stopped."""
+    if (folder / SUMMARY).exists():
+        return "The run is complete."
+    if not (folder / LAST_CHECKPOINT).exists():
+        return "There is no checkpoint yet to go on from; start again."
+    return (
+        f"The last good checkpoint is kept; go on with: python -m satseg.train resume_from={shlex.quote(str(folder))}"
+    )

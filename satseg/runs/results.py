@@ -1,0 +1,59 @@
+"""Reading and writing the results of a run: summary, failure and metrics."""
+
+from __future__ import annotations
+
+import csv
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from satseg.errors import RecordError, ResourceError
+from satseg.files import write_json
+from satseg.runs.documents import fields, read_text
+from satseg.runs.layout import FAILURE, SUMMARY
+
+MOST_TABLE = 2**26  # bytes of metrics.csv, which grows by some 500 an epoch
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read how a complete run ended: its `score` (None where it is no number), and `scores` of each split by name.
+
+    Raises:
+        RecordError: If it is not there, or no such record.
+    """
+    path = folder / SUMMARY
+    summary = fields(path, {"score": (float, int, type(None)), "scores": dict, "monitor": str})
+    splits = [scores.values() if isinstance(scores, dict) else ("?",) for scores in summary["scores"].values()]
+    if not all(type(number) in (int, float, type(None)) for numbers in splits for number in numbers):
+        raise RecordError(f"{path}: its scores are no numbers.")
+    return summary
+
+
+def write_failure(folder: Path, error: Exception) -> None:
+    """Note in a run's folder why it ended without a score; where the disk is full, this has no place either."""
+    with suppress(ResourceError):
+        write_json(folder / FAILURE, {"kind": type(error).__name__, "message": " ".join(str(error).split())})
+
+
+def read_failure(folder: Path) -> dict[str, Any]:
+    """Read why a run ended without a score: the `kind` of error and its `message`.
+
+    Raises:
+        RecordError: If it is not there, or no such record.
+    """
+    return fields(folder / FAILURE, {"kind": str, "message": str})
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read metrics.csv; numbers as floats, blanks as None.
+
+    Raises:
+        RecordError: If it is not there, or no table of numbers.
+    """
+    rows = csv.reader(read_text(path, MOST_TABLE).splitlines())
+    try:
+        header = next(rows, [])
+        found = [dict(zip(header, (float(v) if v else None for v in row), strict=True)) for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise RecordError(f"{path} is no table of numbers ({error}); take the file as it was written.") from error
+    return found
