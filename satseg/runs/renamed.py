@@ -9,6 +9,8 @@ from satseg.runs.documents import read_yaml
 
 RENAMED = {  # as records name them, and what they are called now
     "satseg.callbacks.wandb.Dashboard": "satseg.train.callbacks.wandb.Dashboard",
+    "satseg.data.places.Area": "satseg.data.sampling.Area",
+    "satseg.data.places.Balanced": "satseg.data.sampling.Balanced",
     "satseg.sharding.ShardedStrategy": "satseg.train.sharding.ShardedStrategy",
 }
 
