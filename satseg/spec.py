@@ -62,7 +62,7 @@ Rgb = tuple[Byte, Byte, Byte]
 MaskValue = int | Rgb
 
 
-def marks_alone(nodata: float, dtype: Any) -> bool:
+def is_nodata_per_band(nodata: float, dtype: Any) -> bool:
     """Tell whether a pixel is missing where a single band has the nodata value.
 
     Not where that is 0 or the numbers have 8 bits: there each band alone may well have the value, and all must.
@@ -101,7 +101,7 @@ class InputSpec:
         dtype: Numpy dtype name of the raw numbers.
         scale: Divisor to unit scale.
         offset: Subtracted before the division.
-        nodata: Raw value that marks an invalid pixel, where there is one; see `marks_alone`.
+        nodata: Raw value that marks an invalid pixel, where there is one; see `is_nodata_per_band`.
         gsd_m: Ground sampling distance in metres, where it is known: the median of the training images.
         num_timesteps: Images per sample; 1 for a single image.
         mean: Standardisation mean; None until the backbone's own is filled in.
@@ -209,10 +209,10 @@ class DatasetSpec:
         try:
             return TypeAdapter(cls).validate_json(json.dumps(data))
         except ValidationError as error:
-            raise ConfigError(f"The dataset spec cannot be read: {first_problem(error)}.") from error
+            raise ConfigError(f"The dataset spec cannot be read: {first_error(error)}.") from error
 
 
-def first_problem(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
     """Return where the first of pydantic's findings is, what is there and what was expected, in one line."""
     found = error.errors(include_url=False)[0]
     message = found["msg"].removeprefix("Value error, ").rstrip(".")

@@ -24,7 +24,7 @@ from satseg import signals
 from satseg.cli import checks
 from satseg.cli.quoting import quote_paths
 from satseg.config import CONFIG_DIR
-from satseg.data.workers import lost_worker
+from satseg.data.workers import worker_lost_error
 from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes, out_of_memory
 from satseg.ranks import is_first, world_size
 from satseg.runs import AUTO, AUTO_OPTIONS, write_failure
@@ -209,7 +209,7 @@ def describe(error: BaseException) -> str | None:
     for cause in causes(error):
         if isinstance(cause, SatsegError):
             return "\n    ".join([f"{type(cause).__name__}: {_one_line(cause)}", *cause.below])
-    if lost := lost_worker(error):
+    if lost := worker_lost_error(error):
         return f"{type(lost).__name__}: {lost}"
     if any(out_of_memory(cause) for cause in causes(error)):
         return f"ResourceError: Memory ran out: {NO_MEMORY}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from satseg.data.input_spec import most_common
 from satseg.data.rasters.bands import band_numbers
-from satseg.data.rasters.opening import shown
+from satseg.data.rasters.opening import redacted
 from satseg.data.reader import WHOLE_FILE_PIXELS, SampleReader
 from satseg.data.samples import Sample
 from satseg.files import size_text
@@ -57,16 +57,16 @@ def _names(splits: Splits, reader: SampleReader) -> list[str]:
         return []
     other = next(info for info, own in zip(infos, names, strict=True) if own == others[0][0])
     return [
-        f"the bands are called {', '.join(first[0])} in {first[1]} training images, otherwise in "
-        f"{len(names) - first[1]} ({', '.join(others[0][0])} in {shown(other.path)}): they are taken by their numbers, "
-        "and the model file has the names that most have (dataset.bands takes them by name)"
+        f"the bands are called {', '.join(first[0])} in {first[1]} training images, but otherwise in "
+        f"{len(names) - first[1]} ({', '.join(others[0][0])} in {redacted(other.path)}): they are read by number, and "
+        "the model file has the most common names (dataset.bands reads them by name)"
     ]
 
 
 def _nodata(splits: Splits, reader: SampleReader) -> list[str]:
     """Tell of training images that declare different nodata values."""
     infos = [reader.info(s.image) for s in splits["train"]]
-    declared = most_common(info.marks.common(band_numbers(info, reader.bands)) for info in infos)
+    declared = most_common(info.validity.common_nodata(band_numbers(info, reader.bands)) for info in infos)
     if reader.nodata is not None or len(declared) == 1:
         return []
     told = ", ".join(f"{'none' if value is None else f'{value:g}'} in {number}" for value, number in declared)

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from satseg.spec import InputSpec
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-SKEW = 8  # pixels: rows as long as a power of two are three times as slow to transpose
+ROW_PADDING = 8  # pixels: rows as long as a power of two are three times as slow to transpose
 
 
 @dataclass(frozen=True)
@@ -56,29 +56,29 @@ class Augmentation:
         Returns:
             The three arrays at (patch_size, patch_size), the image in its own dtype.
         """
-        image, mask, valid = self.place(image, mask, valid, seed, patch_size)
-        if self.changes_light:
+        image, mask, valid = self.geometric(image, mask, valid, seed, patch_size)
+        if self.has_photometric:
             raw, usable = torch.from_numpy(image.astype(np.float32)), torch.from_numpy(valid.copy())
-            changed = self.light(raw[None], usable[None], [seed], spec)[0].numpy()
+            changed = self.photometric(raw[None], usable[None], [seed], spec)[0].numpy()
             image = np.where(valid, changed.astype(image.dtype), image)
         return image, mask, valid
 
     @property
-    def changes_light(self) -> bool:
+    def has_photometric(self) -> bool:
         """Whether it changes the image's numbers, too."""
         return any((self.brightness, self.contrast, self.gamma, self.noise, self.band_shift))
 
-    def place(self, image: np.ndarray, mask: np.ndarray, valid: np.ndarray, seed: int, patch_size: int) -> Arrays:
+    def geometric(self, image: np.ndarray, mask: np.ndarray, valid: np.ndarray, seed: int, patch_size: int) -> Arrays:
         """Resize, turn and mirror one patch, as the first part of augmenting it."""
-        turns, flip = self._position(np.random.default_rng(seed))
+        turns, flip = self._draw_geometric(np.random.default_rng(seed))
         image, mask, valid = resize(image, mask, valid, patch_size)
         image, mask, valid = (_turn(a, turns, flip) for a in (image, mask, valid))
         return image, mask, valid
 
-    def _position(self, random: np.random.Generator) -> tuple[int, bool]:
+    def _draw_geometric(self, random: np.random.Generator) -> tuple[int, bool]:
         return int(random.integers(4)) if self.quarter_turns else 0, self.flips and random.random() < 0.5
 
-    def light(self, image: Tensor, valid: Tensor, seeds: Sequence[int], spec: InputSpec) -> Tensor:
+    def photometric(self, image: Tensor, valid: Tensor, seeds: Sequence[int], spec: InputSpec) -> Tensor:
         """Change the light of a batch, as the second part of augmenting it, on whichever device it is.
 
         Args:
@@ -90,7 +90,7 @@ class Augmentation:
         Returns:
             The batch in its own dtype; within the limits of the files', where that is one of integers.
         """
-        drawn = [self._draw(seed, image.shape[1]) for seed in seeds]
+        drawn = [self._draw_photometric(seed, image.shape[1]) for seed in seeds]
         gamma, contrast, shift, noise = (
             torch.tensor(np.stack(values), device=image.device)[..., None, None] for values in zip(*drawn, strict=True)
         )
@@ -107,10 +107,10 @@ class Augmentation:
             unit = unit + noise * torch.stack([_normal(seed, unit[0]) for seed in seeds])
         return torch.where(usable, _as_stored(unit * spec.scale + spec.offset, image.dtype, spec.dtype), image)
 
-    def _draw(self, seed: int, bands: int) -> tuple[np.ndarray, ...]:
-        """Draw a patch's exponent, factor, shift of each band and deviation, after what `place` draws."""
+    def _draw_photometric(self, seed: int, bands: int) -> tuple[np.ndarray, ...]:
+        """Draw a patch's exponent, factor, shift of each band and deviation, after what `geometric` draws."""
         random = np.random.default_rng(seed)
-        self._position(random)
+        self._draw_geometric(random)
 
         def draw(limit: float, count: int = 1) -> np.ndarray:
             return np.asarray(random.uniform(-limit, limit, count) if limit else np.zeros(count), np.float32)
@@ -154,7 +154,7 @@ def _turn(array: np.ndarray, turns: int, flip: bool) -> np.ndarray:
 def _transposed(array: np.ndarray) -> np.ndarray:
     """Copy with the last two axes swapped, through rows that do not all fall on the same cache lines."""
     *rows, length = array.shape
-    spread = np.empty((*rows, length + SKEW), array.dtype)[..., :length]
+    spread = np.empty((*rows, length + ROW_PADDING), array.dtype)[..., :length]
     spread[...] = array
     return np.ascontiguousarray(spread.swapaxes(-2, -1))
 

@@ -18,20 +18,20 @@ from satseg.data.assumptions import assumed
 from satseg.data.augmentation import Augmentation
 from satseg.data.class_weights import class_weights
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
-from satseg.data.input_spec import in_common, input_spec
+from satseg.data.input_spec import combine_inputs, input_spec
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.labels.reader import LabelReader
-from satseg.data.labels.unknown_values import all_unknown
+from satseg.data.labels.unknown_values import list_all_unknown
 from satseg.data.options import Normalisation, check_numbers, check_options, default_workers
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.reader import SampleReader
 from satseg.data.samples import Pairs, Sample
-from satseg.data.sampling.patch_sizes import patch_edge, patches_a_batch
-from satseg.data.sampling.places import Area, Places
+from satseg.data.sampling.locations import Area, PatchLocations
+from satseg.data.sampling.patch_sizes import fit_batch_size, fit_patch_size
 from satseg.data.sampling.sampler import PatchBatchSampler
 from satseg.data.splits import Splits, left_out
 from satseg.data.statistics import compute_statistics, count_classes
-from satseg.data.workers import end_with_this_process, prepare_worker
+from satseg.data.workers import kill_workers_at_exit, prepare_worker
 from satseg.devices import training_machine
 from satseg.errors import ConfigError, MaskValueError
 from satseg.ranks import world_size
@@ -74,7 +74,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         offset: float | Literal["auto"] = "auto",
         normalisation: Normalisation = "auto",
         augmentation: Augmentation | None = None,
-        sampler: Callable[[Sequence[Sample], SampleReader], Places] | None = None,
+        sampler: Callable[[Sequence[Sample], SampleReader], PatchLocations] | None = None,
         sampling_seed: int = 0,
     ) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Find and split the samples, and compare the headers of every image and mask; once."""
         if not self._checked:
             _ = self.sizes
-            self.reader.keep_decoded((s for own in self.splits.values() for s in own), self.cache_gb)
+            self.reader.cache_decoded((s for own in self.splits.values() for s in own), self.cache_gb)
             self.assumptions += assumed(self.splits, self.reader)
             self._checked = True
 
@@ -147,7 +147,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         try:
             yield
         except MaskValueError as error:
-            raise all_unknown(error, self.reader.labels.scheme, samples) from error
+            raise list_all_unknown(error, self.reader.labels.scheme, samples) from error
 
     @cached_property
     def reader(self) -> SampleReader:
@@ -186,7 +186,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             )
             for info in infos
         ]
-        source = in_common(inputs)
+        source = combine_inputs(inputs)
         return DatasetSpec((source,), scheme.names, scheme.palette, mask_values=scheme.mask_values())
 
     @cached_property
@@ -194,7 +194,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Edge of a training patch in pixels."""
         if self._patch_size != "auto":
             return self._patch_size
-        return patch_edge(self.sizes[s.name] for s in self.splits["train"])
+        return fit_patch_size(self.sizes[s.name] for s in self.splits["train"])
 
     @cached_property
     def batch_size(self) -> int:
@@ -202,7 +202,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         if self._batch_size != "auto":
             return self._batch_size
         patches = self.num_patches // world_size()
-        return patches_a_batch(self.patch_size, patches, training_machine(self.accelerator))
+        return fit_batch_size(self.patch_size, patches, training_machine(self.accelerator))
 
     @property
     def num_patches(self) -> int:
@@ -236,7 +236,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _digests(self) -> dict[str, str]:
         return fingerprints.digests(self.splits)
 
-    def know_files_by(self, digests: Path) -> None:
+    def use_digests(self, digests: Path) -> None:
         """Tell a file that changes from one that is only touched, by the digests in a run's data.json."""
         self.reader.states.digests = digests
 
@@ -260,18 +260,18 @@ class SegmentationDataModule(pl.LightningDataModule):
             num_patches=self.num_patches,
             seed=self.sampling_seed,
             zoom=tuple(self.augmentation.zoom),  # type: ignore[arg-type]
-            places=self._places,
+            locations=self._locations,
             **self._ranks(),
         )
         self.start_at(*self._start)
-        own = self.augmentation, self.spec.inputs[0], self.patch_size, self._device_changes_light
+        own = self.augmentation, self.spec.inputs[0], self.patch_size, self._defers_photometric
         return self._loader(PatchDataset(train, self.reader, *own), self.train_sampler)
 
     @property
-    def _device_changes_light(self) -> bool:
+    def _defers_photometric(self) -> bool:
         """Whether there is a device to which the heavier part of augmentation is left."""
         there = self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
-        return there and self.augmentation.changes_light
+        return there and self.augmentation.has_photometric
 
     def start_at(self, epoch: int, batches: int) -> None:
         """Let training patches begin within an epoch, after so many of its batches, made already or not."""
@@ -280,7 +280,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             self.train_sampler.epoch, self.train_sampler.skip = epoch, batches
 
     @cached_property
-    def _places(self) -> Places:
+    def _locations(self) -> PatchLocations:
         return self.sampler(self.splits["train"], self.reader)
 
     def val_dataloader(self) -> DataLoader[Item]:
@@ -317,7 +317,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             yield to_item(name, *self.reader.read(by_name[name]))
 
     def _loader(self, dataset: Any, batches: Iterable[list[Any]]) -> DataLoader[Item]:
-        end_with_this_process()
+        kill_workers_at_exit()
         return DataLoader(
             dataset,
             batch_sampler=batches,
@@ -340,5 +340,5 @@ class SegmentationDataModule(pl.LightningDataModule):
             batch["failure"].raise_error()
         if "seed" in batch:
             seeds = batch.pop("seed")
-            batch["image"] = self.augmentation.light(batch["image"], batch["valid"], seeds, self.spec.inputs[0])
+            batch["image"] = self.augmentation.photometric(batch["image"], batch["valid"], seeds, self.spec.inputs[0])
         return batch

@@ -15,12 +15,12 @@ from satseg.data.rasters.opening import bounded_cache, reason
 from satseg.data.reader import SampleReader
 from satseg.data.samples import Sample
 from satseg.data.sampling.sampler import PatchRequest
-from satseg.data.workers import LESS
+from satseg.data.workers import MEMORY_ADVICE
 from satseg.errors import RasterReadError, ResourceError, SatsegError
 from satseg.spec import InputSpec
 
 Item = dict[str, Any]
-LISTED = ("name", "seed")  # of a batch's items; numbers that a device need not hold
+LIST_KEYS = ("name", "seed")  # of a batch's items; numbers that a device need not hold
 
 
 class Failure:
@@ -43,7 +43,7 @@ class PatchDataset(Dataset[Item]):
         augmentation: Changes them.
         spec: How raw numbers become unit scale.
         patch_size: Edge of a patch in pixels.
-        leave_light: Leave the part of augmentation that changes numbers to the device, and give it the seed.
+        defer_photometric: Leave the part of augmentation that changes numbers to the device, and give it the seed.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class PatchDataset(Dataset[Item]):
         augmentation: Augmentation,
         spec: InputSpec,
         patch_size: int,
-        leave_light: bool = False,
+        defer_photometric: bool = False,
     ) -> None:
         self.samples, self.reader, self.augmentation = samples, reader, augmentation
-        self.spec, self.patch_size, self.leave_light = spec, patch_size, leave_light
+        self.spec, self.patch_size, self.defer_photometric = spec, patch_size, defer_photometric
 
     def __getitems__(self, requests: Sequence[PatchRequest]) -> list[Item]:
         """Return a batch's patches; see `torch.utils.data`."""
@@ -69,8 +69,10 @@ class PatchDataset(Dataset[Item]):
 
         def make() -> Item:
             arrays = self.reader.read(sample, request.window)
-            if self.leave_light:
-                return to_item(sample.name, *self.augmentation.place(*arrays, seed, self.patch_size)) | {"seed": seed}
+            if self.defer_photometric:
+                return to_item(sample.name, *self.augmentation.geometric(*arrays, seed, self.patch_size)) | {
+                    "seed": seed
+                }
             return to_item(sample.name, *self.augmentation(*arrays, seed, self.spec, self.patch_size))
 
         return _or_failure(sample.name, make)
@@ -104,7 +106,7 @@ def _or_failure(name: str, make: Callable[[], Item]) -> Item:
     except SatsegError as error:
         return {"failure": Failure(error)}
     except MemoryError:
-        return {"failure": Failure(ResourceError(f"Memory ran out while {name} was read: {LESS}"))}
+        return {"failure": Failure(ResourceError(f"Memory ran out while {name} was read: {MEMORY_ADVICE}"))}
     except OSError as error:
         return {"failure": Failure(RasterReadError(f"{name} cannot be read: {reason(error)}."))}
 
@@ -132,5 +134,5 @@ def collate(items: Sequence[Item]) -> Item:
     for item in items:
         if "failure" in item:
             return item
-    batch: Item = default_collate([{k: v for k, v in item.items() if k not in LISTED} for item in items])
-    return batch | {key: [item[key] for item in items] for key in LISTED if key in items[0]}
+    batch: Item = default_collate([{k: v for k, v in item.items() if k not in LIST_KEYS} for item in items])
+    return batch | {key: [item[key] for item in items] for key in LIST_KEYS if key in items[0]}

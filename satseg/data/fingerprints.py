@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from satseg.data.rasters.names import natural
+from satseg.data.rasters.names import natural_key
 from satseg.data.samples import Sample
 from satseg.errors import DataChangedError, SatsegError
 from satseg.runs.documents import MOST_LISTING, read_json
@@ -29,7 +29,7 @@ def manifest(splits: Splits) -> dict[str, Any]:
         `splits` (names in natural order), `windows` (column, row, width and height by name) and `split_hash`: the
         SHA-256 of these two as compact JSON with sorted keys, the same on any machine and for any order of files.
     """
-    names = {split: sorted((s.name for s in samples), key=natural) for split, samples in splits.items()}
+    names = {split: sorted((s.name for s in samples), key=natural_key) for split, samples in splits.items()}
     windows = {s.name: list(s.window) for samples in splits.values() for s in samples if s.window is not None}
     found = {"splits": names, "windows": windows}
     text = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from satseg.data.datamodule import SegmentationDataModule
-from satseg.data.faults import Faults
-from satseg.data.labels.class_options import classes_found
+from satseg.data.file_errors import FileErrors
+from satseg.data.labels.class_options import describe_found_classes
 from satseg.data.labels.discovery import ClassScheme, discover_scheme, scheme_from_config
 from satseg.data.labels.polygon_classes import ClassOptions
 from satseg.data.labels.polygons import Polygons, read_polygons
 from satseg.data.layouts.recognition import recognise
 from satseg.data.options import NO_ROOT
-from satseg.data.pairing.files import check_partners, find_files, find_lonely, find_vectors, pair
+from satseg.data.pairing.files import check_all_paired, find_files, find_unpaired, find_vectors, pair
 from satseg.data.pairing.stacks import find_stack_files, stack_sample
 from satseg.data.rasters.stacks import Stack, check_complete
 from satseg.data.samples import Pairs, Sample
@@ -77,12 +77,12 @@ class FolderDataModule(SegmentationDataModule):
             layout = recognise(self._root, images, masks, image_suffix, mask_suffix)
             self._root, images, masks = layout.root, images or layout.images, masks or layout.masks
             image_suffix, mask_suffix = layout.image_suffix, layout.mask_suffix
-            self.assumptions.append(layout.words())
+            self.assumptions.append(layout.summary())
         self.images, self.masks, self.vectors = images, masks, dict(vectors or {})
         self.image_suffix, self.mask_suffix = image_suffix, mask_suffix
         self.classes, self.mask_values, self.ignore_values = classes, mask_values, ignore_values
         self.mask_threshold, self.unpaired = mask_threshold, unpaired
-        self._faults = Faults()
+        self._errors = FileErrors()
 
     @property
     def root(self) -> Path:
@@ -105,17 +105,17 @@ class FolderDataModule(SegmentationDataModule):
             self._say_what_is_left_out()
         samples = pair(found) if isinstance(self.images, str) else self._stacked(stacks, found["mask"])
         if self._polygons:
-            samples = self._polygons.draw(samples, self._faults.of)
+            samples = self._polygons.draw(samples, self._errors.guard)
             self.assumptions += self._polygons.remarks()
         if not samples:
-            self._faults.raise_first()
+            self._errors.raise_first()
         return samples
 
     def _stacked(self, stacks: Sequence[Stack], masks: Mapping[str, Path]) -> list[Sample]:
         """Return the stacks that have a mask as samples, in their order."""
         samples = []
         for stack in stacks:
-            with self._faults.of(Path(next(iter(stack.files.values())))):
+            with self._errors.guard(Path(next(iter(stack.files.values())))):
                 check_complete(stack, cast(Mapping[str, str], self.images))
                 if stack.name in masks:
                     samples.append(stack_sample(stack, masks[stack.name], self.nodata))
@@ -138,9 +138,9 @@ class FolderDataModule(SegmentationDataModule):
         options = self.classes, self.mask_values, self.ignore_values
         classes = ClassOptions(self.vectors.get("attribute"), self.vectors.get("outside"), *options)
         try:
-            found = read_polygons(files, self.vectors.get("layer"), classes, self._faults.of)
+            found = read_polygons(files, self.vectors.get("layer"), classes, self._errors.guard)
         except DataError:
-            self._faults.raise_first()  # which is why the others make no classes
+            self._errors.raise_first()  # which is why the others make no classes
             raise
         if self.classes is None:
             self.assumptions.append(found.classes.assumed(files))
@@ -148,25 +148,25 @@ class FolderDataModule(SegmentationDataModule):
 
     def samples(self) -> list[Sample]:
         """Find all pairs."""
-        if self._faults.noted is None:
+        if self._errors.collected is None:
             for stack in self._files[0]:
                 check_complete(stack, cast(Mapping[str, str], self.images))
         if self.unpaired == "refuse":
             patterns = {"mask": self.masks} | ({"image": self.images} if isinstance(self.images, str) else {})
-            check_partners(self.root, self._files[1], patterns)
+            check_all_paired(self.root, self._files[1], patterns)
         return self._samples
 
     def _say_what_is_left_out(self) -> None:
-        for kind, files in find_lonely(self.root, self._files[1]).items():
+        for kind, files in find_unpaired(self.root, self._files[1]).items():
             if files:
                 other = "a mask" if kind == "image" else "an image"
                 self.assumptions.append(f"{len(files)} {kind}s without {other} are left out (dataset.unpaired)")
 
     def paired(self) -> Pairs:
         """Return the pairs that there are, and what cannot be one; from here on no single file is an error."""
-        self._faults.note_all()
-        lonely = find_lonely(self.root, self._files[1]) if self.unpaired == "refuse" else {}
-        return Pairs(self._samples, lonely, self._faults.noted or [])
+        self._errors.collect()
+        unpaired = find_unpaired(self.root, self._files[1]) if self.unpaired == "refuse" else {}
+        return Pairs(self._samples, unpaired, self._errors.collected or [])
 
     @property
     def finds_classes(self) -> bool:
@@ -183,7 +183,7 @@ class FolderDataModule(SegmentationDataModule):
         images = self.images if isinstance(self.images, str) else ", ".join(self.images.values())
         self.assumptions += [
             f"{len(self.samples())} pairs of {images} and {self.masks} below {self.root}",
-            classes_found(scheme),
+            describe_found_classes(scheme),
         ]
         ignored = [scheme.show(value) for value, index in sorted(scheme.values.items()) if index == IGNORE_INDEX]
         if ignored:

@@ -16,7 +16,7 @@ from satseg.spec import BandStatistics, InputSpec
 
 Numbers = tuple[float, ...]
 T = TypeVar("T")
-LEAST = 1e-6  # of a divisor: a constant band stays finite
+MIN_DIVISOR = 1e-6  # of a divisor: a constant band stays finite
 
 
 def input_spec(
@@ -54,7 +54,7 @@ def input_spec(
         kind = "backbone" if dtype == "uint8" and len(numbers) == 3 else "standardise"
     mean, std = _standardisation(kind, statistics, divisor, start)
     names = tuple(info.band_names[n - 1] for n in numbers)
-    missing = info.marks.common(numbers) if nodata is None else nodata
+    missing = info.validity.common_nodata(numbers) if nodata is None else nodata
     edges = None if info.pixel_m is None else (min(info.pixel_m), max(info.pixel_m))
     return InputSpec(names, dtype, divisor, start, missing, info.gsd_m, 1, mean, std, statistics, gsd_range_m=edges)
 
@@ -67,7 +67,7 @@ def _unit_scale(
     start = low if offset == "auto" else float(offset)
     if scale != "auto":
         return float(scale), start
-    return max(max(statistics.p98) - start, LEAST) if measured else 255.0, start
+    return max(max(statistics.p98) - start, MIN_DIVISOR) if measured else 255.0, start
 
 
 def _standardisation(
@@ -81,10 +81,10 @@ def _standardisation(
         "standardise": (statistics.mean, statistics.std),
         "percentile": (statistics.p02, tuple(np.subtract(statistics.p98, statistics.p02))),
     }[kind]
-    return tuple(float(z - offset) / scale for z in zero), tuple(max(float(o) / scale, LEAST) for o in one)
+    return tuple(float(z - offset) / scale for z in zero), tuple(max(float(o) / scale, MIN_DIVISOR) for o in one)
 
 
-def in_common(inputs: Sequence[InputSpec]) -> InputSpec:
+def combine_inputs(inputs: Sequence[InputSpec]) -> InputSpec:
     """Return one input for those that the training images are each.
 
     Args:
@@ -98,14 +98,14 @@ def in_common(inputs: Sequence[InputSpec]) -> InputSpec:
     ranges = [source.gsd_range_m for source in inputs if source.gsd_range_m is not None]
     return replace(
         inputs[0],
-        bands=usual(source.bands for source in inputs),
-        nodata=usual(source.nodata for source in inputs),
+        bands=most_common_value(source.bands for source in inputs),
+        nodata=most_common_value(source.nodata for source in inputs),
         gsd_m=median_low(sizes) if sizes else None,
         gsd_range_m=(min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None,
     )
 
 
-def usual(values: Iterable[T]) -> T:
+def most_common_value(values: Iterable[T]) -> T:
     """Return the most common value; of several the first one. NaN equals NaN here."""
     return most_common(values)[0][0]
 

@@ -11,7 +11,7 @@ import numpy as np
 from satseg.data.fingerprints import FileStates
 from satseg.data.labels.reader import LabelReader
 from satseg.data.rasters.bands import band_numbers
-from satseg.data.rasters.decoded import Arrays, DecodedImages
+from satseg.data.rasters.decoded import Arrays, DecodedImageCache
 from satseg.data.rasters.opening import OpenRasters, bounded_cache
 from satseg.data.rasters.raster import RasterInfo, Window, read_image, read_real_info
 from satseg.data.samples import Sample
@@ -29,18 +29,18 @@ class SampleReader:
         labels: Reads the masks.
         bands: One-based numbers or names of the bands to read; all by default.
         nodata: Value of missing pixels; each file's own by default.
-        like: The first image, whose bands and dtype all others must have.
+        reference: The first image, whose bands and dtype all others must have.
         files: Keeps images open.
-        decoded: Keeps images decoded; see `keep_decoded`.
+        decoded: Keeps images decoded; see `cache_decoded`.
         states: What the files were when they were checked.
     """
 
     labels: LabelReader
     bands: Sequence[int | str] | None = None
     nodata: float | None = None
-    like: RasterInfo | None = None
+    reference: RasterInfo | None = None
     files: OpenRasters = field(default_factory=OpenRasters, repr=False)
-    decoded: DecodedImages | None = field(default=None, repr=False)
+    decoded: DecodedImageCache | None = field(default=None, repr=False)
     states: FileStates = field(default_factory=FileStates, repr=False)
     _infos: dict[Path, RasterInfo] = field(default_factory=dict, repr=False)
 
@@ -71,12 +71,12 @@ class SampleReader:
         self.states.note(sample)
         image = self.info(sample.image)
         self.labels.is_warped(sample.mask, image)
-        like = self.like = self.like or image
+        reference = self.reference = self.reference or image
         dtype = image.dtype_of(band_numbers(image, self.bands))
-        expected = like.dtype_of(band_numbers(like, self.bands))
-        if self.bands is None and image.count != like.count:
+        expected = reference.dtype_of(band_numbers(reference, self.bands))
+        if self.bands is None and image.count != reference.count:
             raise BandError(
-                f"{sample.image} has {image.count} bands, but the images before it have {like.count}: set "
+                f"{sample.image} has {image.count} bands, but the images before it have {reference.count}: set "
                 "dataset.bands to those that all have, such as [1, 2, 3]."
             )
         if dtype != expected:
@@ -86,7 +86,7 @@ class SampleReader:
             )
         return self.size(sample)
 
-    def keep_decoded(self, samples: Iterable[Sample], cache_gb: float) -> None:
+    def cache_decoded(self, samples: Iterable[Sample], cache_gb: float) -> None:
         """Decode images once, as far as the memory goes; the rest is read by windows.
 
         Raises:
@@ -99,7 +99,7 @@ class SampleReader:
             for image, info in infos.items()
             if info.width * info.height <= WHOLE_FILE_PIXELS
         }
-        self.decoded = DecodedImages(forms, round(cache_gb * 1e9))
+        self.decoded = DecodedImageCache(forms, round(cache_gb * 1e9))
 
     def read(self, sample: Sample, window: Window | None = None) -> Arrays:
         """Read a window of a sample; the whole by default.

@@ -53,10 +53,10 @@ class Pairs:
 
     Attributes:
         samples: Images with their masks.
-        lonely: Files that should have a partner and have none, by kind: `image`, `mask`.
+        unpaired: Files that should have a partner and have none, by kind: `image`, `mask`.
         faults: Files that no sample can be made of, and why.
     """
 
     samples: list[Sample]
-    lonely: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    unpaired: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     faults: Sequence[tuple[Path, SatsegError]] = ()

@@ -27,7 +27,7 @@ USUAL_SHIFTS = (0.1, 0.2, 273.15, 1000.0)  # reflectance of Sentinel-2 and of La
 NEAR = 0.2  # how far the measured shift may be from a usual one
 
 
-def beside_fill(values: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+def without_fill(values: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
     """Return the pixels (C, n) that are no fill, such as the black corners of a product that does not declare them.
 
     A fill is the lowest or the highest number of all, in all bands of a pixel alike, and takes much of the scene. It
@@ -56,7 +56,7 @@ def levels(values: np.ndarray) -> np.ndarray:
     return np.stack([low, values.mean(1, dtype=np.float64), high], axis=1)
 
 
-def levels_of(known: BandStatistics) -> np.ndarray:
+def training_levels(known: BandStatistics) -> np.ndarray:
     """Return the same (C, 3) of the training split."""
     return np.array([known.p02, known.mean, known.p98], np.float64).T
 
@@ -102,7 +102,7 @@ def fits_factor(there: np.ndarray, known: np.ndarray) -> bool:
     return bool(np.abs(np.log(_spans(there) / _spans(known))).mean() < ALIKE)
 
 
-def share_unlike(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+def outlier_share(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return the share of each band's pixels (C, n) that lie far outside the levels (C, 3) of the training."""
     margins = MARGIN * _spans(known)
     low, high = known[:, :1] - margins, known[:, 2:] + margins

@@ -15,7 +15,7 @@ from satseg import signals
 from satseg.errors import WorkerLostError, causes
 
 DEATH = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)")
-LESS = "set dataset.num_workers or dataset.cache_gb lower."
+MEMORY_ADVICE = "set dataset.num_workers or dataset.cache_gb lower."
 
 
 def prepare_worker(worker: int) -> None:
@@ -32,7 +32,7 @@ def _give_up(error: Exception, loaded: Any) -> None:
 
 
 @cache
-def end_with_this_process() -> None:
+def kill_workers_at_exit() -> None:
     """Kill workers that are left at the end: they only read, and the signal by which Python ends them is ignored."""
     atexit.register(_kill_workers)
 
@@ -45,7 +45,7 @@ def _kill_workers() -> None:
         worker.kill()
 
 
-def lost_worker(error: BaseException) -> WorkerLostError | None:
+def worker_lost_error(error: BaseException) -> WorkerLostError | None:
     """Return what to tell the user where a loader's worker was killed; None for any other error.
 
     Torch tells of it wherever the process happens to be, so another library may have wrapped the error.
@@ -56,9 +56,9 @@ def lost_worker(error: BaseException) -> WorkerLostError | None:
         return None
     match death["signal"]:
         case None | "Killed":
-            why = f"was killed, most likely because memory ran out: {LESS}"
+            why = f"was killed, most likely because memory ran out: {MEMORY_ADVICE}"
         case "Bus error":
-            why = f"was killed, most likely because shared memory (/dev/shm) ran out: enlarge it, or {LESS}"
+            why = f"was killed, most likely because shared memory (/dev/shm) ran out: enlarge it, or {MEMORY_ADVICE}"
         case "Terminated":
             why = "was ended from outside."
         case name:

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from satseg.data.dataset import to_item
-from satseg.data.rasters.inputs import find_inputs, name_of
-from satseg.data.rasters.opening import shown
+from satseg.data.rasters.inputs import find_inputs, source_name
+from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.raster import RasterInfo, Window, parse_window, read_info, window_transform
 from satseg.errors import ConfigError
 from satseg.inference.preflight import inspect_open, settle, source_in
@@ -76,7 +76,7 @@ def _from_file(
         for warning in settle(inspect_open(reader, source, reader.sample()), cfg.preflight):
             print(f"Warning: {warning}", file=sys.stderr)
         image, valid = reader.read(window or Window(0, 0, width, height))
-    name, transform = _name(name_of(path), window), _moved(scene.info, window)
+    name, transform = _name(source_name(path), window), _moved(scene.info, window)
     return Picture(name, image[None], valid[None], None, info.crs, transform, window)
 
 
@@ -89,10 +89,12 @@ def _check_size(path: Path | str, size: tuple[int, int], window: Window | None) 
     if window is not None and not (
         -width < window.col < size[0] and -height < window.row < size[1]
     ):  # what hangs over the edge is filled, but there must be something
-        raise ConfigError(f"window={list(window)} lies outside {shown(path)}, which has {size[0]} x {size[1]} pixels.")
+        raise ConfigError(
+            f"window={list(window)} lies outside {redacted(path)}, which has {size[0]} x {size[1]} pixels."
+        )
     if width * height > MAX_PIXELS:
         raise ConfigError(
-            f"{shown(path)} has {width} x {height} pixels, too many at once: name a part of it, such as "
+            f"{redacted(path)} has {width} x {height} pixels, too many at once: name a part of it, such as "
             "window='[0,0,1024,1024]'."
         )
 

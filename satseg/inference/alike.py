@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from satseg.data.input_spec import usual
-from satseg.data.shifts import find_factor, find_shift, levels_of, usual_shift
+from satseg.data.input_spec import most_common_value
+from satseg.data.shifts import find_factor, find_shift, training_levels, usual_shift
 from satseg.errors import ConfigError
 from satseg.inference.preflight import GSD_RATIO
 from satseg.inference.values import FACTOR, FACTOR_ALONE, SEVERAL
@@ -50,7 +50,7 @@ def joint_spec(specs: Sequence[DatasetSpec]) -> DatasetSpec:
     """
     known = [spec.inputs[0].nodata for spec in specs if spec.inputs[0].nodata is not None]
     first = specs[0]
-    return replace(first, inputs=(replace(first.inputs[0], nodata=usual(known) if known else None),))
+    return replace(first, inputs=(replace(first.inputs[0], nodata=most_common_value(known) if known else None),))
 
 
 def _difference(one: DatasetSpec, other: DatasetSpec) -> tuple[str, str, str] | None:
@@ -95,7 +95,7 @@ def _numbers(one: InputSpec, other: InputSpec) -> tuple[str, str] | None:
     if one.statistics is None or other.statistics is None:
         kinds = _kind(one.dtype), _kind(other.dtype)
         return None if kinds[0] == kinds[1] else kinds
-    first, second = levels_of(one.statistics), levels_of(other.statistics)
+    first, second = training_levels(one.statistics), training_levels(other.statistics)
     spans = [np.median(known[:, 2] - known[:, 0]) for known in (first, second)]
     factor = float(spans[1] / spans[0]) if min(spans) > 0 else 1.0
     if max(factor, 1 / factor) > (FACTOR if len(first) > 1 else FACTOR_ALONE) or find_factor(second, first) != 1:

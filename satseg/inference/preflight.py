@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from rasterio.crs import CRS
 
 from satseg.data.rasters.bands import bands_by_name
-from satseg.data.rasters.opening import shown
+from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.pixel_size import size_text
-from satseg.data.rasters.raster import RasterInfo, Window, unnamed
+from satseg.data.rasters.raster import RasterInfo, Window, default_band_name
 from satseg.errors import BandError, ConfigError, UnlikeError
 from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneReader, SceneSource, place
@@ -42,7 +42,7 @@ def choose_bands(
     """
     names = info.band_names
     if info.dtype.startswith("complex"):
-        raise BandError(f"{shown(info.path)} holds complex numbers, which no model takes; take their amplitudes.")
+        raise BandError(f"{redacted(info.path)} holds complex numbers, which no model takes; take their amplitudes.")
     if wanted is not None:
         missing = [number for number in wanted if not 1 <= number <= len(names)]
         if missing or len(wanted) != len(source.bands):
@@ -77,7 +77,7 @@ def source_in(
         info=place(info, area, cfg.gsd_m),
         bands=choose_bands(info, source, wanted, recorded),
         nodata=cfg.nodata,
-        otherwise=source.nodata,
+        default_nodata=source.nodata,
         scale=cfg.scale,
         offset=cfg.offset,
         area=area,
@@ -88,7 +88,7 @@ def source_in(
 def _needs(info: RasterInfo, source: InputSpec, end: str) -> str:
     there = ", ".join(f"{number} ({name})" for number, name in enumerate(info.band_names, 1))
     return (
-        f"{shown(info.path)} has the bands {there}, but the model "
+        f"{redacted(info.path)} has the bands {there}, but the model "
         f"takes {len(source.bands)}, {', '.join(source.bands)}: {end}."
     )
 
@@ -111,7 +111,7 @@ def inspect_open(reader: SceneReader, source: InputSpec, values: np.ndarray) -> 
     _pixel_size(scene.info, source, found)
     _place(scene.info, reader.source, source, found)
     if values.shape[1] < FEW_PIXELS:
-        found.warnings.append(f"{shown(scene.info.path)} has hardly a valid pixel.")
+        found.warnings.append(f"{redacted(scene.info.path)} has hardly a valid pixel.")
     elif source.statistics is not None:
         check_values(values, scene, source, source.statistics, found)
     return found
@@ -120,7 +120,7 @@ def inspect_open(reader: SceneReader, source: InputSpec, values: np.ndarray) -> 
 def _place(info: RasterInfo, dataset: Any, source: InputSpec, found: Findings) -> None:
     if info.transform is not None:
         return
-    name, there = shown(info.path), _substitute(dataset)
+    name, there = redacted(info.path), _substitute(dataset)
     if there:
         found.warnings.append(
             f"{name} has {there} instead of a geotransform, so the map has no coordinates; warp it first (gdalwarp)."
@@ -146,16 +146,16 @@ def _substitute(dataset: Any) -> str:
 
 def _names(scene: SceneSource, source: InputSpec, found: Findings) -> None:
     there = [scene.info.band_names[number - 1] for number in scene.bands]
-    named = {name for name, number in zip(there, scene.bands, strict=True) if name != unnamed(number)}
+    named = {name for name, number in zip(there, scene.bands, strict=True) if name != default_band_name(number)}
     known = set(source.bands) & named
     if known and tuple(there) != source.bands:
         found.errors.append(
-            f"{shown(scene.info.path)}: the bands in use are {', '.join(there)}, but the model takes "
+            f"{redacted(scene.info.path)}: the bands in use are {', '.join(there)}, but the model takes "
             f"{', '.join(source.bands)}; set bands=[…] to their numbers in this order."
         )
     elif not named and tuple(there) != source.bands and set(source.bands) & set(there):
         found.warnings.append(
-            f"{shown(scene.info.path)}: its bands have no names; {', '.join(there)} are taken for "
+            f"{redacted(scene.info.path)}: its bands have no names; {', '.join(there)} are taken for "
             f"{', '.join(source.bands)} of the training."
         )
 
@@ -171,8 +171,8 @@ def _pixel_size(info: RasterInfo, source: InputSpec, found: Findings) -> None:
     if _apart(ratio) > GSD_RATIO:
         most = "" if known[0] == known[1] else f" to {known[1]:.3g} m, their median {source.gsd_m:.3g}"
         found.warnings.append(
-            f"{shown(info.path)} has pixels of {size_text(info.pixel_m)} m on the ground, {ratio:.2g} times those of "
-            f"the training ({known[0]:.3g}{most} m), so things look smaller or larger than the model knows; set "
+            f"{redacted(info.path)} has pixels of {size_text(info.pixel_m)} m on the ground, {ratio:.2g} times those "
+            f"of the training ({known[0]:.3g}{most} m), so things look smaller or larger than the model knows; set "
             f"gsd_m={source.gsd_m:g} to have it resampled on reading."
         )
 

@@ -15,10 +15,10 @@ from rasterio import Affine
 from torch import Tensor
 
 from satseg.data.dataset import to_tensor
-from satseg.data.rasters.missing import Marks
-from satseg.data.rasters.opening import CACHE_BYTES, open_raster, shown
+from satseg.data.rasters.opening import CACHE_BYTES, open_raster, redacted
 from satseg.data.rasters.pixel_size import pixel_size
-from satseg.data.rasters.raster import RasterInfo, Window, image_in, read_bands, window_transform
+from satseg.data.rasters.raster import RasterInfo, Window, read_bands, read_open_image, window_transform
+from satseg.data.rasters.validity import Validity
 from satseg.errors import ConfigError
 from satseg.inference.resampling import resample
 
@@ -34,7 +34,7 @@ class SceneSource:
         info: Its header.
         bands: One-based numbers, in the model's order.
         nodata: Stored value of missing pixels, as the user says; the file's own by default.
-        otherwise: Stored value of missing pixels where the file declares none: that of the training.
+        default_nodata: Stored value of missing pixels where the file declares none: that of the training.
         scale: Stored numbers are multiplied by this.
         offset: Then this is added.
         area: The part of the file that is the scene; `info` is that part's.
@@ -48,7 +48,7 @@ class SceneSource:
     offset: float = 0.0
     area: Window | None = None
     resampled: bool = False
-    otherwise: float | None = None
+    default_nodata: float | None = None
 
     @contextmanager
     def open(self, cache_bytes: int = CACHE_BYTES) -> Iterator[SceneReader]:
@@ -57,7 +57,7 @@ class SceneSource:
             if not self.resampled:
                 yield SceneReader(self, source, source)
                 return
-            with resample(source, self.info, self.bands, self.nodata, self.otherwise) as resampled:
+            with resample(source, self.info, self.bands, self.nodata, self.default_nodata) as resampled:
                 yield SceneReader(self, resampled, source)
 
     def convert(self, image: np.ndarray) -> np.ndarray:
@@ -83,22 +83,22 @@ class SceneReader:
     stored: Any
 
     @cached_property
-    def marks(self) -> Marks:
+    def validity(self) -> Validity:
         """What marks missing pixels in what is open; resampling has answered for nodata, options included."""
-        return Marks.of(self.source)
+        return Validity.of(self.source)
 
     @property
     def nodata(self) -> dict[str, float | None]:
         """The values that mark missing pixels besides those that what is open declares."""
         if self.scene.resampled:
             return {}
-        return {"nodata": self.scene.nodata, "otherwise": self.scene.otherwise}
+        return {"nodata": self.scene.nodata, "default_nodata": self.scene.default_nodata}
 
     def read(self, window: Window) -> tuple[Tensor, Tensor]:
         """Return raw numbers (C, h, w) and which pixels are valid (h, w)."""
         if self.scene.area is not None:
             window = window._replace(col=window.col + self.scene.area.col, row=window.row + self.scene.area.row)
-        image, valid = image_in(self.source, window, self.scene.bands, marks=self.marks, **self.nodata)
+        image, valid = read_open_image(self.source, window, self.scene.bands, validity=self.validity, **self.nodata)
         return to_tensor(self.scene.convert(image)), torch.from_numpy(valid)
 
     def sample(self) -> np.ndarray:
@@ -112,8 +112,10 @@ class SceneReader:
         shape = tuple(max(1, round(n / factor)) for n in (area.height, area.width))
         part = {"window": rasterio.windows.Window(*area), "out_shape": shape}
         image = read_bands(self.source, self.scene.bands, **part)
-        values = self.marks.values(self.scene.bands, **self.nodata)
-        return self.scene.convert(image), self.marks.usable(self.source, image, self.scene.bands, values, **part)
+        values = self.validity.nodata_values(self.scene.bands, **self.nodata)
+        return self.scene.convert(image), self.validity.valid_pixels(
+            self.source, image, self.scene.bands, values, **part
+        )
 
 
 def sample(read: Callable[[Window], tuple[Tensor, Tensor]], height: int, width: int) -> np.ndarray:
@@ -147,7 +149,7 @@ def place(info: RasterInfo, area: Window | None, gsd_m: float | None) -> RasterI
         inside = area.col >= 0 and area.row >= 0 and min(area.width, area.height) > 0
         if not inside or area.col + area.width > info.width or area.row + area.height > info.height:
             raise ConfigError(
-                f"window={list(area)} does not lie inside {shown(info.path)}, "
+                f"window={list(area)} does not lie inside {redacted(info.path)}, "
                 f"which has {info.width} x {info.height} pixels."
             )
         transform = window_transform(info, area)
@@ -157,7 +159,7 @@ def place(info: RasterInfo, area: Window | None, gsd_m: float | None) -> RasterI
         return info
     if info.pixel_m is None or info.transform is None or area is not None:
         raise ConfigError(
-            f"gsd_m={gsd_m:g}: {shown(info.path)} is read whole, and must have coordinates that tell its pixel size."
+            f"gsd_m={gsd_m:g}: {redacted(info.path)} is read whole, and must have coordinates that tell its pixel size."
         )
     sides = zip((info.width, info.height), info.pixel_m, strict=True)
     width, height = (max(1, round(pixels * size / gsd_m)) for pixels, size in sides)

@@ -12,10 +12,10 @@ from rasterio import Affine
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from satseg.data.rasters.missing import Marks, can_hold
 from satseg.data.rasters.raster import RasterInfo
 from satseg.data.rasters.uniform_vrt import uniform_vrt
-from satseg.spec import marks_alone
+from satseg.data.rasters.validity import Validity, can_hold
+from satseg.spec import is_nodata_per_band
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def resample(
     grid: RasterInfo,
     bands: Sequence[int],
     nodata: float | None = None,
-    otherwise: float | None = None,
+    default_nodata: float | None = None,
 ) -> Iterator[WarpedVRT]:
     """Open an open raster on another grid.
 
@@ -36,22 +36,24 @@ def resample(
         grid: Has the path, transform, width and height.
         bands: One-based numbers of those that will be read; what the others declare is of no account.
         nodata: Stored value of missing pixels; the file's own by default.
-        otherwise: The value where these bands declare none.
+        default_nodata: The value where these bands declare none.
     """
-    marks = Marks.of(source)
-    values = marks.values(bands, nodata, otherwise)
-    if not marks.is_masked and _are_alike(marks, values, marks.values(source.indexes, nodata, otherwise)):
-        with _warped(source, grid, **_missing(marks.dtypes[0], values[0])) as warped:
+    validity = Validity.of(source)
+    values = validity.nodata_values(bands, nodata, default_nodata)
+    if not validity.is_masked and _are_alike(
+        validity, values, validity.nodata_values(source.indexes, nodata, default_nodata)
+    ):
+        with _warped(source, grid, **_missing(validity.dtypes[0], values[0])) as warped:
             yield warped
         return
     uniform = uniform_vrt(source, grid.path, dict(zip(bands, values, strict=True)))
-    with rasterio.open(uniform) as alike, _warped(alike, grid, add_alpha=Marks.of(alike).is_masked) as warped:
+    with rasterio.open(uniform) as alike, _warped(alike, grid, add_alpha=Validity.of(alike).is_masked) as warped:
         yield warped
 
 
-def _are_alike(marks: Marks, *values: Sequence[float | None]) -> bool:
+def _are_alike(validity: Validity, *values: Sequence[float | None]) -> bool:
     """Tell whether all bands have one dtype and one nodata value."""
-    return len(set(marks.dtypes)) == 1 and len({repr(value) for some in values for value in some}) == 1
+    return len(set(validity.dtypes)) == 1 and len({repr(value) for some in values for value in some}) == 1
 
 
 def _warped(source: Any, grid: RasterInfo, **missing: Any) -> WarpedVRT:
@@ -73,7 +75,7 @@ def _missing(dtype: str, nodata: float | None) -> dict[str, Any]:
     """Return how GDAL is told of missing pixels, and answers: in an alpha band where a value may be a mean, too."""
     if nodata is None or not (math.isnan(nodata) or can_hold(dtype, nodata)):
         return {"nodata": None}
-    if marks_alone(nodata, dtype):
+    if is_nodata_per_band(nodata, dtype):
         # Each band answers for itself, by the value, which GDAL gives to no mean.
         return {"src_nodata": nodata, "nodata": nodata, "UNIFIED_SRC_NODATA": "NO"}
     return {"src_nodata": nodata, "nodata": None, "add_alpha": True}

@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 
 from satseg import signals
-from satseg.data.rasters.opening import CACHE_BYTES, shown
+from satseg.data.rasters.opening import CACHE_BYTES, redacted
 from satseg.data.rasters.orientation import NORTH
 from satseg.inference.blending import cross
 from satseg.inference.edges import EdgeStore
@@ -61,8 +61,8 @@ class SceneTask:
             "engine": maker.engine.name,
             "batch": maker.engine.batch_size,
             "plan": [plan.rows, plan.cols, plan.zone],
-            "scene": [shown(info.path), info.width, info.height, info.crs, info.transform],
-            "reading": [scene.bands, scene.nodata, scene.otherwise, scene.scale, scene.offset, scene.area],
+            "scene": [redacted(info.path), info.width, info.height, info.crs, info.transform],
+            "reading": [scene.bands, scene.nodata, scene.default_nodata, scene.scale, scene.offset, scene.area],
             "north": [info.turned, os.environ.get(NORTH)],
             "products": [[p.name, p.band_names, p.dtype] for p in maker.products],
             "values": [p.coding.values for p in maker.products if p.coding and p.coding.table is not None],

@@ -7,19 +7,19 @@ import math
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from satseg.data.rasters.opening import shown
+from satseg.data.rasters.opening import redacted
 from satseg.data.shifts import (
     NARROW,
     UNITS,
     UNLIKE,
-    beside_fill,
     find_factor,
     find_shift,
     fits_factor,
     levels,
-    levels_of,
-    share_unlike,
+    outlier_share,
+    training_levels,
     usual_shift,
+    without_fill,
 )
 from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneSource
@@ -44,10 +44,10 @@ def check_values(
         known: The training split's numbers.
         found: What is wrong is added to.
     """
-    name = shown(scene.info.path)
+    name = redacted(scene.info.path)
     constant = [band_name for band_name, band in zip(source.bands, values, strict=True) if band.min() == band.max()]
-    trained = levels_of(known)
-    if not _is_picture(scene, source) and (rest := beside_fill(values, trained)).shape[1] >= FEW_PIXELS:
+    trained = training_levels(known)
+    if not _is_picture(scene, source) and (rest := without_fill(values, trained)).shape[1] >= FEW_PIXELS:
         values = rest  # in pictures of 8 bits, the ends are what is saturated
     there = levels(values)
     if constant:
@@ -62,7 +62,7 @@ def check_values(
     odd = [b for b, f in zip(source.bands, factors, strict=True) if max(f, 1 / f) > FACTOR and b not in constant]
     if odd and len(source.bands) > 1:
         found.warnings.append(f"{name}: the values of {', '.join(odd)} are far from those of the training.")
-    elif float(np.median(unlike := share_unlike(values, trained))) > UNLIKE:
+    elif float(np.median(unlike := outlier_share(values, trained))) > UNLIKE:
         found.warnings.append(
             f"{name}: {100 * np.median(unlike):.0f} % of the values lie far outside those of the training "
             f"({_range(trained)}, 2nd to 98th percentile; here {_range(there)}), so the map may mean nothing."
@@ -123,7 +123,7 @@ def _advice(
 
     Nothing is advised that leaves the values in another unit, or higher or lower, than the training's.
     """
-    tags = scene.info.tags_of(scene.bands)
+    tags = scene.info.scale_offsets_of(scene.bands)
     if len(tags) > 1:
         return "its bands have different scale and offset tags: apply them (gdal_translate -unscale -ot Float32)"
     ((scale, offset),) = tags
@@ -188,6 +188,6 @@ def _order(values: np.ndarray, scene: SceneSource, source: InputSpec, known: Ban
     if given > 1.0 and best < given / 4:
         numbers = [scene.bands[i] for i in np.argsort(model_order)]
         found.warnings.append(
-            f"{shown(scene.info.path)}: the bands look swapped: in the order {numbers} their means fit the training "
+            f"{redacted(scene.info.path)}: the bands look swapped: in the order {numbers} their means fit the training "
             f"far better; if so, set bands={numbers}."
         )

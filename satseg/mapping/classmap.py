@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from satseg.data.rasters.opening import open_raster
-from satseg.data.rasters.raster import Window, image_in
+from satseg.data.rasters.raster import Window, read_open_image
 from satseg.errors import DataError
 from satseg.mapping.ground import Ground
 
@@ -51,7 +51,7 @@ class ClassMap:
         Raises:
             DataError: If a value is no class.
         """
-        image, valid = image_in(self.source, window, [1])
+        image, valid = read_open_image(self.source, window, [1])
         classes = self.classes(image[0])
         if (unknown := image[0][valid & (classes == INVALID)]).size:
             first, last = self.values.min(), self.values.max()

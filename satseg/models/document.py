@@ -14,7 +14,7 @@ from satseg.environment import package_version
 from satseg.errors import ModelError, SpecError
 from satseg.models.network import SegmentationNetwork
 from satseg.models.options import check_options
-from satseg.spec import SCHEMA, DatasetSpec, Name, Positive, first_problem
+from satseg.spec import SCHEMA, DatasetSpec, Name, Positive, first_error
 
 FORMAT_VERSION = 1
 VERSIONED = ("satseg", "torch", "timm", "segmentation-models-pytorch")
@@ -104,7 +104,7 @@ class Document:
             if first["loc"] == ("format_version",):
                 version = f"{first['input']!r}"[:40]
                 raise ModelError(f"it has format version {version}, but this satseg reads {FORMAT_VERSION}") from error
-            raise ModelError(first_problem(error)) from error
+            raise ModelError(first_error(error)) from error
         _check_plain(found.plain())
         return found
 

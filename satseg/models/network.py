@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from satseg.errors import ModelError
-from satseg.spec import DatasetSpec, InputSpec, marks_alone
+from satseg.spec import DatasetSpec, InputSpec, is_nodata_per_band
 
 STRIDE = 32  # of every encoder that is shipped
 
@@ -29,7 +29,7 @@ class Normaliser(nn.Module):
         if spec.mean is None or spec.std is None:
             raise ModelError(f"The input {spec.name} has no mean and std to standardise by.")
         self.nodata = spec.nodata
-        self.one_band_marks = spec.nodata is not None and marks_alone(spec.nodata, spec.dtype)
+        self.one_band_marks = spec.nodata is not None and is_nodata_per_band(spec.nodata, spec.dtype)
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
         # (x - offset) / scale, then (unit - mean) / std, as one step
         shift, divisor = spec.offset + spec.scale * mean, spec.scale * std
@@ -53,7 +53,7 @@ class Normaliser(nn.Module):
             return ((raw - self.shift) / self.divisor).masked_fill(~valid[:, None], 0.0)
 
     def valid(self, raw: Tensor) -> Tensor:
-        """Return which pixels (N, H, W) are usable: finite, and not nodata; see `marks_alone`."""
+        """Return which pixels (N, H, W) are usable: finite, and not nodata; see `is_nodata_per_band`."""
         usable = torch.isfinite(raw).all(1)
         if self.nodata is not None and not math.isnan(self.nodata):
             missing = raw == self.nodata

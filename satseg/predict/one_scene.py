@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from satseg import signals
-from satseg.data.rasters.inputs import name_of
+from satseg.data.rasters.inputs import source_name
 from satseg.data.rasters.opening import CACHE_BYTES
 from satseg.devices import enough_memory
 from satseg.inference.pipeline import Stopwatch
@@ -39,7 +39,7 @@ def predict_or_tell(cfg: DictConfig, models: Models, scene: str | Path, output: 
         signals.check()  # which it may come from
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         print(message, file=sys.stderr)
-        return Outcome(name_of(scene), (), 0, Stopwatch(), error=message)
+        return Outcome(source_name(scene), (), 0, Stopwatch(), error=message)
 
 
 def _predict(
@@ -49,20 +49,20 @@ def _predict(
     warnings = settle(models.inspect(source), cfg.preflight)
     tell(warnings)
     if cfg.progress:  # the engine, which is opened or chosen first, may take a minute
-        print(f"Mapping {name_of(scene)}: {source.info.width} x {source.info.height} pixels", file=sys.stderr)
+        print(f"Mapping {source_name(scene)}: {source.info.width} x {source.info.height} pixels", file=sys.stderr)
     task = task_of(cfg, models, source, output)
     watch, start = Stopwatch(), time.perf_counter()
     pixels = source.info.height * source.info.width
     late: list[str] = []
     with alone_at(output):
-        with _bar(cfg.progress, name_of(scene), pixels) as progress, enough_memory(ADVICE):
+        with _bar(cfg.progress, source_name(scene), pixels) as progress, enough_memory(ADVICE):
             files = predict_scene(task, progress, watch, strips)
         areas = _extras(cfg, models, source, output, late)
     extras = extra_paths(cfg, output)
     tell(late)
     watch.seconds["all"] = time.perf_counter() - start
     files += extras.values()
-    return Outcome(name_of(scene), files, pixels, watch, [*warnings, *late], "", areas, extras.get("vectors"))
+    return Outcome(source_name(scene), files, pixels, watch, [*warnings, *late], "", areas, extras.get("vectors"))
 
 
 def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path, warnings: list[str]) -> list[ClassArea]:
@@ -76,7 +76,7 @@ def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path, 
         if "preview" in paths:
             from satseg.predict.preview import write_preview  # it brings what draws, and what scores
 
-            write_preview(name_of(source.info.path), source, output, spec, paths["preview"])
+            write_preview(source_name(source.info.path), source, output, spec, paths["preview"])
         if "areas" in paths:
             areas = class_areas(output, spec.class_names)
             write_areas(areas, paths["areas"])

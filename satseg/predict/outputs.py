@@ -9,8 +9,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from satseg.cli.checks import beside
-from satseg.data.rasters.inputs import name_of
-from satseg.data.rasters.opening import is_remote, shown
+from satseg.data.rasters.inputs import source_name
+from satseg.data.rasters.opening import is_remote, redacted
 from satseg.errors import ConfigError
 from satseg.inference.products import Product, product_paths
 
@@ -37,7 +37,7 @@ def map_paths(folder: Path, scenes: Sequence[str | Path]) -> list[Path]:
     if suffix in NO_MAPS:
         raise ConfigError(f"output={folder}: a map is a GeoTIFF, so its name ends in .tif; or name a folder.")
     taken: set[str] = set()
-    return [folder / f"{_free(name_of(scene), taken)}.tif" for scene in scenes]
+    return [folder / f"{_free(source_name(scene), taken)}.tif" for scene in scenes]
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -84,7 +84,7 @@ def check_paths(
     files = {f.resolve() for scene in scenes if not is_remote(scene) for f in [Path(scene)]}
     for path in _all(cfg, outputs, products):
         if path.resolve() in files:
-            raise ConfigError(f"{shown(path)} is a scene, which would be lost; name another output file or folder.")
+            raise ConfigError(f"{redacted(path)} is a scene, which would be lost; name another output file or folder.")
         if str(path.resolve()).casefold() in seen:
             raise ConfigError(f"{path} would be written twice; name the scenes otherwise, or segment them one by one.")
         seen.add(str(path.resolve()).casefold())

@@ -14,7 +14,7 @@ from torch.nn.functional import conv2d, pad
 from satseg.environment import package_version
 from satseg.models import STRIDE, SegmentationNetwork
 from satseg.runtimes.upsampling import join_upsampling
-from satseg.spec import InputSpec, marks_alone
+from satseg.spec import InputSpec, is_nodata_per_band
 
 KEY = "satseg"  # of the description in a file's metadata
 GRAPH_VERSION = 3
@@ -124,7 +124,7 @@ def marked(image: Tensor, valid: Tensor, spec: InputSpec) -> Tensor:
     if spec.nodata is None:
         return filled
     alike = filled == spec.nodata
-    if not marks_alone(spec.nodata, spec.dtype):
+    if not is_nodata_per_band(spec.nodata, spec.dtype):
         alike = alike.all(1, keepdim=True)
     return torch.where(alike, spec.nodata + 1e-6 * max(abs(spec.nodata), 1.0), filled) if bool(alike.any()) else filled
 

@@ -12,7 +12,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from satseg.data.rasters.deflated import block_bytes, check_deflated
-from satseg.data.rasters.opening import ALONE, open_raster, quiet
+from satseg.data.rasters.opening import NO_SIDECARS, open_raster, quiet
 from satseg.data.rasters.orientation import as_stored
 from satseg.data.rasters.raster import RasterInfo, read_info
 from satseg.errors import RasterReadError, UploadError, UploadTooLargeError, UploadTypeError
@@ -149,7 +149,7 @@ def _parts(upload: Upload) -> Iterator[Any]:
     for number in range(2, MAX_DIRECTORIES + 2):
         try:
             place = f"GTIFF_DIR:{number}:{upload.path}"
-            with rasterio.Env(**ALONE), quiet(), rasterio.open(place, driver="GTiff") as source:
+            with rasterio.Env(**NO_SIDECARS), quiet(), rasterio.open(place, driver="GTiff") as source:
                 yield source
         except RasterioError as error:
             if "not found" in str(error):

@@ -9,7 +9,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from satseg import signals
 from satseg.data import SegmentationDataModule
-from satseg.data.workers import lost_worker
+from satseg.data.workers import worker_lost_error
 from satseg.devices import memory_limit
 from satseg.errors import (
     ConfigError,
@@ -48,7 +48,7 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
             "dataset.batch_size=1: this model normalises over the batch and needs at least 2, or auto."
         ) from error
     except OSError as error:
-        if lost_worker(error):
+        if worker_lost_error(error):
             raise
         raise ResourceError(f"{run.path}: {error}. {how_to_resume(run.path)}") from error
     except (RuntimeError, MemoryError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from satseg.data.workers import lost_worker
+from satseg.data.workers import worker_lost_error
 from satseg.errors import DataChangedError, InterruptedRunError, WorkerLostError
 from satseg.ranks import is_first
 from satseg.runs import DATA, Run, how_to_resume
@@ -43,7 +43,7 @@ def train_here(cfg: DictConfig, run: Run) -> float:
     except DataChangedError as error:
         raise DataChangedError(f"{error} {how_to_resume(run.path)}") from error
     except Exception as error:
-        if not (lost := lost_worker(error)):
+        if not (lost := worker_lost_error(error)):
             raise
         raise WorkerLostError(f"{lost} {how_to_resume(run.path)}") from error
 
@@ -52,7 +52,7 @@ def _steps(cfg: DictConfig, run: Run) -> float:
     check_trainer(cfg)
     datamodule = build_datamodule(cfg)
     findings = check_data(datamodule)
-    datamodule.know_files_by(run.path / DATA)
+    datamodule.use_digests(run.path / DATA)
     if run.resume_path is not None and is_first():
         check_same_data(run, datamodule)
     cfg = choose(cfg, datamodule)

@@ -170,7 +170,7 @@ def _number(nodata: float | None) -> str:
 
 def _tags(info: RasterInfo, bands: Sequence[int | str] | None) -> str:
     """Return in words what scale and offset a file declares of the bands in use."""
-    tags = sorted(info.tags_of(band_numbers(info, bands)))
+    tags = sorted(info.scale_offsets_of(band_numbers(info, bands)))
     return " or ".join(f"scale {scale:g} and offset {offset:g}" for scale, offset in tags)
 
 

@@ -42,7 +42,9 @@ class MaskTally:
         self.points = _points(self.keys, scheme.by_colour)
         gaps = np.abs(self.points[:, None] - self.points).max(-1) + np.eye(len(self.points)) * APART
         self.can_be_cut = (
-            scheme.threshold is None and not info.colors and all(is_of_ends(k, scheme.by_colour) for k in scheme.values)
+            scheme.threshold is None
+            and not info.palette
+            and all(is_of_ends(k, scheme.by_colour) for k in scheme.values)
         )
         self.can_be_near = bool(gaps.size) and gaps.min() >= APART
 
@@ -57,7 +59,7 @@ class MaskTally:
         Returns:
             Class indices (height, width), IGNORE_INDEX for all that is none.
         """
-        pure = self.scheme.purified(raw, self.info.colors)
+        pure = self.scheme.binarised(raw, self.info.palette)
         keys = self._keys(pure)
         places = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         is_known = self.keys[places] == keys
@@ -80,8 +82,8 @@ class MaskTally:
         if not self.scheme.by_colour:
             values: np.ndarray = raw[0]
             return values
-        colors = self.info.colors or {}
-        table = [colors.get(v, (v, v, v)) for v in range(256)]
+        palette = self.info.palette or {}
+        table = [palette.get(v, (v, v, v)) for v in range(256)]
         packed = np.array([r << 16 | g << 8 | b for r, g, b in table], np.int32)
         expanded: np.ndarray = packed[np.clip(np.nan_to_num(raw[0]), 0, 255).astype(np.uint8)]
         return expanded

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from satseg.data.labels.class_options import class_options, classes_found
+from satseg.data.labels.class_options import class_options, describe_found_classes
 from satseg.data.labels.discovery import ClassScheme, declared_nodata, default_colour, discover_scheme
 from satseg.data.labels.scheme import pack
 from satseg.data.rasters.opening import bounded_cache
@@ -62,7 +62,7 @@ def open_dataset(datamodule: SegmentationDataModule) -> Opened:
     """
     pairs = datamodule.paired()
     samples = pairs.samples
-    findings = [_lonely(kind, files) for kind, files in pairs.lonely.items() if files]
+    findings = [_unpaired(kind, files) for kind, files in pairs.unpaired.items() if files]
     findings += _unusable(pairs.faults)
     scheme, guessed = _scheme(datamodule, samples)
     sides, unsplit = _sides(datamodule, samples)
@@ -71,7 +71,7 @@ def open_dataset(datamodule: SegmentationDataModule) -> Opened:
     return Opened(samples, scheme, sides, findings)
 
 
-def _lonely(kind: str, files: Sequence[Path]) -> Finding:
+def _unpaired(kind: str, files: Sequence[Path]) -> Finding:
     other = "image" if kind == "mask" else "mask"
     return Finding(
         f"{kind}_without_{other}",
@@ -112,7 +112,7 @@ def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tu
         return datamodule.scheme(), []
     with bounded_cache():
         scheme, guessed = _found_scheme([s.mask for s in samples])
-    return scheme, guessed or [Finding("found_classes", Severity.NOTE, classes_found(scheme))]
+    return scheme, guessed or [Finding("found_classes", Severity.NOTE, describe_found_classes(scheme))]
 
 
 def _found_scheme(masks: Sequence[Path]) -> tuple[ClassScheme, list[Finding]]:

@@ -93,7 +93,7 @@ def _unreadable(facts: Sequence[Facts]) -> list[Finding]:
 
 def _zeros(images: Sequence[tuple[Facts, ImageFacts]]) -> list[Finding]:
     """Point to what may be nodata that nobody declared, and would count as a class."""
-    unsaid = [(f, i) for f, i in images if f.image_info and all(v is None for v in f.image_info.marks.nodata)]
+    unsaid = [(f, i) for f, i in images if f.image_info and all(v is None for v in f.image_info.validity.nodata)]
     found = [(f, i.zero / f.pixels) for f, i in unsaid if not i.is_constant]
     notable = sorted(((f, share) for f, share in found if share >= NOTABLE), key=lambda x: -x[1])
     if not notable:

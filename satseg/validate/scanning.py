@@ -14,9 +14,9 @@ import rasterio
 from satseg import signals
 from satseg.data.labels.reader import LabelReader, warp_labels
 from satseg.data.rasters.bands import band_numbers
-from satseg.data.rasters.missing import Marks
 from satseg.data.rasters.opening import CACHE_BYTES, open_raster, quiet
-from satseg.data.rasters.raster import RasterInfo, Window, image_in, read_info, read_real_info, window_transform
+from satseg.data.rasters.raster import RasterInfo, Window, read_info, read_open_image, read_real_info, window_transform
+from satseg.data.rasters.validity import Validity
 from satseg.data.samples import Sample
 from satseg.errors import DataError, RasterReadError, SatsegError
 from satseg.validate.facts import Facts, ScanPlan
@@ -166,10 +166,12 @@ def _parts(
         return
     _check_end(path)
     with open_raster(path) as source:
-        marks = Marks.of(source)
-        numbers = bands or [n for n in source.indexes if n not in marks.alpha]
+        validity = Validity.of(source)
+        numbers = bands or [n for n in source.indexes if n not in validity.alpha]
         for window in windows:
-            yield from _cut(window, *image_in(source, _moved(window, corner), numbers, nodata, marks=marks))
+            yield from _cut(
+                window, *read_open_image(source, _moved(window, corner), numbers, nodata, validity=validity)
+            )
 
 
 def _labels(facts: Facts, windows: list[Window], corner: tuple[int, int], warped: bool) -> Generator[Part]:

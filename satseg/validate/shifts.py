@@ -12,13 +12,13 @@ import numpy as np
 
 from satseg.data.shifts import (
     USUAL_SHIFTS,
-    beside_fill,
     differences,
     find_factor,
     find_shift,
     levels,
     usual_factor,
     usual_shift,
+    without_fill,
 )
 from satseg.validate.facts import Facts
 from satseg.validate.findings import Finding, Severity, count
@@ -136,7 +136,7 @@ def _shifted(images: Sequence[Pixels], there: np.ndarray) -> Named | None:
 def _alike(facts: Sequence[Facts]) -> list[Pixels]:
     """Return the images that tell something beside a fill, and have as many bands as the most."""
     measured = [f for f in facts if f.image and f.image_info and f.image_info.dtype != "uint8"]
-    drawn = [(f.image_file, beside_fill(f.image.drawn)) for f in measured if f.image and not f.image.is_constant]
+    drawn = [(f.image_file, without_fill(f.image.drawn)) for f in measured if f.image and not f.image.is_constant]
     seen = [Pixels(file, pixels) for file, pixels in drawn if pixels.shape[1] >= FEW_PIXELS]
     usual = Counter(len(pixels) for _, pixels in seen).most_common(1)
     return [image for image in seen if len(image.numbers) == usual[0][0]]

@@ -64,9 +64,9 @@ def test_a_device_changes_a_batch_as_a_worker_changes_each_patch(dtype: str) -> 
     strong = Augmentation(True, True, brightness=0.2, contrast=0.4, gamma=0.3, noise=0.05, band_shift=0.1)
     patches, seeds = [patch(dtype, seed=s) for s in range(4)], [7, 2**63 - 1, 8, 7]
     whole = [strong(*p, seed, SPECS[dtype], 32) for p, seed in zip(patches, seeds, strict=True)]
-    placed = [to_item("", *strong.place(*p, seed, 32)) for p, seed in zip(patches, seeds, strict=True)]
+    placed = [to_item("", *strong.geometric(*p, seed, 32)) for p, seed in zip(patches, seeds, strict=True)]
     batch = collate(placed)
-    light = strong.light(batch["image"], batch["valid"], seeds, SPECS[dtype])
+    light = strong.photometric(batch["image"], batch["valid"], seeds, SPECS[dtype])
     expected = collate([to_item("", *arrays) for arrays in whole])
     assert light.dtype == expected["image"].dtype
     assert torch.allclose(light.double(), expected["image"].double(), rtol=1e-5, atol=1e-5)

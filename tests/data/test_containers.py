@@ -12,7 +12,7 @@ import rasterio.shutil
 from placed_rasters import at, write
 from scipy.io import netcdf_file
 
-from satseg.data.rasters.inputs import find_inputs, name_of
+from satseg.data.rasters.inputs import find_inputs, source_name
 from satseg.data.rasters.raster import read_image, read_info
 from satseg.errors import RasterReadError
 from satseg.inference.preflight import inspect
@@ -58,7 +58,7 @@ def test_a_container_says_what_it_holds_and_how_that_is_named(tmp_path: Path, mo
     assert names[0] in said and names[0].replace("Band1", "Band2") in said
     for number, name in enumerate(names):
         (path,) = find_inputs(name)
-        assert name_of(path) == f"two (1)_Band{number + 1}"
+        assert source_name(path) == f"two (1)_Band{number + 1}"
         np.testing.assert_array_equal(read_image(path)[0], bands[number : number + 1])
         assert read_info(path).transform == tuple(at(0, 0)["transform"])[:6]
     (stack,) = find_inputs({"b": names[1], "a": names[0]})

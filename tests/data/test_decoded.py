@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.rasters.decoded import DecodedImages
+from satseg.data.rasters.decoded import DecodedImageCache
 from satseg.data.rasters.opening import OpenRasters
 from satseg.data.rasters.raster import read_image
 from satseg.data.splits import Random
@@ -84,7 +84,7 @@ def test_no_more_is_kept_than_was_allowed(root: Path) -> None:
     assert [path in decoded for path in sorted((root / "images").glob("*.tif"))].count(True) == 2
 
 
-def _fill(decoded: DecodedImages, arrays: Any) -> None:
+def _fill(decoded: DecodedImageCache, arrays: Any) -> None:
     decoded.put(Path("b"), arrays)
 
 
@@ -92,7 +92,7 @@ def _fill(decoded: DecodedImages, arrays: Any) -> None:
 def test_any_shape_and_dtype_comes_back(bands: int, height: int, width: int, dtype: str) -> None:
     random = np.random.default_rng(0)
     form = (bands, height, width), dtype
-    decoded = DecodedImages({Path(name): form for name in "abc"}, 1 << 22)
+    decoded = DecodedImageCache({Path(name): form for name in "abc"}, 1 << 22)
     arrays = {
         Path(name): (
             random.integers(0, 100, (bands, height, width)).astype(dtype),
@@ -112,7 +112,7 @@ def test_any_shape_and_dtype_comes_back(bands: int, height: int, width: int, dty
 
 
 def test_processes_that_are_forked_share_it_and_others_begin_anew() -> None:
-    decoded = DecodedImages({Path("b"): ((1, 2, 2), "uint8")}, 1000)
+    decoded = DecodedImageCache({Path("b"): ((1, 2, 2), "uint8")}, 1000)
     ones = np.ones((1, 2, 2), np.uint8), np.ones((2, 2), np.uint8), np.ones((2, 2), bool)
     process = multiprocessing.get_context("fork").Process(target=_fill, args=(decoded, ones))
     process.start()
@@ -125,7 +125,7 @@ def test_processes_that_are_forked_share_it_and_others_begin_anew() -> None:
 @pytest.mark.parametrize("side", [10**7, 10**10])
 def test_more_memory_than_there_is_is_refused_by_name(side: int) -> None:
     with pytest.raises(ConfigError, match=r"^dataset\.cache_gb=1e\+12: .* set less\.$"):
-        DecodedImages({Path("a"): ((1, side, side), "uint8")}, 10**21)
+        DecodedImageCache({Path("a"): ((1, side, side), "uint8")}, 10**21)
 
 
 def test_files_stay_open_within_the_limit_and_a_broken_one_is_named(root: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from satseg.data.rasters.bands import bands_by_name
-from satseg.data.rasters.inputs import find_inputs, name_of
+from satseg.data.rasters.inputs import find_inputs, source_name
 from satseg.data.rasters.raster import read_info, read_window
 from satseg.data.rasters.writing import write_raster
 from satseg.errors import ConfigError, DataError
@@ -91,7 +91,7 @@ def test_urls_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_names_of_files_and_urls(source: str | Path, expected: str) -> None:
-    assert name_of(source) == expected
+    assert source_name(source) == expected
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import resource, sys
 from pathlib import Path
 from satseg.data import reader
 from satseg.data.folder import FolderDataModule
-from satseg.data.sampling.places import Balanced
+from satseg.data.sampling.locations import Balanced
 from satseg.data.splits import Blocks
 
 reader.WHOLE_FILE_PIXELS = 1_000_000

@@ -92,7 +92,7 @@ def test_what_is_left_to_a_device_gives_the_same_batches(folder: Path, monkeypat
         return [data.on_after_batch_transfer(batch, 0)["image"] for batch in loader]
 
     own = batches()
-    monkeypatch.setattr(SegmentationDataModule, "_device_changes_light", True)
+    monkeypatch.setattr(SegmentationDataModule, "_defers_photometric", True)
     given = batches()
     raw = next(iter(module(folder, augmentation=strong).train_dataloader()))
     assert len(raw["seed"]) == 4 and not torch.equal(raw["image"], own[0])
@@ -194,7 +194,7 @@ def test_a_file_that_changes_while_it_is_in_use_is_named(folder: Path, kind: str
     path.write_bytes(before)  # as it was, but for its time
     with pytest.raises(DataChangedError):
         read()
-    data.know_files_by(folder / "data.json")
+    data.use_digests(folder / "data.json")
     assert torch.equal(read(), whole)
     path.write_bytes(bytes(before[:-1]) + bytes([before[-1] ^ 1]))
     with pytest.raises(DataChangedError):

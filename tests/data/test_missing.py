@@ -67,7 +67,7 @@ def test_training_leaves_them_out(kind: Callable[[Path], Uneven], cache_gb: floa
     module.setup()
     (sample,) = module.samples_of("train")
     if cache_gb:
-        module.reader.keep_decoded([sample], cache_gb)
+        module.reader.cache_decoded([sample], cache_gb)
     for _ in range(2):  # read, and kept
         image, labels, valid = module.reader.read(sample)
         np.testing.assert_array_equal(image, expected)

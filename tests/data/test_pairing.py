@@ -6,7 +6,7 @@ import pytest
 import rasterio
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.rasters.names import natural
+from satseg.data.rasters.names import natural_key
 from satseg.data.rasters.raster import read_window
 from satseg.data.samples import Sample
 from satseg.data.splits import Random
@@ -82,7 +82,7 @@ def test_both_ways_of_writing_an_accent_are_one_name(tmp_path):
 
 
 def test_numbers_sort_by_value():
-    assert sorted(["b1", "a10", "a9", "a09", "a"], key=natural) == ["a", "a09", "a9", "a10", "b1"]
+    assert sorted(["b1", "a10", "a9", "a09", "a"], key=natural_key) == ["a", "a09", "a9", "a10", "b1"]
 
 
 @pytest.mark.parametrize(

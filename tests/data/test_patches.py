@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satseg.data.sampling.patch_sizes import patch_edge, patches_a_batch
+from satseg.data.sampling.patch_sizes import fit_batch_size, fit_patch_size
 from satseg.devices import Machine
 
 edges = st.integers(1, 3000)
@@ -17,7 +17,7 @@ def test_a_patch_is_the_largest_that_fits_images_with_nine_tenths_of_all_pixels(
     def overhanging(edge: int) -> float:
         return float(pixels[np.min(sizes, 1) < edge].sum() / pixels.sum())
 
-    edge = patch_edge(sizes)
+    edge = fit_patch_size(sizes)
     assert edge in range(32, 257, 32)
     assert edge == 32 or overhanging(edge) <= 0.1
     assert edge == 256 or overhanging(edge + 32) > 0.1
@@ -26,14 +26,14 @@ def test_a_patch_is_the_largest_that_fits_images_with_nine_tenths_of_all_pixels(
 @given(st.integers(1, 8), st.integers(1, 10_000), st.booleans(), st.integers(1, 80))
 def test_a_batch_fits_memory_and_patches_and_is_never_one(steps: int, patches: int, is_gpu: bool, gb: int) -> None:
     edge, machine = 32 * steps, Machine(is_gpu, gb * 10**9, 2)
-    batch = patches_a_batch(edge, patches, machine)
+    batch = fit_batch_size(edge, patches, machine)
     assert batch in (2, 4, 8, 16, 32) and batch <= max(2, patches)
     assert batch == 2 or batch * edge**2 * 1500 <= machine.memory / 4
     assert batch <= 4 or patches // batch >= 8
-    assert batch <= patches_a_batch(edge, 2 * patches, machine)
+    assert batch <= fit_batch_size(edge, 2 * patches, machine)
 
 
 def test_the_usual_patch_has_a_batch_of_eight_on_a_processor_and_of_sixteen_on_a_gpu() -> None:
-    assert patches_a_batch(256, 117, Machine(False, 8 * 10**9, 2)) == 8
-    assert patches_a_batch(256, 2000, Machine(True, 16 * 10**9, 2)) == 16
-    assert patches_a_batch(256, 12, Machine(True, 16 * 10**9, 2)) == 4
+    assert fit_batch_size(256, 117, Machine(False, 8 * 10**9, 2)) == 8
+    assert fit_batch_size(256, 2000, Machine(True, 16 * 10**9, 2)) == 16
+    assert fit_batch_size(256, 12, Machine(True, 16 * 10**9, 2)) == 4

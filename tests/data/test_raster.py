@@ -215,9 +215,9 @@ def test_no_band_of_a_written_raster_becomes_alpha(tmp_path, count):
 
 
 def test_a_palette_is_written_and_read(tmp_path):
-    write_raster(tmp_path / "a.tif", np.array([[[0, 3]]], np.uint8), colors={0: (1, 2, 3), 3: (9, 8, 7)})
-    colors = read_info(tmp_path / "a.tif").colors
-    assert (colors[0], colors[3]) == ((1, 2, 3), (9, 8, 7))
+    write_raster(tmp_path / "a.tif", np.array([[[0, 3]]], np.uint8), palette={0: (1, 2, 3), 3: (9, 8, 7)})
+    palette = read_info(tmp_path / "a.tif").palette
+    assert (palette[0], palette[3]) == ((1, 2, 3), (9, 8, 7))
     write_raster(tmp_path / "b.tif", np.array([[[0, 3]]], np.uint8))
     assert read_info(tmp_path / "b.tif").colors is None
 

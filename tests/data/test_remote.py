@@ -10,8 +10,8 @@ import rasterio
 import rasterio.shutil
 from fileserver import Server, serve
 
-from satseg.data.rasters.inputs import find_inputs, name_of
-from satseg.data.rasters.opening import shown
+from satseg.data.rasters.inputs import find_inputs, source_name
+from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.raster import Window, read_image, read_info, read_window
 from satseg.errors import RasterReadError
 
@@ -48,7 +48,7 @@ def test_a_window_transfers_a_small_share_of_the_file(host: str, scene: np.ndarr
     url = f"http://{host}/scene.tif?{SECRET}"
     (found,) = find_inputs(url)
     info = read_info(found)
-    assert (info.path, info.width, info.dtype, info.gsd_m, name_of(found)) == (url, SIZE, "uint16", 10, "scene")
+    assert (info.path, info.width, info.dtype, info.gsd_m, source_name(found)) == (url, SIZE, "uint16", 10, "scene")
     expected = scene[:, 400:656, 300:556]
     np.testing.assert_array_equal(read_window(found, WINDOW), expected)
     image, valid = read_image(found, WINDOW)
@@ -105,9 +105,9 @@ def test_what_cannot_be_read_is_one_line_without_secrets(
 
 
 def test_messages_name_a_url_without_what_may_be_secret() -> None:
-    assert shown(f"https://me:pw@example.org/a.tif?{SECRET}#x") == "https://example.org/a.tif"
-    assert shown("s3://bucket/a@b.tif") == "s3://bucket/a@b.tif"
-    assert shown(Path("a?b#c.tif")) == "a?b#c.tif"
+    assert redacted(f"https://me:pw@example.org/a.tif?{SECRET}#x") == "https://example.org/a.tif"
+    assert redacted("s3://bucket/a@b.tif") == "s3://bucket/a@b.tif"
+    assert redacted(Path("a?b#c.tif")) == "a?b#c.tif"
 
 
 def test_bands_behind_urls_are_one_raster(

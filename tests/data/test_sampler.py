@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from placed_rasters import at, write
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.sampling.places import Balanced, ClassPlaces
+from satseg.data.sampling.locations import Balanced, ClassLocations
 from satseg.data.sampling.sampler import PatchBatchSampler
 from satseg.data.splits import Splits
 from satseg.errors import ConfigError
@@ -99,9 +99,11 @@ def test_every_class_is_drawn_as_often_and_is_in_its_patch(rare: FolderDataModul
 @given(st.integers(0, 2**31), st.integers(0, 1000), st.sampled_from([0.0, 0.5, 1.0]))
 def test_a_window_contains_the_cell_that_it_was_drawn_for(seed: int, index: int, power: float) -> None:
     cells = [np.array([[0, 0, 0], [0, 1, 4]]), np.array([[1, 0, 0]]), np.array([[2, 3, 3]])]
-    places = ClassPlaces(SIZES, cells, np.cumsum(np.array([2, 1, 1]) ** power / np.sum(np.array([2, 1, 1]) ** power)))
-    drawn = sampler(seed=seed, zoom=(0.8, 1.0), places=places).request(1, index)
-    again = sampler(seed=seed, zoom=(0.8, 1.0), places=places).request(1, index)
+    locations = ClassLocations(
+        SIZES, cells, np.cumsum(np.array([2, 1, 1]) ** power / np.sum(np.array([2, 1, 1]) ** power))
+    )
+    drawn = sampler(seed=seed, zoom=(0.8, 1.0), locations=locations).request(1, index)
+    again = sampler(seed=seed, zoom=(0.8, 1.0), locations=locations).request(1, index)
     assert drawn == again
     height, width = SIZES[drawn.sample]
     window = drawn.window
@@ -120,9 +122,9 @@ def test_a_window_contains_the_cell_that_it_was_drawn_for(seed: int, index: int,
 def test_a_power_of_one_draws_classes_as_often_as_they_are_there(rare: FolderDataModule) -> None:
     samples, draws = rare.splits["train"], {}
     for power in (0.0, 1.0):
-        places = Balanced(power)(samples, rare.reader)
+        locations = Balanced(power)(samples, rare.reader)
         random = np.random.default_rng(0)
-        draws[power] = np.bincount([places.choose(random)[0] for _ in range(3000)], minlength=3) / 3000
+        draws[power] = np.bincount([locations.choose(random)[0] for _ in range(3000)], minlength=3) / 3000
     # 40 cells of image 0 have a, one has b; 8 of image 1 have a, one has c; 1 of image 2 has a
     assert np.allclose(draws[1.0], np.array([41, 9, 1]) / 51, atol=0.03)
     assert np.allclose(draws[0.0], (np.array([40, 8, 1]) / 49 + [1, 1, 0]) / 3, atol=0.03)

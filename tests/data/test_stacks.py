@@ -16,7 +16,7 @@ from rasterio.warp import reproject
 
 from satseg.config import CONFIG_DIR
 from satseg.data.folder import FolderDataModule
-from satseg.data.rasters.inputs import find_inputs, name_of
+from satseg.data.rasters.inputs import find_inputs, source_name
 from satseg.data.rasters.raster import Window, read_image, read_info, read_window
 from satseg.data.rasters.stacks import find_stacks
 from satseg.data.samples import Sample
@@ -93,7 +93,7 @@ def test_fine_bands_are_exact_and_coarse_ones_bilinear(tile: tuple[Path, dict[st
     folder, arrays = tile
     (path,) = find_inputs(patterns(folder))
     info, whole = read_info(path), read_window(path)
-    assert (name_of(path), info.band_names, info.dtype, info.nodata) == ("T32_2020", tuple(SIZES), "uint16", None)
+    assert (source_name(path), info.band_names, info.dtype, info.nodata) == ("T32_2020", tuple(SIZES), "uint16", None)
     assert (info.transform, info.gsd_m, whole.shape) == (tuple(GRID)[:6], 10.0, (4, 1020, 1020))
     assert rasterio.CRS.from_wkt(info.crs).to_epsg() == 32633
     np.testing.assert_array_equal(whole[:2], [arrays["B02"], arrays["B03"]])
@@ -172,7 +172,7 @@ def test_images_are_told_apart_by_what_the_wildcards_stand_for(tmp_path: Path) -
     (root / "R10m/._T99_B02_10m.tif").write_bytes(b"")
     (root / "R10m/T98_B02_10m.tif.aux.xml").write_bytes(b"")
     found = find_inputs(patterns(root, "B8A", "B02"))
-    assert [name_of(path) for path in found] == ["T32_2020", "T33_2", "T33_10"]
+    assert [source_name(path) for path in found] == ["T32_2020", "T33_2", "T33_10"]
     assert {read_info(path).band_names for path in found} == {("B8A", "B02")}
 
 
@@ -182,7 +182,7 @@ def test_a_product_as_it_is_delivered(tmp_path: Path) -> None:
     named = {b: f"{tmp_path}/*.SAFE/GRANULE/*/IMG_DATA/R{SIZES[b]}m/*_{b}_*m.tif" for b in ("B02", "B03")}
     stacks = find_stacks(named)
     assert [s.name for s in stacks] == ["S2A_MSIL2A_2020/L2A_T32/T32_x_10", "S2B_MSIL2A_2021/L2A_T32/T32_x_10"]
-    assert [name_of(path) for path in find_inputs(named)] == [s.name.replace("/", "_") for s in stacks]
+    assert [source_name(path) for path in find_inputs(named)] == [s.name.replace("/", "_") for s in stacks]
     anywhere = {b: f"{tmp_path}/**/*_{b}_{SIZES[b]}m.tif" for b in SIZES}
     with pytest.raises(DataError, match="lacks the band"):  # the folders' names differ, R10m and R20m
         find_stacks(anywhere)
@@ -193,13 +193,17 @@ def test_files_without_a_wildcard_are_one_image(tmp_path: Path) -> None:
     sentinel(tmp_path, "T32_2020", 12)
     one = {b: str(tmp_path / f"R{SIZES[b]}m/T32_2020_{b}_{SIZES[b]}m.tif") for b in ("B02", "B03")}
     (path,) = find_inputs(one)
-    assert name_of(path) == "T32_2020"
+    assert source_name(path) == "T32_2020"
     photographs = {"a": tmp_path / "x.tif", "b": tmp_path / "y.tif"}
     for file in photographs.values():
         with rasterio.open(file, "w", driver="GTiff", count=1, width=5, height=4, dtype="uint8") as target:
             target.write(np.ones((1, 4, 5), np.uint8))
     (path,) = find_inputs(photographs)
-    assert (name_of(path), read_info(path).crs, read_window(path).tolist()) == ("x", None, np.ones((2, 4, 5)).tolist())
+    assert (source_name(path), read_info(path).crs, read_window(path).tolist()) == (
+        "x",
+        None,
+        np.ones((2, 4, 5)).tolist(),
+    )
 
 
 @pytest.mark.parametrize("gsd", [10, 20])
@@ -398,7 +402,7 @@ def test_a_folder_for_each_band_stands_for_what_lies_in_it(tmp_path: Path) -> No
             (tmp_path / folder).mkdir(exist_ok=True)
             band(tmp_path / folder / f"{name}.tif", np.full((12, 12), number + 1, np.uint16))
     found = find_inputs({name: str(tmp_path / name) for name in ("B02", "B03")})
-    assert [name_of(path) for path in found] == ["x", "y"]
+    assert [source_name(path) for path in found] == ["x", "y"]
     assert [read_window(path)[:, 0, 0].tolist() for path in found] == [[1, 2], [1, 2]]
 
 
@@ -410,5 +414,5 @@ def test_a_stack_declares_the_scales_and_offsets_of_its_files(tmp_path: Path) ->
                 file.scales, file.offsets = (1e-4,), (offset,)
     (path,) = find_inputs(patterns(tmp_path))
     declared = {"B02": -0.1, "B03": -0.1, "B8A": None, "B01": -0.2}
-    assert read_info(path).tags == tuple((1.0, 0.0) if o is None else (1e-4, o) for o in declared.values())
+    assert read_info(path).scale_offsets == tuple((1.0, 0.0) if o is None else (1e-4, o) for o in declared.values())
     np.testing.assert_array_equal(read_window(path)[0], stored["B02"])  # and they are not applied

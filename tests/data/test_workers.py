@@ -7,13 +7,13 @@ CODE = """
 import threading
 from torch.utils.data import DataLoader
 from satseg.data.workers import prepare_worker
-from satseg.data.workers import lost_worker
+from satseg.data.workers import worker_lost_error
 
 unsendable = [threading.Lock()]
 try:
     list(DataLoader(unsendable, batch_size=None, num_workers=1, worker_init_fn=prepare_worker))
 except RuntimeError as error:
-    print(lost_worker(error))
+    print(worker_lost_error(error))
 """
 
 

@@ -25,7 +25,7 @@ class Tree:
         pairs: Image and mask files; a mask of None is not public.
         lists: Text files.
         bands: Of the images as stored.
-        lonely: Masks without an image.
+        unpaired: Masks without an image.
     """
 
     values: Sequence[Value]
@@ -36,7 +36,7 @@ class Tree:
     bands: int = 3
     dtype: str = "uint8"
     alpha: bool = False
-    lonely: Sequence[str] = ()
+    unpaired: Sequence[str] = ()
 
     def write(self, root: Path) -> None:
         """Make the files."""
@@ -44,7 +44,7 @@ class Tree:
             _write(root / image, np.ones((self.bands, SIZE, SIZE)), self.dtype, self.alpha)
             if mask is not None:
                 _write(root / mask, self.mask(), "int16" if -1 in self.ignored else "uint8")
-        for mask in self.lonely:
+        for mask in self.unpaired:
             _write(root / mask, self.mask(), "uint8")
         for name, text in self.lists.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def openearthmap() -> Tree:
         "val.txt": "aachen_3.tif\ntokyo_2.tif\n",
         "test.txt": "aachen_4.tif\n",
     }
-    return Tree(range(1, 9), (3, 2, 0), pairs, ignored=[0], lists=lists, lonely=["houston/labels/houston_1.tif"])
+    return Tree(range(1, 9), (3, 2, 0), pairs, ignored=[0], lists=lists, unpaired=["houston/labels/houston_1.tif"])
 
 
 ISPRS = [(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0)]
@@ -189,7 +189,7 @@ def marida() -> Tree:
     lists = {"train": "\n".join(patches[:3]), "val": patches[3], "test": patches[4]}
     lists = {f"splits/{split}_X.txt": text + "\n" for split, text in lists.items()}
     confidence = [f"{f}_conf.tif" for f in folders]
-    return Tree(range(1, 16), (3, 1, 1), pairs, [0], lists, bands=11, dtype="float32", lonely=confidence)
+    return Tree(range(1, 16), (3, 1, 1), pairs, [0], lists, bands=11, dtype="float32", unpaired=confidence)
 
 
 TREES: dict[str, Callable[[], Tree]] = {

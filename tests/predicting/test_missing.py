@@ -143,11 +143,11 @@ def test_the_small_picture_of_a_scene_lacks_the_same_pixels(kind: Callable[[Path
     assert np.array_equal(valid, ~missing) and np.array_equal(image, expected)
 
 
-def halved(path: Path, bands: tuple[int, ...], otherwise: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def halved(path: Path, bands: tuple[int, ...], default_nodata: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read a scene in pixels of twice the size, and which of them are there."""
     info = read_info(path)
     grid = replace(info, width=SIDE // 2, height=SIDE // 2, transform=tuple(GRID @ rasterio.Affine.scale(2))[:6])
-    with SceneSource(grid, bands, otherwise=otherwise, resampled=True).open() as reader:
+    with SceneSource(grid, bands, default_nodata=default_nodata, resampled=True).open() as reader:
         image, valid = reader.read(Window(0, 0, SIDE // 2, SIDE // 2))
     return image.numpy(), valid.numpy()
 
@@ -156,7 +156,7 @@ def test_infrared_that_is_flagged_as_transparency_weights_no_other_band(tmp_path
     image = np.random.default_rng(0).integers(1, 4000, (4, SIDE, SIDE)).astype(np.uint16)
     image[3, :10] = 0
     path = write(tmp_path / "scene.tif", image, photometric="rgb", alpha="yes")
-    assert read_info(path).marks.alpha == (4,)
+    assert read_info(path).validity.alpha == (4,)
     found, valid = halved(path, (1, 2, 3, 4))
     np.testing.assert_allclose(found, image.reshape(4, SIDE // 2, 2, SIDE // 2, 2).mean((2, 4)), atol=0.6)
     assert valid.all()
@@ -168,8 +168,8 @@ def test_a_band_that_is_not_read_says_nothing_of_the_others(tmp_path: Path) -> N
     rasterio.shutil.copy(tmp_path / "scene.tif", path, driver="VRT")
     start, _, end = path.read_text().rpartition("</VRTRasterBand>")
     path.write_text(f"{start}<NoDataValue>255</NoDataValue></VRTRasterBand>{end}")
-    assert read_info(path).marks.nodata == (None, None, None, 255)
-    _, valid = halved(path, (1, 2, 3), otherwise=0)
+    assert read_info(path).validity.nodata == (None, None, None, 255)
+    _, valid = halved(path, (1, 2, 3), default_nodata=0)
     assert np.array_equal(valid, ~(OTHER & ~EMPTY)[::2, ::2])
 
 

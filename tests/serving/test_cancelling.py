@@ -57,7 +57,7 @@ def test_a_map_is_not_finished_for_nobody(material: Material, tmp_path: Path) ->
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_no_more_files_are_made_than_were_begun(tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
-    write_raster(path, np.eye(64, dtype=np.uint8)[None], nodata=255, colors={0: (0, 0, 0), 1: (255, 255, 255)})
+    write_raster(path, np.eye(64, dtype=np.uint8)[None], nodata=255, palette={0: (0, 0, 0), 1: (255, 255, 255)})
     info = read_info(path)
     found = Segmented(Upload(path, "a", info), SceneSource(info, (1,)), path, path, class_areas(path, NAMES), [])
     with pytest.raises(CancelledError):

@@ -182,8 +182,8 @@ def test_a_nodata_value_that_looks_like_a_class_is_ignored_aloud_unless_it_is_na
     named = check(sound)
     assert named.is_sound and named.scheme.names == tuple(CLASSES)
     assert "10 masks declaring 0 as nodata, which dataset.classes call land" in found(named, "nodata_class").message
-    lonely = sound / "train/masks/0.tif"
-    write(lonely, read(lonely), east=0)
+    unpaired = sound / "train/masks/0.tif"
+    write(unpaired, read(unpaired), east=0)
     with pytest.raises(DataError, match=r"[1-9]\.tif declares 0 as nodata, but .*0\.tif has it as a value like others"):
         check(sound, classes=None)
     for path in sound.glob("*/masks/*.tif"):

@@ -16,7 +16,7 @@ from satseg.spec import IGNORE_INDEX
 SPECIAL = "\\()[]{}:=,"  # that Hydra's grammar takes for its own unless a backslash is before them
 
 
-def classes_found(scheme: ClassScheme) -> str:
+def describe_found_classes(scheme: ClassScheme) -> str:
     """Return a sentence that says which classes masks were found to hold, and how to name them."""
     return (
         f"{len(scheme.names)} classes, found in the masks: {', '.join(scheme.names)}. To name them, add this with your "

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from satseg.data.labels.scheme import LARGEST_VALUE, ClassScheme, Colour, pack
-from satseg.data.rasters.missing import can_hold
 from satseg.data.rasters.opening import bounded_cache
 from satseg.data.rasters.raster import RasterInfo, read_info, read_strips
+from satseg.data.rasters.validity import can_hold
 from satseg.errors import ConfigError, DataError
 from satseg.spec import IGNORE_INDEX
 
 __all__ = ["LARGEST_VALUE", "ClassScheme", "default_colour", "discover_scheme", "scheme_from_config"]
 
 MAX_DISCOVERED = 64
-MOST_VALUES = 4096  # of one file, beyond which nothing is learnt
+MAX_VALUES = 4096  # of one file, beyond which nothing is learnt
 IGNORE = "ignore"
 TRANSPARENT_COLOURS = ("PNG", "GIF")  # formats that have these instead of nodata
 
@@ -162,14 +162,14 @@ def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
             scheme takes; if one mask declares a value as nodata that another has as a value like others.
     """
     infos = [read_info(path) for path in paths]
-    palettes = [info.colors for info in infos]
+    palettes = [info.palette for info in infos]
     same = all(p == palettes[0] for p in palettes)
     by_colour = any(i.count >= 3 for i in infos) or (not same and any(palettes))
     seen: dict[int, Path | str] = {}
     declared: dict[int, Path | str] = {}
     for info in infos:
         with bounded_cache():
-            values, nodata = held_values(info, by_colour)
+            values, nodata = read_mask_values(info, by_colour)
         for value in values:
             seen.setdefault(value, info.path)
         if nodata is not None:
@@ -184,20 +184,20 @@ def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
     return _by_value(seen, declared, (palettes[0] if palettes else None) or {})
 
 
-def held_values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int | None]:
+def read_mask_values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int | None]:
     """Return the values, or packed colours, that a mask holds; and that of nodata, where it holds what it declares."""
-    colours = by_colour and info.count >= 3
+    is_rgb = by_colour and info.count >= 3
     found: set[float] = set()
     for strip in read_strips(info.path):
-        found |= _different(pack(strip) if colours else strip[0])
-        if len(found) > MOST_VALUES:
+        found |= _different(pack(strip) if is_rgb else strip[0])
+        if len(found) > MAX_VALUES:
             break  # no mask, as is said of far fewer
-    nodata = declared_nodata(info, colours)
+    nodata = declared_nodata(info, is_rgb)
     is_there = nodata is not None and nodata in found
     found.discard(nodata if nodata is not None else math.nan)
     if fractions := sorted(v for v in found if v != int(v)):
         raise DataError(f"{info.path} holds {fractions[0]:g}, which is no whole number: it is no mask of classes.")
-    if colours and -1 in found:
+    if is_rgb and -1 in found:
         raise DataError(f"{info.path} holds colours that are none of 8 bits: write the mask with 8 bits a channel.")
     if far := sorted(v for v in found if abs(v) > LARGEST_VALUE):
         raise DataError(
@@ -207,7 +207,7 @@ def held_values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int | None
     kept = (
         is_there and nodata is not None and abs(nodata) <= LARGEST_VALUE
     )  # others are ignored, whatever a scheme says
-    if by_colour and not colours:
+    if by_colour and not is_rgb:
         expanded = [_expanded(v, info) for v in found]
         return set(expanded), _expanded(nodata, info) if kept and nodata is not None else None
     return {int(v) for v in found}, int(nodata) if kept and nodata is not None else None
@@ -215,27 +215,27 @@ def held_values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int | None
 
 def _expanded(value: float, info: RasterInfo) -> int:
     """Return the packed colour of a palette index or grey value."""
-    red, green, blue = (info.colors or {}).get(int(value), (int(value),) * 3)
+    red, green, blue = (info.palette or {}).get(int(value), (int(value),) * 3)
     return red << 16 | green << 8 | blue
 
 
-def declared_nodata(info: RasterInfo, colours: bool = False) -> float | None:
+def declared_nodata(info: RasterInfo, is_rgb: bool = False) -> float | None:
     """Return the value that a mask declares as nodata, as its pixels have it; None where there is none.
 
     Transparent colours, which GDAL calls nodata too, do not count: a background is often drawn so.
 
     Args:
         info: The mask's header.
-        colours: Whether pixels are packed colours of several bands.
+        is_rgb: Whether pixels are packed colours of several bands.
     """
     if info.format in TRANSPARENT_COLOURS:
         return None
-    bands = info.bands[: 3 if colours else 1]
-    values = [(info.marks.nodata[n - 1], info.marks.dtypes[n - 1]) for n in bands]
+    bands = info.bands[: 3 if is_rgb else 1]
+    values = [(info.validity.nodata[n - 1], info.validity.dtypes[n - 1]) for n in bands]
     held = [np.array(v, dtype) for v, dtype in values if v is not None and can_hold(dtype, v)]
     if len(held) < len(bands):
         return None
-    return float(pack(np.stack(held)[:, None, None])[0, 0] if colours else held[0])
+    return float(pack(np.stack(held)[:, None, None])[0, 0] if is_rgb else held[0])
 
 
 def _different(keys: np.ndarray) -> set[float]:
@@ -257,7 +257,7 @@ def _by_colour(seen: Mapping[int, Path | str], declared: Mapping[int, Path | str
 
 
 def _by_value(
-    seen: Mapping[int, Path | str], declared: Mapping[int, Path | str], colors: Mapping[int, Colour]
+    seen: Mapping[int, Path | str], declared: Mapping[int, Path | str], palette: Mapping[int, Colour]
 ) -> ClassScheme:
     kept = sorted(v for v in seen if v >= 0 and v != IGNORE_INDEX)
     if len(kept) == 1 and IGNORE_INDEX in seen:
@@ -265,8 +265,8 @@ def _by_value(
     _check_declared({v: seen[v] for v in kept}, declared, str)
     _require_two(kept, declared)
     values = dict.fromkeys((*seen, *declared), IGNORE_INDEX) | {v: i for i, v in enumerate(kept)}
-    palette = tuple(colors.get(v, default_colour(i)) for i, v in enumerate(kept))
-    return ClassScheme(tuple(f"class_{v}" for v in kept), palette, values)
+    shown = tuple(palette.get(v, default_colour(i)) for i, v in enumerate(kept))
+    return ClassScheme(tuple(f"class_{v}" for v in kept), shown, values)
 
 
 def _check_declared(

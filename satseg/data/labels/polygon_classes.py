@@ -10,7 +10,7 @@ from typing import Any
 from satseg.data.labels.discovery import IGNORE, display_colour
 from satseg.data.labels.scheme import Colour
 from satseg.data.labels.vectors import VectorLayer, as_text
-from satseg.data.rasters.names import natural
+from satseg.data.rasters.names import natural_key
 from satseg.errors import ConfigError, DataError, MaskValueError
 from satseg.spec import IGNORE_INDEX
 
@@ -43,7 +43,7 @@ class PolygonClasses:
         Raises:
             MaskValueError: If a value is of no class; names those.
         """
-        unknown = sorted(set(texts) - self.values.keys(), key=natural)
+        unknown = sorted(set(texts) - self.values.keys(), key=natural_key)
         if unknown:
             shown = ", ".join(text or "nothing" for text in unknown[:5]) + (", …" if len(unknown) > 5 else "")
             raise MaskValueError(
@@ -129,7 +129,7 @@ class ClassOptions:
         if self.classes is not None:
             return [str(name) for name in self.classes]
         taken = {as_text(value) for value in [*(self.mask_values or ()), *(self.ignore_values or ())]}
-        names = sorted({text for text in found if text} - taken, key=natural)
+        names = sorted({text for text in found if text} - taken, key=natural_key)
         return names if self.outside in (IGNORE, *names) else [str(self.outside), *names]
 
     def _values(self, names: Sequence[str]) -> dict[str, int]:

@@ -16,10 +16,10 @@ from rasterio import CRS, Affine
 from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 
-from satseg.data.faults import Attempt
+from satseg.data.file_errors import FileGuard
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.labels.polygon_classes import ClassOptions, PolygonClasses
-from satseg.data.labels.vectors import Areas, VectorLayer, read_layer
+from satseg.data.labels.vectors import PolygonParts, VectorLayer, read_layer
 from satseg.data.projecting import Bounds
 from satseg.data.rasters.opening import quiet, reason
 from satseg.data.rasters.raster import RasterInfo, Window, read_info, window_transform
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = 2  # of the files that are kept: another one draws them anew
 STRIP_PIXELS = 2**26  # drawn at a time
-ODD = {
+IRREGULAR = {
     "invalid": "cross or overlap themselves: where an outline goes round twice, nothing is drawn; parts that overlap "
     "are drawn whole (repair them where that is not meant)",
     "mixed": "hold lines or points beside polygons, and these are left out",
@@ -47,27 +47,27 @@ class Polygons:
     Attributes:
         layers: The polygons, by file.
         classes: What they mean.
-        odd: Numbers of the features that were drawn and are not plain polygons, by kind and file.
+        irregular: Numbers of the features that were drawn and are not plain polygons, by kind and file.
     """
 
     layers: Mapping[Path, VectorLayer]
     classes: PolygonClasses
-    odd: dict[tuple[str, Path], set[int]] = field(default_factory=dict, compare=False)
+    irregular: dict[tuple[str, Path], set[int]] = field(default_factory=dict, compare=False)
 
     @property
     def scheme(self) -> ClassScheme:
         """The classes, and the values of the masks that are drawn."""
         values = {index: index for index in range(len(self.classes.names))} | {IGNORE_INDEX: IGNORE_INDEX}
-        return ClassScheme(self.classes.names, self.classes.palette, values, are_drawn=True)
+        return ClassScheme(self.classes.names, self.classes.palette, values, from_polygons=True)
 
-    def draw(self, samples: Iterable[Sample], each: Attempt = nullcontext) -> list[Sample]:
+    def draw(self, samples: Iterable[Sample], guard: FileGuard = nullcontext) -> list[Sample]:
         """Give samples whose masks are files of polygons the rasters of these, drawn where they are not kept.
 
         A pixel has the class of the last polygon of the file that its centre lies in.
 
         Args:
             samples: The samples; those whose file is none of the layers are left out.
-            each: Surrounds what is done with each file.
+            guard: Surrounds what is done with each file.
 
         Raises:
             DataError: If an image does not say where it lies, or polygons lie elsewhere.
@@ -78,26 +78,26 @@ class Polygons:
         infos: dict[Path, RasterInfo] = {}
         by_file: dict[Path, list[RasterInfo]] = {}
         for sample in given:
-            with each(sample.file):
+            with guard(sample.file):
                 infos[sample.image] = info = _located(sample.image)
                 by_file.setdefault(sample.mask, []).append(info)
         placed = set()
         for file, images in by_file.items():
-            with each(file):
+            with guard(file):
                 self._check_place(file, images)
                 placed.add(file)
         drawn = []
         for sample in given:
             if sample.image in infos and sample.mask in placed:
-                with each(sample.mask):
+                with guard(sample.mask):
                     drawn.append(self._drawn(sample, infos[sample.image]))
         return drawn
 
     def remarks(self) -> list[str]:
         """Say how many of the features that were drawn are no plain polygons."""
         found = []
-        for kind, words in ODD.items():
-            files = {file: ids for (own, file), ids in self.odd.items() if own == kind}
+        for kind, words in IRREGULAR.items():
+            files = {file: ids for (own, file), ids in self.irregular.items() if own == kind}
             if files:
                 number, more = sum(map(len, files.values())), len(files) - 1
                 others = f" and {more} other files" if more else ""
@@ -106,7 +106,7 @@ class Polygons:
 
     def _check_place(self, file: Path, images: Sequence[RasterInfo]) -> None:
         layer = self.layers[file]
-        near = [layer.covers_some_of(_bounds(info), str(info.crs)) for info in images]
+        near = [layer.may_intersect(_bounds(info), str(info.crs)) for info in images]
         if layer.bounds and not any(near):
             raise DataError(f"{images[0].path} and its labels {file} lie in different places: none would be drawn.")
 
@@ -120,8 +120,8 @@ class Polygons:
         if not path.is_file():
             logger.info("Drawing %s on the pixels of %s", sample.mask, image.path)
             self._write(path, layer, image)
-        for kind, ids in _odd_ones(path).items():
-            self.odd.setdefault((kind, sample.mask), set()).update(ids)
+        for kind, ids in _read_irregular(path).items():
+            self.irregular.setdefault((kind, sample.mask), set()).update(ids)
         return replace(sample, mask=path, label_files=layer.files)
 
     def _write(self, path: Path, layer: VectorLayer, image: RasterInfo) -> None:
@@ -135,20 +135,20 @@ class Polygons:
         }
         try:
             with atomic_path(path) as temporary, quiet(), rasterio.open(temporary, "w", **profile) as target:
-                odd: dict[str, set[int]] = {kind: set() for kind in ODD}
+                irregular: dict[str, set[int]] = {kind: set() for kind in IRREGULAR}
                 for strip in _strips(image):
                     areas, drawn = self._strip(layer, image, strip)
                     target.write(drawn, 1, window=rasterio.windows.Window(*strip))
-                    for kind, ids in odd.items():
+                    for kind, ids in irregular.items():
                         ids |= getattr(areas, kind)
-                if any(odd.values()):  # before the mask is there
-                    write_text(_beside(path), json.dumps({kind: sorted(ids) for kind, ids in odd.items() if ids}))
+                if any(irregular.values()):  # before the mask is there
+                    write_text(_beside(path), json.dumps({kind: sorted(ids) for kind, ids in irregular.items() if ids}))
         except ResourceError as error:
             raise ResourceError(f"{error} The environment's SATSEG_CACHE names another folder.") from error
         except RasterioError as error:
             raise ResourceError(f"{path} cannot be written ({reason(error)}).") from error
 
-    def _strip(self, layer: VectorLayer, image: RasterInfo, strip: Window) -> tuple[Areas, np.ndarray]:
+    def _strip(self, layer: VectorLayer, image: RasterInfo, strip: Window) -> tuple[PolygonParts, np.ndarray]:
         part = replace(image, width=strip.width, height=strip.height, transform=window_transform(image, strip))
         areas = layer.polygons(_bounds(part), str(image.crs), self.classes.attribute)
         numbers = self.classes.numbers(areas.texts, layer.path)
@@ -170,7 +170,7 @@ def _beside(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _odd_ones(path: Path) -> dict[str, list[int]]:
+def _read_irregular(path: Path) -> dict[str, list[int]]:
     try:
         found: dict[str, list[int]] = json.loads(_beside(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # none, or damaged: it only holds what is to be said
@@ -179,7 +179,7 @@ def _odd_ones(path: Path) -> dict[str, list[int]]:
 
 
 def read_polygons(
-    files: Iterable[Path], layer: str | None, options: ClassOptions, each: Attempt = nullcontext
+    files: Iterable[Path], layer: str | None, options: ClassOptions, guard: FileGuard = nullcontext
 ) -> Polygons:
     """Read which layers files are, and what classes their polygons are of.
 
@@ -187,7 +187,7 @@ def read_polygons(
         files: The files.
         layer: The layer's name; needed where a file has several.
         options: Finds the classes.
-        each: Surrounds what is done with each file.
+        guard: Surrounds what is done with each file.
 
     Raises:
         SatsegError: As `read_layer`, `ClassOptions.find` and `PolygonClasses.numbers` say.
@@ -195,7 +195,7 @@ def read_polygons(
     layers: dict[Path, VectorLayer] = {}
     texts: dict[Path, list[str]] = {}
     for file in files:
-        with each(file):
+        with guard(file):
             read = read_layer(file, layer)
             texts[file] = options.texts(read)
             layers[file] = read
@@ -204,7 +204,7 @@ def read_polygons(
     classes = options.find(list(layers.values()), [text for found in texts.values() for text in found])
     usable = {}
     for file, read in layers.items():
-        with each(file):
+        with guard(file):
             classes.numbers(texts[file], file)
             usable[file] = read
     return Polygons(usable, classes)

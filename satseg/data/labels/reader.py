@@ -14,10 +14,10 @@ from rasterio.vrt import WarpedVRT
 
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.projecting import transform_points
-from satseg.data.rasters.missing import Marks, has_data
 from satseg.data.rasters.opening import OpenRasters, open_raster
 from satseg.data.rasters.raster import RasterInfo, Window, read_image, read_real_info
 from satseg.data.rasters.uniform_vrt import uniform_vrt
+from satseg.data.rasters.validity import Validity, has_data
 from satseg.errors import DataError, SizeMismatchError
 
 NEAR = 0.5  # pixels that corners of image and mask may be apart and still be meant to be the same
@@ -74,7 +74,7 @@ class LabelReader:
             raw, valid = warp_labels(path, image, window or Window(0, 0, image.width, image.height))
         else:
             raw, valid = read_image(path, window, opener=self.files.open, info=info)
-        return self.scheme.decode(raw, path, valid, info.colors)
+        return self.scheme.decode(raw, path, valid, info.palette)
 
     def _info(self, path: Path) -> RasterInfo:
         if path not in self._infos:
@@ -128,13 +128,13 @@ def warp_labels(path: Path, image: RasterInfo, window: Window) -> tuple[np.ndarr
     """Read a mask (bands, h, w) on the grid of an image, and which of its pixels it has."""
     with ExitStack() as opened:
         source = opened.enter_context(open_raster(path))
-        marks = Marks.of(source)
-        bands = [n for n in source.indexes if n not in marks.alpha]
+        validity = Validity.of(source)
+        bands = [n for n in source.indexes if n not in validity.alpha]
         floating = np.issubdtype(source.dtypes[0], np.floating)
         grid = {"crs": CRS.from_wkt(image.crs), "transform": Affine(*image.transform or ())}
         grid |= {"width": image.width, "height": image.height, "dtype": "float64" if floating else "int32"}
         # No value of the file is missing before it is known which are classes; what masks and alpha bands hide is.
-        if marks.is_masked:
+        if validity.is_masked:
             source = opened.enter_context(rasterio.open(uniform_vrt(source, path, dict.fromkeys(bands))))
             grid |= {"nodata": None, "add_alpha": True}
         else:
@@ -142,6 +142,8 @@ def warp_labels(path: Path, image: RasterInfo, window: Window) -> tuple[np.ndarr
         warped = opened.enter_context(WarpedVRT(source, **grid, resampling=Resampling.nearest))
         part = {"window": rasterio.windows.Window(*window)}
         raw = warped.read(bands, **part)
-        if marks.is_masked:
+        if validity.is_masked:
             raw[:, warped.read(warped.count, **part) == 0] = OUTSIDE
-        return raw, (raw != OUTSIDE).all(0) & has_data(raw, marks.values(bands), [marks.dtypes[n - 1] for n in bands])
+        return raw, (raw != OUTSIDE).all(0) & has_data(
+            raw, validity.nodata_values(bands), [validity.dtypes[n - 1] for n in bands]
+        )

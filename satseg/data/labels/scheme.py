@@ -52,7 +52,7 @@ class ClassScheme:
         by_colour: Whether masks are colour-coded.
         threshold: Where masks are not pure: each channel, or grey, means 0 below it and 255 from it on, but in palette
             images.
-        are_drawn: Whether the masks are drawn from polygons, so that their values are nobody's.
+        from_polygons: Whether the masks are drawn from polygons, so that their values are nobody's.
     """
 
     names: tuple[str, ...]
@@ -60,7 +60,7 @@ class ClassScheme:
     values: Mapping[int, int]
     by_colour: bool = False
     threshold: int | None = None
-    are_drawn: bool = False
+    from_polygons: bool = False
 
     def __post_init__(self) -> None:
         for value in self.values:
@@ -80,7 +80,7 @@ class ClassScheme:
         """
         info = read_info(path)
         raw, valid = read_image(path, window)
-        decoded = self.decode(raw, path, valid, info.colors)
+        decoded = self.decode(raw, path, valid, info.palette)
         if window is not None:
             _ignore_outside(decoded, window, info)
         return decoded
@@ -90,7 +90,7 @@ class ClassScheme:
         raw: np.ndarray,
         path: Path,
         valid: np.ndarray | None = None,
-        colors: Mapping[int, Colour] | None = None,
+        palette: Mapping[int, Colour] | None = None,
     ) -> np.ndarray:
         """Map what a mask file holds to class indices.
 
@@ -98,7 +98,7 @@ class ClassScheme:
             raw: Mask as stored, (bands, height, width).
             path: The file, for the error.
             valid: Boolean (height, width); where it is False, values without a class are ignored.
-            colors: The file's palette, where it has one.
+            palette: The file's palette, where it has one.
 
         Returns:
             uint8 array (height, width) of class indices and IGNORE_INDEX.
@@ -106,23 +106,23 @@ class ClassScheme:
         Raises:
             MaskValueError: If a valid pixel holds something that is no class.
         """
-        colours = self.by_colour and len(raw) >= 3
-        lookup = self._lookup(expand=self.by_colour and not colours, colors=colors)
+        is_rgb = self.by_colour and len(raw) >= 3
+        lookup = self._lookup(expand=self.by_colour and not is_rgb, palette=palette)
         decoded = np.empty(raw.shape[1:], np.uint8)
         unknown: set[float] = set()
         step = max(1, CHUNK_PIXELS // max(1, raw.shape[2]))
         for top in range(0, raw.shape[1], step):
             rows = slice(top, top + step)
             stored = raw[:, rows]
-            part = self.purified(stored, colors)
+            part = self.binarised(stored, palette)
             self.check_grey(part, path)
-            keys = pack(part) if colours else part[0]
+            keys = pack(part) if is_rgb else part[0]
             labelled = None if valid is None else valid[rows]
             unknown |= _map(keys, lookup, decoded[rows], labelled)
             if labelled is not None and part is not stored:  # what nodata would become is no label
                 decoded[rows][~labelled & (part != stored).any(0)] = IGNORE_INDEX
         if unknown:
-            self._refuse(unknown, None if colours or not self.by_colour else colors or {}, path)
+            self._refuse(unknown, None if is_rgb or not self.by_colour else palette or {}, path)
         return decoded
 
     def check_grey(self, raw: np.ndarray, path: Path | str) -> None:
@@ -142,22 +142,22 @@ class ClassScheme:
                 f"dataset.classes, such as water: [0, 0, 255]{grey}."
             )
 
-    def purified(self, raw: np.ndarray, colors: Mapping[int, Colour] | None) -> np.ndarray:
+    def binarised(self, raw: np.ndarray, palette: Mapping[int, Colour] | None) -> np.ndarray:
         """Return raw values with each channel 0 or 255, where there is a threshold and no palette."""
-        if self.threshold is None or colors:
+        if self.threshold is None or palette:
             return raw
         return np.where(raw < self.threshold, np.uint8(0), np.uint8(255))
 
-    def _lookup(self, expand: bool, colors: Mapping[int, Colour] | None) -> Lookup:
+    def _lookup(self, expand: bool, palette: Mapping[int, Colour] | None) -> Lookup:
         """Return the table of values or packed colours, or (expand) of palette indices or grey values."""
         if not expand:
             return _table(tuple(sorted(self.values.items())))
-        packed = {v: _packed(_expand(v, colors or {})) for v in range(256)}
+        packed = {v: _packed(_expand(v, palette or {})) for v in range(256)}
         return _table(tuple((v, self.values[key]) for v, key in packed.items() if key in self.values))
 
-    def _refuse(self, unknown: Iterable[float], colors: Mapping[int, Colour] | None, path: Path) -> None:
+    def _refuse(self, unknown: Iterable[float], palette: Mapping[int, Colour] | None, path: Path) -> None:
         found = sorted(unknown)
-        shown = [str(_expand(int(v), colors)) if colors is not None else self.show(v) for v in found[:5]]
+        shown = [str(_expand(int(v), palette)) if palette is not None else self.show(v) for v in found[:5]]
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         known = [self.show(v) for v in sorted(self.values)[:20]]
         known += ["…"] if len(self.values) > 20 else []
@@ -168,7 +168,7 @@ class ClassScheme:
 
     def mask_values(self) -> tuple[tuple[MaskValue, ...], ...] | None:
         """Return what masks hold for each class, as `DatasetSpec` records it: grey is a number in colour masks, too."""
-        if self.are_drawn:
+        if self.from_polygons:
             return None
         keys = [[key for key, number in self.values.items() if number == index] for index in range(len(self.names))]
         kept = [own[:MAX_MASK_VALUES] for own in keys]
@@ -267,8 +267,8 @@ def _pack(colours: np.ndarray) -> np.ndarray:
     return packed
 
 
-def _expand(value: int, colors: Mapping[int, Colour]) -> Colour:
-    return colors.get(value, (value, value, value))
+def _expand(value: int, palette: Mapping[int, Colour]) -> Colour:
+    return palette.get(value, (value, value, value))
 
 
 def _unpacked(key: int) -> Colour:

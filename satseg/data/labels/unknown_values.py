@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from satseg.data.labels.class_options import class_options, ignore_options, ignored_values
-from satseg.data.labels.discovery import MAX_DISCOVERED, ClassScheme, held_values
+from satseg.data.labels.discovery import MAX_DISCOVERED, ClassScheme, read_mask_values
 from satseg.data.labels.scheme import REPAIR
 from satseg.data.rasters.raster import read_info
 from satseg.data.samples import Sample
@@ -15,7 +15,7 @@ from satseg.errors import DataError, MaskValueError
 PATIENCE_S = 20.0  # that looking into the other masks may take
 
 
-def all_unknown(error: MaskValueError, scheme: ClassScheme, samples: Iterable[Sample]) -> MaskValueError:
+def list_all_unknown(error: MaskValueError, scheme: ClassScheme, samples: Iterable[Sample]) -> MaskValueError:
     """Return the error about one mask as one about all, with options ready to copy; itself, where that says nothing.
 
     Args:
@@ -31,7 +31,7 @@ def all_unknown(error: MaskValueError, scheme: ClassScheme, samples: Iterable[Sa
     until = time.monotonic() + PATIENCE_S
     for path in dict.fromkeys(sample.mask for sample in samples):
         try:
-            found = held_values(read_info(path), scheme.by_colour)[0] - scheme.values.keys()
+            found = read_mask_values(read_info(path), scheme.by_colour)[0] - scheme.values.keys()
         except DataError:  # no mask of classes, which is for the user to see to
             return error
         unknown |= found

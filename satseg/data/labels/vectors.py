@@ -22,7 +22,7 @@ from satseg.data.projecting import Bounds, transform_bounds, transform_points
 from satseg.errors import ConfigError, DataError, RasterReadError
 
 PARSED_WHOLE = {".geojson", ".json"}  # whatever part of them is asked for
-HOLDERS = (shapely.GeometryType.MULTIPOLYGON, shapely.GeometryType.GEOMETRYCOLLECTION)
+COLLECTIONS = (shapely.GeometryType.MULTIPOLYGON, shapely.GeometryType.GEOMETRYCOLLECTION)
 
 
 class Features(NamedTuple):
@@ -44,7 +44,7 @@ class Features(NamedTuple):
         return Features(self.shapes[chosen], [self.texts[i] for i in chosen.tolist()], self.ids[chosen])
 
 
-class Areas(NamedTuple):
+class PolygonParts(NamedTuple):
     """The polygons of features, and which of the features were not plain ones.
 
     Attributes:
@@ -105,7 +105,7 @@ class VectorLayer:
             found = pyogrio.raw.read(self.path, sql=sql, sql_dialect="OGRSQL", read_geometry=False)[3][0]
         return list(dict.fromkeys(map(as_text, found)))
 
-    def polygons(self, bounds: Bounds, crs: str, attribute: str | None) -> Areas:
+    def polygons(self, bounds: Bounds, crs: str, attribute: str | None) -> PolygonParts:
         """Read the polygons that may touch an area, in the order of the file.
 
         Args:
@@ -117,8 +117,8 @@ class VectorLayer:
             DataError: If a feature holds no polygon.
             RasterReadError: If the file cannot be read.
         """
-        if not self.covers_some_of(bounds, crs):
-            return Areas(np.empty(0, object), [], frozenset(), frozenset())
+        if not self.may_intersect(bounds, crs):
+            return PolygonParts(np.empty(0, object), [], frozenset(), frozenset())
         area = _moved_bounds(bounds, crs, self.crs)
         if self.path.suffix.lower() in PARSED_WHOLE:
             found = _read_once(self, attribute, self.path.stat().st_mtime_ns)
@@ -132,15 +132,15 @@ class VectorLayer:
         except DataError as error:
             raise DataError(f"{self.path} cannot be drawn on its image: {error}.") from error
 
-    def covers_some_of(self, bounds: Bounds, crs: str) -> bool:
+    def may_intersect(self, bounds: Bounds, crs: str) -> bool:
         """Tell whether features may lie in an area."""
         area = _moved_bounds(bounds, crs, self.crs)
         return self.bounds is not None and (area is None or _overlap(area, self.bounds))
 
-    def _areas(self, found: Features) -> Areas:
+    def _areas(self, found: Features) -> PolygonParts:
         """Take features apart into polygons: drawn as one, parts that overlap would leave a hole."""
         parts, owners = found.shapes, np.arange(len(found.shapes))
-        while np.isin(shapely.get_type_id(parts), HOLDERS).any():
+        while np.isin(shapely.get_type_id(parts), COLLECTIONS).any():
             parts, inner = shapely.get_parts(parts, return_index=True)
             owners = owners[inner]
         is_area = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
@@ -152,7 +152,7 @@ class VectorLayer:
             )
         invalid = found.ids[~shapely.is_valid(found.shapes)]
         areas = Features(parts[is_area], *found.take(owners[is_area])[1:])
-        return Areas(*areas[:2], frozenset(invalid.tolist()), frozenset(found.ids[owners[~is_area]].tolist()))
+        return PolygonParts(*areas[:2], frozenset(invalid.tolist()), frozenset(found.ids[owners[~is_area]].tolist()))
 
 
 def read_layer(path: Path, name: str | None) -> VectorLayer:

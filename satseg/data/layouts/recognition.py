@@ -11,19 +11,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from satseg.data.layouts.suggestions import likely_options
+from satseg.data.layouts.suggestions import suggest_options
 from satseg.data.layouts.tree import tree
 from satseg.data.options import FOLDER
 from satseg.data.pairing.files import named_files
 from satseg.data.pairing.folder_names import Folders, has_images, named_folders, split_folders, subfolders
-from satseg.data.pairing.suffixes import ends_like_a_mask, split_by_suffix, working_suffixes
+from satseg.data.pairing.suffixes import find_suffixes, has_mask_suffix, split_by_suffix
 from satseg.data.rasters.names import is_image, is_vector
-from satseg.data.rasters.wildcards import expanded, in_folders
+from satseg.data.rasters.wildcards import expand_braces, expand_folders
 from satseg.data.splits import Auto
 from satseg.errors import ConfigError, DataError
 
-DEEPEST, MOST_LOOKED_INTO = 4, 100  # folders inside others
-MOST_ENTRIES = 10_000  # of a folder that are looked at for a hint
+MAX_DEPTH, MAX_INNER_FOLDERS = 4, 100  # folders inside others
+MAX_ENTRIES = 10_000  # of a folder that are looked at for a hint
 OPTIONS = ("images", "masks", "image_suffix", "mask_suffix")
 AUTO = "satseg.data.splits.Auto"
 NO_PAIR, PAIRED, WHOLE = 1, 2, 3  # how well the names fit
@@ -55,19 +55,19 @@ class Layout:
         """Return the options of the dataset that say the same."""
         return {name: str(getattr(self, name)) for name in ("root", *OPTIONS)}
 
-    def places(self) -> str:
+    def description(self) -> str:
         """Return where images and masks lie, in words."""
         endings = [f" that end in {suffix}" if suffix else "" for suffix in (self.image_suffix, self.mask_suffix)]
         return f"images{endings[0]} in {_shown(self.images)}, masks{endings[1]} in {_shown(self.masks)}"
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """Return a sentence that says what was recognised."""
         rest = f"; left out, as the other is missing: {', '.join(self.left_out)}" if self.left_out else ""
-        return f"{self.places()}, below {self.root}{rest} (dataset.images and dataset.masks say otherwise)"
+        return f"{self.description()}, below {self.root}{rest} (dataset.images and dataset.masks say otherwise)"
 
 
 def _shown(pattern: str) -> str:
-    return "this folder" if pattern == "*" else " and ".join(each.removesuffix("/*") for each in expanded(pattern))
+    return "this folder" if pattern == "*" else " and ".join(each.removesuffix("/*") for each in expand_braces(pattern))
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def recognise(
     fits = list(_fits(root, images, masks, suffixes))
     if images is None and masks is None and not any(fit.grade[0] for fit in fits):
         inner = [
-            fit for folder in subfolders(root)[:MOST_LOOKED_INTO] for fit in _fits(root / folder, None, None, suffixes)
+            fit for folder in subfolders(root)[:MAX_INNER_FOLDERS] for fit in _fits(root / folder, None, None, suffixes)
         ]
         fits = [fit for fit in inner if fit.grade[0]] or fits
     if not fits:
-        if isinstance(images, str) and not any(named_files(root, in_folders(root, images), "")):
+        if isinstance(images, str) and not any(named_files(root, expand_folders(root, images), "")):
             return Layout(
                 root, images, "masks"
             )  # that no image is there comes first, and is said where they are paired
@@ -138,11 +138,11 @@ def recognise_options(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     found: dict[str, Any] = layout.options() | {name: value for name, value in given.items() if value is not None}
     split = dataset.get("split")
     if not isinstance(split, Mapping) or split.get("_target_") != AUTO:
-        return found, [layout.words()]
+        return found, [layout.summary()]
     auto = Auto(**{name: value for name, value in split.items() if not name.startswith("_")})
     kind, options = auto.options(layout.folders)
     found["split"] = {"_target_": f"{AUTO.rpartition('.')[0]}.{kind.__name__}"} | options
-    return found, [layout.words(), auto.words(layout.folders)]
+    return found, [layout.summary(), auto.summary(layout.folders)]
 
 
 def _only(layouts: Sequence[Layout], root: Path) -> Layout:
@@ -163,8 +163,8 @@ def _only(layouts: Sequence[Layout], root: Path) -> Layout:
         )
     differing = [name for name in OPTIONS if len({getattr(each, name) for each in layouts}) > 1]
     raise ConfigError(
-        f"{root}: {len(layouts)} layouts fit equally: {'; or '.join(each.places() for each in layouts)}. Choose by "
-        f"{', or '.join(_options(each, differing) for each in layouts)}."
+        f"{root}: {len(layouts)} layouts fit equally: {'; or '.join(each.description() for each in layouts)}. Choose "
+        f"by {', or '.join(_options(each, differing) for each in layouts)}."
     )
 
 
@@ -189,7 +189,7 @@ def _fits(
 
 
 def _grade_alone(layout: Layout) -> int:
-    files = named_files(layout.root, in_folders(layout.root, layout.masks), "", takes=_is_label)
+    files = named_files(layout.root, expand_folders(layout.root, layout.masks), "", accepts=_is_label)
     return NO_PAIR if next(files, None) else 0
 
 
@@ -220,18 +220,18 @@ def _pair(root: Path, one: Folders, other: Folders) -> list[Layout]:
     sides = one.names.keys() & other.names.keys()
     if (one.names or other.names) and not sides:
         return []
-    lonely = [f.of(side) for f in (one, other) for side in f.names if side not in sides]
-    return [Layout(root, one.pattern(sides), other.pattern(sides), left_out=tuple(lonely))]
+    unpaired = [f.of(side) for f in (one, other) for side in f.names if side not in sides]
+    return [Layout(root, one.pattern(sides), other.pattern(sides), left_out=tuple(unpaired))]
 
 
 def _fit(layout: Layout, suffixes: tuple[str, str]) -> list[Fit]:
     """Return how well the files of a layout fit; with different endings of names, where several fit equally."""
-    inner, labels = (in_folders(layout.root, pattern) for pattern in (layout.images, layout.masks))
+    inner, labels = (expand_folders(layout.root, pattern) for pattern in (layout.images, layout.masks))
     files = dict(named_files(layout.root, inner, labels))
     layout = replace(layout, folders=split_folders(path.relative_to(layout.root).parent for path in files.values()))
     masks = {name for name, _ in named_files(layout.root, labels, inner)}
     if not masks:
-        polygons = dict(named_files(layout.root, labels, inner, takes=is_vector))
+        polygons = dict(named_files(layout.root, labels, inner, accepts=is_vector))
         by_name = len(polygons) > 1 and files.keys() & polygons.keys()  # a single file may be anything
         return [Fit(layout, (0 if not files or not polygons else PAIRED if by_name else NO_PAIR, False))]
     if inner == labels:
@@ -246,7 +246,7 @@ def _endings(layout: Layout, images: set[str], masks: set[str], suffixes: tuple[
     if any(suffixes):
         layout = replace(layout, image_suffix=suffixes[0], mask_suffix=suffixes[1])
         return [Fit(layout, (PAIRED, True))]
-    found = [each for each in working_suffixes(images, masks) if each.is_common]
+    found = [each for each in find_suffixes(images, masks) if each.is_common]
     best = [each for each in found if each.pairs == found[0].pairs]
     if not best:
         return [Fit(layout, (PAIRED if images & masks else NO_PAIR, True))]
@@ -268,7 +268,7 @@ def _in_one_folder(root: Path, suffixes: tuple[str, str]) -> Iterator[Fit]:
 def _may_hold_both(folder: Path) -> bool:
     """Tell whether one of the first files of a folder is called like a mask, without a look at very many."""
     with suppress(OSError), os.scandir(folder) as entries:
-        return any(ends_like_a_mask(Path(entry.name).stem) for entry in itertools.islice(entries, MOST_ENTRIES))
+        return any(has_mask_suffix(Path(entry.name).stem) for entry in itertools.islice(entries, MAX_ENTRIES))
     return False
 
 
@@ -277,7 +277,7 @@ def _nothing_recognised(root: Path, images: Any, masks: str | None) -> DataError
     advice = None
     if wanted == "images and masks":
         deeper = _deeper(root)
-        advice = f"dataset.root={shlex.quote(str(deeper))}" if deeper else likely_options(root)
+        advice = f"dataset.root={shlex.quote(str(deeper))}" if deeper else suggest_options(root)
     expected = (
         "expected images/ and masks/, or train/images and train/masks, val/images and val/masks, or the like; set "
         "dataset.images and dataset.masks to where they are"
@@ -289,7 +289,7 @@ def _nothing_recognised(root: Path, images: Any, masks: str | None) -> DataError
 def _deeper(root: Path) -> Path | None:
     """Return the one folder further inside that has a layout; None where there is none, or there are several."""
     level, found = [root / name for name in subfolders(root)], []  # these have none
-    for _ in range(DEEPEST - 1):
-        level = [folder / name for folder in level for name in subfolders(folder)][:MOST_LOOKED_INTO]
+    for _ in range(MAX_DEPTH - 1):
+        level = [folder / name for folder in level for name in subfolders(folder)][:MAX_INNER_FOLDERS]
         found += [folder for folder in level if any(fit.grade[0] for fit in _fits(folder, None, None, ("", "")))]
     return found[0] if len(found) == 1 else None

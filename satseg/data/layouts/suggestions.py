@@ -13,13 +13,13 @@ from satseg.data.rasters.names import is_image
 from satseg.data.rasters.raster import read_info
 from satseg.errors import SatsegError
 
-MOST_FOLDERS = 200
-MOST_NAMES = 5000  # of one folder
+MAX_FOLDERS = 200
+MAX_NAMES = 5000  # of one folder
 PHOTOGRAPHS = (".jpg", ".jpeg")
-DEEPEST = 4  # folders inside each other
+MAX_DEPTH = 4  # folders inside each other
 
 
-def likely_options(root: Path) -> str | None:
+def suggest_options(root: Path) -> str | None:
     """Return the options that name two kinds of folders with files of the same names; None where there are none."""
     files: dict[str, dict[str, Path]] = {}  # by folder, with * for a split, and by name
     for folder, names in _folders(root):
@@ -55,13 +55,13 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
     for path, folders, names in os.walk(root):
         folder = Path(path)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if len(folder.relative_to(root).parts) >= DEEPEST:
+        if len(folder.relative_to(root).parts) >= MAX_DEPTH:
             folders.clear()
-        images = [n for n in sorted(names)[:MOST_NAMES] if not n.startswith(".") and is_image(folder / n)]
+        images = [n for n in sorted(names)[:MAX_NAMES] if not n.startswith(".") and is_image(folder / n)]
         if images:
             yield folder, images
             number += 1
-        if number == MOST_FOLDERS:
+        if number == MAX_FOLDERS:
             return
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from satseg.errors import printable
 
-MOST_LINES = 12
-MOST_ENTRIES = 20_000  # of one folder that are counted
-MOST_FOLDERS = 4  # of one folder that are shown
-MOST_ENDINGS = 4
-DEEPEST = 4
+MAX_LINES = 12
+MAX_ENTRIES = 20_000  # of one folder that are counted
+MAX_FOLDERS = 4  # of one folder that are shown
+MAX_ENDINGS = 4
+MAX_DEPTH = 4
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class _Node:
 
 
 def tree(root: Path) -> tuple[str, ...]:
-    """Return what lies in a folder, as deep as MOST_LINES lines allow; very many files are not counted to the end."""
-    node = _node(root, str(root), DEEPEST)
-    drawn = [tuple(node.lines(depth)) for depth in range(DEEPEST + 1)]
-    return max((lines for lines in drawn if len(lines) <= MOST_LINES), key=len)
+    """Return what lies in a folder, as deep as MAX_LINES lines allow; very many files are not counted to the end."""
+    node = _node(root, str(root), MAX_DEPTH)
+    drawn = [tuple(node.lines(depth)) for depth in range(MAX_DEPTH + 1)]
+    return max((lines for lines in drawn if len(lines) <= MAX_LINES), key=len)
 
 
 def _node(folder: Path, name: str, depth: int) -> _Node:
     folders, endings, whole = _contents(folder)
-    files = [f"{number} {ending}" for ending, number in endings.most_common(MOST_ENDINGS)]
-    files += [] if whole and len(endings) <= MOST_ENDINGS else ["and more"]
+    files = [f"{number} {ending}" for ending, number in endings.most_common(MAX_ENDINGS)]
+    files += [] if whole and len(endings) <= MAX_ENDINGS else ["and more"]
     held = ", ".join(files) or ("" if folders else "empty")
-    inside = [_node(folder / each, each, depth - 1) for each in folders[:MOST_FOLDERS]] if depth else []
+    inside = [_node(folder / each, each, depth - 1) for each in folders[:MAX_FOLDERS]] if depth else []
     return _Node(f"{printable(name)}/  {held}".rstrip(), inside, len(folders) - len(inside))
 
 
@@ -58,7 +58,7 @@ def _contents(folder: Path) -> tuple[list[str], Counter[str], bool]:
     try:
         with os.scandir(folder) as entries:
             for number, entry in enumerate(entries):
-                if number == MOST_ENTRIES:
+                if number == MAX_ENTRIES:
                     return sorted(folders), endings, False
                 if entry.name.startswith("."):
                     continue

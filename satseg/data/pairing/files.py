@@ -7,9 +7,17 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from satseg.data.pairing.suffixes import working_suffixes
-from satseg.data.rasters.names import USUAL, Takes, is_image, is_unknown, is_vector, natural, passed_over
-from satseg.data.rasters.wildcards import BRACES, expanded, in_folders
+from satseg.data.pairing.suffixes import find_suffixes
+from satseg.data.rasters.names import (
+    USUAL,
+    FilePredicate,
+    describe_skipped,
+    has_unknown_suffix,
+    is_image,
+    is_vector,
+    natural_key,
+)
+from satseg.data.rasters.wildcards import BRACES, expand_braces, expand_folders
 from satseg.data.samples import Sample
 from satseg.errors import ConfigError, DataError
 
@@ -41,7 +49,7 @@ def find_files(
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
-    inner, labels = in_folders(root, images), in_folders(root, masks)
+    inner, labels = expand_folders(root, images), expand_folders(root, masks)
     found = {
         "image": _find(root, inner, image_suffix, labels),
         "mask": _find(root, labels, mask_suffix, inner) or _find(root, labels, mask_suffix, inner, is_vector),
@@ -69,7 +77,7 @@ def find_vectors(root: Path, masks: str, mask_suffix: str = "") -> list[Path]:
     The arguments are those of `find_files`.
     """
     found = []
-    for path in _glob(Path(root), in_folders(Path(root), masks)):
+    for path in _glob(Path(root), expand_folders(Path(root), masks)):
         if path.stem.endswith(mask_suffix):
             if is_image(path):
                 return []
@@ -87,7 +95,7 @@ def shared_labels(masks: dict[str, Path], images: Iterable[str]) -> dict[str, Pa
 
 def pair(found: dict[str, dict[str, Path]]) -> list[Sample]:
     """Return the files that have a partner as samples, in natural order of their names."""
-    names = sorted(found["image"].keys() & found["mask"].keys(), key=natural)
+    names = sorted(found["image"].keys() & found["mask"].keys(), key=natural_key)
     return [Sample(name, found["image"][name], found["mask"][name]) for name in names]
 
 
@@ -97,15 +105,15 @@ def _why_none(root: Path, pattern: str, kind: str, ending: str) -> str:
     usable = [path for path in files if is_image(path) or (kind == "mask" and is_vector(path))]
     if usable:
         return f": none of the {len(usable)} files that it finds ends in dataset.{kind}_suffix={ending}"
-    words = passed_over(files)
+    words = describe_skipped(files)
     if words and kind == "mask":
         words += "; polygons end in .gpkg, .geojson, .json or .shp"
     return f": {words}" if words else "; set the pattern to where they are"
 
 
-def _find(root: Path, pattern: str, ending: str, other: str, takes: Takes = is_image) -> dict[str, Path]:
+def _find(root: Path, pattern: str, ending: str, other: str, accepts: FilePredicate = is_image) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for name, path in named_files(root, pattern, other, ending, takes):
+    for name, path in named_files(root, pattern, other, ending, accepts):
         if name in found:
             raise DataError(f"{found[name]} and {path} have the same name {name!r}: make the pattern narrower.")
         found[name] = path
@@ -113,7 +121,7 @@ def _find(root: Path, pattern: str, ending: str, other: str, takes: Takes = is_i
 
 
 def named_files(
-    root: Path, pattern: str, other: str, ending: str = "", takes: Takes = is_image
+    root: Path, pattern: str, other: str, ending: str = "", accepts: FilePredicate = is_image
 ) -> Iterator[tuple[str, Path]]:
     """Yield the files of one kind with the names that tell which file of the other kind belongs to each.
 
@@ -122,18 +130,18 @@ def named_files(
         pattern: Of this kind's files.
         other: Pattern of the other kind's.
         ending: Of the names, which is taken off.
-        takes: Tells which files are wanted.
+        accepts: Tells which files are wanted.
     """
     own = _distinct_parts(pattern, other)
     for path in _glob(root, pattern):
-        if path.stem.endswith(ending) and takes(path):
+        if path.stem.endswith(ending) and accepts(path):
             yield _key(path.relative_to(root), own, ending), path
 
 
 def _glob(root: Path, pattern: str) -> Iterator[Path]:
     """Return the files that a pattern finds, but hidden ones."""
     try:
-        for each in expanded(pattern):
+        for each in expand_braces(pattern):
             yield from (path for path in root.glob(each) if path.is_file() and not path.name.startswith("."))
     except (NotImplementedError, ValueError) as error:
         raise ConfigError(
@@ -173,7 +181,7 @@ def _expression(piece: str) -> str:
     return re.escape(piece)
 
 
-def check_partners(root: Path, found: dict[str, dict[str, Path]], patterns: Mapping[str, str] | None = None) -> None:
+def check_all_paired(root: Path, found: dict[str, dict[str, Path]], patterns: Mapping[str, str] | None = None) -> None:
     """Refuse images without a mask and masks without an image.
 
     Args:
@@ -184,7 +192,7 @@ def check_partners(root: Path, found: dict[str, dict[str, Path]], patterns: Mapp
     Raises:
         DataError: If a file has no partner; names the first.
     """
-    for kind, files in find_lonely(root, found).items():
+    for kind, files in find_unpaired(root, found).items():
         if files:
             other = "mask" if kind == "image" else "image"
             first = files[0].relative_to(root)
@@ -196,22 +204,22 @@ def check_partners(root: Path, found: dict[str, dict[str, Path]], patterns: Mapp
 
 def _passed_over(root: Path, pattern: str | None, stem: str) -> str:
     """Name a file of the same name that a pattern finds, and that no image ends in."""
-    for path in _glob(root, in_folders(root, pattern)) if pattern else ():
-        if path.stem == stem and is_unknown(path):
+    for path in _glob(root, expand_folders(root, pattern)) if pattern else ():
+        if path.stem == stem and has_unknown_suffix(path):
             return f" ({path.relative_to(root)} was passed over: images end in {USUAL})"
     return ""
 
 
 def _what_pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
     """Return the options with which most names pair; where there are none, what to look for."""
-    for suffixes in working_suffixes(images, masks):
+    for suffixes in find_suffixes(images, masks):
         named = zip(("image", "mask"), (suffixes.image, suffixes.mask), strict=True)
         options = " ".join(f"dataset.{kind}_suffix={suffix}" for kind, suffix in named if suffix)
         return f"{options} pairs {suffixes.pairs} of {len(images)} images"
     return "set dataset.image_suffix and dataset.mask_suffix to what differs, or give both the same names"
 
 
-def find_lonely(root: Path, found: dict[str, dict[str, Path]]) -> dict[str, list[Path]]:
+def find_unpaired(root: Path, found: dict[str, dict[str, Path]]) -> dict[str, list[Path]]:
     """Return the files without a partner, of each kind.
 
     Raises:
@@ -224,5 +232,5 @@ def find_lonely(root: Path, found: dict[str, dict[str, Path]]) -> dict[str, list
             f"{root}: no image has a mask of the same name (such as {one.relative_to(root)} and "
             f"{two.relative_to(root)}); {_what_pairs(images, masks)}."
         )
-    lonely = {"image": images.keys() - masks.keys(), "mask": masks.keys() - images.keys()}
-    return {kind: [found[kind][name] for name in sorted(names, key=natural)] for kind, names in lonely.items()}
+    unpaired = {"image": images.keys() - masks.keys(), "mask": masks.keys() - images.keys()}
+    return {kind: [found[kind][name] for name in sorted(names, key=natural_key)] for kind, names in unpaired.items()}

@@ -26,7 +26,7 @@ _KIND, _SIDE = ("|".join(words) for words in (KINDS, SIDES))
 BOTH = re.compile(rf"(?P<side>{_SIDE})[_. -]?(?P<kind>{_KIND})|(?P<first_kind>{_KIND})[_. -]?(?P<last_side>{_SIDE})")
 ORDER = ("train", "val", "test")
 UNPACKED = ("__macosx",)  # what archives leave beside the data
-MOST_FOLDERS = 1000  # of one folder that are looked into
+MAX_FOLDERS = 1000  # of one folder that are looked into
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def subfolders(folder: Path) -> list[str]:
     """Return the names of a folder's visible folders, some of them where there are very many."""
     with suppress(OSError), os.scandir(folder) as entries:
         visible = (e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-        return sorted(itertools.islice((name for name in visible if name.lower() not in UNPACKED), MOST_FOLDERS))
+        return sorted(itertools.islice((name for name in visible if name.lower() not in UNPACKED), MAX_FOLDERS))
     return []
 
 

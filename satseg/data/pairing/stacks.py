@@ -8,7 +8,7 @@ from pathlib import Path
 from satseg.data.pairing.files import shared_labels
 from satseg.data.rasters.names import is_image, is_vector
 from satseg.data.rasters.stacks import Stack, _common_name, _find_band, _gather, _visible, write_stack
-from satseg.data.rasters.wildcards import in_folders
+from satseg.data.rasters.wildcards import expand_folders
 from satseg.data.samples import Sample
 from satseg.errors import ConfigError, DataError
 
@@ -37,7 +37,7 @@ def find_stack_files(
     gathered = _gather(images, root, "dataset.images")
     stacks = [Stack(s.name or _common_name(s), s.files) for s in gathered]
     files = {s.name: tuple(Path(f) for f in s.files.values()) for s in stacks}
-    rasters = any(map(is_image, _visible(root, in_folders(root, masks), "dataset.masks")))
+    rasters = any(map(is_image, _visible(root, expand_folders(root, masks), "dataset.masks")))
     found = _find_band("dataset.masks", masks, root, is_image if rasters else is_vector)
     named = {name.removesuffix(mask_suffix): Path(file) for name, file in found.items() if name.endswith(mask_suffix)}
     named = shared_labels(named, files)

@@ -13,7 +13,7 @@ IMAGE_WORDS = ("image", "images", "img", "sat", "rgb")
 MASK_WORDS = ("mask", "masks", "label", "labels", "lbl", "gt", "annotation", "seg", "groundtruth")
 SEPARATORS = "_-. "
 SAMPLED = 500  # names that endings are looked for in
-MOST_TRIED = 20
+MAX_TRIED = 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def _is_one_of(suffix: str, words: Collection[str]) -> bool:
     return not suffix or suffix.lstrip(SEPARATORS).lower() in words
 
 
-def working_suffixes(images: Collection[str], masks: Collection[str]) -> list[Suffixes]:
+def find_suffixes(images: Collection[str], masks: Collection[str]) -> list[Suffixes]:
     """Return the endings that pair at least half of the names, those that pair most first.
 
     Args:
@@ -51,7 +51,7 @@ def working_suffixes(images: Collection[str], masks: Collection[str]) -> list[Su
     if same == min(len(images), len(masks)):
         return [Suffixes("", "", same)] if same else []
     candidates = Counter(_differences(images, masks)) | Counter({("", ""): SAMPLED})
-    found = [Suffixes(i, m, _pairs(images, masks, i, m)) for (i, m), _ in candidates.most_common(MOST_TRIED)]
+    found = [Suffixes(i, m, _pairs(images, masks, i, m)) for (i, m), _ in candidates.most_common(MAX_TRIED)]
     least = max(1, min(len(images), len(masks)) / 2)
     return sorted((s for s in found if s.pairs >= least), key=lambda s: (-s.pairs, s.image, s.mask))
 
@@ -87,10 +87,10 @@ def _is_suffix(text: str) -> bool:
 
 def split_by_suffix(names: Collection[str]) -> tuple[set[str], set[str]]:
     """Divide names of one folder into those of images and of masks, by whether they end in a word for a mask."""
-    masks = set(filter(ends_like_a_mask, names))
+    masks = set(filter(has_mask_suffix, names))
     return {*names} - masks, masks
 
 
-def ends_like_a_mask(name: str) -> bool:
+def has_mask_suffix(name: str) -> bool:
     """Tell whether a name without the file's ending ends in a word for a mask."""
     return re.search(rf"[_. -]({'|'.join(MASK_WORDS)})$", name, re.IGNORECASE) is not None

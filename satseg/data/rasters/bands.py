@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from satseg.data.rasters.opening import shown
+from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.raster import RasterInfo
 from satseg.errors import BandError
 
@@ -35,13 +35,13 @@ def _number(info: RasterInfo, band: int | str) -> int:
     if isinstance(band, int):
         if not 1 <= band <= len(info.band_names):
             raise BandError(
-                f"{shown(info.path)} has no band {band}, only 1 to {len(info.band_names)}; set dataset.bands to some "
-                "of these."
+                f"{redacted(info.path)} has no band {band}, only 1 to {len(info.band_names)}; set dataset.bands to "
+                "some of these."
             )
         return band
     if info.band_names.count(band) != 1:
         raise BandError(
-            f"{shown(info.path)} has {info.band_names.count(band) or 'no'} bands called {band}, only "
+            f"{redacted(info.path)} has {info.band_names.count(band) or 'no'} bands called {band}, only "
             f"{', '.join(info.band_names)}; set dataset.bands to some of these, or to numbers."
         )
     return info.band_names.index(band) + 1

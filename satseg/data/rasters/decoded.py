@@ -17,7 +17,7 @@ ALIGNMENT = 64  # bytes
 Form = tuple[tuple[int, int, int], str]  # shape (B, h, w) and dtype of an image
 
 
-class DecodedImages:
+class DecodedImageCache:
     """Places in one piece of memory, each filled by whoever decodes its image first.
 
     Two that fill a place at once write the same bytes, so there is nothing to lock. Memory is taken as places are
@@ -48,7 +48,7 @@ class DecodedImages:
 
     def __reduce__(self) -> Any:
         """A process that does not inherit the memory begins with its own."""
-        return DecodedImages, (self._forms, self._max_bytes)
+        return DecodedImageCache, (self._forms, self._max_bytes)
 
     def __contains__(self, image: Path) -> bool:
         """Tell whether an image has a place."""

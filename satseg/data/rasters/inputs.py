@@ -8,18 +8,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from satseg.data.rasters.names import USUAL, is_image, natural, passed_over
-from satseg.data.rasters.opening import is_remote, shown
+from satseg.data.rasters.names import USUAL, describe_skipped, is_image, natural_key
+from satseg.data.rasters.opening import is_remote, redacted
 from satseg.data.rasters.stacks import find_stacks, write_stack
-from satseg.data.rasters.subdatasets import is_part, is_store, write_part
-from satseg.data.rasters.wildcards import find_visible, has_wildcards, in_folders, split_pattern
+from satseg.data.rasters.subdatasets import is_subdataset, is_zarr_store, write_subdataset
+from satseg.data.rasters.wildcards import expand_folders, find_visible, has_wildcards, split_pattern
 from satseg.errors import ConfigError, DataError, RasterReadError
 
 LIST_SUFFIX = ".txt"
 NOTHING = "Give input= (a file, a folder, a pattern, a list file or a URL)."
 
 
-def find_inputs(named: Any, nodata: float | None = None, otherwise: float | None = None) -> list[str | Path]:
+def find_inputs(named: Any, nodata: float | None = None, default_nodata: float | None = None) -> list[str | Path]:
     """Find the rasters that a user names.
 
     Args:
@@ -27,7 +27,7 @@ def find_inputs(named: Any, nodata: float | None = None, otherwise: float | None
             file), a URL, or GDAL's name of a raster in a container; a pattern by band, where bands lie in separate
             files; or a list of all these.
         nodata: What marks a missing pixel, for bands in separate files; the files' own by default.
-        otherwise: What does where none of an image's files declares a value.
+        default_nodata: What does where none of an image's files declares a value.
 
     Returns:
         Files as paths and URLs as text, each once: in the order given, and in natural order within each.
@@ -37,7 +37,7 @@ def find_inputs(named: Any, nodata: float | None = None, otherwise: float | None
         DataError: If there is no raster.
     """
     several = isinstance(named, Sequence) and not isinstance(named, str)
-    found = [source for one in (named if several else [named]) for source in _find(one, nodata, otherwise)]
+    found = [source for one in (named if several else [named]) for source in _find(one, nodata, default_nodata)]
     if not found:
         raise ConfigError(NOTHING)
     unique: dict[str, str | Path] = {}
@@ -62,14 +62,14 @@ def check_inputs(named: Any) -> None:
     for one in named if several else [named]:
         if one is None or str(one) == "":
             raise ConfigError(NOTHING)
-        if isinstance(one, Mapping) or is_remote(one) or is_part(one):
+        if isinstance(one, Mapping) or is_remote(one) or is_subdataset(one):
             continue
         path = Path(str(one)).expanduser()
-        if not is_store(path) and not (path.suffix.lower() == LIST_SUFFIX and path.is_file()):
+        if not is_zarr_store(path) and not (path.suffix.lower() == LIST_SUFFIX and path.is_file()):
             _files(path)
 
 
-def name_of(source: Path | str) -> str:
+def source_name(source: Path | str) -> str:
     """Return a file's name without folder and ending; of a URL, without its query too."""
     if not is_remote(source):
         return Path(source).stem
@@ -77,17 +77,17 @@ def name_of(source: Path | str) -> str:
     return PurePosixPath(unquote(url.path).replace("\\", "/")).stem or url.hostname or "image"
 
 
-def _find(named: Any, nodata: float | None, otherwise: float | None) -> Iterator[str | Path]:
+def _find(named: Any, nodata: float | None, default_nodata: float | None) -> Iterator[str | Path]:
     if isinstance(named, Mapping):
-        yield from (write_stack(stack, nodata, otherwise) for stack in find_stacks(named))
+        yield from (write_stack(stack, nodata, default_nodata) for stack in find_stacks(named))
     elif named is None or str(named) == "":
         raise ConfigError(NOTHING)
     elif is_remote(named):
         yield _checked_url(str(named))
-    elif is_part(named):
-        yield write_part(str(named))
-    elif is_store(path := Path(str(named)).expanduser()):
-        yield write_part(f'ZARR:"{path}"')
+    elif is_subdataset(named):
+        yield write_subdataset(str(named))
+    elif is_zarr_store(path := Path(str(named)).expanduser()):
+        yield write_subdataset(f'ZARR:"{path}"')
     elif path.suffix.lower() == LIST_SUFFIX and path.is_file():
         yield from _listed(path)
     else:
@@ -96,7 +96,9 @@ def _find(named: Any, nodata: float | None, otherwise: float | None) -> Iterator
 
 def _checked_url(url: str) -> str:
     if "*" in urlsplit(url).path:
-        raise ConfigError(f"input={shown(url)}: a server cannot be searched; name each file, or list them in a .txt.")
+        raise ConfigError(
+            f"input={redacted(url)}: a server cannot be searched; name each file, or list them in a .txt."
+        )
     return url
 
 
@@ -107,13 +109,15 @@ def _files(path: Path) -> list[Path]:
         raise RasterReadError(f"{path} is not there; check the path.")
     try:
         folder, pattern = (path, "*") if path.is_dir() else split_pattern(path)
-        files = find_visible(folder, pattern if path.is_dir() else in_folders(folder, pattern))
+        files = find_visible(folder, pattern if path.is_dir() else expand_folders(folder, pattern))
     except (ValueError, OSError) as error:
         raise ConfigError(f"input={path}: the pattern cannot be used: {error}.") from error
     found = [file for file in files if is_image(file)]
     if not found:
-        raise DataError(f"input={path}: there is no image; {passed_over(files) or f'its name must end in {USUAL}'}.")
-    return sorted(found, key=lambda p: natural(str(p)))
+        raise DataError(
+            f"input={path}: there is no image; {describe_skipped(files) or f'its name must end in {USUAL}'}."
+        )
+    return sorted(found, key=lambda p: natural_key(str(p)))
 
 
 def _listed(path: Path) -> Iterator[str | Path]:
@@ -130,8 +134,8 @@ def _listed(path: Path) -> Iterator[str | Path]:
         if is_remote(line):
             yield _checked_url(line)
             continue
-        if is_part(line):
-            yield write_part(line)
+        if is_subdataset(line):
+            yield write_subdataset(line)
             continue
         file = path.parent / Path(line).expanduser()
         if not file.is_file():

@@ -22,7 +22,7 @@ SIDECAR_SUFFIXES = frozenset(
 USUAL = ".tif, .png, .jpg, .jp2, .vrt, .img, .nc and others that GDAL reads, or .dat with its header (.hdr) beside it"
 SHOWN = 5
 
-Takes = Callable[[Path], bool]
+FilePredicate = Callable[[Path], bool]
 
 
 def is_image(path: Path) -> bool:
@@ -39,7 +39,7 @@ def is_vector(path: Path) -> bool:
     return path.suffix.lower() in VECTOR_SUFFIXES
 
 
-def is_unknown(path: Path) -> bool:
+def has_unknown_suffix(path: Path) -> bool:
     """Tell whether a file may be a raster whose ending is not known: neither one that is, nor what lies beside one."""
     known = path.suffix.lower() in SIDECAR_SUFFIXES or is_image(path) or is_vector(path)
     return bool(path.suffix) and not known
@@ -50,7 +50,7 @@ def is_hidden(path: Path) -> bool:
     return any(part.startswith(".") and part != ".." for part in path.parts)
 
 
-def passed_over(files: Iterable[Path]) -> str:
+def describe_skipped(files: Iterable[Path]) -> str:
     """Return the endings of files that are no images, most frequent first, and what images end in; "" without files."""
     counts = Counter(path.suffix.lower() or "nothing" for path in files)
     if not counts:
@@ -60,6 +60,6 @@ def passed_over(files: Iterable[Path]) -> str:
     return f"it finds only files that end in {', '.join(endings)}{more}, and images end in {USUAL}"
 
 
-def natural(name: str) -> list[tuple[bool, int, str]]:
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
     """Sort key that puts `part_2` before `part_10`."""
     return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in re.split(r"(\d+)", name)]

@@ -26,9 +26,9 @@ from satseg.errors import RasterReadError, ResourceError
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
 # GDAL's fast path fills what a damaged PNG lacks with whatever was in memory, without a word; the slow one reports it.
 PNG_OPTIONS = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
-MOST_SHOWN = 12  # rasters that a message names
+MAX_SHOWN = 12  # rasters that a message names
 CACHE_BYTES = 64 << 20  # what GDAL keeps of decoded blocks; else a twentieth of the machine
-ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # no file beside the raster is looked for
+NO_SIDECARS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # no file beside the raster is looked for
 # Only the ranges that are needed, few requests, patience with a server that is busy, none with one that is silent.
 REMOTE_OPTIONS = {
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
@@ -60,7 +60,7 @@ def is_remote(path: Path | str) -> bool:
     return isinstance(path, str) and re.match(r"[a-z][a-z0-9+.-]*://", path, re.IGNORECASE) is not None
 
 
-def shown(path: Path | str) -> str:
+def redacted(path: Path | str) -> str:
     """Return how messages call a raster: a URL without its user, password and query, which may hold secrets."""
     return _without_secrets(re.split(r"[?#]", str(path))[0]) if is_remote(path) else str(path)
 
@@ -80,7 +80,7 @@ def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
         driver: The only one that may open it, for a file from outside: a VRT by any name would read other files.
             Then nothing beside the file is read either.
     """
-    options = _options(path) | (ALONE if driver else {})
+    options = _options(path) | (NO_SIDECARS if driver else {})
     with _naming(path), rasterio.Env(**options), quiet(), rasterio.open(_place(path), driver=driver) as source:
         if driver is None:  # files from outside are looked at as a whole when they come
             _check_blocks(source, path)
@@ -164,7 +164,7 @@ def _naming(path: Path | str) -> Iterator[None]:
             raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's own words hold the whole URL
         raise RasterReadError(f"{path} cannot be read; it is truncated or no raster ({reason(error)}).") from error
     except MemoryError as error:
-        raise ResourceError(f"{shown(path)} does not fit into memory; read it by windows.") from error
+        raise ResourceError(f"{redacted(path)} does not fit into memory; read it by windows.") from error
 
 
 def _check_blocks(source: Any, path: Path | str) -> None:
@@ -188,11 +188,11 @@ def check_bands(source: Any, path: Path | str) -> None:
     held = [text for key, text in source.tags(ns="SUBDATASETS").items() if key.endswith("_NAME")]
     if not held:
         raise RasterReadError(
-            f"{shown(path)} has no bands that can be read; convert it to GeoTIFF with other software."
+            f"{redacted(path)} has no bands that can be read; convert it to GeoTIFF with other software."
         )
-    more = f" and {len(held) - MOST_SHOWN} more" if len(held) > MOST_SHOWN else ""
+    more = f" and {len(held) - MAX_SHOWN} more" if len(held) > MAX_SHOWN else ""
     raise RasterReadError(
-        f"{shown(path)} holds several rasters: {', '.join(held[:MOST_SHOWN])}{more}. Name one of them instead, as in "
+        f"{redacted(path)} holds several rasters: {', '.join(held[:MAX_SHOWN])}{more}. Name one of them instead, as in "
         f"input='{held[0]}', or one for each band; for training, write them into one file (gdalbuildvrt -separate)."
     )
 
@@ -211,7 +211,7 @@ def _remote_message(url: str, error: Exception) -> str:
     hint = "check the address, the connection, and that you may read it"
     if url.startswith("s3://"):
         hint += " (AWS_NO_SIGN_REQUEST=YES in the environment for a public bucket)"
-    return f"{shown(url)} cannot be read ({reason(error)}); {hint}."
+    return f"{redacted(url)} cannot be read ({reason(error)}); {hint}."
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def quiet() -> Iterator[None]:
 def _options(path: Path | str) -> dict[str, str]:
     """Refuse what cannot be a raster, and return the GDAL options to open the rest with."""
     if is_remote(path):  # files beside it are not looked for: listing them is slow, and often not allowed
-        return _unset(ALONE | REMOTE_OPTIONS) | PNG_OPTIONS
+        return _unset(NO_SIDECARS | REMOTE_OPTIONS) | PNG_OPTIONS
     path = Path(path)
     beginning = _checked_beginning(path)
     if path.suffix.lower() == ".vrt":  # its sources may be remote

@@ -18,7 +18,7 @@ SHORT = 3  # TIFF's type of two bytes
 PNG_CHUNK, RIFF_CHUNK = ">I4s", "<4sI"  # length and kind, kind and length
 NORTHINGS = ("y", "lat", "latitude", "northing")  # what netCDF files call the coordinates of rows
 UPSIDE_DOWN = 4
-MOST_ENTRIES, MOST_CHUNKS = 4096, 2**17  # of a directory and of a file, that are looked at
+MAX_ENTRIES, MAX_CHUNKS = 4096, 2**17  # of a directory and of a file, that are looked at
 
 
 class Turn(NamedTuple):
@@ -181,7 +181,7 @@ def _of_chunk(chunks: Iterator[tuple[bytes, BinaryIO]], wanted: bytes) -> int:
 def _chunks(file: BinaryIO, start: int, form: str) -> Iterator[tuple[bytes, BinaryIO]]:
     """Yield the kind of each chunk, with the file at its content."""
     end = file.seek(0, os.SEEK_END)
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if start + 8 > end:
             return
         file.seek(start)
@@ -202,7 +202,7 @@ def _of_tiff(file: BinaryIO) -> int:
     (offset,) = struct.unpack(f"{order}{'Q' if big else 'I'}", file.read(8 if big else 4))
     file.seek(start + offset)
     (count,) = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))
-    for _ in range(min(count, MOST_ENTRIES)):
+    for _ in range(min(count, MAX_ENTRIES)):
         entry = file.read(20 if big else 12)
         tag, kind = struct.unpack(f"{order}HH", entry[:4])
         if tag == TAG and kind == SHORT:

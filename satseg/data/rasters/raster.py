@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio
 
-from satseg.data.rasters.missing import Marks, can_hold
-from satseg.data.rasters.opening import is_remote, open_raster, shown
+from satseg.data.rasters.opening import is_remote, open_raster, redacted
 from satseg.data.rasters.orientation import is_turned
 from satseg.data.rasters.pixel_size import pixel_size
+from satseg.data.rasters.validity import Validity, can_hold
 from satseg.errors import BandError, ConfigError, RasterReadError
 from satseg.spec import MAX_NAME
 
@@ -58,13 +58,13 @@ class RasterInfo:
         transform: The six numbers of the affine geotransform; None where there is none.
         band_names: Of all bands, an alpha band too.
         pixel_m: Size of a pixel on the ground at the centre, along a row and along a column, in metres.
-        colors: RGB by value, where the raster is a palette image.
-        marks: What marks missing pixels, by band.
+        palette: RGB by value, where the raster is a palette image.
+        validity: What marks missing pixels, by band.
         turned: Whether the file is stored turned, and read upright, `width` and `height` being those of what is read;
             None where nothing tells which of its rows is north.
         format: GDAL's name of the driver that reads the file.
         driver: The only one that may open the file; any by default.
-        tags: Scale and offset that the file declares of each of all bands; stored numbers are read without them.
+        scale_offsets: Scale and offset that the file declares for each band; numbers are read as stored, without them.
     """
 
     path: Path | str
@@ -78,12 +78,12 @@ class RasterInfo:
     transform: tuple[float, ...] | None
     band_names: tuple[str, ...]
     pixel_m: tuple[float, float] | None
-    colors: Mapping[int, tuple[int, int, int]] | None
-    marks: Marks
+    palette: Mapping[int, tuple[int, int, int]] | None
+    validity: Validity
     turned: bool | None
     format: str
     driver: str | None = None
-    tags: tuple[tuple[float, float], ...] = ()
+    scale_offsets: tuple[tuple[float, float], ...] = ()
 
     @property
     def gsd_m(self) -> float | None:
@@ -93,13 +93,13 @@ class RasterInfo:
         along, down = self.pixel_m
         return along if along == down else math.sqrt(along * down)
 
-    def tags_of(self, bands: Sequence[int]) -> set[tuple[float, float]]:
+    def scale_offsets_of(self, bands: Sequence[int]) -> set[tuple[float, float]]:
         """Return the scales and offsets that the file declares of some bands; (1, 0) where it does not."""
-        return {self.tags[number - 1] for number in bands if self.tags} or {(1.0, 0.0)}
+        return {self.scale_offsets[number - 1] for number in bands if self.scale_offsets} or {(1.0, 0.0)}
 
     def dtype_of(self, bands: Sequence[int]) -> str:
         """Return the dtype in which some bands are read, by their one-based numbers."""
-        return _joint_dtype(self.marks.dtypes[number - 1] for number in bands)
+        return _joint_dtype(self.validity.dtypes[number - 1] for number in bands)
 
 
 def window_transform(info: RasterInfo, window: Window) -> tuple[float, ...] | None:
@@ -120,8 +120,8 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
         RasterReadError: If the file is missing or no raster.
     """
     with open_raster(path, driver) as source:
-        marks = Marks.of(source)
-        bands = [n for n in source.indexes if n not in marks.alpha]
+        validity = Validity.of(source)
+        bands = [n for n in source.indexes if n not in validity.alpha]
         placed = not source.transform.is_identity
         return RasterInfo(
             path=path if is_remote(path) else Path(path),
@@ -130,17 +130,17 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
             count=len(bands),
             bands=tuple(bands),
             dtype=_joint_dtype(source.dtypes[n - 1] for n in bands),
-            nodata=marks.common(bands),
+            nodata=validity.common_nodata(bands),
             crs=source.crs.to_wkt() if source.crs else None,
             transform=tuple(source.transform)[:6] if placed else None,
             band_names=tuple(_band_name(source.descriptions[b - 1], b) for b in source.indexes),
             pixel_m=pixel_size(source.crs, source.transform, source.width, source.height) if placed else None,
-            colors=_colors(source),
-            marks=marks,
+            palette=_palette(source),
+            validity=validity,
             turned=is_turned(source, path),
             format=source.driver,
             driver=driver,
-            tags=tuple((float(s), float(o)) for s, o in zip(source.scales, source.offsets, strict=True)),
+            scale_offsets=tuple((float(s), float(o)) for s, o in zip(source.scales, source.offsets, strict=True)),
         )
 
 
@@ -152,12 +152,12 @@ def read_real_info(path: Path | str) -> RasterInfo:
     """
     info = read_info(path)
     if info.dtype.startswith("complex"):
-        raise RasterReadError(f"{shown(path)} holds complex numbers; write their amplitude or decibels instead.")
+        raise RasterReadError(f"{redacted(path)} holds complex numbers; write their amplitude or decibels instead.")
     return info
 
 
 def _data_bands(source: Any) -> list[int]:
-    alpha = Marks.of(source).alpha
+    alpha = Validity.of(source).alpha
     return [n for n in source.indexes if n not in alpha]
 
 
@@ -171,15 +171,15 @@ def _joint_dtype(dtypes: Iterable[str]) -> str:
 def _band_name(description: str | None, number: int) -> str:
     """Return a band's name in the file, on one line and no longer than a model file takes."""
     line = " ".join("".join(c if c.isprintable() else " " for c in description or "").split())
-    return line[:MAX_NAME].strip() or unnamed(number)
+    return line[:MAX_NAME].strip() or default_band_name(number)
 
 
-def unnamed(number: int) -> str:
+def default_band_name(number: int) -> str:
     """Return what a band is called that has no name in its file, by its one-based number."""
     return f"band_{number}"
 
 
-def _colors(source: Any) -> dict[int, tuple[int, int, int]] | None:
+def _palette(source: Any) -> dict[int, tuple[int, int, int]] | None:
     try:
         return {value: tuple(rgba[:3]) for value, rgba in source.colormap(1).items()}
     except ValueError:  # the raster has no palette
@@ -226,7 +226,7 @@ def _bands(source: Any, bands: Sequence[int] | None, path: Path | str) -> list[i
     missing = [b for b in bands if b not in source.indexes]
     if missing:
         known = ", ".join(map(str, source.indexes))
-        raise BandError(f"{shown(path)} has no band {missing[0]}, only {known}; set dataset.bands to some of these.")
+        raise BandError(f"{redacted(path)} has no band {missing[0]}, only {known}; set dataset.bands to some of these.")
     return list(bands)
 
 
@@ -281,7 +281,7 @@ def read_image(
     window: Window | None = None,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
-    otherwise: float | None = None,
+    default_nodata: float | None = None,
     opener: Callable[[Path | str], AbstractContextManager[Any]] = open_raster,
     info: RasterInfo | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -292,14 +292,14 @@ def read_image(
         window: As for `read_window`.
         bands: As for `read_window`.
         nodata: The value that marks a missing pixel in any band; each band's own by default.
-        otherwise: The value where no band declares one, such as that of a model's training.
+        default_nodata: The value where no band declares one, such as that of a model's training.
         opener: Opens the file; `OpenRasters.open` leaves it open.
         info: The file's header where it is known, which need not be asked for again then.
 
     Returns:
         The image (bands, height, width) as stored, in the dtype that holds the numbers of all its bands; and a boolean
-        array (height, width): False where it is nodata (see `marks_alone`) or not finite, a mask or an alpha band says
-        so, or outside the raster.
+        array (height, width), False where a pixel is nodata (see `is_nodata_per_band`) or not finite, where a mask or
+        an alpha band hides it, and outside the raster.
 
     Raises:
         RasterReadError: As `read_window`.
@@ -311,23 +311,25 @@ def read_image(
             numbers = list(bands or info.bands)
         else:
             numbers = _bands(source, bands, path)
-        return image_in(source, window, numbers, nodata, otherwise, info.marks if info is not None else None)
+        return read_open_image(
+            source, window, numbers, nodata, default_nodata, info.validity if info is not None else None
+        )
 
 
-def image_in(
+def read_open_image(
     source: Any,
     window: Window,
     bands: Sequence[int],
     nodata: float | None = None,
-    otherwise: float | None = None,
-    marks: Marks | None = None,
+    default_nodata: float | None = None,
+    validity: Validity | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window as `read_image` does, from a raster that is open already; `marks` are its own where known."""
+    """Read a window as `read_image` does, from a raster that is open already; `validity` is its own where known."""
     image = _read(source, window, bands)
-    marks = marks or Marks.of(source)
+    validity = validity or Validity.of(source)
     valid = np.zeros(image.shape[1:], bool)
     rows, cols, part = _inside(window, source.width, source.height)
     if part.width and part.height:
-        values = marks.values(bands, nodata, otherwise)
-        valid[rows, cols] = marks.usable(source, image[:, rows, cols], bands, values, window=part)
+        values = validity.nodata_values(bands, nodata, default_nodata)
+        valid[rows, cols] = validity.valid_pixels(source, image[:, rows, cols], bands, values, window=part)
     return image, valid

@@ -1,4 +1,4 @@
-"""Whether files of single bands fit together, and where each lies on the grid of the finest."""
+"""Whether files of single bands fit together, and where each lies on the grid of the finest_grid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from rasterio import CRS, Affine
 
-from satseg.data.rasters.opening import shown
+from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.raster import RasterInfo
 from satseg.errors import DataError
 
@@ -31,17 +31,17 @@ class Placement:
         return -self.x, -self.y, right, self.y + self.height * info.height - grid.height
 
 
-def finest(infos: Sequence[RasterInfo]) -> RasterInfo:
+def finest_grid(infos: Sequence[RasterInfo]) -> RasterInfo:
     """Return the file of the smallest pixels, the first of several.
 
     Raises:
-        DataError: If a file has several bands, is stored turned, or differs from the finest in CRS.
+        DataError: If a file has several bands, is stored turned, or differs from the finest_grid in CRS.
     """
     for info in infos:
         if info.count != 1:
-            raise DataError(f"{shown(info.path)} has {info.count} bands, but a file for one band was expected.")
+            raise DataError(f"{redacted(info.path)} has {info.count} bands, but a file for one band was expected.")
         if info.turned:
-            raise DataError(f"{shown(info.path)} is stored turned, as its header says: write it upright.")
+            raise DataError(f"{redacted(info.path)} is stored turned, as its header says: write it upright.")
     grid = min(infos, key=_pixel_area)
     for info in infos:
         _check_crs(info, grid)
@@ -55,8 +55,8 @@ def _pixel_area(info: RasterInfo) -> float:
 def _check_crs(info: RasterInfo, grid: RasterInfo) -> None:
     if (info.crs is None) != (grid.crs is None) or (info.crs and CRS.from_wkt(info.crs) != CRS.from_wkt(grid.crs)):
         raise DataError(
-            f"{shown(info.path)} and {shown(grid.path)} differ in their coordinate reference system: warp one of them "
-            "to the other's."
+            f"{redacted(info.path)} and {redacted(grid.path)} differ in their coordinate reference system: warp one of "
+            "them to the other's."
         )
 
 
@@ -65,7 +65,7 @@ def common_dtype(infos: Sequence[RasterInfo]) -> str:
     return str(np.result_type(*(info.dtype for info in infos)))
 
 
-def nodata_by_band(infos: Sequence[RasterInfo], dtype: str) -> list[float | None]:
+def band_nodata_values(infos: Sequence[RasterInfo], dtype: str) -> list[float | None]:
     """Return the nodata value of each file's band in the stack.
 
     It is the one that files declare, in those too that declare none; where they differ, NaN, or each file's own where
@@ -82,7 +82,7 @@ def nodata_by_band(infos: Sequence[RasterInfo], dtype: str) -> list[float | None
     return [next(iter(given.values()), None)] * len(own)
 
 
-def place(info: RasterInfo, grid: RasterInfo) -> Placement:
+def locate(info: RasterInfo, grid: RasterInfo) -> Placement:
     """Find a file's place on the grid.
 
     Raises:
@@ -90,19 +90,21 @@ def place(info: RasterInfo, grid: RasterInfo) -> Placement:
     """
     if (info.transform is None) != (grid.transform is None):
         lacking, other = (info, grid) if info.transform is None else (grid, info)
-        raise DataError(f"{shown(lacking.path)} does not say where it lies, as {shown(other.path)} does.")
+        raise DataError(f"{redacted(lacking.path)} does not say where it lies, as {redacted(other.path)} does.")
     moved = Affine.identity()
     if info.transform and grid.transform:
         moved = ~Affine(*grid.transform) @ Affine(*info.transform)
     placement = Placement(moved.c, moved.f, moved.a, moved.e)
     turned = max(abs(moved.b), abs(moved.d)) * max(info.width, info.height) > EXACT
     if turned or moved.a <= 0 or moved.e <= 0:
-        raise DataError(f"{shown(info.path)} and {shown(grid.path)} are turned against each other: warp one of them.")
+        raise DataError(
+            f"{redacted(info.path)} and {redacted(grid.path)} are turned against each other: warp one of them."
+        )
     off = placement.overhang(info, grid)
     allowed = [max(1.0, moved.a) / 2 + EXACT, max(1.0, moved.e) / 2 + EXACT] * 2
     if any(abs(o) > a for o, a in zip(off, allowed, strict=True)):
         raise DataError(
-            f"{shown(info.path)} and {shown(grid.path)} do not cover the same area (left, top, right and bottom edges "
-            f"are {', '.join(f'{abs(o):.1f}' for o in off)} pixels apart): cut them to the same."
+            f"{redacted(info.path)} and {redacted(grid.path)} do not cover the same area (left, top, right and bottom "
+            f"edges are {', '.join(f'{abs(o):.1f}' for o in off)} pixels apart): cut them to the same."
         )
     return placement

@@ -1,4 +1,4 @@
-"""The VRT that shows bands of separate files as one raster, on the grid of the finest."""
+"""The VRT that shows bands of separate files as one raster, on the grid of the finest_grid."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rasterio.dtypes import dtype_rev, typename_fwd
 
 from satseg.data.rasters.opening import is_remote
 from satseg.data.rasters.raster import RasterInfo, read_info
-from satseg.data.rasters.stack_grid import EXACT, Placement, common_dtype, finest, nodata_by_band, place
+from satseg.data.rasters.stack_grid import EXACT, Placement, band_nodata_values, common_dtype, finest_grid, locate
 
 BLOCK = 512  # a coarse band is resampled in blocks of a fixed grid, so that no value depends on the window read
 Rectangle = tuple[float, float, float, float]  # column, row, width, height
 
 
-class Missing(NamedTuple):
+class NodataPair(NamedTuple):
     """The nodata value of a file, and the one of its band in the stack; None where there is none."""
 
     own: float | None
@@ -32,43 +32,43 @@ class Missing(NamedTuple):
         return self.own is not None and repr(self.own) != repr(self.shown)
 
 
-NOTHING = Missing(None, None)
+NOTHING = NodataPair(None, None)
 
 
-def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None, otherwise: float | None = None) -> str:
+def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None, default_nodata: float | None = None) -> str:
     """Return the VRT of bands in separate files.
 
     Coarser bands are resampled bilinearly from their valid pixels; a pixel that lies in a missing one is nodata.
-    Numbers get the dtype that holds those of all files, and their masks become one; see `nodata_by_band`.
+    Numbers get the dtype that holds those of all files, and their masks become one; see `band_nodata_values`.
 
     Args:
         files: File or URL by band, of one band each; they cover the same area in one CRS.
         nodata: The value that marks a missing pixel; the files' own by default.
-        otherwise: The value where no file declares one.
+        default_nodata: The value where no file declares one.
 
     Raises:
         RasterReadError: If a file cannot be read.
         DataError: If the files do not fit together; names both.
     """
     infos = {band: read_info(file) for band, file in files.items()}
-    grid, dtype = finest(list(infos.values())), common_dtype(list(infos.values()))
+    grid, dtype = finest_grid(list(infos.values())), common_dtype(list(infos.values()))
     if nodata is None and all(info.nodata is None for info in infos.values()):
-        nodata = otherwise
+        nodata = default_nodata
     values: Sequence[float | None] = [nodata] * len(infos)
     if nodata is None:
-        values = nodata_by_band(list(infos.values()), dtype)
+        values = band_nodata_values(list(infos.values()), dtype)
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
-    add_place(root, grid.crs, grid.transform)
+    add_georeferencing(root, grid.crs, grid.transform)
     for number, ((band, info), value) in enumerate(zip(infos.items(), values, strict=True), 1):
         own = info.nodata if nodata is None else nodata
-        _fill_band(add_band(root, number, band, dtype, value), info, grid, Missing(own, value), dtype)
-    if masked := [info for info in infos.values() if info.marks.is_masked]:
+        _fill_band(add_band(root, number, band, dtype, value), info, grid, NodataPair(own, value), dtype)
+    if masked := [info for info in infos.values() if info.validity.is_masked]:
         _add_mask(root, masked, grid)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def add_place(root: ET.Element, crs: str | None, transform: Sequence[float] | None) -> None:
+def add_georeferencing(root: ET.Element, crs: str | None, transform: Sequence[float] | None) -> None:
     """Add where a raster lies, as far as that is known: its CRS as WKT and the six numbers of its geotransform."""
     if crs:
         add(root, "SRS", crs)
@@ -87,9 +87,9 @@ def add_band(root: ET.Element, number: int, name: str, dtype: str, nodata: float
     return band
 
 
-def _fill_band(band: ET.Element, info: RasterInfo, grid: RasterInfo, missing: Missing, dtype: str) -> None:
+def _fill_band(band: ET.Element, info: RasterInfo, grid: RasterInfo, missing: NodataPair, dtype: str) -> None:
     _add_tags(band, info)
-    placement = place(info, grid)
+    placement = locate(info, grid)
     off = placement.overhang(info, grid)
     if (info.width, info.height) == (grid.width, grid.height) and max(map(abs, off)) < EXACT:
         _add_source(band, info, str(info.bands[0]), missing=missing)
@@ -123,7 +123,7 @@ def _mask(info: RasterInfo, grid: RasterInfo) -> str:
     """Return the VRT of a file's mask on the grid: the nearest pixel's."""
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     band = add(root, "VRTRasterBand", dataType="Byte", band="1")
-    placement, number = place(info, grid), f"mask,{info.bands[0]}"
+    placement, number = locate(info, grid), f"mask,{info.bands[0]}"
     target = placement.x, placement.y, placement.width * info.width, placement.height * info.height
     parts = [((0, 0, info.width, info.height), target), *_edges(info, grid, placement.overhang(info, grid))]
     for source, there in parts:
@@ -133,7 +133,7 @@ def _mask(info: RasterInfo, grid: RasterInfo) -> str:
 
 def _add_tags(band: ET.Element, info: RasterInfo) -> None:
     """Declare the scale and offset that a file declares: they are told of, and not applied."""
-    for scale, offset in info.tags_of(info.bands) - {(1.0, 0.0)}:
+    for scale, offset in info.scale_offsets_of(info.bands) - {(1.0, 0.0)}:
         add(band, "Offset", repr(offset))
         add(band, "Scale", repr(scale))
 
@@ -151,7 +151,7 @@ def _edges(info: RasterInfo, grid: RasterInfo, off: Sequence[float]) -> list[tup
     return [(source, target) for source, target in edges if target[2] and target[3]]
 
 
-def _warped(info: RasterInfo, grid: RasterInfo, placement: Placement, missing: Missing, dtype: str) -> str:
+def _warped(info: RasterInfo, grid: RasterInfo, placement: Placement, missing: NodataPair, dtype: str) -> str:
     root = ET.Element(
         "VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height), subClass="VRTWarpedDataset"
     )
@@ -186,7 +186,7 @@ def _add_source(
     number: str,
     source: Rectangle | None = None,
     target: Rectangle | None = None,
-    missing: Missing = NOTHING,
+    missing: NodataPair = NOTHING,
 ) -> None:
     element = add(band, "ComplexSource" if missing.is_changed else "SimpleSource")
     add(element, "SourceFilename", gdal_name(info.path), relativeToVRT="0")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from satseg.data.rasters.names import Takes, is_image, natural, passed_over
-from satseg.data.rasters.opening import is_remote, shown
+from satseg.data.rasters.names import FilePredicate, describe_skipped, is_image, natural_key
+from satseg.data.rasters.opening import is_remote, redacted
 from satseg.data.rasters.stack_vrt import stack_vrt
-from satseg.data.rasters.subdatasets import is_part, write_part
-from satseg.data.rasters.wildcards import find_visible, in_folders, split_pattern, wildcard_text
+from satseg.data.rasters.subdatasets import is_subdataset, write_subdataset
+from satseg.data.rasters.wildcards import expand_folders, find_visible, split_pattern, wildcard_text
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
 from satseg.files import cache_folder, write_text
 
@@ -56,35 +56,37 @@ def _gather(patterns: Mapping[Any, Any], root: Path | None, option: str) -> list
     if not patterns:
         raise ConfigError(f"{option}={{}}: name a file or a pattern for each band.")
     found = {str(band): _find_band(f"{option}.{band}", pattern, root) for band, pattern in patterns.items()}
-    names = sorted({name for files in found.values() for name in files}, key=natural)
+    names = sorted({name for files in found.values() for name in files}, key=natural_key)
     return [Stack(name, {b: files[name] for b, files in found.items() if name in files}) for name in names]
 
 
-def _find_band(option: str, pattern: Any, root: Path | None, takes: Takes = is_image) -> dict[str, Path | str]:
+def _find_band(
+    option: str, pattern: Any, root: Path | None, accepts: FilePredicate = is_image
+) -> dict[str, Path | str]:
     if not isinstance(pattern, str | Path) or not str(pattern):
         raise ConfigError(f"{option}={pattern}: expected a file or a pattern.")
     if root is None and is_remote(pattern):
         if "*" in urlsplit(str(pattern)).path:
-            raise ConfigError(f"{option}={shown(pattern)}: a server cannot be searched; name each file.")
+            raise ConfigError(f"{option}={redacted(pattern)}: a server cannot be searched; name each file.")
         return {"": pattern}
-    if root is None and is_part(pattern):
-        return {"": write_part(str(pattern))}
+    if root is None and is_subdataset(pattern):
+        return {"": write_subdataset(str(pattern))}
     path = Path(pattern).expanduser()
     if root is not None and path.is_absolute():
         raise ConfigError(f"{option}={pattern}: give a pattern relative to dataset.root.")
     if root is None and path.is_file():
         return {"": path}
     folder, rest = (root, path.as_posix()) if root is not None else split_pattern(path)
-    rest = in_folders(folder, rest) if rest else "*"
+    rest = expand_folders(folder, rest) if rest else "*"
     files: dict[str, Path | str] = {}
     visible = _visible(folder, rest, option)
-    for file in filter(takes, visible):
+    for file in filter(accepts, visible):
         name = wildcard_text(rest, file.relative_to(folder).as_posix())
         if name in files:
             raise DataError(f"{option}={pattern}: {files[name]} and {file} are both {name}; make the pattern narrower.")
         files[name] = file
     if not files:
-        words = passed_over(visible)
+        words = describe_skipped(visible)
         below = "" if root is None else f" below {root}"
         raise DataError(f"{option}={pattern}: there is no such raster{below}{f': {words}' if words else ''}.")
     return files
@@ -113,13 +115,13 @@ def check_complete(stack: Stack, patterns: Mapping[Any, Any], option: str = "dat
         if str(band) not in stack.files:
             other, file = next(iter(stack.files.items()))
             raise DataError(
-                f"{option}: {stack.name or 'the image'} lacks the band {band}: no file of {shown(pattern)} belongs to "
-                f"{shown(file)} (band {other}). Add it, or make the patterns narrower."
+                f"{option}: {stack.name or 'the image'} lacks the band {band}: no file of {redacted(pattern)} belongs "
+                f"to {redacted(file)} (band {other}). Add it, or make the patterns narrower."
             )
     twice = {str(file): band for band, file in stack.files.items()}
     for band, file in stack.files.items():
         if twice[str(file)] != band:
-            raise ConfigError(f"{option}: the bands {band} and {twice[str(file)]} are both {shown(file)}.")
+            raise ConfigError(f"{option}: the bands {band} and {twice[str(file)]} are both {redacted(file)}.")
 
 
 def _common_name(stack: Stack) -> str:
@@ -130,13 +132,13 @@ def _common_name(stack: Stack) -> str:
     return start.group(1) if start and len(stems) > 1 else stems[0]
 
 
-def write_stack(stack: Stack, nodata: float | None = None, otherwise: float | None = None) -> Path:
+def write_stack(stack: Stack, nodata: float | None = None, default_nodata: float | None = None) -> Path:
     """Write the VRT that shows a stack as one raster into the cache folder, if it is not there.
 
     Args:
         stack: The files.
         nodata: The value that marks a missing pixel; the files' own by default.
-        otherwise: The value where no file declares one.
+        default_nodata: The value where no file declares one.
 
     Raises:
         RasterReadError: If a file cannot be read.
@@ -145,13 +147,13 @@ def write_stack(stack: Stack, nodata: float | None = None, otherwise: float | No
     """
     bands = [(band, *_state(file)) for band, file in stack.files.items()]
     key = hashlib.sha256(
-        repr((VERSION, bands, repr(nodata), repr(otherwise))).encode(errors="surrogateescape")
+        repr((VERSION, bands, repr(nodata), repr(default_nodata))).encode(errors="surrogateescape")
     ).hexdigest()[:16]
     name = re.sub(r"[\x00-\x1f/\\]", "_", stack.name)[-MAX_NAME:]
     path = cache_folder() / "stacks" / key / f"{name}.vrt"
     remote = any(map(is_remote, stack.files.values()))  # of which nothing tells whether they have changed
     if remote or not path.is_file():
-        text = stack_vrt(stack.files, nodata, otherwise)
+        text = stack_vrt(stack.files, nodata, default_nodata)
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             _keep(path, text, private=remote)
     return path

@@ -20,17 +20,17 @@ NAME = re.compile(r"[A-Z][A-Z0-9_]+:(.+)")  # a driver's prefix, as GDAL lists i
 MAX_NAME = 150  # characters of a file name
 
 
-def is_part(named: object) -> bool:
+def is_subdataset(named: object) -> bool:
     """Tell GDAL's name of a raster in a container, such as `NETCDF:"scene.nc":red`, from a path."""
     return _container(str(named)) is not None
 
 
-def is_store(folder: Path) -> bool:
+def is_zarr_store(folder: Path) -> bool:
     """Tell a Zarr store from other folders."""
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def write_part(name: str) -> Path:
+def write_subdataset(name: str) -> Path:
     """Write a VRT that shows a raster in a container as a file of its own into the cache folder.
 
     Args:

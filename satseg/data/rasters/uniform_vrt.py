@@ -10,13 +10,13 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from satseg.data.rasters.missing import Marks, can_hold
-from satseg.data.rasters.stack_vrt import add, add_band, add_mask, add_place, gdal_name
-from satseg.spec import marks_alone
+from satseg.data.rasters.stack_vrt import add, add_band, add_georeferencing, add_mask, gdal_name
+from satseg.data.rasters.validity import Validity, can_hold
+from satseg.spec import is_nodata_per_band
 
 
 def uniform_vrt(source: Any, path: Path | str, values: Mapping[int, float | None]) -> str:
-    """Return the VRT of a raster with one dtype, no nodata value, and the mask of what `Marks.usable` finds missing.
+    """Return a VRT of a raster with one dtype, no nodata value, and one mask that equals `Validity.valid_pixels`.
 
     GDAL's warper takes either a mask or nodata values into account, and knows no rule for several of them.
 
@@ -26,13 +26,13 @@ def uniform_vrt(source: Any, path: Path | str, values: Mapping[int, float | None
         values: The nodata value of each band that will be read, by its one-based number. Masks of other bands are left
             out, and where an alpha band is among them it is data, and marks nothing.
     """
-    marks = Marks.of(source)
-    dtype = str(np.result_type(*(marks.dtypes[number - 1] for number in values)))
+    validity = Validity.of(source)
+    dtype = str(np.result_type(*(validity.dtypes[number - 1] for number in values)))
     root = _dataset(source)
     for number in source.indexes:
         _add_source(add_band(root, number, source.descriptions[number - 1] or "", dtype, None), path, str(number))
-    factors = [(path, f"mask,{number}") for number in _masked(marks, values)]
-    factors += [(vrt, "1") for vrt in _validities(source, path, marks, values)]
+    factors = [(path, f"mask,{number}") for number in _masked(validity, values)]
+    factors += [(vrt, "1") for vrt in _validities(source, path, validity, values)]
     if factors:
         mask = add_mask(root, len(factors))
         for name, number in factors:
@@ -40,25 +40,25 @@ def uniform_vrt(source: Any, path: Path | str, values: Mapping[int, float | None
     return ET.tostring(root, encoding="unicode")
 
 
-def _masked(marks: Marks, values: Mapping[int, float | None]) -> list[int]:
+def _masked(validity: Validity, values: Mapping[int, float | None]) -> list[int]:
     """Return the numbers of the bands whose masks count."""
-    shared = [next(iter(values))] if marks.shared_mask else []
-    return [*shared, *(number for number in marks.own_masks if number in values)]
+    shared = [next(iter(values))] if validity.shared_mask else []
+    return [*shared, *(number for number in validity.own_masks if number in values)]
 
 
-def _validities(source: Any, path: Path | str, marks: Marks, values: Mapping[int, float | None]) -> list[str]:
+def _validities(source: Any, path: Path | str, validity: Validity, values: Mapping[int, float | None]) -> list[str]:
     """Return VRTs of one band that is 0 where numbers say that a pixel is missing."""
     found: list[str] = []
     together: list[str] = []
     for number, value in values.items():
-        dtype = marks.dtypes[number - 1]
+        dtype = validity.dtypes[number - 1]
         if np.issubdtype(dtype, np.floating):
             found.append(_unlike(source, path, number, math.nan))
         if value is not None and can_hold(dtype, value):
-            (found if marks_alone(value, dtype) else together).append(_unlike(source, path, number, value))
+            (found if is_nodata_per_band(value, dtype) else together).append(_unlike(source, path, number, value))
     if together:
         found.append(_any_of(source, together))
-    alpha = () if set(marks.alpha) & values.keys() else marks.alpha
+    alpha = () if set(validity.alpha) & values.keys() else validity.alpha
     return found + [_unlike(source, path, number, 0.0) for number in alpha]
 
 
@@ -86,7 +86,7 @@ def _any_of(source: Any, vrts: list[str]) -> str:
 
 def _dataset(source: Any) -> ET.Element:
     root = ET.Element("VRTDataset", rasterXSize=str(source.width), rasterYSize=str(source.height))
-    add_place(root, source.crs.to_wkt() if source.crs else None, source.transform)
+    add_georeferencing(root, source.crs.to_wkt() if source.crs else None, source.transform)
     return root
 
 

@@ -14,13 +14,13 @@ BRACES = r"\{[^{}/]*,[^{}/]*\}"
 WILDCARD = rf"(\*|\?|\[!?\]?[^]]*\]|{BRACES})"
 
 
-def expanded(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
     """Return the patterns that one with braces stands for: `{train,val}/images` stands for two."""
     match = re.search(BRACES, pattern)
     if match is None:
         return [pattern]
     before, after = pattern[: match.start()], pattern[match.end() :]
-    return [text for choice in match[0][1:-1].split(",") for text in expanded(f"{before}{choice}{after}")]
+    return [text for choice in match[0][1:-1].split(",") for text in expand_braces(f"{before}{choice}{after}")]
 
 
 def has_wildcards(name: str) -> bool:
@@ -58,15 +58,15 @@ def find_visible(folder: Path, pattern: str) -> list[Path]:
     """
     if not pattern:
         return []
-    found = (path for each in expanded(pattern) for path in folder.glob(each))
+    found = (path for each in expand_braces(pattern) for path in folder.glob(each))
     return [path for path in found if not is_hidden(path.relative_to(folder)) and path.is_file()]
 
 
-def in_folders(folder: Path, pattern: str) -> str:
+def expand_folders(folder: Path, pattern: str) -> str:
     """Return a pattern that finds nothing but folders as one for all that lies in these, others as they are."""
     is_folder = False
     with suppress(NotImplementedError, ValueError):  # said where it is used
-        for path in (path for each in expanded(pattern) for path in folder.glob(each)):
+        for path in (path for each in expand_braces(pattern) for path in folder.glob(each)):
             if path.is_file():
                 return pattern
             is_folder = True

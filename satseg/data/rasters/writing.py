@@ -22,7 +22,7 @@ def write_raster(
     crs: str | None = None,
     transform: Sequence[float] | None = None,
     nodata: float | None = None,
-    colors: Mapping[int, tuple[int, int, int]] | None = None,
+    palette: Mapping[int, tuple[int, int, int]] | None = None,
     band_names: Sequence[str] = (),
 ) -> None:
     """Write a tiled, compressed GeoTIFF atomically.
@@ -33,7 +33,7 @@ def write_raster(
         crs: Anything that rasterio takes for one.
         transform: Six numbers of the affine geotransform.
         nodata: Value of missing pixels.
-        colors: RGB by value, for a map of classes.
+        palette: RGB by value, for a map of classes.
         band_names: One a band.
 
     Raises:
@@ -52,7 +52,7 @@ def write_raster(
             target.write(array)
             for number, name in enumerate(band_names, 1):
                 target.set_band_description(number, name)
-            if colors:
-                target.write_colormap(1, {value: (*rgb, 255) for value, rgb in colors.items()})
+            if palette:
+                target.write_colormap(1, {value: (*rgb, 255) for value, rgb in palette.items()})
     except (RasterioError, OSError, ValueError, TypeError) as error:
         raise DataError(f"{path} cannot be written ({reason(error)}).") from error

@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from satseg.data.rasters.raster import Window
-from satseg.data.sampling.places import AreaPlaces, Places
+from satseg.data.sampling.locations import AreaLocations, PatchLocations
 
 
 class PatchRequest(NamedTuple):
@@ -35,7 +35,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
         num_patches: Patches an epoch, over all ranks; rounded up to whole batches.
         seed: The run's seed.
         zoom: Range of magnifications; a window's edge is the patch's divided by one of them.
-        places: Chooses the image and what the window must contain.
+        locations: Chooses the image and what the window must contain.
         rank: This process among `world_size`.
         world_size: Number of processes that share an epoch.
     """
@@ -49,7 +49,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
         num_patches: int,
         seed: int,
         zoom: tuple[float, float] = (1.0, 1.0),
-        places: Places | None = None,
+        locations: PatchLocations | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -58,7 +58,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
         self.num_batches = max(1, math.ceil(num_patches / (batch_size * world_size)))
         self.rank, self.world_size = rank, world_size
         self.epoch, self.skip = 0, 0
-        self.places = places or AreaPlaces(sizes)
+        self.locations = locations or AreaLocations(sizes)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -75,7 +75,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
     def request(self, epoch: int, index: int) -> PatchRequest:
         """Return the request of that place in that epoch."""
         random = np.random.default_rng([self.seed, epoch, index])
-        sample, target = self.places.choose(random)
+        sample, target = self.locations.choose(random)
         low, high = np.log(self.zoom)
         edge = round(self.patch_size / float(np.exp(random.uniform(low, high))))
         height, width = self.sizes[sample]

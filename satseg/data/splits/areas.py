@@ -20,7 +20,7 @@ NO_INSETS = (0.0, 0.0, 0.0, 0.0)
 Piece = tuple[Sample, str]  # and the name of its block
 
 
-class Area(Protocol):
+class BlockArea(Protocol):
     """The blocks of one frame, by name."""
 
     def sizes(self) -> dict[str, int]:
@@ -33,7 +33,7 @@ class Area(Protocol):
         """Return what the user should know of a division."""
 
 
-def area_of(frame: Frame, edge: float, buffer: float) -> Area:
+def lay_blocks(frame: Frame, edge: float, buffer: float) -> BlockArea:
     """Lay blocks over a frame; its images are cut where one is larger than a block.
 
     Raises:

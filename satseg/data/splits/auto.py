@@ -46,7 +46,7 @@ class Auto:
             ConfigError: If two folders are called after one split.
         """
         folders = split_folders(s.file.relative_to(root).parent for s in samples)
-        self.is_random, self.notes = not folders, [self.words(folders)]
+        self.is_random, self.notes = not folders, [self.summary(folders)]
         return self.chosen(folders)(samples, root)
 
     def chosen(self, folders: Mapping[str, str]) -> Random | Subfolder:
@@ -63,7 +63,7 @@ class Auto:
         shares = {"val": float(self.val), "test": None if folders else float(self.test)}
         return (Subfolder if folders else Random), shares | dict(folders) | self.drawing
 
-    def words(self, folders: Mapping[str, str]) -> str:
+    def summary(self, folders: Mapping[str, str]) -> str:
         """Return a sentence that says how some folders split."""
         if not folders:
             return f"split by a hash of the names, as no folders are called after splits {OTHERWISE}"

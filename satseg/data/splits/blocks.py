@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from satseg.data.samples import Sample
-from satseg.data.splits.areas import area_of
-from satseg.data.splits.checking import SPLITS, Splits, checked
+from satseg.data.splits.areas import lay_blocks
+from satseg.data.splits.checking import SPLITS, Splits, check_splits
 from satseg.data.splits.draw import Draw, Wanted
 from satseg.data.splits.frames import Frame, frames_of
 from satseg.errors import ConfigError
@@ -76,7 +76,7 @@ class Blocks:
         placed = sum(frame.placed for frame in frames)
         if placed > 1:
             self.notes.append(f"images have {placed} CRS, and no buffer lies between those (warp them to one)")
-        areas = [area_of(f, self._length(f, self.size), self._length(f, self.buffer)) for f in frames]
+        areas = [lay_blocks(f, self._length(f, self.size), self._length(f, self.buffer)) for f in frames]
         sides = self.draw({block: size for area in areas for block, size in area.sizes().items()})
         side_of = {block: side for side, blocks in sides.items() for block in blocks}
         splits: Splits = {side: [] for side in SPLITS}
@@ -87,7 +87,7 @@ class Blocks:
                 self._block_of[sample.name] = block
             self.notes += area.notes(pieces)
         hint = f"There are {len(side_of)} blocks of dataset.split.size={self.size:g} {self.unit}; make them smaller."
-        return checked(splits, hint)
+        return check_splits(splits, hint)
 
     def _length(self, frame: Frame, wanted: float) -> float:
         """Return a length in units of the frame."""

@@ -11,7 +11,7 @@ SPLITS = ("train", "val", "test")
 Splits = dict[str, list[Sample]]
 
 
-def checked(splits: Splits, hint: str) -> Splits:
+def check_splits(splits: Splits, hint: str) -> Splits:
     """Return the splits if there is something to train and to validate on, and nothing is in two of them.
 
     Raises:

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from satseg.data.rasters.names import natural
+from satseg.data.rasters.names import natural_key
 from satseg.data.splits.checking import Splits
 from satseg.errors import ConfigError, DataError
 
 Wanted = Sequence[str | int] | float | None
 
 
-def by_hash(seed: int, names: Sequence[str]) -> list[str]:
+def hash_order(seed: int, names: Sequence[str]) -> list[str]:
     """Return names in an order that depends on nothing but them and the seed."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
 
@@ -64,11 +64,11 @@ class Draw:
             DataError: If a unit that is named is not there.
             ConfigError: If there are fewer units than folds.
         """
-        names = sorted(sizes, key=natural)
+        names = sorted(sizes, key=natural_key)
         wanted = {"test": self.test} if self.fold is not None else {"test": self.test, "val": self.val}
         sides = {split: _named(split, w, names) for split, w in wanted.items() if not isinstance(w, int | float)}
         taken = set().union(*sides.values())  # lists are served first: a share never takes what a list names
-        rest = [n for n in by_hash(self.seed, names) if n not in taken]
+        rest = [n for n in hash_order(self.seed, names) if n not in taken]
         for split, share in wanted.items():
             if isinstance(share, int | float):
                 count = max(1, round(share * len(names))) if share else 0
@@ -92,7 +92,7 @@ class Draw:
         return folds
 
 
-def redrawn(splits: Splits, seed: int, fold: int | None, folds: int) -> Splits:
+def redraw_folds(splits: Splits, seed: int, fold: int | None, folds: int) -> Splits:
     """Return splits whose training and validation samples are divided anew, so that a fold validates; if one is named.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from rasterio import Affine
 
-from satseg.data.rasters.names import natural
+from satseg.data.rasters.names import natural_key
 from satseg.data.rasters.raster import RasterInfo, read_info
 from satseg.data.samples import Sample
 
@@ -53,7 +53,7 @@ class Frame:
 def frames_of(samples: Sequence[Sample]) -> list[Frame]:
     """Put images of one CRS into one frame, and each of the others into a frame of its own."""
     found: dict[str, list[tuple[Sample, RasterInfo, Box]]] = {}
-    for sample in sorted(samples, key=lambda s: natural(s.name)):
+    for sample in sorted(samples, key=lambda s: natural_key(s.name)):
         info = read_info(sample.image)
         box = _on_the_ground(info)
         key = f"\0{sample.name}" if box is None else str(info.crs)

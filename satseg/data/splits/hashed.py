@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from satseg.data.rasters.names import natural
+from satseg.data.rasters.names import natural_key
 from satseg.data.samples import Sample
-from satseg.data.splits.checking import Splits, checked
+from satseg.data.splits.checking import Splits, check_splits
 from satseg.data.splits.draw import Draw, Wanted
 from satseg.errors import ConfigError, DataError
 
@@ -36,7 +36,7 @@ class Random:
         """Split."""
         sides = self.draw({s.name: 1 for s in samples})
         splits: Splits = {split: [s for s in samples if s.name in names] for split, names in sides.items()}
-        return checked(
+        return check_splits(
             splits,
             f"{len(samples)} images cannot be divided by val={self.draw.val} and test={self.draw.test}; change these "
             "shares.",
@@ -79,7 +79,7 @@ class Group:
         sizes = Counter(self.group_of(s) for s in samples)
         sides = self.draw(sizes)
         splits: Splits = {split: [s for s in samples if self.group_of(s) in names] for split, names in sides.items()}
-        return checked(splits, f"There are {len(sizes)} groups: {', '.join(sorted(sizes, key=natural)[:10])}.")
+        return check_splits(splits, f"There are {len(sizes)} groups: {', '.join(sorted(sizes, key=natural_key)[:10])}.")
 
     @property
     def is_random(self) -> bool:

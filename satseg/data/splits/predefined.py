@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from satseg.data.samples import Sample
-from satseg.data.splits.checking import SPLITS, Splits, checked
-from satseg.data.splits.draw import Draw, redrawn
+from satseg.data.splits.checking import SPLITS, Splits, check_splits
+from satseg.data.splits.draw import Draw, redraw_folds
 from satseg.errors import ConfigError, DataError
 
 
@@ -38,7 +38,7 @@ class Subfolder:
         named = {"train": train, "val": None if isinstance(val, float) else val, "test": test}
         self.folders = {split: str(name) for split, name in named.items() if name is not None}  # it may be called 1
         self.draw = Draw(val, 0.0, seed) if isinstance(val, float) else None
-        self.folding = partial(redrawn, seed=seed, fold=fold, folds=folds)
+        self.folding = partial(redraw_folds, seed=seed, fold=fold, folds=folds)
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split; images in none of the folders are left out."""
@@ -49,7 +49,9 @@ class Subfolder:
             sides = self.draw({s.name: 1 for s in splits["train"]})
             splits |= {split: [s for s in splits["train"] if s.name in sides[split]] for split in ("train", "val")}
         names = ", ".join(self.folders.values())
-        return self.folding(checked(splits, f"dataset/split=subfolder looks for the folders {names} below {root}."))
+        return self.folding(
+            check_splits(splits, f"dataset/split=subfolder looks for the folders {names} below {root}.")
+        )
 
 
 class List:
@@ -82,7 +84,7 @@ class List:
         if missing not in ("refuse", "leave_out"):
             raise ConfigError(f"dataset.split.missing={missing}: expected refuse or leave_out.")
         self.prefix, self.missing = prefix, missing
-        self.folding = partial(redrawn, seed=seed, fold=fold, folds=folds)
+        self.folding = partial(redraw_folds, seed=seed, fold=fold, folds=folds)
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split; samples in none of the lists are left out.
@@ -102,7 +104,7 @@ class List:
                     example = samples[0].name if samples else "none"
                     raise DataError(f"{root / str(file)} names {line}, but no sample is so called; one is {example}.")
             splits[split] = list(dict.fromkeys(splits[split]))
-        return self.folding(checked(splits, "A name belongs into one of the list files of dataset.split."))
+        return self.folding(check_splits(splits, "A name belongs into one of the list files of dataset.split."))
 
     def _find(self, columns: Sequence[str], known: Mapping[str, Sample]) -> Sample | None:
         whole = [self.prefix + column.strip() for column in columns]

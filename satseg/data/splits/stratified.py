@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from satseg.data.samples import Sample
-from satseg.data.splits.checking import Splits, checked
-from satseg.data.splits.draw import Draw, by_hash
+from satseg.data.splits.checking import Splits, check_splits
+from satseg.data.splits.draw import Draw, hash_order
 
 Counts = Callable[[Sample], np.ndarray]
 
@@ -52,13 +52,13 @@ class Stratified:
             root: The dataset's folder.
             counts: Returns how many pixels (K,) of each class a sample has.
         """
-        names = by_hash(self.seed, [s.name for s in samples])
+        names = hash_order(self.seed, [s.name for s in samples])
         by_name = {s.name: s for s in samples}
         shares = self._shares()
-        part = allot(np.array([counts(by_name[name]) for name in names], float), list(shares.values()))
+        part = allocate(np.array([counts(by_name[name]) for name in names], float), list(shares.values()))
         side_of = {name: self._side(list(shares)[p]) for name, p in zip(names, part, strict=True)}
         splits: Splits = {side: [s for s in samples if side_of[s.name] == side] for side in ("train", "val", "test")}
-        return checked(splits, f"{len(samples)} images are too few for val={self.val} and test={self.test}.")
+        return check_splits(splits, f"{len(samples)} images are too few for val={self.val} and test={self.test}.")
 
     def _shares(self) -> Mapping[str, float]:
         if self.draw.fold is None:
@@ -72,7 +72,7 @@ class Stratified:
         return "val" if int(part) == self.draw.fold else "train"
 
 
-def allot(counts: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+def allocate(counts: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """Divide images into parts so that each has its share of every class and of the images.
 
     Args:

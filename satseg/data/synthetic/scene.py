@@ -71,4 +71,4 @@ def write_scene(scene: Scene, image: Path, mask: Path, bands: Bands, place: tupl
         names = list(BAND_NAMES)
         stored = np.clip(np.rint(scene.reflectance * REFLECTANCE_SCALE), 1, 65535).astype(np.uint16)
     write_raster(image, stored * scene.valid.astype(stored.dtype), nodata=0, band_names=names, **grid)
-    write_raster(mask, scene.mask[None], colors=dict(enumerate(PALETTE)) | {IGNORE_INDEX: (0, 0, 0)}, **grid)
+    write_raster(mask, scene.mask[None], palette=dict(enumerate(PALETTE)) | {IGNORE_INDEX: (0, 0, 0)}, **grid)

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from PIL import Image
 
-from satseg.data.rasters.inputs import name_of
+from satseg.data.rasters.inputs import source_name
 from satseg.data.synthetic.scene import Bands, make_scene, write_scene
 from satseg.errors import SatsegError
 from satseg.predict.assemble import source_of
@@ -90,4 +90,4 @@ def _example(served: Served, path: Path, pictures: Path) -> Example:
         image, valid = reader.thumbnail(SIDE)
     thumbnail = pictures / f"{secrets.token_hex(8)}.png"
     Image.fromarray(picture_of(scene.info, image, valid)).save(thumbnail)
-    return Example(path, name_of(path), thumbnail)
+    return Example(path, source_name(path), thumbnail)

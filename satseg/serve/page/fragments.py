@@ -115,14 +115,14 @@ def basis(areas: Sequence[ClassArea], target: int) -> str:
 def evidence(shown: Shown, served: Served) -> str:
     """Return what a map of evidence rests on, whether it can be trusted, and what its colours mean."""
     asked, info = shown.asked, shown.of
-    is_part = (shown.window.width, shown.window.height) != (info.width, info.height)
+    is_subdataset = (shown.window.width, shown.window.height) != (info.width, info.height)
     return _render(
         "evidence.html",
         name=served.spec.class_names[asked.target],
         shown=shown,
         clicked=asked.region is not None,
         is_small=asked.region is None and shown.pixels < FEW_PIXELS,
-        part=f"{shown.window.width:,} × {shown.window.height:,}" if is_part else "",
+        part=f"{shown.window.width:,} × {shown.window.height:,}" if is_subdataset else "",
         trust=trust_in(served, asked.method, shown.layer),
         colours=views.heat_colours(),
     )

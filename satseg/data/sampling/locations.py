@@ -20,7 +20,7 @@ Size = tuple[int, int]  # height, width
 Target = Window | None  # what a patch must contain as much of as fits
 
 
-class Places(Protocol):
+class PatchLocations(Protocol):
     """Chooses an image, and a part of it that the patch must contain, if any."""
 
     def choose(self, random: np.random.Generator) -> tuple[int, Target]:
@@ -30,9 +30,9 @@ class Places(Protocol):
 class Area:
     """Patches are drawn in proportion to area: each pixel is seen as often as any other, but for the edges."""
 
-    def __call__(self, samples: Sequence[Sample], reader: SampleReader) -> Places:
+    def __call__(self, samples: Sequence[Sample], reader: SampleReader) -> PatchLocations:
         """Return where patches may lie."""
-        return AreaPlaces([reader.size(s) for s in samples])
+        return AreaLocations([reader.size(s) for s in samples])
 
 
 class Balanced:
@@ -50,16 +50,16 @@ class Balanced:
             raise ConfigError(f"dataset.sampler.power={power}: expected a number from 0 to 1.")
         self.power = power
 
-    def __call__(self, samples: Sequence[Sample], reader: SampleReader) -> Places:
+    def __call__(self, samples: Sequence[Sample], reader: SampleReader) -> PatchLocations:
         """Return where patches may lie.
 
         Raises:
             DataError: If no pixel is labelled.
         """
-        return ClassPlaces.read(samples, reader, self.power)
+        return ClassLocations.read(samples, reader, self.power)
 
 
-class AreaPlaces:
+class AreaLocations:
     """Images, drawn by their area.
 
     Args:
@@ -77,7 +77,7 @@ class AreaPlaces:
 
 
 @dataclass(frozen=True)
-class ClassPlaces:
+class ClassLocations:
     """Cells by class.
 
     Attributes:
@@ -91,7 +91,7 @@ class ClassPlaces:
     cumulative: np.ndarray
 
     @classmethod
-    def read(cls, samples: Sequence[Sample], reader: SampleReader, power: float) -> ClassPlaces:
+    def read(cls, samples: Sequence[Sample], reader: SampleReader, power: float) -> ClassLocations:
         """Read all masks once."""
         found: list[list[np.ndarray]] = [[] for _ in reader.labels.scheme.names]
         for index, sample in enumerate(samples):

@@ -11,13 +11,13 @@ import numpy as np
 from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, MaskFlags
 
-from satseg.spec import marks_alone
+from satseg.spec import is_nodata_per_band
 
 Values = Sequence[float | None]
 
 
 @dataclass(frozen=True)
-class Marks:
+class Validity:
     """What marks missing pixels in a file, as its header says.
 
     Attributes:
@@ -35,7 +35,7 @@ class Marks:
     own_masks: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, source: Any) -> Marks:
+    def of(cls, source: Any) -> Validity:
         """Return the marks of an open raster."""
         flags = source.mask_flag_enums
         return cls(
@@ -52,34 +52,36 @@ class Marks:
         """Whether anything but a nodata value marks missing pixels."""
         return self.shared_mask or bool(self.alpha or self.own_masks)
 
-    def values(
-        self, bands: Sequence[int], nodata: float | None = None, otherwise: float | None = None
+    def nodata_values(
+        self, bands: Sequence[int], nodata: float | None = None, default_nodata: float | None = None
     ) -> tuple[float | None, ...]:
         """Return the nodata value of each of some bands.
 
         Args:
             bands: One-based numbers.
             nodata: What the user says, which goes before all else.
-            otherwise: What holds where none of these bands declares a value.
+            default_nodata: What holds where none of these bands declares a value.
         """
         own = tuple(self.nodata[number - 1] for number in bands)
         if nodata is not None:
             return (nodata,) * len(own)
-        return own if any(value is not None for value in own) else (otherwise,) * len(own)
+        return own if any(value is not None for value in own) else (default_nodata,) * len(own)
 
-    def common(self, bands: Sequence[int]) -> float | None:
+    def common_nodata(self, bands: Sequence[int]) -> float | None:
         """Return the value that all of some bands declare; None where there is none, or they differ."""
-        values = self.values(bands)
+        values = self.nodata_values(bands)
         return values[0] if len({repr(value) for value in values}) == 1 else None  # by text: NaN is not itself
 
-    def usable(self, source: Any, image: np.ndarray, bands: Sequence[int], values: Values, **part: Any) -> np.ndarray:
+    def valid_pixels(
+        self, source: Any, image: np.ndarray, bands: Sequence[int], values: Values, **part: Any
+    ) -> np.ndarray:
         """Return which pixels (h, w) of an image are there.
 
         Args:
             source: The open raster, for its masks and alpha bands.
             image: Numbers as stored (bands, h, w).
             bands: Their one-based numbers; an alpha band among them is data, and then none marks anything.
-            values: The nodata value of each; see `marks_alone`.
+            values: The nodata value of each; see `is_nodata_per_band`.
             part: As the image was read: `window`, `out_shape`.
         """
         usable = has_data(image, values, [self.dtypes[number - 1] for number in bands])
@@ -98,7 +100,7 @@ def has_data(image: np.ndarray, values: Values, dtypes: Sequence[str]) -> np.nda
 
     Args:
         image: Numbers, of one dtype that holds those of all bands.
-        values: The nodata value of each band; see `marks_alone`.
+        values: The nodata value of each band; see `is_nodata_per_band`.
         dtypes: Of the bands as stored.
     """
     present = np.ones(image.shape[1:], bool)
@@ -109,7 +111,7 @@ def has_data(image: np.ndarray, values: Values, dtypes: Sequence[str]) -> np.nda
         if value is None or not can_hold(dtype, value):
             continue
         missing = band == np.dtype(dtype).type(value)
-        if marks_alone(value, dtype):
+        if is_nodata_per_band(value, dtype):
             present &= ~missing
         else:
             in_all = missing if in_all is None else in_all & missing
