@@ -48,9 +48,9 @@ class GridSweeper(Sweeper):
         sweep.close(sweep.run(sweep.jobs, self._launch))
 
     def _open(self, arguments: Sequence[str]) -> Sweep:
-        from satseg.sweep import Sweep, lines_of
+        from satseg.sweep import Sweep, to_overrides
 
-        command = [*lines_of(self.params), *arguments]
+        command = [*to_overrides(self.params), *arguments]
         return Sweep(Path(self._config.hydra.sweep.dir), self._config.resume_sweep, command)
 
     def _launch(self, commands: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from satseg.errors import ConfigError, ResourceError, out_of_memory
+from satseg.errors import ConfigError, ResourceError, is_out_of_memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -86,7 +86,7 @@ def _free_bytes() -> int | None:
 
 
 @contextmanager
-def enough_memory(advice: str) -> Iterator[None]:
+def out_of_memory_advice(advice: str) -> Iterator[None]:
     """Turn running out of memory into one line.
 
     Raises:
@@ -95,7 +95,7 @@ def enough_memory(advice: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise ResourceError(f"Memory ran out. {advice}") from error
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-SIGNS_OF_NO_MEMORY = (
+OUT_OF_MEMORY_SIGNS = (
     "allocate memory",
     "out of memory",
     "bad_alloc",
@@ -29,7 +29,7 @@ class ConfigError(SatsegError):
     """An option has a wrong type, value or combination."""
 
 
-class UnlikeError(ConfigError):
+class PreflightError(ConfigError):
     """A scene is unlike what the model was trained on.
 
     Args:
@@ -66,7 +66,7 @@ class UploadTooLargeError(UploadError):
     """It has too many bytes or pixels."""
 
 
-class UploadSlowError(UploadError):
+class UploadTimeoutError(UploadError):
     """It did not come in time."""
 
 
@@ -158,7 +158,7 @@ class WorkerLostError(ResourceError):
     """A process that works for this one was killed."""
 
 
-class WaitError(SatsegError):
+class RetryLaterError(SatsegError):
     """What a client asks for can be had later.
 
     Attributes:
@@ -170,23 +170,23 @@ class WaitError(SatsegError):
         self.seconds = seconds
 
 
-class BusyError(WaitError):
+class BusyError(RetryLaterError):
     """More is asked of a server than it can take on."""
 
 
-class StoppingError(BusyError):
+class ShuttingDownError(BusyError):
     """A server takes no more, as it is about to end."""
 
 
-class MediaTypeError(SatsegError):
+class NotAcceptableError(SatsegError):
     """A client takes no kind of answer that there is."""
 
 
-class NotThereError(SatsegError):
+class NotFoundError(SatsegError):
     """What a client names does not exist."""
 
 
-class UnfinishedError(WaitError):
+class NotReadyError(RetryLaterError):
     """What a client asks for is not ready."""
 
 
@@ -203,9 +203,9 @@ def causes(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory ran out, on whichever device."""
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in SIGNS_OF_NO_MEMORY)
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY_SIGNS)
 
 
 def printable(text: str) -> str:

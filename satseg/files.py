@@ -20,8 +20,8 @@ from platformdirs import user_cache_dir
 from satseg.errors import ResourceError
 
 UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-UNFINISHED = re.compile(r"\.satseg-[0-9a-f]{12}\.tmp")  # name of a folder for what is being written
-_swept: set[Path] = set()
+TEMPORARY_NAME = re.compile(r"\.satseg-[0-9a-f]{12}\.tmp")  # name of a folder for what is being written
+_cleaned: set[Path] = set()
 
 
 def file_digest(path: Path) -> str:
@@ -54,7 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         ResourceError: If the system cannot write: no right, no space, no such folder.
     """
-    with _writing(path), unfinished(path.parent) as folder:
+    with _writing(path), temporary_folder(path.parent) as folder:
         temporary = folder / path.name
         yield temporary
         with temporary.open("rb") as file:
@@ -73,7 +73,7 @@ def atomic_paths(path: Path) -> Iterator[Path]:
     Raises:
         ResourceError: If the system cannot write: no right, no space, no such folder.
     """
-    with _writing(path), unfinished(path.parent) as folder:
+    with _writing(path), temporary_folder(path.parent) as folder:
         yield folder / path.name
         files = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
         for file in files:
@@ -97,7 +97,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def unfinished(parent: Path) -> Iterator[Path]:
+def temporary_folder(parent: Path) -> Iterator[Path]:
     """Give a new hidden folder in a folder for what is being written; at the end it goes, with all that is left in it.
 
     Those of processes that were killed go too, when a process writes into the same folder for the first time: each is
@@ -107,7 +107,7 @@ def unfinished(parent: Path) -> Iterator[Path]:
         OSError: If it cannot be made.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    _sweep(parent)
+    _remove_stale(parent)
     folder, lock = _locked_folder(parent)
     try:
         yield folder
@@ -116,9 +116,9 @@ def unfinished(parent: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def is_unfinished(folder: Path) -> bool:
+def is_temporary_folder(folder: Path) -> bool:
     """Tell whether a folder holds what a process is writing, or left when it was killed."""
-    return UNFINISHED.fullmatch(folder.name) is not None
+    return TEMPORARY_NAME.fullmatch(folder.name) is not None
 
 
 def _locked_folder(parent: Path) -> tuple[Path, int]:
@@ -133,13 +133,13 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
             os.close(lock)
 
 
-def _sweep(parent: Path) -> None:
+def _remove_stale(parent: Path) -> None:
     """Remove what killed processes left, once: folders can be long."""
     key = parent.absolute()
-    if key in _swept:
+    if key in _cleaned:
         return
-    _swept.add(key)
-    for left in [path for path in parent.iterdir() if is_unfinished(path)]:
+    _cleaned.add(key)
+    for left in [path for path in parent.iterdir() if is_temporary_folder(path)]:
         with suppress(OSError):  # another process sweeps, too
             lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
             try:
@@ -176,12 +176,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Write plain data as JSON atomically; what is not a number becomes null, as JSON has no NaN."""
-    write_text(path, json.dumps(_defined(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(_nan_as_null(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _defined(data: Any) -> Any:
+def _nan_as_null(data: Any) -> Any:
     if isinstance(data, float):
         return data if math.isfinite(data) else None
     if isinstance(data, Mapping):
-        return {key: _defined(value) for key, value in data.items()}
-    return [_defined(value) for value in data] if isinstance(data, list | tuple) else data
+        return {key: _nan_as_null(value) for key, value in data.items()}
+    return [_nan_as_null(value) for value in data] if isinstance(data, list | tuple) else data

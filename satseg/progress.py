@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Callable
 
-SAY_S = 60.0  # between two lines
+INTERVAL_S = 60.0  # between two lines
 
 
-def tell(line: str) -> None:
+def log_line(line: str) -> None:
     """Write a line to the log of a training, or else to stderr."""
     logger = logging.getLogger("satseg")
     if logger.handlers:
@@ -26,21 +26,21 @@ class Progress:
         what: What is done, such as `Scoring val`.
         total: How much there is to do; None where that is not known.
         unit: What is counted.
-        say: Is told each line.
+        write: Is told each line.
     """
 
-    def __init__(self, what: str, total: float | None, unit: str, say: Callable[[str], object] = tell) -> None:
-        self.what, self.total, self.unit, self.say = what, total, unit, say
+    def __init__(self, what: str, total: float | None, unit: str, write: Callable[[str], object] = log_line) -> None:
+        self.what, self.total, self.unit, self.write = what, total, unit, write
         self.done = 0.0
-        self.started = self.said = time.monotonic()
+        self.started = self.last_line_s = time.monotonic()
 
     def add(self, done: float = 1) -> None:
         """Count what has been done."""
         self.done += done
         now = time.monotonic()
-        if now - self.said >= SAY_S:
-            self.said = now
-            self.say(f"{self.what}: {_number(self.done)}{self._rest(now)}")
+        if now - self.last_line_s >= INTERVAL_S:
+            self.last_line_s = now
+            self.write(f"{self.what}: {_number(self.done)}{self._rest(now)}")
 
     def _rest(self, now: float) -> str:
         """Return how much there is, and how long the rest will take if it goes on as it did."""
@@ -55,7 +55,7 @@ def _number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it, such as `45 s`, `12 min` or `3 h 20 min`."""
+    """Return a time as people write it, such as `45 s`, `12 min` or `3 h 20 min`."""
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""Several processes that train one model: which one this is, and what all of them must agree on."""
+"""Several processes that train one model: which one this is, and what all of them must broadcast_result on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from satseg.errors import SatsegError
 
 Decision = TypeVar("Decision")
-PATIENCE = timedelta(days=7)  # the others wait while the first scores a run of a sweep
+BROADCAST_TIMEOUT = timedelta(days=7)  # the others wait while the first scores a run of a sweep
 
 
 def rank() -> int:
@@ -23,12 +23,12 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Tell whether this is the process that writes and speaks."""
     return rank() == 0
 
 
-def agree(decide: Callable[[], Decision]) -> Decision:
+def broadcast_result(decide: Callable[[], Decision]) -> Decision:
     """Let the first process decide, and tell the others; alone, it just decides.
 
     Raises:
@@ -36,7 +36,7 @@ def agree(decide: Callable[[], Decision]) -> Decision:
     """
     if world_size() == 1:
         return decide()
-    decided: list[Any] = [_decided(decide) if is_first() else None]
+    decided: list[Any] = [_attempt(decide) if is_rank_zero() else None]
     _distributed().broadcast_object_list(decided)
     found, error = decided[0]
     if error is not None:
@@ -44,7 +44,7 @@ def agree(decide: Callable[[], Decision]) -> Decision:
     return cast(Decision, found)
 
 
-def _decided(decide: Callable[[], Decision]) -> tuple[Decision | None, SatsegError | None]:
+def _attempt(decide: Callable[[], Decision]) -> tuple[Decision | None, SatsegError | None]:
     try:
         return decide(), None
     except SatsegError as error:
@@ -57,5 +57,5 @@ def _distributed() -> Any:
 
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend, timeout=PATIENCE)
+        torch.distributed.init_process_group(backend, timeout=BROADCAST_TIMEOUT)
     return torch.distributed

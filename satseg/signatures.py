@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
 OWN = "satseg."  # classes that pass the rest of their options on to their base
 
 
-def options_of(target: type[Any]) -> tuple[dict[str, Any], bool]:
+def constructor_options(target: type[Any]) -> tuple[dict[str, Any], bool]:
     """Return the annotation of each option of a class by name (Any where it has none), and whether it takes others.
 
     A class of satseg's own that takes all others hands them to its base, whose options are then its own, too.
@@ -43,14 +43,14 @@ def options_of(target: type[Any]) -> tuple[dict[str, Any], bool]:
     return found, False
 
 
-def fault(target: type[Any], options: Mapping[str, Any]) -> tuple[str, str] | None:
+def first_mismatch(target: type[Any], options: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the first option that a class does not take, or not with this value, and what is wrong with it.
 
     Args:
         target: The class.
         options: Plain values; mappings with a `_target_` are made into objects, and not looked at.
     """
-    known, is_open = options_of(target)
+    known, is_open = constructor_options(target)
     for name, value in options.items():
         if name not in known:
             if is_open:

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from satseg.config import CONFIG_DIR
-from satseg.train.choosing import choose
+from satseg.train.auto_options import resolve_auto
 
 
 def configuration(*options: str) -> DictConfig:
@@ -50,7 +50,7 @@ def test_epochs_are_for_half_an_hour(
     train: int, val: int, edge: int, threads: int, epochs: int, patches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    cfg = choose(configuration(), data(train, val, edge))
+    cfg = resolve_auto(configuration(), data(train, val, edge))
     assert (cfg.trainer.max_epochs, cfg.dataset.patches_per_epoch) == (epochs, patches)
     assert (cfg.dataset.patch_size, cfg.dataset.batch_size) == (256, 8)
 
@@ -58,13 +58,13 @@ def test_epochs_are_for_half_an_hour(
 def test_what_is_said_stays_as_it_is() -> None:
     said = ["trainer.max_epochs=50", "dataset.patch_size=256", "dataset.batch_size=8"]
     cfg = configuration(*said)
-    assert choose(cfg, data(2500, 100, 1024)) is cfg
-    cfg = choose(configuration("trainer.max_epochs=50"), data(2500, 100, 1024))
+    assert resolve_auto(cfg, data(2500, 100, 1024)) is cfg
+    cfg = resolve_auto(configuration("trainer.max_epochs=50"), data(2500, 100, 1024))
     assert cfg.trainer.max_epochs == 50 and cfg.dataset.patches_per_epoch == "auto"
 
 
 @pytest.mark.parametrize("experiment", ["demo", "dubai_baseline"])
 def test_experiments_leave_nothing_to_choose(experiment: str, tmp_path: Path) -> None:
     cfg = configuration(f"experiment={experiment}", f"dataset.root={tmp_path}")
-    assert choose(cfg, data(2500, 100, 1024)) is cfg
+    assert resolve_auto(cfg, data(2500, 100, 1024)) is cfg
     assert cfg.dataset.patch_size == 256

@@ -12,14 +12,14 @@ from satseg.errors import ConfigError
 # Linux promises eight times a quarter of what is free; it would kill the process when the pages are written to.
 TOO_MUCH = """
 import os, torch
-from satseg.devices import memory_limit, out_of_memory
+from satseg.devices import memory_limit, is_out_of_memory
 quarter = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 kept = []
 try:
     with memory_limit(torch.device("cpu")):
         kept += [torch.empty(quarter, dtype=torch.uint8) for _ in range(8)]
 except RuntimeError as error:
-    print("refused" if out_of_memory(error) else error)
+    print("refused" if is_out_of_memory(error) else error)
 kept += [torch.empty(quarter, dtype=torch.uint8) for _ in range(4)]
 print("and then unlimited")
 """
@@ -32,10 +32,10 @@ def test_too_much_memory_is_an_error_within_the_limit() -> None:
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
-    from satseg.devices import out_of_memory
+    from satseg.devices import is_out_of_memory
 
-    assert not out_of_memory(RuntimeError("size mismatch"))
-    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory")) and out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("size mismatch"))
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory")) and is_out_of_memory(MemoryError())
 
 
 def test_a_device_that_is_not_there_is_named_with_the_choices() -> None:

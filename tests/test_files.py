@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from satseg.errors import ResourceError
-from satseg.files import size_text, unfinished, write_json, write_text
+from satseg.files import size_text, temporary_folder, write_json, write_text
 
 # A limit on the size of files stands in for a full disk: the system refuses in the middle of a write.
 FULL = """
@@ -85,7 +85,7 @@ def test_a_folder_that_is_just_being_swept_is_not_written_to(tmp_path: Path, mon
         return opened(path, *arguments)
 
     monkeypatch.setattr(os, "open", late)
-    with unfinished(tmp_path) as folder:
+    with temporary_folder(tmp_path) as folder:
         sweeping[0].join()
         assert folder.is_dir()
     assert not list(tmp_path.iterdir())

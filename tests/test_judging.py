@@ -9,7 +9,7 @@ import pytest
 from satseg.errors import RecordError
 from satseg.evaluate.metrics import Scores
 from satseg.evaluate.scoring import EvaluationResult, ImageScores
-from satseg.train.judging import judge, read_findings, write_findings
+from satseg.train.assessment import assess_run, read_findings, write_findings
 from satseg.validate.findings import Finding, Severity
 
 NAMES = ("land", "water", "road")
@@ -43,7 +43,7 @@ def epochs(scores: list[float], training: list[float] | None = None, validation:
     ],
 )
 def test_the_course_of_a_training_is_judged_by_its_score(rows: list, check: str | None, words: str) -> None:
-    found = judge(rows, "val/miou", 4, PIXELS, {"val": result(), "test": result()})
+    found = assess_run(rows, "val/miou", 4, PIXELS, {"val": result(), "test": result()})
     assert [f.check for f in found] == ([check] if check else [])
     assert not found or words in found[0].message
 
@@ -52,7 +52,7 @@ def test_classes_that_are_missed_or_absent_and_splits_that_are_small_are_named()
     missed = np.array([[90, 10, 0], [10, 90, 0], [50, 50, 0]])
     absent = np.array([[90, 10, 0], [10, 90, 0], [0, 0, 0]])
     results = {"val": result(missed, images=12, groups=3), "test": result(absent)}
-    found = {f.check: f for f in judge([], "val/miou", 4, PIXELS | {"water": 0}, results)}
+    found = {f.check: f for f in assess_run([], "val/miou", 4, PIXELS | {"water": 0}, results)}
     assert set(found) == {"missed", "absent", "few", "unseen"}
     assert "road is hardly ever found in the validation images" in found["missed"].message
     assert "No pixel of the test images is labelled road" in found["absent"].message
@@ -64,13 +64,13 @@ def test_classes_that_are_missed_or_absent_and_splits_that_are_small_are_named()
 @pytest.mark.parametrize(("share", "advice"), [(20, "may help road"), (400, "train longer")])
 def test_weights_are_advised_for_rare_classes_alone(share: int, advice: str) -> None:
     missed = np.array([[500, 0, 0], [0, 500, 0], [share, 0, 0]])
-    found = judge(epochs([0.2, 0.6, 0.6, 0.6]), "val/miou", 4, PIXELS, {"val": result(missed), "test": result()})
+    found = assess_run(epochs([0.2, 0.6, 0.6, 0.6]), "val/miou", 4, PIXELS, {"val": result(missed), "test": result()})
     (told,) = [finding for finding in found if finding.check == "missed"]
     assert advice in told.repair
 
 
 def test_a_run_without_a_test_split_is_told_so() -> None:
-    (found,) = judge([], "val/miou", 4, PIXELS, {"val": result()})
+    (found,) = assess_run([], "val/miou", 4, PIXELS, {"val": result()})
     assert found.severity is Severity.NOTE and "no test split" in found.message
 
 

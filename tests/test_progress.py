@@ -24,7 +24,7 @@ def test_a_line_is_said_only_when_its_time_has_come(monkeypatch: pytest.MonkeyPa
     said: list[str] = []
     scoring, open_end = (Progress("Scoring", total, "images", said.append) for total in (20_000, None))
     for _ in range(5):
-        now += progress.SAY_S / 4
+        now += progress.INTERVAL_S / 4
         scoring.add(1000)
         open_end.add(0.25)
     assert said == ["Scoring: 4000 of 20000 images, about 4 min left", "Scoring: 1 images"]
@@ -34,6 +34,6 @@ def test_without_a_training_it_is_said_on_stderr(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("satseg"), "handlers", [])
-    progress.tell("Checking: 1 of 2 images")
+    progress.log_line("Checking: 1 of 2 images")
     said = capsys.readouterr()
     assert re.fullmatch(r"Checking: 1 of 2 images\n", said.err) and not said.out

@@ -31,9 +31,9 @@ from satseg.records.classes import check_classes
 from satseg.records.config import read_config
 from satseg.records.dataset import recorded_datamodule
 from satseg.records.facts import read_environment
-from satseg.records.slots import usable
+from satseg.records.slots import checked_record
 from satseg.runs import read_metrics
-from satseg.runs.documents import MOST_DEPTH, MOST_JSON, MOST_YAML, read_json, read_yaml
+from satseg.runs.documents import MAX_DEPTH, MAX_JSON_BYTES, MAX_YAML_BYTES, read_json, read_yaml
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 from satseg.sweep.sweep import Job
 
@@ -134,7 +134,7 @@ def leaves(record: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def read(record: dict[str, Any], folder: Path, trusted: list[str] | None = None) -> dict[str, Any]:
-    return usable(copy.deepcopy(record), folder / "config.yaml", trusted or [])
+    return checked_record(copy.deepcopy(record), folder / "config.yaml", trusted or [])
 
 
 @pytest.mark.parametrize("slot", SLOTS)
@@ -366,8 +366,8 @@ YAML_FAULTS = {
     "a tag": "dataset: !!set {b}\n",
     "a plain tag": "dataset: !!str 1\n",
     "a duplicate key": "seed: 1\nseed: 2\n",
-    "deep": "a: " + "[" * (MOST_DEPTH + 1) + "]" * (MOST_DEPTH + 1),
-    "large": "a: 1\n#" + " " * MOST_YAML,
+    "deep": "a: " + "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1),
+    "large": "a: 1\n#" + " " * MAX_YAML_BYTES,
     "many": f"a: [{'1,' * 20_001}]",
     "long": f"a: {'1' * 5000}",
     "two": "a: 1\n---\nb: 1\n",
@@ -381,8 +381,8 @@ YAML_FAULTS = {
 }
 JSON_FAULTS = {
     "a duplicate key": '{"a": 1, "a": 2}',
-    "deep": "[" * (MOST_DEPTH + 1) + "]" * (MOST_DEPTH + 1),
-    "large": "{}" + " " * MOST_JSON,
+    "deep": "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1),
+    "large": "{}" + " " * MAX_JSON_BYTES,
     "no number": '{"a": NaN}',
     "a list": "[]",
     "unfinished": '{"a": ',

@@ -25,24 +25,26 @@ from satseg.cli import checks
 from satseg.cli.quoting import quote_paths
 from satseg.config import CONFIG_DIR
 from satseg.data.workers import worker_lost_error
-from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes, out_of_memory
-from satseg.ranks import is_first, world_size
+from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepError, causes, is_out_of_memory
+from satseg.ranks import is_rank_zero, world_size
 from satseg.runs import AUTO, AUTO_OPTIONS, write_failure
 
 OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
-NO_MEMORY = "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
-SPARE_BYTES = 64 << 20
+MEMORY_ADVICE = (
+    "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
+)
+RESERVED_BYTES = 64 << 20
 SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
 
 
-class _Spare:
+class _ReservedMemory:
     """Addresses that are set aside and take no memory: where that runs out, telling of it and ending need some, too."""
 
     def __init__(self) -> None:
         self._held: mmap.mmap | None = None
 
     def hold(self) -> None:
-        self._held = self._held or mmap.mmap(-1, SPARE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._held = self._held or mmap.mmap(-1, RESERVED_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     def release(self) -> None:
         if self._held is not None:
@@ -50,7 +52,7 @@ class _Spare:
             self._held = None
 
 
-_spare = _Spare()
+_reserve = _ReservedMemory()
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -69,11 +71,11 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         @functools.wraps(function)
         def run(cfg: DictConfig) -> Any:
             try:
-                _spare.hold()
-                with _noted(cfg):
+                _reserve.hold()
+                with _failure_recorded(cfg):
                     check_types(cfg, config_name)
                     checks.check(cfg, config_name)
-                _tell_start(config_name)
+                _print_start(config_name)
                 with signals.listening():
                     result = function(cfg)
                 if HydraConfig.get().mode == hydra.types.RunMode.RUN:
@@ -83,7 +85,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                 print(describe(error), file=sys.stderr)
                 raise KeyboardInterrupt from error  # which ends a sweep, too
             except Exception as error:
-                _announce(error, cfg)
+                _report(error, cfg)
                 raise
 
         command = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run)
@@ -99,24 +101,24 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
 
 @contextmanager
-def _noted(cfg: DictConfig) -> Iterator[None]:
+def _failure_recorded(cfg: DictConfig) -> Iterator[None]:
     """Leave word of what is refused in the block in the folder of a sweep's run; a single run has no folder yet."""
     try:
         yield
     except SatsegError as error:
-        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN and cfg.get("run_dir") and is_first():
+        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN and cfg.get("run_dir") and is_rank_zero():
             write_failure(Path(cfg.run_dir), error)
         raise
 
 
-def _tell_start(name: str) -> None:
+def _print_start(name: str) -> None:
     """Say that a command has begun, as the libraries that it loads keep it busy for seconds before it says more.
 
     What is refused before is told without this; of several processes the first speaks, and of a sweep the first run.
     """
     hydra_config = HydraConfig.get()
     is_later_run = hydra_config.mode == hydra.types.RunMode.MULTIRUN and hydra_config.job.num > 0
-    if is_first() and not is_later_run:
+    if is_rank_zero() and not is_later_run:
         print(f"satseg {name}: starting (loading PyTorch takes some seconds)", file=sys.stderr, flush=True)
 
 
@@ -157,12 +159,12 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _announce(error: Exception, cfg: DictConfig) -> None:
+def _report(error: Exception, cfg: DictConfig) -> None:
     """Tell at once: a single run ends here, and in a sweep the other jobs go on."""
-    _spare.release()
+    _reserve.release()
     message = describe(error)
     if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
-        _let_go(error)
+        _clear_frames(error)
     if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
         name = Path(cfg.get("run_dir") or cfg.get("resume_from") or ".").name
         print(f"Run {name} failed: {message or traceback.format_exc()}", file=sys.stderr)
@@ -174,7 +176,7 @@ def _announce(error: Exception, cfg: DictConfig) -> None:
         raise SystemExit(1)
 
 
-def _let_go(error: BaseException) -> None:
+def _clear_frames(error: BaseException) -> None:
     """Destroy what an error's frames hold, quietly: destructors of objects that are half made fail, too."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
@@ -188,11 +190,11 @@ def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
     os.environ[SHOW_TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting by itself
     try:
-        with signals.starting(is_process):
+        with signals.startup(is_process):
             command()
     except KeyboardInterrupt as error:
-        _spare.release()
-        _let_go(error)
+        _reserve.release()
+        _clear_frames(error)
         sys.exit(130)
     except Exception as error:
         message = describe(error)
@@ -211,8 +213,8 @@ def describe(error: BaseException) -> str | None:
             return "\n    ".join([f"{type(cause).__name__}: {_one_line(cause)}", *cause.below])
     if lost := worker_lost_error(error):
         return f"{type(lost).__name__}: {lost}"
-    if any(out_of_memory(cause) for cause in causes(error)):
-        return f"ResourceError: Memory ran out: {NO_MEMORY}"
+    if any(is_out_of_memory(cause) for cause in causes(error)):
+        return f"ResourceError: Memory ran out: {MEMORY_ADVICE}"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from satseg.data.options import FOLDER
 from satseg.errors import BackboneWeightsError, ConfigError, RunError
 from satseg.ranks import world_size
-from satseg.runs import AUTO, find_complete, find_places, find_unfinished, model_path
+from satseg.runs import AUTO, find_complete, find_paths, find_unfinished, model_path
 from satseg.runs.finding import check_named
 
 CHOICES = {
@@ -42,7 +42,7 @@ SYNTHETIC = "satseg.data.synthetic.datamodule.SyntheticDataModule"
 
 
 @dataclass(frozen=True)
-class Number:
+class NumberRule:
     """A rule for the number of an option.
 
     Attributes:
@@ -63,17 +63,17 @@ def _whole(number: float) -> bool:
 
 
 NUMBERS = {
-    "batch_size": Number("a whole number from 1 on", _whole, none=True),
-    "gsd_m": Number("metres above 0", lambda number: number > 0, none=True),
-    "log_every_epochs": Number("a whole number from 1 on", _whole),
-    "max_ram_gb": Number("a number above 0", lambda number: number > 0),
-    "min_area_m2": Number("a number from 0 on", lambda number: number >= 0),
-    "nodata": Number("a number", none=True, finite=False),
-    "offset": Number("a number"),
-    "scale": Number("a number other than 0", lambda number: number != 0),
-    "seed": Number(f"a whole number from 0 to {2**32 - 1}", lambda number: number in range(2**32)),
-    "simplify_m": Number("a number from 0 on", lambda number: number >= 0),
-    "workers": Number("a whole number from 1 on", _whole, none=True),
+    "batch_size": NumberRule("a whole number from 1 on", _whole, none=True),
+    "gsd_m": NumberRule("metres above 0", lambda number: number > 0, none=True),
+    "log_every_epochs": NumberRule("a whole number from 1 on", _whole),
+    "max_ram_gb": NumberRule("a number above 0", lambda number: number > 0),
+    "min_area_m2": NumberRule("a number from 0 on", lambda number: number >= 0),
+    "nodata": NumberRule("a number", none=True, finite=False),
+    "offset": NumberRule("a number"),
+    "scale": NumberRule("a number other than 0", lambda number: number != 0),
+    "seed": NumberRule(f"a whole number from 0 to {2**32 - 1}", lambda number: number in range(2**32)),
+    "simplify_m": NumberRule("a number from 0 on", lambda number: number >= 0),
+    "workers": NumberRule("a whole number from 1 on", _whole, none=True),
 }
 
 
@@ -113,10 +113,10 @@ def check_values(cfg: DictConfig) -> None:
     """
     for key, choices in CHOICES.items():
         value = OmegaConf.select(cfg, key, default=choices[0])
-        if value not in choices and not (key.startswith("dataset.") and _other_dataset(cfg)):
-            raise ConfigError(f"{key}={value}: choose {_listed([str(c) for c in choices if c is not None])}.")
+        if value not in choices and not (key.startswith("dataset.") and _is_custom_dataset(cfg)):
+            raise ConfigError(f"{key}={value}: choose {_joined([str(c) for c in choices if c is not None])}.")
     for key, rule in NUMBERS.items():
-        if key in cfg and not _obeys(cfg[key], rule):
+        if key in cfg and not _is_allowed(cfg[key], rule):
             raise ConfigError(f"{key}={cfg[key]}: expected {rule.expected}.")
     bands = cfg.get("bands")
     if bands is not None and not (
@@ -136,26 +136,30 @@ def check_vectors(vectors: Any) -> None:
     Raises:
         ConfigError: Lists those that can.
     """
-    if vectors is not None and not beside(vectors) and Path(str(vectors)).suffix.lower() not in VECTOR_SUFFIXES:
+    if (
+        vectors is not None
+        and not is_vector_format(vectors)
+        and Path(str(vectors)).suffix.lower() not in VECTOR_SUFFIXES
+    ):
         known = ", ".join(suffix.removeprefix(".") for suffix in VECTOR_SUFFIXES)
         raise ConfigError(f"vectors={vectors}: choose {known}, or a path that ends in one of them.")
 
 
-def beside(vectors: Any) -> bool:
-    """Tell whether polygons lie beside each map, instead of at a path."""
+def is_vector_format(vectors: Any) -> bool:
+    """Return True if polygons go to a file of this format beside each map, False for a path."""
     return f".{vectors}" in VECTOR_SUFFIXES
 
 
-def _other_dataset(cfg: DictConfig) -> bool:
+def _is_custom_dataset(cfg: DictConfig) -> bool:
     """Tell whether the dataset is of a class of the user's own, whose options are its own."""
     return OmegaConf.select(cfg, "dataset._target_") not in (FOLDER, SYNTHETIC)
 
 
-def _listed(choices: list[str]) -> str:
+def _joined(choices: list[str]) -> str:
     return " or ".join(choices) if len(choices) == 2 else ", ".join(choices)
 
 
-def _obeys(value: Any, rule: Number) -> bool:
+def _is_allowed(value: Any, rule: NumberRule) -> bool:
     if value is None:
         return rule.none
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -199,19 +203,19 @@ def check_runs(cfg: DictConfig, command: str) -> None:
     if "checkpoint" in cfg:
         check_named(cfg.checkpoint, runs_dir, command)
     if cfg.get("init_from") is not None:
-        model_path(find_complete(cfg.init_from, runs_dir, tell=False))
+        model_path(find_complete(cfg.init_from, runs_dir, verbose=False))
     if cfg.get("resume_from") is not None and world_size() == 1:  # of several processes the first decides
         try:
-            find_unfinished(cfg.resume_from, runs_dir, tell=False)
+            find_unfinished(cfg.resume_from, runs_dir, verbose=False)
         except RunError:
             find_unfinished(cfg.resume_from, runs_dir)  # says besides which are in use
-    if cfg.get("from_run") is not None and not (find_complete(cfg.from_run, runs_dir, tell=False)).is_dir():
+    if cfg.get("from_run") is not None and not (find_complete(cfg.from_run, runs_dir, verbose=False)).is_dir():
         raise RunError(f"{cfg.from_run} is no run folder: it has no config.yaml.")
     weights = OmegaConf.select(cfg, "backbone.weights", default="none")
     if isinstance(weights, str) and weights not in ("hub", "none") and not Path(weights).is_file():
         raise BackboneWeightsError(f"backbone.weights={weights} is not there; choose hub, none, or the path of a file.")
     for pattern in [cfg.runs] if isinstance(cfg.get("runs"), str) else list(cfg.get("runs") or ()):
-        find_places(pattern)
+        find_paths(pattern)
     if cfg.get("map_areas") is not None and not Path(cfg.map_areas).is_file():
         raise ConfigError(f"map_areas={cfg.map_areas} is not there: give what satseg.predict areas=true wrote.")
 

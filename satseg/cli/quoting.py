@@ -41,8 +41,8 @@ VERBATIM_KEYS = frozenset(
     }
 )
 
-LISTS = frozenset({"checkpoint", "input", "layer", "region", "runs"})  # may hold a list, `[a,b]`
-MAPPINGS = frozenset({"dataset.images", "input"})  # may hold bands in files of their own, `{B02: a, B03: b}`
+LIST_KEYS = frozenset({"checkpoint", "input", "layer", "region", "runs"})  # may hold a list, `[a,b]`
+MAPPING_KEYS = frozenset({"dataset.images", "input"})  # may hold bands in files of their own, `{B02: a, B03: b}`
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
@@ -59,21 +59,21 @@ def _quote_argument(argument: str, sweep: bool) -> str:
     name = key.lstrip("+")
     if not equals or name not in VERBATIM_KEYS or value in ("", "null", "???") or value[0] in "'\"":
         return argument
-    if (value[0] == "[" and name in LISTS) or (value[0] == "{" and name in MAPPINGS):
+    if (value[0] == "[" and name in LIST_KEYS) or (value[0] == "{" and name in MAPPING_KEYS):
         return argument if not _exists(value) and _is_grammatical(argument) else f"{key}={_quote_group(value, sweep)}"
-    values = split_outside(value) if sweep and not _exists(value) else [value]
+    values = split_top_level(value) if sweep and not _exists(value) else [value]
     return f"{key}={','.join(map(_quote_path, values))}"
 
 
 def _quote_group(value: str, sweep: bool) -> str:
     """Quote the paths in a list or a mapping; what only begins like one is a path itself, such as `[site] 1/a.tif`."""
-    parts = split_outside(value) if not _exists(value) else [value]
+    parts = split_top_level(value) if not _exists(value) else [value]
     if len(parts) > 1 and sweep:
         return ",".join(_quote_group(part, sweep=False) for part in parts)
     if value[0] not in "[{" or len(parts) > 1 or _exists(value) or _closing(value) != len(value) - 1:
         return _quote_path(value)
     quoted = []
-    for part in filter(None, map(str.strip, split_outside(value[1:-1]))):
+    for part in filter(None, map(str.strip, split_top_level(value[1:-1]))):
         band, colon, path = part.partition(":") if value[0] == "{" else ("", "", part)
         path = path.strip()
         inner = path if path[:1] in ("'", '"') else _quote_group(path, sweep=False)
@@ -81,19 +81,19 @@ def _quote_group(value: str, sweep: bool) -> str:
     return f"{value[0]}{','.join(quoted)}{value[-1]}"
 
 
-def split_outside(value: str) -> list[str]:
+def split_top_level(value: str) -> list[str]:
     """Split at the commas that lie in no brackets, braces or quotes."""
-    commas = [place for place, letter, depth in _outside_quotes(value) if letter == "," and not depth]
+    commas = [place for place, letter, depth in _unquoted(value) if letter == "," and not depth]
     return [value[begin + 1 : end] for begin, end in zip([-1, *commas], [*commas, len(value)], strict=True)]
 
 
 def _closing(value: str) -> int | None:
     """Return where the bracket or brace closes that a value begins with."""
-    letters = _outside_quotes(value)
+    letters = _unquoted(value)
     return next((place for place, letter, depth in letters if letter in "]}" and depth == 1), None)
 
 
-def _outside_quotes(value: str) -> Iterator[tuple[int, str, int]]:
+def _unquoted(value: str) -> Iterator[tuple[int, str, int]]:
     """Yield place and letter of what lies in no quotes, and how many brackets and braces are open before it."""
     depth, quote, before = 0, "", ","
     for place, letter in enumerate(value):

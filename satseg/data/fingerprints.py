@@ -14,7 +14,7 @@ from typing import Any
 from satseg.data.rasters.names import natural_key
 from satseg.data.samples import Sample
 from satseg.errors import DataChangedError, SatsegError
-from satseg.runs.documents import MOST_LISTING, read_json
+from satseg.runs.documents import MAX_LISTING_BYTES, read_json
 
 END_BYTES = 65_536
 
@@ -118,7 +118,7 @@ class FileStates:
 
 @cache
 def _read_digests(path: Path) -> dict[str, str]:
-    digests: dict[str, str] = read_json(path, dict, MOST_LISTING).get("digests", {})
+    digests: dict[str, str] = read_json(path, dict, MAX_LISTING_BYTES).get("digests", {})
     return digests
 
 

@@ -23,7 +23,7 @@ def scoring(cfg: DictConfig) -> Scoring:
         raise ConfigError(f"ignore_edges={cfg.ignore_edges}: expected pixels from 0 to 100.")
     if cfg.ignore_edges and cfg.map_areas:
         raise ConfigError("map_areas= needs all pixels, as maps err most along borders: leave ignore_edges at 0.")
-    several = len(named_models(cfg.checkpoint, Path(cfg.runs_dir), tell=False))
+    several = len(named_models(cfg.checkpoint, Path(cfg.runs_dir), verbose=False))
     if cfg.calibrate and several > 1:
         raise ConfigError(
             "calibrate=true fits one model: calibrate each by itself, and average the model_calibrated.safetensors."

@@ -44,7 +44,7 @@ def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) ->
 
 
 def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
-    from satseg.devices import enough_memory
+    from satseg.devices import out_of_memory_advice
     from satseg.diagnosis import actions, diagnose, summary, write_diagnosis
     from satseg.locks import alone_in
     from satseg.records.dataset import recorded_datamodule
@@ -52,7 +52,7 @@ def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -
 
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "diagnosis" / cfg.split
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
-    with enough_memory("The split's images are too large to be looked at on this device; try device=cpu."):
+    with out_of_memory_advice("The split's images are too large to be looked at on this device; try device=cpu."):
         found = diagnose(network, datamodule, cfg.split)
     with alone_in(folder):
         page = write_diagnosis(found, network, cfg.split, run_folder(checkpoint).name, folder)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from satseg.attribution import LAYER_METHODS, Addition, Explanation, Layer, Region, addition, explain, layers_of
 from satseg.data.rasters.writing import write_raster
-from satseg.devices import enough_memory
+from satseg.devices import out_of_memory_advice
 from satseg.errors import EmptyRegionError
 from satseg.explain.images import Picture
 from satseg.explain.question import Question
@@ -79,7 +79,7 @@ def explain_pictures(
     taken: set[str] = set()
     for picture in pictures:
         try:
-            with enough_memory(f"{picture.name}: name a part of it, such as window='[0,0,512,512]'."):
+            with out_of_memory_advice(f"{picture.name}: name a part of it, such as window='[0,0,512,512]'."):
                 for row in _explain_picture(network, picture, question, folder, taken):
                     rows.append(row)
         finally:

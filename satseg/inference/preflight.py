@@ -14,7 +14,7 @@ from satseg.data.rasters.bands import bands_by_name
 from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.pixel_size import size_text
 from satseg.data.rasters.raster import RasterInfo, Window, default_band_name
-from satseg.errors import BandError, ConfigError, UnlikeError
+from satseg.errors import BandError, ConfigError, PreflightError
 from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneReader, SceneSource, place
 from satseg.inference.values import FEW_PIXELS, check_values
@@ -202,12 +202,12 @@ def settle(findings: Findings, mode: str) -> list[str]:
         mode: `stop` at errors, or only `warn`.
 
     Raises:
-        UnlikeError: With the first error, in mode `stop`.
+        PreflightError: With the first error, in mode `stop`.
         ConfigError: If there is no such mode.
     """
     if mode not in ("stop", "warn"):
         raise ConfigError(f"preflight={mode}: choose stop or warn.")
     if findings.errors and mode == "stop":
         message = f"{findings.errors[0].removesuffix('.')}, or preflight=warn to go on as it is."
-        raise UnlikeError(message, findings.errors)
+        raise PreflightError(message, findings.errors)
     return [*findings.errors, *findings.warnings]

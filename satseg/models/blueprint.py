@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from satseg.errors import ModelError
 
 MAX_CALLS = 100_000  # of torch while a network is built; the largest of timm's need 66,000
-SPARE_BYTES = 512 * 2**20  # beyond the weights: a classifier's head that is cut off again, position indices
+EXTRA_BYTES = 512 * 2**20  # beyond the weights: a classifier's head that is cut off again, position indices
 # Fills without values on the meta device, where torch would work them out in Python at a millisecond each.
 FILLS = frozenset(
     getattr(Tensor, name) for name in ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "clamp_", "mul_", "add_")
@@ -29,7 +29,7 @@ class TensorInfo:
     dtype: torch.dtype
 
 
-class _Counting(TorchFunctionMode):
+class _CallCounter(TorchFunctionMode):
     """Counts what a constructor on the meta device asks torch for, and ends one that does not come to an end."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ def build_like(
         ModelError: If names, shapes or dtypes differ, or far more memory would be taken than the file has bytes.
     """
     try:
-        with torch.device("meta"), _Counting() as counting:
+        with torch.device("meta"), _CallCounter() as counting:
             net = make()
     except (RuntimeError, NotImplementedError, TypeError):
         if not trusted:
@@ -87,7 +87,7 @@ def build_like(
     if not unsaved and not trusted:  # a module of the caller's own may keep tensors where nobody finds them
         return net.to_empty(device="cpu")
     needed = counting.created + sum(tensor.nbytes for tensor in unsaved)  # the constructor alone knows their values
-    if needed > 2 * size + SPARE_BYTES:
+    if needed > 2 * size + EXTRA_BYTES:
         raise ModelError(f"it would take {needed / 1e6:,.0f} MB to build, but the file has {size / 1e6:,.0f} MB")
     return make()
 
@@ -104,11 +104,11 @@ def compare(net: nn.Module, tensors: Mapping[str, TensorInfo]) -> None:
         name = differing[0]
         raise ModelError(
             f"its weights are not the model's: {len(differing)} differ, such as {name[:100]!r}, which is "
-            f"{_told(tensors.get(name))} in the file and {_told(own.get(name))} in the model"
+            f"{_described(tensors.get(name))} in the file and {_described(own.get(name))} in the model"
         )
 
 
-def _told(tensor: TensorInfo | None) -> str:
+def _described(tensor: TensorInfo | None) -> str:
     return "missing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 

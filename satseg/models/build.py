@@ -12,12 +12,12 @@ import torch
 from hydra.utils import get_class
 from torch import nn
 
-from satseg.errors import ModelError, ModelPairError, SatsegError, out_of_memory
-from satseg.models.adapting import adapt_input, check_rule, rgb_backbone
+from satseg.errors import ModelError, ModelPairError, SatsegError, is_out_of_memory
 from satseg.models.catalogue import BACKBONES, check_pair
-from satseg.models.encoders import PREFIX, is_known, unfit, unknown, with_prefix
+from satseg.models.encoders import PREFIX, is_known, unknown_backbone_message, unsuitable_backbone_message, with_prefix
+from satseg.models.input_layer import adapt_input, check_rule, rgb_backbone
 from satseg.models.network import STRIDE, SegmentationNetwork
-from satseg.models.options import check_kinds, check_options
+from satseg.models.options import check_options, check_types
 from satseg.models.weights import encoder_options
 from satseg.spec import DatasetSpec
 
@@ -58,7 +58,7 @@ def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNet
     source = encoder_options(encoder, weights)
     net = _construct(target, encoder, options | source)
     plain = {"_target_": target, **options, "encoder_weights": None}
-    network = SegmentationNetwork(net, complete(spec, encoder), plain)
+    network = SegmentationNetwork(net, with_backbone_statistics(spec, encoder), plain)
     if weights != "none":
         adapt_input(network.encoder, rule, bands, lambda: rgb_backbone(encoder, source))
     return network
@@ -71,17 +71,17 @@ def _bands(spec: DatasetSpec) -> list[str]:
 def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
     try:
         constructor = get_class(target)
-        check_kinds(constructor, options)
+        check_types(constructor, options)
         net: nn.Module = constructor(**options)
         _try(net, options["in_channels"])
     except SatsegError:
         raise
     except Exception as error:
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         if not is_known(encoder):
-            raise ModelError(unknown(encoder)) from error
-        raise ModelPairError(unfit(target.rpartition(".")[2], encoder, error)) from error
+            raise ModelError(unknown_backbone_message(encoder)) from error
+        raise ModelPairError(unsuitable_backbone_message(target.rpartition(".")[2], encoder, error)) from error
     return net
 
 
@@ -95,7 +95,7 @@ def _try(net: nn.Module, in_channels: int) -> None:
         raise ValueError(f"the output is {tuple(logits.shape[-2:])} for an image of {(2 * STRIDE, 3 * STRIDE)}")
 
 
-def complete(spec: DatasetSpec, encoder: str) -> DatasetSpec:
+def with_backbone_statistics(spec: DatasetSpec, encoder: str) -> DatasetSpec:
     """Fill in the backbone's own mean and std where the spec has none."""
     source = spec.inputs[0]
     if source.mean is not None and source.std is not None:

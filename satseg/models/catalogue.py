@@ -36,9 +36,9 @@ BACKBONES = (
     "convnext_large",
     "pvt_v2_b2",
 )
-# What those are, and all decoders work on but those that are BROKEN.
-KINDS = ("ResNet", "EfficientNet", "MobileNet", "ConvNeXt", "PVT")
-BROKEN = {
+# What those are, and all decoders work on but those that are INCOMPATIBLE.
+FAMILIES = ("ResNet", "EfficientNet", "MobileNet", "ConvNeXt", "PVT")
+INCOMPATIBLE = {
     ("deeplabv3plus", "pvt_v2_b2"): "the backbone cannot be dilated to keep an output stride of 16",
 }
 
@@ -51,9 +51,9 @@ def check_pair(target: str, encoder: str) -> None:
     """
     model = next((name for name, full in MODELS.items() if full == target), target)
     backbone = encoder.removeprefix("tu-")
-    reason = BROKEN.get((model, backbone))
+    reason = INCOMPATIBLE.get((model, backbone))
     if reason:
-        others = ", ".join(name for name in MODELS if (name, backbone) not in BROKEN)
+        others = ", ".join(name for name in MODELS if (name, backbone) not in INCOMPATIBLE)
         raise ModelPairError(f"model={model} does not work on backbone={backbone}: {reason}. On it work {others}.")
 
 
@@ -61,7 +61,7 @@ def table() -> str:
     """Return the pairs as a Markdown table."""
     lines = ["| backbone | " + " | ".join(MODELS) + " |", "| --- |" + " :-: |" * len(MODELS)]
     for backbone in BACKBONES:
-        marks = ["–" if (model, backbone) in BROKEN else "✓" for model in MODELS]
+        marks = ["–" if (model, backbone) in INCOMPATIBLE else "✓" for model in MODELS]
         lines.append(f"| {backbone} | " + " | ".join(marks) + " |")
     return "\n".join(lines)
 
@@ -90,12 +90,12 @@ def resolve_target(name: str, trusted_modules: Collection[str] = (), *, source: 
     if (
         not isinstance(target, type)
         or target.__qualname__ != attribute
-        or not (target.__module__ == module or _is_offered(target.__module__, module, trusted_modules))
+        or not (target.__module__ == module or _is_reexported(target.__module__, module, trusted_modules))
     ):
         raise CheckpointError(f"{source} names {name}, which is no class of that module.")
     return target
 
 
-def _is_offered(module: str, package: str, trusted_modules: Collection[str]) -> bool:
+def _is_reexported(module: str, package: str, trusted_modules: Collection[str]) -> bool:
     """Tell whether a package offers what one of its own modules defines, and the caller trusts the package."""
     return package in trusted_modules and module.startswith(f"{package}.")

@@ -17,9 +17,9 @@ from satseg.models import SegmentationNetwork
 from satseg.models.blueprint import TensorInfo, build_like
 from satseg.models.catalogue import ALLOWED_TARGETS, resolve_target
 from satseg.models.document import Document
-from satseg.models.finite import not_finite
+from satseg.models.finite import nonfinite_tensor
 from satseg.models.model_file import read_header, read_tensors, write_model_file
-from satseg.models.options import check_kinds
+from satseg.models.options import check_types
 from satseg.models.torch_file import bounded_tensors, read_torch_file
 from satseg.runs import LATEST, MODEL_FILE, find_checkpoint, model_path
 from satseg.runs.finding import WANDB, named_models
@@ -164,7 +164,7 @@ def _rebuild(
 
     own = {name.removeprefix(PREFIX) if name.startswith(PREFIX) else f"({name})": t for name, t in tensors.items()}
     try:
-        check_kinds(constructor, options)
+        check_types(constructor, options)
         net = build_like(make, own, path.stat().st_size, trusted=target not in ALLOWED_TARGETS)
         return SegmentationNetwork(net, spec, config, document.temperature)
     except ModelError as error:
@@ -175,7 +175,7 @@ def _rebuild(
 
 
 def _fill(network: SegmentationNetwork, state: Mapping[str, Tensor], path: Path) -> None:
-    broken = not_finite(state)
+    broken = nonfinite_tensor(state)
     if broken is not None:
         raise CheckpointError(
             f"{path} holds a model that has diverged: {broken} has numbers that are not finite. Train it again, with a "

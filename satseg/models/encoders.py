@@ -8,10 +8,10 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 
-from satseg.models.catalogue import KINDS
+from satseg.models.catalogue import FAMILIES
 
 PREFIX = "tu-"  # by which SMP finds timm's backbones
-MOST_SHOWN = 200  # characters of an error of others
+MAX_CHARACTERS = 200  # characters of an error of others
 
 
 def with_prefix(encoder: str) -> str:
@@ -28,7 +28,7 @@ def _in_timm(encoder: str) -> bool:
     return bool(timm.is_model(encoder.removeprefix(PREFIX).partition(".")[0]))
 
 
-def unknown(encoder: str) -> str:
+def unknown_backbone_message(encoder: str) -> str:
     """Return what to tell of a name that nobody knows: names that are near."""
     names = list(dict.fromkeys([*timm.list_models(), *smp.encoders.encoders]))
     near = difflib.get_close_matches(encoder.removeprefix(PREFIX), names, n=4)
@@ -36,7 +36,7 @@ def unknown(encoder: str) -> str:
     return f"backbone.encoder_name={encoder}: there is no such backbone; {hint}"
 
 
-def unfit(decoder: str, encoder: str, error: Exception) -> str:
+def unsuitable_backbone_message(decoder: str, encoder: str, error: Exception) -> str:
     """Return what to tell of a backbone on which a decoder does not work: why, and kinds on which it does.
 
     Args:
@@ -47,7 +47,8 @@ def unfit(decoder: str, encoder: str, error: Exception) -> str:
     name = encoder.removeprefix(PREFIX)
     return (
         f"{decoder} does not work on the backbone {name}: {_reason(name, error)}. Choose one of a kind that works: "
-        f"{', '.join(KINDS)}, and most others whose maps halve step by step to 1/32; docs/models.md lists tested pairs."
+        f"{', '.join(FAMILIES)}, and most others whose feature maps halve step by step to 1/32; "
+        "docs/models.md lists tested pairs."
     )
 
 
@@ -59,7 +60,7 @@ def _reason(name: str, error: Exception) -> str:
         config = timm.get_pretrained_cfg(name)
         if config is not None and config.fixed_input_size:
             return f"it takes images of {config.input_size[1]} x {config.input_size[2]} pixels only"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:MOST_SHOWN].rstrip('.')}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_CHARACTERS].rstrip('.')}"
 
 
 def _reductions(name: str) -> list[int]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def not_finite(state: Mapping[str, Tensor]) -> str | None:
+def nonfinite_tensor(state: Mapping[str, Tensor]) -> str | None:
     """Return the name of a tensor that holds NaN or an infinite number, or None; one pass, without a copy.
 
     Args:

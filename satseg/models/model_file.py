@@ -15,7 +15,7 @@ from satseg.files import atomic_path
 from satseg.models import SegmentationNetwork
 from satseg.models.blueprint import TensorInfo
 from satseg.models.document import Document
-from satseg.models.finite import not_finite
+from satseg.models.finite import nonfinite_tensor
 
 KEY = "satseg"
 MAX_HEADER_BYTES = 8 * 2**20
@@ -54,7 +54,7 @@ def write_model_file(path: Path, network: SegmentationNetwork, document: Documen
             state[name] = whole.detach().cpu().contiguous()
     if not write:
         return
-    broken = not_finite(state)
+    broken = nonfinite_tensor(state)
     if broken is not None:
         raise DivergedError(f"{path} was not written: {broken} holds numbers that are not finite.")
     text = document.text()

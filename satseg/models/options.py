@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from satseg.errors import ModelError
-from satseg.signatures import fault
+from satseg.signatures import first_mismatch
 
 ENCODER_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_]+)?")  # no hub or folder prefix, which timm would open
 # Options by which a constructor would read a file, ask a hub, or build anything but a plain decoder.
@@ -46,14 +46,14 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise ModelError(f"encoder_name={encoder} is no plain timm name.")
 
 
-def check_kinds(constructor: type[Any], options: Mapping[str, Any]) -> None:
+def check_types(constructor: type[Any], options: Mapping[str, Any]) -> None:
     """Refuse options whose values are of a kind that a decoder's constructor does not take.
 
     Raises:
         ModelError: Names the option, and what was expected.
     """
     # The weights to begin with are of any kind here: satseg sets them, to true for timm.
-    found = fault(constructor, {name: value for name, value in options.items() if name != "encoder_weights"})
+    found = first_mismatch(constructor, {name: value for name, value in options.items() if name != "encoder_weights"})
     if found is not None:
         raise ModelError(f"The model's option {found[0]} {found[1]}")
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from satseg.errors import BackboneWeightsError
-from satseg.models.finite import not_finite
+from satseg.models.finite import nonfinite_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def encoder_options(encoder: str, weights: str) -> dict[str, Any]:
         return {"encoder_weights": True, **({"pretrained_cfg_overlay": {"file": file}} if file else {})}
     path = Path(weights)
     state = _load(path)
-    broken = not_finite(state)
+    broken = nonfinite_tensor(state)
     if broken is not None:
         raise BackboneWeightsError(f"backbone.weights={path}: {broken} has numbers that are not finite.")
     _check(encoder, path, state)

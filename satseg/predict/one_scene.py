@@ -15,7 +15,7 @@ from tqdm import tqdm
 from satseg import signals
 from satseg.data.rasters.inputs import source_name
 from satseg.data.rasters.opening import CACHE_BYTES
-from satseg.devices import enough_memory
+from satseg.devices import out_of_memory_advice
 from satseg.inference.pipeline import Stopwatch
 from satseg.inference.preflight import settle
 from satseg.inference.reading import SceneSource
@@ -55,7 +55,7 @@ def _predict(
     pixels = source.info.height * source.info.width
     late: list[str] = []
     with alone_at(output):
-        with _bar(cfg.progress, source_name(scene), pixels) as progress, enough_memory(ADVICE):
+        with _bar(cfg.progress, source_name(scene), pixels) as progress, out_of_memory_advice(ADVICE):
             files = predict_scene(task, progress, watch, strips)
         areas = _extras(cfg, models, source, output, late)
     extras = extra_paths(cfg, output)

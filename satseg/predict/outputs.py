@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from satseg.cli.checks import beside
+from satseg.cli.checks import is_vector_format
 from satseg.data.rasters.inputs import source_name
 from satseg.data.rasters.opening import is_remote, redacted
 from satseg.errors import ConfigError
@@ -55,7 +55,7 @@ def extra_paths(cfg: DictConfig, output: Path) -> dict[str, Path]:
     if cfg.areas:
         paths["areas"] = output.with_name(f"{output.stem}_areas.csv")
     if cfg.vectors:
-        paths["vectors"] = output.with_suffix(f".{cfg.vectors}") if beside(cfg.vectors) else Path(cfg.vectors)
+        paths["vectors"] = output.with_suffix(f".{cfg.vectors}") if is_vector_format(cfg.vectors) else Path(cfg.vectors)
     return paths
 
 
@@ -75,7 +75,7 @@ def check_paths(
     Raises:
         ConfigError: Names the file.
     """
-    if len(scenes) > 1 and cfg.vectors and not beside(cfg.vectors):
+    if len(scenes) > 1 and cfg.vectors and not is_vector_format(cfg.vectors):
         raise ConfigError(
             f"vectors={cfg.vectors}: it would be written twice, as each scene has polygons of its own; with "
             f"vectors=gpkg they lie beside each map, and those of all scenes in {ALL_POLYGONS}."

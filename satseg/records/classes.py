@@ -11,15 +11,15 @@ from omegaconf import OmegaConf
 from satseg.errors import ConfigError, printable
 from satseg.records.slots import HYDRA_KEYS, schema
 from satseg.runs import AUTO, AUTO_OPTIONS
-from satseg.signatures import fault
+from satseg.signatures import first_mismatch
 
 
-def check_classes(node: Any, said: str, path: Path) -> None:
+def check_classes(node: Any, name: str, path: Path) -> None:
     """Refuse options that satseg's and its packages' classes do not take; other classes know their own.
 
     Args:
         node: A part of a record.
-        said: Its name.
+        name: Its name.
         path: Of the record.
 
     Raises:
@@ -31,10 +31,10 @@ def check_classes(node: Any, said: str, path: Path) -> None:
     target = value.get("_target_")
     if target is not None and any(target in slot.targets for slot in schema().slots.values()):
         # A run that was stopped before its numbers were chosen has none of them yet.
-        options = {k: v for k, v in value.items() if not (v == AUTO and f"{said}.{k}" in AUTO_OPTIONS)}
-        found = fault(get_class(target), {k: v for k, v in options.items() if k not in HYDRA_KEYS})
+        options = {k: v for k, v in value.items() if not (v == AUTO and f"{name}.{k}" in AUTO_OPTIONS)}
+        found = first_mismatch(get_class(target), {k: v for k, v in options.items() if k not in HYDRA_KEYS})
         if found is not None:
-            text = f"{path}: {said}.{found[0]} {found[1]}"
+            text = f"{path}: {name}.{found[0]} {found[1]}"
             raise ConfigError(printable(text))
     for key, part in value.items():
-        check_classes(part, f"{said}.{key}", path)
+        check_classes(part, f"{name}.{key}", path)

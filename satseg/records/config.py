@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.errors import RecordError, RunError
-from satseg.records.slots import usable
+from satseg.records.slots import checked_record
 from satseg.runs.renamed import read_record
 
 
@@ -24,7 +24,7 @@ def read_config(folder: Path, trusted_modules: Collection[str] = ()) -> DictConf
     path = folder / "config.yaml"
     if not path.is_file():
         raise RunError(f"{folder} is no run folder: it has no config.yaml.")
-    config = OmegaConf.create(usable(read_record(path), path, trusted_modules))
+    config = OmegaConf.create(checked_record(read_record(path), path, trusted_modules))
     if not isinstance(config.get("dataset"), DictConfig):
         raise RecordError(f"{path} has no dataset: it is no record of a run.")
     return config

@@ -7,9 +7,9 @@ from typing import Any
 
 from satseg.errors import RecordError
 from satseg.runs import CHOICES, DATA
-from satseg.runs.documents import MOST_LISTING, fields, read_json
+from satseg.runs.documents import MAX_LISTING_BYTES, read_fields, read_json
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
@@ -19,9 +19,9 @@ def read_environment(folder: Path) -> dict[str, Any]:
         RecordError: If it is not there, or no such record.
     """
     path = folder / "environment.json"
-    found = fields(path, {"threads": int, "packages": dict})
-    if not 1 <= found["threads"] <= MOST_THREADS:
-        raise RecordError(f"{path}: threads={str(found['threads'])[:40]}; expected 1 to {MOST_THREADS}.")
+    found = read_fields(path, {"threads": int, "packages": dict})
+    if not 1 <= found["threads"] <= MAX_THREADS:
+        raise RecordError(f"{path}: threads={str(found['threads'])[:40]}; expected 1 to {MAX_THREADS}.")
     git = found.get("git")
     if git is not None and not isinstance(git, dict):
         raise RecordError(f"{path}: its git is no state of a checkout.")
@@ -50,7 +50,7 @@ def read_data(folder: Path) -> dict[str, Any]:
         RecordError: If it is not there, or no such record.
     """
     path = folder / DATA
-    found = fields(path, {"fingerprint": str}, MOST_LISTING)
+    found = read_fields(path, {"fingerprint": str}, MAX_LISTING_BYTES)
     digests = found.get("digests", {})
     if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
         raise RecordError(f"{path}: its digests are no text for each file.")

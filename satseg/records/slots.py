@@ -16,8 +16,8 @@ from satseg.errors import CheckpointError, ConfigError, printable
 from satseg.models.catalogue import resolve_target
 
 # Where the user's own configuration speaks, and no record: what is connected to, started, trusted or written to.
-GROUPS_OF_USER = ("logger", "hydra", "experiment", "sweep")
-OF_USER = ("runs_dir", "run_dir", "trusted_modules", "resume_from", "resume_sweep", "logger", "dataset.cache_dir")
+USER_GROUPS = ("logger", "hydra", "experiment", "sweep")
+USER_KEYS = ("runs_dir", "run_dir", "trusted_modules", "resume_from", "resume_sweep", "logger", "dataset.cache_dir")
 # Options of Lightning's trainer that a record may have beside those that satseg's own configuration names.
 TRAINER_OPTIONS = (
     *("max_steps", "min_epochs", "min_steps", "limit_test_batches", "overfit_batches", "val_check_interval"),
@@ -27,7 +27,7 @@ TRAINER_OPTIONS = (
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
 INSTANTIATION_KEYS = frozenset({"_recursive_", "_convert_"})  # how Hydra makes and passes the options of a class
 # Types that may stand where satseg's configuration has none, or a value of another type.
-ALSO: dict[str, frozenset[type]] = {
+EXTRA_TYPES: dict[str, frozenset[type]] = {
     "from_run": frozenset({str}),
     "init_from": frozenset({str}),
     "backbone.adapt": frozenset({str, list}),
@@ -49,8 +49,10 @@ ALSO: dict[str, frozenset[type]] = {
     "trainer.precision": frozenset({float}),
 }
 # Values of pixels: NaN, the least float32 and 2**64 - 1 are common ones.
-PIXELS = frozenset({"dataset.nodata", "dataset.ignore_values.[]"})
-NAMED = frozenset({"dataset.classes", "dataset.mask_values"})  # keys below are the user's, and so is what they hold
+PIXEL_VALUE_KEYS = frozenset({"dataset.nodata", "dataset.ignore_values.[]"})
+USER_KEYED = frozenset(
+    {"dataset.classes", "dataset.mask_values"}
+)  # keys below are the user's, and so is what they hold
 # Numbers that cost memory, disk or processes before anything else checks them: the least and the most.
 RANGES = {
     "seed": (0, 2**32 - 1),
@@ -65,8 +67,8 @@ RANGES = {
     "trainer.devices": (-1, 256),
     "trainer.num_nodes": (1, 2**16),
 }
-MOST = 2**63  # of any other number
-KINDS = {bool: "true or false", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
+MAX_MAGNITUDE = 2**63  # of any other number
+TYPE_NAMES = {bool: "true or false", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
 
 
 @dataclass
@@ -109,8 +111,8 @@ def schema() -> Schema:
     kinds: dict[str, set[type]] = {}
     main = yaml.safe_load((CONFIG_DIR / "train.yaml").read_text(encoding="utf-8"))
     groups = {name for entry in main.pop("defaults") if isinstance(entry, dict) for name in entry}
-    groups -= {name for name in groups if name.partition(" ")[0] == "override"} | set(GROUPS_OF_USER)
-    files: list[tuple[str, Any]] = [("", {k: v for k, v in main.items() if k not in ("hydra", *OF_USER)})]
+    groups -= {name for name in groups if name.partition(" ")[0] == "override"} | set(USER_GROUPS)
+    files: list[tuple[str, Any]] = [("", {k: v for k, v in main.items() if k not in ("hydra", *USER_KEYS)})]
     for path in sorted(path for group in groups for path in (CONFIG_DIR / group).rglob("*.yaml")):
         place = ".".join(path.parent.relative_to(CONFIG_DIR).parts)
         files.append((place, yaml.safe_load(path.read_text(encoding="utf-8"))))
@@ -128,7 +130,7 @@ def schema() -> Schema:
 def _places(place: str, value: Any, objects: Collection[str]) -> Iterator[tuple[str, Any]]:
     """Return all key paths with their values; in a mapping of nothing but objects, names are free."""
     yield place, value
-    if not isinstance(value, dict) or place in NAMED:
+    if not isinstance(value, dict) or place in USER_KEYED:
         return
     own = {k: v for k, v in value.items() if k not in HYDRA_KEYS | {"defaults"}}
     free = bool(own) and "_target_" not in value and place not in objects  # a file may add to another one's object
@@ -149,7 +151,7 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def usable(record: Mapping[str, Any], path: Path, trusted_modules: Collection[str] = ()) -> dict[str, Any]:
+def checked_record(record: Mapping[str, Any], path: Path, trusted_modules: Collection[str] = ()) -> dict[str, Any]:
     """Return what of a run's record may be used, checked; what only the user may say, and unknown keys, are left out.
 
     Args:
@@ -162,7 +164,7 @@ def usable(record: Mapping[str, Any], path: Path, trusted_modules: Collection[st
     """
     known = schema()
     kept = {key: value for key, value in record.items() if key in known.top}
-    for name in OF_USER:
+    for name in USER_KEYS:
         group, _, option = name.partition(".")
         if option and isinstance(kept.get(group), dict) and option in kept[group]:
             kept[group] = kept[group] | {option: None}
@@ -181,82 +183,82 @@ class _Check:
     trusted_modules: tuple[str, ...]
     known: Schema
 
-    def __call__(self, value: Any, place: str, said: str, is_own: bool = False) -> None:
+    def __call__(self, value: Any, place: str, name: str, is_own: bool = False) -> None:
         """Check a value and all below it.
 
         Args:
             value: Plain data.
             place: Its path in the schema.
-            said: Its path in the record.
+            name: Its path in the record.
             is_own: Whether it is an option of a trusted class, which alone knows its types.
         """
         if isinstance(value, str) and "${" in value:
-            raise self._refusal(said, "holds an interpolation, which no record of a run needs")
+            raise self._refusal(name, "holds an interpolation, which no record of a run needs")
         if isinstance(value, float | int) and not isinstance(value, bool) and not self._is_pixel(value, place):
-            self._check_number(value, "" if is_own else place, said)
+            self._check_number(value, "" if is_own else place, name)
         if isinstance(value, list):
             for item in value:
-                self(item, f"{place}.[]", said, is_own)
+                self(item, f"{place}.[]", name, is_own)
         if isinstance(value, dict) and (HYDRA_KEYS & value.keys() or (place in self.known.slots and not is_own)):
-            is_own = self._names_own(value, place, said, is_own)
+            is_own = self._check_class(value, place, name, is_own)
         elif not is_own:
-            self._check_kind(value, place, said)
+            self._check_kind(value, place, name)
         for key, child in value.items() if isinstance(value, dict) else ():
             if not is_own:
-                self._check_key(key, place, said)
+                self._check_key(key, place, name)
             if key not in HYDRA_KEYS:
-                self(child, self.known.child(place, str(key)), f"{said}.{key}"[:200], is_own)
+                self(child, self.known.child(place, str(key)), f"{name}.{key}"[:200], is_own)
 
-    def _names_own(self, node: dict[Any, Any], place: str, said: str, is_own: bool) -> bool:
+    def _check_class(self, node: dict[Any, Any], place: str, name: str, is_own: bool) -> bool:
         """Check an object's class and Hydra's keys; tell whether the class is the caller's own."""
         slot, target = self.known.slots.get(place), node.get("_target_")
         extras = {key: value for key, value in node.items() if key in HYDRA_KEYS - {"_target_"}}
         if slot is None and not is_own:
-            raise self._refusal(said, "names a class where satseg's configuration has a value")
+            raise self._refusal(name, "names a class where satseg's configuration has a value")
         if not isinstance(target, str):
-            raise self._refusal(said, "names no class in _target_")
+            raise self._refusal(name, "names no class in _target_")
         is_known = slot is not None and target in slot.targets
         if not is_known:  # how Hydra passes the options of a class of the caller's own is the caller's to say
             extras = {key: value for key, value in extras.items() if key not in INSTANTIATION_KEYS}
         if extras not in (slot.extras if slot else [{}]):
             keys = ", ".join(sorted(extras)) or "no _partial_"
-            raise self._refusal(said, f"has {keys}, unlike satseg's configuration")
+            raise self._refusal(name, f"has {keys}, unlike satseg's configuration")
         if is_known:
             return False
         if target.rpartition(".")[0] not in self.trusted_modules:
             raise self._refusal(
-                said,
+                name,
                 f"names {target[:100]}, which has no place there; if it is your own, add its module to trusted_modules",
             )
         try:
-            resolve_target(target, self.trusted_modules, source=f"{self.path}: {said}")
+            resolve_target(target, self.trusted_modules, source=f"{self.path}: {name}")
         except CheckpointError as error:
             raise ConfigError(str(error)) from error
         return True
 
     @staticmethod
     def _is_pixel(value: float, place: str) -> bool:
-        return place in PIXELS and (isinstance(value, float) or -MOST <= value < 2 * MOST)
+        return place in PIXEL_VALUE_KEYS and (isinstance(value, float) or -MAX_MAGNITUDE <= value < 2 * MAX_MAGNITUDE)
 
-    def _check_number(self, value: float, place: str, said: str) -> None:
-        least, most = RANGES.get(place, (-MOST, MOST))
+    def _check_number(self, value: float, place: str, name: str) -> None:
+        least, most = RANGES.get(place, (-MAX_MAGNITUDE, MAX_MAGNITUDE))
         if not math.isfinite(value) or not least <= value <= most:
-            raise self._refusal(said, f"is {str(value)[:40]}; expected a number from {least} to {most}")
+            raise self._refusal(name, f"is {str(value)[:40]}; expected a number from {least} to {most}")
 
-    def _check_kind(self, value: Any, place: str, said: str) -> None:
+    def _check_kind(self, value: Any, place: str, name: str) -> None:
         """Refuse a value of a type that cannot stand where satseg's configuration has another."""
-        kinds = self.known.kinds.get(place, frozenset()) | ALSO.get(place, frozenset())
+        kinds = self.known.kinds.get(place, frozenset()) | EXTRA_TYPES.get(place, frozenset())
         if value is None or not kinds or kinds & _kinds(value):
             return
         if place in self.known.slots and dict in kinds:
-            raise self._refusal(said, "names no class")
-        expected = " or ".join(KINDS[kind] for kind in KINDS if kind in kinds)
-        raise self._refusal(said, f"is {str(value)[:60]}; expected {expected}")
+            raise self._refusal(name, "names no class")
+        expected = " or ".join(TYPE_NAMES[kind] for kind in TYPE_NAMES if kind in kinds)
+        raise self._refusal(name, f"is {str(value)[:60]}; expected {expected}")
 
-    def _check_key(self, key: Any, place: str, said: str) -> None:
-        if key is None or not (isinstance(key, str) or place in NAMED):
-            raise self._refusal(said, f"has the key {str(key)[:40]}, which is no text; take it out")
+    def _check_key(self, key: Any, place: str, name: str) -> None:
+        if key is None or not (isinstance(key, str) or place in USER_KEYED):
+            raise self._refusal(name, f"has the key {str(key)[:40]}, which is no text; take it out")
 
-    def _refusal(self, said: str, what: str) -> ConfigError:
-        text = f"{self.path}: {said} {what}."
+    def _refusal(self, name: str, what: str) -> ConfigError:
+        text = f"{self.path}: {name} {what}."
         return ConfigError(printable(text))

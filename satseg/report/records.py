@@ -13,9 +13,9 @@ import numpy as np
 
 from satseg.errors import RecordError, RunError
 from satseg.evaluate.files import MATRICES, TIMING, read_matrices
-from satseg.files import is_unfinished
-from satseg.runs import CHOICES, FAILURE, SUMMARY, find_places, read_failure, read_summary
-from satseg.runs.documents import MOST_LISTING, fields, read_json
+from satseg.files import is_temporary_folder
+from satseg.runs import CHOICES, FAILURE, SUMMARY, find_paths, read_failure, read_summary
+from satseg.runs.documents import MAX_LISTING_BYTES, read_fields, read_json
 from satseg.runs.next_steps import SPLITS, usual_split
 from satseg.runs.renamed import read_record
 
@@ -113,8 +113,8 @@ def usual_evaluation(patterns: Sequence[str]) -> str:
 def _folders(patterns: Sequence[str]) -> list[Path]:
     found: set[Path] = set()
     for pattern in patterns:
-        found |= {p.parent.resolve() for place in find_places(pattern) for name in RECORDS for p in place.rglob(name)}
-    return sorted(folder for folder in found if not is_unfinished(folder))
+        found |= {p.parent.resolve() for place in find_paths(pattern) for name in RECORDS for p in place.rglob(name)}
+    return sorted(folder for folder in found if not is_temporary_folder(folder))
 
 
 def _why_not(folder: Path, evaluation: str) -> str | None:
@@ -143,8 +143,8 @@ def read_run(folder: Path, evaluation: str) -> RunRecord:
 def _read_run(folder: Path, evaluation: str) -> RunRecord:
     place = folder / "evaluation" / evaluation
     config = read_record(folder / "config.yaml")
-    summary, data = read_summary(folder), fields(folder / "data.json", {"class_pixels": dict}, MOST_LISTING)
-    scored = fields(place / "scores.json", {"split": str, "scores": dict, "protocol": dict})
+    summary, data = read_summary(folder), read_fields(folder / "data.json", {"class_pixels": dict}, MAX_LISTING_BYTES)
+    scored = read_fields(place / "scores.json", {"split": str, "scores": dict, "protocol": dict})
     names, groups, matrices = read_matrices(place / MATRICES)
     class_names = tuple(data["class_pixels"])
     seconds = summary.get("training_seconds")

@@ -4,12 +4,12 @@ from satseg.runs.finding import (
     LATEST,
     find_checkpoint,
     find_complete,
-    find_places,
+    find_paths,
     find_unfinished,
     model_path,
     run_folder,
 )
-from satseg.runs.folder import Run, begin, how_to_resume, open_run
+from satseg.runs.folder import Run, clear_first_epoch, how_to_resume, open_run
 from satseg.runs.layout import AUTO, AUTO_OPTIONS, CHOICES, DATA, FAILURE, MODEL_FILE, SUMMARY, SWEEP
 from satseg.runs.results import read_failure, read_metrics, read_summary, write_failure
 
@@ -24,10 +24,10 @@ __all__ = [
     "SUMMARY",
     "SWEEP",
     "Run",
-    "begin",
+    "clear_first_epoch",
     "find_checkpoint",
     "find_complete",
-    "find_places",
+    "find_paths",
     "find_unfinished",
     "how_to_resume",
     "model_path",

@@ -13,12 +13,12 @@ import yaml
 
 from satseg.errors import RecordError
 
-MOST_YAML = 2**20  # bytes; a real configuration has 2 to 5 kB, one whose split lists 10,000 names 200 kB
-MOST_JSON = 2**22
-MOST_LISTING = 2**26  # of a file with a line for each image, which has about 70 bytes each
-MOST_DEPTH = 32  # levels of mappings and lists; a real configuration has 4
-MOST_VALUES = 20_000  # a real configuration has 70; OmegaConf takes 0.2 ms for each
-MOST_PLAIN = 4096  # characters of a value without quotes, which is tried as a number
+MAX_YAML_BYTES = 2**20  # bytes; a real configuration has 2 to 5 kB, one whose split lists 10,000 names 200 kB
+MAX_JSON_BYTES = 2**22
+MAX_LISTING_BYTES = 2**26  # of a file with a line for each image, which has about 70 bytes each
+MAX_DEPTH = 32  # levels of mappings and lists; a real configuration has 4
+MAX_VALUES = 20_000  # a real configuration has 70; OmegaConf takes 0.2 ms for each
+MAX_PLAIN_CHARACTERS = 4096  # characters of a value without quotes, which is tried as a number
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -48,7 +48,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         RecordError: If it is not there, or anything else; says what.
     """
-    text = read_text(path, MOST_YAML)
+    text = read_text(path, MAX_YAML_BYTES)
     try:
         _check_events(text, path)
         return cast(dict[str, Any], yaml.load(text, _Loader))
@@ -69,16 +69,16 @@ def _check_events(text: str, path: Path) -> None:
         if getattr(event, "tag", None) is not None:
             raise _refusal(path, f"has a tag {_place(event)}")
         values += isinstance(event, yaml.NodeEvent)
-        if values > MOST_VALUES:
-            raise _refusal(path, f"has more than {MOST_VALUES} values")
+        if values > MAX_VALUES:
+            raise _refusal(path, f"has more than {MAX_VALUES} values")
         if isinstance(event, yaml.ScalarEvent) and event.implicit[0]:  # without quotes
             if event.value == "<<":
                 raise _refusal(path, f"has a merge key {_place(event)}")
-            if len(event.value) > MOST_PLAIN:
-                raise _refusal(path, f"has a value of more than {MOST_PLAIN} characters {_place(event)}")
+            if len(event.value) > MAX_PLAIN_CHARACTERS:
+                raise _refusal(path, f"has a value of more than {MAX_PLAIN_CHARACTERS} characters {_place(event)}")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_DEPTH:
-            raise _refusal(path, f"is nested deeper than {MOST_DEPTH} levels")
+        if depth > MAX_DEPTH:
+            raise _refusal(path, f"is nested deeper than {MAX_DEPTH} levels")
     if documents == 0:
         raise _refusal(path, "is empty")
 
@@ -87,41 +87,43 @@ def _place(event: yaml.Event) -> str:
     return f"in line {event.start_mark.line + 1}"
 
 
-def read_json(path: Path, expected: type = dict, most_bytes: int = MOST_JSON) -> Any:
+def read_json(path: Path, expected: type = dict, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read plain data.
 
     Args:
         path: A JSON file.
         expected: The type of the whole.
-        most_bytes: A larger file is refused.
+        max_bytes: A larger file is refused.
 
     Raises:
         RecordError: If it is not there, or anything else; says what.
     """
-    text = read_text(path, most_bytes)
+    text = read_text(path, max_bytes)
     try:
         data = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_without_duplicates)
     except RecursionError as error:
-        raise _refusal(path, f"is nested deeper than {MOST_DEPTH} levels") from error
+        raise _refusal(path, f"is nested deeper than {MAX_DEPTH} levels") from error
     except ValueError as error:
         raise _refusal(path, f"is no JSON that can be read: {_line(error)}") from error
     if not isinstance(data, expected):
         raise _refusal(path, f"holds {type(data).__name__} where {expected.__name__} was expected")
     level: Sequence[Any] = [data]
-    for _ in range(MOST_DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [value for item in level for value in _children(item)]
     if level:
-        raise _refusal(path, f"is nested deeper than {MOST_DEPTH} levels")
+        raise _refusal(path, f"is nested deeper than {MAX_DEPTH} levels")
     return data
 
 
-def fields(path: Path, expected: Mapping[str, type | tuple[type, ...]], most_bytes: int = MOST_JSON) -> dict[str, Any]:
-    """Read a JSON object, and refuse it unless it has the fields that are named, each of its type.
+def read_fields(
+    path: Path, expected: Mapping[str, type | tuple[type, ...]], max_bytes: int = MAX_JSON_BYTES
+) -> dict[str, Any]:
+    """Read a JSON object, and refuse it unless it has the read_fields that are named, each of its type.
 
     Raises:
         RecordError: Names the field.
     """
-    data: dict[str, Any] = read_json(path, dict, most_bytes)
+    data: dict[str, Any] = read_json(path, dict, max_bytes)
     for name, kinds in expected.items():
         value = data.get(name)
         right = isinstance(value, kinds) and not (isinstance(value, bool) and kinds is not bool)
@@ -151,7 +153,7 @@ def _finite(text: str) -> float:
     return number if math.isfinite(number) else _no_number(text[:40])
 
 
-def read_text(path: Path, most_bytes: int) -> str:
+def read_text(path: Path, max_bytes: int) -> str:
     """Read a text file of a record.
 
     Raises:
@@ -161,9 +163,9 @@ def read_text(path: Path, most_bytes: int) -> str:
         raise RecordError(f"{path} is not there.")
     try:
         with path.open("rb") as file:
-            data = file.read(most_bytes + 1)
-        if len(data) > most_bytes:
-            raise _refusal(path, f"has more than {most_bytes / 2**20:.0f} MB")
+            data = file.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise _refusal(path, f"has more than {max_bytes / 2**20:.0f} MB")
         return data.decode()
     except UnicodeDecodeError as error:
         raise _refusal(path, "is no UTF-8 text") from error

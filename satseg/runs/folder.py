@@ -19,7 +19,7 @@ from satseg.runs.finding import find_unfinished
 from satseg.runs.layout import AUTO, AUTO_OPTIONS, FIRST_EPOCH, LAST_CHECKPOINT, OVERWRITTEN, SUMMARY, SWEEP
 from satseg.runs.renamed import read_record
 
-PATIENCE_S = 3.0  # which processes of a run that was killed take to end
+LOCK_PATIENCE_S = 3.0  # which processes of a run that was killed take to end
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def open_run(
     """
     if resume_from is not None:
         path = Path(resume_from)
-        with locks.alone(path / locks.NAME, f"resume_from={path}", "start a new run", PATIENCE_S):
+        with locks.alone(path / locks.NAME, f"resume_from={path}", "start a new run", LOCK_PATIENCE_S):
             find_unfinished(path, runs_dir)  # it may have been completed since it was looked for
             yield Run(path, path / LAST_CHECKPOINT)
         return
@@ -66,21 +66,21 @@ def open_run(
             path, is_new = _free_folder(runs_dir, name), True
             stack.callback(locks.remove_empty, [path, *made])
         otherwise = "set run_dir or runs_dir to another folder"
-        stack.enter_context(locks.alone(path / locks.NAME, f"run_dir={path}", otherwise, PATIENCE_S))
+        stack.enter_context(locks.alone(path / locks.NAME, f"run_dir={path}", otherwise, LOCK_PATIENCE_S))
         is_run = (path / "config.yaml").exists()
-        if is_run and _holds_work(path, config):
+        if is_run and _holds_results(path, config):
             raise RunError(f"run_dir={path} holds a run already: name another folder, or resume_from={path}.")
         if not is_run and (lost := [file for file in OVERWRITTEN if (path / file).exists()]):
             raise RunError(f"run_dir={path} holds {lost[0]}, which the run would write over: name another folder.")
         try:
             yield Run(path)
         except Exception as error:
-            if is_new and _is_refused(path, error):
+            if is_new and _is_discardable(path, error):
                 _empty(path)
             raise
 
 
-def _is_refused(run: Path, error: Exception) -> bool:
+def _is_discardable(run: Path, error: Exception) -> bool:
     """Tell whether a run ended before its first step, and nobody looks for its record."""
     is_begun = isinstance(error, InterruptedRunError) or (run / LAST_CHECKPOINT).parent.exists()
     return not is_begun and not (run.parent / SWEEP).is_file()
@@ -97,17 +97,17 @@ def _empty(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _holds_work(run: Path, config: str) -> bool:
+def _holds_results(run: Path, config: str) -> bool:
     """Tell whether a run would lose more than its first epoch if it began anew, or is not the one that is asked for."""
     if (run / SUMMARY).exists() or (run / LAST_CHECKPOINT).exists():
         return True
     begun = [name for name in FIRST_EPOCH if (run / name).exists()]
     if "metrics.csv" in begun and len((run / "metrics.csv").read_text(encoding="utf-8").splitlines()) > 2:
         return True  # its checkpoints were removed
-    return bool(begun) and not _is_asked_for(config, run / "config.yaml")
+    return bool(begun) and not _matches(config, run / "config.yaml")
 
 
-def _is_asked_for(config: str, recorded: Path) -> bool:
+def _matches(config: str, recorded: Path) -> bool:
     """Tell whether a run was made from a configuration, which may leave to training what has a number in the record."""
     now, before = OmegaConf.create(config), OmegaConf.create(read_record(recorded))
     for key in AUTO_OPTIONS:
@@ -116,7 +116,7 @@ def _is_asked_for(config: str, recorded: Path) -> bool:
     return bool(now == before)
 
 
-def begin(run: Run) -> None:
+def clear_first_epoch(run: Run) -> None:
     """Remove what an earlier start left of its first epoch."""
     for name in FIRST_EPOCH:
         (run.path / name).unlink(missing_ok=True)

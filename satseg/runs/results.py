@@ -9,10 +9,10 @@ from typing import Any
 
 from satseg.errors import RecordError, ResourceError
 from satseg.files import write_json
-from satseg.runs.documents import fields, read_text
+from satseg.runs.documents import read_fields, read_text
 from satseg.runs.layout import FAILURE, SUMMARY
 
-MOST_TABLE = 2**26  # bytes of metrics.csv, which grows by some 500 an epoch
+MAX_TABLE_BYTES = 2**26  # bytes of metrics.csv, which grows by some 500 an epoch
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
         RecordError: If it is not there, or no such record.
     """
     path = folder / SUMMARY
-    summary = fields(path, {"score": (float, int, type(None)), "scores": dict, "monitor": str})
+    summary = read_fields(path, {"score": (float, int, type(None)), "scores": dict, "monitor": str})
     splits = [scores.values() if isinstance(scores, dict) else ("?",) for scores in summary["scores"].values()]
     if not all(type(number) in (int, float, type(None)) for numbers in splits for number in numbers):
         raise RecordError(f"{path}: its scores are no numbers.")
@@ -41,7 +41,7 @@ def read_failure(folder: Path) -> dict[str, Any]:
     Raises:
         RecordError: If it is not there, or no such record.
     """
-    return fields(folder / FAILURE, {"kind": str, "message": str})
+    return read_fields(folder / FAILURE, {"kind": str, "message": str})
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         RecordError: If it is not there, or no table of numbers.
     """
-    rows = csv.reader(read_text(path, MOST_TABLE).splitlines())
+    rows = csv.reader(read_text(path, MAX_TABLE_BYTES).splitlines())
     try:
         header = next(rows, [])
         found = [dict(zip(header, (float(v) if v else None for v in row), strict=True)) for row in rows]

@@ -10,7 +10,7 @@ from satseg.attribution import METHODS
 from satseg.errors import RecordError, RunError
 from satseg.models.checkpoint import read_document
 from satseg.runs import model_path, read_summary, run_folder
-from satseg.runs.documents import MOST_LISTING, fields
+from satseg.runs.documents import MAX_LISTING_BYTES, read_fields
 from satseg.serve.served import Served
 from satseg.spec import DatasetSpec
 
@@ -107,7 +107,7 @@ def _diagnosed(served: Served) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for split in DIAGNOSED:
         try:
             folder = run_folder(served.models.checkpoints[0]) / "diagnosis" / split
-            trust = fields(folder / "diagnosis.json", {"trust": dict}, MOST_LISTING)["trust"]
+            trust = read_fields(folder / "diagnosis.json", {"trust": dict}, MAX_LISTING_BYTES)["trust"]
         except (RunError, RecordError, OSError):
             continue
         maps = trust.get("maps")
@@ -118,7 +118,7 @@ def _record(served: Served) -> tuple[Mapping[str, Any], str]:
     """Return the summary of the model's run, and what its data were; a file alone tells less."""
     try:
         folder = run_folder(served.models.checkpoints[0])
-        summary, data = read_summary(folder), fields(folder / "data.json", {"splits": dict}, MOST_LISTING)
+        summary, data = read_summary(folder), read_fields(folder / "data.json", {"splits": dict}, MAX_LISTING_BYTES)
         counts = {split: len(names) for split, names in data["splits"].items()}
         said = f"Trained on {counts['train']:,} images; {counts['val']:,} validated it, {counts['test']:,} tested it."
     except (RunError, OSError, KeyError, TypeError):

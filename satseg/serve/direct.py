@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from satseg.data.rasters.raster import Window
-from satseg.devices import enough_memory
+from satseg.devices import out_of_memory_advice
 from satseg.inference.plans import ScenePlan
 from satseg.inference.preflight import inspect, inspect_open
 from satseg.inference.rasters import write_product
@@ -148,7 +148,7 @@ def _compute(maker: StripMaker, together: list[Prepared]) -> None:
     batches = [prepared.batch for prepared in together if prepared.batch is not None]
     try:
         images, valid = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        with enough_memory(TOO_LARGE):
+        with out_of_memory_advice(TOO_LARGE):
             arrays = maker.whole(Batch(images, valid))
     except Exception as error:
         for prepared in together:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from satseg.errors import BusyError, CancelledError, StoppingError
+from satseg.errors import BusyError, CancelledError, ShuttingDownError
 from satseg.serve.pace import Estimate
 from satseg.serve.tickets import Job, Onward, Standing, Ticket, about
 
@@ -108,14 +108,14 @@ class Jobs:
 
         Raises:
             BusyError: If too many wait already.
-            StoppingError: If the server is about to end.
+            ShuttingDownError: If the server is about to end.
         """
         with self._changed:
             self._check(self._short, 0.0, patient)
 
     def _check(self, lane: _Lane, seconds: float, patient: bool) -> None:
         if not self._open:
-            raise StoppingError("The server is about to stop; try again in a minute.")
+            raise ShuttingDownError("The server is about to stop; try again in a minute.")
         if patient:
             is_full = sum(ticket.patient for one in self._lanes for ticket in one.tickets) >= self._most
             left = min(one.seconds_left() for one in self._lanes if one.tickets) if is_full else 0.0
@@ -145,7 +145,7 @@ class Jobs:
 
         Raises:
             BusyError: If too many wait already.
-            StoppingError: If the server is about to end.
+            ShuttingDownError: If the server is about to end.
         """
         estimate = estimate or Estimate()
         with self._changed:

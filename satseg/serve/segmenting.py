@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from satseg.devices import enough_memory
+from satseg.devices import out_of_memory_advice
 from satseg.inference.engines import Engine
 from satseg.inference.findings import Findings
 from satseg.inference.preflight import inspect, settle
@@ -97,7 +97,7 @@ def notes_of(findings: Findings, upload: Upload, preflight: str) -> list[str]:
     """Return what the owner of an upload should know.
 
     Raises:
-        UnlikeError: If it is unlike the training, and `preflight` is `stop`.
+        PreflightError: If it is unlike the training, and `preflight` is `stop`.
     """
     return [upload.told(note.partition("; set ")[0]) for note in settle(findings, preflight)]
 
@@ -116,7 +116,7 @@ def segment_upload(
         kind: The end of the files' names.
 
     Raises:
-        UnlikeError: If it is unlike the training, and `preflight` is `stop`.
+        PreflightError: If it is unlike the training, and `preflight` is `stop`.
         SatsegError: If it is no image that the model takes.
         CancelledError: If the user stopped it.
     """
@@ -150,7 +150,7 @@ def run_task(task: SceneTask, ticket: Ticket) -> list[Path]:
         done += count
         ticket.reach(WINDOWS_SHARE * done / (plan.width * plan.height))
 
-    with enough_memory(TOO_LARGE):
+    with out_of_memory_advice(TOO_LARGE):
         files = predict_scene(_watched(task, ticket.tick), strip_done)
     ticket.complete()
     return files

@@ -34,15 +34,15 @@ class Outcome:
         return self.state in ("complete", "diverged")
 
 
-def outcome_of(folder: Path) -> Outcome:
+def read_outcome(folder: Path) -> Outcome:
     """Read what became of a run; one whose record is broken has failed."""
     try:
-        return _outcome_of(folder)
+        return _read_outcome(folder)
     except RecordError as error:
         return Outcome(folder.name, "failed", reason=f"RecordError: {error}")
 
 
-def _outcome_of(folder: Path) -> Outcome:
+def _read_outcome(folder: Path) -> Outcome:
     if (folder / SUMMARY).is_file():
         score = read_summary(folder)["score"]
         return Outcome(folder.name, "complete", float("nan") if score is None else float(score))

@@ -11,8 +11,8 @@ from hydra.core.override_parser.types import Sweep as Values
 
 from satseg.errors import ConfigError, MissingPackageError
 from satseg.ranks import world_size
-from satseg.sweep.outcome import Outcome, outcome_of
-from satseg.sweep.sweep import OWN, Job, Launch, Sweep
+from satseg.sweep.outcome import Outcome, read_outcome
+from satseg.sweep.sweep import SWEEP_OPTIONS, Job, Launch, Sweep
 
 JOURNAL, STUDY = "search.log", "search"
 
@@ -54,7 +54,7 @@ class Search:
         """Run the trials that an earlier command left open, then new ones, up to their number."""
         planned = {t.number: self._plan(t.params) for t in self.study.get_trials(deepcopy=False)}
         waiting = [t.number for t in self.study.trials if t.state == self.states.RUNNING]
-        outcomes = [outcome_of(job.folder) for number, job in planned.items() if number not in waiting]
+        outcomes = [read_outcome(job.folder) for number, job in planned.items() if number not in waiting]
         if planned:
             print(f"{len(outcomes)} of {self.num_trials} trials are done.", file=sys.stderr)
         while waiting or len(planned) < self.num_trials:
@@ -66,7 +66,7 @@ class Search:
             numbers, waiting = waiting[:batch_size], waiting[batch_size:]
             ended = self.sweep.run([planned[number] for number in numbers], launch)
             for number, outcome in zip(numbers, ended, strict=True):
-                self._tell(number, outcome)
+                self._record_outcome(number, outcome)
             outcomes += ended
         return outcomes
 
@@ -74,7 +74,7 @@ class Search:
         chosen = [f"{key}={value}" for key, value in params.items()]
         return self.sweep.add([*self.fixed, *chosen], chosen)
 
-    def _tell(self, number: int, outcome: Outcome) -> None:
+    def _record_outcome(self, number: int, outcome: Outcome) -> None:
         """Tell a score, or that there is none; a trial that failed otherwise stays open, to be run again later."""
         if outcome.score is not None:
             self.study.tell(number, outcome.score)
@@ -91,7 +91,7 @@ def search_space(overrides: Sequence[Override]) -> tuple[dict[str, Any], list[st
     space: dict[str, Any] = {}
     fixed = []
     for override in overrides:
-        if override.key_or_group in OWN:
+        if override.key_or_group in SWEEP_OPTIONS:
             continue
         if override.is_sweep_override():
             space[override.get_key_element()] = _distribution(override)

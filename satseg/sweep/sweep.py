@@ -24,15 +24,15 @@ from satseg import locks
 from satseg.cli.quoting import quote_value
 from satseg.errors import ConfigError, RecordError, SweepError
 from satseg.files import write_json
-from satseg.ranks import agree, is_first
+from satseg.ranks import broadcast_result, is_rank_zero
 from satseg.runs import SWEEP
-from satseg.runs.documents import fields
-from satseg.sweep.outcome import Outcome, outcome_of, outcome_table
+from satseg.runs.documents import read_fields
+from satseg.sweep.outcome import Outcome, outcome_table, read_outcome
 
 logger = logging.getLogger(__name__)
 
-OWN = ("resume_sweep", "run_dir")  # said of the sweep, never part of what its runs are
-OF_USER = ("trusted_modules=", "logger=", "logger.", "+logger.")
+SWEEP_OPTIONS = ("resume_sweep", "run_dir")  # said of the sweep, never part of what its runs are
+USER_OVERRIDES = ("trusted_modules=", "logger=", "logger.", "+logger.")
 Launch = Callable[[Sequence[Sequence[str]], int], Any]
 
 
@@ -47,7 +47,7 @@ class Job:
     def command(self) -> list[str]:
         """The overrides that start the run, or go on with it."""
         if (self.folder / "checkpoints" / "last.ckpt").is_file():
-            chosen = [o for o in self.overrides if o.startswith(OF_USER)]  # what no record may say
+            chosen = [o for o in self.overrides if o.startswith(USER_OVERRIDES)]  # what no record may say
             return [*chosen, f"resume_from={quote_value(str(self.folder))}"]
         return [*self.overrides, f"run_dir={quote_value(str(self.folder))}"]
 
@@ -66,12 +66,12 @@ class Sweep:
     """
 
     def __init__(self, folder: Path, resume: str | None, command: Sequence[str]) -> None:
-        self.command = sorted(o for o in command if not o.startswith(tuple(f"{key}=" for key in OWN)))
+        self.command = sorted(o for o in command if not o.startswith(tuple(f"{key}=" for key in SWEEP_OPTIONS)))
         self.jobs: list[Job] = []
         self.initial = 0
         self._owned = ExitStack()
         atexit.register(self._owned.close)
-        self.folder = agree(lambda: self._checked(folder, resume))  # a new one's name holds the time
+        self.folder = broadcast_result(lambda: self._checked(folder, resume))  # a new one's name holds the time
 
     def _checked(self, folder: Path, resume: str | None) -> Path:
         path = Path(resume or folder).absolute()
@@ -109,7 +109,7 @@ class Sweep:
         Raises:
             ConfigError: If the plan that is there has other runs.
         """
-        agree(self._write_plan)
+        broadcast_result(self._write_plan)
 
     def _write_plan(self) -> None:
         runs = {job.folder.name: list(job.overrides) for job in self.jobs}
@@ -129,19 +129,19 @@ class Sweep:
         Raises:
             SweepError: If one still runs, or the launcher itself ended; what runs elsewhere may go on.
         """
-        missing = agree(lambda: self._missing(jobs))
+        missing = broadcast_result(lambda: self._missing(jobs))
         if missing:
             self._launch(missing, launch)
-        return agree(lambda: [outcome_of(job.folder) for job in jobs])
+        return broadcast_result(lambda: [read_outcome(job.folder) for job in jobs])
 
     def _missing(self, jobs: Sequence[Job]) -> list[Job]:
-        missing = [job for job in jobs if not outcome_of(job.folder).is_settled]
+        missing = [job for job in jobs if not read_outcome(job.folder).is_settled]
         if len(missing) < len(jobs):
             print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are done.", file=sys.stderr)
         running = [job.folder for job in missing if not locks.is_free(job.folder / locks.NAME)]
         if running:
             raise SweepError(
-                f"Of this sweep {running[0]} is still in use: wait until it has ended. {self._how_to_go_on()}"
+                f"Of this sweep {running[0]} is still in use: wait until it has ended. {self._how_to_resume()}"
             )
         for job in missing:
             if not (job.folder / "checkpoints" / "last.ckpt").is_file():
@@ -151,23 +151,23 @@ class Sweep:
     def _launch(self, jobs: Sequence[Job], launch: Launch) -> None:
         first, self.initial = self.initial, self.initial + len(jobs)
         try:
-            launch(agree(lambda: [job.command for job in jobs]), first)
+            launch(broadcast_result(lambda: [job.command for job in jobs]), first)
         except KeyboardInterrupt:
-            print(f"The sweep was interrupted. {self._how_to_go_on()}", file=sys.stderr)
+            print(f"The sweep was interrupted. {self._how_to_resume()}", file=sys.stderr)
             raise
         except (HydraException, OmegaConfBaseException):  # an option that no run can take
             raise
         except Exception as error:  # each launcher has its own
-            self.tell([outcome_of(job.folder) for job in self.jobs])
+            self.print_outcomes([read_outcome(job.folder) for job in self.jobs])
             reason = " ".join(str(error).split())[:300]
             raise SweepError(
                 f"The launcher ended ({type(error).__name__}: {reason}); runs on other machines may go on. "
-                + self._how_to_go_on()
+                + self._how_to_resume()
             ) from error
 
-    def tell(self, outcomes: Sequence[Outcome]) -> None:
+    def print_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         """Print how the runs ended."""
-        if is_first():
+        if is_rank_zero():
             print(outcome_table(outcomes))
 
     def close(self, outcomes: Sequence[Outcome]) -> None:
@@ -176,24 +176,24 @@ class Sweep:
         Raises:
             SweepError: If any has no score.
         """
-        self.tell(outcomes)
-        if is_first() and any(outcome.state == "complete" for outcome in outcomes):
+        self.print_outcomes(outcomes)
+        if is_rank_zero() and any(outcome.state == "complete" for outcome in outcomes):
             print(f"Compare them: python -m satseg.report runs={shlex.quote(str(self.folder))}")
         failed = [o for o in outcomes if o.state != "complete"]
         if not failed:
             return
         diverged = [o for o in failed if o.state == "diverged"]
-        again = "" if len(diverged) == len(failed) else f" Mend the cause. {self._how_to_go_on()}"
+        again = "" if len(diverged) == len(failed) else f" Mend the cause. {self._how_to_resume()}"
         note = " Those that diverged would do so again." if diverged else ""
         raise SweepError(f"{len(failed)} of {len(outcomes)} runs have no score.{again}{note}")
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_resume(self) -> str:
         where = shlex.quote(str(self.folder))
         return f"Once none of its runs goes on, run what is missing with the same command and resume_sweep={where}"
 
 
 def _plan(path: Path) -> dict[str, Any]:
-    plan = fields(path, {"command": list, "runs": dict})
+    plan = read_fields(path, {"command": list, "runs": dict})
     if not all(isinstance(option, str) for option in plan["command"]):
         raise RecordError(f"{path} is no plan of a sweep.")
     return plan
@@ -205,7 +205,7 @@ def grid(sweep: Sweep, overrides: Sequence[Override]) -> None:
     Raises:
         ConfigError: If something is swept that has no list of values.
     """
-    choices = {o.get_key_element(): _values(o) for o in overrides if o.key_or_group not in OWN}
+    choices = {o.get_key_element(): _values(o) for o in overrides if o.key_or_group not in SWEEP_OPTIONS}
     swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
     for values in itertools.product(*choices.values()):
         told = [f"{key}={value}" for key, value in zip(choices, values, strict=True)]
@@ -220,12 +220,12 @@ def _values(override: Override) -> list[str]:
     return list(override.sweep_string_iterator())
 
 
-def lines_of(params: dict[str, Any] | None) -> list[str]:
+def to_overrides(params: dict[str, Any] | None) -> list[str]:
     """Return a sweeper's options as they would be typed."""
     return [f"{key}={value}" for key, value in (params or {}).items()]
 
 
 def parse(params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
     """Read the sweeps of a configuration and of the command line, which wins."""
-    lines = lines_of(params) + list(arguments)
+    lines = to_overrides(params) + list(arguments)
     return list({o.key_or_group: o for o in OverridesParser.create().parse_overrides(lines)}.values())

@@ -18,12 +18,12 @@ from satseg.errors import ConfigError
 from satseg.evaluate.metrics import Scores
 from satseg.models import build_model, channels_last, freeze_backbone, init_from
 from satseg.models.checkpoint import load_model
-from satseg.ranks import is_first, world_size
+from satseg.ranks import is_rank_zero, world_size
 from satseg.runs import AUTO, Run
 from satseg.train import dashboards
 from satseg.train.callbacks.averaging import ExponentialMovingAverage
 from satseg.train.callbacks.checkpoint_io import AtomicCheckpointIO
-from satseg.train.callbacks.lines import EpochLines
+from satseg.train.callbacks.epoch_log import EpochLines
 from satseg.train.callbacks.position import Position
 from satseg.train.callbacks.records import BestModelFile, MetricsCsv, Throughput
 from satseg.train.callbacks.saving import SaveLast
@@ -162,7 +162,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
         ),
         SaveLast(run.path / "checkpoints" / "last.ckpt", cfg.save_every_min),
     ]
-    chosen = (cfg.logger or {}).values() if is_first() else ()
+    chosen = (cfg.logger or {}).values() if is_rank_zero() else ()
     loggers = [instantiate(node, save_dir=str(run.path)) for node in chosen]
     listeners = [instantiate(node) for name, node in cfg.callbacks.items() if loggers or name != "learning_rate"]
     try:

@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from satseg.data.layouts.recognition import recognise_options
 from satseg.errors import ConfigError, ModelError, RecordError
 from satseg.models.catalogue import BACKBONES, MODELS
-from satseg.models.encoders import PREFIX, is_known, unknown, with_prefix
-from satseg.ranks import agree, is_first
+from satseg.models.encoders import PREFIX, is_known, unknown_backbone_message, with_prefix
+from satseg.ranks import broadcast_result, is_rank_zero
 from satseg.records.classes import check_classes
 from satseg.records.config import read_config
-from satseg.records.slots import OF_USER
+from satseg.records.slots import USER_KEYS
 from satseg.runs import find_complete, find_unfinished
 from satseg.runs.renamed import read_record
 
@@ -29,7 +29,11 @@ if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
 
 NAME = re.compile(r"\w{1,40}")  # of a logger or an option, as it is shown
 ENCODER_KEYS = ("backbone.encoder_name", "model.encoder_name")
-OF_BACKBONE = {"encoder_name": "encoder_name", "encoder_weights": "weights", "encoder_adapt": "adapt"}  # in a model
+BACKBONE_OPTIONS = {
+    "encoder_name": "encoder_name",
+    "encoder_weights": "weights",
+    "encoder_adapt": "adapt",
+}  # in a model
 DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
 
 
@@ -43,14 +47,16 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
     if cfg.resume_from is not None and cfg.from_run is not None:
         raise ConfigError("resume_from= goes on with a run and from_run= repeats one: give one of them.")
     if cfg.resume_from is not None:
-        path = agree(lambda: find_unfinished(cfg.resume_from, Path(cfg.runs_dir)))  # before the first is in it
+        path = broadcast_result(
+            lambda: find_unfinished(cfg.resume_from, Path(cfg.runs_dir))
+        )  # before the first is in it
         cfg = _recorded(cfg, path, "while resuming", "To start anew from its weights use init_from= instead.")
         cfg.resume_from = str(path)
     elif cfg.from_run is not None:
         path, folder = find_complete(cfg.from_run, Path(cfg.runs_dir)), cfg.run_dir
         cfg = _recorded(cfg, path, "while repeating", "To change more, start a run of its own.")
         cfg.from_run, cfg.run_dir, cfg.resume_from = str(path.resolve()), folder, None
-    _name_backbone(cfg)
+    _resolve_encoder_name(cfg)
     for key in DATA_PATHS:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str) and Path(value).exists():
@@ -79,7 +85,7 @@ def _is_given(*keys: str) -> bool:
     return any(override.key_or_group in keys for override in overrides)
 
 
-def _name_backbone(cfg: DictConfig) -> None:
+def _resolve_encoder_name(cfg: DictConfig) -> None:
     """Take a plain name of timm's for the backbone; what a record says is left as it is.
 
     Raises:
@@ -93,15 +99,15 @@ def _name_backbone(cfg: DictConfig) -> None:
             if isinstance(node.encoder_name, str):
                 node.encoder_name = with_prefix(node.encoder_name)
         if cfg.model.get("_target_") in MODELS.values() and not is_known(encoder := str(cfg.model.encoder_name)):
-            raise ModelError(unknown(encoder))  # before images are read
+            raise ModelError(unknown_backbone_message(encoder))  # before images are read
 
 
-def _join_backbone(recorded: DictConfig) -> None:
+def _link_backbone(recorded: DictConfig) -> None:
     """Let the model of a record follow the backbone's options, as in the configuration that it was made from."""
     model, backbone = recorded.get("model"), recorded.get("backbone")
     if not (OmegaConf.is_dict(model) and OmegaConf.is_dict(backbone)):
         return
-    for name, source in OF_BACKBONE.items():
+    for name, source in BACKBONE_OPTIONS.items():
         if name in model and source in backbone and model[name] == backbone[source]:
             model[name] = f"${{backbone.{source}}}"
 
@@ -121,10 +127,10 @@ def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfi
         if key not in recorded and OmegaConf.is_dict(value) and key != "logger":
             raise RecordError(f"{path / 'config.yaml'} has no {key!s}: it is no record of a run.")
         recorded.setdefault(key, value)
-    _join_backbone(recorded)
+    _link_backbone(recorded)
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         key = override.key_or_group
-        if key.partition(".")[0] in (*OF_USER, "from_run"):
+        if key.partition(".")[0] in (*USER_KEYS, "from_run"):
             continue
         parent, _, name = key.rpartition(".")
         there = OmegaConf.select(recorded, parent) if parent else recorded
@@ -133,13 +139,13 @@ def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfi
                 f"{key}= cannot be changed {doing} {path}; only single values such as trainer.max_epochs can. {advice}"
             )
         OmegaConf.update(recorded, key, override.value())
-    _tell_what_is_left_out(recorded, path)
+    _print_dropped_options(recorded, path)
     return recorded
 
 
-def _tell_what_is_left_out(recorded: DictConfig, path: Path) -> None:
+def _print_dropped_options(recorded: DictConfig, path: Path) -> None:
     """Say which of a run's loggers and trainer options are not used, as only the user may choose them."""
-    if not is_first():
+    if not is_rank_zero():
         return
     before = read_record(path / "config.yaml")
     loggers, options = (before[key] if isinstance(before.get(key), dict) else {} for key in ("logger", "trainer"))

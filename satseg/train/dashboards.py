@@ -21,7 +21,7 @@ from satseg.train.callbacks.wandb import Dashboard
 from satseg.visualization.display import to_rgb
 
 ARTIFACT = "model"
-WORST = 20  # images in the table
+NUM_WORST = 20  # images in the table
 
 
 def publish_settings(loggers: Sequence[Logger], cfg: DictConfig, run: Run, network: SegmentationNetwork) -> None:
@@ -29,7 +29,7 @@ def publish_settings(loggers: Sequence[Logger], cfg: DictConfig, run: Run, netwo
     for board in _dashboards(loggers):
         data, environment = read_data(run.path), read_environment(run.path)
         facts = {"data_fingerprint": data["fingerprint"], "git": environment.get("git"), "run_folder": str(run.path)}
-        with board.forgiving():
+        with board.errors_logged():
             board.log_hyperparams({**OmegaConf.to_container(cfg, resolve=True), **facts})  # type: ignore[dict-item]
             if board.watched:
                 board.watch(network, log=board.watched, log_freq=board.watch_every, log_graph=False)
@@ -44,12 +44,12 @@ def publish_results(
 ) -> None:
     """Send scores, confusion, pictures with their classes as overlays, the worst images, and the model file."""
     for board in _dashboards(loggers):
-        with board.forgiving():
+        with board.errors_logged():
             for split, result in results.items():
                 board.experiment.summary.update({f"{split}/{k}": v for k, v in result.scores.as_dict().items()})
                 board.experiment.log({f"{split}/confusion_matrix": _confusion(result)})
                 board.experiment.log(_pictures(network, datamodule, split, result))
-            _send_model(board, run)
+            _upload_model(board, run)
 
 
 def close(loggers: Sequence[Logger], failed: bool) -> None:
@@ -77,7 +77,7 @@ def _pictures(
 ) -> dict[str, Any]:
     import wandb
 
-    worst = {image.name: image for image in result.worst(WORST)}
+    worst = {image.name: image for image in result.worst(NUM_WORST)}
     names = sorted(image.name for image in result.images)
     chosen = names[:: max(1, len(names) // NUM_PICTURES)][:NUM_PICTURES]
     images = dict(zip(chosen, _overlays(network, datamodule, split, chosen), strict=True))
@@ -108,7 +108,7 @@ def _overlays(
     return shown
 
 
-def _send_model(board: Dashboard, run: Run) -> None:
+def _upload_model(board: Dashboard, run: Run) -> None:
     """Send the model file; it is `best` if no model of the same score and data is known to be better."""
     import wandb
 
@@ -117,18 +117,18 @@ def _send_model(board: Dashboard, run: Run) -> None:
     facts["data_fingerprint"] = read_data(run.path)["fingerprint"]
     artifact = wandb.Artifact(ARTIFACT, type="model", metadata=facts | {"run": run.path.name})
     artifact.add_file(str(run.path / MODEL_FILE), policy="immutable")  # no copy: it is written once
-    best = _siblings_best(run) if board.experiment.offline else _project_best(board, facts)
+    best = _best_of_sweep(run) if board.experiment.offline else _best_of_project(board, facts)
     aliases = ["latest", "best"] if facts["score"] is not None and facts["score"] >= best else ["latest"]
     board.experiment.log_artifact(artifact, aliases=aliases)
 
 
-def _siblings_best(run: Run) -> float:
+def _best_of_sweep(run: Run) -> float:
     """Return the highest score of a run's sweep, which is sent in some order later."""
     scores = [read_summary(path.parent)["score"] for path in run.path.parent.glob(f"*/{SUMMARY}")]
     return max((score for score in scores if score is not None), default=-math.inf)
 
 
-def _project_best(board: Dashboard, facts: Mapping[str, Any]) -> float:
+def _best_of_project(board: Dashboard, facts: Mapping[str, Any]) -> float:
     """Return the score of the project's best model; infinite where it cannot be known or compared."""
     import wandb
 

@@ -9,8 +9,8 @@ from typing import Any
 from satseg.records.facts import read_data, read_environment
 
 HARDWARE = ("python", "platform", "processor", "cores", "threads", "gpus")
-MOST_FILES = 5  # that are named
-MOST_SHOWN = 100  # characters of a value
+MAX_FILES = 5  # that are named
+MAX_CHARACTERS = 100  # characters of a value
 
 
 def differences(earlier: Path, now: Path) -> list[str]:
@@ -34,8 +34,8 @@ def data_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
 def _files(what: str, names: Sequence[str]) -> list[str]:
     if not names:
         return []
-    more = f" and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else ""
-    return [f"{what}: {', '.join(map(_shown, names[:MOST_FILES]))}{more}"]
+    more = f" and {len(names) - MAX_FILES} more" if len(names) > MAX_FILES else ""
+    return [f"{what}: {', '.join(map(_shown, names[:MAX_FILES]))}{more}"]
 
 
 def _environment(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -60,4 +60,4 @@ def _code(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _shown(value: Any) -> str:
     """Return a value of a record as text for the terminal: short, on one line, without control characters."""
-    return "".join(c if c.isprintable() else "?" for c in str(value)[:MOST_SHOWN])
+    return "".join(c if c.isprintable() else "?" for c in str(value)[:MAX_CHARACTERS])

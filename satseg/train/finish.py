@@ -25,7 +25,7 @@ from satseg.train.run_report import report_run
 
 logger = logging.getLogger(__name__)
 
-EVALUATION_S = 3600.0  # in which somebody who evaluates the run while it trains must have ended
+EVALUATION_TIMEOUT_S = 3600.0  # in which somebody who evaluates the run while it trains must have ended
 
 
 def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer) -> float:
@@ -38,7 +38,7 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
     for split in splits:
         folder = run.path / "evaluation" / split
         logger.info("Scoring %s with the best weights: %d images", split, len(datamodule.splits[split]))
-        with alone_in(folder, EVALUATION_S):
+        with alone_in(folder, EVALUATION_TIMEOUT_S):
             reports[split] = report_split(network, datamodule, split, folder)
         signals.check()
     results = {split: report.result for split, report in reports.items()}
@@ -56,10 +56,10 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
     }
     logger.info("Writing the report")
     report_run(run.path, cfg, reports, datamodule, parameters)
-    signals.complete()
+    signals.mark_complete()
     write_json(run.path / SUMMARY, summary)
     dashboards.publish_results(trainer.loggers, run, network, datamodule, results)
-    _tell(run, results)
+    _log_results(run, results)
     split = usual_split(splits)
     for line in after_training(run.path, datamodule.splits[split][0].image, split, trusted):
         logger.info("%s", line)
@@ -78,7 +78,7 @@ def _device(cfg: DictConfig) -> str:
     return "cuda" if accelerated else "cpu"
 
 
-def _tell(run: Run, results: dict[str, Any]) -> None:
+def _log_results(run: Run, results: dict[str, Any]) -> None:
     for split, result in results.items():
         logger.info("%s", result.table(split))
     logger.info("Run folder: %s", run.path)

@@ -15,7 +15,7 @@ from satseg.errors import (
     ConfigError,
     InterruptedRunError,
     ResourceError,
-    out_of_memory,
+    is_out_of_memory,
 )
 from satseg.runs import Run, how_to_resume
 from satseg.train.task import SegmentationTask
@@ -52,7 +52,7 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
             raise
         raise ResourceError(f"{run.path}: {error}. {how_to_resume(run.path)}") from error
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise ResourceError(
             f"Memory ran out with dataset.batch_size={datamodule.batch_size} and dataset.patch_size="

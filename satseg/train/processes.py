@@ -21,13 +21,13 @@ from satseg import errors, locks, signals
 from satseg.files import write_json, write_text
 from satseg.ranks import world_size
 from satseg.runs import Run, how_to_resume
-from satseg.runs.documents import fields, read_json, read_yaml
+from satseg.runs.documents import read_fields, read_json, read_yaml
 
-JOB, RUN, SCORE = "job.yaml", "run.json", "score.json"
-OTHERS_END_S = 20.0  # after one process has ended with an error
-LOOK_S = 0.2
-# What would tell a new process that it belongs to another group.
-OF_GROUPS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK")
+JOB, RUN, SCORE = "read_job.yaml", "run.json", "score.json"
+SHUTDOWN_GRACE_S = 20.0  # after one process has ended with an error
+POLL_S = 0.2
+# What would report_error a new process that it belongs to another group.
+GROUP_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK")
 
 
 def num_processes(cfg: DictConfig) -> int:
@@ -80,18 +80,18 @@ def launch(cfg: DictConfig, run: Run, count: int) -> float:
                 process.send_signal(number)
 
         with signals.deferred(forward):
-            with signals.held_back():
+            with signals.blocked():
                 processes += _start(folder, count)
-            signals.pass_on()
-            with _ended(processes), _interrupted_by(forward):
+            signals.forward_pending()
+            with _killed_at_exit(processes), _forwarding_interrupts(forward):
                 codes = _wait(processes)
             score = _outcome(folder, run, codes)
-            signals.complete()
+            signals.mark_complete()
         return score
 
 
 @contextmanager
-def _ended(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _killed_at_exit(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     try:
         yield
     finally:
@@ -100,7 +100,7 @@ def _ended(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
-    environment = {k: v for k, v in os.environ.items() if k not in OF_GROUPS and not k.startswith("TORCHELASTIC")}
+    environment = {k: v for k, v in os.environ.items() if k not in GROUP_VARIABLES and not k.startswith("TORCHELASTIC")}
     environment.pop("SLURM_NTASKS", None)  # by which Lightning would take them for tasks of Slurm
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -119,7 +119,7 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def _interrupted_by(forward: Callable[[int], None]) -> Iterator[None]:
+def _forwarding_interrupts(forward: Callable[[int], None]) -> Iterator[None]:
     """Send Ctrl-C on to the processes, which have left this one's group in the terminal."""
     is_main = threading.current_thread() is threading.main_thread()  # only which may listen
     previous = signal.signal(signal.SIGINT, lambda number, _: forward(number)) if is_main else None
@@ -135,10 +135,10 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
     deadline = None
     while None in [process.poll() for process in processes]:  # all are asked: only then one learns how it ended
         if deadline is None and any(process.returncode for process in processes):
-            deadline = time.monotonic() + OTHERS_END_S
+            deadline = time.monotonic() + SHUTDOWN_GRACE_S
         if deadline is not None and time.monotonic() > deadline:
             break  # such as those that wait for one that is no more
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return [process.poll() for process in processes]
 
 
@@ -153,7 +153,7 @@ def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
         return float("nan") if score is None else float(score)
     told = sorted(folder.glob("error_*.json"), key=lambda path: path.stat().st_mtime_ns)
     if told:
-        first = fields(told[0], {"kind": str, "message": str})
+        first = read_fields(told[0], {"kind": str, "message": str})
         raise getattr(errors, first["kind"])(first["message"])
     killed = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
     if killed:
@@ -167,7 +167,7 @@ def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
     raise errors.RunError(f"A process failed, see above. {how_to_resume(run.path)}")
 
 
-def tell(folder: Path, rank: int, error: Exception) -> None:
+def report_error(folder: Path, rank: int, error: Exception) -> None:
     """Leave word of an error, in one of the processes."""
     if isinstance(error, errors.SatsegError):
         write_json(folder / f"error_{rank}.json", {"kind": type(error).__name__, "message": str(error)})
@@ -175,7 +175,7 @@ def tell(folder: Path, rank: int, error: Exception) -> None:
         write_text(folder / f"trace_{rank}.txt", "".join(traceback.format_exception(error)))
 
 
-def job(folder: Path) -> tuple[DictConfig, Run, list[str]]:
+def read_job(folder: Path) -> tuple[DictConfig, Run, list[str]]:
     """Read what to train and what the user typed, in one of the processes, which takes over the locks."""
     path, resume_path, typed, held = read_json(folder / RUN, list)
     locks.adopt(held)

@@ -18,10 +18,10 @@ from satseg.errors import (
 )
 from satseg.files import write_json, write_text
 from satseg.records.facts import read_data
-from satseg.runs import DATA, Run, begin
+from satseg.runs import DATA, Run, clear_first_epoch
 from satseg.train import dashboards
+from satseg.train.assessment import write_findings
 from satseg.train.differences import data_differences, differences
-from satseg.train.judging import write_findings
 from satseg.train.task import SegmentationTask
 from satseg.validate.findings import Finding
 
@@ -54,7 +54,7 @@ def record_run(
         write_findings(run.path, findings)
 
     if run.resume_path is None:
-        begin(run)
+        clear_first_epoch(run)
         record()
         return
     accepted = pl.callbacks.LambdaCallback(

@@ -6,10 +6,10 @@ from omegaconf import DictConfig
 
 from satseg.data.workers import worker_lost_error
 from satseg.errors import DataChangedError, InterruptedRunError, WorkerLostError
-from satseg.ranks import is_first
+from satseg.ranks import is_rank_zero
 from satseg.runs import DATA, Run, how_to_resume
+from satseg.train.auto_options import resolve_auto
 from satseg.train.build import build_datamodule, build_task, built_trainer, check_data, check_trainer
-from satseg.train.choosing import choose
 from satseg.train.finish import finish_run
 from satseg.train.fit import fit
 from satseg.train.processes import launch, num_processes
@@ -55,10 +55,10 @@ def _steps(cfg: DictConfig, run: Run) -> float:
     datamodule.use_digests(run.path / DATA)
     if run.resume_path is not None and is_first():
         check_same_data(run, datamodule)
-    cfg = choose(cfg, datamodule)
+    cfg = resolve_auto(cfg, datamodule)
     with built_trainer(cfg, run) as trainer:
         task = build_task(cfg, datamodule)
-        if is_first():
+        if is_rank_zero():
             record_run(cfg, run, datamodule, trainer, task, findings)
         fit(trainer, task, datamodule, run)
-        return finish_run(cfg, run, datamodule, trainer) if is_first() else float("nan")
+        return finish_run(cfg, run, datamodule, trainer) if is_rank_zero() else float("nan")

@@ -15,14 +15,14 @@ from satseg.evaluate.report import SplitReport
 from satseg.evaluate.scoring import PROTOCOL
 from satseg.runs import read_metrics
 from satseg.runs.documents import read_json
-from satseg.train.judging import judge, read_findings
+from satseg.train.assessment import assess_run, read_findings
 from satseg.validate.findings import Finding, count, worst_first
 from satseg.visualization.figures import plot_curves
 from satseg.visualization.figures.curves import SCORES, best_point, points
 from satseg.visualization.report import MISSING, Notice, write_report
 
 SPLITS = {"test": "test", "val": "validation"}  # in the order of the page
-MOST_TEXT = 60_000  # characters of a configuration that are shown; one that lists its images is longer
+MAX_TEXT = 60_000  # characters of a configuration that are shown; one that lists its images is longer
 
 
 def report_run(
@@ -47,7 +47,7 @@ def report_run(
     )
     pixels = dict(zip(spec.class_names, datamodule.class_counts.tolist(), strict=True))
     results = {split: report.result for split, report in reports.items()}
-    found = read_findings(folder) + judge(rows, cfg.monitor, cfg.trainer.max_epochs, pixels, results)
+    found = read_findings(folder) + assess_run(rows, cfg.monitor, cfg.trainer.max_epochs, pixels, results)
     environment = read_json(folder / "environment.json")
     write_report(
         folder / "report.html",
@@ -74,7 +74,7 @@ def notice(finding: Finding) -> Notice:
 
 
 def _cut(text: str, file: str) -> str:
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n… the rest is in {file}"
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}\n… the rest is in {file}"
 
 
 def _title(cfg: DictConfig) -> str:

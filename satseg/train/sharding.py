@@ -15,10 +15,10 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from satseg.errors import CheckpointError
 from satseg.models import SegmentationNetwork
-from satseg.models.finite import not_finite
+from satseg.models.finite import nonfinite_tensor
 from satseg.models.torch_file import check_torch_file
 
-LEAST_PARAMETERS = 1_000_000  # of a part that is gathered for itself: smaller messages cost more than they save
+MIN_PARAMETERS = 1_000_000  # of a part that is gathered for itself: smaller messages cost more than they save
 
 
 class SyncNorms(TorchSyncBatchNorm):
@@ -57,7 +57,7 @@ class ShardedStrategy(ModelParallelStrategy):
             raise CheckpointError(
                 f"{checkpoint_path} is broken, holds more than tensors and plain data, or is of another network."
             ) from error
-        broken = not_finite(self._root.state_dict())
+        broken = nonfinite_tensor(self._root.state_dict())
         if broken is not None:
             raise CheckpointError(
                 f"{checkpoint_path} is of a run that has diverged: {broken} has numbers that are not finite."
@@ -69,7 +69,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
         All score by the first device's statistics of batch norm, which are those that are saved.
         """
-        self._send(self._root.buffers())
+        self._broadcast(self._root.buffers())
         for part in self._shared():
             part.set_reshard_after_forward(False, recurse=False)
             part.unshard()
@@ -81,7 +81,7 @@ class ShardedStrategy(ModelParallelStrategy):
             part.reshard()
 
     @staticmethod
-    def _send(tensors: Iterable[Tensor]) -> None:
+    def _broadcast(tensors: Iterable[Tensor]) -> None:
         """Give all devices what the first has."""
         for tensor in tensors:
             torch.distributed.broadcast(tensor.data, 0)
@@ -103,7 +103,7 @@ class ShardedStrategy(ModelParallelStrategy):
         network.to(self.root_device)
         for parameter in network.parameters():
             parameter.data = parameter.data.contiguous()  # channels_last cannot be shared
-        self._send([*network.parameters(), *network.buffers()])
+        self._broadcast([*network.parameters(), *network.buffers()])
         for part in [*_parts(network.net), network]:
             fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
@@ -114,4 +114,4 @@ def _parts(module: nn.Module) -> list[nn.Module]:
     inside = {id(p) for part in parts for p in part.parameters()}
     own = sum(p.numel() for p in module.parameters() if id(p) not in inside)
     called = not isinstance(module, nn.ModuleList | nn.ModuleDict) and "forward" in dir(type(module))
-    return [*parts, module] if called and own >= LEAST_PARAMETERS else parts
+    return [*parts, module] if called and own >= MIN_PARAMETERS else parts

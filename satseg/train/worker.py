@@ -10,10 +10,10 @@ from pathlib import Path
 
 from satseg import signals
 from satseg.files import write_json
-from satseg.ranks import is_first, rank
+from satseg.ranks import is_rank_zero, rank
 from satseg.train import processes
 
-LOOK_S = 1.0
+POLL_S = 1.0
 
 
 def main() -> None:
@@ -21,10 +21,10 @@ def main() -> None:
     folder = Path(sys.argv[1])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
-        with signals.listening(asks_slurm=False):
+        with signals.listening(requeues=False):
             _train(folder)
     except Exception as error:
-        processes.tell(folder, rank(), error)
+        processes.report_error(folder, rank(), error)
         sys.exit(1)
 
 
@@ -33,17 +33,17 @@ def _train(folder: Path) -> None:
         from satseg.train.run import train_here
         from satseg.train.start import prepare_process
 
-    cfg, run, sys.argv[1:] = processes.job(folder)
+    cfg, run, sys.argv[1:] = processes.read_job(folder)
     prepare_process(cfg, run)
     score = train_here(cfg, run)
-    if is_first():
+    if is_rank_zero():
         write_json(folder / processes.SCORE, score)
 
 
 def _end_with(parent: int) -> None:
     """End when the process that started this one has been killed."""
     while os.getppid() == parent:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     os._exit(1)
 
 

@@ -60,7 +60,7 @@ def build(args: argparse.Namespace, bands: int, classes: int) -> nn.Module:
         pretrained_cfg_overlay={"file": str(args.weights)},
     )
     if args.adapt != "repeat":
-        from satseg.models.adapting import adapt_input, rgb_backbone
+        from satseg.models.input_layer import adapt_input, rgb_backbone
 
         source = {"pretrained_cfg_overlay": {"file": str(args.weights)}}
         rule = args.adapt if args.adapt == "mean" else args.adapt.split(",")

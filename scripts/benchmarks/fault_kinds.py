@@ -43,7 +43,7 @@ class Fault:
         """Take away what stood in the way."""
 
 
-class AskedToEnd(Fault):
+class StopRequested(Fault):
     """SIGTERM."""
 
     speaks = True

@@ -16,7 +16,7 @@ from typing import Any
 
 from fault_commands import Commands, Undisturbed, lines
 from fault_files import broken, differences, left_over, same_map
-from fault_kinds import AskedToEnd, DiskFull, Fault, MemoryShort, ReadOnly, WorkerKilled
+from fault_kinds import DiskFull, Fault, MemoryShort, ReadOnly, StopRequested, WorkerKilled
 from fault_processes import LOOK_S, OUT, Process
 
 ERROR = re.compile(r"(?m)^\w+Error: .+$")
@@ -309,10 +309,10 @@ def _rows() -> list[Row]:
     ]
     made.append(Row("kill_serve", "kill -9 of the server in a job, restart", "serve", kill_server))
     for phase in PHASES:
-        trial = partial(hit, "train", AskedToEnd(), phase)
+        trial = partial(hit, "train", StopRequested(), phase)
         made.append(Row(f"sigterm_train_{phase.replace(' ', '_')}", f"SIGTERM, {phase}", "train", trial))
     for command in ("predict", "evaluate", "validate", "export", "explain"):
-        made.append(Row(f"sigterm_{command}", "SIGTERM", command, partial(hit, command, AskedToEnd(), None)))
+        made.append(Row(f"sigterm_{command}", "SIGTERM", command, partial(hit, command, StopRequested(), None)))
     for name, words, fault, hits in (
         ("disk", "full disk", DiskFull(), ("train", "predict", "export")),
         ("worker", "killed loader worker", WorkerKilled(), ("train", "evaluate")),

@@ -13,7 +13,7 @@ from satseg.errors import CheckpointError, DivergedError
 from satseg.models import build_model
 from satseg.models.catalogue import MODELS
 from satseg.models.checkpoint import load_model
-from satseg.models.finite import not_finite
+from satseg.models.finite import nonfinite_tensor
 from satseg.spec import DatasetSpec, InputSpec
 from satseg.train.callbacks.checkpoint_io import AtomicCheckpointIO
 from satseg.train.callbacks.records import BestModelFile
@@ -94,11 +94,13 @@ def test_no_checkpoint_of_a_diverged_run_is_written_or_gone_on_from(part: str, t
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
 def test_a_number_that_is_none_is_found_in_every_floating_dtype(dtype: torch.dtype) -> None:
     good = {"a": torch.full((1000,), 400.0).to(dtype), "empty": torch.empty(0, dtype=dtype), "steps": torch.tensor(3)}
-    assert not_finite(good) is None
+    assert nonfinite_tensor(good) is None
     values = torch.ones(1000)
     values[777] = math.nan
-    assert not_finite(good | {"b": values.to(dtype)}) == "b"
+    assert nonfinite_tensor(good | {"b": values.to(dtype)}) == "b"
 
 
 def test_large_finite_numbers_are_numbers() -> None:
-    assert not_finite({"a": torch.full((1000,), 3e38), "b": torch.full((10,), -1e308, dtype=torch.float64)}) is None
+    assert (
+        nonfinite_tensor({"a": torch.full((1000,), 3e38), "b": torch.full((10,), -1e308, dtype=torch.float64)}) is None
+    )

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from satseg.errors import BackboneWeightsError, ConfigError, ModelError, ModelPairError
 from satseg.models import build_model, freeze_backbone, init_from
-from satseg.models.catalogue import BACKBONES, BROKEN, MODELS, table
+from satseg.models.catalogue import BACKBONES, INCOMPATIBLE, MODELS, table
 from satseg.spec import DatasetSpec, InputSpec
 
 
@@ -50,7 +50,7 @@ def test_every_model_takes_any_size_on_a_small_backbone(model: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "backbone"), [(m, b) for b in BACKBONES for m in MODELS])
 def test_every_pair_works_or_is_one_clear_error(model: str, backbone: str) -> None:
-    if (model, backbone) in BROKEN:
+    if (model, backbone) in INCOMPATIBLE:
         with pytest.raises(ModelPairError, match=f"model={model} does not work on backbone={backbone}"):
             build_model(config(model, backbone), spec())
     else:

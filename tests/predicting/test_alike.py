@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from satseg.config import CONFIG_DIR
-from satseg.errors import ConfigError, UnlikeError
+from satseg.errors import ConfigError, PreflightError
 from satseg.models import build_model
 from satseg.models.catalogue import MODELS
 from satseg.models.checkpoint import load_model, save_model
@@ -135,5 +135,5 @@ def test_a_scene_unlike_the_training_of_any_member_is_stopped(scene: Path, tmp_p
         target.write(image * np.float32(40))
         target.descriptions = BANDS
     cfg = options(tmp_path / "bright.tif", models, engine="torch")
-    with pytest.raises(UnlikeError, match=r"no usual factor .* convert them|values reach"):
+    with pytest.raises(PreflightError, match=r"no usual factor .* convert them|values reach"):
         predict_scenes(cfg, open_models(cfg))

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from satseg.errors import BusyError, CancelledError, StoppingError
+from satseg.errors import BusyError, CancelledError, ShuttingDownError
 from satseg.serve.jobs import Jobs
 from satseg.serve.pace import MAP, Estimate, Pace
 from satseg.serve.page import fragments
@@ -192,7 +192,7 @@ def test_closing_stops_what_waits_rests_or_runs_and_an_error_is_the_jobs_own() -
     for job in made:
         with pytest.raises(CancelledError):
             job.result()
-    with pytest.raises(StoppingError):
+    with pytest.raises(ShuttingDownError):
         jobs.submit(broken, beyond=True)
 
 

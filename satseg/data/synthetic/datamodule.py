@@ -14,7 +14,7 @@ from satseg.data.samples import Pairs
 from satseg.data.synthetic.layout import CLASS_NAMES, PALETTE
 from satseg.data.synthetic.scene import Bands, make_scene, write_scene
 from satseg.errors import ConfigError, ResourceError, SatsegError
-from satseg.files import cache_folder, unfinished
+from satseg.files import cache_folder, temporary_folder
 from satseg.spec import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class SyntheticDataModule(FolderDataModule):
         """The folder, filled if it was not there; a folder that is there is whole."""
         if not self.root.is_dir():
             try:
-                with unfinished(self.root.parent) as folder:
+                with temporary_folder(self.root.parent) as folder:
                     self._write(folder / self.root.name)
                     (folder / self.root.name).rename(self.root)
             except (OSError, SatsegError) as error:

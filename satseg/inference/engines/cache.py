@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from satseg.errors import RecordError, ResourceError
-from satseg.files import cache_folder, file_digest, unfinished, write_json
+from satseg.files import cache_folder, file_digest, temporary_folder, write_json
 from satseg.runs.documents import read_json
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Cache:
         entry = self.folder / key
         try:
             self.make_folder()
-            with unfinished(self.folder) as folder:
+            with temporary_folder(self.folder) as folder:
                 fresh = folder / "new"
                 fresh.mkdir()
                 write(fresh)

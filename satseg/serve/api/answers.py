@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
-from satseg.errors import NotThereError
+from satseg.errors import NotFoundError
 from satseg.serve.api.media import GEOJSON, PNG, SUFFIXES
 from satseg.serve.pace import POLYGONS, Pace
 from satseg.serve.page.downloads import write_picture
@@ -65,12 +65,12 @@ def answer(path: Path, media: str, name: str, headers: dict[str, str] | None = N
     """Answer with a file, which may be removed at once: it is open already.
 
     Raises:
-        NotThereError: If it was removed before.
+        NotFoundError: If it was removed before.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        raise NotThereError("It is not there any more.") from None
+        raise NotFoundError("It is not there any more.") from None
     size = os.fstat(file.fileno()).st_size
     safe = name.encode("ascii", "replace").decode().replace("?", "_")
     headers = {"Content-Disposition": f'attachment; filename="{safe}"'} | (headers or {})

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from satseg.errors import CancelledError, NotThereError, SatsegError
+from satseg.errors import CancelledError, NotFoundError, SatsegError
 from satseg.locks import NAME, alone
 from satseg.serve.api.answers import in_media
 from satseg.serve.api.disk import writing
@@ -96,11 +96,11 @@ class KeptJobs:
         """Return a job's record, and how much of it is done, 0 to 1.
 
         Raises:
-            NotThereError: If there is none.
+            NotFoundError: If there is none.
         """
         record = self._records.get(job)
         if record is None or self._is_over(record):
-            raise NotThereError(GONE)
+            raise NotFoundError(GONE)
         running = self._running.get(job)
         share = 1.0 if record.state == "done" else running.ticket.share if running is not None else 0.0
         return record, share
@@ -114,7 +114,7 @@ class KeptJobs:
         """Cancel a job, and remove what there is of it.
 
         Raises:
-            NotThereError: If there is none.
+            NotFoundError: If there is none.
         """
         self.find(job)
         self._remove(job)
@@ -133,7 +133,7 @@ class KeptJobs:
         """Return a finished job's map as a file of a media type, or how that is made where it may take long.
 
         Raises:
-            NotThereError: If it was removed, before or meanwhile.
+            NotFoundError: If it was removed, before or meanwhile.
             SatsegError: If it cannot be had so.
         """
         record, _ = self.find(job)
@@ -149,7 +149,7 @@ class KeptJobs:
         finally:
             if job not in self._records:
                 self.abandon(job)  # what was written since
-                raise NotThereError(GONE)
+                raise NotFoundError(GONE)
         return replace(made, work=partial(self._while_kept, job, made.work)) if isinstance(made, Onward) else made
 
     def take_up(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from satseg.errors import MediaTypeError
+from satseg.errors import NotAcceptableError
 
 TIFF, PNG, GEOJSON = "image/tiff", "image/png", "application/geo+json"
 MAPS, EVIDENCE = (TIFF, PNG, GEOJSON), (PNG, TIFF)  # what answers can be; the first by default
@@ -19,12 +19,12 @@ def negotiated(accept: str | None, offered: Sequence[str]) -> str:
         offered: What can be had.
 
     Raises:
-        MediaTypeError: If none of these is taken.
+        NotAcceptableError: If none of these is taken.
     """
     ranges = [_range(part) for part in (accept or "*/*").split(",") if part.strip()]
     best = max(offered, key=lambda media: _quality(media, ranges))  # the first of equals
     if _quality(best, ranges) <= 0:
-        raise MediaTypeError(f"The answer can be {', '.join(offered)}; ask for one of these by the header Accept.")
+        raise NotAcceptableError(f"The answer can be {', '.join(offered)}; ask for one of these by the header Accept.")
     return best
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from satseg.errors import BusyError, UploadSlowError, UploadTooLargeError, UploadTypeError
+from satseg.errors import BusyError, UploadTimeoutError, UploadTooLargeError, UploadTypeError
 from satseg.files import size_text
 from satseg.serve.api.disk import writing
 from satseg.serve.uploads import TAKEN, Limits
@@ -48,7 +48,7 @@ async def receive(request: Request, path: Path, limits: Limits, arrivals: Arriva
     Raises:
         UploadTypeError: If it is a form, or compressed as a whole.
         UploadTooLargeError: If it has too many bytes; told by the header, nothing is read.
-        UploadSlowError: If it takes too long; the connection sees to it that something comes at all.
+        UploadTimeoutError: If it takes too long; the connection sees to it that something comes at all.
         BusyError: If too much arrives for others.
         ResourceError: If the disk is full.
     """
@@ -63,7 +63,7 @@ async def receive(request: Request, path: Path, limits: Limits, arrivals: Arriva
                     _check_size(size, limits)
                     await run_in_threadpool(file.write, chunk)
     except TimeoutError:
-        raise UploadSlowError("The image did not come to its end in time.") from None
+        raise UploadTimeoutError("The image did not come to its end in time.") from None
     finally:
         arrivals.num_bytes -= size
     if not size:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from satseg.attribution import METHODS
-from satseg.errors import ConfigError, SatsegError, UnfinishedError
+from satseg.errors import ConfigError, NotReadyError, SatsegError
 from satseg.serve.api.answers import answer, as_media, in_media, warnings
 from satseg.serve.api.cards import card
 from satseg.serve.api.disk import writing
@@ -202,7 +202,7 @@ class Api:
             raise SatsegError(record.detail)
         if record.state != "done":
             standing = self.kept.standing(job)
-            raise UnfinishedError(f"The job is {record.state}; ask again.", standing and standing.seconds_left)
+            raise NotReadyError(f"The job is {record.state}; ask again.", standing and standing.seconds_left)
         path = self.kept.map_of(job).with_suffix(SUFFIXES[media])
         if not path.exists():
             estimate = self.service.pace.estimate(PICTURE, record.num_pixels)

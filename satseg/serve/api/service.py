@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from satseg.errors import BusyError, NotThereError, UploadTooLargeError
+from satseg.errors import BusyError, NotFoundError, UploadTooLargeError
 from satseg.serve.api.disk import writing
 from satseg.serve.api.receiving import Arrivals, receive
 from satseg.serve.direct import Batches
@@ -74,12 +74,12 @@ class Service:
         """Return a model; the first by default.
 
         Raises:
-            NotThereError: If there is none of the name.
+            NotFoundError: If there is none of the name.
         """
         if name is None:
             return next(iter(self.served.values()))
         if name not in self.served:
-            raise NotThereError(f"There is no model {name[:80]}; there is {', '.join(self.served)}.")
+            raise NotFoundError(f"There is no model {name[:80]}; there is {', '.join(self.served)}.")
         return self.served[name]
 
     @asynccontextmanager
@@ -91,7 +91,7 @@ class Service:
 
         Raises:
             BusyError: If too many images wait; nothing of the image has been read then.
-            StoppingError: If the server is about to end.
+            ShuttingDownError: If the server is about to end.
             ResourceError: If the disk is full.
         """
         self.jobs.check(patient=patient)

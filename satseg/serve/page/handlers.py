@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from satseg.errors import CancelledError, SatsegError, UnlikeError, UploadError
+from satseg.errors import CancelledError, PreflightError, SatsegError, UploadError
 from satseg.serve.evidence import Asked, Shown, estimate_evidence, explain_upload
 from satseg.serve.jobs import Jobs
 from satseg.serve.pace import MAP_PAGE, PICTURE, POLYGONS, Estimate
@@ -97,7 +97,7 @@ class Handlers:
         try:
             estimate = work.served.pace.estimate(MAP_PAGE, upload.info.width * upload.info.height)
             work.found, work.small = yield from self._watch(work, compute, estimate, f"Segmenting {upload.name}")
-        except UnlikeError as error:
+        except PreflightError as error:
             work.unlike = tuple(upload.told(finding) for finding in error.findings)
         except Exception as error:
             work.discard()

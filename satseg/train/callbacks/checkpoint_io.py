@@ -10,7 +10,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from satseg.errors import CheckpointError, DivergedError, ResourceError
 from satseg.files import atomic_path
-from satseg.models.finite import not_finite
+from satseg.models.finite import nonfinite_tensor
 from satseg.models.torch_file import read_torch_file
 
 
@@ -51,4 +51,4 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def _not_finite(checkpoint: dict[str, Any]) -> str | None:
         """Return the name of a tensor that is not finite, of the weights and of their averages, where there is one."""
         parts = (checkpoint.get(key) or {} for key in ("state_dict", "current_model_state"))
-        return next((name for part in parts if (name := not_finite(part)) is not None), None)
+        return next((name for part in parts if (name := nonfinite_tensor(part)) is not None), None)

@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 from satseg import signals
 from satseg.train.callbacks.finite import check_finite
 
-AGREE_STEPS = 8  # between two questions to all ranks, each of which makes the processor wait for the devices
-BEFORE_SCORING_S = 60.0  # of training that may be lost where the run ends while an epoch is scored
+SYNC_STEPS = 8  # between two questions to all ranks, each of which makes the processor wait for the devices
+PRE_SCORING_S = 60.0  # of training that may be lost where the run ends while an epoch is scored
 
 
 class SaveLast(pl.callbacks.Checkpoint):
@@ -38,7 +38,7 @@ class SaveLast(pl.callbacks.Checkpoint):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End between two epochs: the one before has been saved."""
-        self._end_if_asked(trainer)
+        self._stop_if_requested(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -51,13 +51,13 @@ class SaveLast(pl.callbacks.Checkpoint):
         if trainer.is_last_batch or rest:
             return
         last_chance = trainer.num_training_batches - (batch_idx + 1) <= trainer.accumulate_grad_batches
-        if steps % AGREE_STEPS and trainer.world_size > 1 and not last_chance:
+        if steps % SYNC_STEPS and trainer.world_size > 1 and not last_chance:
             return
-        due = time.monotonic() - self.saved > (min(self.every_s, BEFORE_SCORING_S) if last_chance else self.every_s)
-        if not self._any(trainer, due or signals.asked()):
+        due = time.monotonic() - self.saved > (min(self.every_s, PRE_SCORING_S) if last_chance else self.every_s)
+        if not self._any(trainer, due or signals.stop_requested()):
             return
         self._save(trainer)
-        self._end_if_asked(trainer)
+        self._stop_if_requested(trainer)
 
     def on_validation_batch_end(
         self,
@@ -69,12 +69,12 @@ class SaveLast(pl.callbacks.Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Score no more, as that may take longer than the system waits; StopIteration ends Lightning's loop."""
-        if signals.asked():
+        if signals.stop_requested():
             raise StopIteration
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End before the scores are anyone's: here all ranks meet, which have numbers of batches of their own."""
-        self._end_if_asked(trainer)
+        self._stop_if_requested(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         check_finite(trainer, trainer.lightning_module)  # else the last one to go on from would be lost
@@ -90,6 +90,6 @@ class SaveLast(pl.callbacks.Checkpoint):
         """Tell whether any rank wants it, as all must do the same."""
         return wanted if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
 
-    def _end_if_asked(self, trainer: pl.Trainer) -> None:
-        if self._any(trainer, signals.asked()):
-            signals.end(cancelled=self._any(trainer, signals.is_cancelled()))
+    def _stop_if_requested(self, trainer: pl.Trainer) -> None:
+        if self._any(trainer, signals.stop_requested()):
+            signals.stop(cancelled=self._any(trainer, signals.is_cancelled()))

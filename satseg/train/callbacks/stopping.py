@@ -14,7 +14,7 @@ class StopOnInterrupt(pl.Callback):
     """Ends training on Ctrl-C, also where Python drops the exception: in a destructor or a library's callback."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.interrupted = False
         self._previous: Any = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -23,12 +23,12 @@ class StopOnInterrupt(pl.Callback):
             self._previous = signal.signal(signal.SIGINT, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.interrupted = True
         raise KeyboardInterrupt
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
         """Raise again what was dropped."""
-        if self.asked:
+        if self.interrupted:
             raise KeyboardInterrupt
 
     def on_validation_batch_start(

@@ -20,8 +20,8 @@ from satseg.runs import SWEEP
 
 logger = logging.getLogger(__name__)
 
-MOST_ID = 64  # characters
-PATIENCE_S = 30  # for a server that does not answer, at the start and at the end
+MAX_ID_LENGTH = 64  # characters
+TIMEOUT_S = 30  # for a server that does not answer, at the start and at the end
 ID_FILE = "wandb_id"  # a resumed run goes on in the same dashboard
 # Sections of the dashboard, in which W&B puts what has the same word before the slash.
 SECTIONS = (
@@ -68,10 +68,10 @@ class Dashboard(WandbLogger):
         if self._sets_folder:  # a run is complete in its own folder, not in the user's home
             os.environ["WANDB_DATA_DIR"] = str(self.folder / "wandb" / "data")
         settings = wandb.Settings(
-            init_timeout=PATIENCE_S, login_timeout=PATIENCE_S, finish_timeout=PATIENCE_S, finish_timeout_raises=False
+            init_timeout=TIMEOUT_S, login_timeout=TIMEOUT_S, finish_timeout=TIMEOUT_S, finish_timeout_raises=False
         )
         options = {"name": self.folder.name, "group": _sweep(self.folder), "settings": settings, **options}
-        options |= {"id": _known_id(self.folder) or secrets.token_hex(4), "resume": "allow"}
+        options |= {"id": _saved_id(self.folder) or secrets.token_hex(4), "resume": "allow"}
         super().__init__(save_dir=save_dir, mode=_mode(), **options)
         self._start(wandb)
         write_text(self.folder / ID_FILE, f"{self.experiment.id}\n")  # under W&B's own agent it is the agent's
@@ -97,7 +97,7 @@ class Dashboard(WandbLogger):
         return set((self.folder / "wandb").glob("run-*"))
 
     @contextmanager
-    def forgiving(self) -> Iterator[None]:
+    def errors_logged(self) -> Iterator[None]:
         """Let training go on, whatever happens to the dashboard; it is told of once."""
         try:
             yield
@@ -111,27 +111,27 @@ class Dashboard(WandbLogger):
         """Log numbers, each in its section."""
         if self.is_broken:
             return
-        with self.forgiving():
+        with self.errors_logged():
             super().log_metrics({section(key): value for key, value in metrics.items()}, step)
 
     def close(self, failed: bool) -> None:
         """End the run, so that the next one of a sweep has its own; what was not sent by then is kept."""
         if self._experiment is not None:
-            with self.forgiving():
+            with self.errors_logged():
                 self._experiment.finish(exit_code=int(failed))
             self._experiment = None
         if self._sets_folder:
             os.environ.pop("WANDB_DATA_DIR", None)
 
 
-def _known_id(folder: Path) -> str | None:
+def _saved_id(folder: Path) -> str | None:
     """Return the dashboard that a resumed run goes on in; its folder may come from outside."""
     path = folder / ID_FILE
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        text = file.read(MOST_ID + 2).decode("ascii", "replace").strip()
-    if re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MOST_ID}}}", text):
+        text = file.read(MAX_ID_LENGTH + 2).decode("ascii", "replace").strip()
+    if re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}", text):
         return text
     logger.warning("%s holds no id of Weights & Biases: the run goes on in a new dashboard.", path)
     return None

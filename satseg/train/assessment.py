@@ -12,16 +12,16 @@ import numpy as np
 from satseg.errors import RecordError
 from satseg.evaluate.scoring import EvaluationResult
 from satseg.files import write_json
-from satseg.runs.documents import MOST_LISTING, read_json
+from satseg.runs.documents import MAX_LISTING_BYTES, read_json
 from satseg.validate.findings import Finding, Severity, count, some, worst_first
 
 RECORD = "findings.json"  # what was found in the headers of the data, before training
-FEW_PLACES = 10  # independent images below which a score is a rough one
-RARE = 0.05  # of the labelled pixels, below which a class is so rare that weights may help it
-NEVER_FOUND = 0.01  # IoU below which a class counts as not found
-STILL_RISING = 0.005  # of the score in the last quarter of a training
-FELL = 0.02  # of the score after its best epoch
-LOSS_ROSE = 1.3  # factor of the validation loss since its lowest
+MIN_LOCATIONS = 10  # independent images below which a score is a rough one
+RARE_SHARE = 0.05  # of the labelled pixels, below which a class is so rare that weights may help it
+MISSED_IOU = 0.01  # IoU below which a class counts as not found
+RISING_SCORE = 0.005  # of the score in the last quarter of a training
+SCORE_DROP = 0.02  # of the score after its best epoch
+LOSS_INCREASE = 1.3  # factor of the validation loss since its lowest
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -40,7 +40,7 @@ def read_findings(run: Path) -> list[Finding]:
     path = run / RECORD
     if not path.is_file():
         return []
-    found = read_json(path, dict, MOST_LISTING).get("findings")
+    found = read_json(path, dict, MAX_LISTING_BYTES).get("findings")
     try:
         return [_finding(entry) for entry in found]
     except (TypeError, KeyError, AttributeError) as error:
@@ -53,7 +53,7 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
     return Finding(severity=severity, files=tuple(str(file) for file in entry["files"]), **texts)
 
 
-def judge(
+def assess_run(
     rows: Sequence[Mapping[str, Any]],
     monitor: str,
     max_epochs: int,
@@ -106,7 +106,7 @@ def _course(rows: Sequence[Mapping[str, Any]], monitor: str, max_epochs: int) ->
                 f"Train longer: {longer}.",
             )
         ]
-    if at == len(scores) - 1 and (rise := scores[at] - np.nanmax(scores[: -max(1, len(scores) // 4)])) > STILL_RISING:
+    if at == len(scores) - 1 and (rise := scores[at] - np.nanmax(scores[: -max(1, len(scores) // 4)])) > RISING_SCORE:
         return [
             _warning(
                 "rising",
@@ -116,7 +116,7 @@ def _course(rows: Sequence[Mapping[str, Any]], monitor: str, max_epochs: int) ->
             )
         ]
     fell = scores[at] - scores[-1]
-    if at == 0 and len(scores) > 2 and fell > FELL:
+    if at == 0 and len(scores) > 2 and fell > SCORE_DROP:
         return [
             _warning(
                 "worse",
@@ -126,9 +126,9 @@ def _course(rows: Sequence[Mapping[str, Any]], monitor: str, max_epochs: int) ->
             )
         ]
     losses = np.array([[row.get(key) or np.nan for key in ("train/loss", "val/loss")] for _, row in scored], float)
-    if len(scores) > 4 and fell > FELL and not np.isnan(losses).any():
+    if len(scores) > 4 and fell > SCORE_DROP and not np.isnan(losses).any():
         lowest = int(losses[:, 1].argmin())
-        if losses[-1, 1] > LOSS_ROSE * losses[lowest, 1] and losses[-1, 0] < losses[lowest, 0]:
+        if losses[-1, 1] > LOSS_INCREASE * losses[lowest, 1] and losses[-1, 0] < losses[lowest, 0]:
             return [
                 _warning(
                     "overfit",
@@ -152,13 +152,13 @@ def _unseen(pixels: Mapping[str, int]) -> list[Finding]:
 def _classes(result: EvaluationResult, split: str) -> list[Finding]:
     truth, names, where = result.matrix.sum(1), np.array(result.class_names), SPLITS[split]
     found = []
-    missed = names[(truth > 0) & (np.nan_to_num(result.scores.iou, nan=1.0) < NEVER_FOUND)].tolist()
+    missed = names[(truth > 0) & (np.nan_to_num(result.scores.iou, nan=1.0) < MISSED_IOU)].tolist()
     if missed:
         what = f"{some(missed)} {'is' if len(missed) == 1 else 'are'} hardly ever found in the {where} images: IoU "
-        rare = [n for n, share in zip(names, truth / truth.sum(), strict=True) if n in missed and share < RARE]
+        rare = [n for n, share in zip(names, truth / truth.sum(), strict=True) if n in missed and share < RARE_SHARE]
         advice = "Look at the samples and the confusion below"
         advice += f"; loss.class_weights=balanced may help {some(rare)}." if rare else "; train longer."
-        found.append(_warning("missed", what + f"below {NEVER_FOUND:g}", advice))
+        found.append(_warning("missed", what + f"below {MISSED_IOU:g}", advice))
     absent = names[truth == 0].tolist()
     if absent:
         what = f"No pixel of the {where} images is labelled {some(absent)}: nothing tells how well the model finds "
@@ -168,7 +168,7 @@ def _classes(result: EvaluationResult, split: str) -> list[Finding]:
 
 def _size(result: EvaluationResult, split: str) -> list[Finding]:
     places = len({image.group for image in result.images})
-    if places >= FEW_PLACES:
+    if places >= MIN_LOCATIONS:
         return []
     images = count(len(result.images), "image")
     held = images if places == len(result.images) else f"{images} of {count(places, 'place')}"

@@ -20,7 +20,7 @@ RECENT = 5  # epochs, by which the time left is reckoned
 class EpochLines(pl.Callback):
     """Logs a line an epoch: loss, score, seconds and time left; and one a minute within an epoch that takes longer.
 
-    Where a bar in a terminal shows the same, the lines are for the log file alone; see `satseg.train.start.log_to`.
+    With a progress bar in a terminal the lines go to the log file only; see `satseg.train.start.set_up_logging`.
 
     Args:
         metrics: Has the numbers of each epoch; it stands before this in the list of callbacks.
@@ -34,14 +34,14 @@ class EpochLines(pl.Callback):
         self.epochs = ""
         self.progress: Progress | None = None
 
-    def _say(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         logger.info("%s", line, extra={"in_bar": self.in_bar})
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock."""
         self.in_bar = trainer.progress_bar_callback is not None and sys.stderr.isatty()
         self.epochs = f"Epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        self.progress = Progress(f"{self.epochs}, training", trainer.num_training_batches, "batches", self._say)
+        self.progress = Progress(f"{self.epochs}, training", trainer.num_training_batches, "batches", self._log)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -64,7 +64,7 @@ class EpochLines(pl.Callback):
         told.append(duration(rows[-1]["seconds"]))
         if recent and number < last and not trainer.should_stop:
             told.append(f"about {duration(sum(recent) / len(recent) * (last - number))} left")
-        self._say(f"{self.epochs}: {', '.join(told)}")
+        self._log(f"{self.epochs}: {', '.join(told)}")
 
     def _best(self, rows: list[dict[str, Any]]) -> list[str]:
         """Say which earlier epoch was better, if any was."""

@@ -12,22 +12,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg.data import SegmentationDataModule
 from satseg.devices import Machine, training_machine
-from satseg.ranks import agree, world_size
+from satseg.ranks import broadcast_result, world_size
 from satseg.runs import AUTO, AUTO_OPTIONS
 
 logger = logging.getLogger(__name__)
 
-PATCH, BATCH, PATCHES, EPOCHS = AUTO_OPTIONS
+PATCH, BATCH, PATCHES_PER_EPOCH, EPOCHS = AUTO_OPTIONS
 
 # A first model should be there in half an hour. One thread of a server's processor trains a U-Net on a resnet18 with
 # 1.5 patches of 256 x 256 pixels a second (0.66 s each, and 0.2 s where it only scores one). The network that is
 # trained does not count: runs of a sweep over backbones are to differ in nothing else. Nor does what the machine does
 # meanwhile: the same machine chooses the same again.
-MINUTES = 30
-PIXELS_A_SECOND = 1.5 * 256**2
-SCORING = 0.3
-THREADS_OF_GPU = 128  # a small one; not measured here, and of little weight, as small data ends at the most epochs
-LEAST_EPOCHS, MOST_EPOCHS = 10, 100  # fewer are no schedule, and from more a small dataset gains little
+TARGET_MINUTES = 30
+PIXELS_PER_SECOND = 1.5 * 256**2
+SCORING_COST = 0.3
+GPU_THREADS = 128  # a small one; not measured here, and of little weight, as small data ends at the most epochs
+MIN_EPOCHS, MAX_EPOCHS = 10, 100  # fewer are no schedule, and from more a small dataset gains little
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Length:
     minutes: float | None
 
 
-def choose(cfg: DictConfig, datamodule: SegmentationDataModule) -> DictConfig:
+def resolve_auto(cfg: DictConfig, datamodule: SegmentationDataModule) -> DictConfig:
     """Return the configuration with numbers in the place of `auto`, and tell the data and the user which.
 
     The first of several processes chooses for all, as their machines may differ.
@@ -57,10 +57,10 @@ def choose(cfg: DictConfig, datamodule: SegmentationDataModule) -> DictConfig:
     asked = [key for key in (PATCH, BATCH, EPOCHS) if OmegaConf.select(cfg, key) == AUTO]
     if not asked:
         return cfg
-    numbers, reasons = agree(lambda: _choices(cfg, datamodule, asked))
+    numbers, reasons = broadcast_result(lambda: _choices(cfg, datamodule, asked))
     datamodule.patch_size = numbers.get(PATCH, datamodule.patch_size)
     datamodule.batch_size = numbers.get(BATCH, datamodule.batch_size)
-    datamodule.patches_per_epoch = numbers.get(PATCHES, datamodule.patches_per_epoch)
+    datamodule.patches_per_epoch = numbers.get(PATCHES_PER_EPOCH, datamodule.patches_per_epoch)
     cfg = cfg.copy()
     for key, number in numbers.items():
         OmegaConf.update(cfg, key, number)
@@ -77,7 +77,7 @@ def _choices(
     length = _length(cfg, datamodule, machine)
     is_cut = length.patches < datamodule.num_patches
     steps = max(1, math.ceil(length.patches / (batch * devices)))
-    numbers = {PATCH: datamodule.patch_size, BATCH: batch, PATCHES: length.patches, EPOCHS: length.epochs}
+    numbers = {PATCH: datamodule.patch_size, BATCH: batch, PATCHES_PER_EPOCH: length.patches, EPOCHS: length.epochs}
     work = "a first model on a GPU"
     if length.minutes is not None:
         threads = f"{machine.threads} processor thread{'s' if machine.threads > 1 else ''}"
@@ -85,12 +85,12 @@ def _choices(
     reasons = {
         PATCH: "fits the images",
         BATCH: f"{steps} steps an epoch",
-        PATCHES: f"of {datamodule.num_patches} that cover the images",
+        PATCHES_PER_EPOCH: f"of {datamodule.num_patches} that cover the images",
         EPOCHS: work,
     }
     if _max_steps(cfg):
         reasons[EPOCHS] = f"for trainer.max_steps={_max_steps(cfg)}"
-    wanted = {*asked, PATCHES} if is_cut else {*asked}
+    wanted = {*asked, PATCHES_PER_EPOCH} if is_cut else {*asked}
     return {key: number for key, number in numbers.items() if key in wanted}, reasons
 
 
@@ -102,15 +102,15 @@ def _length(cfg: DictConfig, datamodule: SegmentationDataModule, machine: Machin
     if steps := _max_steps(cfg):
         batches = max(1, math.ceil(patches / (datamodule.batch_size * world_size())))
         return Length(math.ceil(steps * cfg.trainer.accumulate_grad_batches / batches), patches, None)
-    scored = SCORING * _area(datamodule, "val")
-    threads = THREADS_OF_GPU * world_size() if machine.is_gpu else machine.threads
-    speed = PIXELS_A_SECOND * threads
-    budget = 60 * MINUTES * speed
-    if OmegaConf.select(cfg, PATCHES) == AUTO:  # a dataset of the user's own may not have it
-        share = budget / LEAST_EPOCHS  # of an epoch; half of it trains, however much there is to score
+    scored = SCORING_COST * _area(datamodule, "val")
+    threads = GPU_THREADS * world_size() if machine.is_gpu else machine.threads
+    speed = PIXELS_PER_SECOND * threads
+    budget = 60 * TARGET_MINUTES * speed
+    if OmegaConf.select(cfg, PATCHES_PER_EPOCH) == AUTO:  # a dataset of the user's own may not have it
+        share = budget / MIN_EPOCHS  # of an epoch; half of it trains, however much there is to score
         patches = min(patches, math.ceil(max(share / 2, share - scored) / edge**2))
     pixels = patches * edge**2 + scored
-    epochs = round(min(max(budget / pixels, LEAST_EPOCHS), MOST_EPOCHS))
+    epochs = round(min(max(budget / pixels, MIN_EPOCHS), MAX_EPOCHS))
     epochs = max(epochs, cfg.trainer.check_val_every_n_epoch or 1)
     return Length(epochs, patches, None if machine.is_gpu else epochs * pixels / speed / 60)
 
