@@ -53,7 +53,7 @@ def _steps(cfg: DictConfig, run: Run) -> float:
     datamodule = build_datamodule(cfg)
     findings = check_data(datamodule)
     datamodule.use_digests(run.path / DATA)
-    if run.resume_path is not None and is_first():
+    if run.resume_path is not None and is_rank_zero():
         check_same_data(run, datamodule)
     cfg = resolve_auto(cfg, datamodule)
     with built_trainer(cfg, run) as trainer:
