@@ -1,1 +1,1 @@
-"""Training a model, from the configuration to the report."""
+"""Training of a model, from the configuration to the report."""

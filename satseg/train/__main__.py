@@ -11,7 +11,7 @@ from satseg.cli import entry_point
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Train one model; return the monitored score, which sweeps optimise."""
-    with signals.deferred():  # as modules may go on without one whose import failed
+    with signals.deferred():  # a library may swallow an interruption during its imports
         from satseg.train.run import train
 
     return train(cfg)

@@ -1,4 +1,4 @@
-"""What training chooses by itself where the configuration says `auto`: patch, batch, and how long it takes."""
+"""Values for the options set to `auto`: patch size, batch size and length of the training."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ logger = logging.getLogger(__name__)
 
 PATCH, BATCH, PATCHES_PER_EPOCH, EPOCHS = AUTO_OPTIONS
 
-# A first model should be there in half an hour. One thread of a server's processor trains a U-Net on a resnet18 with
-# 1.5 patches of 256 x 256 pixels a second (0.66 s each, and 0.2 s where it only scores one). The network that is
-# trained does not count: runs of a sweep over backbones are to differ in nothing else. Nor does what the machine does
-# meanwhile: the same machine chooses the same again.
+# A first model should take half an hour. One thread of a server's processor trains a U-Net on a resnet18 at
+# 1.5 patches of 256 x 256 pixels a second (0.66 s each, and 0.2 s for scoring one). The chosen network is ignored, as
+# runs of a sweep over backbones should differ in nothing else, and so is the load of the machine: the same machine
+# always gives the same values.
 TARGET_MINUTES = 30
 PIXELS_PER_SECOND = 1.5 * 256**2
 SCORING_COST = 0.3
-GPU_THREADS = 128  # a small one; not measured here, and of little weight, as small data ends at the most epochs
-MIN_EPOCHS, MAX_EPOCHS = 10, 100  # fewer are no schedule, and from more a small dataset gains little
+GPU_THREADS = 128  # equivalent of a small GPU; an estimate, which matters little, as small datasets reach MAX_EPOCHS
+MIN_EPOCHS, MAX_EPOCHS = 10, 100  # fewer are too few for a schedule; more gain little on small data
 
 
 @dataclass(frozen=True)
 class Length:
-    """How long a training is.
+    """Length of a training.
 
     Attributes:
-        epochs: Passes.
-        patches: In each of them, over all devices.
-        minutes: That it takes about; None on a GPU, whose speed is not known beforehand.
+        epochs: Number of epochs.
+        patches: Patches per epoch, over all devices.
+        minutes: Estimated duration; None on a GPU, whose speed is unknown.
     """
 
     epochs: int
@@ -46,13 +46,13 @@ class Length:
 
 
 def resolve_auto(cfg: DictConfig, datamodule: SegmentationDataModule) -> DictConfig:
-    """Return the configuration with numbers in the place of `auto`, and tell the data and the user which.
+    """Return the configuration with numbers in place of `auto`; set them on the datamodule, and log them.
 
-    The first of several processes chooses for all, as their machines may differ.
+    Rank zero chooses for all processes, as their machines may differ.
 
     Args:
         cfg: The whole configuration.
-        datamodule: Set up.
+        datamodule: The data, already set up.
     """
     asked = [key for key in (PATCH, BATCH, EPOCHS) if OmegaConf.select(cfg, key) == AUTO]
     if not asked:
@@ -64,15 +64,15 @@ def resolve_auto(cfg: DictConfig, datamodule: SegmentationDataModule) -> DictCon
     cfg = cfg.copy()
     for key, number in numbers.items():
         OmegaConf.update(cfg, key, number)
-    told = ", ".join(f"{key}={number} ({reasons[key]})" for key, number in numbers.items())
-    logger.info("Chosen: %s; give an option yourself to fix it", told)
+    choices = ", ".join(f"{key}={number} ({reasons[key]})" for key, number in numbers.items())
+    logger.info("Chosen: %s; give an option yourself to fix it", choices)
     return cfg
 
 
 def _choices(
     cfg: DictConfig, datamodule: SegmentationDataModule, asked: list[str]
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Return the number for each option that is `auto`, and its reason."""
+    """Return a number for each `auto` option, and its reason."""
     batch, devices, machine = datamodule.batch_size, world_size(), training_machine(datamodule.accelerator)
     length = _length(cfg, datamodule, machine)
     is_cut = length.patches < datamodule.num_patches
@@ -95,7 +95,7 @@ def _choices(
 
 
 def _length(cfg: DictConfig, datamodule: SegmentationDataModule, machine: Machine) -> Length:
-    """Choose epochs for the time that there is, and where the fewest would take longer, fewer patches in each."""
+    """Choose epochs to fit the time budget; if MIN_EPOCHS exceed it, reduce the patches per epoch."""
     patches, edge = datamodule.num_patches, datamodule.patch_size
     if cfg.trainer.max_epochs != AUTO:
         return Length(cfg.trainer.max_epochs, patches, None)
@@ -106,8 +106,8 @@ def _length(cfg: DictConfig, datamodule: SegmentationDataModule, machine: Machin
     threads = GPU_THREADS * world_size() if machine.is_gpu else machine.threads
     speed = PIXELS_PER_SECOND * threads
     budget = 60 * TARGET_MINUTES * speed
-    if OmegaConf.select(cfg, PATCHES_PER_EPOCH) == AUTO:  # a dataset of the user's own may not have it
-        share = budget / MIN_EPOCHS  # of an epoch; half of it trains, however much there is to score
+    if OmegaConf.select(cfg, PATCHES_PER_EPOCH) == AUTO:  # a custom dataset may lack this option
+        share = budget / MIN_EPOCHS  # per epoch; at least half of it is for training
         patches = min(patches, math.ceil(max(share / 2, share - scored) / edge**2))
     pixels = patches * edge**2 + scored
     epochs = round(min(max(budget / pixels, MIN_EPOCHS), MAX_EPOCHS))
@@ -116,7 +116,7 @@ def _length(cfg: DictConfig, datamodule: SegmentationDataModule, machine: Machin
 
 
 def _max_steps(cfg: DictConfig) -> int | None:
-    """Return the number of steps that the user ends training after; None for all."""
+    """Return the user's limit of steps; None if there is none."""
     options: Mapping[str, int] = cfg.trainer
     steps = options.get("max_steps", -1)
     return steps if isinstance(steps, int) and steps > 0 else None
@@ -127,5 +127,5 @@ def _area(datamodule: SegmentationDataModule, split: str) -> int:
 
 
 def _round(minutes: float) -> int:
-    """Round to what is known: minutes, and from twenty on fives."""
+    """Round to minutes, from twenty on to multiples of five."""
     return max(1, round(minutes)) if minutes < 20 else 5 * round(minutes / 5)

@@ -1,4 +1,4 @@
-"""The parts of a training run: data, network, loss, optimizer and trainer."""
+"""Building the parts of a training run: data, network, loss, optimizer and trainer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ UNUSED_ALLOWED = "ddp_find_unused_parameters_true"
 
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
-    """Find the data, measure the training split, and say what was assumed."""
+    """Find the data, measure the training split, and log the assumptions made."""
     augmentation = instantiate(cfg.augmentation, _convert_="all")
     make = instantiate(cfg.dataset, _partial_=True, _convert_="all")
     datamodule: SegmentationDataModule = make(augmentation=augmentation, sampling_seed=cfg.seed)
@@ -56,7 +56,7 @@ def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
 
 
 def check_data(datamodule: SegmentationDataModule) -> list[Finding]:
-    """Check the headers of images and masks, and say what is wrong; worst first."""
+    """Check the headers of images and masks; log and return the findings, worst first."""
     findings = [finding.below(str(datamodule.root)) for finding in check_cheaply(datamodule)]
     for finding in findings:
         level = logging.ERROR if finding.severity is Severity.ERROR else logging.WARNING
@@ -65,12 +65,12 @@ def check_data(datamodule: SegmentationDataModule) -> list[Finding]:
 
 
 def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> SegmentationTask:
-    """Build network, criterion and what optimises them, for the classes and bands that the data has."""
+    """Build network, criterion and optimizer settings for the classes and bands of the data."""
     scores = [f"val/{name}" for name in Scores.empty(datamodule.spec.class_names).as_dict()]
     if cfg.monitor not in scores:
         raise ConfigError(f"monitor={cfg.monitor}: there is no such score; choose one of {', '.join(scores)}.")
     model = _plain(cfg.model)
-    if cfg.init_from is not None or cfg.resume_from is not None:  # these bring the backbone's weights too
+    if cfg.init_from is not None or cfg.resume_from is not None:  # these include the backbone's weights
         model["encoder_weights"] = "none"
     network = build_model(model, datamodule.spec)
     if cfg.init_from is not None and cfg.resume_from is None:
@@ -95,7 +95,7 @@ def _plain(node: Any) -> Any:
 
 @contextmanager
 def built_trainer(cfg: DictConfig, run: Run) -> Iterator[pl.Trainer]:
-    """Build the trainer for the length of a block; in a sweep the next run has loggers of its own."""
+    """Build the trainer for a block, and close its loggers at the end: the next run of a sweep has its own."""
     trainer = build_trainer(cfg, run)
     failed = True
     try:
@@ -106,23 +106,23 @@ def built_trainer(cfg: DictConfig, run: Run) -> Iterator[pl.Trainer]:
 
 
 def check_trainer(cfg: DictConfig) -> None:
-    """Check the trainer's options before any image is read.
+    """Check the trainer's options, before any image is read.
 
     Raises:
-        ConfigError: If they do not go together, or no epoch would be scored.
+        ConfigError: If they contradict each other, or no epoch would be scored.
     """
     every, epochs = cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs
     strategy = cfg.trainer.get("strategy")
     if OmegaConf.is_config(strategy) and strategy.get("_target_") == SHARDED and (cfg.ema or cfg.compile):
-        raise ConfigError("ema and compile do not go with trainer=fsdp, where no device has the whole network.")
+        raise ConfigError("ema and compile do not work with trainer=fsdp, where no device holds the whole network.")
     if cfg.trainer.accelerator == "cpu" and cfg.trainer.get("sync_batchnorm"):
         raise ConfigError(
             "trainer.sync_batchnorm=true works on GPUs only; with trainer.accelerator=cpu set it to false."
         )
     if epochs != AUTO and (isinstance(epochs, bool) or not isinstance(epochs, int)):
         raise ConfigError(
-            f"trainer.max_epochs={'null' if epochs is None else epochs}: name a whole number, which schedules need, or "
-            "auto; trainer.max_time ends earlier."
+            f"trainer.max_epochs={'null' if epochs is None else epochs}: expected a whole number, as schedules "
+            "need one, or auto; to stop earlier, set trainer.max_time."
         )
     if str(cfg.trainer.precision) in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
         raise ConfigError(f"trainer.precision={cfg.trainer.precision}: choose 32-true, bf16-mixed or 16-mixed.")
@@ -130,16 +130,16 @@ def check_trainer(cfg: DictConfig) -> None:
         raise ConfigError(f"save_every_min={cfg.save_every_min}: expected a number of minutes.")
     if epochs != AUTO and epochs < (every or 1):
         raise ConfigError(
-            f"trainer.max_epochs={epochs} with trainer.check_val_every_n_epoch={every}: no epoch would be scored, and "
-            "no model chosen; train at least as many epochs."
+            f"trainer.max_epochs={epochs} with trainer.check_val_every_n_epoch={every}: no epoch would be scored, "
+            "and no model selected; train at least as many epochs."
         )
 
 
 def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
-    """Build Lightning's trainer with the run's records, callbacks and loggers.
+    """Build Lightning's trainer with the run's callbacks and loggers.
 
     Raises:
-        ConfigError: If Lightning does not take its options.
+        ConfigError: If Lightning rejects the options.
     """
     strategy = cfg.trainer.get("strategy")
     metrics = MetricsCsv(run.path / "metrics.csv")
@@ -177,15 +177,15 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             enable_progress_bar=cfg.trainer.get("enable_progress_bar", True) and sys.stdout.isatty(),
             default_root_dir=str(run.path),
         )
-    except Exception as error:  # Hydra wraps whatever Lightning says about an impossible combination
+    except Exception as error:  # Hydra wraps Lightning's errors about impossible combinations
         dashboards.close(loggers, failed=True)
         raise ConfigError(
             f"The trainer cannot be built: {error.__cause__ or error} Choose trainer=auto, cpu, gpu, ddp, fsdp or "
-            "debug, and options that go together."
+            "debug, and compatible options."
         ) from error
     return trainer
 
 
 def _has_unused_layers(cfg: DictConfig) -> bool:
-    """Tell whether a decoder leaves out the backbone's last stages, for whose gradients DDP would wait."""
+    """Return True if the decoder skips the backbone's last stages, for whose gradients DDP would wait."""
     return str(cfg.model._target_).endswith(".PSPNet")

@@ -1,4 +1,4 @@
-"""From the composed configuration to the one that a run records: checked, absolute, or taken from an earlier run."""
+"""Preparing the composed configuration: checked, with absolute paths, or taken from an earlier run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -24,37 +24,34 @@ from satseg.records.slots import USER_KEYS
 from satseg.runs import find_complete, find_unfinished
 from satseg.runs.renamed import read_record
 
-if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
-    pass
-
-NAME = re.compile(r"\w{1,40}")  # of a logger or an option, as it is shown
+NAME = re.compile(r"\w{1,40}")  # loggers and options that are safe to print
 ENCODER_KEYS = ("backbone.encoder_name", "model.encoder_name")
 BACKBONE_OPTIONS = {
     "encoder_name": "encoder_name",
     "encoder_weights": "weights",
     "encoder_adapt": "adapt",
-}  # in a model
+}  # options of a model, and of the backbone they come from
 DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
 
 
 def prepare_config(cfg: DictConfig) -> DictConfig:
-    """Return the configuration that the run is made from, with absolute paths.
+    """Return the configuration of the run, with absolute paths.
 
-    With `resume_from` or `from_run` it is the record of that run; options given beside it replace single values.
+    With `resume_from` or `from_run` it is that run's record; further options replace single values.
     """
     if cfg.resume_sweep is not None and HydraConfig.get().mode != RunMode.MULTIRUN:
-        raise ConfigError("resume_sweep= goes on with a sweep: add -m and the options that it was started with.")
+        raise ConfigError("resume_sweep= resumes a sweep: add -m and the options that it was started with.")
     if cfg.resume_from is not None and cfg.from_run is not None:
-        raise ConfigError("resume_from= goes on with a run and from_run= repeats one: give one of them.")
+        raise ConfigError("resume_from= resumes a run and from_run= repeats one: give one of them.")
     if cfg.resume_from is not None:
         path = broadcast_result(
             lambda: find_unfinished(cfg.resume_from, Path(cfg.runs_dir))
-        )  # before the first is in it
-        cfg = _recorded(cfg, path, "while resuming", "To start anew from its weights use init_from= instead.")
+        )  # before rank zero locks it
+        cfg = _recorded(cfg, path, "while resuming", "To start a new run from its weights, use init_from= instead.")
         cfg.resume_from = str(path)
     elif cfg.from_run is not None:
         path, folder = find_complete(cfg.from_run, Path(cfg.runs_dir)), cfg.run_dir
-        cfg = _recorded(cfg, path, "while repeating", "To change more, start a run of its own.")
+        cfg = _recorded(cfg, path, "while repeating", "To change more, start a new run.")
         cfg.from_run, cfg.run_dir, cfg.resume_from = str(path.resolve()), folder, None
     _resolve_encoder_name(cfg)
     for key in DATA_PATHS:
@@ -65,31 +62,31 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
 
 
 def recognise_data(cfg: DictConfig) -> list[str]:
-    """Put what is recognised of the dataset's folder into a configuration, which a run records.
+    """Fill in the dataset options that are recognised from its folder; changes the configuration in place.
 
     Returns:
-        What was recognised, in sentences; none where all is given.
+        A sentence for each recognised option; none if all are given.
 
     Raises:
-        SatsegError: If nothing is recognised, or two layouts fit equally.
+        SatsegError: If no layout is recognised, or two fit equally well.
     """
-    options, said = recognise_options(cast(dict[str, Any], OmegaConf.to_container(cfg.dataset, resolve=True)))
+    options, sentences = recognise_options(cast(dict[str, Any], OmegaConf.to_container(cfg.dataset, resolve=True)))
     for name, value in options.items():
         OmegaConf.update(cfg.dataset, name, value, merge=False, force_add=True)
-    return said
+    return sentences
 
 
 def _is_given(*keys: str) -> bool:
-    """Tell whether the command line says an option."""
+    """Return True if the command line sets one of the options."""
     overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     return any(override.key_or_group in keys for override in overrides)
 
 
 def _resolve_encoder_name(cfg: DictConfig) -> None:
-    """Take a plain name of timm's for the backbone; what a record says is left as it is.
+    """Accept plain timm names for the backbone; recorded names are left unchanged.
 
     Raises:
-        ModelError: If nobody knows it; names near ones.
+        ModelError: If the backbone is unknown; suggests similar names.
     """
     if (cfg.resume_from is None and cfg.from_run is None) or _is_given(*ENCODER_KEYS):
         for group in ("backbone", "model"):
@@ -103,7 +100,7 @@ def _resolve_encoder_name(cfg: DictConfig) -> None:
 
 
 def _link_backbone(recorded: DictConfig) -> None:
-    """Let the model of a record follow the backbone's options, as in the configuration that it was made from."""
+    """Restore the interpolations that link a recorded model to its backbone's options."""
     model, backbone = recorded.get("model"), recorded.get("backbone")
     if not (OmegaConf.is_dict(model) and OmegaConf.is_dict(backbone)):
         return
@@ -113,19 +110,19 @@ def _link_backbone(recorded: DictConfig) -> None:
 
 
 def backbone_name(cfg: DictConfig) -> str:
-    """Return timm's name of the backbone that is trained, or SMP's own."""
+    """Return the backbone's name in timm, or in SMP."""
     encoder = OmegaConf.select(cfg, "model.encoder_name") or cfg.backbone.encoder_name
     return str(encoder).removeprefix(PREFIX)
 
 
 def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfig:
-    """Return a run's record, with single values replaced by those of the command line."""
+    """Return a run's recorded configuration, with single values replaced by those of the command line."""
     recorded = read_config(path, cfg.trusted_modules)
     for group in ("dataset", "augmentation", "loss", "trainer", "callbacks"):
         check_classes(recorded.get(group), group, path / "config.yaml")
-    for key, value in cfg.items():  # what only the user says, and what earlier versions did not record
+    for key, value in cfg.items():  # options that only users may set, or that earlier versions did not record
         if key not in recorded and OmegaConf.is_dict(value) and key != "logger":
-            raise RecordError(f"{path / 'config.yaml'} has no {key!s}: it is no record of a run.")
+            raise RecordError(f"{path / 'config.yaml'} has no {key!s}: it is not the record of a run.")
         recorded.setdefault(key, value)
     _link_backbone(recorded)
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
@@ -133,8 +130,8 @@ def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfi
         if key.partition(".")[0] in (*USER_KEYS, "from_run"):
             continue
         parent, _, name = key.rpartition(".")
-        there = OmegaConf.select(recorded, parent) if parent else recorded
-        if there is None or name not in there or OmegaConf.is_config(there[name]):
+        section = OmegaConf.select(recorded, parent) if parent else recorded
+        if section is None or name not in section or OmegaConf.is_config(section[name]):
             raise ConfigError(
                 f"{key}= cannot be changed {doing} {path}; only single values such as trainer.max_epochs can. {advice}"
             )
@@ -144,7 +141,7 @@ def _recorded(cfg: DictConfig, path: Path, doing: str, advice: str) -> DictConfi
 
 
 def _print_dropped_options(recorded: DictConfig, path: Path) -> None:
-    """Say which of a run's loggers and trainer options are not used, as only the user may choose them."""
+    """Print which recorded loggers and trainer options are dropped, because only the user may choose them."""
     if not is_rank_zero():
         return
     before = read_record(path / "config.yaml")
@@ -152,14 +149,16 @@ def _print_dropped_options(recorded: DictConfig, path: Path) -> None:
     names = [str(name) for name in loggers if NAME.fullmatch(str(name)) and name not in (recorded.logger or {})]
     if names:
         wanted = names[0] if len(names) == 1 else f"'[{','.join(names)}]'"
-        print(f"{path} logged to {', '.join(names)}; to go on with it, add logger={wanted}.", file=sys.stderr)
+        print(f"{path} logged to {', '.join(names)}; to continue logging, add logger={wanted}.", file=sys.stderr)
     left_out = [str(name) for name in options if NAME.fullmatch(str(name)) and name not in recorded.trainer]
     if left_out:
-        print(f"{path}: trainer.{', trainer.'.join(left_out)} left out, as no record may say it.", file=sys.stderr)
+        print(
+            f"{path}: trainer.{', trainer.'.join(left_out)} ignored, because a record may not set it.", file=sys.stderr
+        )
 
 
 def run_name(choices: Mapping[str, str]) -> str:
-    """Return a short name for the run folder: the experiment, or what was chosen."""
+    """Return a short name for the run folder: the experiment, or dataset, model and backbone."""
     experiment = HydraConfig.get().runtime.choices.get("experiment")
     if experiment and experiment != "null":
         return str(experiment)
@@ -167,14 +166,14 @@ def run_name(choices: Mapping[str, str]) -> str:
 
 
 def with_backbone(choices: Mapping[str, str], cfg: DictConfig) -> dict[str, str]:
-    """Return the choices with the backbone that is trained, where it is not the one of the file that was chosen."""
+    """Return the choices with the name of the backbone in use, where it is not that of the chosen file."""
     chosen, name = choices.get("backbone", ""), backbone_name(cfg)
-    is_another = chosen in BACKBONES and name != chosen  # whose files are named after it
+    is_another = chosen in BACKBONES and name != chosen  # satseg's backbone files are named after their backbones
     return {**choices, "backbone": name if is_another or _is_given(*ENCODER_KEYS) else chosen}
 
 
 def config_choices() -> dict[str, str]:
-    """Return which file of each config group was chosen, what tells little of a model aside."""
+    """Return the chosen file of each config group that describes the model and its data."""
     choices = HydraConfig.get().runtime.choices
-    aside = ("hydra/", "experiment", "sweep", "trainer", "logger", "callbacks")
-    return {str(k): str(v) for k, v in choices.items() if not str(k).startswith(aside)}
+    excluded = ("hydra/", "experiment", "sweep", "trainer", "logger", "callbacks")
+    return {str(k): str(v) for k, v in choices.items() if not str(k).startswith(excluded)}

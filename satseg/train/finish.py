@@ -1,4 +1,4 @@
-"""The end of a run: the saved model is scored on validation and test, and the report is written."""
+"""End of a run: scoring the saved model on validation and test, and writing the report."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from satseg.train.run_report import report_run
 
 logger = logging.getLogger(__name__)
 
-EVALUATION_TIMEOUT_S = 3600.0  # in which somebody who evaluates the run while it trains must have ended
+EVALUATION_TIMEOUT_S = 3600.0  # wait for another process that is evaluating the run
 
 
 def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, trainer: pl.Trainer) -> float:
-    """Score the saved model file on validation and test, write pictures and report, publish, close the record."""
-    datamodule.trainer = None  # whose processes would each read a share
+    """Score the saved model file on validation and test, write pictures and report, publish, and write the summary."""
+    datamodule.trainer = None  # a distributed sampler would read a share per rank
     trusted = _trusted_modules(cfg)
     network = load_model(run.path, _device(cfg), trusted_modules=trusted)
     splits = [split for split in ("val", "test") if datamodule.splits.get(split)]
@@ -67,7 +67,7 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
 
 
 def _trusted_modules(cfg: DictConfig) -> list[str]:
-    """Return the modules of the user's own that model and record may name: the user named them."""
+    """Return the user's own modules that the model file and the record may name, as the user has named them."""
     targets = [str(node._target_) for node in (cfg.model, cfg.dataset)]
     own = [t.rpartition(".")[0] for t in targets if t not in ALLOWED_TARGETS and not t.startswith("satseg.")]
     return list(dict.fromkeys([*cfg.trusted_modules, *own]))

@@ -1,4 +1,4 @@
-"""Training itself, and what to say when it stops early."""
+"""Fitting with Lightning, and the errors of a fit that stops early."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ logger = logging.getLogger(__name__)
 
 
 def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDataModule, run: Run) -> None:
-    """Train.
+    """Fit the task.
 
     Raises:
-        ResourceError: If memory or disk ran out; says what to make smaller.
+        ResourceError: If memory or disk ran out; advises what to reduce.
         InterruptedRunError: If training was interrupted.
     """
     parameters = sum(p.numel() for p in task.network.parameters())
     logger.info("Training %.1f million parameters on %s", parameters / 1e6, trainer.strategy.root_device)
     try:
         with memory_limit(trainer.strategy.root_device), signals.deferred():
-            # Lightning's own handler waits for the other devices
+            # No option turns off Lightning's SIGTERM handler, which blocks in a broadcast to the other ranks: without
+            # auto_requeue SLURMEnvironment drops only its own. A callback could replace it, but only after data setup.
             trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
             trainer.fit(task, datamodule=datamodule, ckpt_path=run.resume_path)
     except ResourceError as error:
@@ -59,7 +60,7 @@ def fit(trainer: pl.Trainer, task: SegmentationTask, datamodule: SegmentationDat
             f"{datamodule.patch_size}: make one of them smaller, and keep the effective batch with "
             "trainer.accumulate_grad_batches."
         ) from error
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+    except SystemExit as stop:  # raised by Lightning on Ctrl-C
         raise InterruptedRunError("Interrupted.") from stop
     if trainer.interrupted:
         raise InterruptedRunError("Interrupted.")

@@ -1,4 +1,4 @@
-"""Training on several devices of this machine: a process for each, started here, watched, and ended together."""
+"""Training on several devices of this machine: one process per device, started, watched and stopped together."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from satseg.runs import Run, how_to_resume
 from satseg.runs.documents import read_fields, read_json, read_yaml
 
 JOB, RUN, SCORE = "read_job.yaml", "run.json", "score.json"
-SHUTDOWN_GRACE_S = 20.0  # after one process has ended with an error
+SHUTDOWN_GRACE_S = 20.0  # for the others, after one process has failed
 POLL_S = 0.2
-# What would report_error a new process that it belongs to another group.
+# Variables by which a new process would join another process group.
 GROUP_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK")
 
 
 def num_processes(cfg: DictConfig) -> int:
-    """Return for how many devices processes must be started here; 1 where this process trains by itself.
+    """Return how many processes to start on this machine; 1 if this process trains by itself.
 
     Raises:
-        ConfigError: If machines are asked for that nothing started processes on, or other devices than torchrun has.
+        ConfigError: If several machines are requested without torchrun, or other devices than torchrun started.
     """
     devices, nodes = _num_devices(cfg), cfg.trainer.get("num_nodes", 1)
     if world_size() > 1:
-        if devices * nodes != world_size():  # each would train for itself
+        if devices * nodes != world_size():  # each would train separately
             raise errors.ConfigError(
                 f"torchrun started {world_size()} processes, but trainer.devices={devices} and "
-                f"trainer.num_nodes={nodes} make {devices * nodes}: set them to what torchrun was told."
+                f"trainer.num_nodes={nodes} make {devices * nodes}: set them to what torchrun was given."
             )
         return 1
     if nodes > 1:
@@ -63,16 +63,16 @@ def _num_devices(cfg: DictConfig) -> int:
 
 
 def launch(cfg: DictConfig, run: Run, count: int) -> float:
-    """Train in so many processes of this machine; return the score.
+    """Train in several processes on this machine; return the score.
 
     Raises:
-        SatsegError: What ended one of them; the others are ended, too.
+        SatsegError: The error of the process that failed first; the others are stopped.
     """
     with tempfile.TemporaryDirectory(prefix="satseg-") as name:
         folder = Path(name)
         write_text(folder / JOB, OmegaConf.to_yaml(cfg, resolve=True))
-        told = [str(run.path), run.resume_path and str(run.resume_path), sys.argv[1:], locks.held()]
-        write_json(folder / RUN, told)
+        arguments = [str(run.path), run.resume_path and str(run.resume_path), sys.argv[1:], locks.held()]
+        write_json(folder / RUN, arguments)
         processes: list[subprocess.Popen[bytes]] = []
 
         def forward(number: int) -> None:
@@ -101,7 +101,7 @@ def _killed_at_exit(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[No
 
 def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
     environment = {k: v for k, v in os.environ.items() if k not in GROUP_VARIABLES and not k.startswith("TORCHELASTIC")}
-    environment.pop("SLURM_NTASKS", None)  # by which Lightning would take them for tasks of Slurm
+    environment.pop("SLURM_NTASKS", None)  # else Lightning would take them for Slurm tasks
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -112,7 +112,7 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
             command,
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             start_new_session=True,
-            pass_fds=locks.held(),  # they write, and may outlive this process for a moment
+            pass_fds=locks.held(),  # they write to the run folder, and may briefly outlive this process
         )
         for rank in range(count)
     ]
@@ -120,8 +120,8 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _forwarding_interrupts(forward: Callable[[int], None]) -> Iterator[None]:
-    """Send Ctrl-C on to the processes, which have left this one's group in the terminal."""
-    is_main = threading.current_thread() is threading.main_thread()  # only which may listen
+    """Forward Ctrl-C to the processes, which are not in the terminal's process group."""
+    is_main = threading.current_thread() is threading.main_thread()  # only the main thread may set handlers
     previous = signal.signal(signal.SIGINT, lambda number, _: forward(number)) if is_main else None
     try:
         yield
@@ -131,29 +131,29 @@ def _forwarding_interrupts(forward: Callable[[int], None]) -> Iterator[None]:
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
-    """Wait until all have ended, or one has failed and the others had a while to end, too."""
+    """Wait until all have ended, or SHUTDOWN_GRACE_S after one has failed."""
     deadline = None
-    while None in [process.poll() for process in processes]:  # all are asked: only then one learns how it ended
+    while None in [process.poll() for process in processes]:  # polls all, which sets their returncode
         if deadline is None and any(process.returncode for process in processes):
             deadline = time.monotonic() + SHUTDOWN_GRACE_S
         if deadline is not None and time.monotonic() > deadline:
-            break  # such as those that wait for one that is no more
+            break  # they may be waiting for the failed one
         time.sleep(POLL_S)
     return [process.poll() for process in processes]
 
 
 def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
-    """Return the score, or raise what ended the first of the processes that failed: the others follow it.
+    """Return the score, or raise the error of the process that failed first, as the others fail in consequence.
 
-    Where there is a score, the run is complete, however they ended. What one said comes next: a library may kill those
-    that wait for it.
+    With a score the run is complete, whatever the exit codes. A reported error takes precedence over a killed process,
+    as a library may kill the processes that wait for a failed one.
     """
     if (folder / SCORE).exists():
         score = read_json(folder / SCORE, object)
         return float("nan") if score is None else float(score)
-    told = sorted(folder.glob("error_*.json"), key=lambda path: path.stat().st_mtime_ns)
-    if told:
-        first = read_fields(told[0], {"kind": str, "message": str})
+    reported = sorted(folder.glob("error_*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if reported:
+        first = read_fields(reported[0], {"kind": str, "message": str})
         raise getattr(errors, first["kind"])(first["message"])
     killed = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
     if killed:
@@ -168,7 +168,7 @@ def _outcome(folder: Path, run: Run, codes: Sequence[int | None]) -> float:
 
 
 def report_error(folder: Path, rank: int, error: Exception) -> None:
-    """Leave word of an error, in one of the processes."""
+    """Write an error to a file for the parent process."""
     if isinstance(error, errors.SatsegError):
         write_json(folder / f"error_{rank}.json", {"kind": type(error).__name__, "message": str(error)})
     else:
@@ -176,7 +176,7 @@ def report_error(folder: Path, rank: int, error: Exception) -> None:
 
 
 def read_job(folder: Path) -> tuple[DictConfig, Run, list[str]]:
-    """Read what to train and what the user typed, in one of the processes, which takes over the locks."""
+    """Read the configuration, the run and the user's arguments in a child process, and take over the locks."""
     path, resume_path, typed, held = read_json(folder / RUN, list)
     locks.adopt(held)
     run = Run(Path(path), Path(resume_path) if resume_path else None)

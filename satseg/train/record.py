@@ -1,4 +1,4 @@
-"""The record of what a run depends on: configuration, environment and data."""
+"""Records of a run's inputs: configuration, environment and data."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 def check_same_data(run: Run, datamodule: SegmentationDataModule) -> None:
-    """Refuse to go on with other images and masks than those that the run began with."""
+    """Raise ConfigError if images or masks differ from those that the run began with."""
     now = {"fingerprint": datamodule.fingerprint, "digests": datamodule.digests()}
     if found := data_differences(read_data(run.path), now):
         raise ConfigError(
-            f"resume_from={run.path}: the data is not what the run began with ({'; '.join(found)}). Put it back as it "
-            f"was, or start a new run from its weights with init_from={run.path}."
+            f"resume_from={run.path}: the data has changed since the run began ({'; '.join(found)}). Restore it, "
+            f" or start a new run from its weights with init_from={run.path}."
         )
 
 
@@ -46,7 +46,7 @@ def record_run(
     task: SegmentationTask,
     findings: Sequence[Finding],
 ) -> None:
-    """Write down what the run depends on; of a run that goes on, once its callbacks have taken the new numbers."""
+    """Record the run's inputs; when resuming, only once the callbacks have accepted the new options."""
 
     @cache
     def record() -> None:
@@ -59,7 +59,7 @@ def record_run(
         return
     accepted = pl.callbacks.LambdaCallback(
         on_train_start=lambda *_: record(),
-        on_fit_end=lambda *_: record(),  # where nothing was left to train
+        on_fit_end=lambda *_: record(),  # if nothing was left to train
     )
     trainer.callbacks.append(accepted)  # type: ignore[attr-defined]
 

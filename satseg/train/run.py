@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from satseg.data.workers import worker_lost_error
-from satseg.errors import DataChangedError, InterruptedRunError, WorkerLostError
 from satseg.ranks import is_rank_zero
-from satseg.runs import DATA, Run, how_to_resume
+from satseg.runs import DATA, Run
 from satseg.train.auto_options import resolve_auto
 from satseg.train.build import build_datamodule, build_task, built_trainer, check_data, check_trainer
 from satseg.train.finish import finish_run
 from satseg.train.fit import fit
 from satseg.train.processes import launch, num_processes
 from satseg.train.record import check_same_data, record_run
-from satseg.train.start import failure_recorded, started_run
+from satseg.train.start import failure_recorded, interruptions_explained, started_run
 
 
 def train(cfg: DictConfig) -> float:
-    """Train one model, on as many devices as the configuration names; return the monitored score.
+    """Train one model on as many devices as the configuration names; return the monitored score.
 
     Raises:
-        SatsegError: If the run cannot start or go on; its folder says why.
+        SatsegError: If the run cannot start or go on; its folder records why.
     """
     with started_run(cfg) as (cfg, run), failure_recorded(run):
         count = num_processes(cfg)
@@ -29,36 +27,24 @@ def train(cfg: DictConfig) -> float:
 
 
 def train_here(cfg: DictConfig, run: Run) -> float:
-    """Train on this process's device; return the monitored score, in the first process of several.
+    """Train on this process's device; return the monitored score, NaN on all ranks but the first.
 
     Raises:
-        InterruptedRunError: If the user or the system ended it.
-        DataChangedError: If a file of the dataset is not what it was when the run began.
-        WorkerLostError: If a process that loads data was killed.
+        InterruptedRunError: If the user or the system stopped the run.
+        DataChangedError: If a file of the dataset has changed since the run began.
+        WorkerLostError: If a data loader's process was killed.
     """
-    try:
-        return _steps(cfg, run)
-    except KeyboardInterrupt as stop:
-        raise InterruptedRunError("Interrupted.") from stop
-    except DataChangedError as error:
-        raise DataChangedError(f"{error} {how_to_resume(run.path)}") from error
-    except Exception as error:
-        if not (lost := worker_lost_error(error)):
-            raise
-        raise WorkerLostError(f"{lost} {how_to_resume(run.path)}") from error
-
-
-def _steps(cfg: DictConfig, run: Run) -> float:
-    check_trainer(cfg)
-    datamodule = build_datamodule(cfg)
-    findings = check_data(datamodule)
-    datamodule.use_digests(run.path / DATA)
-    if run.resume_path is not None and is_rank_zero():
-        check_same_data(run, datamodule)
-    cfg = resolve_auto(cfg, datamodule)
-    with built_trainer(cfg, run) as trainer:
-        task = build_task(cfg, datamodule)
-        if is_rank_zero():
-            record_run(cfg, run, datamodule, trainer, task, findings)
-        fit(trainer, task, datamodule, run)
-        return finish_run(cfg, run, datamodule, trainer) if is_rank_zero() else float("nan")
+    with interruptions_explained(run):
+        check_trainer(cfg)
+        datamodule = build_datamodule(cfg)
+        findings = check_data(datamodule)
+        datamodule.use_digests(run.path / DATA)
+        if run.resume_path is not None and is_rank_zero():
+            check_same_data(run, datamodule)
+        cfg = resolve_auto(cfg, datamodule)
+        with built_trainer(cfg, run) as trainer:
+            task = build_task(cfg, datamodule)
+            if is_rank_zero():
+                record_run(cfg, run, datamodule, trainer, task, findings)
+            fit(trainer, task, datamodule, run)
+            return finish_run(cfg, run, datamodule, trainer) if is_rank_zero() else float("nan")

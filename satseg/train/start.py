@@ -1,4 +1,4 @@
-"""The beginning of a run: its folder, its log, its seed, and a record of why it failed."""
+"""Start of a run: its folder, log and seed, and the record of a failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from satseg import signals
-from satseg.errors import InterruptedRunError
+from satseg.data.workers import worker_lost_error
+from satseg.errors import DataChangedError, InterruptedRunError, WorkerLostError
 from satseg.files import write_json
 from satseg.ranks import broadcast_result, is_rank_zero
 from satseg.records.facts import read_choices, read_environment
@@ -23,25 +24,25 @@ from satseg.train.config import config_choices, prepare_config, recognise_data, 
 logger = logging.getLogger(__name__)
 
 IGNORED_WARNINGS = (  # Lightning's warnings, as regular expressions
-    "treespec, LeafSpec",  # its own affair
-    "could not find the monitored key",  # an epoch that is not scored
-    "your dataloader is not resumable",  # the sampler is
-    "Checkpoint directory .* exists and is not empty",  # of this run
-    "WeightAveraging callback with a model that overrides",  # where layers are sharded, ema is refused
-    "smaller than the logging interval",  # epochs are logged, too
+    "treespec, LeafSpec",  # internal to PyTorch
+    "could not find the monitored key",  # epochs without validation
+    "your dataloader is not resumable",  # the sampler is resumable
+    "Checkpoint directory .* exists and is not empty",  # it is this run's own
+    "WeightAveraging callback with a model that overrides",  # ema is refused where layers are sharded
+    "smaller than the logging interval",  # every epoch is logged as well
 )
 
 
 @contextmanager
 def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
-    """Make or reopen the run folder, and note what the run was composed from.
+    """Create or reopen the run folder, and record the config choices.
 
-    It is one folder for all processes that train, and for the length of the block theirs alone.
+    All training processes share the folder, and hold its lock for the length of the block.
     """
     cfg = prepare_config(cfg)
     recognised = recognise_data(cfg)
     if cfg.from_run is not None:
-        read_environment(Path(cfg.from_run))  # a broken record is told before a folder is made
+        read_environment(Path(cfg.from_run))  # report a broken record before a folder is made
     recorded = read_choices(Path(cfg.from_run)) if cfg.from_run is not None else None
     known = with_backbone(recorded or config_choices(), cfg)
     with ExitStack() as stack:
@@ -59,16 +60,16 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
 
 
 def prepare_process(cfg: DictConfig, run: Run) -> None:
-    """Start the log, and seed every random number generator."""
+    """Set up logging, and seed every random number generator."""
     set_up_logging(run.path / "train.log")
-    if cfg.from_run is not None:  # their number decides the order of sums
+    if cfg.from_run is not None:  # the number of threads determines the order of sums
         torch.set_num_threads(read_environment(Path(cfg.from_run))["threads"])
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
 
 @contextmanager
 def failure_recorded(run: Run) -> Iterator[None]:
-    """Note in the run folder why a run ended without a score; an interruption is no failure, and says how to go on."""
+    """Record in the run folder why a run ended without a score; an interruption only gains advice on resuming."""
     path = run.path / FAILURE
     if is_rank_zero():
         path.unlink(missing_ok=True)
@@ -87,15 +88,36 @@ def failure_recorded(run: Run) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def interruptions_explained(run: Run) -> Iterator[None]:
+    """Turn Ctrl-C, changed data and a lost data loader into errors that say how to resume.
+
+    Raises:
+        InterruptedRunError: On Ctrl-C.
+        DataChangedError: If a file of the dataset has changed since the run began.
+        WorkerLostError: If a data loader's process was killed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise InterruptedRunError("Interrupted.") from stop
+    except DataChangedError as error:
+        raise DataChangedError(f"{error} {how_to_resume(run.path)}") from error
+    except Exception as error:
+        if not (lost := worker_lost_error(error)):
+            raise
+        raise WorkerLostError(f"{lost} {how_to_resume(run.path)}") from error
+
+
 def set_up_logging(path: Path) -> None:
-    """Send satseg's messages to the terminal and to one file; of several processes, those of the first."""
+    """Log satseg's messages to the terminal and to one file, on rank zero only."""
     root = logging.getLogger("satseg")
-    for handler in list(root.handlers):  # a sweep starts several runs in one process
+    for handler in list(root.handlers):  # a sweep runs several trainings in one process
         root.removeHandler(handler)
         handler.close()
     root.setLevel(logging.INFO)
     root.propagate = False
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else advertisements and what it found normal
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # silence hints and status messages
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=f".*{message}.*")
     if not is_rank_zero():
@@ -110,7 +132,7 @@ def set_up_logging(path: Path) -> None:
 
 
 def close_log_files() -> None:
-    """Write no more to a file: its folder may go."""
+    """Close the log files, as their folder may be removed."""
     root = logging.getLogger("satseg")
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler):

@@ -1,4 +1,4 @@
-"""One of the processes that `satseg.train` starts, a device each; it is not called by hand."""
+"""Process that `satseg.train` starts for each device; not to be called by hand."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ POLL_S = 1.0
 
 
 def main() -> None:
-    """Train, and leave the score or the error in the folder that is named."""
+    """Train, and write the score or the error to the folder given as argument."""
     folder = Path(sys.argv[1])
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     try:
         with signals.listening(requeues=False):
             _train(folder)
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _train(folder: Path) -> None:
-    with signals.deferred():  # as modules may go on without one whose import failed
+    with signals.deferred():  # a library may swallow an interruption during its imports
         from satseg.train.run import train_here
         from satseg.train.start import prepare_process
 
@@ -40,8 +40,8 @@ def _train(folder: Path) -> None:
         write_json(folder / processes.SCORE, score)
 
 
-def _end_with(parent: int) -> None:
-    """End when the process that started this one has been killed."""
+def _exit_with(parent: int) -> None:
+    """Exit once the parent process has been killed."""
     while os.getppid() == parent:
         time.sleep(POLL_S)
     os._exit(1)
