@@ -87,5 +87,5 @@ def test_a_run_of_an_earlier_version_has_no_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", [{}, {"findings": 1}, {"findings": [{"check": "a"}]}, {"findings": ["x"]}])
 def test_a_broken_record_is_one_clear_line(tmp_path: Path, broken: dict) -> None:
     (tmp_path / "findings.json").write_text(json.dumps(broken))
-    with pytest.raises(RecordError, match="no record of findings; delete it"):
+    with pytest.raises(RecordError, match="not a record of findings; delete it"):
         read_findings(tmp_path)

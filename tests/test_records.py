@@ -532,7 +532,7 @@ def test_a_dashboard_goes_on_where_the_command_names_it_and_no_record_starts_one
         environment |= {"SATSEG_CACHE": str(tmp_path / "cache")}
         options = ["resume_from=again", "trainer.max_epochs=2"]
         ended = run_module("satseg.train", *options, cwd=tmp_path, environment=environment)
-        assert ended.returncode == 0 and "again logged to wandb; to go on with it, add logger=wandb." in ended.stderr
+        assert ended.returncode == 0 and "again logged to wandb; to continue logging, add logger=wandb." in ended.stderr
         assert server.connections == 0
     assert len(list(again.glob("wandb/*run-*"))) == 1
     (again / "summary.json").unlink()

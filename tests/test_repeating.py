@@ -115,7 +115,7 @@ def test_a_file_that_changes_ends_the_run_which_goes_on_once_it_is_put_back(run:
         assert line.startswith(told) and line.endswith("resume_from=disturbed")
         path.write_bytes(bytes(before[:-1]) + b"X")
         line = refused("train", "resume_from=disturbed", cwd=folder)
-        assert "the data is not what the run began with (changed: train/train1)" in line
+        assert "the data has changed since the run began (changed: train/train1)" in line
         path.unlink()
         assert "train1" in refused("train", "resume_from=disturbed", cwd=folder)
     finally:

@@ -144,7 +144,7 @@ def test_a_run_ends_wherever_it_is_asked_to(moment: str, is_begun: bool, whole: 
     assert (folder / "run/checkpoints/last.ckpt").exists() == is_begun
     if moment == "an epoch is scored":
         line = refused("train", "resume_from=run", "trainer.max_epochs=5", cwd=folder)
-        assert "scheduler=onecycle is one cycle over all steps of the training" in line
+        assert "scheduler=onecycle is one cycle over all training steps of the training" in line
     if is_begun:
         done = command("train", "resume_from=run", cwd=folder)
         assert done.returncode == 0, done.stderr

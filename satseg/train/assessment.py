@@ -1,4 +1,4 @@
-"""What a reader of a run's scores must know first: faults of its data, of its course, and of its classes."""
+"""Assessment of a finished run: problems of its data, its learning curve and its classes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from satseg.files import write_json
 from satseg.runs.documents import MAX_LISTING_BYTES, read_json
 from satseg.validate.findings import Finding, Severity, count, some, worst_first
 
-RECORD = "findings.json"  # what was found in the headers of the data, before training
-MIN_LOCATIONS = 10  # independent images below which a score is a rough one
-RARE_SHARE = 0.05  # of the labelled pixels, below which a class is so rare that weights may help it
-MISSED_IOU = 0.01  # IoU below which a class counts as not found
-RISING_SCORE = 0.005  # of the score in the last quarter of a training
-SCORE_DROP = 0.02  # of the score after its best epoch
-LOSS_INCREASE = 1.3  # factor of the validation loss since its lowest
+RECORD = "findings.json"  # findings from the headers of the data, made before training
+MIN_LOCATIONS = 10  # independent images below which a score is only a rough estimate
+RARE_SHARE = 0.05  # of the labelled pixels; for rarer classes, weights may help
+MISSED_IOU = 0.01  # IoU below which a class counts as missed
+RISING_SCORE = 0.005  # gain of the score in the last quarter of the training
+SCORE_DROP = 0.02  # loss of score after the best epoch
+LOSS_INCREASE = 1.3  # ratio of the last validation loss to the lowest
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def write_findings(run: Path, findings: Sequence[Finding]) -> None:
-    """Record in a run's folder what was found in its data."""
+    """Write the findings on a run's data to its folder."""
     plain = [asdict(finding) | {"severity": finding.severity.name.lower()} for finding in findings]
     write_json(run / RECORD, {"findings": plain})
 
 
 def read_findings(run: Path) -> list[Finding]:
-    """Read what was found in a run's data; nothing, where an earlier version made the run.
+    """Read the findings on a run's data; none if an earlier version made the run.
 
     Raises:
         RecordError: If the record is broken.
@@ -44,7 +44,7 @@ def read_findings(run: Path) -> list[Finding]:
     try:
         return [_finding(entry) for entry in found]
     except (TypeError, KeyError, AttributeError) as error:
-        raise RecordError(f"{path} is no record of findings; delete it, and the report does without.") from error
+        raise RecordError(f"{path} is not a record of findings; delete it, and the report will omit them.") from error
 
 
 def _finding(entry: Mapping[str, Any]) -> Finding:
@@ -60,36 +60,36 @@ def assess_run(
     training_pixels: Mapping[str, int],
     results: Mapping[str, EvaluationResult],
 ) -> list[Finding]:
-    """Judge a finished run by its own numbers; worst first.
+    """Return problems of a finished run, found in its own numbers; worst first.
 
     Args:
-        rows: As of metrics.csv, one an epoch.
-        monitor: The score that chose the best epoch.
-        max_epochs: How many epochs were planned.
+        rows: Rows of metrics.csv, one per epoch.
+        monitor: The score that selected the best epoch.
+        max_epochs: Planned number of epochs.
         training_pixels: Labelled pixels of the training split by class.
         results: Scores by split.
     """
     found = [
-        *_course(rows, monitor, max_epochs),
+        *_learning_curve(rows, monitor, max_epochs),
         *_unseen(training_pixels),
         *(finding for split, result in results.items() for finding in _classes(result, split)),
-        *(finding for split, result in results.items() for finding in _size(result, split)),
+        *(finding for split, result in results.items() for finding in _sample_size(result, split)),
     ]
     if "test" not in results and results:
         found.append(
             Finding(
                 "no_test",
                 Severity.NOTE,
-                "There is no test split: the scores are those of the images by which the best epoch was chosen, and "
-                "are somewhat too high",
-                repair="Keep some images apart that training never looks at.",
+                "There is no test split: the scores are from the images that selected the best epoch, and are "
+                "somewhat too high",
+                repair="Set some images aside that training never sees.",
             )
         )
     return worst_first(found)
 
 
-def _course(rows: Sequence[Mapping[str, Any]], monitor: str, max_epochs: int) -> list[Finding]:
-    """Judge how the score went over the epochs."""
+def _learning_curve(rows: Sequence[Mapping[str, Any]], monitor: str, max_epochs: int) -> list[Finding]:
+    """Return the problem of the learning curve, if any."""
     scored = [(number, row) for number, row in enumerate(rows, 1) if isinstance(row.get(monitor), float)]
     scores = np.array([row[monitor] for _, row in scored])
     if not len(scores) or np.isnan(scores).all():
@@ -102,7 +102,7 @@ def _course(rows: Sequence[Mapping[str, Any]], monitor: str, max_epochs: int) ->
         return [
             _warning(
                 "short",
-                f"{name} was computed after one epoch only: nothing tells whether it still rises",
+                f"{name} was computed after one epoch only, so it is unknown whether it is still rising",
                 f"Train longer: {longer}.",
             )
         ]
@@ -132,10 +132,10 @@ def _course(rows: Sequence[Mapping[str, Any]], monitor: str, max_epochs: int) ->
             return [
                 _warning(
                     "overfit",
-                    f"The model learned its training images by heart after epoch "
+                    f"The model overfits its training images after epoch "
                     f"{scored[lowest][0]}: since then the validation loss rose from {losses[lowest, 1]:.2f} to "
                     f"{losses[-1, 1]:.2f} while the training loss fell; the weights of epoch {best} are kept",
-                    "Take more images, a stronger augmentation=, or a smaller backbone=.",
+                    "Use more images, a stronger augmentation=, or a smaller backbone=.",
                 )
             ]
     return []
@@ -146,7 +146,7 @@ def _unseen(pixels: Mapping[str, int]) -> list[Finding]:
     if not absent:
         return []
     what = f"No pixel of the training images is labelled {some(absent)}: the model cannot learn {_it(absent)}"
-    return [_warning("unseen", what, "Label some, or take the class out of dataset.classes.")]
+    return [_warning("unseen", what, "Label some, or remove the class from dataset.classes.")]
 
 
 def _classes(result: EvaluationResult, split: str) -> list[Finding]:
@@ -161,18 +161,18 @@ def _classes(result: EvaluationResult, split: str) -> list[Finding]:
         found.append(_warning("missed", what + f"below {MISSED_IOU:g}", advice))
     absent = names[truth == 0].tolist()
     if absent:
-        what = f"No pixel of the {where} images is labelled {some(absent)}: nothing tells how well the model finds "
-        found.append(_warning("absent", what + _it(absent), f"Put images with {_it(absent)} into that split."))
+        what = f"No pixel of the {where} images is labelled {some(absent)}: it is unknown how well the model finds "
+        found.append(_warning("absent", what + _it(absent), f"Add images with {_it(absent)} to that split."))
     return found
 
 
-def _size(result: EvaluationResult, split: str) -> list[Finding]:
+def _sample_size(result: EvaluationResult, split: str) -> list[Finding]:
     places = len({image.group for image in result.images})
     if places >= MIN_LOCATIONS:
         return []
     images = count(len(result.images), "image")
     held = images if places == len(result.images) else f"{images} of {count(places, 'place')}"
-    what = f"The {SPLITS[split]} scores are of {held} only: others could well give other scores"
+    what = f"The {SPLITS[split]} scores are from {held} only: on others they could differ considerably"
     if split == "val":
         what += ", and another best epoch"
     return [_warning("few", what, "Score more images, from other places.")]

@@ -1,4 +1,4 @@
-"""What goes to a dashboard beside the numbers of each epoch: settings, pictures, tables, the model."""
+"""Publishing settings, images, tables and the model to a dashboard, beside the metrics of each epoch."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from satseg.train.callbacks.wandb import Dashboard
 from satseg.visualization.display import to_rgb
 
 ARTIFACT = "model"
-NUM_WORST = 20  # images in the table
+NUM_WORST = 20  # images in the table of the worst
 
 
 def publish_settings(loggers: Sequence[Logger], cfg: DictConfig, run: Run, network: SegmentationNetwork) -> None:
-    """Send what the run depends on: configuration, data, code."""
+    """Publish the run's inputs: configuration, data and code."""
     for board in _dashboards(loggers):
         data, environment = read_data(run.path), read_environment(run.path)
         facts = {"data_fingerprint": data["fingerprint"], "git": environment.get("git"), "run_folder": str(run.path)}
@@ -42,7 +42,7 @@ def publish_results(
     datamodule: SegmentationDataModule,
     results: Mapping[str, EvaluationResult],
 ) -> None:
-    """Send scores, confusion, pictures with their classes as overlays, the worst images, and the model file."""
+    """Publish scores, confusion matrix, images with class overlays, the worst images and the model file."""
     for board in _dashboards(loggers):
         with board.errors_logged():
             for split, result in results.items():
@@ -53,7 +53,7 @@ def publish_results(
 
 
 def close(loggers: Sequence[Logger], failed: bool) -> None:
-    """End what the loggers hold open."""
+    """Close the dashboards."""
     for board in _dashboards(loggers):
         board.close(failed)
 
@@ -91,7 +91,7 @@ def _pictures(
 def _overlays(
     network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str, names: Sequence[str]
 ) -> list[Any]:
-    """Return images on which truth and prediction can be switched on, class by class."""
+    """Return images with truth and prediction as overlays that can be toggled by class."""
     import wandb
 
     spec, device = network.spec, next(network.parameters()).device
@@ -109,33 +109,33 @@ def _overlays(
 
 
 def _upload_model(board: Dashboard, run: Run) -> None:
-    """Send the model file; it is `best` if no model of the same score and data is known to be better."""
+    """Upload the model file; tag it `best` if no model on the same data and score is better."""
     import wandb
 
     summary = read_summary(run.path)
     facts = {key: summary[key] for key in ("score", "monitor")}
     facts["data_fingerprint"] = read_data(run.path)["fingerprint"]
     artifact = wandb.Artifact(ARTIFACT, type="model", metadata=facts | {"run": run.path.name})
-    artifact.add_file(str(run.path / MODEL_FILE), policy="immutable")  # no copy: it is written once
+    artifact.add_file(str(run.path / MODEL_FILE), policy="immutable")  # uploaded in place, as it is written once
     best = _best_of_sweep(run) if board.experiment.offline else _best_of_project(board, facts)
     aliases = ["latest", "best"] if facts["score"] is not None and facts["score"] >= best else ["latest"]
     board.experiment.log_artifact(artifact, aliases=aliases)
 
 
 def _best_of_sweep(run: Run) -> float:
-    """Return the highest score of a run's sweep, which is sent in some order later."""
+    """Return the highest score of a run's sweep, whose offline runs are uploaded later in any order."""
     scores = [read_summary(path.parent)["score"] for path in run.path.parent.glob(f"*/{SUMMARY}")]
     return max((score for score in scores if score is not None), default=-math.inf)
 
 
 def _best_of_project(board: Dashboard, facts: Mapping[str, Any]) -> float:
-    """Return the score of the project's best model; infinite where it cannot be known or compared."""
+    """Return the score of the project's best model; infinity if it is unknown or not comparable."""
     import wandb
 
     try:
         known = wandb.Api(timeout=10).artifact(f"{board.experiment.entity}/{board.experiment.project}/{ARTIFACT}:best")
         alike = all(known.metadata.get(key) == facts[key] for key in ("monitor", "data_fingerprint"))
         return float(known.metadata["score"]) if alike else math.inf
-    except Exception as error:  # each version of W&B has its own
-        is_first = "not found" in str(error).lower() or "does not exist" in str(error).lower()
-        return -math.inf if is_first else math.inf
+    except Exception as error:  # the exception differs between W&B versions
+        is_missing = "not found" in str(error).lower() or "does not exist" in str(error).lower()
+        return -math.inf if is_missing else math.inf

@@ -1,4 +1,4 @@
-"""What differs between a run and the one that it repeats."""
+"""Differences between a run and the one that it repeats."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from satseg.records.facts import read_data, read_environment
 
 HARDWARE = ("python", "platform", "processor", "cores", "threads", "gpus")
-MAX_FILES = 5  # that are named
+MAX_FILES = 5  # listed by name
 MAX_CHARACTERS = 100  # characters of a value
 
 
 def differences(earlier: Path, now: Path) -> list[str]:
-    """Compare the records of two runs: data, code, versions, hardware; a line for each thing that differs."""
+    """Compare the records of two runs; return a line per difference in data, code, versions and hardware."""
     data = data_differences(read_data(earlier), read_data(now))
     return [f"data: {line}" for line in data] + _environment(read_environment(earlier), read_environment(now))
 
 
 def data_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Compare the records of two datasets; a line for each way in which images or masks differ."""
+    """Compare the records of two datasets; return a line per kind of difference in images or masks."""
     if old["fingerprint"] == new["fingerprint"]:
         return []
     if "digests" not in old:
@@ -28,14 +28,14 @@ def data_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     lines = _files("changed", [n for n, d in new["digests"].items() if old["digests"].get(n, d) != d])
     lines += _files("gone", sorted(old["digests"].keys() - new["digests"].keys()))
     lines += _files("new", sorted(new["digests"].keys() - old["digests"].keys()))
-    return lines or ["other images are in the splits"]
+    return lines or ["the splits contain other images"]
 
 
-def _files(what: str, names: Sequence[str]) -> list[str]:
+def _files(change: str, names: Sequence[str]) -> list[str]:
     if not names:
         return []
     more = f" and {len(names) - MAX_FILES} more" if len(names) > MAX_FILES else ""
-    return [f"{what}: {', '.join(map(_shown, names[:MAX_FILES]))}{more}"]
+    return [f"{change}: {', '.join(map(_shown, names[:MAX_FILES]))}{more}"]
 
 
 def _environment(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -54,10 +54,10 @@ def _code(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old.get("commit") != new.get("commit"):
         lines.append(f"code: commit {_shown(old.get('commit'))} then, {new.get('commit')} now")
     if old.get("changed_files") or new.get("changed_files"):
-        lines.append("code: files were changed and not committed, then or now")
+        lines.append("code: there were uncommitted changes, then or now")
     return lines
 
 
 def _shown(value: Any) -> str:
-    """Return a value of a record as text for the terminal: short, on one line, without control characters."""
+    """Return a recorded value as text for the terminal: short, without control characters."""
     return "".join(c if c.isprintable() else "?" for c in str(value)[:MAX_CHARACTERS])

@@ -1,4 +1,4 @@
-"""Optimizers and schedules."""
+"""Optimizers and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from satseg.errors import ConfigError
 
 
 def build_optimizer(config: Mapping[str, Any], network: nn.Module, fused: bool = False) -> Optimizer:
-    """Build an optimizer by timm's name for it.
+    """Build an optimizer by its name in timm.
 
     Args:
         config: `name`, `lr`, `weight_decay`, `backbone_lr_factor`, and the optimizer's own options.
-        network: With an `encoder`, whose learning rate is `lr * backbone_lr_factor`.
-        fused: Step in one kernel, where the optimizer has one and the configuration does not say otherwise.
+        network: The network; its `encoder` has the learning rate `lr * backbone_lr_factor`.
+        fused: Use the fused kernel if the optimizer has one, unless the configuration says otherwise.
 
     Raises:
-        ConfigError: If the name is unknown or a number is none.
+        ConfigError: If the name is unknown or an option is invalid.
     """
     options = dict(config)
     name = str(options.pop("name"))
     lr, decay, factor = (_number(options, key) for key in ("lr", "weight_decay", "backbone_lr_factor"))
     if name not in list_optimizers():
         raise ConfigError(
-            f"optimizer.name={name}: timm has no such optimizer; there are {', '.join(list_optimizers())}."
+            f"optimizer.name={name}: timm has no such optimizer; choose one of {', '.join(list_optimizers())}."
         )
     groups = parameter_groups(network, lr, decay, factor)
     if get_optimizer_info(name).second_order:
         raise ConfigError(
-            f"optimizer.name={name}: it needs second derivatives, which no loss here gives; choose another."
+            f"optimizer.name={name}: it needs second derivatives, which training does not compute; choose another."
         )
     if fused and "fused" in signature(get_optimizer_class(name, bind_defaults=False)).parameters:
         options.setdefault("fused", True)
     try:
         optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=decay, **options)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer: {name} does not take these options: {error}.") from error
+        raise ConfigError(f"optimizer: {name} rejects these options: {error}.") from error
     return optimizer
 
 
 def scaled_lr(lr: Any, rule: str, devices: int) -> Any:
-    """Return the learning rate for batches that are so many times as large.
+    """Return the learning rate scaled for the effective batch of several devices.
 
     Args:
-        lr: For one device.
-        rule: `none`; `linear` (Goyal et al., 2017), for SGD; or `sqrt`, for Adam and its kin.
-        devices: How many share an optimiser's step.
+        lr: Learning rate for one device.
+        rule: `none`; `linear` (Goyal et al., 2017), for SGD; or `sqrt`, for Adam and its variants.
+        devices: Number of devices that share an optimizer step.
 
     Raises:
-        ConfigError: If there is no such rule.
+        ConfigError: If the rule is unknown.
     """
     factors = {"none": 1.0, "linear": float(devices), "sqrt": math.sqrt(devices)}
     if rule not in factors:
@@ -67,14 +67,14 @@ def scaled_lr(lr: Any, rule: str, devices: int) -> Any:
 def _number(options: dict[str, Any], key: str) -> float:
     value = options.pop(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ConfigError(f"optimizer.{key}={value}: expected a number from 0 up.")
+        raise ConfigError(f"optimizer.{key}={value}: expected a number of 0 or more.")
     return float(value)
 
 
 def parameter_groups(network: nn.Module, lr: float, decay: float, factor: float) -> list[dict[str, Any]]:
-    """Divide what is trained into backbone and rest, with decay and without.
+    """Divide the trainable parameters into backbone and rest, with and without weight decay.
 
-    Norms and biases (everything of one dimension) are not decayed. Groups that are empty are left out.
+    Norms and biases (one-dimensional parameters) are not decayed. Empty groups are left out.
     """
     encoder: nn.Module = network.encoder  # type: ignore[assignment]
     backbone = {id(p) for p in encoder.parameters()}
@@ -83,7 +83,7 @@ def parameter_groups(network: nn.Module, lr: float, decay: float, factor: float)
         if parameter.requires_grad:
             groups.setdefault((id(parameter) in backbone, parameter.ndim > 1), []).append(parameter)
     if not groups:
-        raise ConfigError("Nothing is left to train: every weight is frozen.")
+        raise ConfigError("Nothing to train: all weights are frozen.")
     return [
         {"params": params, "lr": lr * factor if is_backbone else lr, "weight_decay": decay if decayed else 0.0}
         for (is_backbone, decayed), params in sorted(groups.items(), reverse=True)
@@ -93,16 +93,16 @@ def parameter_groups(network: nn.Module, lr: float, decay: float, factor: float)
 def build_scheduler(
     config: Mapping[str, Any], optimizer: Optimizer, total_steps: int, steps_per_epoch: int
 ) -> dict[str, Any] | None:
-    """Build what changes the learning rate.
+    """Build a learning rate scheduler.
 
     Args:
-        config: `name` and its options; `warmup` is a share of all steps.
-        optimizer: Whose learning rates are changed.
+        config: `name` and its options; `warmup` is a fraction of all steps.
+        optimizer: The optimizer to schedule.
         total_steps: Optimizer steps of the whole training.
         steps_per_epoch: Optimizer steps of one epoch.
 
     Returns:
-        Lightning's description of a scheduler; None for a constant rate.
+        Lightning's scheduler configuration; None for a constant learning rate.
 
     Raises:
         ConfigError: If the name is unknown.
@@ -126,7 +126,7 @@ def build_scheduler(
 
 
 def with_warmup(shape: Callable[[float], float], warmup: int, total: int) -> Callable[[int], float]:
-    """Return the factor by step: a straight rise over the warm-up, then the shape over the rest, from 0 to 1."""
+    """Return the learning rate factor by step: a linear warm-up, then the shape over the remaining steps."""
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -137,12 +137,12 @@ def with_warmup(shape: Callable[[float], float], warmup: int, total: int) -> Cal
 
 
 def cosine(end: float = 0.0) -> Callable[[float], float]:
-    """Half a cosine, from 1 to `end` (Loshchilov and Hutter, 2017)."""
+    """Return a half cosine from 1 to `end` (Loshchilov and Hutter, 2017)."""
     return lambda progress: end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def poly(power: float = 0.9, end: float = 0.0) -> Callable[[float], float]:
-    """The polynomial decay of DeepLab (Chen et al., 2018)."""
+    """Return the polynomial decay of DeepLab (Chen et al., 2018)."""
     return lambda progress: end + (1 - end) * (1 - progress) ** power
 
 

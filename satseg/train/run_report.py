@@ -1,4 +1,4 @@
-"""The page of a run: what it is, what is wrong with it, and how well it does."""
+"""Report page of a run: its setup, its problems and its scores."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from satseg.visualization.figures import plot_curves
 from satseg.visualization.figures.curves import SCORES, best_point, points
 from satseg.visualization.report import MISSING, Notice, write_report
 
-SPLITS = {"test": "test", "val": "validation"}  # in the order of the page
-MAX_TEXT = 60_000  # characters of a configuration that are shown; one that lists its images is longer
+SPLITS = {"test": "test", "val": "validation"}  # in the order shown on the page
+MAX_TEXT = 60_000  # characters of the configuration shown; one that lists images can be longer
 
 
 def report_run(
@@ -32,14 +32,14 @@ def report_run(
     datamodule: SegmentationDataModule,
     parameters: int,
 ) -> None:
-    """Draw the curves and write report.html, which shows a run whole in one file.
+    """Plot the curves and write report.html, a self-contained page.
 
     Args:
-        folder: The run's.
-        cfg: What it was made from.
-        reports: By split.
-        datamodule: Its data.
-        parameters: Numbers that the model has.
+        folder: The run folder.
+        cfg: The run's configuration.
+        reports: Reports by split.
+        datamodule: The run's data.
+        parameters: Number of parameters of the model.
     """
     rows, spec = read_metrics(folder / "metrics.csv"), datamodule.spec
     plot_curves(
@@ -69,7 +69,7 @@ def report_run(
 
 
 def notice(finding: Finding) -> Notice:
-    """Return a finding as the page shows it."""
+    """Return a finding as a notice for the page."""
     return Notice(finding.severity.name.lower(), finding.message, finding.repair, finding.files)
 
 
@@ -96,7 +96,7 @@ def _facts(
     environment: Mapping[str, Any],
     parameters: int,
 ) -> dict[str, str]:
-    """Return what the run is, in words."""
+    """Return the facts of the run as text."""
     source, splits = datamodule.spec.inputs[0], datamodule.splits
     megapixels = sum(float(np.prod(datamodule.sizes[s.name])) for own in splits.values() for s in own) / 1e6
     images = ", ".join(f"{len(own):,} {SPLITS.get(split, 'training')}" for split, own in splits.items() if own)
@@ -127,16 +127,16 @@ def _optimizer(cfg: DictConfig) -> str:
 
 
 def _start(cfg: DictConfig) -> str:
-    """Return where the weights came from."""
+    """Describe the initial weights."""
     if cfg.get("init_from"):
-        return f"began with the weights of {Path(str(cfg.init_from)).name}"
+        return f"started from the weights of {Path(str(cfg.init_from)).name}"
     weights = str(cfg.backbone.get("weights") or "none")
-    began = "began with random weights" if weights == "none" else f"began with {Path(weights).name}"
-    return began + (", frozen" if cfg.backbone.get("freeze") else "")
+    start = "started from random weights" if weights == "none" else f"started from {Path(weights).name}"
+    return start + (", frozen" if cfg.backbone.get("freeze") else "")
 
 
 def _device(environment: Mapping[str, Any]) -> str:
-    """Return what trained; of a run of an earlier version, which did not record that, what there was."""
+    """Describe the training device; for runs of earlier versions, which did not record it, the available one."""
     gpus, processor = environment.get("gpus") or [], environment.get("processor") or "processor not recorded"
     threads = count(int(environment.get("threads", 1)), "thread")
     kind = environment.get("device")
@@ -146,7 +146,7 @@ def _device(environment: Mapping[str, Any]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time in the two units that suit it."""
+    """Return a duration in its two largest units."""
     minutes, whole = round(seconds / 60), round(seconds)
     if whole < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{whole} s"

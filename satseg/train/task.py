@@ -1,4 +1,4 @@
-"""The LightningModule: one step, scored and stepped the same way on any device."""
+"""The LightningModule of segmentation."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class SegmentationTask(pl.LightningModule):
     """Trains a network on batches of `{"image", "mask", "valid"}`.
 
     Args:
-        network: Raw images in, logits out.
+        network: Maps raw images to logits.
         criterion: Called with logits (N, K, H, W), mask (N, H, W) and valid (N, H, W).
-        optimizer: The config group `optimizer`.
-        scheduler: The config group `scheduler`.
+        optimizer: Options of the config group `optimizer`.
+        scheduler: Options of the config group `scheduler`.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SegmentationTask(pl.LightningModule):
         self.optimizer_config = optimizer
         self.scheduler_config = scheduler
         self.confusion = ConfusionMatrix(network.spec.num_classes)
-        self.train_loss = MeanMetric(nan_strategy="disable")  # a loss that is not a number must be seen
+        self.train_loss = MeanMetric(nan_strategy="disable")  # a NaN loss must be noticed
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss over the batch's valid pixels."""
@@ -61,7 +61,7 @@ class SegmentationTask(pl.LightningModule):
         self.log("val/loss", scored.loss, batch_size=max(int(scored.pixels), 1), on_epoch=True, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Log every score that is derived from the split's one confusion matrix."""
+        """Log all scores derived from the split's confusion matrix."""
         scores = Scores.from_matrix(self.confusion.compute(), self.network.spec.class_names)
         self.confusion.reset()
         values = {f"val/{name}": value for name, value in scores.as_dict().items()}
@@ -69,31 +69,31 @@ class SegmentationTask(pl.LightningModule):
         self.log("val/miou", values["val/miou"], prog_bar=True)
 
     def configure_model(self) -> None:
-        """Share the network among the devices, where the strategy is to."""
+        """Shard the network if the strategy requires it."""
         if isinstance(self.trainer.strategy, ShardedStrategy):
             self.trainer.strategy.shard(self.network)
 
     def configure_optimizers(self) -> Any:
-        """Build optimizer and schedule for the steps that the trainer will make."""
-        optimizer = build_optimizer(self.optimizer_config, self.network, fused=self._may_fuse())
+        """Build optimizer and scheduler for the trainer's number of steps."""
+        optimizer = build_optimizer(self.optimizer_config, self.network, fused=self._can_fuse())
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(self.trainer.max_epochs or 1, 1)
         scheduler = build_scheduler(self.scheduler_config, optimizer, total, max(total // epochs, 1))
         if scheduler is None:
             return optimizer
-        if scheduler["interval"] == "epoch":  # it needs a score, and not every epoch has one
+        if scheduler["interval"] == "epoch":  # it needs a score, which only validated epochs have
             scheduler["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
-    def _may_fuse(self) -> bool:
-        """Tell whether one kernel may step: on a GPU, but where Lightning must clip what that kernel would unscale."""
+    def _can_fuse(self) -> bool:
+        """Return True if a fused optimizer works: on GPUs, unless Lightning must clip gradients before unscaling."""
         clips = bool(self.trainer.gradient_clip_val) and str(self.trainer.precision).endswith("mixed")
         return self.device.type == "cuda" and not clips
 
     def save_model(self, path: Path, training: Mapping[str, Any]) -> None:
-        """Write the current weights as the model file; to be called on all devices, of which the first writes."""
+        """Write the current weights as a model file, on rank zero; must be called on all ranks."""
         save_model(path, self.network, training=training, protocol=PROTOCOL, write=self.global_rank == 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the loader needs to rebuild the network, as plain data."""
+        """Add the description from which `load_model` rebuilds the network."""
         checkpoint["satseg"] = Document.of(self.network, {"epoch": self.current_epoch}, PROTOCOL).plain()

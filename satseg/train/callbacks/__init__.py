@@ -1,1 +1,1 @@
-"""What listens to training: records, averaged weights, the model file."""
+"""Lightning callbacks of training: records, averaged weights, the model file."""

@@ -10,13 +10,13 @@ from pytorch_lightning.callbacks import WeightAveraging
 
 
 class ExponentialMovingAverage(WeightAveraging):
-    """Score, save and finish with averaged weights.
+    """Validates, saves and finishes with averaged weights.
 
-    The decay grows from 0.18 to `decay` over the first steps, so that a short run is not held back by its
-    random start (as in TensorFlow's `ExponentialMovingAverage` with `num_updates`).
+    The decay grows from 0.18 to `decay` over the first steps, so that random initial weights do not hold
+    back a short run (as in TensorFlow's `ExponentialMovingAverage` with `num_updates`).
 
     Args:
-        decay: Share of the average that a step keeps, once warmed up.
+        decay: Weight of the previous average in each step, after the warm-up.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -36,5 +36,5 @@ class ExponentialMovingAverage(WeightAveraging):
         """Keep the averaged weights in place until the model file has been written."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring the training weights back."""
+        """Restore the training weights."""
         super().on_validation_epoch_end(trainer, pl_module)

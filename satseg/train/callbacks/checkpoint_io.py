@@ -1,4 +1,4 @@
-"""Lightning's checkpoints, written whole or not at all, and read without running anything."""
+"""Checkpoint I/O for Lightning: atomic writes, and reads that execute no code."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from satseg.models.torch_file import read_torch_file
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Saves through a temporary file in the same folder; loads tensors and plain data only."""
+    """Saves checkpoints atomically; loads tensors and plain data only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint; a full disk or a kill leaves the older file.
+        """Write a checkpoint; if this fails or is killed, the previous file remains.
 
         Raises:
-            DivergedError: If a weight is not finite; no run could go on from there.
+            DivergedError: If a weight is not finite, as no run could resume from it.
             ResourceError: If it cannot be written.
         """
         broken = self._not_finite(checkpoint)
         if broken is not None:
-            raise DivergedError(f"{path} was not written: {broken} holds numbers that are not finite.")
+            raise DivergedError(f"{path} was not written: {broken} holds values that are not finite.")
         try:
             with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
-        except RuntimeError as error:  # in which torch wraps the system's
+        except RuntimeError as error:  # torch wraps errors of the system
             if not isinstance(error.__context__, OSError):
                 raise
             raise ResourceError(f"{path} cannot be written: {error.__context__.strerror}.") from error
@@ -39,16 +39,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read a checkpoint.
 
         Raises:
-            CheckpointError: If it is broken, holds more than tensors and plain data, or weights that are not finite.
+            CheckpointError: If it is broken, or holds more than tensors and plain data, or weights that are not finite.
         """
         loaded: dict[str, Any] = read_torch_file(Path(path), map_location or "cpu")
         broken = self._not_finite(loaded)
         if broken is not None:
-            raise CheckpointError(f"{path} is of a run that has diverged: {broken} has numbers that are not finite.")
+            raise CheckpointError(f"{path} is from a run that has diverged: {broken} has values that are not finite.")
         return loaded
 
     @staticmethod
     def _not_finite(checkpoint: dict[str, Any]) -> str | None:
-        """Return the name of a tensor that is not finite, of the weights and of their averages, where there is one."""
+        """Return the name of a weight or averaged weight that is not finite; None if all are."""
         parts = (checkpoint.get(key) or {} for key in ("state_dict", "current_model_state"))
         return next((name for part in parts if (name := nonfinite_tensor(part)) is not None), None)

@@ -1,4 +1,4 @@
-"""Lines of text that show how training goes, where the output is a file and no bar can."""
+"""Progress of training as lines of text, for log files."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from satseg.train.callbacks.records import MetricsCsv
 
 logger = logging.getLogger(__name__)
 
-RECENT = 5  # epochs, by which the time left is reckoned
+RECENT = 5  # epochs from which the remaining time is estimated
 
 
 class EpochLines(pl.Callback):
-    """Logs a line an epoch: loss, score, seconds and time left; and one a minute within an epoch that takes longer.
+    """Logs loss, score, duration and time left of each epoch, and progress once a minute within long epochs.
 
     With a progress bar in a terminal the lines go to the log file only; see `satseg.train.start.set_up_logging`.
 
     Args:
-        metrics: Has the numbers of each epoch; it stands before this in the list of callbacks.
-        monitor: The score to tell; higher is better.
-        every: Epochs from one line to the next.
+        metrics: Provides the metrics of each epoch; must precede this in the list of callbacks.
+        monitor: The score to log; higher is better.
+        every: Epochs between lines.
     """
 
     def __init__(self, metrics: MetricsCsv, monitor: str, every: int = 1) -> None:
@@ -46,28 +46,28 @@ class EpochLines(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Say how far the epoch is, if it takes long."""
+        """Log the progress of a long epoch."""
         if self.progress:
             self.progress.add()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say how the epoch went."""
+        """Log the result of the epoch."""
         number, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         if number % self.every and number != last and not trainer.should_stop:
             return
         rows = self.metrics.rows
-        told = [f"train loss {rows[-1]['train/loss']:.4f}"]
+        parts = [f"train loss {rows[-1]['train/loss']:.4f}"]
         if self.monitor in rows[-1]:
-            told.append(f"{self.monitor} {rows[-1][self.monitor]:.4f}")
-            told += self._best(rows)
+            parts.append(f"{self.monitor} {rows[-1][self.monitor]:.4f}")
+            parts += self._best(rows)
         recent = [row["seconds"] for row in rows[-RECENT:] if row.get("seconds")]
-        told.append(duration(rows[-1]["seconds"]))
+        parts.append(duration(rows[-1]["seconds"]))
         if recent and number < last and not trainer.should_stop:
-            told.append(f"about {duration(sum(recent) / len(recent) * (last - number))} left")
-        self._log(f"{self.epochs}: {', '.join(told)}")
+            parts.append(f"about {duration(sum(recent) / len(recent) * (last - number))} left")
+        self._log(f"{self.epochs}: {', '.join(parts)}")
 
     def _best(self, rows: list[dict[str, Any]]) -> list[str]:
-        """Say which earlier epoch was better, if any was."""
+        """Return the earlier epoch with a better score, if any."""
         scored = [
             row for row in rows if not math.isnan(math.nan if row.get(self.monitor) is None else row[self.monitor])
         ]

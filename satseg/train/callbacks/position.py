@@ -1,4 +1,4 @@
-"""Where in the data a checkpoint was written, so that a resumed run sees what an uninterrupted one would."""
+"""Position in the data at a checkpoint, so that a resumed run continues like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY = "position"
 
 
 class Position(pl.Callback):
-    """Keeps epoch, batch and the epoch's mean loss so far: by itself Lightning starts a new pass over the data."""
+    """Saves epoch, batch and the epoch's mean loss so far; without it Lightning would restart the epoch."""
 
     def __init__(self) -> None:
         self.resumed: dict[str, Any] = {}
@@ -22,7 +22,7 @@ class Position(pl.Callback):
         """Add the position as plain data."""
         epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current
         inside = epochs.started > epochs.processed
-        own = [value.clone() for value in self._loss(pl_module)] if inside else []  # they are summed in place
+        own = [value.clone() for value in self._loss(pl_module)] if inside else []  # reduce sums in place
         sums = [trainer.strategy.reduce(value, reduce_op="sum") for value in own]
         checkpoint[KEY] = {
             "epoch": epochs.processed,
@@ -32,21 +32,23 @@ class Position(pl.Callback):
         }
 
     def on_load_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on from there.
+        """Restore the position.
 
         Raises:
             CheckpointError: If the checkpoint has no position.
         """
         if KEY not in checkpoint:
-            raise CheckpointError("The checkpoint is of an earlier version of satseg, from which no run can go on.")
+            raise CheckpointError(
+                "The checkpoint is from an earlier version of satseg, from which runs cannot be resumed."
+            )
         self.resumed = checkpoint[KEY]
         trainer.datamodule.start_at(self.resumed["epoch"], self.resumed["batch"])
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Take over the loss so far.
+        """Restore the loss so far.
 
         Raises:
-            ConfigError: If the rest of the epoch that was begun, or of the schedule, would be another one.
+            ConfigError: If the options would change the rest of the interrupted epoch or of the schedule.
         """
         if not self.resumed:
             return
@@ -57,27 +59,27 @@ class Position(pl.Callback):
         inside = self.resumed["batch"] > 0
         if changed and inside:
             raise ConfigError(
-                f"The run was stopped inside an epoch, whose rest would be another one ({changed}): resume with the "
-                "same numbers."
+                f"The run was stopped within an epoch, the rest of which would change ({changed}): resume with the "
+                "same values."
             )
         if changed and any(config.interval == "step" for config in trainer.lr_scheduler_configs):
             raise ConfigError(
-                f"The learning rate follows the steps, of which an epoch would have others ({changed}): resume with "
-                "the same numbers."
+                f"The learning rate is scheduled by step, and the steps per epoch would change ({changed}): resume "
+                "with the same values."
             )
         steps = int(trainer.estimated_stepping_batches) + 1
         if any(getattr(config.scheduler, "total_steps", steps) != steps for config in trainer.lr_scheduler_configs):
             raise ConfigError(
-                "scheduler=onecycle is one cycle over all steps of the training, which would be others: resume with "
-                "the same trainer.max_epochs, or train longer from its weights with init_from."
+                "scheduler=onecycle is one cycle over all training steps, the number of which would change: resume "
+                "with the same trainer.max_epochs, or train longer from its weights with init_from."
             )
-        if inside and trainer.is_global_zero:  # the sums are those of all ranks
+        if inside and trainer.is_global_zero:  # the sums are over all ranks
             for value, earlier in zip(self._loss(pl_module), self.resumed["loss"], strict=True):
                 value.fill_(earlier)
 
     @staticmethod
     def _loss(pl_module: Any) -> tuple[Tensor, Tensor]:
-        """Return the sum of the epoch's losses so far, and of their weights."""
+        """Return the sums of the epoch's losses so far and of their weights."""
         return pl_module.train_loss.mean_value, pl_module.train_loss.weight
 
     @staticmethod

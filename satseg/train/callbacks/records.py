@@ -1,4 +1,4 @@
-"""What every run writes while it trains: metrics.csv, the speed, and the best weights as the model file."""
+"""Records that every run writes during training: metrics.csv, throughput, and the best weights as model file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from satseg.train.task import SegmentationTask
 
 
 class MetricsCsv(pl.Callback):
-    """One row an epoch in metrics.csv; a resumed run drops the rows past the epoch it goes on from.
+    """Writes a row per epoch to metrics.csv; a resumed run drops the rows after its checkpoint.
 
     Args:
         path: The file to write.
@@ -33,14 +33,14 @@ class MetricsCsv(pl.Callback):
         self.clock = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the rows of the epochs that are done."""
+        """Load the rows of completed epochs."""
         rows = read_metrics(self.path) if self.path.exists() else []
         whole = [r | {"epoch": int(r["epoch"]), "step": int(r["step"])} for r in rows]
         self.rows = [r for r in whole if r["epoch"] < trainer.current_epoch]
         self.clock = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note which epoch the scores belong to: Lightning keeps them for the epochs that are not scored."""
+        """Note the epoch of the scores, as Lightning keeps them through epochs without validation."""
         if not trainer.sanity_checking:
             self.last_scored = trainer.current_epoch
 
@@ -48,7 +48,7 @@ class MetricsCsv(pl.Callback):
         """Add the epoch's row.
 
         Raises:
-            DivergedError: If the loss or a weight is no longer a number: no later epoch would mend it.
+            DivergedError: If the loss or a weight is not finite, as no later epoch would recover.
         """
         kinds = ("train/", "val/") if self.last_scored == trainer.current_epoch else ("train/",)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(kinds)}
@@ -69,20 +69,20 @@ class MetricsCsv(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Logs `train/images_per_second`, the time for waiting for data included, and the peak of `train/memory_gb`."""
+    """Logs `train/images_per_second`, including data loading, and the peak memory as `train/memory_gb`."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock, also inside an epoch that was begun before."""
+        """Start the clock; a resumed run may start within an epoch."""
         self.start, self.images = time.perf_counter(), 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock anew."""
+        """Restart the clock."""
         self.on_train_start(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the images, and log the speed with the last batch, before validation begins."""
+        """Count the images; log the throughput at the last batch, before validation."""
         self.images += len(batch["image"]) * trainer.world_size
         if trainer.is_last_batch:
             speed = self.images / (time.perf_counter() - self.start)
@@ -93,9 +93,9 @@ class Throughput(pl.Callback):
 
 
 class BestModelFile(pl.Callback):
-    """Writes model.safetensors whenever the monitored score rises, so that a crash leaves the best model.
+    """Writes model.safetensors whenever the monitored score improves, so that a crash leaves the best model.
 
-    It stands before `ExponentialMovingAverage` in the list of callbacks: the averaged weights are in place then.
+    It must precede `ExponentialMovingAverage` in the list of callbacks, while the averaged weights are in place.
 
     Args:
         path: The file to write.
@@ -107,7 +107,7 @@ class BestModelFile(pl.Callback):
         self.best = -math.inf
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the file if the score has risen, or if there is none yet; never of weights that are not finite."""
+        """Write the file if the score has improved or there is no file yet, and all weights are finite."""
         if trainer.sanity_checking or not isinstance(pl_module, SegmentationTask):
             return
         score = float(trainer.callback_metrics[self.monitor])
@@ -117,9 +117,9 @@ class BestModelFile(pl.Callback):
             pl_module.save_model(self.path, {"epoch": trainer.current_epoch, self.monitor: score})
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far, for resuming."""
+        """Return the best score so far."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best score so far."""
+        """Restore the best score so far."""
         self.best = state_dict["best"]

@@ -1,4 +1,4 @@
-"""The checkpoint to go on from: written while an epoch runs, too, and before the system ends the run."""
+"""Checkpoints for resuming, written also within epochs and before the system stops the run."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ import pytorch_lightning as pl
 from satseg import signals
 from satseg.train.callbacks.finite import check_finite
 
-SYNC_STEPS = 8  # between two questions to all ranks, each of which makes the processor wait for the devices
-PRE_SCORING_S = 60.0  # of training that may be lost where the run ends while an epoch is scored
+SYNC_STEPS = 8  # optimizer steps between reductions over all ranks, each of which synchronises CPU and GPU
+PRE_SCORING_S = 60.0  # training that may be lost if the run is stopped during validation
 
 
 class SaveLast(pl.callbacks.Checkpoint):
-    """Writes a checkpoint after each epoch, every few minutes, and where the system asks the run to end.
+    """Writes a checkpoint after each epoch, every few minutes, and when the system asks the run to stop.
 
-    Inside an epoch only after a step of the optimiser, as gradients that wait for one are in no checkpoint; and not
-    after the last batch, as the scores that follow would be missing: so the step before it has one, too. It stands
-    behind all other callbacks, so that their states are those of the same moment.
+    Within an epoch it saves only after optimizer steps, as checkpoints do not hold accumulated gradients, and not after
+    the last batch, as the scores of the epoch would be missing; it may save one step before instead. It must be the
+    last callback, so that the states of all others are up to date.
 
     Args:
         path: The file to write.
-        every_min: Minutes between two of them.
+        every_min: Minutes between checkpoints.
     """
 
     def __init__(self, path: Path, every_min: float) -> None:
         self.path, self.every_s = path, every_min * 60
         self.saved = time.monotonic()
-        self.is_begun = False
+        self.has_begun = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count from here."""
+        """Start the clock."""
         self.saved = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End between two epochs: the one before has been saved."""
+        """Stop between epochs if requested; the previous one is saved."""
         self._stop_if_requested(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is time, or where the run is to end; with the first step make the folder, which tells of it."""
-        if not self.is_begun and trainer.is_global_zero:
+        """Save if due or if a stop is requested; create the folder with the first step, as a sign of progress."""
+        if not self.has_begun and trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.is_begun = True
+        self.has_begun = True
         steps, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
         if trainer.is_last_batch or rest:
             return
@@ -68,16 +68,16 @@ class SaveLast(pl.callbacks.Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Score no more, as that may take longer than the system waits; StopIteration ends Lightning's loop."""
+        """Stop validation, which may take longer than the system waits; StopIteration ends Lightning's loop."""
         if signals.stop_requested():
             raise StopIteration
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End before the scores are anyone's: here all ranks meet, which have numbers of batches of their own."""
+        """Stop before the scores are used; all ranks get here, whatever their number of batches."""
         self._stop_if_requested(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
-        check_finite(trainer, trainer.lightning_module)  # else the last one to go on from would be lost
+        check_finite(trainer, trainer.lightning_module)  # else the last good checkpoint would be lost
         trainer.save_checkpoint(self.path)
         self.saved = time.monotonic()
 
@@ -87,7 +87,7 @@ class SaveLast(pl.callbacks.Checkpoint):
 
     @staticmethod
     def _any(trainer: pl.Trainer, wanted: bool) -> bool:
-        """Tell whether any rank wants it, as all must do the same."""
+        """Return True if the condition holds on any rank, as all must act alike."""
         return wanted if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
 
     def _stop_if_requested(self, trainer: pl.Trainer) -> None:

@@ -1,4 +1,4 @@
-"""Random numbers that depend on the step alone, so that a resumed run draws what an uninterrupted one would."""
+"""Seeding by step, so that a resumed run draws the same random numbers as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ class SeedBatches(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed for the batch that comes."""
+        """Seed for the next batch."""
         step = trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(hash((self.seed, trainer.global_rank, step)))

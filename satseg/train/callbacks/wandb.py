@@ -1,4 +1,4 @@
-"""Weights & Biases that never asks, never waits, and has a place for everything."""
+"""Logger for Weights & Biases that never prompts and never blocks training."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from satseg.runs import SWEEP
 logger = logging.getLogger(__name__)
 
 MAX_ID_LENGTH = 64  # characters
-TIMEOUT_S = 30  # for a server that does not answer, at the start and at the end
-ID_FILE = "wandb_id"  # a resumed run goes on in the same dashboard
-# Sections of the dashboard, in which W&B puts what has the same word before the slash.
+TIMEOUT_S = 30  # for the server, at the start and at the end
+ID_FILE = "wandb_id"  # a resumed run continues in the same dashboard
+# Patterns of metrics, and their names in the dashboard, which groups them by the word before the slash.
 SECTIONS = (
     (r"(train|val)/loss", r"losses/\1"),
     (r"train/(images_per_second)", r"throughput/\1"),
@@ -35,7 +35,7 @@ SECTIONS = (
 
 
 def section(key: str) -> str:
-    """Return what a metric is called in the dashboard."""
+    """Return the dashboard's name for a metric."""
     for pattern, name in SECTIONS:
         if re.fullmatch(pattern, key):
             return re.sub(pattern, name, key)
@@ -43,13 +43,13 @@ def section(key: str) -> str:
 
 
 class Dashboard(WandbLogger):
-    """One run's dashboard.
+    """Weights & Biases logger of one run.
 
     Args:
         save_dir: The run folder.
-        watch: `gradients`, `parameters` or `all`, for histograms of these; none by default.
-        watch_every: Batches from one histogram to the next.
-        options: Passed on to `wandb.init`.
+        watch: Histograms to log: `gradients`, `parameters` or `all`; none by default.
+        watch_every: Batches between histograms.
+        options: Further options of `wandb.init`.
 
     Raises:
         ConfigError: If wandb is not installed.
@@ -65,7 +65,7 @@ class Dashboard(WandbLogger):
         self.folder, self.watched, self.watch_every = Path(save_dir), watch, watch_every
         self.is_broken = False
         self._sets_folder = "WANDB_DATA_DIR" not in os.environ
-        if self._sets_folder:  # a run is complete in its own folder, not in the user's home
+        if self._sets_folder:  # keep all data in the run folder, not in the user's home
             os.environ["WANDB_DATA_DIR"] = str(self.folder / "wandb" / "data")
         settings = wandb.Settings(
             init_timeout=TIMEOUT_S, login_timeout=TIMEOUT_S, finish_timeout=TIMEOUT_S, finish_timeout_raises=False
@@ -74,10 +74,10 @@ class Dashboard(WandbLogger):
         options |= {"id": _saved_id(self.folder) or secrets.token_hex(4), "resume": "allow"}
         super().__init__(save_dir=save_dir, mode=_mode(), **options)
         self._start(wandb)
-        write_text(self.folder / ID_FILE, f"{self.experiment.id}\n")  # under W&B's own agent it is the agent's
+        write_text(self.folder / ID_FILE, f"{self.experiment.id}\n")  # under a W&B agent the id is the agent's
 
     def _start(self, wandb: Any) -> None:
-        """Begin at once; where the server cannot be had, offline."""
+        """Start the W&B run, offline if the server cannot be reached."""
         before = self._folders()
         try:
             _ = self.experiment
@@ -88,7 +88,7 @@ class Dashboard(WandbLogger):
                 self.folder,
             )
             wandb.teardown()
-            for attempt in self._folders() - before:  # which holds nothing; earlier ones may wait to be sent
+            for attempt in self._folders() - before:  # it is empty; earlier ones may wait for their upload
                 shutil.rmtree(attempt, ignore_errors=True)
             self._wandb_init["mode"] = "offline"
             _ = self.experiment
@@ -98,24 +98,24 @@ class Dashboard(WandbLogger):
 
     @contextmanager
     def errors_logged(self) -> Iterator[None]:
-        """Let training go on, whatever happens to the dashboard; it is told of once."""
+        """Log the first error of the dashboard and suppress all, so that training goes on."""
         try:
             yield
-        except Exception as error:  # a process or a service of others
+        except Exception as error:  # any failure of W&B's process or service
             if not self.is_broken:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-                logger.warning("Weights & Biases failed (%s): training goes on without it.", reason)
+                logger.warning("Weights & Biases failed (%s): training continues without it.", reason)
             self.is_broken = True
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers, each in its section."""
+        """Log metrics by their names in the dashboard."""
         if self.is_broken:
             return
         with self.errors_logged():
             super().log_metrics({section(key): value for key, value in metrics.items()}, step)
 
     def close(self, failed: bool) -> None:
-        """End the run, so that the next one of a sweep has its own; what was not sent by then is kept."""
+        """Finish the W&B run, so that the next one of a sweep has its own; unsent data is kept."""
         if self._experiment is not None:
             with self.errors_logged():
                 self._experiment.finish(exit_code=int(failed))
@@ -125,7 +125,7 @@ class Dashboard(WandbLogger):
 
 
 def _saved_id(folder: Path) -> str | None:
-    """Return the dashboard that a resumed run goes on in; its folder may come from outside."""
+    """Return the W&B id of a resumed run, validated, as the folder may be untrusted; None for a new run."""
     path = folder / ID_FILE
     if not path.is_file():
         return None
@@ -133,12 +133,12 @@ def _saved_id(folder: Path) -> str | None:
         text = file.read(MAX_ID_LENGTH + 2).decode("ascii", "replace").strip()
     if re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}", text):
         return text
-    logger.warning("%s holds no id of Weights & Biases: the run goes on in a new dashboard.", path)
+    logger.warning("%s does not hold a Weights & Biases id: the run continues in a new dashboard.", path)
     return None
 
 
 def _mode() -> str:
-    """Return online where there is a key, else offline; asks nobody."""
+    """Return the W&B mode: online if there is an API key, else offline; never prompts."""
     import wandb
 
     chosen = os.environ.get("WANDB_MODE")
@@ -148,5 +148,5 @@ def _mode() -> str:
 
 
 def _sweep(folder: Path) -> str | None:
-    """Return the sweep that a run folder belongs to."""
+    """Return the name of the sweep that a run folder belongs to, if any."""
     return folder.parent.name if (folder.parent / SWEEP).is_file() else None
