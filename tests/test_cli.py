@@ -223,8 +223,8 @@ def test_what_is_wrong_with_options_is_one_line_before_torch_is_imported(tmp_pat
 
 def test_the_choices_that_are_refused_early_are_those_that_the_code_takes() -> None:
     from satseg.attribution import METHODS
-    from satseg.inference.combining import VIEWS
-    from satseg.inference.engines.opening import NAMES
+    from satseg.inference.averaging import VIEWS
+    from satseg.inference.engines.selection import NAMES
     from satseg.inference.products import PROBABILITIES
     from satseg.mapping.layers import DRIVERS
     from satseg.runtimes.request import SUFFIXES

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from satseg.errors import ConfigError
 from satseg.evaluate.scoring import Scoring
-from satseg.inference.combining import views
+from satseg.inference.averaging import views
 from satseg.runs.finding import named_models
 
 

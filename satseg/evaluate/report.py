@@ -11,7 +11,7 @@ import numpy as np
 
 from satseg.evaluate.files import write_evaluation
 from satseg.evaluate.scoring import PLAIN, EvaluationResult, ImageScores, Scoring, evaluate, without_edges
-from satseg.inference.combining import Scored, views
+from satseg.inference.averaging import AnyNetwork, views
 from satseg.inference.windows import segment
 from satseg.visualization.display import to_rgb
 from satseg.visualization.examples import Example
@@ -54,7 +54,7 @@ class SplitReport:
 
 
 def report_split(
-    network: Scored,
+    network: AnyNetwork,
     datamodule: SegmentationDataModule,
     split: str,
     folder: Path,
@@ -87,7 +87,7 @@ def choose(result: EvaluationResult) -> tuple[list[str], list[str]]:
 
 
 def _examples(
-    network: Scored,
+    network: AnyNetwork,
     datamodule: SegmentationDataModule,
     split: str,
     names: Sequence[str],

@@ -16,7 +16,7 @@ from torch.nn.functional import max_pool2d
 from satseg.errors import DataError
 from satseg.evaluate.calibration import Reliability
 from satseg.evaluate.metrics import SCORES, Scores, confusion_matrices
-from satseg.inference.combining import SELF, Scored, View, views
+from satseg.inference.averaging import IDENTITY, AnyNetwork, View, views
 from satseg.inference.windows import PLAN, segment
 from satseg.progress import Progress
 from satseg.spec import IGNORE_INDEX
@@ -46,10 +46,10 @@ class BatchScores:
 
 
 def score_batch(
-    network: Scored,
+    network: AnyNetwork,
     batch: Mapping[str, Any],
     criterion: Criterion | None = None,
-    looks: Sequence[View] = (SELF,),
+    looks: Sequence[View] = (IDENTITY,),
 ) -> BatchScores:
     """Segment a batch and count right and wrong pixels."""
     if "failure" in batch:
@@ -171,7 +171,7 @@ class EvaluationResult:
 
 
 def evaluate(
-    network: Scored,
+    network: AnyNetwork,
     loader: Iterable[Mapping[str, Any]],
     device: torch.device,
     scoring: Scoring = PLAIN,

@@ -16,7 +16,7 @@ from satseg.data.rasters.inputs import find_inputs, source_name
 from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.raster import RasterInfo, Window, parse_window, read_info, window_transform
 from satseg.errors import ConfigError
-from satseg.inference.preflight import inspect_open, settle, source_in
+from satseg.inference.preflight import inspect_open, resolve_findings, scene_source
 from satseg.inference.windows import MAX_PIXELS
 from satseg.records.dataset import recorded_bands, recorded_datamodule
 from satseg.spec import IGNORE_INDEX, DatasetSpec
@@ -68,12 +68,12 @@ def _from_file(
     cfg: DictConfig, path: Path | str, checkpoint: Path, spec: DatasetSpec, window: Window | None
 ) -> Picture:
     info, source = read_info(path), spec.inputs[0]
-    scene = source_in(cfg, info, source, recorded_bands(checkpoint, list(cfg.trusted_modules)))
+    scene = scene_source(cfg, info, source, recorded_bands(checkpoint, list(cfg.trusted_modules)))
     width, height = scene.info.width, scene.info.height
     _check_size(path, (width, height), window)
     with scene.open() as reader:
         # All of the scene is looked at, since a small part may be unlike the training for what it shows.
-        for warning in settle(inspect_open(reader, source, reader.sample()), cfg.preflight):
+        for warning in resolve_findings(inspect_open(reader, source, reader.sample()), cfg.preflight):
             print(f"Warning: {warning}", file=sys.stderr)
         image, valid = reader.read(window or Window(0, 0, width, height))
     name, transform = _name(source_name(path), window), _moved(scene.info, window)

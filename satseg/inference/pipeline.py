@@ -1,4 +1,4 @@
-"""Reading, inference and writing at the same time, with little waiting in memory."""
+"""Concurrent reading, inference and writing, with bounded queues."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _END: Any = object()
 
 @dataclass
 class Stopwatch:
-    """What work took.
+    """Time spent on a scene.
 
     Attributes:
-        seconds: By part; parts that run at the same time count each.
-        pixels: Computed, so without those that an earlier run had finished.
+        seconds: Time by phase; phases that overlap each count in full.
+        pixels: Number computed, without those that an earlier run had finished.
     """
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "infer", "write"), 0.0))
@@ -28,7 +28,7 @@ class Stopwatch:
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
-        """Add the time that a block takes."""
+        """Add the time that the block takes to a phase."""
         start = time.perf_counter()
         try:
             yield
@@ -36,10 +36,10 @@ class Stopwatch:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
 
 
-def ahead(items: Iterable[Item], depth: int) -> Generator[Item]:
-    """Iterate in a thread, at most `depth` items before they are asked for.
+def prefetch(items: Iterable[Item], depth: int) -> Generator[Item]:
+    """Iterate in a background thread, at most `depth` items ahead of the consumer.
 
-    All of the iteration runs in that one thread, as a raster that it opens must be read there.
+    The whole iteration runs in that one thread, as a raster must be read in the thread that opened it.
     """
     iterator, waiting = iter(items), deque[Future[Any]]()
     pool = ThreadPoolExecutor(1, thread_name_prefix="read")
@@ -57,15 +57,15 @@ def ahead(items: Iterable[Item], depth: int) -> Generator[Item]:
         pool.shutdown()
 
 
-class Behind:
-    """Runs calls in a thread, in order, at most `depth` of them behind; an error comes out at a later call."""
+class BackgroundWriter:
+    """Runs calls in a background thread, in order, at most `depth` pending; an error is raised by a later call."""
 
     def __init__(self, depth: int) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._waiting: deque[Future[None]] = deque()
         self._depth = depth
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -74,12 +74,12 @@ class Behind:
             self.wait()
 
     def submit(self, call: Callable[[], None]) -> None:
-        """Take a call; wait where too many are behind."""
+        """Queue a call; block while too many are pending."""
         self._waiting.append(self._pool.submit(call))
         while len(self._waiting) > self._depth:
             self._waiting.popleft().result()
 
     def wait(self) -> None:
-        """Return when every call has been made."""
+        """Block until every call has finished."""
         while self._waiting:
             self._waiting.popleft().result()

@@ -1,4 +1,4 @@
-"""Cutting a scene into windows; a function of the scene's size and of what was asked for alone, never of memory."""
+"""Cutting a scene into windows, which depends on the scene's size and the options only, never on memory."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from satseg.errors import ConfigError
 from satseg.inference.windows import Piece, plan
 from satseg.models import STRIDE
 
-SMALLEST_WINDOW = 128
+MIN_WINDOW = 128
 OVERLAP = 128  # pixels, where windows are large enough
 
 
 @dataclass(frozen=True)
 class ScenePlan:
-    """Windows in rows and columns.
+    """A grid of windows.
 
     Attributes:
         rows: Windows along the height.
         cols: Windows along the width.
-        zone: Pixels, at each seam between two windows, in which both count; 0 where one ends and the next begins.
+        zone: Width in pixels of the zone at each seam in which both windows contribute; 0 without blending.
     """
 
     rows: tuple[Piece, ...]
@@ -31,12 +31,12 @@ class ScenePlan:
 
     @property
     def height(self) -> int:
-        """Pixels of the scene along the height."""
+        """Height of the scene in pixels."""
         return self.rows[-1].stop
 
     @property
     def width(self) -> int:
-        """Pixels of the scene along the width."""
+        """Width of the scene in pixels."""
         return self.cols[-1].stop
 
     @property
@@ -45,39 +45,37 @@ class ScenePlan:
         return self.rows[0].stop, self.cols[0].stop
 
     def spans(self) -> Iterator[tuple[int, int]]:
-        """Return, for each column of windows, which columns of the scene it completes: up to its right seam's zone."""
+        """Return the range of scene columns that each column of windows completes, up to the zone of its right seam."""
         edges = [0, *(piece.keep_stop - self.zone // 2 for piece in self.cols[:-1]), self.width]
         return pairwise(edges)
 
 
 def plan_scene(height: int, width: int, *, window: int, overlap: int | str, blend: bool = True) -> ScenePlan:
-    """Cut a scene into windows of one size; neighbours share at least `overlap` pixels, and little is seen twice.
+    """Cut a scene into windows of one size that share at least `overlap` pixels and little more.
 
     Args:
-        height: Of the scene, in pixels.
-        width: Of the scene, in pixels.
-        window: The longest side that a window may have; they are made as small as their number allows.
-        overlap: Pixels that neighbours share at least, or `auto`.
-        blend: Whether both neighbours count in the overlap, by weights that change smoothly.
+        height: Height of the scene in pixels.
+        width: Width of the scene in pixels.
+        window: Maximum side of a window; windows are as small as their number allows.
+        overlap: Minimum number of pixels that neighbours share, or `auto`.
+        blend: Whether both neighbours contribute in the overlap, with smoothly changing weights.
 
     Raises:
-        ConfigError: If window and overlap do not go together.
+        ConfigError: If window and overlap do not fit each other.
     """
     overlap = check_windows(window, overlap)
-    rows, cols = (tuple(plan(n, fit(n, window, overlap), overlap)) for n in (height, width))
+    rows, cols = (tuple(plan(n, smallest_window(n, window, overlap), overlap)) for n in (height, width))
     return ScenePlan(rows, cols, overlap if blend else 0)
 
 
 def check_windows(window: Any, overlap: Any) -> int:
-    """Return the overlap; `auto` is 128 pixels, or less where windows are small.
+    """Return the overlap in pixels; `auto` is 128, or less where windows are small.
 
     Raises:
-        ConfigError: If window and overlap do not go together.
+        ConfigError: If window and overlap do not fit each other.
     """
-    if not isinstance(window, int) or window < SMALLEST_WINDOW or window % STRIDE:
-        raise ConfigError(
-            f"window_size={window}: expected a multiple of {STRIDE} from {SMALLEST_WINDOW} on, such as 512."
-        )
+    if not isinstance(window, int) or window < MIN_WINDOW or window % STRIDE:
+        raise ConfigError(f"window_size={window}: expected a multiple of {STRIDE}, at least {MIN_WINDOW}, such as 512.")
     if overlap == "auto":
         return min(OVERLAP, window // 4)
     if not isinstance(overlap, int) or not 0 <= overlap <= window // 4:
@@ -87,7 +85,7 @@ def check_windows(window: Any, overlap: Any) -> int:
     return overlap
 
 
-def fit(length: int, window: int, overlap: int) -> int:
+def smallest_window(length: int, window: int, overlap: int) -> int:
     """Return the smallest side, a multiple of 32, that covers an axis with as many windows as `window` does."""
     if length <= window:
         return length

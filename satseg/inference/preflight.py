@@ -1,4 +1,4 @@
-"""Comparing a scene with what the model was trained on, before hours are spent on numbers that mean something else."""
+"""Checks that a scene resembles the training data, before hours are spent on segmenting it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.pixel_size import size_text
 from satseg.data.rasters.raster import RasterInfo, Window, default_band_name
 from satseg.errors import BandError, ConfigError, PreflightError
-from satseg.inference.findings import Findings
-from satseg.inference.reading import SceneReader, SceneSource, place
-from satseg.inference.values import FEW_PIXELS, check_values
+from satseg.inference.reading import SceneReader, SceneSource, scene_header
+from satseg.inference.value_checks import MIN_PIXELS, Findings, check_values
 from satseg.spec import InputSpec
 
 GSD_RATIO = 1.5
@@ -28,25 +27,25 @@ def choose_bands(
 ) -> tuple[int, ...]:
     """Return the one-based numbers of the scene's bands in the model's order.
 
-    They are those asked for; else, where the file names its bands as the model does, those of these names; else those
-    that training read; else all.
+    The user's choice takes precedence, then bands whose names are the model's, then the bands that training read, then
+    all bands.
 
     Args:
         info: The scene's header.
         source: The model's input.
-        wanted: What the user says.
-        recorded: What the training's record says.
+        wanted: The user's choice.
+        recorded: The bands recorded by the training run.
 
     Raises:
-        BandError: If the file has not as many, or other ones.
+        BandError: If the file does not have the bands that the model needs.
     """
     names = info.band_names
     if info.dtype.startswith("complex"):
-        raise BandError(f"{redacted(info.path)} holds complex numbers, which no model takes; take their amplitudes.")
+        raise BandError(f"{redacted(info.path)} holds complex numbers, which no model takes; use their amplitudes.")
     if wanted is not None:
         missing = [number for number in wanted if not 1 <= number <= len(names)]
         if missing or len(wanted) != len(source.bands):
-            raise BandError(_needs(info, source, f"bands={list(wanted)} does not give them"))
+            raise BandError(_needs(info, source, f"bands={list(wanted)} does not select them"))
         return tuple(wanted)
     if (named := bands_by_name(info, source.bands)) is not None:
         return named
@@ -57,24 +56,24 @@ def choose_bands(
     return info.bands
 
 
-def source_in(
+def scene_source(
     cfg: DictConfig, info: RasterInfo, source: InputSpec, recorded: Sequence[int] | None, area: Window | None = None
 ) -> SceneSource:
-    """Return a scene as the options of a command say that it is read.
+    """Return a scene with a command's options for reading it.
 
     Args:
-        cfg: With `bands`, `nodata`, `scale`, `offset` and `gsd_m`.
+        cfg: Config with `bands`, `nodata`, `scale`, `offset` and `gsd_m`.
         info: The file's header.
         source: The model's input.
         recorded: As for `choose_bands`.
-        area: The part of the file that is the scene; all by default.
+        area: The part of the file to use as the scene; all by default.
 
     Raises:
-        SatsegError: As `choose_bands` and `place` say.
+        SatsegError: As `choose_bands` and `scene_header`.
     """
     wanted = None if cfg.bands is None else list(cfg.bands)
     return SceneSource(
-        info=place(info, area, cfg.gsd_m),
+        info=scene_header(info, area, cfg.gsd_m),
         bands=choose_bands(info, source, wanted, recorded),
         nodata=cfg.nodata,
         default_nodata=source.nodata,
@@ -97,27 +96,27 @@ def inspect(scene: SceneSource, source: InputSpec) -> Findings:
     """Compare a scene's names, values and pixel size with the model's training.
 
     Args:
-        scene: To be segmented.
-        source: The model's input, with the training split's statistics where they are known.
+        scene: The scene to segment.
+        source: The model's input, with statistics of the training split if known.
     """
     with scene.open() as reader:
         return inspect_open(reader, source, reader.sample())
 
 
 def inspect_open(reader: SceneReader, source: InputSpec, values: np.ndarray) -> Findings:
-    """Do as `inspect` with a scene that is open, and its sample (C, n)."""
+    """Inspect a scene that is open, given a sample of its pixels (C, n); see `inspect`."""
     found, scene = Findings(), reader.scene
     _names(scene, source, found)
     _pixel_size(scene.info, source, found)
-    _place(scene.info, reader.source, source, found)
-    if values.shape[1] < FEW_PIXELS:
-        found.warnings.append(f"{redacted(scene.info.path)} has hardly a valid pixel.")
+    _location(scene.info, reader.source, source, found)
+    if values.shape[1] < MIN_PIXELS:
+        found.warnings.append(f"{redacted(scene.info.path)} has hardly any valid pixels.")
     elif source.statistics is not None:
         check_values(values, scene, source, source.statistics, found)
     return found
 
 
-def _place(info: RasterInfo, dataset: Any, source: InputSpec, found: Findings) -> None:
+def _location(info: RasterInfo, dataset: Any, source: InputSpec, found: Findings) -> None:
     if info.transform is not None:
         return
     name, there = redacted(info.path), _substitute(dataset)
@@ -127,20 +126,20 @@ def _place(info: RasterInfo, dataset: Any, source: InputSpec, found: Findings) -
         )
     elif source.gsd_m is not None and info.crs is None:
         found.warnings.append(
-            f"{name} does not say where it lies, as the images of the training did: the map has no coordinates, and "
-            "the size of its pixels is not known."
+            f"{name} has no georeference, unlike the training images: the map has no coordinates, and its pixel size "
+            "is unknown."
         )
     if info.turned is None:
         found.warnings.append(
-            f"{name} does not say which of its rows is north: the last that is stored is taken for it; if the map is "
+            f"{name} does not say which of its rows is north: the last stored row is assumed to be; if the map is "
             "upside down, set GDAL_NETCDF_BOTTOMUP=NO in the environment."
         )
     elif info.turned:
-        found.warnings.append(f"{name} is stored turned, and read upright as its header says.")
+        found.warnings.append(f"{name} is stored rotated, and read upright according to its header.")
 
 
 def _substitute(dataset: Any) -> str:
-    """Return what a raster has instead of a geotransform."""
+    """Return the kind of georeference that a raster has instead of a geotransform."""
     return "ground control points" if dataset.gcps[0] else "rational polynomials (RPC)" if dataset.rpcs else ""
 
 
@@ -155,7 +154,7 @@ def _names(scene: SceneSource, source: InputSpec, found: Findings) -> None:
         )
     elif not named and tuple(there) != source.bands and set(source.bands) & set(there):
         found.warnings.append(
-            f"{redacted(scene.info.path)}: its bands have no names; {', '.join(there)} are taken for "
+            f"{redacted(scene.info.path)}: its bands have no names; {', '.join(there)} are assumed to be "
             f"{', '.join(source.bands)} of the training."
         )
 
@@ -165,40 +164,40 @@ def _pixel_size(info: RasterInfo, source: InputSpec, found: Findings) -> None:
         return
     known = source.gsd_range_m or (source.gsd_m, source.gsd_m)
     if source.gsd_range_m:
-        ratio = max((_beyond(edge, known) for edge in info.pixel_m), key=_apart)
+        ratio = max((_ratio_to_range(edge, known) for edge in info.pixel_m), key=_deviation)
     else:  # older model files have one number, in the units of the CRS
-        ratio = min((_beyond(edge, known) for edge in (info.gsd_m, *_nominal(info))), key=_apart)
-    if _apart(ratio) > GSD_RATIO:
+        ratio = min((_ratio_to_range(edge, known) for edge in (info.gsd_m, *_nominal(info))), key=_deviation)
+    if _deviation(ratio) > GSD_RATIO:
         most = "" if known[0] == known[1] else f" to {known[1]:.3g} m, their median {source.gsd_m:.3g}"
         found.warnings.append(
             f"{redacted(info.path)} has pixels of {size_text(info.pixel_m)} m on the ground, {ratio:.2g} times those "
-            f"of the training ({known[0]:.3g}{most} m), so things look smaller or larger than the model knows; set "
+            f"of the training ({known[0]:.3g}{most} m), so objects look smaller or larger than in training; set "
             f"gsd_m={source.gsd_m:g} to have it resampled on reading."
         )
 
 
-def _apart(ratio: float) -> float:
+def _deviation(ratio: float) -> float:
     return max(ratio, 1 / ratio)
 
 
 def _nominal(info: RasterInfo) -> tuple[float, ...]:
-    """Return the length of a row's pixels in the units of the CRS, where these are metres."""
+    """Return the pixel width in the units of the CRS, in metres, if it is projected."""
     crs = CRS.from_wkt(info.crs) if info.crs else None
     if crs is None or info.transform is None or not crs.is_projected:
         return ()
     return (math.hypot(info.transform[0], info.transform[3]) * crs.linear_units_factor[1],)
 
 
-def _beyond(edge: float, known: tuple[float, float]) -> float:
-    """Return how many times an edge is longer than the longest, or shorter than the shortest; 1 between them."""
+def _ratio_to_range(edge: float, known: tuple[float, float]) -> float:
+    """Return the ratio of an edge to the nearest edge in a range; 1 inside the range."""
     return edge / min(max(edge, known[0]), known[1])
 
 
-def settle(findings: Findings, mode: str) -> list[str]:
-    """Return what to warn of.
+def resolve_findings(findings: Findings, mode: str) -> list[str]:
+    """Return the warnings to print.
 
     Args:
-        findings: Of a scene.
+        findings: Findings of a scene.
         mode: `stop` at errors, or only `warn`.
 
     Raises:

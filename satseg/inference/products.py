@@ -1,4 +1,4 @@
-"""What is written of a scene: classes, and where they are asked for probabilities and entropy."""
+"""Output rasters of a scene: classes, and on request probabilities and entropy."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import torch
 from torch import Tensor
 
 from satseg.errors import ConfigError
-from satseg.inference.coding import Coding, class_numbers
+from satseg.inference.map_values import MapValues, class_indices
 from satseg.spec import DatasetSpec
 
-BYTE_STEPS = 254  # uint8 holds 0 to 1 in so many steps; 255 is nodata
+BYTE_STEPS = 254  # uint8 values 0 to 254 encode 0 to 1; 255 is nodata
 PROBABILITIES = ("none", "top", "all")
 
 
 @dataclass(frozen=True)
 class Product:
-    """One raster that is made of the logits.
+    """One output raster computed from the logits.
 
     Attributes:
-        name: Ending of the file's name; empty for the map itself.
-        band_names: One a band.
+        name: Suffix of the file's stem; empty for the map itself.
+        band_names: One per band.
         dtype: Numpy dtype name.
         nodata: Value of invalid pixels.
-        compute: From logits (K, h, w) to (bands, h, w), before invalid pixels are set.
-        scale: Stored numbers times this are the real ones.
-        coding: Of the map itself: which number stands for which class.
+        compute: Function from logits (K, h, w) to (bands, h, w), before invalid pixels are set.
+        scale: Factor from stored to real values.
+        map_values: Pixel values of the classes, for the map itself.
     """
 
     name: str
@@ -39,17 +39,17 @@ class Product:
     nodata: float
     compute: Callable[[Tensor], Tensor]
     scale: float = 1.0
-    coding: Coding | None = None
+    map_values: MapValues | None = None
 
     def array(self, logits: Tensor, valid: Tensor) -> np.ndarray:
-        """Return what is written of a block.
+        """Return the values to write for a block.
 
         Args:
             logits: (K, h, w).
             valid: Boolean (h, w).
         """
         values, invalid = self.compute(logits).cpu(), ~valid.cpu()
-        table = None if self.coding is None else self.coding.table
+        table = None if self.map_values is None else self.map_values.table
         if table is not None:
             coded: np.ndarray = table[values.numpy()]
             coded[invalid.numpy()[None]] = self.nodata
@@ -59,16 +59,16 @@ class Product:
 
 
 def products_of(
-    spec: DatasetSpec, *, probabilities: str, dtype: str, entropy: bool, coding: Coding | None = None
+    spec: DatasetSpec, *, probabilities: str, dtype: str, entropy: bool, map_values: MapValues | None = None
 ) -> tuple[Product, ...]:
-    """Return the rasters that are asked for, the map of classes first.
+    """Return the requested output rasters, the class map first.
 
     Args:
-        spec: The model's.
-        probabilities: `none`, `top` (of the class that wins) or `all` (a band a class).
-        dtype: Of probabilities and entropy, `uint8` or `float32`.
-        entropy: Whether the entropy of the probabilities, as a share of its maximum, is written.
-        coding: Which number of the map stands for which class; its own by default.
+        spec: The model's spec.
+        probabilities: `none`, `top` (of the predicted class) or `all` (one band per class).
+        dtype: Dtype of probabilities and entropy, `uint8` or `float32`.
+        entropy: Whether to write the entropy of the probabilities, as a fraction of its maximum.
+        map_values: Pixel values of the classes in the map; class indices by default.
 
     Raises:
         ConfigError: If a choice is unknown.
@@ -77,27 +77,27 @@ def products_of(
         raise ConfigError(f"probabilities={probabilities}: choose {', '.join(PROBABILITIES)}.")
     if dtype not in ("uint8", "float32"):
         raise ConfigError(f"probability_dtype={dtype}: choose uint8 or float32.")
-    coding = coding or class_numbers(spec)
-    products = [Product("", ("class",), coding.dtype, coding.nodata, _classes, coding=coding)]
+    map_values = map_values or class_indices(spec)
+    products = [Product("", ("class",), map_values.dtype, map_values.nodata, _classes, map_values=map_values)]
     if probabilities == "top":
-        products.append(_share("probability", ("probability",), dtype, lambda x: x.softmax(0).amax(0, keepdim=True)))
+        products.append(_fraction("probability", ("probability",), dtype, lambda x: x.softmax(0).amax(0, keepdim=True)))
     if probabilities == "all":
-        products.append(_share("probabilities", spec.class_names, dtype, lambda x: x.softmax(0)))
+        products.append(_fraction("probabilities", spec.class_names, dtype, lambda x: x.softmax(0)))
     if entropy:
-        products.append(_share("entropy", ("entropy",), dtype, _entropy))
+        products.append(_fraction("entropy", ("entropy",), dtype, _entropy))
     return tuple(products)
 
 
 def product_paths(output: Path, products: Sequence[Product]) -> list[Path]:
-    """Return the file of each product, the map's first."""
+    """Return the file of each product, the map first."""
     return [output.with_stem(f"{output.stem}_{p.name}") if p.name else output for p in products]
 
 
 def _classes(logits: Tensor) -> Tensor:
-    return logits.max(0, keepdim=True).indices  # argmax takes six times as long over the first axis
+    return logits.max(0, keepdim=True).indices  # argmax over the first axis is six times slower
 
 
-def _share(name: str, bands: tuple[str, ...], dtype: str, compute: Callable[[Tensor], Tensor]) -> Product:
+def _fraction(name: str, bands: tuple[str, ...], dtype: str, compute: Callable[[Tensor], Tensor]) -> Product:
     if dtype == "float32":
         return Product(name, bands, dtype, math.nan, compute)
     return Product(
@@ -106,6 +106,6 @@ def _share(name: str, bands: tuple[str, ...], dtype: str, compute: Callable[[Ten
 
 
 def _entropy(logits: Tensor) -> Tensor:
-    """Return Shannon's entropy of each pixel's classes, 0 where one is certain, 1 where all are alike."""
-    shares = logits.log_softmax(0)
-    return -(shares.exp() * shares).sum(0, keepdim=True) / math.log(len(logits))
+    """Return the normalised Shannon entropy of each pixel: 0 if one class is certain, 1 if all are equally likely."""
+    log_probabilities = logits.log_softmax(0)
+    return -(log_probabilities.exp() * log_probabilities).sum(0, keepdim=True) / math.log(len(logits))

@@ -1,4 +1,4 @@
-"""Rasters while they grow, and what they become: cloud-optimised GeoTIFFs."""
+"""Working rasters that are written block by block, then converted to cloud-optimised GeoTIFFs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ WORK_TAG = "SATSEG_WORK"
 
 
 class WorkRaster:
-    """A product of a scene, uncompressed, so that any part of it can be written again in place.
+    """An uncompressed product of a scene, so that any part of it can be rewritten in place.
 
     Args:
-        folder: Where it lies.
-        product: What it is.
-        scene: Where on Earth.
+        folder: Folder of the file.
+        product: The product.
+        scene: Header of the scene, for size and georeference.
         spec: The model's classes and colours.
-        work: A hash of all that it depends on, by which a finished one is known.
+        work: Hash of everything that it depends on, which identifies a finished one.
     """
 
     def __init__(self, folder: Path, product: Product, scene: RasterInfo, spec: DatasetSpec, work: str) -> None:
@@ -52,14 +52,14 @@ class WorkRaster:
         return pixels * np.dtype(self.product.dtype).itemsize
 
     def create(self) -> None:
-        """Make the file, all of its blocks included."""
+        """Create the file at its full size."""
         with _new(self.path, self.product, self._scene, self._spec) as target:
             target.update_tags(**{WORK_TAG: self._work})
-        if self.path.stat().st_size < self.num_bytes:  # GDAL does not always tell that the disk is full
+        if self.path.stat().st_size < self.num_bytes:  # GDAL does not always report that the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def open(self) -> None:
-        """Go on writing."""
+        """Open the file for writing."""
         with quiet():
             self._target = rasterio.open(self.path, "r+")
 
@@ -69,7 +69,7 @@ class WorkRaster:
         self._target.write(array, window=Window(col, row, width, height))
 
     def close(self) -> None:
-        """Make sure that all that was written is on the disk."""
+        """Close the file and flush it to the disk."""
         if self._target is None:
             return
         self._target.close()
@@ -78,10 +78,10 @@ class WorkRaster:
             os.fsync(file.fileno())
 
     def finish(self, overviews: str) -> Path:
-        """Write the cloud-optimised GeoTIFF beside the growing file.
+        """Write the cloud-optimised GeoTIFF beside the working file.
 
         Args:
-            overviews: How classes are made coarser, `mode` or `nearest`; probabilities are averaged.
+            overviews: Resampling of classes for overviews, `mode` or `nearest`; probabilities are averaged.
         """
         resampling = overviews if self.product.name == "" else "average"
         options: dict[str, Any] = {"compress": "DEFLATE", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
@@ -98,20 +98,20 @@ class WorkRaster:
 
 @cache
 def _mute_libtiff() -> None:
-    """Keep libtiff from printing what GDAL tells as an error anyway: it prints past GDAL when a disk is full."""
+    """Keep libtiff from printing to stderr when a disk is full; GDAL reports the error anyway."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:  # not Linux
         return
     paths = {line.split(maxsplit=5)[5] for line in lines if "/libtiff" in line}
-    for path in paths:  # rasterio's, and that of another package
+    for path in paths:  # rasterio's own and those of other packages
         with suppress(OSError, AttributeError):
             ctypes.CDLL(path).TIFFSetErrorHandler(None)
 
 
 @contextmanager
 def _new(path: Path, product: Product, scene: RasterInfo, spec: DatasetSpec, **options: Any) -> Iterator[Any]:
-    """Open a file for a product, which says what it holds and where that is."""
+    """Create a file for a product, with its metadata and georeference."""
     profile: dict[str, Any] = {"driver": "GTiff", "width": scene.width, "height": scene.height}
     profile |= {"count": len(product.band_names), "dtype": product.dtype, "nodata": product.nodata}
     profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "if_safer"}
@@ -121,11 +121,11 @@ def _new(path: Path, product: Product, scene: RasterInfo, spec: DatasetSpec, **o
     with quiet(), rasterio.open(path, "w", **profile | options) as target:
         for number, name in enumerate(product.band_names, 1):
             target.set_band_description(number, name)
-        if product.coding is not None:
-            if product.coding.has_palette:
-                colours = zip(product.coding.values, spec.palette, strict=True)
+        if product.map_values is not None:
+            if product.map_values.has_palette:
+                colours = zip(product.map_values.values, spec.palette, strict=True)
                 target.write_colormap(1, {value: (*rgb, 255) for value, rgb in colours})
-            names = dict(zip(product.coding.values, spec.class_names, strict=True))
+            names = dict(zip(product.map_values.values, spec.class_names, strict=True))
             target.update_tags(**{TAG: json.dumps(names, ensure_ascii=False)})
         elif product.scale != 1.0:
             target.scales = [product.scale] * target.count
@@ -133,30 +133,30 @@ def _new(path: Path, product: Product, scene: RasterInfo, spec: DatasetSpec, **o
 
 
 def write_product(path: Path, array: np.ndarray, product: Product, scene: RasterInfo, spec: DatasetSpec) -> None:
-    """Write a product (bands, h, w) that is there as a whole, as a compressed GeoTIFF.
+    """Write a product (bands, h, w) that fits in memory as a compressed GeoTIFF.
 
     Args:
-        path: Of the file.
-        array: What the product made of the logits.
-        product: What it is.
-        scene: Where on Earth.
+        path: Output file.
+        array: Values of the product.
+        product: The product.
+        scene: Header of the scene, for size and georeference.
         spec: The model's classes and colours.
     """
-    with _new(path, product, scene, spec, compress="deflate", zlevel=1) as target:  # someone waits for it
+    with _new(path, product, scene, spec, compress="deflate", zlevel=1) as target:  # a user is waiting
         target.write(array)
 
 
 def _check(path: Path) -> None:
-    """Read the last block and the smallest overview, which a full disk would have cut off."""
+    """Read the last block and the smallest overview, which a full disk would have truncated."""
     with rasterio.open(path) as source:
         source.read(1, window=Window(source.width - 1, source.height - 1, 1, 1))
         source.read(1, out_shape=(1, 1))
 
 
 def is_finished(path: Path, work: str) -> bool:
-    """Tell whether a file is the result of this very work."""
+    """Return whether a file is the finished result with this hash."""
     try:
         with quiet(), rasterio.open(path) as source:
             return bool(source.tags().get(WORK_TAG) == work)
-    except RasterioError:  # not there, or anything else
+    except RasterioError:  # missing, or not a raster
         return False

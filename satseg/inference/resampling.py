@@ -1,4 +1,4 @@
-"""Giving a raster another pixel size as it is read, without mixing missing pixels into others."""
+"""Resampling a raster to another pixel size on reading, without mixing missing pixels into valid ones."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def resample(
 ) -> Iterator[WarpedVRT]:
     """Open an open raster on another grid.
 
-    What is missing as it is stored is missing here: where a mask, an alpha band or more than one nodata value tells it,
-    the bands are shown to GDAL with one mask of all.
+    Pixels that are missing as stored stay missing: if a mask, an alpha band or several nodata values mark them, GDAL is
+    given the bands with one combined mask.
 
     Args:
-        source: As it is stored.
-        grid: Has the path, transform, width and height.
-        bands: One-based numbers of those that will be read; what the others declare is of no account.
+        source: The raster as stored.
+        grid: Header with path, transform, width and height.
+        bands: One-based numbers of the bands to read; nodata of the others is ignored.
         nodata: Stored value of missing pixels; the file's own by default.
-        default_nodata: The value where these bands declare none.
+        default_nodata: The value if these bands declare none.
     """
     validity = Validity.of(source)
     values = validity.nodata_values(bands, nodata, default_nodata)
-    if not validity.is_masked and _are_alike(
+    if not validity.is_masked and _is_uniform(
         validity, values, validity.nodata_values(source.indexes, nodata, default_nodata)
     ):
         with _warped(source, grid, **_missing(validity.dtypes[0], values[0])) as warped:
@@ -51,8 +51,8 @@ def resample(
         yield warped
 
 
-def _are_alike(validity: Validity, *values: Sequence[float | None]) -> bool:
-    """Tell whether all bands have one dtype and one nodata value."""
+def _is_uniform(validity: Validity, *values: Sequence[float | None]) -> bool:
+    """Return whether all bands have the same dtype and nodata value."""
     return len(set(validity.dtypes)) == 1 and len({repr(value) for some in values for value in some}) == 1
 
 
@@ -72,10 +72,10 @@ def _warped(source: Any, grid: RasterInfo, **missing: Any) -> WarpedVRT:
 
 
 def _missing(dtype: str, nodata: float | None) -> dict[str, Any]:
-    """Return how GDAL is told of missing pixels, and answers: in an alpha band where a value may be a mean, too."""
+    """Return GDAL's options for missing pixels: an alpha band marks them if nodata could also be a resampled value."""
     if nodata is None or not (math.isnan(nodata) or can_hold(dtype, nodata)):
         return {"nodata": None}
     if is_nodata_per_band(nodata, dtype):
-        # Each band answers for itself, by the value, which GDAL gives to no mean.
+        # Marked per band by the value itself, which GDAL never yields for a mean.
         return {"src_nodata": nodata, "nodata": nodata, "UNIFIED_SRC_NODATA": "NO"}
     return {"src_nodata": nodata, "nodata": None, "add_alpha": True}

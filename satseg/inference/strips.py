@@ -1,4 +1,4 @@
-"""From a scene to strips of results: read a row of windows, infer, blend it, and make of it what is written."""
+"""Computing a scene strip by strip: read a row of windows, infer, blend, and convert to output products."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from torch import Tensor
 
 from satseg.data.rasters.raster import Window
 from satseg.errors import ConfigError
-from satseg.inference.blending import Seen, strips
+from satseg.inference.blending import WindowLogits, blend_row
 from satseg.inference.engines import Engine
-from satseg.inference.numbers import has_numbers
-from satseg.inference.pipeline import Stopwatch, ahead
+from satseg.inference.finite import finite_pixels
+from satseg.inference.pipeline import Stopwatch, prefetch
 from satseg.inference.plans import ScenePlan
 from satseg.inference.products import Product
 from satseg.inference.reading import SceneReader, SceneSource, cache_bytes
 
-MOST_AHEAD = 4  # batches read before they are needed: more would hide no more waiting
+MAX_PREFETCH = 4  # batches; more would not hide more latency
 
 
 class StripPart(NamedTuple):
     """Columns of a strip.
 
     Attributes:
-        column: Which column of windows.
-        col: Where the columns begin in the scene.
-        top: The zone that the strip above shares; no rows where there is none.
-        body: One array (bands, h, w) a product, of the rows that no other strip has a say in.
-        bottom: Logits (K, zone, w) of the zone that the strip below shares.
+        column: Index of the column of windows.
+        col: First column in the scene.
+        top: The zone shared with the strip above; no rows where there is none.
+        body: One array (bands, h, w) per product, of the rows that no other strip contributes to.
+        bottom: Logits (K, zone, w) of the zone shared with the strip below.
     """
 
     column: int
     col: int
-    top: Seen
+    top: WindowLogits
     body: list[np.ndarray]
     bottom: Tensor
 
@@ -52,14 +52,14 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class StripMaker:
-    """Computes strips of a scene; the same bytes in whatever order, process or memory.
+    """Computes strips of a scene, with the same bytes in any order, process or amount of memory.
 
     Attributes:
         engine: Segments windows.
-        scene: What is read.
-        plan: Its windows.
-        products: What is made of it.
-        max_ram_bytes: For all but the engine.
+        scene: The scene.
+        plan: Windows of the scene.
+        products: Output products.
+        max_ram_bytes: Memory limit for everything but the engine.
     """
 
     engine: Engine
@@ -69,48 +69,48 @@ class StripMaker:
     max_ram_bytes: int
 
     def make(self, rows: Sequence[int], watch: Stopwatch) -> Generator[tuple[int, Iterator[StripPart]]]:
-        """Return the parts of strips; each strip's must be taken before the next.
+        """Yield strips; the parts of each must be consumed before the next.
 
         Args:
-            rows: Which, in order.
+            rows: Indices of the strips, in order.
             watch: Measures reading and inference.
         """
-        with closing(ahead(self._read(rows, watch), self.depth())) as batches:
-            seen = self._infer(batches, watch)
+        with closing(prefetch(self._read(rows, watch), self.depth())) as batches:
+            windows = self._infer(batches, watch)
             for row in rows:
-                yield row, self._strip(row, islice(seen, len(self.plan.cols)))
+                yield row, self._strip(row, islice(windows, len(self.plan.cols)))
 
-    def whole(self, batch: Batch) -> list[list[np.ndarray]]:
-        """Return the products of scenes that one window covers each, in memory: the same bytes as those of `make`.
+    def segment_whole(self, batch: Batch) -> list[list[np.ndarray]]:
+        """Return the products of scenes that fit a single window each, in memory.
 
         Args:
-            batch: The scenes, of one size; of one alone where the same bytes are wanted.
+            batch: Scenes of the same size. Only a batch of one gives the same bytes as `make`.
         """
         windows = self._infer(iter([batch]), Stopwatch())
-        return [part.body for seen in windows for part in self._strip(0, iter([seen]))]
+        return [part.body for window in windows for part in self._strip(0, iter([window]))]
 
     @property
     def _product_bytes(self) -> int:
-        """Of a pixel, in all products."""
+        """Bytes per pixel of all products."""
         return sum(len(p.band_names) * np.dtype(p.dtype).itemsize for p in self.products)
 
     @property
     def strip_bytes(self) -> int:
-        """Of the largest strip: its products, and the logits of the zones that it shares."""
+        """Bytes of the largest strip: its products, and the logits of its shared zones."""
         height = max(piece.keep_stop - piece.keep_start for piece in self.plan.rows)
         zones = 2 * self.plan.zone * self.engine.spec.num_classes * 4
         return self.plan.width * (height * self._product_bytes + zones)
 
     def depth(self) -> int:
-        """Return how many batches may wait.
+        """Return how many batches may be prefetched.
 
         Raises:
-            ConfigError: If not even one has room.
+            ConfigError: If memory does not suffice for one.
         """
         scene, engine = self.scene.info, self.engine
         pixels = self.plan.window[0] * self.plan.window[1] * engine.batch_size
         batch = pixels * (len(self.scene.bands) * 4 + 1)
-        results = pixels * engine.spec.num_classes * 4 * 5  # as they come, averaged and as probabilities
+        results = pixels * engine.spec.num_classes * 4 * 5  # raw, averaged and as probabilities
         results += 4 * pixels * self._product_bytes
         fixed = cache_bytes(scene, self.scene.bands, self.plan.window[0]) + results
         if fixed + 2 * batch > self.max_ram_bytes:
@@ -118,7 +118,7 @@ class StripMaker:
                 f"max_ram_gb={self.max_ram_bytes / 1e9:g}: windows of {self.plan.window[1]} x {self.plan.window[0]} "
                 f"pixels need {(fixed + 2 * batch) / 1e9:.3g}; raise it, or set a smaller window_size or batch_size."
             )
-        return int(min((self.max_ram_bytes - fixed) // batch - 1, MOST_AHEAD))
+        return int(min((self.max_ram_bytes - fixed) // batch - 1, MAX_PREFETCH))
 
     def _read(self, rows: Sequence[int], watch: Stopwatch) -> Iterator[Batch]:
         cache = cache_bytes(self.scene.info, self.scene.bands, self.plan.window[0])
@@ -136,19 +136,19 @@ class StripMaker:
         read = [reader.read(Window(piece.start, start, width, height)) for piece in cols]
         return Batch(torch.stack([image for image, _ in read]), torch.stack([valid for _, valid in read]))
 
-    def _infer(self, batches: Iterator[Batch], watch: Stopwatch) -> Iterator[Seen]:
+    def _infer(self, batches: Iterator[Batch], watch: Stopwatch) -> Iterator[WindowLogits]:
         for image, valid in batches:
             with watch.measure("infer"):
                 if valid.any():
                     logits = self.engine(image, valid)
-                    finite = has_numbers(logits, image, valid, self.engine.spec, self.engine)
-                    if not finite.all():  # of what is beyond the rest, or the model would not be used: nodata
+                    finite = finite_pixels(logits, image, valid, self.engine.spec, self.engine)
+                    if not finite.all():  # because of extreme input values: nodata
                         logits, valid = logits.masked_fill(~finite[:, None], 0.0), valid & finite.to(valid.device)
-                else:  # nothing to see: no pixel of it is written
+                else:  # no valid pixel: nothing of it is written
                     logits = torch.zeros(len(image), self.engine.spec.num_classes, *image.shape[-2:])
-            yield from map(Seen, logits, valid)
+            yield from map(WindowLogits, logits, valid)
 
-    def _strip(self, row: int, windows: Iterator[Seen]) -> Iterator[StripPart]:
-        for part in strips(self.plan, row, windows):
+    def _strip(self, row: int, windows: Iterator[WindowLogits]) -> Iterator[StripPart]:
+        for part in blend_row(self.plan, row, windows):
             body = [product.array(*part.body) for product in self.products]
             yield StripPart(part.column, part.col, part.top, body, part.bottom.logits)

@@ -1,4 +1,4 @@
-"""Segmenting an image whole where it fits, else window by window."""
+"""Segmenting an image as a whole if it is small, else window by window."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from satseg.inference.combining import SELF, Scored, Segmenter, View, averaged
+from satseg.inference.averaging import IDENTITY, AnyNetwork, Segmenter, View, averaged
 
-MAX_PIXELS = 4_194_304  # 2048 x 2048: larger images go by windows, on every machine
+MAX_PIXELS = 4_194_304  # 2048 x 2048: larger images are split into windows, on every machine
 WINDOW = 1024
 OVERLAP = 256
 PLAN = (
@@ -21,7 +21,7 @@ PLAN = (
 
 
 class Piece(NamedTuple):
-    """A window along one axis, and the part of it that is kept."""
+    """The extent of a window along one axis, and the part of it that is kept."""
 
     start: int
     stop: int
@@ -30,15 +30,15 @@ class Piece(NamedTuple):
 
 
 def plan(length: int, window: int, overlap: int) -> list[Piece]:
-    """Cut an axis into windows that overlap; each pixel is kept from the window whose border is farthest.
+    """Cut an axis into overlapping windows; each pixel is kept from the window whose border is farthest.
 
     Args:
-        length: Pixels along the axis.
-        window: Pixels of a window.
-        overlap: Pixels that neighbours share at least.
+        length: Length of the axis in pixels.
+        window: Length of a window in pixels.
+        overlap: Minimum overlap of neighbours in pixels.
 
     Returns:
-        Pieces whose kept parts follow each other from 0 to `length`.
+        Pieces whose kept parts cover the axis from 0 to `length` without gaps.
     """
     if length <= window:
         return [Piece(0, length, 0, length)]
@@ -48,19 +48,19 @@ def plan(length: int, window: int, overlap: int) -> list[Piece]:
     return [Piece(s, s + window, edges[i], edges[i + 1]) for i, s in enumerate(starts)]
 
 
-def segment(network: Scored, image: Tensor, valid: Tensor, looks: Sequence[View] = (SELF,)) -> Tensor:
-    """Compute logits in float32, without gradients; image by image, as a batch's other images change the rounding.
+def segment(network: AnyNetwork, image: Tensor, valid: Tensor, tta_views: Sequence[View] = (IDENTITY,)) -> Tensor:
+    """Compute logits in float32, without gradients; image by image, since batching changes the rounding.
 
     Args:
-        network: In evaluation mode.
-        image: Raw numbers (N, C, H, W), on the network's device.
+        network: A network in evaluation mode.
+        image: Raw values (N, C, H, W), on the network's device.
         valid: Boolean (N, H, W).
-        looks: Views whose probabilities are averaged; the image as it is by default.
+        tta_views: Views whose probabilities are averaged; the unchanged image by default.
 
     Returns:
         Logits (N, K, H, W).
     """
-    segmenter, classes = averaged([network], looks), network.spec.num_classes
+    segmenter, classes = averaged([network], tta_views), network.spec.num_classes
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
         parts = [_segment_one(segmenter, classes, image[i : i + 1], valid[i : i + 1]) for i in range(len(image))]
     return parts[0] if len(parts) == 1 else torch.cat(parts)

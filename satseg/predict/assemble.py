@@ -8,13 +8,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from satseg.data.rasters.raster import parse_window, read_info
-from satseg.inference.coding import Coding, class_numbers, mask_numbers
-from satseg.inference.identity import scene_identity
+from satseg.inference.map_values import MapValues, class_indices, training_mask_values
 from satseg.inference.plans import ScenePlan, plan_scene
-from satseg.inference.preflight import source_in
+from satseg.inference.preflight import scene_source
 from satseg.inference.products import Product, products_of
 from satseg.inference.reading import SceneSource
-from satseg.inference.scene import SceneTask
+from satseg.inference.scene import SceneTask, scene_identity
 from satseg.inference.strips import StripMaker
 from satseg.predict.models import Models
 from satseg.records.dataset import recorded_bands
@@ -43,20 +42,22 @@ def plan_of(cfg: DictConfig, models: Models, source: SceneSource) -> ScenePlan:
 def products_for(cfg: DictConfig, models: Models) -> tuple[Product, ...]:
     """Return the rasters that are made of a scene, the map first."""
     choices = {"probabilities": cfg.probabilities, "dtype": cfg.probability_dtype, "entropy": cfg.entropy}
-    return products_of(models.spec, coding=coding_for(cfg, models), **choices)
+    return products_of(models.spec, map_values=coding_for(cfg, models), **choices)
 
 
-def coding_for(cfg: DictConfig, models: Models) -> Coding:
+def coding_for(cfg: DictConfig, models: Models) -> MapValues:
     """Return which number of the map stands for which class."""
     if cfg.map_values == "class":
-        return class_numbers(models.spec)
-    return mask_numbers([network.spec for network in models.networks], [str(path) for path in models.checkpoints])
+        return class_indices(models.spec)
+    return training_mask_values(
+        [network.spec for network in models.networks], [str(path) for path in models.checkpoints]
+    )
 
 
 def source_of(cfg: DictConfig, models: Models, scene: str | Path, driver: str | None = None) -> SceneSource:
     """Return a scene as the options say that it is read; `driver` as for `open_raster`."""
     recorded = _recorded_bands(models.checkpoints[0], tuple(cfg.trusted_modules))
-    return source_in(cfg, read_info(scene, driver), models.spec.inputs[0], recorded, parse_window(cfg.window))
+    return scene_source(cfg, read_info(scene, driver), models.spec.inputs[0], recorded, parse_window(cfg.window))
 
 
 @lru_cache

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg.data.rasters.opening import is_remote, reason
 from satseg.errors import CheckpointError, ConfigError, SatsegError, WorkerLostError
-from satseg.inference.blending import Seen
+from satseg.inference.blending import WindowLogits
 from satseg.inference.pipeline import Stopwatch
 from satseg.inference.strips import StripMaker, StripPart
 from satseg.predict.assemble import maker_of, plan_of, source_of
@@ -185,7 +185,7 @@ def _pack(part: StripPart) -> tuple[Any, ...]:
 
 def _unpack(packed: tuple[Any, ...]) -> StripPart:
     column, col, (logits, valid), body, bottom = packed
-    return StripPart(column, col, Seen(_tensor(logits), _tensor(valid)), body, _tensor(bottom))
+    return StripPart(column, col, WindowLogits(_tensor(logits), _tensor(valid)), body, _tensor(bottom))
 
 
 def _tensor(array: Any) -> torch.Tensor:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from satseg.devices import choose_device
 from satseg.environment import package_version
-from satseg.inference.combining import Segmenter, averaged, views
+from satseg.inference.averaging import Segmenter, averaged, views
 from satseg.inference.engines import Engine, open_engine
-from satseg.inference.findings import Findings
 from satseg.inference.members import Members, load_members
 from satseg.inference.preflight import inspect_open
 from satseg.inference.reading import SceneSource
+from satseg.inference.value_checks import Findings
 from satseg.runs import model_path
 from satseg.spec import DatasetSpec
 

@@ -17,7 +17,7 @@ from satseg.data.rasters.inputs import source_name
 from satseg.data.rasters.opening import CACHE_BYTES
 from satseg.devices import out_of_memory_advice
 from satseg.inference.pipeline import Stopwatch
-from satseg.inference.preflight import settle
+from satseg.inference.preflight import resolve_findings
 from satseg.inference.reading import SceneSource
 from satseg.inference.scene import MakeStrips, predict_scene
 from satseg.locks import alone_at
@@ -46,7 +46,7 @@ def _predict(
     cfg: DictConfig, models: Models, scene: str | Path, output: Path, strips: MakeStrips | None = None
 ) -> Outcome:
     source = source_of(cfg, models, scene)
-    warnings = settle(models.inspect(source), cfg.preflight)
+    warnings = resolve_findings(models.inspect(source), cfg.preflight)
     tell(warnings)
     if cfg.progress:  # the engine, which is opened or chosen first, may take a minute
         print(f"Mapping {source_name(scene)}: {source.info.width} x {source.info.height} pixels", file=sys.stderr)

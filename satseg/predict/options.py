@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from satseg.cli.checks import check_values
-from satseg.inference.combining import views
+from satseg.inference.averaging import views
 from satseg.inference.plans import check_windows
 
 

@@ -149,7 +149,7 @@ def _compute(maker: StripMaker, together: list[Prepared]) -> None:
     try:
         images, valid = (torch.cat(parts) for parts in zip(*batches, strict=True))
         with out_of_memory_advice(TOO_LARGE):
-            arrays = maker.whole(Batch(images, valid))
+            arrays = maker.segment_whole(Batch(images, valid))
     except Exception as error:
         for prepared in together:
             prepared.arrays.set_exception(error)

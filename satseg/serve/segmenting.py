@@ -12,10 +12,10 @@ from torch import Tensor
 
 from satseg.devices import out_of_memory_advice
 from satseg.inference.engines import Engine
-from satseg.inference.findings import Findings
-from satseg.inference.preflight import inspect, settle
+from satseg.inference.preflight import inspect, resolve_findings
 from satseg.inference.reading import SceneSource
 from satseg.inference.scene import SceneTask, predict_scene
+from satseg.inference.value_checks import Findings
 from satseg.mapping import ClassArea, class_areas
 from satseg.predict.assemble import source_of, task_of
 from satseg.serve.served import Served
@@ -99,7 +99,7 @@ def notes_of(findings: Findings, upload: Upload, preflight: str) -> list[str]:
     Raises:
         PreflightError: If it is unlike the training, and `preflight` is `stop`.
     """
-    return [upload.told(note.partition("; set ")[0]) for note in settle(findings, preflight)]
+    return [upload.told(note.partition("; set ")[0]) for note in resolve_findings(findings, preflight)]
 
 
 def segment_upload(

@@ -20,9 +20,9 @@ import rasterio
 
 from satseg.data.rasters.opening import quiet
 from satseg.data.rasters.raster import Window, read_info
-from satseg.inference.findings import Findings
 from satseg.inference.preflight import inspect
-from satseg.inference.reading import SceneSource, place
+from satseg.inference.reading import SceneSource, scene_header
+from satseg.inference.value_checks import Findings
 from satseg.spec import BandStatistics, InputSpec
 
 Group = tuple[str, SceneSource]
@@ -83,7 +83,7 @@ def parts(path: Path, number: int = 3) -> Iterator[Group]:
     height, width = info.height // number, info.width // number
     for row, col in np.ndindex(number, number):
         area = Window(col * width, row * height, width, height)
-        yield f"{row} {col}", SceneSource(place(info, area, None), info.bands, nodata=0, area=area)
+        yield f"{row} {col}", SceneSource(scene_header(info, area, None), info.bands, nodata=0, area=area)
 
 
 def statistics(pixels: np.ndarray) -> BandStatistics:

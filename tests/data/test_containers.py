@@ -99,9 +99,9 @@ def test_a_netcdf_file_is_read_north_up_and_said_to_be_without_a_place(
     image, _ = read_image(path)
     np.testing.assert_array_equal(image[0], PICTURE if north_first else PICTURE[::-1])
     said = warned(path)
-    assert "a.nc does not say where it lies" in said
+    assert "a.nc has no georeference" in said
     assert ("does not say which of its rows is north" in said) == (rows is None)
-    assert ("read upright as its header says" in said) == north_first
+    assert ("read upright according to its header" in said) == north_first
     name = f'NETCDF:"{path}":red'
     if rows is not None and not north_first:
         np.testing.assert_array_equal(read_image(find_inputs(name)[0])[0][0], PICTURE[::-1])
@@ -117,7 +117,7 @@ def test_only_a_scene_that_lacks_what_the_training_had_is_said_to_be_without_a_p
     write(tmp_path / "placed.tif", PICTURE, **at(0, 0))
     write(tmp_path / "photograph.tif", PICTURE)
     assert "where it lies" not in warned(tmp_path / "placed.tif")
-    assert "photograph.tif does not say where it lies" in warned(tmp_path / "photograph.tif")
+    assert "photograph.tif has no georeference" in warned(tmp_path / "photograph.tif")
     unplaced = InputSpec(("red",), "int16", 100.0, mean=(0.5,), std=(0.2,))
     assert "where it lies" not in warned(tmp_path / "photograph.tif", unplaced)
 

@@ -11,7 +11,7 @@ from pyproj import Geod, Transformer
 
 from satseg.data.rasters.raster import RasterInfo, Window, read_info
 from satseg.inference.preflight import inspect
-from satseg.inference.reading import SceneSource, place
+from satseg.inference.reading import SceneSource, scene_header
 from satseg.spec import InputSpec
 
 SOURCE = InputSpec(("band_1",), "uint8", 255.0, gsd_m=0.5, gsd_range_m=(0.5, 0.5))
@@ -51,7 +51,7 @@ def test_the_edges_of_a_pixel_are_those_on_the_ground(tmp_path: Path, where: str
 
 def test_a_window_of_a_large_scene_has_its_own_pixels(tmp_path: Path) -> None:
     info = written(tmp_path, "EPSG:4326", 10, 70, (0.1, 2.0))
-    sizes = [place(info, Window(0, row, 40, 5), None).pixel_m for row in (0, 15)]
+    sizes = [scene_header(info, Window(0, row, 40, 5), None).pixel_m for row in (0, 15)]
     assert sizes[0] and sizes[1] and sizes[1][0] > 1.5 * sizes[0][0]
 
 
@@ -66,7 +66,7 @@ NOT_SQUARE = {
 def test_resampling_gives_pixels_that_are_square_on_the_ground(tmp_path: Path, where: str) -> None:
     *placed, (width, height) = NOT_SQUARE[where]
     info = written(tmp_path, *placed)
-    scene = SceneSource(grid := place(info, None, 0.5), (1,), resampled=True)
+    scene = SceneSource(grid := scene_header(info, None, 0.5), (1,), resampled=True)
     assert (grid.width, grid.height) == (pytest.approx(width, abs=1), pytest.approx(height, abs=1))
     corners = [rasterio.Affine(*(i.transform or ())) @ (i.width, i.height) for i in (info, grid)]
     assert corners[0] == pytest.approx(corners[1])

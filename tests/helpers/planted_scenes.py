@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from satseg.data.rasters.raster import Window, read_info
 from satseg.inference.plans import plan_scene
 from satseg.inference.products import products_of
-from satseg.inference.reading import SceneSource, place
+from satseg.inference.reading import SceneSource, scene_header
 from satseg.inference.scene import SceneTask
 from satseg.inference.strips import StripMaker
 from satseg.spec import DatasetSpec, InputSpec
@@ -126,7 +126,7 @@ def task(
 ) -> SceneTask:
     """Return what `predict_scene` takes."""
     info = read_info(scene)
-    source = SceneSource(place(info, area, None), info.bands, area=area)
+    source = SceneSource(scene_header(info, area, None), info.bands, area=area)
     plan = plan_scene(source.info.height, source.info.width, window=window, overlap=overlap, blend=blend)
     products = products_of(engine.spec, probabilities=probabilities, dtype=dtype, entropy=entropy)
     return SceneTask(StripMaker(engine, source, plan, products, int(max_ram_gb * 1e9)), output, overviews, {})

@@ -19,8 +19,8 @@ from satseg.errors import ConfigError, EngineError, MissingPackageError, Resourc
 from satseg.inference.engines import Engine, graphs, keep_int8, open_engine
 from satseg.inference.engines import cache as cache_module
 from satseg.inference.engines.cache import Cache
-from satseg.inference.engines.choosing import fastest
 from satseg.inference.engines.graphs import model_digest
+from satseg.inference.engines.selection import fastest
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.catalogue import MODELS
 from satseg.spec import DatasetSpec, InputSpec
@@ -109,7 +109,7 @@ def as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test find what another made for this process, or a line that another has said."""
     monkeypatch.setattr(cache_module, "_temporary", [])
     cache_module._own_folder.cache_clear()
-    cache_module._say_once.cache_clear()
+    cache_module._warn_once.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
@@ -340,10 +340,10 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: p
         cache.make(key, write)
         os.utime(cache.folder / key / "files.json", (time.time() - age * 3600,) * 2)
     assert cache.find("used")
-    monkeypatch.setattr("satseg.inference.engines.cache.LARGEST_BYTES", 4000)  # an entry and its digests are some 1,100
+    monkeypatch.setattr("satseg.inference.engines.cache.MAX_BYTES", 4000)  # an entry and its digests are some 1,100
     cache.make("latest", write)
     assert sorted(path.name for path in cache.folder.iterdir()) == ["latest", "newer", "used"]
-    monkeypatch.setattr("satseg.inference.engines.cache.LARGEST_BYTES", 10)
+    monkeypatch.setattr("satseg.inference.engines.cache.MAX_BYTES", 10)
     assert cache.find(cache.make("larger than all", write).name)
 
 
@@ -438,7 +438,7 @@ def test_an_engine_that_is_not_installed_names_what_to_install(
 def test_unknown_engines_and_other_devices_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="engine=banana: choose auto, torch, onnx"):
         opened(tiny(), "banana", tmp_path)
-    with pytest.raises(EngineError, match="engine=onnx computes on the processor"):
+    with pytest.raises(EngineError, match="engine=onnx runs on the CPU"):
         open_engine(tmp_path, tiny(), "onnx", torch.device("meta"))
 
 

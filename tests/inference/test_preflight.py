@@ -15,9 +15,9 @@ from dataset_files import make_image, make_mask
 
 from satseg.data.rasters.opening import quiet
 from satseg.data.rasters.raster import Window, read_info, read_window
-from satseg.inference.findings import Findings
 from satseg.inference.preflight import inspect
-from satseg.inference.reading import SceneSource, place
+from satseg.inference.reading import SceneSource, scene_header
+from satseg.inference.value_checks import Findings
 from satseg.models import build_model
 from satseg.models.catalogue import MODELS
 from satseg.models.checkpoint import save_model
@@ -250,7 +250,7 @@ def test_parts_of_a_real_scene_are_like_each_other_until_they_are_shifted(shared
     for index, part in enumerate(parts):
         known = statistics(np.concatenate(kept[:index] + kept[index + 1 :], axis=1))
         source = InputSpec(info.band_names, "int16", 1.0, nodata=0.0, gsd_m=info.gsd_m, statistics=known)
-        scene = SceneSource(place(info, part, None), info.bands, nodata=0.0, area=part)
+        scene = SceneSource(scene_header(info, part, None), info.bands, nodata=0.0, area=part)
         found = inspect(scene, source)
         assert not found.errors and not [w for w in found.warnings if "missing" not in w]
         shifted = inspect(replace(scene, offset=REAL[name]), source)

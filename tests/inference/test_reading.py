@@ -12,8 +12,8 @@ import rasterio
 import rasterio.shutil
 
 from satseg.data.rasters.raster import Window, read_info
-from satseg.inference.identity import scene_identity
-from satseg.inference.reading import SceneSource, place
+from satseg.inference.reading import SceneSource, scene_header
+from satseg.inference.scene import scene_identity
 
 SIDE = 64
 MISSING = np.zeros((SIDE, SIDE), bool)
@@ -39,7 +39,7 @@ def write(path: Path, image: np.ndarray, *, mask: str = "", **options: Any) -> P
 
 
 def resampled(path: Path, gsd_m: float, bands: tuple[int, ...], nodata: float | None = None) -> SceneSource:
-    return SceneSource(place(read_info(path), None, gsd_m), bands, nodata=nodata, resampled=True)
+    return SceneSource(scene_header(read_info(path), None, gsd_m), bands, nodata=nodata, resampled=True)
 
 
 def read(scene: SceneSource) -> tuple[np.ndarray, np.ndarray]:

@@ -111,8 +111,8 @@ def test_models_that_standardise_otherwise_are_averaged(
         (changed(bands=BANDS[::-1]), "trained on the same bands in the same order"),
         (replace(SPEC, ignore_index=200), "ignore_index 255, the second 200"),
         (changed(dtype="float32", statistics=statistics(0.03, 0.4)), "they are in different units"),
-        (changed(dtype="float32", statistics=None), "the second numbers with fractions"),
-        (changed(statistics=statistics(300 + 3000, 4000 + 3000)), "higher in all bands alike"),
+        (changed(dtype="float32", statistics=None), "the second floating-point values"),
+        (changed(statistics=statistics(300 + 3000, 4000 + 3000)), "higher in all bands"),
         (changed(gsd_m=30.0), "has pixels of 10 m, the second of 30 m"),
     ],
 )
@@ -135,5 +135,5 @@ def test_a_scene_unlike_the_training_of_any_member_is_stopped(scene: Path, tmp_p
         target.write(image * np.float32(40))
         target.descriptions = BANDS
     cfg = options(tmp_path / "bright.tif", models, engine="torch")
-    with pytest.raises(PreflightError, match=r"no usual factor .* convert them|values reach"):
+    with pytest.raises(PreflightError, match=r"no common factor .* convert them|values reach"):
         predict_scenes(cfg, open_models(cfg))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from satseg.config import CONFIG_DIR
 from satseg.data.labels.discovery import discover_scheme, scheme_from_config
 from satseg.errors import ConfigError, SpecError
-from satseg.inference.coding import mask_numbers
+from satseg.inference.map_values import training_mask_values
 from satseg.models import build_model
 from satseg.models.catalogue import MODELS
 from satseg.models.checkpoint import save_model
@@ -126,7 +126,7 @@ def test_any_numbers_are_kept_apart_from_nodata_and_survive_the_model_file(first
     scheme = scheme_from_config(dict(zip(names, firsts, strict=True)))
     spec = DatasetSpec((SOURCE,), names, scheme.palette, mask_values=scheme.mask_values())
     assert DatasetSpec.from_dict(spec.to_dict()) == spec
-    coding = mask_numbers([spec], ["run"])
+    coding = training_mask_values([spec], ["run"])
     numbers = np.array([*range(len(firsts)), 255], np.uint8)
     written = numbers if coding.table is None else coding.table[numbers]
     assert written[:-1].tolist() == firsts and written.dtype == coding.dtype

@@ -217,7 +217,7 @@ def test_what_workers_find_is_said_here(
     outcomes = predict_scenes(cfg, open_models(cfg))
     said = capsys.readouterr().err
     assert [bool(outcome.error) for outcome in outcomes] == [True, False]
-    assert "broken.tif" in said and "Warning" in said and "empty.tif has hardly a valid pixel" in said
+    assert "broken.tif" in said and "Warning" in said and "empty.tif has hardly any valid pixels" in said
 
 
 @pytest.mark.parametrize(("strips", "most"), [(99, 4), (3, 3), (1, 1)])  # there are three workers, and four strips

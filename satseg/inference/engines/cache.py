@@ -1,4 +1,4 @@
-"""The user's own cache of graphs: entries that are whole and unchanged, or not there."""
+"""The user's cache of exported graphs, whose entries are complete and unchanged or absent."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from satseg.runs.documents import read_json
 logger = logging.getLogger(__name__)
 
 MANIFEST = "files.json"
-LARGEST_BYTES = 10_000_000_000  # of all entries; beyond that, those that were not used for longest go
-ANOTHER = "The environment's SATSEG_CACHE names another folder."
+MAX_BYTES = 10_000_000_000  # of all entries; beyond that, the least recently used are removed
+REMEDY = "Set SATSEG_CACHE in the environment to use another folder."
 
 
-def lasting_cache() -> Cache:
-    """Return the cache that all models of this user share: never beside a model, where others could have put a graph.
+def persistent_cache() -> Cache:
+    """Return the cache shared by all of this user's models; never beside a model, where others could plant a graph.
 
     Raises:
-        ResourceError: If other users could have written to it.
+        ResourceError: If other users can write to it.
     """
     folder = cache_folder() / "engines"
-    if problem := _distrust(folder):
+    if problem := _untrusted_reason(folder):
         raise ResourceError(f"{problem}.")
     return Cache(folder)
 
 
 def graph_cache() -> Cache:
-    """Return the cache that all models of this user share, or one of this process where others could have written."""
+    """Return the cache shared by all of this user's models, or a temporary one if others can write to that."""
     try:
-        return lasting_cache()
+        return persistent_cache()
     except ResourceError as error:
-        _say_once(f"Exported graphs are not kept: {error} {ANOTHER}")
+        _warn_once(f"Exported graphs are not kept: {error} {REMEDY}")
         return Cache(_own_folder())
 
 
-def _distrust(folder: Path) -> str | None:
-    """Return why others could have written to a folder; None where they could not, or it is not there yet."""
+def _untrusted_reason(folder: Path) -> str | None:
+    """Return why a folder cannot be trusted; None if only this user can write to it, or it does not exist yet."""
     try:
         found = folder.stat()
     except OSError:
@@ -60,7 +60,7 @@ def _distrust(folder: Path) -> str | None:
 
 @functools.cache
 def _own_folder() -> Path:
-    """Return a folder that is removed at the end of this process."""
+    """Return a folder that is removed when this process ends."""
     _temporary.append(tempfile.TemporaryDirectory(prefix="satseg_engines_"))
     return Path(_temporary[-1].name)
 
@@ -69,35 +69,35 @@ _temporary: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @functools.cache
-def _say_once(line: str) -> None:
+def _warn_once(line: str) -> None:
     logger.warning(line)
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of entries, each a folder.
+    """A folder of entries, each of which is a folder.
 
     Attributes:
-        folder: Where they are; it is made, for this user alone, when the first is.
+        folder: Folder of the entries; created with the first, private to this user.
     """
 
     folder: Path
 
     def find(self, key: str) -> Path | None:
-        """Return an entry's folder if all of its files are as they were written."""
+        """Return an entry's folder if all of its files are unchanged."""
         places = [self.folder, *(Path(temporary.name) for temporary in _temporary)]
         return next((entry for place in places if _is_whole(entry := place / key)), None)
 
     def make_folder(self) -> None:
-        """Make the folder where it is missing, for this user alone."""
+        """Create the folder if it is missing, private to this user."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def make(self, key: str, write: Callable[[Path], None]) -> Path:
-        """Make an entry, or make it anew; nobody sees half of it.
+        """Create or replace an entry atomically.
 
         Args:
-            key: Its name.
+            key: Name of the entry.
             write: Writes its files to an empty folder.
 
         Raises:
@@ -122,17 +122,17 @@ class Cache:
         self._remove_unused(entry)
         return entry
 
-    def make_somewhere(self, key: str, write: Callable[[Path], None]) -> Path:
-        """Make an entry as `make` does; where the cache cannot be written, for this process alone."""
+    def make_or_temporary(self, key: str, write: Callable[[Path], None]) -> Path:
+        """Create an entry as `make` does, or in a temporary cache if this one cannot be written."""
         try:
             return self.make(key, write)
         except ResourceError as error:
-            _say_once(f"Exported graphs are not kept: {error} {ANOTHER}")
+            _warn_once(f"Exported graphs are not kept: {error} {REMEDY}")
             return Cache(_own_folder()).make(key, write)
 
     def _remove_unused(self, latest: Path) -> None:
-        """Remove what was not used for longest until the rest is no larger than LARGEST_BYTES."""
-        room = LARGEST_BYTES - _size(latest)
+        """Remove the least recently used entries until the rest is no larger than MAX_BYTES."""
+        room = MAX_BYTES - _size(latest)
         for _, entry in sorted(self._used(), reverse=True):
             if entry != latest and (room := room - _size(entry)) < 0:
                 shutil.rmtree(entry, ignore_errors=True)
@@ -144,13 +144,13 @@ class Cache:
 
 
 def digests(entry: Path) -> dict[str, str]:
-    """Return a hash of each file of an entry, as they were when it was made."""
+    """Return the recorded hash of each file of an entry."""
     found: dict[str, str] = read_json(entry / MANIFEST)
     return found
 
 
 def _is_whole(entry: Path) -> bool:
-    """Tell whether an entry is there with the files that were written, and note that it was used."""
+    """Return whether an entry exists with its files unchanged, and mark it as used."""
     try:
         whole = bool(digests(entry) == _digests(entry))
     except (OSError, RecordError):

@@ -1,4 +1,4 @@
-"""Exported graphs in ONNX Runtime and OpenVINO, kept in the user's cache."""
+"""Exported graphs in ONNX Runtime and OpenVINO, cached per user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from satseg.environment import package_version
 from satseg.errors import EngineError, FixedSizeError
-from satseg.inference.engines.cache import Cache, digests, graph_cache, lasting_cache
+from satseg.inference.engines.cache import Cache, digests, graph_cache, persistent_cache
 from satseg.models import SegmentationNetwork
 from satseg.runtimes.agreement import Graph, check_once
 from satseg.runtimes.graph import GRAPH_VERSION, Size, marked
@@ -35,15 +35,15 @@ class GraphEngine:
     """An exported graph on the CPU.
 
     Args:
-        name: Of the engine.
-        graph: What it runs.
+        name: Name of the engine.
+        graph: The graph to run.
         spec: Inputs and classes of the model.
-        size: Height and width of the only windows that it takes, where it does not take any.
-        digest: Of the files, where they do not follow from the model alone.
+        size: Height and width of the windows if the graph has a fixed size.
+        digest: Hash of the files if they depend on more than the model.
     """
 
     batch_size = 1
-    why = ""  # auto chose it, in words
+    why = ""  # reason for which `auto` chose it
 
     def __init__(self, name: str, graph: Graph, spec: DatasetSpec, size: Size | None, digest: str = "") -> None:
         self.name, self.graph, self.spec, self.size, self.digest = name, graph, spec, size, digest
@@ -53,17 +53,17 @@ class GraphEngine:
         given = (image.shape[-2], image.shape[-1])
         if self.size is not None and given != self.size:
             raise EngineError(
-                f"engine={self.name} was made for windows of {self.size[1]} x {self.size[0]} pixels, but is given "
+                f"engine={self.name} was built for windows of {self.size[1]} x {self.size[0]} pixels, but got "
                 f"{given[1]} x {given[0]}, and this model cannot take both; choose engine=torch."
             )
         return self.graph(marked(image, valid, self.spec.inputs[0]).contiguous())
 
 
 def open_graph(name: str, source: Source, shape: Size) -> GraphEngine:
-    """Open a graph of the model, and make it where there is none in the user's cache.
+    """Open a graph of the model, exporting it if the user's cache has none.
 
-    A graph of 32 bits is compared with PyTorch each time that it is opened: packages, and code of the user's own, may
-    have changed since it was made.
+    A 32-bit graph is compared with PyTorch every time it is opened: packages and the user's own code may have changed
+    since it was exported.
 
     Raises:
         EngineError: If there is no quantised model for `openvino_int8`.
@@ -83,7 +83,7 @@ def open_graph(name: str, source: Source, shape: Size) -> GraphEngine:
 
 
 def _exported(name: str, source: Source, cache: Cache, shape: Size) -> tuple[Graph, Size | None]:
-    """Return a graph and the only size that it takes; one for any size is preferred."""
+    """Return a graph and its fixed size, if any; a graph for any size is preferred."""
     digest = model_digest(source.network)
     for size in (None, shape):
         if (found := cache.find(_key(name, digest, size))) and (graph := _agreeing(name, found, source, size)):
@@ -91,17 +91,17 @@ def _exported(name: str, source: Source, cache: Cache, shape: Size) -> tuple[Gra
     try:
         return _make(name, source, cache, digest, None), None
     except FixedSizeError as error:
-        logger.info("engine=%s is made for windows of %s: %s", name, shape, error)
+        logger.info("engine=%s is exported for windows of %s: %s", name, shape, error)
         return _make(name, source, cache, digest, shape), shape
 
 
 def _agreeing(name: str, entry: Path, source: Source, size: Size | None) -> Graph | None:
-    """Open a graph of the cache; None where it does not compute what the model does."""
+    """Open a cached graph; None if it does not agree with the model."""
     try:
         graph = open_exported(entry / FILES[name], source, name)
         check_once(graph, source.network, size, f"engine={name}")
-    except Exception as error:  # of whichever runtime
-        logger.info("%s is made again: %s", entry, error)
+    except Exception as error:  # each runtime has its own
+        logger.info("%s is exported again: %s", entry, error)
         return None
     return graph
 
@@ -116,30 +116,30 @@ def _make(name: str, source: Source, cache: Cache, digest: str, size: Size | Non
     def write(folder: Path) -> None:
         write_checked(folder / FILES[name], source, name, size)
 
-    return open_exported(cache.make_somewhere(_key(name, digest, size), write) / FILES[name], source, name)
+    return open_exported(cache.make_or_temporary(_key(name, digest, size), write) / FILES[name], source, name)
 
 
 def _quantised(source: Source, cache: Cache) -> tuple[Path, str]:
-    """Return the file, and a hash of it and its weights: another calibration gives others."""
+    """Return the file and a hash of it and its weights, which depend on the calibration data."""
     found = cache.find(_int8_key(source.network))
     if found is None:
         raise EngineError(
-            f"engine=openvino_int8: there is no quantised model of {source.checkpoint} in {cache.folder}, and none is "
-            "taken from anywhere else; make it with "
+            f"engine=openvino_int8: there is no quantised model of {source.checkpoint} in {cache.folder}, the only "
+            "place where it is looked for; make it with "
             f"python -m satseg.export checkpoint={shlex.quote(str(source.checkpoint))} format=openvino int8=true"
         )
     return found / FILES["openvino_int8"], digest_of(digests(found))
 
 
 def keep_int8(network: SegmentationNetwork, exported: Path) -> None:
-    """Put a quantised model into the user's cache, for `openvino_int8`.
+    """Copy a quantised model to the user's cache, for `openvino_int8`.
 
     Args:
-        network: What it was made of.
-        exported: The `.xml`, with its `.bin` beside it.
+        network: The network it was exported from.
+        exported: The `.xml` file, with its `.bin` beside it.
 
     Raises:
-        ResourceError: If the cache cannot be written, or others can write to it.
+        ResourceError: If the cache cannot be written, or other users can write to it.
     """
 
     def copy(folder: Path) -> None:
@@ -147,7 +147,7 @@ def keep_int8(network: SegmentationNetwork, exported: Path) -> None:
         for suffix in (".xml", ".bin"):
             target.with_suffix(suffix).write_bytes(exported.with_suffix(suffix).read_bytes())
 
-    lasting_cache().make(_int8_key(network), copy)
+    persistent_cache().make(_int8_key(network), copy)
 
 
 def _int8_key(network: SegmentationNetwork) -> str:
@@ -155,7 +155,7 @@ def _int8_key(network: SegmentationNetwork) -> str:
 
 
 def model_digest(network: SegmentationNetwork) -> str:
-    """Return a hash of all that a model computes with: weights, configuration, spec, temperature."""
+    """Return a hash of everything a model computes with: weights, configuration, spec, temperature."""
     plain = [network.config, network.spec.to_dict(), network.temperature]
     found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, tensor in network.state_dict().items():
@@ -165,5 +165,5 @@ def model_digest(network: SegmentationNetwork) -> str:
 
 
 def digest_of(*parts: Any) -> str:
-    """Return a hash of plain data, of 160 bits."""
+    """Return a 160-bit hash of plain data."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""Several views of an image, and several models, as one: the mean of their probabilities."""
+"""Test-time augmentation and ensembles: the mean probability over views of an image and over models."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ Segmenter = Callable[[Tensor, Tensor], Tensor]  # raw images (N, C, H, W) and va
 
 @dataclass(frozen=True)
 class View:
-    """A quarter turn of an image, mirrored or not."""
+    """An image rotated by quarter turns and optionally mirrored."""
 
     turns: int
     mirrored: bool
 
-    def show(self, image: Tensor) -> Tensor:
-        """Turn the last two axes."""
+    def apply(self, image: Tensor) -> Tensor:
+        """Transform the last two axes."""
         turned = torch.rot90(image, self.turns, (-2, -1))
         return turned.flip(-1) if self.mirrored else turned
 
     def undo(self, logits: Tensor) -> Tensor:
-        """Turn them back."""
+        """Transform the last two axes back."""
         back = logits.flip(-1) if self.mirrored else logits
         return torch.rot90(back, -self.turns, (-2, -1))
 
 
-SELF = View(0, False)
+IDENTITY = View(0, False)
 VIEWS: Mapping[str, tuple[View, ...]] = {
-    "none": (SELF,),
-    "flips": (SELF, View(0, True), View(2, True), View(2, False)),
+    "none": (IDENTITY,),
+    "flips": (IDENTITY, View(0, True), View(2, True), View(2, False)),
     "d4": tuple(View(turns, mirrored) for turns in range(4) for mirrored in (False, True)),
 }
 
@@ -52,31 +52,31 @@ def views(tta: str) -> tuple[View, ...]:
     return VIEWS[tta]
 
 
-def averaged(segmenters: Sequence[Segmenter], looks: Sequence[View]) -> Segmenter:
-    """Return what gives the logarithm of the mean probability over models and views; one of each gives its logits."""
-    if len(segmenters) == 1 and tuple(looks) == (SELF,):
+def averaged(segmenters: Sequence[Segmenter], tta_views: Sequence[View]) -> Segmenter:
+    """Return a segmenter of the log of the mean probability over models and views; one of each gives its logits."""
+    if len(segmenters) == 1 and tuple(tta_views) == (IDENTITY,):
         return segmenters[0]
 
     def segment(image: Tensor, valid: Tensor) -> Tensor:
         total: Tensor | None = None
         for segmenter in segmenters:
-            for view in looks:
-                logits = view.undo(segmenter(view.show(image).contiguous(), view.show(valid).contiguous()))
-                shares = logits.float().softmax(1)
-                total = shares if total is None else total.add_(shares)
+            for view in tta_views:
+                logits = view.undo(segmenter(view.apply(image).contiguous(), view.apply(valid).contiguous()))
+                probabilities = logits.float().softmax(1)
+                total = probabilities if total is None else total.add_(probabilities)
         assert total is not None
         smallest = torch.finfo(torch.float32).tiny
-        return (total / (len(segmenters) * len(looks))).clamp_min_(smallest).log_()
+        return (total / (len(segmenters) * len(tta_views))).clamp_min_(smallest).log_()
 
     return segment
 
 
 class Ensemble(nn.Module):
-    """Several networks as one: raw images in, the logarithm of the mean of their probabilities out.
+    """Several networks as one: raw images in, log of their mean probability out.
 
     Args:
-        networks: Each standardises raw numbers, and has a temperature, by itself.
-        spec: What they have in common.
+        networks: Each standardises raw values itself, and has its own temperature.
+        spec: Their common spec.
     """
 
     def __init__(self, networks: Sequence[SegmentationNetwork], spec: DatasetSpec) -> None:
@@ -85,7 +85,7 @@ class Ensemble(nn.Module):
 
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
         """Segment images (N, C, H, W) with valid (N, H, W); return float32 (N, K, H, W)."""
-        return averaged(list(self.networks), (SELF,))(image, valid)
+        return averaged(list(self.networks), (IDENTITY,))(image, valid)
 
 
-Scored = SegmentationNetwork | Ensemble
+AnyNetwork = SegmentationNetwork | Ensemble

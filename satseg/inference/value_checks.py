@@ -1,8 +1,9 @@
-"""Comparing a scene's values with those of the training: their unit, their offset, their range, the bands' order."""
+"""Comparison of a scene's values with the training's: unit, offset, range and band order."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -21,15 +22,27 @@ from satseg.data.shifts import (
     usual_shift,
     without_fill,
 )
-from satseg.inference.findings import Findings
 from satseg.inference.reading import SceneSource
 from satseg.spec import BandStatistics, InputSpec
 
-FACTOR = 15.0  # values this many times too large or small are in another unit, whatever else is true of them
-FACTOR_ALONE = 50.0  # the same of one band with negative values: an index is 40 times as flat over snow or clouds
-FEW_PIXELS = 50  # fewer are not compared
-SEVERAL = 4  # bands, from near infrared on mostly: in three colours, clouds and snow are all alike, too
-BYTE_IN_ONE, BYTE_IN_16_BITS = 255.0, 257.0  # of pictures of 8 bits: numbers from 0 to 1, or integers of 16 bits
+UNIT_FACTOR = 15.0  # values this many times too large or small are in another unit
+SINGLE_BAND_FACTOR = 50.0  # for one band with negative values: an index varies 40 times less over snow or clouds
+MIN_PIXELS = 50  # fewer are not compared
+MIN_BANDS_FOR_OFFSET = 4  # mostly includes near infrared: in three colours, clouds and snow look like an offset, too
+BYTE_IN_ONE, BYTE_IN_16_BITS = 255.0, 257.0  # 8-bit images stored as 0 to 1, or as 16-bit integers
+
+
+@dataclass
+class Findings:
+    """Differences between a scene and the training data.
+
+    Attributes:
+        errors: Those that make the result worthless.
+        warnings: Those that may.
+    """
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def check_values(
@@ -38,28 +51,28 @@ def check_values(
     """Compare a scene's values with those of the training.
 
     Args:
-        values: A sample of its pixels (C, n), as the options convert them.
-        scene: Tells the options, and the file's own scale and offset tags.
+        values: A sample of its pixels (C, n), converted by the options.
+        scene: The scene, with the options and the file's own scale and offset tags.
         source: The model's input.
-        known: The training split's numbers.
-        found: What is wrong is added to.
+        known: Statistics of the training split.
+        found: Findings to add to.
     """
     name = redacted(scene.info.path)
     constant = [band_name for band_name, band in zip(source.bands, values, strict=True) if band.min() == band.max()]
     trained = training_levels(known)
-    if not _is_picture(scene, source) and (rest := without_fill(values, trained)).shape[1] >= FEW_PIXELS:
-        values = rest  # in pictures of 8 bits, the ends are what is saturated
+    if not _is_picture(scene, source) and (rest := without_fill(values, trained)).shape[1] >= MIN_PIXELS:
+        values = rest  # in 8-bit images, the extremes are saturated pixels and not fill
     there = levels(values)
     if constant:
         found.warnings.append(f"{name}: the same value everywhere in {', '.join(constant)}; is it missing?")
     factors = _factors(there, trained)
     unit, shift = _change(there, trained, factors, scene, source)
-    grave = found.errors if len(source.bands) >= SEVERAL else found.warnings
+    shift_findings = found.errors if len(source.bands) >= MIN_BANDS_FOR_OFFSET else found.warnings
     if unit != 1 or shift:
-        told = _difference(there, trained, unit, shift, _advice(scene, source, there, trained, unit, shift))
-        (found.errors if max(unit, 1 / unit) > FACTOR else grave).append(f"{name}: {told}.")
+        text = _difference(there, trained, unit, shift, _advice(scene, source, there, trained, unit, shift))
+        (found.errors if max(unit, 1 / unit) > UNIT_FACTOR else shift_findings).append(f"{name}: {text}.")
         return
-    odd = [b for b, f in zip(source.bands, factors, strict=True) if max(f, 1 / f) > FACTOR and b not in constant]
+    odd = [b for b, f in zip(source.bands, factors, strict=True) if max(f, 1 / f) > UNIT_FACTOR and b not in constant]
     if odd and len(source.bands) > 1:
         found.warnings.append(f"{name}: the values of {', '.join(odd)} are far from those of the training.")
     elif float(np.median(unlike := outlier_share(values, trained))) > UNLIKE:
@@ -79,15 +92,15 @@ def _range(bands: np.ndarray) -> str:
 def _change(
     there: np.ndarray, trained: np.ndarray, factors: np.ndarray, scene: SceneSource, source: InputSpec
 ) -> tuple[float, float]:
-    """Return what the values must be multiplied by, and by how much they then are too high: 1 and 0 where nothing is.
+    """Return the factor to the training's unit, and the offset that then remains; 1 and 0 if the values fit.
 
-    Pictures of 8 bits have no other unit and no offset: where they are a little brighter or darker, the light is. So
-    it is once those that are stored in another unit are in theirs.
+    8-bit images have neither another unit nor an offset: a difference in brightness is one of the light. The same holds
+    for images of another dtype once they are converted to 8-bit values.
     """
     factor = float(np.median(factors))
     is_picture = _is_picture(scene, source)
     is_index = len(there) == 1 and min(there[0, 0], trained[0, 0]) < 0
-    if max(factor, 1 / factor) <= (FACTOR_ALONE if is_index else FACTOR):
+    if max(factor, 1 / factor) <= (SINGLE_BAND_FACTOR if is_index else UNIT_FACTOR):
         factor = 1.0 if is_picture else 1 / find_factor(there, trained)
     unit = _unit(factor, scene, source)
     shift = 0.0 if is_picture or (unit != 1 and source.dtype == "uint8") else find_shift(there * unit, trained)
@@ -95,15 +108,15 @@ def _change(
 
 
 def _difference(there: np.ndarray, trained: np.ndarray, unit: float, shift: float, advice: str) -> str:
-    """Return in words how a scene's values differ from the training's, and what to do."""
+    """Describe how a scene's values differ from the training's, and the remedy."""
     about = "" if unit != 1 else f"are about {abs(shift):g} {'higher' if shift > 0 else 'lower'} than in training, "
     if not advice:
         return (
             f"values {about}go from {_range(there)}, in training from {_range(trained)} (2nd to 98th percentile), and "
-            "no usual factor or offset alone makes all bands alike; convert them to what the training had"
+            "no common factor or offset alone explains this in all bands; convert them to the training's values"
         )
     if about:
-        return f"values {about}in all bands alike, as the offset of a product's version makes them; {advice}"
+        return f"values {about}in all bands, as an offset between product versions makes them; {advice}"
     high, trained_high = np.median(there[:, 2]), np.median(trained[:, 2])
     return (
         f"values reach {high:.3g}, in training {trained_high:.3g} (98th percentiles), so they are in another unit; "
@@ -119,46 +132,46 @@ def _is_picture(scene: SceneSource, source: InputSpec) -> bool:
 def _advice(
     scene: SceneSource, source: InputSpec, there: np.ndarray, trained: np.ndarray, unit: float, shift: float
 ) -> str:
-    """Return the options that make a scene's values those of the training: by the file's own tags, where these do.
+    """Return the options that convert a scene's values to the training's, preferably those of the file's own tags.
 
-    Nothing is advised that leaves the values in another unit, or higher or lower, than the training's.
+    No advice is given if values would remain in another unit or offset than the training's.
     """
     tags = scene.info.scale_offsets_of(scene.bands)
     if len(tags) > 1:
         return "its bands have different scale and offset tags: apply them (gdal_translate -unscale -ot Float32)"
     ((scale, offset),) = tags
-    told = f"scale={scale:g} offset={offset:g}"
+    tagged = f"scale={scale:g} offset={offset:g}"
     is_tagged = (scale, offset) != (1.0, 0.0)
     if is_tagged:
         applied = (there - scene.offset) / scene.scale * scale + offset
         factor = float(np.median(_factors(applied, trained)))
-        if max(factor, 1 / factor) <= FACTOR:
+        if max(factor, 1 / factor) <= UNIT_FACTOR:
             factor = 1 / find_factor(applied, trained)
         own_unit = _unit(factor, scene, source)
         if find_shift(applied * own_unit, trained) == 0:
             if own_unit == 1:
-                return f"set {told}, as its own tags say"
+                return f"set {tagged}, as its own tags say"
             options = _options(scene, scale * own_unit, offset * own_unit)
-            return f"set {options}, as its own tags say ({told}) in the training's unit"
+            return f"set {options}, as its own tags say ({tagged}) in the training's unit"
     undone = there * unit - shift
     is_shifted = (unit == 1 or source.dtype != "uint8") and find_shift(undone, trained)
     if is_shifted or (unit != 1 and not fits_factor(undone, trained)):
         return ""
-    unfit = f" (its own tags, {told}, do not fit)" if is_tagged else ""
+    unfit = f" (its own tags, {tagged}, do not fit)" if is_tagged else ""
     return f"set {_options(scene, scene.scale * unit, scene.offset * unit - shift)}{unfit}"
 
 
 def _options(scene: SceneSource, scale: float, offset: float) -> str:
-    """Return the options that differ from the defaults, or that the user has given already."""
+    """Format the options that differ from the defaults or that the user has set."""
     named = {"scale": (scale, 1.0, scene.scale), "offset": (offset + 0.0, 0.0, scene.offset)}
     wanted = {n: v for n, (v, usual, given) in named.items() if not math.isclose(v, usual) or given != usual}
     return " ".join(f"{name}={value:g}" for name, value in wanted.items())
 
 
 def _factors(there: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Return by which factor each band's values are smaller than in training.
+    """Return the factor by which each band's values are smaller than in training.
 
-    It is that of the highest values, or that of the spread where values are negative, as decibels are.
+    It is the ratio of the highest values, or of the spreads if values are negative, as decibels are.
     """
     low, _, high = there.T
     trained_low, _, trained_high = trained.T
@@ -169,7 +182,7 @@ def _factors(there: np.ndarray, trained: np.ndarray) -> np.ndarray:
 
 
 def _unit(factor: float, scene: SceneSource, source: InputSpec) -> float:
-    """Return the usual factor between two units that is nearest to what was measured; 1 where they are one."""
+    """Return the common factor between units that is nearest to the measured one; 1 for the same unit."""
     dtypes = np.dtype(scene.info.dtype_of(scene.bands)), np.dtype(source.dtype)
     are_integers = scene.scale == 1.0 and all(np.issubdtype(dtype, np.integer) for dtype in dtypes)
     units = (*UNITS, BYTE_IN_16_BITS if are_integers else BYTE_IN_ONE)
@@ -178,9 +191,9 @@ def _unit(factor: float, scene: SceneSource, source: InputSpec) -> float:
 
 
 def _order(values: np.ndarray, scene: SceneSource, source: InputSpec, known: BandStatistics, found: Findings) -> None:
-    """Warn where another order of the bands fits the training far better than the one in use."""
+    """Warn if another band order fits the training far better than the one in use."""
     mean, trained = values.mean(1), np.array(known.mean)
-    spread = np.maximum(known.std, max(NARROW * float(np.median(known.std)), 1e-9))  # a faint band shows all noise
+    spread = np.maximum(known.std, max(NARROW * float(np.median(known.std)), 1e-9))  # a faint band is mostly noise
     level = np.median(mean - trained)  # the scene may be brighter or darker as a whole
     cost = np.abs((mean[:, None] - level - trained[None]) / spread[None])
     scene_order, model_order = linear_sum_assignment(cost)

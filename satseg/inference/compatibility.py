@@ -1,7 +1,7 @@
-"""Which models may be averaged: those that speak of the same classes and bands, and take the same raw numbers.
+"""Checks that models can be averaged: same classes and bands in the same order, and the same kind of raw values.
 
-Each standardises the raw numbers by itself, so what that depends on may differ: scale, offset, mean and deviation,
-which folds of one dataset measure on other images each.
+Each model standardises its own input, so scale, offset, mean and standard deviation may differ, as they do between the
+folds of a cross-validation.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from satseg.data.input_spec import most_common_value
 from satseg.data.shifts import find_factor, find_shift, training_levels, usual_shift
 from satseg.errors import ConfigError
 from satseg.inference.preflight import GSD_RATIO
-from satseg.inference.values import FACTOR, FACTOR_ALONE, SEVERAL
+from satseg.inference.value_checks import MIN_BANDS_FOR_OFFSET, SINGLE_BAND_FACTOR, UNIT_FACTOR
 from satseg.spec import DatasetSpec, InputSpec
 
-TRAINED_ALIKE = "Average models that were trained on the same {}, or make a map with each by itself."
+SAME_TRAINING = "Average models that were trained on the same {}, or make a separate map with each."
 MOST_NAMED = 8  # classes or bands that are listed
 
 
-def check_alike(specs: Sequence[DatasetSpec], names: Sequence[str]) -> None:
-    """Refuse models of which no mean would mean something.
+def check_compatible(specs: Sequence[DatasetSpec], names: Sequence[str]) -> None:
+    """Refuse models whose mean would be meaningless.
 
     Args:
-        specs: Of each model.
-        names: Theirs, as the user gave them.
+        specs: One per model.
+        names: The models as the user named them.
 
     Raises:
-        ConfigError: Names two that differ, in what, and what to do.
+        ConfigError: If two models differ; names them, the difference and the remedy.
     """
     for (one, name), (other, other_name) in combinations(zip(specs, names, strict=True), 2):
         if found := _difference(one, other):
             what, first, second = found
             raise ConfigError(
                 f"checkpoint=[…]: {name} and {other_name} cannot be averaged: the first has {first}, the second "
-                f"{second}. {TRAINED_ALIKE.format(what)}"
+                f"{second}. {SAME_TRAINING.format(what)}"
             )
 
 
 def joint_spec(specs: Sequence[DatasetSpec]) -> DatasetSpec:
-    """Return the first model's spec, with the nodata value that most know of those that know one.
+    """Return the first model's spec, with the most common of the nodata values that the models record.
 
-    It tells what is missing in scenes that do not say so themselves.
+    It marks missing pixels in scenes that declare no nodata value themselves.
     """
     known = [spec.inputs[0].nodata for spec in specs if spec.inputs[0].nodata is not None]
     first = specs[0]
@@ -54,7 +54,7 @@ def joint_spec(specs: Sequence[DatasetSpec]) -> DatasetSpec:
 
 
 def _difference(one: DatasetSpec, other: DatasetSpec) -> tuple[str, str, str] | None:
-    """Return what two models differ in, and how it is with each, in words; None where they may be averaged."""
+    """Describe the first difference between two models, and each one's side of it; None if they may be averaged."""
     own, others = one.inputs[0], other.inputs[0]
     if one.class_names != other.class_names:
         return "classes in the same order", *_listed("classes", one.class_names, other.class_names)
@@ -70,7 +70,7 @@ def _difference(one: DatasetSpec, other: DatasetSpec) -> tuple[str, str, str] | 
 
 
 def _listed(what: str, one: Sequence[str], other: Sequence[str]) -> tuple[str, str]:
-    """Return names in words: those that only one of two has, or all of them in order where both have the same."""
+    """Describe two lists of names: those unique to each, or all in order where both have the same."""
     if set(one) == set(other) or len({*one, *other}) <= MOST_NAMED:
         return f"the {what} {', '.join(one)}", ", ".join(other)
     first, second = ([name for name in names if name not in beside] for names, beside in ((one, other), (other, one)))
@@ -78,17 +78,17 @@ def _listed(what: str, one: Sequence[str], other: Sequence[str]) -> tuple[str, s
 
 
 def _some(names: Sequence[str]) -> str:
-    """Return names that the other model lacks, in words."""
+    """Describe the names that the other model lacks."""
     if not names:
         return "none is missing there"
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"it alone has {', '.join(names[:MOST_NAMED])}{more}"
+    return f"only it has {', '.join(names[:MOST_NAMED])}{more}"
 
 
 def _numbers(one: InputSpec, other: InputSpec) -> tuple[str, str] | None:
-    """Return in words how raw numbers differ in unit or offset; None where they do not.
+    """Describe how raw values differ in unit or offset; None where they do not.
 
-    It is told as of a scene: pictures of 8 bits may be brighter or darker, and an offset shows in several bands only.
+    The criteria are those for scenes: 8-bit images may be brighter or darker, and offsets show in several bands only.
     """
     if one.dtype == other.dtype == "uint8":
         return None
@@ -98,18 +98,21 @@ def _numbers(one: InputSpec, other: InputSpec) -> tuple[str, str] | None:
     first, second = training_levels(one.statistics), training_levels(other.statistics)
     spans = [np.median(known[:, 2] - known[:, 0]) for known in (first, second)]
     factor = float(spans[1] / spans[0]) if min(spans) > 0 else 1.0
-    if max(factor, 1 / factor) > (FACTOR if len(first) > 1 else FACTOR_ALONE) or find_factor(second, first) != 1:
+    if (
+        max(factor, 1 / factor) > (UNIT_FACTOR if len(first) > 1 else SINGLE_BAND_FACTOR)
+        or find_factor(second, first) != 1
+    ):
         return _range(first), f"{_range(second)}: they are in different units"
-    if len(first) >= SEVERAL and (shift := find_shift(second, first)):
+    if len(first) >= MIN_BANDS_FOR_OFFSET and (shift := find_shift(second, first)):
         way = "higher" if shift > 0 else "lower"
-        return _range(first), f"{_range(second)}, {abs(usual_shift(shift)):g} {way} in all bands alike"
+        return _range(first), f"{_range(second)}, {abs(usual_shift(shift)):g} {way} in all bands"
     return None
 
 
 def _kind(dtype: str) -> str:
     numbers = np.dtype(dtype)
     if numbers.kind == "f":
-        return "numbers with fractions"
+        return "floating-point values"
     return f"integers of {'8 bits' if numbers.itemsize == 1 else 'more than 8 bits'}"
 
 
@@ -119,7 +122,7 @@ def _range(known: np.ndarray) -> str:
 
 
 def _pixel_sizes(one: InputSpec, other: InputSpec) -> tuple[str, str] | None:
-    """Return the pixel sizes of two trainings that no scene could have both; None where it could."""
+    """Describe the pixel sizes of two trainings that no single scene can match; None if one can."""
     ranges = [_sizes(source) for source in (one, other)]
     if ranges[0] is None or ranges[1] is None:
         return None
