@@ -13,7 +13,7 @@ from PIL import Image
 
 from satseg.predict.models import open_models
 from satseg.serve.describing import trust_in
-from satseg.serve.served import Served, predict_options
+from satseg.serve.served_models import ServedModel, predict_options
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_report_shows_a_split_whole_in_one_page(run: Path) -> None:
     tested = found["trust"]["maps"]
     assert [t["method"] for t in tested] == ["occlusion", "gradcam"] and tested[1]["layer"].startswith("encoder")
     options = predict_options(checkpoint=str(run))
-    served = Served("run", options, open_models(options))  # as the app has it
+    served = ServedModel("run", options, open_models(options))  # as the app has it
     for row in tested:
         verdict = trust_in(served, row["method"], row["layer"]).verdict
         could_be_tested = row["verdict"] != "could not be tested"

@@ -21,7 +21,7 @@ from satseg.inference.value_checks import MIN_BANDS_FOR_OFFSET, SINGLE_BAND_FACT
 from satseg.spec import DatasetSpec, InputSpec
 
 SAME_TRAINING = "Average models that were trained on the same {}, or make a separate map with each."
-MOST_NAMED = 8  # classes or bands that are listed
+MAX_NAMED = 8  # classes or bands that are listed
 
 
 def check_compatible(specs: Sequence[DatasetSpec], names: Sequence[str]) -> None:
@@ -71,7 +71,7 @@ def _difference(one: DatasetSpec, other: DatasetSpec) -> tuple[str, str, str] | 
 
 def _listed(what: str, one: Sequence[str], other: Sequence[str]) -> tuple[str, str]:
     """Describe two lists of names: those unique to each, or all in order where both have the same."""
-    if set(one) == set(other) or len({*one, *other}) <= MOST_NAMED:
+    if set(one) == set(other) or len({*one, *other}) <= MAX_NAMED:
         return f"the {what} {', '.join(one)}", ", ".join(other)
     first, second = ([name for name in names if name not in beside] for names, beside in ((one, other), (other, one)))
     return f"{len(one)} {what}, of which {_some(first)}", f"{len(other)}, of which {_some(second)}"
@@ -81,8 +81,8 @@ def _some(names: Sequence[str]) -> str:
     """Describe the names that the other model lacks."""
     if not names:
         return "none is missing there"
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"only it has {', '.join(names[:MOST_NAMED])}{more}"
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"only it has {', '.join(names[:MAX_NAMED])}{more}"
 
 
 def _numbers(one: InputSpec, other: InputSpec) -> tuple[str, str] | None:

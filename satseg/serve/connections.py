@@ -1,4 +1,4 @@
-"""Connections whose clients must make progress: who sends or reads too slowly keeps nothing from the others."""
+"""HTTP connections that drop slow clients, and clean up after forms that break off."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from satseg.serve.api.problems import problem
@@ -24,26 +27,26 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 HEADER_SECONDS = 10.0  # from the connection, or the last answer, to the end of a request's header
 WINDOW_SECONDS, WINDOW_BYTES = 30.0, 30_000  # what must pass while a body or an answer is on its way: 1 kB/s
 UNSENT_BYTES = 1 << 17  # that the system keeps to send, so that a client that does not read is seen
-MOST_OF_ADDRESS = 100
-MOST_CONNECTIONS = 1000
-MOST_FILES = 4096
+MAX_PER_ADDRESS = 100
+MAX_CONNECTIONS = 1000
+MAX_FILES = 4096
 OTHER_FILES = 512  # that a server has open beside its connections
 BACKLOG = 256  # connections that are taken at a time
 SLOW = f"The request did not come to its end in time: at least {WINDOW_BYTES // WINDOW_SECONDS:.0f} bytes a second."
 
 
-def most_connections() -> int:
+def max_connections() -> int:
     """Return how many connections may be open: each may have a file beside it, and files are limited by the system."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < MOST_FILES:
-        soft = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < MAX_FILES:
+        soft = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    files = MOST_FILES if soft == resource.RLIM_INFINITY else soft
-    return max(1, min(MOST_CONNECTIONS, (files - OTHER_FILES) // 2))
+    files = MAX_FILES if soft == resource.RLIM_INFINITY else soft
+    return max(1, min(MAX_CONNECTIONS, (files - OTHER_FILES) // 2))
 
 
 @dataclass
-class Pace:
+class ProgressWatch:
     """Watches that enough bytes pass while they are waited for."""
 
     start: float | None = None
@@ -81,7 +84,7 @@ class Connection(H11Protocol):
         self._proxies, self._most = proxies, most
         self._since = time.monotonic()  # it waits for a request
         self._received = 0
-        self._sending, self._reading = Pace(), Pace()
+        self._sending, self._reading = ProgressWatch(), ProgressWatch()
 
     @property
     def is_waiting(self) -> bool:
@@ -97,7 +100,7 @@ class Connection(H11Protocol):
         address = _address(self.client[0]) if self.client else None
         if address is not None and not any(address in proxy for proxy in self._proxies):
             self._line = _line(address)
-            _thin([one for one in every if one._line == self._line], MOST_OF_ADDRESS)
+            _thin([one for one in every if one._line == self._line], MAX_PER_ADDRESS)
         _thin(every, self._most)
 
     def data_received(self, data: bytes) -> None:
@@ -177,3 +180,31 @@ def _address(host: str) -> Address:
 def _line(address: Address) -> Network:
     """Return the addresses that one client has: of IPv6 it is given a network."""
     return ipaddress.ip_network((int(address), 64) if address.version == 6 else address, strict=False)
+
+
+class CompleteForms:
+    """Tells an application of a form that broke off as of one that is wrong, after which alone Gradio removes files.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http" or "multipart/" not in Headers(scope=scope).get("content-type", "").lower():
+            await self._app(scope, receive, send)
+            return
+        whole = False
+
+        async def receiving() -> Message:
+            nonlocal whole
+            message = await receive()
+            if message["type"] == "http.disconnect" and not whole:
+                raise MultiPartException("The form broke off.")
+            whole = whole or not message.get("more_body", False)
+            return message
+
+        await self._app(scope, receiving, send)

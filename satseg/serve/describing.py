@@ -11,7 +11,7 @@ from satseg.errors import RecordError, RunError
 from satseg.models.checkpoint import read_document
 from satseg.runs import model_path, read_summary, run_folder
 from satseg.runs.documents import MAX_LISTING_BYTES, read_fields
-from satseg.serve.served import Served
+from satseg.serve.served_models import ServedModel
 from satseg.spec import DatasetSpec
 
 UNTESTED = "could not be tested"  # by the diagnosis
@@ -46,7 +46,7 @@ class Description:
     protocol: Mapping[str, str]
 
 
-def describe(served: Served) -> Description:
+def describe(served: ServedModel) -> Description:
     """Return what is known of a model."""
     path = model_path(served.models.checkpoints[0])
     summary, data = _record(served)
@@ -79,7 +79,7 @@ class Trust:
     text: str
 
 
-def trust_in(served: Served, method: str, layer: str) -> Trust:
+def trust_in(served: ServedModel, method: str, layer: str) -> Trust:
     """Return whether maps of a method at a layer passed the tests of trust, as the run's diagnosis tells."""
     tested = list(_diagnosed(served))
     rows = ((split, row) for split, row in tested if (row.get("method"), row.get("layer")) == (method, layer))
@@ -102,7 +102,7 @@ def trust_in(served: Served, method: str, layer: str) -> Trust:
     return Trust("untested", f"Not tested: whether maps of {method} at {layer} can be trusted is not known.{remedy}")
 
 
-def _diagnosed(served: Served) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _diagnosed(served: ServedModel) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield splits with what the diagnosis found of each kind of maps, if there is one."""
     for split in DIAGNOSED:
         try:
@@ -114,7 +114,7 @@ def _diagnosed(served: Served) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield from ((split, row) for row in (maps if isinstance(maps, list) else []) if isinstance(row, dict))
 
 
-def _record(served: Served) -> tuple[Mapping[str, Any], str]:
+def _record(served: ServedModel) -> tuple[Mapping[str, Any], str]:
     """Return the summary of the model's run, and what its data were; a file alone tells less."""
     try:
         folder = run_folder(served.models.checkpoints[0])

@@ -19,14 +19,14 @@ from satseg.inference.rasters import write_product
 from satseg.inference.reading import SceneSource, cache_bytes, sample
 from satseg.inference.strips import Batch, StripMaker
 from satseg.predict.assemble import maker_of, plan_of, products_for, source_of
-from satseg.serve.pace import MAP, Estimate
+from satseg.serve.estimates import MAP, Estimate
 from satseg.serve.segmenting import TOO_LARGE, map_upload, notes_of
-from satseg.serve.served import Served
+from satseg.serve.served_models import ServedModel
 from satseg.serve.tickets import Ticket
 from satseg.serve.uploads import Upload
 
 Arrays = list[np.ndarray]
-MOST_BYTES = 1 << 29  # of images that wait in memory; further ones are read when their turn comes
+MAX_BYTES = 1 << 29  # of images that wait in memory; further ones are read when their turn comes
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Prepared:
         arrays: The map, once it is there and the window was read before.
     """
 
-    served: Served
+    served: ServedModel
     scene: SceneSource
     plan: ScenePlan
     notes: list[str]
@@ -57,7 +57,7 @@ class Prepared:
         return 0 if self.batch is None else sum(part.nbytes for part in self.batch)
 
 
-def prepare(served: Served, upload: Upload, preflight: str, *, has_room: bool = True) -> Prepared:
+def prepare(served: ServedModel, upload: Upload, preflight: str, *, has_room: bool = True) -> Prepared:
     """Look at an upload, and read it where that is little.
 
     Args:
@@ -72,7 +72,7 @@ def prepare(served: Served, upload: Upload, preflight: str, *, has_room: bool = 
     scene = source_of(served.cfg, served.models, upload.path, upload.info.driver)
     plan, source = plan_of(served.cfg, served.models, scene), served.spec.inputs[0]
     height, width = plan.window
-    estimate = served.pace.estimate(MAP, plan.height * plan.width)
+    estimate = served.costs.estimate(MAP, plan.height * plan.width)
     if (plan.height, plan.width) != plan.window or not has_room:
         return Prepared(served, scene, plan, notes_of(inspect(scene, source), upload, preflight), estimate, None)
     with scene.open(cache_bytes(scene.info, scene.bands, height)) as reader:
@@ -121,7 +121,7 @@ class Batches:
 
     def has_room(self) -> bool:
         """Say whether more images may wait in memory."""
-        return self.num_bytes < MOST_BYTES
+        return self.num_bytes < MAX_BYTES
 
     def segment(self, prepared: Prepared, ticket: Ticket) -> Arrays:
         """Return an image's map; those of others are computed beside it."""

@@ -13,9 +13,9 @@ from satseg.data.rasters.raster import RasterInfo, Window, window_transform
 from satseg.explain.answers import explain_pictures
 from satseg.explain.images import Picture
 from satseg.explain.question import Question
-from satseg.serve.pace import EVIDENCE, Estimate
+from satseg.serve.estimates import EVIDENCE, Estimate
 from satseg.serve.segmenting import Segmented
-from satseg.serve.served import Served
+from satseg.serve.served_models import ServedModel
 from satseg.serve.tickets import Ticket
 
 SIDE = 1024  # pixels, at most: a part of a large image is explained
@@ -23,7 +23,7 @@ CELL = SIDE // 2
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExplainRequest:
     """What the user wants to know.
 
     Attributes:
@@ -41,7 +41,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Explanation:
     """The evidence.
 
     Attributes:
@@ -55,7 +55,7 @@ class Shown:
         highest: The strongest evidence in the map.
     """
 
-    asked: Asked
+    asked: ExplainRequest
     of: RasterInfo
     window: Window
     overlay: Path
@@ -75,7 +75,9 @@ class Shown:
         return self.asked.method == "gradcam"
 
 
-def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path, ticket: Ticket) -> Shown:
+def explain_upload(
+    served: ServedModel, found: Segmented, asked: ExplainRequest, folder: Path, ticket: Ticket
+) -> Explanation:
     """Explain a class in an upload that was segmented.
 
     Raises:
@@ -88,11 +90,11 @@ def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path,
     if asked.region is not None:
         region = _within(asked.region, window)
     question = Question((asked.target,), None, region, asked.method, (asked.layer,))
-    (row,) = explain_pictures(served.network_alone(), [_picture(found, window)], question, folder)
+    (row,) = explain_pictures(served.private_network(), [_picture(found, window)], question, folder)
     ticket.tick()
     with open_raster(folder / row["map"]) as source:
         highest = float(np.nanmax(source.read(1)))
-    return Shown(
+    return Explanation(
         asked=asked,
         of=found.scene.info,
         window=window,
@@ -104,13 +106,13 @@ def explain_upload(served: Served, found: Segmented, asked: Asked, folder: Path,
     )
 
 
-def estimate_evidence(served: Served, num_pixels: int, method: str) -> Estimate:
+def estimate_evidence(served: ServedModel, num_pixels: int, method: str) -> Estimate:
     """Return what it takes to explain a class in an image of so many pixels, which is segmented already."""
     part = min(num_pixels, SIDE * SIDE)
-    return served.pace.estimate(EVIDENCE, part * num_passes(method))
+    return served.costs.estimate(EVIDENCE, part * num_passes(method))
 
 
-def part_of(found: Segmented, asked: Asked) -> Window:
+def part_of(found: Segmented, asked: ExplainRequest) -> Window:
     """Return the part of an image to look at: all of it, or where the region is; else where the class is most."""
     height, width = found.scene.info.height, found.scene.info.width
     if asked.region is not None:

@@ -11,8 +11,8 @@ _AUTHORITY = re.compile(
     rf"(?:\[(?P<address>[0-9a-f:.]{{2,45}})\]|(?P<name>{_LABEL}(?:\.{_LABEL})*\.?))(?::(?P<port>[0-9]{{0,5}}))?",
     re.ASCII | re.IGNORECASE,
 )
-_MOST_NAME = 254  # characters, with the dot at the end
-_MOST_PORT = 65_535
+_MAX_NAME_LENGTH = 254  # characters, with the dot at the end
+_MAX_PORT = 65_535
 
 
 def is_local(host: str) -> bool:
@@ -28,18 +28,18 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def named_host(authority: str) -> str | None:
+def parse_host(authority: str) -> str | None:
     """Return the name or address, in small letters, of a host with an optional port, as a Host header has them.
 
     Whatever else a URL may hold there, such as a user or a fragment, makes it no host: None. Programs that read it
     otherwise than this one does would see another name.
     """
     found = _AUTHORITY.fullmatch(authority)
-    if found is None or int(found["port"] or 0) > _MOST_PORT:
+    if found is None or int(found["port"] or 0) > _MAX_PORT:
         return None
     if found["address"] is None:
         name = found["name"].lower()
-        return name if len(name) <= _MOST_NAME else None
+        return name if len(name) <= _MAX_NAME_LENGTH else None
     try:
         return ipaddress.IPv6Address(found["address"]).compressed
     except ValueError:

@@ -14,21 +14,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from satseg.errors import BusyError, CancelledError, ShuttingDownError
-from satseg.serve.pace import Estimate
-from satseg.serve.tickets import Job, Onward, Standing, Ticket, about
+from satseg.serve.estimates import Estimate
+from satseg.serve.tickets import Continuation, Job, QueuePosition, Ticket, approximate_duration
 
 Result = TypeVar("Result")
 # A long job rests at its steps while short ones wait or run, but not longer than so many times what the step took:
 # under whatever traffic it has a quarter of the time.
-MOST_REST = 3.0
-MUCH = 4  # times as long as another a job has left that lets it pass
-NICER = 2  # by which long jobs are nicer to other threads; where a machine is busy with other work, more starves them
+MAX_REST_RATIO = 3.0
+MIN_LENGTH_RATIO = 4  # times as long as another a job has left that lets it pass
+NICE_INCREMENT = 2  # of long jobs' threads; on a machine busy with other work, more would starve them
 
 
 def _be_nice() -> None:
     """Let short jobs have the processor first; threads that this one starts inherit it."""
     if sys.platform == "linux":  # elsewhere it would be for the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICER)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICE_INCREMENT)
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Jobs:
         with self._changed:
             return sum(lane.seconds_left() for lane in self._lanes)
 
-    def patience(self) -> int:
+    def retry_after(self) -> int:
         """Return in how many seconds it makes sense to ask again."""
         return max(1, math.ceil(self.seconds_left()))
 
@@ -125,15 +125,15 @@ class Jobs:
             is_full = not is_empty and len(waiting) + 1 >= self._most and sum(waiting) + seconds > self._most_seconds
             left = lane.seconds_left()
         if is_full:
-            raise BusyError(f"Too many images are waiting; try again in {about(left)}.", left)
+            raise BusyError(f"Too many images are waiting; try again in {approximate_duration(left)}.", left)
 
     def submit(
         self,
-        work: Callable[[Ticket], Result | Onward[Result]],
+        work: Callable[[Ticket], Result | Continuation[Result]],
         estimate: Estimate | None = None,
         *,
         patient: bool = True,
-        beyond: bool = False,
+        force: bool = False,
     ) -> Job[Result]:
         """Take a job.
 
@@ -141,7 +141,7 @@ class Jobs:
             work: What to do.
             estimate: What it will take; as good as nothing by default.
             patient: Whether its owner is told its place, and waits as long as it takes.
-            beyond: Take it though too many wait: it was accepted before.
+            force: Take it though too many wait: it was accepted before.
 
         Raises:
             BusyError: If too many wait already.
@@ -150,7 +150,7 @@ class Jobs:
         estimate = estimate or Estimate()
         with self._changed:
             lane = self._short if estimate.is_small else self._long
-            if not beyond or not self._open:
+            if not force or not self._open:
                 self._check(lane, estimate.seconds, patient)
             future = Future[Result]()
             future.set_running_or_notify_cancel()  # it is cancelled by its ticket alone
@@ -183,7 +183,7 @@ class Jobs:
         if job is not None:
             job.future.set_exception(CancelledError("Cancelled."))
 
-    def give_way(self, ticket: Ticket) -> None:
+    def yield_turn(self, ticket: Ticket) -> None:
         """Have a long job rest while short ones wait or run, and let one pass that is much shorter, within bounds."""
         with self._changed:
             if ticket not in self._long.running or ticket.started is None:
@@ -191,7 +191,7 @@ class Jobs:
             begun = time.monotonic()
             worked = begun - max(ticket.started, ticket.resumed)
             while self._short.running and not ticket.cancelled:
-                if not self._changed.wait(max(begun + MOST_REST * worked - time.monotonic(), 0.0)):
+                if not self._changed.wait(max(begun + MAX_REST_RATIO * worked - time.monotonic(), 0.0)):
                     break
             rested = time.monotonic()
             ticket.paused += rested - begun
@@ -208,11 +208,11 @@ class Jobs:
         left, worked = ticket.seconds_left(), time.monotonic() - ticket.started - ticket.paused
         for other in self._long.waiting:
             seconds = other.estimate.seconds
-            if seconds * MUCH <= left and ticket.paused + seconds <= MOST_REST * worked:
+            if seconds * MIN_LENGTH_RATIO <= left and ticket.paused + seconds <= MAX_REST_RATIO * worked:
                 return self._begin(self._long, other)
         return None
 
-    def standing(self, ticket: Ticket) -> Standing | None:
+    def queue_position(self, ticket: Ticket) -> QueuePosition | None:
         """Return where a job stands; None where it is finished."""
         with self._changed:
             for lane in self._lanes:
@@ -220,7 +220,7 @@ class Jobs:
                     place, turns = tickets.index(ticket) + 1, lane.turns()
                     left = sum(one.seconds_left() for one in turns[: turns.index(ticket) + 1])
                     passing = self._short.seconds_left() if lane is self._long else 0.0
-                    return Standing(place, len(tickets), left + passing)
+                    return QueuePosition(place, len(tickets), left + passing)
         return None
 
     def _run(self, lane: _Lane, job: Job[Any]) -> None:
@@ -229,15 +229,15 @@ class Jobs:
             if ticket.cancelled:
                 raise CancelledError("Cancelled.")
             result = job.work(ticket)
-            ticket.teach()
-            if isinstance(result, Onward):
+            ticket.record_duration()
+            if isinstance(result, Continuation):
                 ticket.tick(0)
         except BaseException as error:
             self._end(lane)
             future.set_exception(error)
             del job, future  # else the error would hold itself by its traceback
         else:
-            if isinstance(result, Onward):
+            if isinstance(result, Continuation):
                 self._end(lane, replace(job, work=result.work), result.estimate)
             else:
                 self._end(lane)

@@ -18,7 +18,7 @@ from satseg.inference.scene import SceneTask, predict_scene
 from satseg.inference.value_checks import Findings
 from satseg.mapping import ClassArea, class_areas
 from satseg.predict.assemble import source_of, task_of
-from satseg.serve.served import Served
+from satseg.serve.served_models import ServedModel
 from satseg.serve.tickets import Ticket
 from satseg.serve.uploads import Upload
 from satseg.spec import DatasetSpec
@@ -28,7 +28,7 @@ WINDOWS_SHARE = 0.9  # of the time; then the map is made a file that can be look
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoredEngine:
     """An engine that tells after each batch of windows, and can be stopped between two."""
 
     engine: Engine
@@ -78,7 +78,7 @@ class Segmented:
     notes: list[str]
 
 
-def scene_of(served: Served, upload: Upload, preflight: str) -> tuple[SceneSource, list[str]]:
+def scene_of(served: ServedModel, upload: Upload, preflight: str) -> tuple[SceneSource, list[str]]:
     """Return how an upload is read, and what its owner should know.
 
     Args:
@@ -103,7 +103,7 @@ def notes_of(findings: Findings, upload: Upload, preflight: str) -> list[str]:
 
 
 def segment_upload(
-    served: Served, upload: Upload, folder: Path, ticket: Ticket, preflight: str = "warn", kind: str = "classes"
+    served: ServedModel, upload: Upload, folder: Path, ticket: Ticket, preflight: str = "warn", kind: str = "classes"
 ) -> Segmented:
     """Segment an upload, whatever its size, with all probabilities.
 
@@ -129,7 +129,7 @@ def segment_upload(
     return Segmented(upload, scene, classes, probabilities, class_areas(classes, served.spec.class_names), notes)
 
 
-def map_upload(served: Served, scene: SceneSource, output: Path, ticket: Ticket) -> None:
+def map_upload(served: ServedModel, scene: SceneSource, output: Path, ticket: Ticket) -> None:
     """Segment an upload, whatever its size, into a map alone; go on where an earlier call was stopped.
 
     Raises:
@@ -157,4 +157,4 @@ def run_task(task: SceneTask, ticket: Ticket) -> list[Path]:
 
 
 def _watched(task: SceneTask, tick: Callable[[int], None]) -> SceneTask:
-    return replace(task, maker=replace(task.maker, engine=Watched(task.maker.engine, tick)))
+    return replace(task, maker=replace(task.maker, engine=MonitoredEngine(task.maker.engine, tick)))

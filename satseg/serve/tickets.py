@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from satseg.errors import CancelledError
-from satseg.serve.pace import Estimate
+from satseg.serve.estimates import Estimate
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", covariant=True)
 TELLING_SHARE = 0.02  # of a job, from which on its own speed tells more than that of others
 
 
-def about(seconds: float) -> str:
+def approximate_duration(seconds: float) -> str:
     """Return a time as it is said where nobody knows it to the second."""
     if seconds < 20:
         return f"about {max(1, math.ceil(seconds))} s"
@@ -28,7 +28,7 @@ def about(seconds: float) -> str:
     return f"about {math.ceil(seconds / 60)} minutes"
 
 
-class Standing(NamedTuple):
+class QueuePosition(NamedTuple):
     """Where an unfinished job stands.
 
     Attributes:
@@ -48,10 +48,10 @@ class Queue(Protocol):
     def withdraw(self, ticket: Ticket) -> None:
         """Take a job that waits out of the queue."""
 
-    def give_way(self, ticket: Ticket) -> None:
+    def yield_turn(self, ticket: Ticket) -> None:
         """Wait while others go first."""
 
-    def standing(self, ticket: Ticket) -> Standing | None:
+    def queue_position(self, ticket: Ticket) -> QueuePosition | None:
         """Return where a job stands; None where it is finished."""
 
 
@@ -89,7 +89,7 @@ class Ticket:
         self.total, self.finished = 0, 0
         self.started, self.resumed, self.paused = None, 0.0, 0.0
 
-    def teach(self) -> None:
+    def record_duration(self) -> None:
         """Note what the work took, where all of it was done: it may have failed, or been cancelled."""
         if self.started is not None and self.share == 1:
             self.estimate.learn(time.monotonic() - self.started - self.paused)
@@ -101,7 +101,7 @@ class Ticket:
             CancelledError: If the job was cancelled.
         """
         if self._queue is not None:
-            self._queue.give_way(self)
+            self._queue.yield_turn(self)
         if self._stop.is_set():
             raise CancelledError("Cancelled.")
         self.finished += steps
@@ -140,9 +140,9 @@ class Ticket:
         return min(self.finished / self.total, 1.0) if self.total else 0.0
 
     @property
-    def standing(self) -> Standing | None:
+    def queue_position(self) -> QueuePosition | None:
         """Where it stands; None where it is finished."""
-        return None if self._queue is None else self._queue.standing(self)
+        return None if self._queue is None else self._queue.queue_position(self)
 
     def seconds_left(self) -> float:
         """Return how long it will run from now on, or from its turn on: by its own speed once that tells enough."""
@@ -156,10 +156,10 @@ class Ticket:
 
 
 @dataclass(frozen=True)
-class Onward(Generic[Made]):
+class Continuation(Generic[Made]):
     """What a job returns that goes on with work of another length, which was not known before."""
 
-    work: Callable[[Ticket], Made | Onward[Made]]
+    work: Callable[[Ticket], Made | Continuation[Made]]
     estimate: Estimate
 
 
@@ -169,7 +169,7 @@ class Job(Generic[Result]):
 
     ticket: Ticket
     future: Future[Result]
-    work: Callable[[Ticket], Result | Onward[Result]]
+    work: Callable[[Ticket], Result | Continuation[Result]]
 
     def wait(self, seconds: float) -> bool:
         """Wait so long at most; return whether the job is finished, however it ended."""

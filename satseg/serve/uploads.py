@@ -18,7 +18,7 @@ from satseg.data.rasters.raster import RasterInfo, read_info
 from satseg.errors import RasterReadError, UploadError, UploadTooLargeError, UploadTypeError
 from satseg.files import size_text
 
-TAKEN = "PNG, JPEG, TIFF or GeoTIFF"
+ACCEPTED_TYPES = "PNG, JPEG, TIFF or GeoTIFF"
 # The first bytes of a file decide which driver may open it, whatever its name says.
 DRIVERS = {
     b"II*\0": "GTiff",
@@ -32,7 +32,7 @@ SUFFIXES = {"GTiff": ".tif", "PNG": ".png", "JPEG": ".jpg"}
 MAX_BANDS = 1000
 MAX_BLOCK_BYTES = 512 << 20  # of one tile or strip, which is decoded whole
 MAX_DIRECTORIES = 100  # of a TIFF: the image, its overviews and masks, further pages
-LONGEST_NAME = 80
+MAX_NAME_LENGTH = 80
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def check_upload(path: Path, name: str, limits: Limits) -> Upload:
         UploadTooLargeError: If it is too large, in bytes or decoded.
         UploadError: If it is broken.
     """
-    name = said_name(name)
+    name = display_name(name)
     size = path.stat().st_size
     if size > limits.num_bytes:
         raise UploadTooLargeError(f"{name} has {size_text(size)}, but at most {size_text(limits.num_bytes)} are taken.")
@@ -100,11 +100,11 @@ def check_upload(path: Path, name: str, limits: Limits) -> Upload:
     return upload
 
 
-def said_name(name: str) -> str:
+def display_name(name: str) -> str:
     """Return a name as it can be shown: without folders and control characters, and not endless."""
     last = re.split(r"[\\/]", name)[-1]
     shown = "".join(c for c in last if c.isprintable())
-    return shown[-LONGEST_NAME:] or "The file"
+    return shown[-MAX_NAME_LENGTH:] or "The file"
 
 
 def _driver(path: Path, name: str) -> str:
@@ -115,7 +115,7 @@ def _driver(path: Path, name: str) -> str:
     for magic, driver in DRIVERS.items():
         if start.startswith(magic):
             return driver
-    raise UploadTypeError(f"{name} is no {TAKEN} image.")
+    raise UploadTypeError(f"{name} is no {ACCEPTED_TYPES} image.")
 
 
 def _check_header(upload: Upload, limits: Limits) -> None:

@@ -28,14 +28,14 @@ class Visitors:
         message = "\0".join(f"{len(word)}:{word}" for word in words)
         return hmac.new(self._key, message.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
-    def agrees(self, signature: str, *words: str) -> bool:
+    def verify(self, signature: str, *words: str) -> bool:
         """Say whether some words were signed."""
         return hmac.compare_digest(signature.encode(errors="surrogatepass"), self.sign(*words).encode())
 
     def of(self, connection: HTTPConnection) -> str | None:
         """Return who asks: a name for folders and sessions, which is not the cookie and does not lead to it."""
         token, _, signature = connection.cookies.get(cookie_name(connection.scope), "").partition(".")
-        known = self.agrees(signature, "cookie", token) and token not in self._gone
+        known = self.verify(signature, "cookie", token) and token not in self._gone
         return self._named(token) if known else None
 
     def welcome(self, response: Response, scope: Scope) -> None:
@@ -44,7 +44,7 @@ class Visitors:
         value, is_secure = f"{token}.{self.sign('cookie', token)}", scope["scheme"] == "https"
         response.set_cookie(cookie_name(scope), value, httponly=True, samesite="lax", secure=is_secure)
 
-    def dismiss(self, response: Response, connection: HTTPConnection) -> None:
+    def revoke(self, response: Response, connection: HTTPConnection) -> None:
         """Take a visitor's cookie away, for good."""
         name = cookie_name(connection.scope)
         if self.of(connection) is not None:

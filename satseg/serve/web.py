@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from satseg.serve.connections import Network
 
 API_PACKAGES, PAGE_PACKAGES = ("fastapi_offline", "prometheus_client", "uvicorn"), ("bokeh", "gradio")
-PARTING_SECONDS = 5  # that open pages have when the server stops
+SHUTDOWN_SECONDS = 5  # that open pages have when the server stops
 TICKS_A_SECOND = 10  # of uvicorn's main loop
 # Nothing is reported to anyone, and nothing is looked up on a hub. This is read when Gradio and what loads models are
 # imported, so they are imported late.
-SILENCE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+OFFLINE_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 def serve(cfg: DictConfig, *, with_page: bool) -> None:
@@ -53,7 +53,7 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
         CheckpointError: If a model cannot be loaded.
         MissingPackageError: If the server's packages are not installed.
     """
-    os.environ |= SILENCE
+    os.environ |= OFFLINE_ENVIRONMENT
     _check_packages(with_page)
     auth = parse_auth(cfg.auth)
     _check_numbers(cfg, with_page)
@@ -68,10 +68,15 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
         os.environ["GRADIO_TEMP_DIR"] = f"{root}/gradio"
         from satseg.serve.api.application import Application
         from satseg.serve.jobs import Jobs
-        from satseg.serve.served import open_served
+        from satseg.serve.served_models import load_models
 
-        application = Application(cfg, open_served(cfg), Jobs(cfg.queue_size, cfg.queue_s), Path(root), auth)
-        app = application.create(with_page=with_page)
+        application = Application(cfg, load_models(cfg), Jobs(cfg.queue_size, cfg.queue_s), Path(root), auth)
+        if with_page:
+            from satseg.serve.page.mounting import mount_page
+
+            app = application.create(mount_page)
+        else:
+            app = application.create()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # once the server is down: what is temporary goes, too
         try:
             _run(app, application, listener, proxies, with_page, with_page and cfg.browser)
@@ -156,8 +161,7 @@ def _run(
 ) -> None:
     import uvicorn
 
-    from satseg.serve.connections import BACKLOG, Connection, look, most_connections
-    from satseg.serve.forms import WholeForms
+    from satseg.serve.connections import BACKLOG, CompleteForms, Connection, look, max_connections
 
     class Server(uvicorn.Server):
         """Ends at once when asked twice, or by Ctrl-C; else when what was accepted is finished."""
@@ -181,13 +185,13 @@ def _run(
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     config = uvicorn.Config(
-        WholeForms(app),
-        http=partial(Connection, proxies=proxies, most=most_connections()),  # type: ignore[arg-type]
+        CompleteForms(app),
+        http=partial(Connection, proxies=proxies, most=max_connections()),  # type: ignore[arg-type]
         ws="none",  # nothing here speaks it
         backlog=BACKLOG,
         forwarded_allow_ips=[str(proxy) for proxy in proxies],
         log_level="warning",
-        timeout_graceful_shutdown=PARTING_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )
     end = "in a browser; Ctrl-C ends it." if with_page else "/api/v1/docs says what can be asked; Ctrl-C ends it."

@@ -29,8 +29,8 @@ from commands import Forked
 
 from satseg.data.rasters.writing import write_raster
 from satseg.mapping import write_vectors
-from satseg.serve.api.guard import NAMING
-from satseg.serve.web import PARTING_SECONDS
+from satseg.serve.api.guard import HOST_HINT
+from satseg.serve.web import SHUTDOWN_SECONDS
 
 TIFF = {"Accept": "image/tiff"}
 
@@ -311,8 +311,8 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
         assert plain.delete(f"/api/v1/jobs/{job}").status_code == 204
     assert asked("nothing", "GET")[0] == 404 and asked("predict", "GET")[0] == 405
     assert asked("jobs/0", "GET")[0] == 422 and asked(f"jobs/{'0' * 32}", "GET")[0] == 404
-    assert asked(Origin="http://evil.example") == (403, f"Web pages of other sites may not ask; {NAMING}.")
-    assert asked(Host="evil.example") == (421, f"This server is not called evil.example; {NAMING}.")
+    assert asked(Origin="http://evil.example") == (403, f"Web pages of other sites may not ask; {HOST_HINT}.")
+    assert asked(Host="evil.example") == (421, f"This server is not called evil.example; {HOST_HINT}.")
     assert not list(api.temporary.glob("satseg-*/requests/*")) and not list(api.temporary.rglob("jobs/[!.]*"))
 
 
@@ -465,7 +465,7 @@ def test_told_to_stop_it_sends_its_answers_to_their_end(material: Material, tmp_
         size = int(response.headers["content-length"])
         assert size > 10e6  # more than lies in buffers on the way
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(PARTING_SECONDS + 1)  # after which a server that waits for nothing closes what is open
+        time.sleep(SHUTDOWN_SECONDS + 1)  # after which a server that waits for nothing closes what is open
         assert len(response.read()) == size
     assert server.process.wait(60) == 0
 

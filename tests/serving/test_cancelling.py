@@ -19,7 +19,7 @@ from satseg.mapping import class_areas
 from satseg.serve.jobs import Ticket
 from satseg.serve.page.downloads import write_downloads
 from satseg.serve.segmenting import Segmented, segment_upload
-from satseg.serve.served import open_served
+from satseg.serve.served_models import load_models
 from satseg.serve.uploads import Limits, Upload, check_upload
 
 NAMES = ("water", "forest", "road")
@@ -48,7 +48,7 @@ def test_a_map_is_not_finished_for_nobody(material: Material, tmp_path: Path) ->
     shutil.copy(material.rgb_image, tmp_path / "upload")
     upload = check_upload(tmp_path / "upload", "photo.png", Limits(10**6, 10**6))
     options = {"checkpoint": str(material.rgb_model), "engine": "torch"}
-    (served,) = open_served(OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "serving.yaml"), options))
+    (served,) = load_models(OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "serving.yaml"), options))
     (tmp_path / "map").mkdir()
     with pytest.raises(CancelledError):
         segment_upload(served, upload, tmp_path / "map", Late())

@@ -13,7 +13,7 @@ from satseg.data.rasters.raster import read_info
 from satseg.data.rasters.writing import write_raster
 from satseg.inference.reading import SceneSource
 from satseg.mapping import ClassArea
-from satseg.serve.evidence import SIDE, Asked, part_of
+from satseg.serve.evidence import SIDE, ExplainRequest, part_of
 from satseg.serve.page import fragments
 from satseg.serve.segmenting import Segmented
 from satseg.serve.uploads import Upload
@@ -34,7 +34,7 @@ def test_a_thin_class_is_found_where_it_is_most(tmp_path: Path) -> None:
     classes[2000:2002, 100:3200] = 1  # a road of two pixels
     classes[1500:2500, 2600:2602] = 1  # and one that crosses it
     found = finished(tmp_path, classes)
-    window = part_of(found, Asked(1, None, "gradcam", "auto"))
+    window = part_of(found, ExplainRequest(1, None, "gradcam", "auto"))
     assert (window.width, window.height) == (SIDE, SIDE)
     seen = np.count_nonzero(classes[window.row :, window.col :][:SIDE, :SIDE])
     every = [

@@ -35,15 +35,16 @@ def make(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Make applications of the server's own parts, with other options."""
     import os
 
-    from satseg.serve.web import SILENCE
+    from satseg.serve.web import OFFLINE_ENVIRONMENT
 
-    os.environ |= SILENCE
+    os.environ |= OFFLINE_ENVIRONMENT
     from satseg.serve.api.application import Application
     from satseg.serve.jobs import Jobs
-    from satseg.serve.served import open_served
+    from satseg.serve.page.mounting import mount_page
+    from satseg.serve.served_models import load_models
 
     with ExitStack() as stack, initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        served = open_served(compose("app", [f"checkpoint={material.rgb_model}", "engine=torch"]))
+        served = load_models(compose("app", [f"checkpoint={material.rgb_model}", "engine=torch"]))
 
         def made(*options: str, auth: tuple[str, str] | None = None, with_page: bool = True) -> Starlette:
             root = tmp_path_factory.mktemp("root")
@@ -52,7 +53,7 @@ def make(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             cfg = compose("app", [f"jobs_dir={root / 'jobs'}", *options])
             application = Application(cfg, served, Jobs(8), root, auth)
             stack.callback(application.close)
-            return application.create(with_page=with_page)
+            return application.create(mount_page if with_page else None)
 
         yield made
 

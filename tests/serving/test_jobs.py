@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from satseg.errors import BusyError, CancelledError, ShuttingDownError
+from satseg.serve.estimates import MAP, CostModel, Estimate
 from satseg.serve.jobs import Jobs
-from satseg.serve.pace import MAP, Estimate, Pace
 from satseg.serve.page import fragments
-from satseg.serve.tickets import Job, Onward, Ticket
+from satseg.serve.tickets import Continuation, Job, Ticket
 
-SHORT, LONG = Estimate(Pace(), MAP, 1e4), Estimate(Pace(), MAP, 1e8)
+SHORT, LONG = Estimate(CostModel(), MAP, 1e4), Estimate(CostModel(), MAP, 1e8)
 
 
 def test_jobs_run_in_order_and_one_at_a_time() -> None:
@@ -47,9 +47,9 @@ def test_a_full_queue_refuses_and_takes_again() -> None:
 
 
 def test_answers_at_once_wait_for_so_many_seconds_of_work_and_whoever_is_refused_is_told_how_long() -> None:
-    jobs, go, pace = Jobs(0, most_seconds=10), threading.Event(), Pace()
-    four = Estimate(pace, MAP, 4e6)
-    pace.measured(10**6, 1.0)
+    jobs, go, costs = Jobs(0, most_seconds=10), threading.Event(), CostModel()
+    four = Estimate(costs, MAP, 4e6)
+    costs.calibrate(10**6, 1.0)
     assert four.seconds == pytest.approx(4, abs=0.2) and not four.is_small
 
     def ask(estimate: Estimate) -> Job[bool]:
@@ -59,11 +59,11 @@ def test_answers_at_once_wait_for_so_many_seconds_of_work_and_whoever_is_refused
     with pytest.raises(BusyError) as refused:
         ask(four)
     assert refused.value.seconds == pytest.approx(12.3, abs=0.5)
-    made += [ask(Estimate(pace, MAP, 1e5)) for _ in range(20)]  # short ones are another matter
+    made += [ask(Estimate(costs, MAP, 1e5)) for _ in range(20)]  # short ones are another matter
     jobs.submit(lambda ticket: go.wait(30), four)  # so are patient owners
     for job in made[1:3]:
         job.ticket.cancel()
-    made[1:3] = [ask(Estimate(pace, MAP, 3e7))]  # one may always wait
+    made[1:3] = [ask(Estimate(costs, MAP, 3e7))]  # one may always wait
     go.set()
     assert all(job.result() for job in made)
     jobs.close()
@@ -92,7 +92,7 @@ def test_short_jobs_pass_a_long_one_which_goes_on_between() -> None:
 
 def test_a_much_shorter_job_passes_at_a_step_of_a_long_one_and_keeps_the_thread() -> None:
     jobs, begun, go, seen = Jobs(20), threading.Event(), threading.Event(), []
-    middle = Estimate(LONG.pace, MAP, 1.1e6)
+    middle = Estimate(LONG.costs, MAP, 1.1e6)
     assert not middle.is_small
 
     def work(name: str, steps: int, ticket: Ticket) -> str:
@@ -109,7 +109,7 @@ def test_a_much_shorter_job_passes_at_a_step_of_a_long_one_and_keeps_the_thread(
     first = jobs.submit(partial(work, "long", 50), LONG)
     begun.wait(30)
     second, alike = jobs.submit(partial(work, "middle", 3), middle), jobs.submit(partial(work, "alike", 3), LONG)
-    assert [job.ticket.standing.place for job in (first, second, alike)] == [1, 2, 3]
+    assert [job.ticket.queue_position.place for job in (first, second, alike)] == [1, 2, 3]
     go.set()
     assert [job.result() for job in (first, second, alike)] == ["long", "middle", "alike"]
     names = [name for name, _ in seen]
@@ -131,7 +131,7 @@ def test_a_long_job_comes_to_its_end_under_endless_short_ones() -> None:
     def again(ticket: Ticket) -> None:
         time.sleep(0.001)
         if not over.is_set():
-            jobs.submit(again, SHORT, beyond=True)
+            jobs.submit(again, SHORT, force=True)
 
     for _ in range(3):  # so that one always waits or runs
         jobs.submit(again, SHORT)
@@ -155,13 +155,13 @@ def test_a_job_is_cancelled_at_its_next_step_or_before_it_starts() -> None:
     first, second = jobs.submit(work), jobs.submit(work)
     started.wait(30)
     assert first.ticket.share == 0.25
-    assert first.ticket.standing[:2] == (1, 2) and second.ticket.standing[:2] == (2, 2)
+    assert first.ticket.queue_position[:2] == (1, 2) and second.ticket.queue_position[:2] == (2, 2)
     assert not first.wait(0.01)
     first.ticket.cancel()
     second.ticket.cancel()
     with pytest.raises(CancelledError):
         second.result()  # without its turn
-    assert jobs.num_unfinished == 1 and second.ticket.standing is None
+    assert jobs.num_unfinished == 1 and second.ticket.queue_position is None
     later = [jobs.submit(lambda ticket: "taken") for _ in range(2)]
     go.set()
     with pytest.raises(CancelledError):
@@ -193,14 +193,14 @@ def test_closing_stops_what_waits_rests_or_runs_and_an_error_is_the_jobs_own() -
         with pytest.raises(CancelledError):
             job.result()
     with pytest.raises(ShuttingDownError):
-        jobs.submit(broken, beyond=True)
+        jobs.submit(broken, force=True)
 
 
 def test_a_job_goes_on_in_the_lane_of_what_it_turns_out_to_be() -> None:
     jobs, go = Jobs(5), threading.Event()
 
-    def look(ticket: Ticket) -> Onward[str]:
-        return Onward(lambda ticket: go.wait(30) and f"long: {ticket.is_long}", LONG)
+    def look(ticket: Ticket) -> Continuation[str]:
+        return Continuation(lambda ticket: go.wait(30) and f"long: {ticket.is_long}", LONG)
 
     found = jobs.submit(look, SHORT)
     assert jobs.submit(lambda ticket: ticket.is_long, SHORT).result() is False  # it is not in its way
@@ -213,15 +213,15 @@ def test_a_job_goes_on_in_the_lane_of_what_it_turns_out_to_be() -> None:
 
 
 def test_the_page_says_place_and_time_left_and_then_how_far_it_is() -> None:
-    jobs, go, pace = Jobs(5), threading.Event(), Pace()
-    pace.measured(10**6, 1.0)
+    jobs, go, costs = Jobs(5), threading.Event(), CostModel()
+    costs.calibrate(10**6, 1.0)
 
     def work(ticket: Ticket) -> None:
         ticket.total = 4
         ticket.tick()
         go.wait(30)
 
-    made = [jobs.submit(work, Estimate(pace, MAP, 2e7)) for _ in range(3)]
+    made = [jobs.submit(work, Estimate(costs, MAP, 2e7)) for _ in range(3)]
     while not made[0].ticket.finished:
         time.sleep(0.01)
     told = [fragments.progress(job.ticket, "Segmenting <a>.tif") for job in made]
@@ -233,15 +233,15 @@ def test_the_page_says_place_and_time_left_and_then_how_far_it_is() -> None:
 
 
 def test_what_work_takes_is_learned_apart_for_its_size() -> None:
-    pace = Pace()
-    pace.measured(512 * 512, 0.5)
+    costs = CostModel()
+    costs.calibrate(512 * 512, 0.5)
     for _ in range(40):
-        pace.learn(MAP, 64 * 64, 0.31)  # most of which has nothing to do with its size
+        costs.learn(MAP, 64 * 64, 0.31)  # most of which has nothing to do with its size
     for _ in range(40):
-        pace.learn(MAP, 6000 * 6000, 0.3 + 36 * 2.0)
-    assert pace.seconds(MAP, 64 * 64) == pytest.approx(0.31, rel=0.1)
-    assert pace.seconds(MAP, 6000 * 6000) == pytest.approx(72.3, rel=0.1)
-    assert pace.estimate(MAP, 512 * 512).is_small and not pace.estimate(MAP, 2048 * 2048).is_small
+        costs.learn(MAP, 6000 * 6000, 0.3 + 36 * 2.0)
+    assert costs.seconds(MAP, 64 * 64) == pytest.approx(0.31, rel=0.1)
+    assert costs.seconds(MAP, 6000 * 6000) == pytest.approx(72.3, rel=0.1)
+    assert costs.estimate(MAP, 512 * 512).is_small and not costs.estimate(MAP, 2048 * 2048).is_small
 
 
 class Queueing(RuleBasedStateMachine):
@@ -303,15 +303,15 @@ class Queueing(RuleBasedStateMachine):
         if self.lanes[is_long]:
             ticket = self.lanes[is_long].pop(0)
             self.gates[ticket].set_result(True)
-            while ticket.standing is not None:
+            while ticket.queue_position is not None:
                 time.sleep(0.001)
 
     @invariant()
     def everyone_has_a_place(self) -> None:
         for lane in self.lanes.values():
-            standings = [ticket.standing for ticket in lane]
-            assert [standing[:2] for standing in standings] == [(i + 1, len(lane)) for i in range(len(lane))]
-            left = [standing.seconds_left for standing in standings]
+            positions = [ticket.queue_position for ticket in lane]
+            assert [position[:2] for position in positions] == [(i + 1, len(lane)) for i in range(len(lane))]
+            left = [position.seconds_left for position in positions]
             assert left == sorted(left) and all(one > 0 for one in left)
         assert self.jobs.num_unfinished == sum(map(len, self.lanes.values()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -13,10 +14,9 @@ from starlette.responses import RedirectResponse
 
 from satseg.environment import package_version
 from satseg.files import cache_folder
-from satseg.serve.api.attempts import Attempts
-from satseg.serve.api.guard import Guard
-from satseg.serve.api.kept import KeptJobs
-from satseg.serve.api.monitoring import Measured, Monitor
+from satseg.serve.api.guard import Attempts, Guard
+from satseg.serve.api.job_store import JobStore
+from satseg.serve.api.monitoring import Monitor, RequestMetrics
 from satseg.serve.api.problems import add_handlers
 from satseg.serve.api.routes import Api
 from satseg.serve.api.service import Service
@@ -24,7 +24,7 @@ from satseg.serve.direct import Batches
 from satseg.serve.headers import SecurityHeaders
 from satseg.serve.hosts import is_local
 from satseg.serve.jobs import Jobs
-from satseg.serve.served import Served
+from satseg.serve.served_models import ServedModel
 from satseg.serve.tickets import Ticket
 from satseg.serve.uploads import Limits
 from satseg.serve.visitors import Visitors
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 DOCS = "/api/v1/docs"
 ANSWER_SECONDS = 60.0  # that accepted requests have for their answers when all jobs are finished
+
+
+MountPage = Callable[[FastAPI, "Application"], None]
 
 
 class Application:
@@ -50,22 +53,22 @@ class Application:
     """
 
     def __init__(
-        self, cfg: DictConfig, served: list[Served], jobs: Jobs, root: Path, auth: tuple[str, str] | None = None
+        self, cfg: DictConfig, served: list[ServedModel], jobs: Jobs, root: Path, auth: tuple[str, str] | None = None
     ) -> None:
         self.cfg, self.served, self.jobs, self.root, self.auth = cfg, served, jobs, root, auth
         self.limits = Limits(int(cfg.max_upload_mb * 1e6), int(cfg.max_upload_mpx * 1e6))
         named = {one.name: one for one in served}
         direct = min(int(cfg.max_direct_mpx * 1e6), self.limits.num_pixels)
         self.service = Service(named, jobs, self.limits, direct, root / "requests", Batches(bool(cfg.batching)))
-        self.kept = KeptJobs(_jobs_folder(cfg, root), self.service, cfg.keep_jobs_h * 3600)
+        self.store = JobStore(_jobs_folder(cfg, root), self.service, cfg.keep_jobs_h * 3600)
         self.monitor = Monitor(self.service)
         self.visitors, self.attempts = Visitors(), Attempts()
 
-    def create(self, *, with_page: bool) -> FastAPI:
-        """Return the application, and begin to warm up and to go on with jobs of an earlier server.
+    def create(self, mount_page: MountPage | None = None) -> FastAPI:
+        """Return the FastAPI application; start to warm up the models and to resume the jobs of an earlier server.
 
         Args:
-            with_page: Whether the page for people is at `/`.
+            mount_page: Mounts the app's page at `/`; the API alone by default.
         """
         app: FastAPI = FastAPIOffline(
             title="satseg",
@@ -76,12 +79,10 @@ class Application:
             openapi_url="/api/v1/openapi.json",
             static_url="/api/v1/static",
         )
-        app.include_router(Api(self.service, self.kept).router)
+        app.include_router(Api(self.service, self.store).router)
         app.router.routes.extend(self.monitor.routes())
-        add_handlers(app, self.service.root, self.jobs.patience)
-        if with_page:
-            from satseg.serve.page.mounting import mount_page
-
+        add_handlers(app, self.service.root, self.jobs.retry_after)
+        if mount_page is not None:
             mount_page(app, self)
         else:
             app.add_route("/", lambda request: RedirectResponse(DOCS), include_in_schema=False)
@@ -92,12 +93,12 @@ class Application:
             auth=self.auth,
             is_local=is_local(self.cfg.host),
             trusted_hosts=self.cfg.trusted_hosts,
-            login=with_page,
+            login=mount_page is not None,
         )
         app.add_middleware(SecurityHeaders)
-        app.add_middleware(Measured, monitor=self.monitor)
-        self.jobs.submit(self._warm_up, beyond=True)
-        self.kept.take_up()
+        app.add_middleware(RequestMetrics, monitor=self.monitor)
+        self.jobs.submit(self._warm_up, force=True)
+        self.store.resume_all()
         return app
 
     def _warm_up(self, ticket: Ticket) -> None:
@@ -120,7 +121,7 @@ class Application:
     def close(self) -> None:
         """Stop what waits or runs, and let the threads go."""
         self.jobs.close()
-        self.kept.close()
+        self.store.close()
         self.service.close()
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query
 
 from satseg.attribution import METHODS
-from satseg.serve.api.media import PNG, TIFF
 from satseg.serve.api.problems import MEDIA_TYPE, Problem
-from satseg.serve.uploads import LONGEST_NAME
+from satseg.serve.api.responses import PNG, TIFF
+from satseg.serve.uploads import MAX_NAME_LENGTH
 
 WRONG: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": text}
@@ -54,7 +54,7 @@ Name = Annotated[
     str,
     Query(
         description="What the image is called in messages and in the names of files that come back.",
-        max_length=LONGEST_NAME,
+        max_length=MAX_NAME_LENGTH,
         examples=["scene.tif"],
     ),
 ]

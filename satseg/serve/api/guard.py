@@ -1,4 +1,4 @@
-"""Who may ask, on every path: those who know the password, by this server's name, and no web page of another site."""
+"""Access control on every path: password, host name, and no requests by other sites' pages."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import base64
 import binascii
 import ipaddress
 import secrets
+import time
+from collections import OrderedDict, deque
 from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.responses import RedirectResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from satseg.serve.api.attempts import Attempts
 from satseg.serve.api.problems import problem
-from satseg.serve.hosts import LOCAL_NAMES, bracketed, named_host
+from satseg.serve.hosts import LOCAL_NAMES, bracketed, parse_host
 from satseg.serve.visitors import VISITOR, Visitors
 
 OPEN = {"/healthz", "/readyz"}  # asked by machines that know no password, and tell nothing
 LOGIN = "/login"
 CHALLENGE = 'Basic realm="satseg", charset="UTF-8"'
-NAMING = "whoever runs it can name another address for it in trusted_hosts"
+HOST_HINT = "whoever runs it can name another address for it in trusted_hosts"
 VIOLATION = 1008  # of a policy: how a websocket is closed
+MAX_ATTEMPTS, ATTEMPT_SECONDS = 20, 60  # wrong passwords of an address, in so many seconds
+MAX_ADDRESSES = 10_000  # that are remembered
 
 
 class Guard:
@@ -53,7 +56,7 @@ class Guard:
         login: bool = False,
     ) -> None:
         self._app, self._visitors, self._attempts, self._auth = app, visitors, attempts, auth
-        self._trusted = [named_host(bracketed(name)) or name.lower() for name in trusted_hosts]
+        self._trusted = [parse_host(bracketed(name)) or name.lower() for name in trusted_hosts]
         self._is_local = is_local
         self._login = login and auth is not None
 
@@ -77,10 +80,10 @@ class Guard:
         hosts = connection.headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
         is_old = not hosts and connection.scope.get("http_version") == "1.0"  # a health check, and no browser
-        if not is_old and not self._is_named(named_host(host)):
-            return problem(421, f"This server is not called {host[:80]}; {NAMING}.")
+        if not is_old and not self._is_named(parse_host(host)):
+            return problem(421, f"This server is not called {host[:80]}; {HOST_HINT}.")
         if not self._is_same_site(connection, host):
-            return problem(403, f"Web pages of other sites may not ask; {NAMING}.")
+            return problem(403, f"Web pages of other sites may not ask; {HOST_HINT}.")
         path = connection.scope["path"]
         is_open = path in OPEN or (self._login and path == LOGIN)
         if self._auth is None or is_open or visitor is not None:
@@ -109,7 +112,7 @@ class Guard:
         headers = connection.headers
         for origin in headers.getlist("origin"):
             scheme, _, rest = origin.partition("://")
-            trusted = scheme in ("http", "https") and self._is_trusted(named_host(rest) or "")
+            trusted = scheme in ("http", "https") and self._is_trusted(parse_host(rest) or "")
             if rest != host and not trusted:  # a proxy may call the server otherwise than browsers do
                 return False
         followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
@@ -140,3 +143,37 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+class Attempts:
+    """Remembers when an address last named a wrong password; where several users share one, they share the limit."""
+
+    def __init__(self) -> None:
+        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def add(self, connection: HTTPConnection) -> None:
+        """Note a wrong password."""
+        key = _key(connection)
+        self._wrong.setdefault(key, deque(maxlen=MAX_ATTEMPTS)).append(time.monotonic())
+        self._wrong.move_to_end(key)
+        if len(self._wrong) > MAX_ADDRESSES:
+            self._wrong.popitem(last=False)
+
+    def refusal(self, connection: HTTPConnection) -> Response | None:
+        """Return the answer to an address that has named too many; None for any other."""
+        times = self._wrong.get(_key(connection), deque())
+        left = ATTEMPT_SECONDS - (time.monotonic() - times[0]) if len(times) == MAX_ATTEMPTS else 0.0
+        if left <= 0:
+            return None
+        headers = {"Retry-After": str(round(left) + 1)}
+        return problem(429, "Too many wrong passwords came from your address; try again in a minute.", headers)
+
+
+def _key(connection: HTTPConnection) -> str:
+    """Return an address, of IPv6 the network that one client is given."""
+    host = connection.client.host if connection.client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # what a proxy says
+        return host
+    return str(ipaddress.ip_network((int(address), 64), strict=False)) if address.version == 6 else host

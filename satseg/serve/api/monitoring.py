@@ -73,7 +73,7 @@ class _Queue:
         yield CounterMetricFamily("satseg_batches", "Batches of small images that were computed.", batches)
 
 
-class Measured:
+class RequestMetrics:
     """Counts the requests of an application, and their time."""
 
     def __init__(self, app: ASGIApp, monitor: Monitor) -> None:

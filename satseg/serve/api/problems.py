@@ -17,8 +17,8 @@ from starlette.responses import JSONResponse, Response
 
 from satseg import errors
 from satseg.serve.headers import PLAIN_HEADERS
-from satseg.serve.sentences import FAILED, sentence
-from satseg.serve.uploads import said_name
+from satseg.serve.public_messages import FAILED, sentence
+from satseg.serve.uploads import display_name
 
 logger = logging.getLogger(__name__)
 
@@ -57,21 +57,22 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
-def add_handlers(app: FastAPI, root: Path, patience: Callable[[], int]) -> None:
+def add_handlers(app: FastAPI, root: Path, retry_after: Callable[[], int]) -> None:
     """Have an application tell of errors so.
 
     Args:
         app: The application.
         root: Folder whose paths are not told.
-        patience: Says after how many seconds to ask again.
+        retry_after: Says after how many seconds to ask again.
     """
 
     def told(request: Request, error: Exception) -> Response:
         status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
         wait = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.CONFLICT)
         seconds = getattr(error, "seconds", None)
-        headers = {"Retry-After": str(patience() if seconds is None else max(1, math.ceil(seconds)))} if wait else None
-        name = said_name(request.query_params.get("name", "image"))
+        delay = retry_after() if seconds is None else max(1, math.ceil(seconds))
+        headers = {"Retry-After": str(delay)} if wait else None
+        name = display_name(request.query_params.get("name", "image"))
         return problem(status, sentence(str(error), root, name, go_on=GO_ON), headers)
 
     def invalid(request: Request, error: Exception) -> Response:

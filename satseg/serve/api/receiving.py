@@ -1,22 +1,22 @@
-"""Taking the body of a request into a file, without trusting a byte of it."""
+"""Receiving request bodies into files, without trusting any of their bytes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from satseg.errors import BusyError, UploadTimeoutError, UploadTooLargeError, UploadTypeError
+from satseg.errors import BusyError, ResourceError, UploadTimeoutError, UploadTooLargeError, UploadTypeError
 from satseg.files import size_text
-from satseg.serve.api.disk import writing
-from satseg.serve.uploads import TAKEN, Limits
+from satseg.serve.uploads import ACCEPTED_TYPES, Limits
 
 CHUNK = 1 << 18  # bytes that are written at a time, and that each request may have in memory
-MOST_SECONDS = 900.0
+MAX_SECONDS = 900.0
 
 
 @dataclass
@@ -55,7 +55,7 @@ async def receive(request: Request, path: Path, limits: Limits, arrivals: Arriva
     check_headers(request, limits)
     size = 0
     try:
-        async with asyncio.timeout(MOST_SECONDS):
+        async with asyncio.timeout(MAX_SECONDS):
             with writing(), path.open("wb") as file:
                 async for chunk in _gathered(request):
                     arrivals.add(len(chunk))
@@ -67,7 +67,7 @@ async def receive(request: Request, path: Path, limits: Limits, arrivals: Arriva
     finally:
         arrivals.num_bytes -= size
     if not size:
-        raise UploadTypeError(f"Send a {TAKEN} image as the body of the request; it was empty.")
+        raise UploadTypeError(f"Send a {ACCEPTED_TYPES} image as the body of the request; it was empty.")
     return size
 
 
@@ -79,7 +79,7 @@ def check_headers(request: Request, limits: Limits) -> None:
         UploadTooLargeError: If it has too many bytes.
     """
     if request.headers.get("content-type", "").lower().startswith("multipart/"):  # `curl --data-binary` claims a form
-        raise UploadTypeError(f"Send a {TAKEN} image as the body of the request itself, not as a form.")
+        raise UploadTypeError(f"Send a {ACCEPTED_TYPES} image as the body of the request itself, not as a form.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UploadTypeError("Send the image without Content-Encoding; it has its own compression.")
     _check_size(int(request.headers.get("content-length", 0)), limits)  # the server has checked that it is a number
@@ -100,3 +100,18 @@ async def _gathered(request: Request) -> AsyncIterator[bytes]:
             gathered.clear()
     if gathered:
         yield bytes(gathered)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Tell clients to come back when the block cannot write.
+
+    Raises:
+        ResourceError: If the system cannot: no space, no right.
+    """
+    try:
+        yield
+    except TimeoutError:  # an OSError by inheritance, and about the client
+        raise
+    except OSError as error:
+        raise ResourceError(f"The image cannot be kept on the server ({error.strerror}); try again later.") from error

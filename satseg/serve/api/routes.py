@@ -13,9 +13,6 @@ from starlette.concurrency import run_in_threadpool
 
 from satseg.attribution import METHODS
 from satseg.errors import ConfigError, NotReadyError, SatsegError
-from satseg.serve.api.answers import answer, as_media, in_media, warnings
-from satseg.serve.api.cards import card
-from satseg.serve.api.disk import writing
 from satseg.serve.api.document import (
     IMAGE,
     JobId,
@@ -29,18 +26,29 @@ from satseg.serve.api.document import (
     files,
     wrong,
 )
-from satseg.serve.api.kept import KeptJobs
-from satseg.serve.api.media import EVIDENCE, GEOJSON, MAPS, SUFFIXES, TIFF, negotiated
-from satseg.serve.api.receiving import check_headers
+from satseg.serve.api.job_store import JobStore
+from satseg.serve.api.receiving import check_headers, writing
 from satseg.serve.api.records import Record
-from satseg.serve.api.schema import JobState, Models
+from satseg.serve.api.responses import (
+    EVIDENCE,
+    GEOJSON,
+    MAPS,
+    SUFFIXES,
+    TIFF,
+    answer,
+    convert,
+    negotiated,
+    start_conversion,
+    warnings,
+)
+from satseg.serve.api.schema import JobState, Models, card
 from satseg.serve.api.service import Service
 from satseg.serve.direct import Prepared, finish, prepare, segment
-from satseg.serve.evidence import Asked, Shown, estimate_evidence, explain_upload
-from satseg.serve.pace import MAP, MAP_PAGE, PICTURE, Estimate
+from satseg.serve.estimates import MAP, MAP_PAGE, PICTURE, Estimate
+from satseg.serve.evidence import ExplainRequest, Explanation, estimate_evidence, explain_upload
 from satseg.serve.segmenting import segment_upload
-from satseg.serve.served import Served
-from satseg.serve.tickets import Onward, Ticket
+from satseg.serve.served_models import ServedModel
+from satseg.serve.tickets import Continuation, Ticket
 from satseg.serve.uploads import Upload
 
 
@@ -49,11 +57,11 @@ class Api:
 
     Args:
         service: Models, queue and limits.
-        kept: Its jobs.
+        store: Its jobs.
     """
 
-    def __init__(self, service: Service, kept: KeptJobs) -> None:
-        self.service, self.kept = service, kept
+    def __init__(self, service: Service, store: JobStore) -> None:
+        self.service, self.store = service, store
         self.router = APIRouter(prefix="/api/v1")
         # fmt: off
         posted: dict[str, Any] = {"openapi_extra": IMAGE, "methods": ["POST"]}
@@ -78,7 +86,7 @@ class Api:
 
     async def models(self) -> Models:
         """Say which models are served, with their bands, classes and scores, and the hash of each one's file."""
-        cards = [await self.service.beside(partial(card, served)) for served in self.service.served.values()]
+        cards = [await self.service.run_alongside(partial(card, served)) for served in self.service.served.values()]
         return Models(models=cards)
 
     async def predict(
@@ -91,37 +99,37 @@ class Api:
         """
         media, served = negotiated(request.headers.get("accept"), MAPS), self.service.model(model)
         check_headers(request, self.service.limits)
-        async with self.service.room() as folder:
+        async with self.service.request_folder() as folder:
             upload = await self._take(request, folder / "upload", folder, name)
             self.service.check_direct(upload, "send it to /api/v1/jobs")
             self.service.jobs.check()
             has_room, is_long = self.service.batches.has_room(), not _estimate(served, upload, MAP).is_small
             look = partial(prepare, served, upload, preflight, has_room=has_room)
-            prepared = await self.service.beside(look, is_long=is_long)
+            prepared = await self.service.run_alongside(look, is_long=is_long)
             path = await self._mapped(request, prepared, folder / "map.tif", media)
-            self.service.segmented(upload)
+            self.service.count_pixels(upload)
             return answer(path, media, f"{upload.stem}_classes{path.suffix}", warnings(prepared.notes))
 
     async def _mapped(self, request: Request, prepared: Prepared, output: Path, media: str) -> Path:
         batches, class_names = self.service.batches, prepared.served.spec.class_names
 
-        def work(ticket: Ticket) -> Path | Onward[Path | None] | None:
+        def work(ticket: Ticket) -> Path | Continuation[Path | None] | None:
             segment(prepared, output, batches, ticket)
             if media != GEOJSON:
                 return None
             finish(prepared, output)  # polygons take long, and can be cancelled
-            return in_media(output, media, class_names, self.service.pace, ticket)
+            return start_conversion(output, media, class_names, self.service.costs, ticket)
 
         def make() -> Path:
             finish(prepared, output)
-            return as_media(output, media, class_names, Ticket())
+            return convert(output, media, class_names, Ticket())
 
         batches.expect(prepared)
         try:
             made = await self.service.run(work, prepared.estimate, request)
         finally:
             batches.forget(prepared)
-        return await self.service.beside(make, is_long=not prepared.estimate.is_small) if made is None else made
+        return await self.service.run_alongside(make, is_long=not prepared.estimate.is_small) if made is None else made
 
     async def explain(
         self,
@@ -144,15 +152,15 @@ class Api:
         if method not in METHODS:
             raise ConfigError(f"There is no method {method}; there is {', '.join(METHODS)}.")
         numbers = None if region == "predicted" else tuple(int(n) for n in region.split(","))
-        asked = Asked(served.spec.class_names.index(target), numbers, method, layer)
+        asked = ExplainRequest(served.spec.class_names.index(target), numbers, method, layer)
         check_headers(request, self.service.limits)
-        async with self.service.room() as folder:
+        async with self.service.request_folder() as folder:
             upload = await self._take(request, folder / "upload", folder, name)
             self.service.check_direct(upload, "cut out the part to explain")
             _check_region(upload, numbers)
             work = partial(_explain, served, upload, asked, folder)
             shown = await self.service.run(work, _estimate(served, upload, MAP_PAGE), request)
-            self.service.segmented(upload)
+            self.service.count_pixels(upload)
             headers = {"Satseg-Window": json.dumps(list(shown.window))}
             path = shown.map if media == TIFF else shown.overlay
             return answer(path, media, f"{upload.stem}_evidence{path.suffix}", headers)
@@ -171,16 +179,16 @@ class Api:
         """
         served = self.service.model(model)
         check_headers(request, self.service.limits)
-        async with self.service.room(patient=True) as folder:
-            job, path = await run_in_threadpool(self.kept.new)
+        async with self.service.request_folder(patient=True) as folder:
+            job, path = await run_in_threadpool(self.store.new)
             try:
                 upload = await self._take(request, path, folder, name)
                 digest, class_names = served.models.digests[0], list(served.spec.class_names)
                 record = Record(job, served.name, digest, class_names, upload.name, preflight)
                 record.num_pixels = upload.info.width * upload.info.height
-                await self.service.beside(partial(self.kept.accept, record, upload))
+                await self.service.run_alongside(partial(self.store.accept, record, upload))
             except BaseException:
-                await run_in_threadpool(self.kept.abandon, job)
+                await run_in_threadpool(self.store.abandon, job)
                 raise
         response.headers["Location"] = f"{self.router.prefix}/jobs/{job}"
         return self._told(job)
@@ -191,22 +199,22 @@ class Api:
 
     async def forget(self, job: JobId) -> Response:
         """Cancel a job that waits or runs, and remove its image and its map."""
-        await run_in_threadpool(self.kept.forget, job)
+        await run_in_threadpool(self.store.forget, job)
         return Response(status_code=204)
 
     async def result(self, request: Request, job: JobId) -> Response:
         """Return the map of a job that is done, as GeoTIFF, PNG or GeoJSON, as the header Accept says."""
         media = negotiated(request.headers.get("accept"), MAPS)
-        record, _ = self.kept.find(job)
+        record, _ = self.store.find(job)
         if record.state == "failed":
             raise SatsegError(record.detail)
         if record.state != "done":
-            standing = self.kept.standing(job)
-            raise NotReadyError(f"The job is {record.state}; ask again.", standing and standing.seconds_left)
-        path = self.kept.map_of(job).with_suffix(SUFFIXES[media])
+            position = self.store.queue_position(job)
+            raise NotReadyError(f"The job is {record.state}; ask again.", position and position.seconds_left)
+        path = self.store.map_of(job).with_suffix(SUFFIXES[media])
         if not path.exists():
-            estimate = self.service.pace.estimate(PICTURE, record.num_pixels)
-            path = await self.service.run(partial(self.kept.convert, job, media), estimate, request)
+            estimate = self.service.costs.estimate(PICTURE, record.num_pixels)
+            path = await self.service.run(partial(self.store.convert, job, media), estimate, request)
         return answer(path, media, f"{record.stem}_classes{path.suffix}", warnings(record.warnings))
 
     async def _take(self, request: Request, path: Path, folder: Path, name: str) -> Upload:
@@ -214,16 +222,16 @@ class Api:
         return await self.service.check(path, name)
 
     def _told(self, job: str) -> JobState:
-        record, share = self.kept.find(job)
+        record, share = self.store.find(job)
         is_over = record.state not in ("waiting", "running")  # its thread may be about to take the next
-        standing = None if is_over else self.kept.standing(job)
+        position = None if is_over else self.store.queue_position(job)
         result = f"{self.router.prefix}/jobs/{job}/result" if record.state == "done" else None
         return JobState(
             id=record.id,
             state=record.state,
             progress=round(share, 4),
-            place=standing and standing.place,
-            seconds_left=standing and round(standing.seconds_left, 1),
+            place=position and position.place,
+            seconds_left=position and round(position.seconds_left, 1),
             model=record.model,
             name=record.name,
             detail=record.detail,
@@ -232,16 +240,18 @@ class Api:
         )
 
 
-def _estimate(served: Served, upload: Upload, kind: str) -> Estimate:
-    return served.pace.estimate(kind, upload.info.width * upload.info.height)
+def _estimate(served: ServedModel, upload: Upload, kind: str) -> Estimate:
+    return served.costs.estimate(kind, upload.info.width * upload.info.height)
 
 
-def _explain(served: Served, upload: Upload, asked: Asked, folder: Path, ticket: Ticket) -> Shown | Onward[Shown]:
+def _explain(
+    served: ServedModel, upload: Upload, asked: ExplainRequest, folder: Path, ticket: Ticket
+) -> Explanation | Continuation[Explanation]:
     with writing():
         (folder / "map").mkdir()
     found = segment_upload(served, upload, folder / "map", ticket)
     work = partial(explain_upload, served, found, asked, folder / "evidence")
-    return Onward(work, estimate_evidence(served, upload.info.width * upload.info.height, asked.method))
+    return Continuation(work, estimate_evidence(served, upload.info.width * upload.info.height, asked.method))
 
 
 def _check_region(upload: Upload, region: Sequence[int] | None) -> None:

@@ -19,13 +19,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from satseg.errors import BusyError, NotFoundError, UploadTooLargeError
-from satseg.serve.api.disk import writing
-from satseg.serve.api.receiving import Arrivals, receive
+from satseg.serve.api.receiving import Arrivals, receive, writing
 from satseg.serve.direct import Batches
+from satseg.serve.estimates import CostModel, Estimate
 from satseg.serve.jobs import Jobs
-from satseg.serve.pace import Estimate, Pace
-from satseg.serve.served import Served
-from satseg.serve.tickets import Onward, Ticket
+from satseg.serve.served_models import ServedModel
+from satseg.serve.tickets import Continuation, Ticket
 from satseg.serve.uploads import Limits, Upload, check_upload
 
 Result = TypeVar("Result")
@@ -46,19 +45,19 @@ class Service:
         direct_pixels: Larger images are no matter of a single request.
         root: Folder of what is temporary.
         batches: Images that may be segmented together.
-        pace: Of work that needs no model.
+        costs: Of work that needs no model.
         ready: Set when the models have warmed up.
         megapixels: Counts what was segmented, for whomever.
         arrivals: Images on their way; they may take as much of the disk as a full queue.
     """
 
-    served: Mapping[str, Served]
+    served: Mapping[str, ServedModel]
     jobs: Jobs
     limits: Limits
     direct_pixels: int
     root: Path
     batches: Batches = field(default_factory=Batches)
-    pace: Pace = field(default_factory=Pace)
+    costs: CostModel = field(default_factory=CostModel)
     ready: threading.Event = field(default_factory=threading.Event)
     megapixels: Counter = field(default_factory=lambda: Counter("satseg_megapixels", "Segmented.", registry=None))
     arrivals: Arrivals = field(init=False)
@@ -70,7 +69,7 @@ class Service:
     def __post_init__(self) -> None:
         object.__setattr__(self, "arrivals", Arrivals(self.jobs.capacity * self.limits.num_bytes))
 
-    def model(self, name: str | None) -> Served:
+    def model(self, name: str | None) -> ServedModel:
         """Return a model; the first by default.
 
         Raises:
@@ -83,7 +82,7 @@ class Service:
         return self.served[name]
 
     @asynccontextmanager
-    async def room(self, *, patient: bool = False) -> AsyncIterator[Path]:
+    async def request_folder(self, *, patient: bool = False) -> AsyncIterator[Path]:
         """Give a request a folder of its own for as long as it is worked on.
 
         Args:
@@ -127,17 +126,17 @@ class Service:
         if sum(placed) + size > ROOM_A_JOB * self.jobs.capacity * self.limits.num_bytes:
             raise BusyError("The images that are waiting have too many bytes; try again in a minute.")
 
-    async def beside(self, call: Callable[[], Result], *, is_long: bool = False) -> Result:
+    async def run_alongside(self, call: Callable[[], Result], *, is_long: bool = False) -> Result:
         """Make a call while the engine computes for others; a long one is no hindrance to short ones."""
         return await asyncio.get_running_loop().run_in_executor(self._pools[is_long], call)
 
     async def check(self, path: Path, name: str) -> Upload:
         """Check a file that was received; see `check_upload`."""
         is_long = path.stat().st_size > SMALL_BYTES
-        return await self.beside(partial(check_upload, path, name, self.limits), is_long=is_long)
+        return await self.run_alongside(partial(check_upload, path, name, self.limits), is_long=is_long)
 
     async def run(
-        self, work: Callable[[Ticket], Result | Onward[Result]], estimate: Estimate, request: Request
+        self, work: Callable[[Ticket], Result | Continuation[Result]], estimate: Estimate, request: Request
     ) -> Result:
         """Have work done in its turn; a client that has gone is not waited for.
 
@@ -157,7 +156,7 @@ class Service:
             await asyncio.wait([future])  # until then it may write into the request's folder
             future.exception()  # asyncio logs one that nobody has asked for
 
-    def segmented(self, upload: Upload) -> None:
+    def count_pixels(self, upload: Upload) -> None:
         """Count an image."""
         self.megapixels.inc(upload.info.width * upload.info.height / 1e6)
 

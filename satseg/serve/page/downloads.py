@@ -6,14 +6,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import rasterio
-import rasterio.shutil
-
-from satseg.data.rasters.opening import CACHE_BYTES, quiet
 from satseg.errors import SatsegError
-from satseg.files import atomic_path
 from satseg.mapping import write_areas
-from satseg.serve.polygons import write_polygons
+from satseg.serve.map_exports import write_png, write_polygons
 from satseg.serve.segmenting import Segmented
 from satseg.serve.tickets import Ticket
 
@@ -21,13 +16,6 @@ logger = logging.getLogger(__name__)
 
 POLYGONS = ("GeoPackage", "GeoJSON")  # the latter needs longitude and latitude, which are not known everywhere
 ENDINGS = {"GeoTIFF": ".tif", "PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": ".geojson", "CSV": ".csv"}
-
-
-def write_picture(classes: Path, path: Path) -> None:
-    """Write a map as a PNG of its classes' colours, in full size."""
-    options = {"GDAL_PAM_ENABLED": "NO", "GDAL_CACHEMAX": CACHE_BYTES}  # no file of GDAL's beside it
-    with rasterio.Env(**options), quiet(), atomic_path(path) as temporary:
-        rasterio.shutil.copy(classes, temporary, driver="PNG")
 
 
 def write_downloads(found: Segmented, class_names: Sequence[str], ticket: Ticket) -> dict[str, Path]:
@@ -59,6 +47,6 @@ def _write(kind: str, found: Segmented, path: Path, class_names: Sequence[str], 
     if kind in POLYGONS:
         write_polygons(found.classes, path, class_names, ticket)
     elif kind == "PNG":
-        write_picture(found.classes, path)
+        write_png(found.classes, path)
     else:
         write_areas(found.areas, path)

@@ -23,7 +23,7 @@ class Event:
     parts: tuple[Any, ...]
     place: int = 0
 
-    def tells_place(self, happened: Mapping[str, Any] | None) -> bool:
+    def has_selection(self, happened: Mapping[str, Any] | None) -> bool:
         """Tell whether what happened says what was selected, if that must be known."""
         index = (happened or {}).get("index")
         if self.place == 1:

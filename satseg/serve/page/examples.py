@@ -16,7 +16,7 @@ from satseg.errors import SatsegError
 from satseg.predict.assemble import source_of
 from satseg.records.dataset import recorded_datamodule
 from satseg.serve.page.views import picture_of
-from satseg.serve.served import Served
+from satseg.serve.served_models import ServedModel
 from satseg.serve.uploads import SUFFIXES
 
 COUNT = 4
@@ -41,7 +41,7 @@ class Example:
     thumbnail: Path
 
 
-def find_examples(served: Served, folder: Path) -> list[Example]:
+def find_examples(served: ServedModel, folder: Path) -> list[Example]:
     """Return images of the model's test split where its data are there, else a generated one where it fits.
 
     Args:
@@ -58,7 +58,7 @@ def find_examples(served: Served, folder: Path) -> list[Example]:
     return found
 
 
-def _tested(served: Served) -> Sequence[Path]:
+def _tested(served: ServedModel) -> Sequence[Path]:
     checkpoint = served.models.checkpoints[0]
     try:
         datamodule = recorded_datamodule(checkpoint, OmegaConf.create({}), served.spec, served.cfg.trusted_modules)
@@ -73,7 +73,7 @@ def _tested(served: Served) -> Sequence[Path]:
 _SUFFIXES = {*SUFFIXES.values(), ".tiff", ".jpeg"}
 
 
-def _generated(served: Served, folder: Path) -> Iterator[Path]:
+def _generated(served: ServedModel, folder: Path) -> Iterator[Path]:
     inputs = served.spec.inputs[0]
     bands = GENERATED.get((len(inputs.bands), inputs.dtype))
     if bands is not None:
@@ -83,7 +83,7 @@ def _generated(served: Served, folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _example(served: Served, path: Path, pictures: Path) -> Example:
+def _example(served: ServedModel, path: Path, pictures: Path) -> Example:
     scene = source_of(served.cfg, served.models, path)
     scene = replace(scene, bands=scene.info.bands)
     with scene.open() as reader:

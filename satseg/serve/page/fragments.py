@@ -14,11 +14,11 @@ from satseg.data.projecting import transform_points
 from satseg.errors import DataError
 from satseg.mapping import ClassArea, area_text
 from satseg.serve.describing import describe, trust_in
-from satseg.serve.evidence import Shown
+from satseg.serve.evidence import Explanation
 from satseg.serve.page import views
 from satseg.serve.segmenting import Segmented
-from satseg.serve.served import Served
-from satseg.serve.tickets import Ticket, about
+from satseg.serve.served_models import ServedModel
+from satseg.serve.tickets import Ticket, approximate_duration
 from satseg.spec import DatasetSpec
 from satseg.visualization.palette import Colour, css
 from satseg.visualization.report import HEADLINE, MISSING
@@ -29,7 +29,7 @@ FEW_PIXELS = 100  # evidence for fewer says next to nothing
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("satseg.serve"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("satseg.serve.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # Bokeh refers to what came before
     environment.filters |= {"area": area_text, "score": _score}
@@ -50,7 +50,7 @@ def areas(found: Sequence[ClassArea], palette: Sequence[Colour]) -> str:
     return _render("areas.html", rows=rows, measured=all(area.area_m2 is not None for area in found))
 
 
-def pixel(found: Segmented, served: Served, col: int, row: int, shares: Sequence[float] | None) -> str:
+def pixel(found: Segmented, served: ServedModel, col: int, row: int, shares: Sequence[float] | None) -> str:
     """Return what the model makes of a pixel: its classes, the most probable first."""
     spec = served.spec
     rows = None
@@ -79,7 +79,7 @@ def class_colours(spec: DatasetSpec) -> list[tuple[str, str]]:
     return list(zip(spec.class_names, map(css, spec.palette), strict=True))
 
 
-def model(served: Served) -> str:
+def model(served: ServedModel) -> str:
     """Return what is known of a model."""
     known = describe(served)
     return _render("model.html", model=known, classes=class_colours(known.spec), headline=HEADLINE)
@@ -112,7 +112,7 @@ def basis(areas: Sequence[ClassArea], target: int) -> str:
     return _render("basis.html", area=area, few=area.pixels < FEW_PIXELS, largest=is_largest)
 
 
-def evidence(shown: Shown, served: Served) -> str:
+def evidence(shown: Explanation, served: ServedModel) -> str:
     """Return what a map of evidence rests on, whether it can be trusted, and what its colours mean."""
     asked, info = shown.asked, shown.of
     is_subdataset = (shown.window.width, shown.window.height) != (info.width, info.height)
@@ -143,10 +143,10 @@ def scale() -> str:
 
 def progress(ticket: Ticket, what: str) -> str:
     """Return how far a job is, or its place among those that wait, and how long it may still take."""
-    standing = ticket.standing
-    left = f", done in {about(standing.seconds_left)}" if standing is not None else ""
-    if standing is not None and ticket.started is None:
-        return note(f"Waiting for its turn: {_ordinal(standing.place)} of {standing.total}{left} …")
+    queue_position = ticket.queue_position
+    left = f", done in {approximate_duration(queue_position.seconds_left)}" if queue_position is not None else ""
+    if queue_position is not None and ticket.started is None:
+        return note(f"Waiting for its turn: {_ordinal(queue_position.place)} of {queue_position.total}{left} …")
     percent = f"{100 * ticket.share:.0f}"
     return (
         f'<div class="status" role="status">{escape(what)} … {percent} %{left}'

@@ -15,23 +15,23 @@ from typing import TypeVar
 import numpy as np
 
 from satseg.errors import CancelledError, PreflightError, SatsegError, UploadError
-from satseg.serve.evidence import Asked, Shown, estimate_evidence, explain_upload
+from satseg.serve.estimates import MAP_PAGE, PICTURE, POLYGONS, Estimate
+from satseg.serve.evidence import ExplainRequest, Explanation, estimate_evidence, explain_upload
 from satseg.serve.jobs import Jobs
-from satseg.serve.pace import MAP_PAGE, PICTURE, POLYGONS, Estimate
+from satseg.serve.map_exports import num_corners
 from satseg.serve.page import fragments, views
 from satseg.serve.page.downloads import ENDINGS, write_downloads
 from satseg.serve.page.examples import Example, find_examples
 from satseg.serve.page.sessions import Sessions, Work
-from satseg.serve.page.thumbnails import Thumbnails, probabilities_at, thumbnails
-from satseg.serve.polygons import num_corners
+from satseg.serve.page.views import Thumbnails, probabilities_at, thumbnails
+from satseg.serve.public_messages import FAILED, sentence
 from satseg.serve.segmenting import Segmented, segment_upload
-from satseg.serve.sentences import FAILED, sentence
-from satseg.serve.served import Served
-from satseg.serve.tickets import Onward, Ticket
+from satseg.serve.served_models import ServedModel
+from satseg.serve.tickets import Continuation, Ticket
 from satseg.serve.uploads import Limits, check_upload
 
 Result = TypeVar("Result")
-Telling = Generator[str, None, Result]  # pieces of the page that say how far a job is; then what came of it
+Progress = Generator[str, None, Result]  # pieces of the page that say how far a job is; then what came of it
 logger = logging.getLogger(__name__)
 
 UNLIKE = "classes_of_unlike_image"  # in the names of files that were made all the same
@@ -50,20 +50,20 @@ class Handlers:
         root: Folder for what all visitors share.
     """
 
-    served: dict[str, Served]
+    served: dict[str, ServedModel]
     jobs: Jobs
     sessions: Sessions
     limits: Limits
     root: Path
     _examples: dict[str, list[Example]] = field(default_factory=dict)
 
-    def examples(self, served: Served) -> list[Example]:
+    def examples(self, served: ServedModel) -> list[Example]:
         """Return images to try a model on; they are looked for once."""
         if served.name not in self._examples:
             self._examples[served.name] = find_examples(served, self.root)
         return self._examples[served.name]
 
-    def segment(self, work: Work, file: Path) -> Telling[bool]:
+    def segment(self, work: Work, file: Path) -> Progress[bool]:
         """Take a file and segment it, unless it is unlike the training; return whether the map is there.
 
         Args:
@@ -79,7 +79,7 @@ class Handlers:
             return False
         return (yield from self.map(work, "stop"))
 
-    def map(self, work: Work, preflight: str) -> Telling[bool]:
+    def map(self, work: Work, preflight: str) -> Progress[bool]:
         """Segment the upload at hand; return whether the map is there.
 
         Args:
@@ -95,7 +95,7 @@ class Handlers:
             return found, thumbnails(found, views.SIDE)
 
         try:
-            estimate = work.served.pace.estimate(MAP_PAGE, upload.info.width * upload.info.height)
+            estimate = work.served.costs.estimate(MAP_PAGE, upload.info.width * upload.info.height)
             work.found, work.small = yield from self._watch(work, compute, estimate, f"Segmenting {upload.name}")
         except PreflightError as error:
             work.unlike = tuple(upload.told(finding) for finding in error.findings)
@@ -107,7 +107,7 @@ class Handlers:
         yield ""
         return work.found is not None
 
-    def explain(self, work: Work, asked: Asked) -> Telling[Shown | None]:
+    def explain(self, work: Work, asked: ExplainRequest) -> Progress[Explanation | None]:
         """Explain a class in the map at hand; nothing comes back if that cannot be done."""
         assert work.found is not None
         name, info = work.found.upload.name, work.found.upload.info
@@ -123,18 +123,18 @@ class Handlers:
         yield "" if shown.has_evidence else fragments.note(nothing)
         return shown
 
-    def downloads(self, work: Work) -> Telling[dict[str, Path]]:
+    def downloads(self, work: Work) -> Progress[dict[str, Path]]:
         """Make the files to take away of the map at hand; there are none if that cannot be done."""
         assert work.found is not None
-        found, names, pace = work.found, work.served.spec.class_names, work.served.pace
+        found, names, costs = work.found, work.served.spec.class_names, work.served.costs
 
-        def look(ticket: Ticket) -> dict[str, Path] | Onward[dict[str, Path]]:
+        def look(ticket: Ticket) -> dict[str, Path] | Continuation[dict[str, Path]]:
             corners = num_corners(found.classes, len(names), ticket)
             ticket.complete()
-            return Onward(partial(write_downloads, found, names), pace.estimate(POLYGONS, 2 * corners))
+            return Continuation(partial(write_downloads, found, names), costs.estimate(POLYGONS, 2 * corners))
 
         try:
-            estimate = pace.estimate(PICTURE, found.upload.info.width * found.upload.info.height)
+            estimate = costs.estimate(PICTURE, found.upload.info.width * found.upload.info.height)
             paths = yield from self._watch(work, look, estimate, "Preparing the files")
         except Exception as error:
             yield told(error, work.folder, found.upload.name)
@@ -144,8 +144,8 @@ class Handlers:
         return paths
 
     def _watch(
-        self, work: Work, compute: Callable[[Ticket], Result | Onward[Result]], estimate: Estimate, what: str
-    ) -> Telling[Result]:
+        self, work: Work, compute: Callable[[Ticket], Result | Continuation[Result]], estimate: Estimate, what: str
+    ) -> Progress[Result]:
         job = self.jobs.submit(compute, estimate)
         work.job = job
         while not job.wait(PATIENCE):

@@ -10,7 +10,7 @@ import gradio as gr
 from satseg.attribution import METHODS
 from satseg.serve.page import fragments
 from satseg.serve.page.downloads import ENDINGS
-from satseg.serve.served import Served
+from satseg.serve.served_models import ServedModel
 
 HEAD = "<div class='satseg-head'><h1>satseg</h1><p>Segments satellite and aerial images into classes.</p></div>"
 EMPTY = "<div class='empty'><b>No image yet</b>Drop a file into the box, or pick an example.</div>"
@@ -46,7 +46,7 @@ class Layout:
         keep_seconds: How long Gradio keeps what it was sent.
     """
 
-    def __init__(self, names: list[str], served: Served, keep_seconds: float) -> None:
+    def __init__(self, names: list[str], served: ServedModel, keep_seconds: float) -> None:
         age = max(1, round(keep_seconds))
         with gr.Blocks(title="satseg", fill_width=True, delete_cache=(min(age, SWEEP_SECONDS), age)) as self.blocks:
             gr.HTML(HEAD)
@@ -70,7 +70,7 @@ class Layout:
                         with gr.Tab("Model"):
                             self.card = gr.HTML(fragments.model(served))
 
-    def _build_input(self, names: list[str], served: Served) -> None:
+    def _build_input(self, names: list[str], served: ServedModel) -> None:
         self.model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="model")
         self.file = gr.File(label="Image: PNG, JPEG or GeoTIFF", file_types=FILE_TYPES, height=180, elem_id="upload")
         self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
@@ -88,14 +88,14 @@ class Layout:
             visible=False,
         )
 
-    def _build_look(self, served: Served) -> None:
+    def _build_look(self, served: ServedModel) -> None:
         with gr.Group():
             self.classes = gr.CheckboxGroup(label="Classes", elem_id="classes", **class_choices(served))
             self.opacity = gr.Slider(0, 100, 50, step=5, label="Opacity (%)", elem_id="opacity")
         with gr.Accordion("Bands on the screen", open=False, visible=False) as self.bands_box:
             self.bands = [gr.Dropdown([], label=colour, elem_id=colour) for colour in ("Red", "Green", "Blue")]
 
-    def _build_result(self, served: Served) -> None:
+    def _build_result(self, served: ServedModel) -> None:
         with gr.Tab("Result", id=RESULT, elem_id=RESULT):
             self.empty = gr.HTML(EMPTY, elem_id="empty")
             with gr.Column(visible=False) as self.refusal:
@@ -120,7 +120,7 @@ class Layout:
                 self.pixel = gr.HTML(HINT)
                 self.areas = gr.HTML(elem_id="areas")
 
-    def _build_explain(self, served: Served) -> None:
+    def _build_explain(self, served: ServedModel) -> None:
         with gr.Tab("Explain"):
             gr.HTML(
                 "<p class='hint'>Where in the image the evidence for a class lies. The class that covers most of the "
@@ -154,13 +154,13 @@ def _image(elem_id: str, *, visible: bool = True) -> gr.Image:
     )
 
 
-def class_choices(served: Served) -> dict[str, Any]:
+def class_choices(served: ServedModel) -> dict[str, Any]:
     """Return what the classes' switches are: one a class, all on."""
     names = list(served.spec.class_names)
     return {"choices": names, "value": names}
 
 
-def target_choices(served: Served) -> dict[str, Any]:
+def target_choices(served: ServedModel) -> dict[str, Any]:
     """Return what the menu of classes to explain offers."""
     names = list(served.spec.class_names)
     return {"choices": names, "value": names[0]}

@@ -9,12 +9,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from satseg.serve.api.attempts import Attempts
-from satseg.serve.api.guard import LOGIN
+from satseg.serve.api.guard import LOGIN, Attempts
 from satseg.serve.page.fragments import login_page
 from satseg.serve.visitors import Visitors
 
-MOST_BYTES = 4096  # of the form
+MAX_BYTES = 4096  # of the form
 LOGOUT = "/logout"
 
 
@@ -47,7 +46,7 @@ class Login:
         body = b""
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MOST_BYTES:
+            if len(body) > MAX_BYTES:
                 return HTMLResponse(login_page(LOGIN, is_wrong=True), 413)
         if (refusal := self._attempts.refusal(request)) is not None:
             return refusal
@@ -63,5 +62,5 @@ class Login:
     async def leave(self, request: Request) -> Response:
         """Take the cookie back."""
         response = RedirectResponse(LOGIN, 303)
-        self._visitors.dismiss(response, request)
+        self._visitors.revoke(response, request)
         return response

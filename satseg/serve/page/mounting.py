@@ -13,16 +13,16 @@ from gradio import route_utils
 from gradio.utils import get_upload_folder
 from starlette.routing import Mount
 
-from satseg.serve.door import Door
 from satseg.serve.page.events import events_of
 from satseg.serve.page.examples import PICTURES
+from satseg.serve.page.gate import Gate
 from satseg.serve.page.handlers import Handlers
 from satseg.serve.page.layout import CSS, theme
 from satseg.serve.page.login import Login
 from satseg.serve.page.maps import static_folders
 from satseg.serve.page.page import Page
 from satseg.serve.page.sessions import Sessions
-from satseg.serve.sent import OneFile, Sent
+from satseg.serve.page.upload_folder import SingleFileParser, UploadFolder
 
 if TYPE_CHECKING:
     from satseg.serve.api.application import Application
@@ -34,9 +34,9 @@ def mount_page(app: FastAPI, application: Application) -> None:
     gr.set_static_paths([root / "visitors", root / PICTURES])  # not copied, so that no copy is left
     sessions = Sessions(root / "visitors", parts.served[0], parts.cfg.keep_pages_min * 60)
     arrivals = parts.service.arrivals
-    sent = Sent(Path(get_upload_folder()), arrivals.most, sessions.keep_seconds, arrivals)
+    sent = UploadFolder(Path(get_upload_folder()), arrivals.most, sessions.keep_seconds, arrivals)
     sessions.keep_sweeping(sent.sweep)
-    route_utils.GradioMultiPartParser = OneFile
+    route_utils.GradioMultiPartParser = SingleFileParser
     for kind in (gr.Dropdown, gr.CheckboxGroup):
         _refuse_without_traceback(kind)
     handlers = Handlers(dict(parts.service.served), parts.jobs, sessions, parts.limits, root)
@@ -65,7 +65,7 @@ def mount_page(app: FastAPI, application: Application) -> None:
     blocks.has_launched = True  # or Gradio would not check the paths in events
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)
-    mounted.app = Door(mounted.app, parts.visitors, sent, root / PICTURES, sessions, events_of(blocks))
+    mounted.app = Gate(mounted.app, parts.visitors, sent, root / PICTURES, sessions, events_of(blocks))
 
 
 def _refuse_without_traceback(kind: type[gr.Dropdown] | type[gr.CheckboxGroup]) -> None:

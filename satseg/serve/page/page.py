@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 
 from satseg.serve.page import fragments, views
-from satseg.serve.page.handlers import Handlers, Telling
+from satseg.serve.page.handlers import Handlers, Progress
 from satseg.serve.page.layout import EMPTY, HINT, LOST, RESULT, class_choices, target_choices
 from satseg.serve.page.results import Results, Updates, look_of
 from satseg.serve.page.sessions import Session, Work
-from satseg.serve.served import Served
+from satseg.serve.served_models import ServedModel
 from satseg.visualization.display import display_bands
 
 # On a phone, examples are below the result.
@@ -99,7 +99,7 @@ class Page(Results):
         yield from self._map(session, work, self.app.segment(work, file), opacity, classes)
 
     def _map(
-        self, session: Session, work: Work, telling: Telling[bool], opacity: float, classes: list[str]
+        self, session: Session, work: Work, telling: Progress[bool], opacity: float, classes: list[str]
     ) -> Iterator[Updates]:
         at_result = {self.tabs: gr.Tabs(selected=RESULT)}  # the others are filled when they are chosen
         done = yield from self._tell(session, work, telling, self.status)
@@ -185,7 +185,7 @@ class Page(Results):
             self.card: fragments.model(served),
         }  # fmt: skip
 
-    def _of_model(self, served: Served) -> Updates:
+    def _of_model(self, served: ServedModel) -> Updates:
         examples = self.app.examples(served)
         pictures = [example.thumbnail for example in examples]
         return {

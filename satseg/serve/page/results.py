@@ -10,10 +10,10 @@ import gradio as gr
 
 from satseg.errors import SatsegError
 from satseg.files import size_text
-from satseg.serve.evidence import Asked
+from satseg.serve.evidence import ExplainRequest
 from satseg.serve.page import fragments, handlers, views
 from satseg.serve.page.downloads import ENDINGS
-from satseg.serve.page.handlers import Handlers, Result, Telling
+from satseg.serve.page.handlers import Handlers, Progress, Result
 from satseg.serve.page.layout import EMPTY, LOOK, LOST, NO_MAP, REFUSED, REGIONS, Layout
 from satseg.serve.page.maps import map_page
 from satseg.serve.page.sessions import Session, Work
@@ -37,7 +37,7 @@ class Results(Layout):
         return self.app.sessions.of(request.session_hash)
 
     def _tell(
-        self, session: Session, work: Work, telling: Telling[Result], part: Any
+        self, session: Session, work: Work, telling: Progress[Result], part: Any
     ) -> Generator[Updates, None, Result | None]:
         """Show in a part of the page how far a job is; return what comes of it, or None if its upload is replaced."""
         result, is_over = None, False
@@ -102,7 +102,7 @@ class Results(Layout):
             clicks = "a pixel" if kind == "pixel" else "two corners of a box"
             yield {self.status: fragments.note(f"Click {clicks} on the overlay of the result first.")}
             return
-        asked = Asked(work.served.spec.class_names.index(target), clicked, method, layer)
+        asked = ExplainRequest(work.served.spec.class_names.index(target), clicked, method, layer)
         shown = yield from self._tell(session, work, self.app.explain(work, asked), self.status)
         if shown is not None:
             yield {

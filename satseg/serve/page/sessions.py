@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from satseg.serve.page.thumbnails import Thumbnails
+from satseg.serve.page.views import Thumbnails
 from satseg.serve.segmenting import Segmented
-from satseg.serve.served import Served
+from satseg.serve.served_models import ServedModel
 from satseg.serve.tickets import Job
 from satseg.serve.uploads import Upload
 
@@ -42,7 +42,7 @@ class Work:
     """
 
     folder: Path
-    served: Served
+    served: ServedModel
     upload: Upload | None = None
     unlike: tuple[str, ...] = ()
     job: Job[Any] | None = None
@@ -86,7 +86,7 @@ class Session:
     """
 
     folder: Path
-    served: Served
+    served: ServedModel
     work: Work | None = None
     left: bool = False
     lost: bool = False
@@ -146,7 +146,7 @@ class Sessions:
         keep_seconds: How long a page's uploads stay when it has gone: it may be back.
     """
 
-    def __init__(self, root: Path, served: Served, keep_seconds: float) -> None:
+    def __init__(self, root: Path, served: ServedModel, keep_seconds: float) -> None:
         self.root, self.keep_seconds = root, keep_seconds
         self._served = served
         self._sessions: dict[str, Session] = {}

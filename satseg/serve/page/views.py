@@ -1,17 +1,18 @@
-"""What an upload and its map look like on a screen."""
+"""Rendering of uploads and their maps for the screen."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
+from satseg.data.rasters.opening import open_raster
 from satseg.data.rasters.raster import RasterInfo
-from satseg.serve.page.thumbnails import Thumbnails
+from satseg.serve.segmenting import Segmented
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_bands, display_rgb
 from satseg.visualization.overlays import heat, overlay
@@ -118,3 +119,41 @@ def marked(picture: np.ndarray, region: Sequence[int]) -> np.ndarray:
             col, row, wide, high = region
             draw.rectangle((col, row, col + wide, row + high), outline=colour, width=width)
     return np.asarray(image)
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """A finished map at the size of a screen.
+
+    Attributes:
+        image: Raw numbers (C, h, w) of all bands of the file.
+        valid: Boolean (h, w).
+        classes: Indices (h, w), uint8; the ignore index where there is no image.
+        confidence: Probability (h, w) of the class that won, 0 to 1; NaN where there is no image.
+    """
+
+    image: np.ndarray
+    valid: np.ndarray
+    classes: np.ndarray
+    confidence: np.ndarray
+
+
+def thumbnails(found: Segmented, side: int) -> Thumbnails:
+    """Read image and map so that no side is longer than so many pixels."""
+    scene = replace(found.scene, bands=found.upload.info.bands)
+    with scene.open() as reader:
+        image, valid = reader.thumbnail(side)
+    with open_raster(found.classes) as source:
+        classes = source.read(1, out_shape=valid.shape)
+    with open_raster(found.probabilities) as source:
+        top = source.read(out_shape=(source.count, *valid.shape)).max(0)
+    nothing = classes == 255
+    confidence = np.where(nothing, np.nan, top / np.float32(254))
+    return Thumbnails(image, valid & ~nothing, classes, confidence)
+
+
+def probabilities_at(found: Segmented, col: int, row: int) -> list[float] | None:
+    """Return the classes' probabilities at a pixel; None where there is no image."""
+    with open_raster(found.probabilities) as source:
+        stored = source.read(window=((row, row + 1), (col, col + 1)))[:, 0, 0]
+    return None if (stored == 255).all() else (stored / 254).tolist()

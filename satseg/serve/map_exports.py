@@ -10,16 +10,27 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import rasterio
+import rasterio.shutil
 
 from satseg import errors
+from satseg.data.rasters.opening import CACHE_BYTES, quiet
 from satseg.data.rasters.raster import Window
+from satseg.files import atomic_path
 from satseg.mapping import write_vectors
 from satseg.mapping.classmap import open_class_map
 from satseg.serve.tickets import Ticket
 
-MOST_CORNERS = 500_000  # of noise about a minute's work, and an answer of 120 MB
+MAX_CORNERS = 500_000  # of noise about a minute's work, and an answer of 120 MB
 FEW_CORNERS = 5_000  # so few are written before a process has started
 LOOK_SECONDS = 0.2  # between two looks whether the job was cancelled
+
+
+def write_png(classes: Path, path: Path) -> None:
+    """Write a map as a PNG of its classes' colours, in full size."""
+    options = {"GDAL_PAM_ENABLED": "NO", "GDAL_CACHEMAX": CACHE_BYTES}  # no file of GDAL's beside it
+    with rasterio.Env(**options), quiet(), atomic_path(path) as temporary:
+        rasterio.shutil.copy(classes, temporary, driver="PNG")
 
 
 def write_polygons(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
@@ -31,9 +42,9 @@ def write_polygons(classes: Path, output: Path, class_names: Sequence[str], tick
         CancelledError: If the job was cancelled.
     """
     corners = num_corners(classes, len(class_names), ticket)
-    if corners > MOST_CORNERS:
+    if corners > MAX_CORNERS:
         raise errors.DataError(
-            f"The areas of the map have more than {MOST_CORNERS:,} corners, too many for polygons; "
+            f"The areas of the map have more than {MAX_CORNERS:,} corners, too many for polygons; "
             "take the GeoTIFF (of the API by Accept: image/tiff)."
         )
     if corners <= FEW_CORNERS:
@@ -52,13 +63,13 @@ def num_corners(classes: Path, num_classes: int, ticket: Ticket) -> int:
             same_along, same_down = pixels[:, 1:] == pixels[:, :-1], pixels[1:] == pixels[:-1]
             straight = (same_along[1:] & same_along[:-1]) | (same_down[:, 1:] & same_down[:, :-1])
             count += straight.size - int(np.count_nonzero(straight))
-            if count > MOST_CORNERS:
+            if count > MAX_CORNERS:
                 break
     return count
 
 
 def _write_elsewhere(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
-    command = [sys.executable, "-m", "satseg.serve.polygons", str(classes), str(output), json.dumps(class_names)]
+    command = [sys.executable, "-m", "satseg.serve.map_exports", str(classes), str(output), json.dumps(class_names)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             said = None

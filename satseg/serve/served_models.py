@@ -19,7 +19,7 @@ from satseg.errors import LayerError
 from satseg.models import SegmentationNetwork
 from satseg.predict.models import Models, open_models
 from satseg.runs.finding import named_models
-from satseg.serve.pace import Pace
+from satseg.serve.estimates import CostModel
 from satseg.spec import DatasetSpec
 
 PASSED_ON = ("engine", "device", "tta", "batch_size", "runs_dir", "trusted_modules")
@@ -28,20 +28,20 @@ WARM_UP = (512, 512)  # pixels of an empty image
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model that is ready.
 
     Attributes:
         name: What a menu calls it.
         cfg: The options of `satseg.predict`, the map alone being written.
         models: It, alone, with the engine that short jobs use.
-        pace: How fast it is on this server.
+        costs: How fast it is on this server.
     """
 
     name: str
     cfg: DictConfig
     models: Models
-    pace: Pace = field(default_factory=Pace)
+    costs: CostModel = field(default_factory=CostModel)
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -54,7 +54,7 @@ class Served:
         """It, in PyTorch, for who leaves its modules as they are."""
         return self.models.networks[0]
 
-    def network_alone(self) -> SegmentationNetwork:
+    def private_network(self) -> SegmentationNetwork:
         """Return it with modules of the caller's own, to which hooks may be added while others compute."""
         shared = {id(one): one for one in (*self.network.parameters(), *self.network.buffers())}
         return copy.deepcopy(self.network, shared)
@@ -68,7 +68,7 @@ class Served:
             for _ in range(2):  # the first time takes longer
                 begun = time.perf_counter()
                 engine(image, valid).cpu()
-                self.pace.measured(WARM_UP[0] * WARM_UP[1], time.perf_counter() - begun)
+                self.costs.calibrate(WARM_UP[0] * WARM_UP[1], time.perf_counter() - begun)
 
     def models_for(self, is_long: bool) -> Models:
         """Return the models with an engine of the kind of job that asks: not all may be used by two threads."""
@@ -79,7 +79,7 @@ class Served:
         with self._opening:
             self.models.open(WARM_UP)
             engines = self.models.chosen  # the same, or maps would depend on the kind of job
-            return replace(self.models, engines=engines, networks=(self.network_alone(),))
+            return replace(self.models, engines=engines, networks=(self.private_network(),))
 
     @cached_property
     def layer_names(self) -> list[str]:
@@ -93,20 +93,20 @@ class Served:
             return []
 
 
-def open_served(cfg: DictConfig) -> list[Served]:
+def load_models(cfg: DictConfig) -> list[ServedModel]:
     """Load what `checkpoint=` names, one model or several, each as a model of its own.
 
     Raises:
         CheckpointError: If one cannot be loaded.
     """
-    found: dict[str, Served] = {}
+    found: dict[str, ServedModel] = {}
     for reference in named_models(cfg.checkpoint, Path(cfg.runs_dir)):
         options = predict_options(checkpoint=reference, **{key: cfg[key] for key in PASSED_ON})
         models = open_models(options)
         path = models.checkpoints[0]
         name = path.name if path.is_dir() else path.parent.name
         name = name if name not in found else f"{name} ({len(found) + 1})"
-        found[name] = Served(name, options, models)
+        found[name] = ServedModel(name, options, models)
     return list(found.values())
 
 

@@ -16,28 +16,28 @@ from pathlib import Path
 
 from satseg.errors import CancelledError, NotFoundError, SatsegError
 from satseg.locks import NAME, alone
-from satseg.serve.api.answers import in_media
-from satseg.serve.api.disk import writing
 from satseg.serve.api.problems import GO_ON
+from satseg.serve.api.receiving import writing
 from satseg.serve.api.records import Record, read_records
+from satseg.serve.api.responses import start_conversion
 from satseg.serve.api.service import Service
-from satseg.serve.pace import MAP_FILE
+from satseg.serve.estimates import MAP_FILE
+from satseg.serve.public_messages import FAILED, sentence
 from satseg.serve.segmenting import map_upload, scene_of
-from satseg.serve.sentences import FAILED, sentence
-from satseg.serve.tickets import Job, Onward, Standing, Ticket
+from satseg.serve.tickets import Continuation, Job, QueuePosition, Ticket
 from satseg.serve.uploads import Upload, check_upload
 
 logger = logging.getLogger(__name__)
 
 UPLOAD, MAP = "upload", "map.tif"
-MOST_ATTEMPTS = 2  # a job during which the server died so often is not tried again
-MOST_FINISHED = 100  # jobs whose results are kept
+MAX_STARTS = 2  # a job during which the server died so often is not tried again
+MAX_FINISHED = 100  # jobs whose results are kept
 PRUNE_SECONDS = 60.0  # at most, between two looks at whose time is over
 GONE = "There is no such job; it was removed, or its time is over."
 ID = re.compile(r"[0-9a-f]{32}")
 
 
-class KeptJobs:
+class JobStore:
     """All jobs of a server.
 
     Args:
@@ -89,7 +89,7 @@ class KeptJobs:
             BusyError: If too many wait already.
         """
         self._save(record)
-        self._submit(record, upload, beyond=False)
+        self._submit(record, upload, force=False)
         return record
 
     def find(self, job: str) -> tuple[Record, float]:
@@ -105,10 +105,10 @@ class KeptJobs:
         share = 1.0 if record.state == "done" else running.ticket.share if running is not None else 0.0
         return record, share
 
-    def standing(self, job: str) -> Standing | None:
+    def queue_position(self, job: str) -> QueuePosition | None:
         """Return where a job stands; None where it is finished."""
         running = self._running.get(job)
-        return None if running is None else running.ticket.standing
+        return None if running is None else running.ticket.queue_position
 
     def forget(self, job: str) -> None:
         """Cancel a job, and remove what there is of it.
@@ -129,7 +129,7 @@ class KeptJobs:
         running.ticket.cancel()
         running.future.add_done_callback(lambda _: self.abandon(job))
 
-    def convert(self, job: str, media: str, ticket: Ticket) -> Path | Onward[Path]:
+    def convert(self, job: str, media: str, ticket: Ticket) -> Path | Continuation[Path]:
         """Return a finished job's map as a file of a media type, or how that is made where it may take long.
 
         Raises:
@@ -137,12 +137,12 @@ class KeptJobs:
             SatsegError: If it cannot be had so.
         """
         record, _ = self.find(job)
-        made = partial(in_media, self.map_of(job), media, record.class_names, self._service.pace)
+        made = partial(start_conversion, self.map_of(job), media, record.class_names, self._service.costs)
         return self._while_kept(job, made, ticket)
 
     def _while_kept(
-        self, job: str, work: Callable[[Ticket], Path | Onward[Path]], ticket: Ticket
-    ) -> Path | Onward[Path]:
+        self, job: str, work: Callable[[Ticket], Path | Continuation[Path]], ticket: Ticket
+    ) -> Path | Continuation[Path]:
         try:
             with writing():
                 made = work(ticket)
@@ -150,9 +150,9 @@ class KeptJobs:
             if job not in self._records:
                 self.abandon(job)  # what was written since
                 raise NotFoundError(GONE)
-        return replace(made, work=partial(self._while_kept, job, made.work)) if isinstance(made, Onward) else made
+        return replace(made, work=partial(self._while_kept, job, made.work)) if isinstance(made, Continuation) else made
 
-    def take_up(self) -> None:
+    def resume_all(self) -> None:
         """Go on with what an earlier server had accepted, and begin to remove what is over."""
         for record in read_records(self._folder):
             self._records[record.id] = record
@@ -169,22 +169,22 @@ class KeptJobs:
 
     def _resume(self, record: Record) -> None:
         try:
-            if record.attempts >= MOST_ATTEMPTS:
+            if record.attempts >= MAX_STARTS:
                 raise SatsegError(f"The server died while it computed this, {record.attempts} times.")
             served = self._service.served.get(record.model)
             if served is None or served.models.digests[0] != record.digest:
                 raise SatsegError(f"The server was restarted without the model {record.model} that this was sent to.")
             (path,) = self.folder_of(record.id).glob(f"{UPLOAD}.*")
             upload = check_upload(path, record.name, self._service.limits)
-            self._submit(record, upload, beyond=True)
+            self._submit(record, upload, force=True)
         except (SatsegError, ValueError) as error:
             self._fail(record, str(error) if isinstance(error, SatsegError) else "The image was lost.")
 
-    def _submit(self, record: Record, upload: Upload, *, beyond: bool) -> None:
-        pace, num_pixels = self._service.model(record.model).pace, upload.info.width * upload.info.height
+    def _submit(self, record: Record, upload: Upload, *, force: bool) -> None:
+        costs, num_pixels = self._service.model(record.model).costs, upload.info.width * upload.info.height
         with self._lock:  # so that the job cannot end before it is known
-            estimate = pace.estimate(MAP_FILE, num_pixels)
-            job = self._service.jobs.submit(partial(self._compute, record, upload), estimate, beyond=beyond)
+            estimate = costs.estimate(MAP_FILE, num_pixels)
+            job = self._service.jobs.submit(partial(self._compute, record, upload), estimate, force=force)
             self._records[record.id], self._running[record.id] = record, job
         job.future.add_done_callback(lambda _: self._running.pop(record.id, None))
 
@@ -195,7 +195,7 @@ class KeptJobs:
             self._save(record)
             scene, record.warnings = scene_of(served, upload, record.preflight)
             map_upload(served, scene, self.folder_of(record.id) / MAP, ticket)
-            self._service.segmented(upload)
+            self._service.count_pixels(upload)
             record.state, record.finished = "done", time.time()
             self._save(record)
         except CancelledError:  # by its owner, who wants nothing more; or as the server ends, and the next goes on
@@ -232,5 +232,5 @@ class KeptJobs:
             records = list(self._records.values())
         finished = sorted((r for r in records if r.finished), key=lambda r: -(r.finished or 0))
         for number, record in enumerate(finished):
-            if number >= MOST_FINISHED or self._is_over(record):
+            if number >= MAX_FINISHED or self._is_over(record):
                 self._remove(record.id)

@@ -17,10 +17,10 @@ from satseg.errors import BusyError
 from satseg.serve.api.receiving import Arrivals
 
 FIELD = "files"  # of Gradio's form
-MOST_FILES = 1000
+MAX_FILES = 1000
 
 
-class OneFile(route_utils.GradioMultiPartParser):  # type: ignore[misc]
+class SingleFileParser(route_utils.GradioMultiPartParser):  # type: ignore[misc]
     """A form with one file and nothing else: Gradio takes a thousand files, and keeps other fields in memory."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -46,7 +46,7 @@ class OneFile(route_utils.GradioMultiPartParser):  # type: ignore[misc]
             raise
 
 
-class Sent:
+class UploadFolder:
     """The folder into which Gradio puts what pages send.
 
     Args:
@@ -93,7 +93,7 @@ class Sent:
         found = self._finished()
         num_bytes = sum(size for _, (_, size) in found)
         for place, (path, (_, size)) in enumerate(found):
-            if num_bytes <= self._most and len(found) - place < MOST_FILES:
+            if num_bytes <= self._most and len(found) - place < MAX_FILES:
                 break
             path.unlink(missing_ok=True)
             num_bytes -= size

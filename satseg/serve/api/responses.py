@@ -1,4 +1,4 @@
-"""From a finished map to the bytes of an answer."""
+"""Responses: content negotiation, and a finished map as a file of the negotiated media type."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
-from satseg.errors import NotFoundError
-from satseg.serve.api.media import GEOJSON, PNG, SUFFIXES
-from satseg.serve.pace import POLYGONS, Pace
-from satseg.serve.page.downloads import write_picture
-from satseg.serve.polygons import num_corners, write_polygons
-from satseg.serve.tickets import Onward, Ticket
+from satseg.errors import NotAcceptableError, NotFoundError
+from satseg.serve.estimates import POLYGONS, CostModel
+from satseg.serve.map_exports import num_corners, write_png, write_polygons
+from satseg.serve.tickets import Continuation, Ticket
 
 SMALL = 1 << 20  # bytes up to which an answer is kept in memory
 CHUNK = 1 << 18
-MOST_WARNINGS = 4000  # characters: a header is not endless
+MAX_WARNINGS = 4000  # characters: a header is not endless
+TIFF, PNG, GEOJSON = "image/tiff", "image/png", "application/geo+json"
+MAPS, EVIDENCE = (TIFF, PNG, GEOJSON), (PNG, TIFF)  # what answers can be; the first by default
+SUFFIXES = {TIFF: ".tif", PNG: ".png", GEOJSON: ".geojson"}
 
 
-def in_media(classes: Path, media: str, class_names: Sequence[str], pace: Pace, ticket: Ticket) -> Path | Onward[Path]:
+def start_conversion(
+    classes: Path, media: str, class_names: Sequence[str], costs: CostModel, ticket: Ticket
+) -> Path | Continuation[Path]:
     """Return a map as a file of a media type, or how that is made where it may take long.
 
     Raises:
@@ -32,14 +35,14 @@ def in_media(classes: Path, media: str, class_names: Sequence[str], pace: Pace, 
         CancelledError: If the job was cancelled.
     """
     if media != GEOJSON or classes.with_suffix(SUFFIXES[media]).exists():
-        return as_media(classes, media, class_names, ticket)
+        return convert(classes, media, class_names, ticket)
     corners = num_corners(classes, len(class_names), ticket)
     ticket.complete()
-    make = partial(as_media, classes, media, class_names)
-    return Onward(make, pace.estimate(POLYGONS, corners))
+    make = partial(convert, classes, media, class_names)
+    return Continuation(make, costs.estimate(POLYGONS, corners))
 
 
-def as_media(classes: Path, media: str, class_names: Sequence[str], ticket: Ticket) -> Path:
+def convert(classes: Path, media: str, class_names: Sequence[str], ticket: Ticket) -> Path:
     """Return a map as a file of a media type; it is made where it is not there.
 
     Raises:
@@ -53,7 +56,7 @@ def as_media(classes: Path, media: str, class_names: Sequence[str], ticket: Tick
     with tempfile.TemporaryDirectory(prefix=".", dir=classes.parent) as folder:  # a process that is killed leaves files
         made = Path(folder) / path.name
         if media == PNG:
-            write_picture(classes, made)
+            write_png(classes, made)
         else:
             write_polygons(classes, made, class_names, ticket)
         made.replace(path)
@@ -89,6 +92,38 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 def warnings(notes: Sequence[str]) -> dict[str, str]:
     """Return the header that carries what the owner of an image should know, a JSON list."""
     kept = list(notes)
-    while len(json.dumps(kept)) > MOST_WARNINGS:
+    while len(json.dumps(kept)) > MAX_WARNINGS:
         kept.pop()
     return {"Satseg-Warnings": json.dumps(kept)} if kept else {}
+
+
+def negotiated(accept: str | None, offered: Sequence[str]) -> str:
+    """Return the media type that a client likes best (RFC 9110, 12.5.1); among equals the one offered first.
+
+    Args:
+        accept: Value of the header `Accept`; anything by default.
+        offered: What can be had.
+
+    Raises:
+        NotAcceptableError: If none of these is taken.
+    """
+    ranges = [_range(part) for part in (accept or "*/*").split(",") if part.strip()]
+    best = max(offered, key=lambda media: _quality(media, ranges))  # the first of equals
+    if _quality(best, ranges) <= 0:
+        raise NotAcceptableError(f"The answer can be {', '.join(offered)}; ask for one of these by the header Accept.")
+    return best
+
+
+def _range(part: str) -> tuple[str, float]:
+    media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    weights = [value for name, _, value in (p.partition("=") for p in parameters) if name.strip() == "q"]
+    try:
+        return media, float(weights[0]) if weights else 1.0
+    except ValueError:
+        return media, 0.0
+
+
+def _quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
+    """Return the weight that the most specific range gives."""
+    names = (media, f"{media.partition('/')[0]}/*", "*/*")
+    return next((weight for name in names for found, weight in ranges if found == name), 0.0)

@@ -9,15 +9,15 @@ from browsing import Material
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
-from satseg.serve.served import open_served
+from satseg.serve.served_models import load_models
 
 
 def test_short_and_long_jobs_and_explanations_do_not_disturb_each_other(material: Material) -> None:
     options = {"checkpoint": str(material.rgb_model), "engine": "torch"}
-    (served,) = open_served(OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "serving.yaml"), options))
+    (served,) = load_models(OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "serving.yaml"), options))
     served.warm_up()
-    assert 0 < served.pace.seconds("map", 10_000) < served.pace.seconds("map", 10**8)
-    networks = [served.models_for(False).networks[0], served.models_for(True).networks[0], served.network_alone()]
+    assert 0 < served.costs.seconds("map", 10_000) < served.costs.seconds("map", 10**8)
+    networks = [served.models_for(False).networks[0], served.models_for(True).networks[0], served.private_network()]
     for other in networks[1:]:
         assert all(a is b for a, b in zip(networks[0].parameters(), other.parameters(), strict=True))
     modules = [{id(module) for module in network.modules()} for network in networks]

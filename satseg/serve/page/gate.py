@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from satseg.serve.api.problems import problem
 from satseg.serve.page.events import Event, fits, is_file
 from satseg.serve.page.sessions import Sessions
-from satseg.serve.sent import Sent
+from satseg.serve.page.upload_folder import UploadFolder
 from satseg.serve.visitors import VISITOR, Visitors
 
 API = "/gradio_api"
@@ -37,17 +37,17 @@ EVENTS = {f"{API}/queue/join", f"{API}/run/predict"}
 ENDINGS = {f"{API}/cancel", f"{API}/reset"}
 UPLOAD = f"{API}/upload"
 ASKED = {f"{API}/queue/data": "session_hash", f"{API}/upload_progress": "upload_id"}  # by a name of the browser's
-MOST_BYTES = 1 << 20  # of an event
+MAX_BYTES = 1 << 20  # of an event
 SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 NOT_KEPT = (b"cache-control", b"no-store")  # by a cache that others ask
 FILE_DATA = {"_type": "gradio.FileData"}
 
 
-class NotTheirsError(Exception):
+class NotOwnedError(Exception):
     """A request names what its visitor does not have; whether anyone has it, or it exists at all, is not told."""
 
 
-class Door:
+class Gate:
     """Stands before Gradio's application.
 
     Args:
@@ -63,7 +63,7 @@ class Door:
         self,
         app: ASGIApp,
         visitors: Visitors,
-        sent: Sent,
+        sent: UploadFolder,
         shared: Path,
         sessions: Sessions,
         events: Mapping[int, Event],
@@ -86,8 +86,8 @@ class Door:
                 body = await self._event(path, _visitor(scope), Request(scope, receive))
                 await self._app(_with_body(scope, body), _receiving(body, receive), send)
             else:
-                raise NotTheirsError
-        except NotTheirsError:
+                raise NotOwnedError
+        except NotOwnedError:
             await problem(404, "There is nothing of yours here; if the page is older than the server, load it again.")(
                 scope, receive, send
             )
@@ -105,7 +105,7 @@ class Door:
         elif path in ASKED:
             scope = _asking(scope, ASKED[path])
         else:
-            raise NotTheirsError
+            raise NotOwnedError
         await self._app(scope, receive, send)
 
     def _welcoming(self, scope: Scope, send: Send) -> Send:
@@ -125,39 +125,39 @@ class Door:
         body = b""
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MOST_BYTES:
-                raise NotTheirsError
+            if len(body) > MAX_BYTES:
+                raise NotOwnedError
         try:
             said = json.loads(body)
         except (ValueError, RecursionError):
-            raise NotTheirsError from None
+            raise NotOwnedError from None
         if not isinstance(said, dict):
-            raise NotTheirsError
+            raise NotOwnedError
         kept = {"fn_index": said.get("fn_index")}
         if path in ENDINGS:
             kept["event_id"] = said.get("event_id")
         elif type(kept["fn_index"]) is not int or kept["fn_index"] not in self._events:
-            raise NotTheirsError
+            raise NotOwnedError
         else:
             event, happened = self._events[kept["fn_index"]], _plain(said.get("event_data"))
-            if not event.tells_place(happened):
-                raise NotTheirsError
+            if not event.has_selection(happened):
+                raise NotOwnedError
             kept["trigger_id"] = said.get("trigger_id")
             kept["data"] = self._values(visitor, event, said.get("data"))
             kept["event_data"] = happened
         if not all(_is_simple(value) for key, value in kept.items() if key not in ("data", "event_data")):
-            raise NotTheirsError
+            raise NotOwnedError
         kept["session_hash"] = _session(visitor, said.get("session_hash"))
         try:
             return json.dumps(kept, ensure_ascii=False, allow_nan=False).encode()
         except ValueError:  # NaN, or half of a character: Gradio's answer would be a traceback
-            raise NotTheirsError from None
+            raise NotOwnedError from None
 
     def _values(self, visitor: str, event: Event, data: object) -> list[object]:
         """Return an event's values, if there is one of its kind for each part."""
         values = data if isinstance(data, list) else []
         if len(values) != len(event.parts):
-            raise NotTheirsError
+            raise NotOwnedError
         return [self._value(visitor, part, value) for part, value in zip(event.parts, values, strict=True)]
 
     def _value(self, visitor: str, part: object, value: object) -> object:
@@ -169,7 +169,7 @@ class Door:
                 return None
         elif fits(part, value):
             return value
-        raise NotTheirsError
+        raise NotOwnedError
 
     async def _upload(self, visitor: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a file in, and tell a name for it that is worth something to this visitor alone."""
@@ -206,21 +206,21 @@ class Door:
         """Return the file that a name was given to.
 
         Raises:
-            NotTheirsError: If the server did not give the name to this visitor, or no file of its own is there.
+            NotOwnedError: If the server did not give the name to this visitor, or no file of its own is there.
         """
         signature, _, inside = name.partition("/")
-        if not self._visitors.agrees(signature, "upload", visitor, inside):
-            raise NotTheirsError
+        if not self._visitors.verify(signature, "upload", visitor, inside):
+            raise NotOwnedError
         path = self._uploads / inside
         if path.resolve() != path:  # a link, which no upload makes
-            raise NotTheirsError
+            raise NotOwnedError
         return path
 
     def _shown(self, visitor: str, name: str) -> Path:
         """Return a file that a page shows or offers.
 
         Raises:
-            NotTheirsError: If it is none of the visitor's, nor one of those that all see.
+            NotOwnedError: If it is none of the visitor's, nor one of those that all see.
         """
         path = Path(name)
         if not path.is_absolute():
@@ -229,7 +229,7 @@ class Door:
             resolved = path.resolve()
             if self._is_open(visitor, resolved):
                 return resolved
-        raise NotTheirsError
+        raise NotOwnedError
 
     def _is_open(self, visitor: str, path: Path) -> bool:
         return path.is_relative_to(self._shared) or self._sessions.is_of(visitor, path)
@@ -238,7 +238,7 @@ class Door:
 def _visitor(scope: Scope) -> str:
     visitor: str | None = scope.get(VISITOR)
     if visitor is None:
-        raise NotTheirsError
+        raise NotOwnedError
     return visitor
 
 
@@ -251,7 +251,7 @@ def _asking(scope: Scope, key: str) -> Scope:
 def _session(visitor: str, named: object) -> str:
     """Return the name of a visitor's session or upload: a browser calls them as it likes, and reaches no one else's."""
     if not isinstance(named, str) or not SESSION.fullmatch(named):
-        raise NotTheirsError
+        raise NotOwnedError
     return Sessions.key(visitor, named)
 
 

@@ -25,7 +25,7 @@ class _Speed:
     slope: float
 
 
-class Pace:
+class CostModel:
     """How fast a model works here, by kind of work: so many seconds, and so many more a unit."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Pace:
         self._speeds: dict[str, _Speed] = {}
         self._lock = threading.Lock()
 
-    def measured(self, num_pixels: int, seconds: float) -> None:
+    def calibrate(self, num_pixels: int, seconds: float) -> None:
         """Take note of what the bare model took for so many pixels."""
         self._per_pixel = seconds / num_pixels
 
@@ -67,25 +67,25 @@ class Estimate:
     """What a piece of work will take; it is made anew, from what was learned since, each time that it is asked.
 
     Attributes:
-        pace: Knows what such work took.
+        costs: Knows what such work took.
         kind: Of work.
         num_units: Pixels times passes, or corners.
     """
 
-    pace: Pace = field(default_factory=Pace)
+    costs: CostModel = field(default_factory=CostModel)
     kind: str = MAP
     num_units: float = 0.0
 
     @property
     def seconds(self) -> float:
         """What it will take when nothing else runs."""
-        return self.pace.seconds(self.kind, self.num_units)
+        return self.costs.seconds(self.kind, self.num_units)
 
     @property
     def is_small(self) -> bool:
         """Whether it is done so soon that those who come later may wait for it."""
-        return self.seconds <= max(SMALL_SECONDS, self.pace.seconds(MAP, SMALL_PIXELS))
+        return self.seconds <= max(SMALL_SECONDS, self.costs.seconds(MAP, SMALL_PIXELS))
 
     def learn(self, seconds: float) -> None:
         """Take note of what it took."""
-        self.pace.learn(self.kind, self.num_units, seconds)
+        self.costs.learn(self.kind, self.num_units, seconds)
