@@ -193,11 +193,11 @@ def test_a_class_of_the_callers_own_is_taken_in_every_slot_and_no_other_through_
         read(RECORD | {"trusted_modules": ["of_mine"], "model": {"_target_": "of_mine.Mine"}}, tmp_path)
 
 
-def test_a_trusted_package_offers_its_modules_classes_under_its_own_name(
+def test_a_trusted_package_covers_its_modules_under_either_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_package").mkdir()
-    (tmp_path / "my_package/losses.py").write_text("class Mine: ...\n")
+    (tmp_path / "my_package/losses.py").write_text("import os\n\n\nclass Mine: ...\n")
     (tmp_path / "my_package/__init__.py").write_text("from my_package.losses import Mine\nfrom pathlib import Path\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     slot = next(slot for slot in SLOTS if slot.startswith("loss"))
@@ -205,8 +205,13 @@ def test_a_trusted_package_offers_its_modules_classes_under_its_own_name(
     assert at(read(changed(slot, own), tmp_path, ["my_package"]), slot) == own
     with pytest.raises(ConfigError, match=f"{slot} names my_package.Path, which is no class of that module"):
         read(changed(slot, own | {"_target_": "my_package.Path"}), tmp_path, ["my_package"])
+    inside = own | {"_target_": "my_package.losses.Mine"}
+    assert at(read(changed(slot, inside), tmp_path, ["my_package"]), slot) == inside
     with pytest.raises(ConfigError, match=r"my_package\.losses\.Mine, which has no place there"):
-        read(changed(slot, own | {"_target_": "my_package.losses.Mine"}), tmp_path, ["my_package"])
+        read(changed(slot, inside), tmp_path, ["my_pack"])
+    for name in ("my_package.losses.os.system", "my_package.os.system", "my_packages.Mine"):
+        with pytest.raises(ConfigError, match=slot):
+            read(changed(slot, own | {"_target_": name}), tmp_path, ["my_package"])
 
 
 def test_what_only_the_user_says_is_left_out(tmp_path: Path) -> None:

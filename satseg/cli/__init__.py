@@ -29,7 +29,10 @@ from satseg.errors import ConfigError, InterruptedRunError, SatsegError, SweepEr
 from satseg.ranks import is_rank_zero, world_size
 from satseg.runs import AUTO, AUTO_OPTIONS, write_failure
 
-OPTIONAL = {"hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]"}
+HINTS = {  # below the choices of a group
+    "backbone": "; any other of timm's by its name, backbone.encoder_name={choice}",
+    "hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]",
+}
 MEMORY_ADVICE = (
     "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
 )
@@ -218,7 +221,7 @@ def describe(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
-        hint = OPTIONAL.get(group, "")
+        hint = HINTS.get(group, "").format(choice=choice)
         return f"ConfigError: {group}={choice} is not there; choose one of {', '.join(options)}{hint}."
     if isinstance(error, OverrideParseException):
         return (

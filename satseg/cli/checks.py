@@ -179,6 +179,8 @@ def check_dataset(cfg: DictConfig) -> None:
         return
     from satseg.data.options import check_numbers, check_options, check_root
 
+    if "_target_" not in dataset and "checkpoint" not in cfg:
+        raise ConfigError("dataset._target_ is missing: the file of a dataset names its class; see docs/extend.md.")
     target, root = dataset.get("_target_", FOLDER), dataset.get("root")
     if target == FOLDER and not (root is None and "_target_" not in dataset):  # else that of the run's record
         check_root(root)

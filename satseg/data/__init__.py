@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from satseg.data.datamodule import SegmentationDataModule
     from satseg.data.folder import FolderDataModule
+    from satseg.data.labels.discovery import ClassScheme, scheme_from_config
+    from satseg.data.samples import Sample
 
 _MODULES = {
+    "ClassScheme": "satseg.data.labels.scheme",
     "FolderDataModule": "satseg.data.folder",
+    "Sample": "satseg.data.samples",
     "SegmentationDataModule": "satseg.data.datamodule",
+    "scheme_from_config": "satseg.data.labels.discovery",
 }
-__all__ = ["FolderDataModule", "SegmentationDataModule"]
+__all__ = ["ClassScheme", "FolderDataModule", "Sample", "SegmentationDataModule", "scheme_from_config"]
 
 
 def __getattr__(name: str) -> Any:

@@ -68,7 +68,7 @@ def _from_file(
     cfg: DictConfig, path: Path | str, checkpoint: Path, spec: DatasetSpec, window: Window | None
 ) -> Picture:
     info, source = read_info(path), spec.inputs[0]
-    scene = scene_source(cfg, info, source, recorded_bands(checkpoint, list(cfg.trusted_modules)))
+    scene = scene_source(cfg, info, source, recorded_bands(checkpoint))
     width, height = scene.info.width, scene.info.height
     _check_size(path, (width, height), window)
     with scene.open() as reader:

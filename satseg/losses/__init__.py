@@ -1,6 +1,7 @@
-"""Losses that see valid pixels only."""
+"""Losses over valid pixels."""
 
 from satseg.losses.focal import FocalLoss
+from satseg.losses.map_loss import MapLoss
 from satseg.losses.weighted_sum import WeightedSum
 
-__all__ = ["FocalLoss", "WeightedSum"]
+__all__ = ["FocalLoss", "MapLoss", "WeightedSum"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from satseg.errors import ConfigError
+from satseg.losses.map_loss import MapLoss
 from satseg.spec import IGNORE_INDEX
 
 
@@ -17,7 +18,8 @@ class WeightedSum(nn.Module):
     """Takes ignored and invalid pixels out before any loss sees them.
 
     Args:
-        terms: Partial constructors by name; each makes a loss of logits (1, K, P, 1) and classes (1, P, 1).
+        terms: Partial constructors by name; each makes a loss of logits (1, K, P, 1) and classes (1, P, 1) of the P
+            pixels that count, or a `MapLoss`.
         weights: A factor for each; 1 by default.
         class_weights: Kept in the configuration alone; `set_class_weights` sets the numbers.
         ignore_index: The class that is none.
@@ -68,15 +70,14 @@ class WeightedSum(nn.Module):
             A scalar in float32; zero, still joined to the graph, where no pixel is valid.
         """
         with torch.autocast(logits.device.type, enabled=False):
-            logits, target = self._valid_pixels(logits.float(), mask.long(), valid)
-            if target.numel() == 0:
-                return logits.sum()
-            return torch.stack([self.weights[n] * term(logits, target) for n, term in self.terms.items()]).sum()
-
-    def _valid_pixels(self, logits: Tensor, mask: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return logits (1, K, P, 1) and classes (1, P, 1) of the pixels that count."""
-        counted = mask != self.ignore_index
-        if valid is not None:
-            counted = counted & valid
-        pixels = logits.permute(0, 2, 3, 1)[counted]
-        return pixels.T[None, :, :, None], mask[counted][None, :, None]
+            logits, mask = logits.float(), mask.long()
+            counted = mask != self.ignore_index
+            if valid is not None:
+                counted = counted & valid
+            pixels = logits.permute(0, 2, 3, 1)[counted].T[None, :, :, None]  # (1, K, P, 1)
+            if pixels.numel() == 0:
+                return pixels.sum()
+            listed = pixels, mask[counted][None, :, None]
+            maps = logits, mask.masked_fill(~counted, self.ignore_index), counted
+            values = {name: term(*(maps if isinstance(term, MapLoss) else listed)) for name, term in self.terms.items()}
+            return torch.stack([self.weights[name] * value for name, value in values.items()]).sum()

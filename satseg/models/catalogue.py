@@ -23,6 +23,7 @@ MODELS = {
     "pspnet": f"{_DECODERS}.pspnet.model.PSPNet",
 }
 ALLOWED_TARGETS = frozenset(MODELS.values())  # classes that a model file may name
+USES_FEW_STAGES = frozenset({MODELS["pspnet"]})  # decoders that leave out the backbone's last stages
 BACKBONES = (
     "resnet18",
     "resnet34",
@@ -57,6 +58,14 @@ def check_pair(target: str, encoder: str) -> None:
         raise ModelPairError(f"model={model} does not work on backbone={backbone}: {reason}. On it work {others}.")
 
 
+def may_leave_layers_unused(target: str) -> bool:
+    """Return whether a decoder leaves out a part of the backbone, whose gradients DDP would wait for.
+
+    Of a class that satseg does not ship nothing is known, so that it may.
+    """
+    return target in USES_FEW_STAGES or target not in ALLOWED_TARGETS
+
+
 def table() -> str:
     """Return the pairs as a Markdown table."""
     lines = ["| backbone | " + " | ".join(MODELS) + " |", "| --- |" + " :-: |" * len(MODELS)]
@@ -71,17 +80,18 @@ def resolve_target(name: str, trusted_modules: Collection[str] = (), *, source: 
 
     Args:
         name: Exact module and class name; a prefix would let a file walk through a module to `torch.load`.
-        trusted_modules: Modules of the caller's own, whose classes may be named too; a package also by the names
-            under which it offers those of its modules.
+        trusted_modules: Modules and packages of the caller's own, whose classes may be named too; a package covers
+            its submodules.
         source: What names it, in the message.
 
     Raises:
         CheckpointError: If the name is not on the list, or is not the class's own name.
     """
     module, _, attribute = name.rpartition(".")
-    if name not in ALLOWED_TARGETS and module not in trusted_modules:
+    if name not in ALLOWED_TARGETS and not is_trusted(module, trusted_modules):
         raise CheckpointError(
-            f"{source} names {name}, which is not allowed; if it is your own, pass its module as trusted_modules."
+            f"{source} names {name}, which is not allowed; if it is your own, pass its module or package as "
+            "trusted_modules."
         )
     try:
         target = getattr(importlib.import_module(module), attribute)
@@ -90,12 +100,12 @@ def resolve_target(name: str, trusted_modules: Collection[str] = (), *, source: 
     if (
         not isinstance(target, type)
         or target.__qualname__ != attribute
-        or not (target.__module__ == module or _is_reexported(target.__module__, module, trusted_modules))
+        or not (target.__module__ == module or is_trusted(target.__module__, trusted_modules))
     ):
         raise CheckpointError(f"{source} names {name}, which is no class of that module.")
     return target
 
 
-def _is_reexported(module: str, package: str, trusted_modules: Collection[str]) -> bool:
-    """Tell whether a package offers what one of its own modules defines, and the caller trusts the package."""
-    return package in trusted_modules and module.startswith(f"{package}.")
+def is_trusted(module: str, trusted_modules: Collection[str]) -> bool:
+    """Return whether a module is one of the trusted ones, or lies in a trusted package."""
+    return any(module == own or module.startswith(f"{own}.") for own in trusted_modules)

@@ -56,11 +56,11 @@ def coding_for(cfg: DictConfig, models: Models) -> MapValues:
 
 def source_of(cfg: DictConfig, models: Models, scene: str | Path, driver: str | None = None) -> SceneSource:
     """Return a scene as the options say that it is read; `driver` as for `open_raster`."""
-    recorded = _recorded_bands(models.checkpoints[0], tuple(cfg.trusted_modules))
+    recorded = _recorded_bands(models.checkpoints[0])
     return scene_source(cfg, read_info(scene, driver), models.spec.inputs[0], recorded, parse_window(cfg.window))
 
 
 @lru_cache
-def _recorded_bands(checkpoint: Path, trusted_modules: tuple[str, ...]) -> list[int] | None:
+def _recorded_bands(checkpoint: Path) -> list[int] | None:
     """Return what a run's record says; it is read once, as a server asks for every image."""
-    return recorded_bands(checkpoint, trusted_modules)
+    return recorded_bands(checkpoint)

@@ -1,13 +1,14 @@
-"""The configuration that a run was made from."""
+"""The recorded configuration of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from satseg.errors import RecordError, RunError
+from satseg.errors import RecordError, RunError, printable
 from satseg.records.slots import checked_record
 from satseg.runs.renamed import read_record
 
@@ -22,9 +23,50 @@ def read_config(folder: Path, trusted_modules: Collection[str] = ()) -> DictConf
         ConfigError: If it names a class where satseg's own configuration does not, outside the trusted modules.
     """
     path = folder / "config.yaml"
-    if not path.is_file():
-        raise RunError(f"{folder} is no run folder: it has no config.yaml.")
-    config = OmegaConf.create(checked_record(read_record(path), path, trusted_modules))
-    if not isinstance(config.get("dataset"), DictConfig):
-        raise RecordError(f"{path} has no dataset: it is no record of a run.")
+    record = _record(path)
+    config = OmegaConf.create(checked_record(record, path, trusted_modules))
+    _dataset(record, path)
     return config
+
+
+def read_dataset(folder: Path, trusted_modules: Collection[str] = ()) -> DictConfig:
+    """Read the group `dataset` of a run's configuration; the rest of it, such as a loss, is neither read nor checked.
+
+    Raises:
+        RunError: If the folder has none, or it cannot be read.
+        ConfigError: If its dataset names a class where satseg's own configuration does not, outside the trusted
+            modules.
+    """
+    path = folder / "config.yaml"
+    recorded = {"dataset": _dataset(_record(path), path)}
+    dataset: DictConfig = OmegaConf.create(checked_record(recorded, path, trusted_modules)).dataset
+    return dataset
+
+
+def read_bands(folder: Path) -> list[int] | None:
+    """Return the numbers of the bands that a run's training read; None where all or named ones were.
+
+    Classes that the record names are neither looked at nor refused.
+
+    Raises:
+        RunError: If the folder has no record, or it cannot be read.
+    """
+    path = folder / "config.yaml"
+    bands = _dataset(_record(path), path).get("bands")
+    if bands is not None and not isinstance(bands, list):
+        raise RecordError(printable(f"{path}: dataset.bands is {str(bands)[:60]}; expected a list."))
+    return bands if bands and all(type(band) is int for band in bands) else None
+
+
+def _dataset(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the group `dataset` of a record as it was read."""
+    dataset = record.get("dataset")
+    if not isinstance(dataset, dict):
+        raise RecordError(f"{path} has no dataset: it is no record of a run.")
+    return dataset
+
+
+def _record(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RunError(f"{path.parent} is no run folder: it has no config.yaml.")
+    return read_record(path)

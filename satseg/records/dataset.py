@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from satseg.errors import ConfigError, RunError
 from satseg.records.classes import check_classes
-from satseg.records.config import read_config
+from satseg.records.config import read_bands, read_dataset
 from satseg.runs import run_folder
 from satseg.spec import DatasetSpec, InputSpec
 
@@ -37,7 +37,7 @@ def recorded_datamodule(
     chosen = changes
     if "_target_" not in changes:
         folder = run_folder(checkpoint)
-        chosen = read_config(folder, trusted_modules).dataset
+        chosen = read_dataset(folder, trusted_modules)
         check_classes(chosen, "dataset", folder / "config.yaml")
         for key, value in changes.items():
             if value is not None and key not in chosen:
@@ -64,16 +64,13 @@ def recorded_datamodule(
     return datamodule
 
 
-def recorded_bands(checkpoint: Path, trusted_modules: Collection[str] = ()) -> list[int] | None:
+def recorded_bands(checkpoint: Path) -> list[int] | None:
     """Return the numbers of the bands that training read; None where all or named ones were, or nothing is known."""
     try:
         folder = run_folder(checkpoint)
     except RunError:
         return None
-    bands = read_config(folder, trusted_modules).dataset.get("bands")
-    if not OmegaConf.is_list(bands) or not all(type(band) is int for band in bands):
-        return None
-    return list(bands) or None
+    return read_bands(folder)
 
 
 def _check_input(given: InputSpec, wanted: InputSpec, checkpoint: Path) -> None:

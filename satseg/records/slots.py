@@ -13,7 +13,7 @@ import yaml
 
 from satseg.config import CONFIG_DIR
 from satseg.errors import CheckpointError, ConfigError, printable
-from satseg.models.catalogue import resolve_target
+from satseg.models.catalogue import is_trusted, resolve_target
 
 # Where the user's own configuration speaks, and no record: what is connected to, started, trusted or written to.
 USER_GROUPS = ("logger", "hydra", "experiment", "sweep")
@@ -225,10 +225,11 @@ class _Check:
             raise self._refusal(name, f"has {keys}, unlike satseg's configuration")
         if is_known:
             return False
-        if target.rpartition(".")[0] not in self.trusted_modules:
+        if not is_trusted(target.rpartition(".")[0], self.trusted_modules):
             raise self._refusal(
                 name,
-                f"names {target[:100]}, which has no place there; if it is your own, add its module to trusted_modules",
+                f"names {target[:100]}, which has no place there; if it is your own, add its module or package to "
+                "trusted_modules",
             )
         try:
             resolve_target(target, self.trusted_modules, source=f"{self.path}: {name}")

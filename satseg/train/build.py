@@ -17,6 +17,7 @@ from satseg.data import SegmentationDataModule
 from satseg.errors import ConfigError
 from satseg.evaluate.metrics import Scores
 from satseg.models import build_model, channels_last, freeze_backbone, init_from
+from satseg.models.catalogue import may_leave_layers_unused
 from satseg.models.checkpoint import load_model
 from satseg.ranks import is_rank_zero, world_size
 from satseg.runs import AUTO, Run
@@ -76,7 +77,7 @@ def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> Segmentat
     if cfg.init_from is not None and cfg.resume_from is None:
         source = load_model(cfg.init_from, trusted_modules=cfg.trusted_modules, runs_dir=Path(cfg.runs_dir))
         logger.info("%s", init_from(network, source))
-    if cfg.backbone.freeze:
+    if cfg.backbone.get("freeze", False):  # which a record may lack
         freeze_backbone(network)
     if cfg.channels_last:
         channels_last(network)
@@ -141,7 +142,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
     Raises:
         ConfigError: If Lightning rejects the options.
     """
-    strategy = cfg.trainer.get("strategy")
+    seeks_unused = cfg.trainer.get("strategy") == "ddp" and may_leave_layers_unused(str(cfg.model._target_))
     metrics = MetricsCsv(run.path / "metrics.csv")
     records = [
         StopOnInterrupt(),
@@ -171,7 +172,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             callbacks=records + listeners,
             logger=loggers,
             plugins=[AtomicCheckpointIO(), *([SyncNorms()] if cfg.trainer.get("sync_batchnorm") else [])],
-            **({"strategy": UNUSED_ALLOWED} if strategy == "ddp" and _has_unused_layers(cfg) else {}),
+            **({"strategy": UNUSED_ALLOWED} if seeks_unused else {}),
             use_distributed_sampler=False,
             enable_model_summary=False,
             enable_progress_bar=cfg.trainer.get("enable_progress_bar", True) and sys.stdout.isatty(),
@@ -184,8 +185,3 @@ def build_trainer(cfg: DictConfig, run: Run) -> pl.Trainer:
             "debug, and compatible options."
         ) from error
     return trainer
-
-
-def _has_unused_layers(cfg: DictConfig) -> bool:
-    """Return True if the decoder skips the backbone's last stages, for whose gradients DDP would wait."""
-    return str(cfg.model._target_).endswith(".PSPNet")

@@ -15,7 +15,7 @@ from satseg.config import CONFIG_DIR
 from satseg.data import SegmentationDataModule
 from satseg.errors import DataError
 
-OURS = {"folder", "synthetic", "synthetic_multispectral"}
+OURS = {"base", "folder", "synthetic", "synthetic_multispectral"}
 KNOWN = sorted({path.stem for path in (CONFIG_DIR / "dataset").glob("*.yaml")} - OURS)
 
 
