@@ -1,4 +1,4 @@
-"""Where satseg's own configuration lies."""
+"""Location of satseg's own configuration."""
 
 from __future__ import annotations
 

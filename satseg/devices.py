@@ -1,4 +1,4 @@
-"""Which device a command computes on, and the memory that it may take there."""
+"""Choice of the device, and limits of its memory."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ from satseg.errors import ConfigError, ResourceError, is_out_of_memory
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is the first GPU where there is one.
+    """Return a device by name; `auto` is the first GPU, or the CPU if there is none.
 
     Raises:
-        ConfigError: If the device is not there.
+        ConfigError: If the device does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device={name}: {error}; choose auto, cpu, or a GPU that is there such as cuda:0."
-        ) from error
+        raise ConfigError(f"device={name}: {error}; choose auto, cpu, or an existing GPU such as cuda:0.") from error
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a training computes with.
+    """Hardware that a training runs on.
 
     Attributes:
-        is_gpu: Whether on GPUs; else on the processor.
-        memory: Bytes of a GPU, or of the machine: all of it, not what happens to be free.
-        threads: Of the processor, in one process.
+        is_gpu: Whether it is a GPU; else the CPU.
+        memory: Total bytes of the GPU, or of the machine, free or not.
+        threads: CPU threads per process.
     """
 
     is_gpu: bool
@@ -46,7 +44,7 @@ class Machine:
 
 
 def training_machine(accelerator: str = "auto") -> Machine:
-    """Return what Lightning's trainer will compute with by its option `accelerator`."""
+    """Return the hardware that Lightning's trainer selects for its option `accelerator`."""
     threads = torch.get_num_threads()
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return Machine(True, torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory, threads)
@@ -55,10 +53,10 @@ def training_machine(accelerator: str = "auto") -> Machine:
 
 @contextmanager
 def memory_limit(device: torch.device) -> Iterator[None]:
-    """Let this process take no more memory than the machine has free, so that too much is an error.
+    """Limit this process to the machine's free memory, so that exceeding it raises an error.
 
-    Otherwise Linux promises memory that is not there, and kills the process when it is used. Only where training
-    computes on the processor: a GPU's driver reserves far more addresses than it uses.
+    Otherwise Linux overcommits memory, and kills the process when it is used. Applies to the CPU only, as GPU drivers
+    reserve far more address space than they use.
     """
     free = _free_bytes()
     if device.type != "cpu" or free is None:
@@ -76,7 +74,7 @@ def memory_limit(device: torch.device) -> Iterator[None]:
 
 
 def _free_bytes() -> int | None:
-    """Return what this process has and may still take; None where the system is not Linux."""
+    """Return the bytes that this process has and can still allocate; None if the system is not Linux."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines() + Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -87,10 +85,13 @@ def _free_bytes() -> int | None:
 
 @contextmanager
 def out_of_memory_advice(advice: str) -> Iterator[None]:
-    """Turn running out of memory into one line.
+    """Turn out-of-memory errors of the block into a ResourceError.
+
+    Args:
+        advice: How to reduce the memory, for the message.
 
     Raises:
-        ResourceError: With the advice.
+        ResourceError: If memory runs out; gives the advice.
     """
     try:
         yield
@@ -101,7 +102,7 @@ def out_of_memory_advice(advice: str) -> Iterator[None]:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Return the most memory so far: of the GPU, or of the process; NaN where the system does not say."""
+    """Return the peak memory so far, of the GPU or of the process; NaN if it is unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     try:

@@ -1,4 +1,4 @@
-"""What a run was made with: library versions, processor, and the state of the code."""
+"""Environment of a run: library versions, hardware and the state of the code."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _processor() -> str:
 
 
 def package_version(name: str) -> str | None:
-    """Return a package's version; None where it is not installed."""
+    """Return the version of a package; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -63,7 +63,7 @@ def package_version(name: str) -> str | None:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Return commit and changes of the checkout that satseg runs from, where it is one."""
+    """Return commit and changed files of satseg's checkout; None if it does not run from one."""
     package = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
@@ -72,7 +72,7 @@ def _git_state() -> dict[str, Any] | None:
 
     try:
         tracked = git("ls-files", "errors.py")
-        if not tracked:  # installed into an environment that lies in somebody else's checkout
+        if not tracked:  # installed in an environment within another project's checkout
             return None
         return {"commit": git("rev-parse", "HEAD"), "changed_files": git("status", "--porcelain").splitlines()}
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""Every error that satseg raises on purpose: one line that says what, where, what was expected, what to do."""
+"""Errors of satseg, whose messages are one line: what is wrong, where, what was expected and what to do."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ OUT_OF_MEMORY_SIGNS = (
 
 
 class SatsegError(Exception):
-    """Something the user can mend; entry points print it as one line, without a traceback.
+    """An error that the user can fix; entry points print it as one line, without a traceback.
 
     Args:
         message: The line.
-        below: Lines that entry points print below it, indented, such as the folders that were looked into.
+        below: Lines that entry points print below the message, indented, such as the searched folders.
     """
 
     def __init__(self, message: str = "", *, below: Sequence[str] = ()) -> None:
@@ -30,11 +30,11 @@ class ConfigError(SatsegError):
 
 
 class PreflightError(ConfigError):
-    """A scene is unlike what the model was trained on.
+    """A scene is unlike the data that the model was trained on.
 
     Args:
         message: The line for the user.
-        findings: What speaks against the scene, a sentence each.
+        findings: A sentence for each problem of the scene.
     """
 
     def __init__(self, message: str, findings: Sequence[str] = ()) -> None:
@@ -43,7 +43,7 @@ class PreflightError(ConfigError):
 
 
 class SpecError(ConfigError, ValueError):
-    """A dataset spec contradicts itself; a ValueError too, so that a schema says where in a document it stands."""
+    """A dataset spec is inconsistent; also a ValueError, so that pydantic reports its place in a document."""
 
 
 class DataError(SatsegError):
@@ -51,31 +51,31 @@ class DataError(SatsegError):
 
 
 class RasterReadError(DataError):
-    """A file is missing, truncated, or no raster."""
+    """A file is missing, truncated, or not a raster."""
 
 
 class UploadError(DataError):
-    """A file from outside cannot be taken."""
+    """An uploaded file cannot be accepted."""
 
 
 class UploadTypeError(UploadError):
-    """It is no image of a kind that is taken."""
+    """An upload is not an image of an accepted type."""
 
 
 class UploadTooLargeError(UploadError):
-    """It has too many bytes or pixels."""
+    """An upload has too many bytes or pixels."""
 
 
 class UploadTimeoutError(UploadError):
-    """It did not come in time."""
+    """An upload did not arrive in time."""
 
 
 class BandError(DataError):
-    """A band number or count is not what the raster has."""
+    """A band number or count does not match the raster."""
 
 
 class DataChangedError(DataError):
-    """A file of a dataset is not what it was when the run began."""
+    """A file of a dataset has changed since the run began."""
 
 
 class SizeMismatchError(DataError):
@@ -87,7 +87,7 @@ class MaskValueError(DataError):
 
 
 class ModelError(SatsegError):
-    """A model cannot be built as asked."""
+    """A model cannot be built as configured."""
 
 
 class ModelPairError(ModelError):
@@ -95,7 +95,7 @@ class ModelPairError(ModelError):
 
 
 class BackboneWeightsError(ModelError):
-    """Pretrained weights cannot be had or do not fit."""
+    """Pretrained weights cannot be obtained or do not fit."""
 
 
 class LayerError(SatsegError):
@@ -103,23 +103,23 @@ class LayerError(SatsegError):
 
 
 class EmptyRegionError(SatsegError):
-    """The region to explain has no pixel."""
+    """The region to explain has no pixels."""
 
 
 class CheckpointError(SatsegError):
-    """A model file is missing, broken, of another version, or asks for something it must not."""
+    """A model file is missing, corrupt, of another version, or names something not allowed."""
 
 
 class ExportError(SatsegError):
-    """A model cannot be written in a format, or what was written disagrees with PyTorch."""
+    """A model cannot be exported to a format, or the exported model disagrees with PyTorch."""
 
 
 class FixedSizeError(ExportError):
-    """A model can only be written for images of one size."""
+    """A model can only be exported for images of one size."""
 
 
 class EngineError(SatsegError):
-    """An engine cannot compute what it is asked for."""
+    """An engine does not support the requested computation."""
 
 
 class MissingPackageError(SatsegError):
@@ -127,11 +127,11 @@ class MissingPackageError(SatsegError):
 
 
 class RunError(SatsegError):
-    """A run folder cannot be made, found or continued."""
+    """A run folder cannot be created, found or resumed."""
 
 
 class RecordError(RunError):
-    """A file that a run has recorded is missing, broken, or no such record."""
+    """A record of a run is missing, corrupt or invalid."""
 
 
 class InterruptedRunError(RunError):
@@ -139,11 +139,11 @@ class InterruptedRunError(RunError):
 
 
 class SweepError(RunError):
-    """Runs of a sweep have no score."""
+    """Some runs of a sweep have no score."""
 
 
 class DivergedError(SatsegError):
-    """The loss is no longer a number."""
+    """The loss or a weight is no longer finite."""
 
 
 class ResourceError(SatsegError):
@@ -151,18 +151,18 @@ class ResourceError(SatsegError):
 
 
 class InUseError(SatsegError):
-    """Another process writes what this one was to write."""
+    """Another process is using a file or folder that this one needs."""
 
 
 class WorkerLostError(ResourceError):
-    """A process that works for this one was killed."""
+    """A worker process was killed."""
 
 
 class RetryLaterError(SatsegError):
-    """What a client asks for can be had later.
+    """A client's request can succeed later.
 
     Attributes:
-        seconds: After which it is worth asking again, where that is known.
+        seconds: Time after which to retry, if known.
     """
 
     def __init__(self, message: str, seconds: float | None = None) -> None:
@@ -171,31 +171,31 @@ class RetryLaterError(SatsegError):
 
 
 class BusyError(RetryLaterError):
-    """More is asked of a server than it can take on."""
+    """A server has too many requests."""
 
 
 class ShuttingDownError(BusyError):
-    """A server takes no more, as it is about to end."""
+    """A server accepts no more requests, as it is shutting down."""
 
 
 class NotAcceptableError(SatsegError):
-    """A client takes no kind of answer that there is."""
+    """A client accepts no available media type."""
 
 
 class NotFoundError(SatsegError):
-    """What a client names does not exist."""
+    """A resource that a client requests does not exist."""
 
 
 class NotReadyError(RetryLaterError):
-    """What a client asks for is not ready."""
+    """A resource that a client requests is not ready."""
 
 
 class CancelledError(SatsegError):
-    """The user stopped a job."""
+    """The user cancelled a job."""
 
 
 def causes(error: BaseException | None) -> list[BaseException]:
-    """Return an error, and those that it was raised from or while handling, the latest first."""
+    """Return an error and its chain of causes and contexts, the latest first."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
@@ -204,10 +204,10 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, on whichever device."""
+    """Return True if an error means that memory ran out, on any device."""
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY_SIGNS)
 
 
 def printable(text: str) -> str:
-    """Return a text with a question mark for each character that no terminal shows, as files from outside may have."""
+    """Return a text with unprintable characters, as untrusted files may contain, replaced by question marks."""
     return "".join(c if c.isprintable() else "?" for c in text)

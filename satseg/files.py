@@ -1,4 +1,4 @@
-"""Files that are either there whole or not at all, and nothing else beside them for long."""
+"""Atomic writing of files, by temporary folders that are cleaned up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from platformdirs import user_cache_dir
 from satseg.errors import ResourceError
 
 UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-TEMPORARY_NAME = re.compile(r"\.satseg-[0-9a-f]{12}\.tmp")  # name of a folder for what is being written
+TEMPORARY_NAME = re.compile(r"\.satseg-[0-9a-f]{12}\.tmp")  # name of a temporary folder
 _cleaned: set[Path] = set()
 
 
@@ -31,12 +31,12 @@ def file_digest(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Return where satseg keeps what it can make again: the environment's SATSEG_CACHE, or the user's cache folder."""
+    """Return satseg's cache folder: the environment's SATSEG_CACHE, or one in the user's cache folder."""
     return Path(os.environ.get("SATSEG_CACHE") or user_cache_dir("satseg")).absolute()
 
 
 def size_text(num_bytes: float) -> str:
-    """Return a number of bytes in the unit that suits it, with two digits or more: 7 bytes, 1.5 kB, 12 MB."""
+    """Return a number of bytes as text in a suitable unit, with at least two digits: 7 bytes, 1.5 kB, 12 MB."""
     if num_bytes < 1000:
         return f"{num_bytes:,.0f} bytes"
     unit, divisor = next((pair for pair in UNITS if num_bytes >= 0.9995 * pair[1]), UNITS[-1])
@@ -46,13 +46,13 @@ def size_text(num_bytes: float) -> str:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path of the same name in a new folder beside that takes `path`'s place when the block ends well.
+    """Yield a temporary path of the same name; the file replaces `path` when the block succeeds.
 
-    The folder is made where it is missing; after an error nothing is left and an older file stays. What a library
-    leaves beside the temporary file goes with its folder.
+    Missing folders are created. After an error nothing is left, and an existing file is kept. Other files that a
+    library writes beside the temporary file are removed.
 
     Raises:
-        ResourceError: If the system cannot write: no right, no space, no such folder.
+        ResourceError: If the file cannot be written, such as for lack of permission or space.
     """
     with _writing(path), temporary_folder(path.parent) as folder:
         temporary = folder / path.name
@@ -65,13 +65,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_paths(path: Path) -> Iterator[Path]:
-    """Do as `atomic_path`, with all files that lie in the temporary file's folder when the block ends.
+    """Do as `atomic_path`, but move all files in the temporary folder when the block ends.
 
-    The file itself comes last, after those that belong to it; an older one makes way for them first, so that it never
-    stands beside files of another.
+    The file itself is moved last, after its companions; an existing one is removed before these, so that it is never
+    seen beside companions of another version.
 
     Raises:
-        ResourceError: If the system cannot write: no right, no space, no such folder.
+        ResourceError: If the file cannot be written, such as for lack of permission or space.
     """
     with _writing(path), temporary_folder(path.parent) as folder:
         yield folder / path.name
@@ -91,20 +91,20 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # a library's own error, such as GDAL's
+        if error.errno is None:  # an error raised by a library such as GDAL
             raise
         raise ResourceError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Give a new hidden folder in a folder for what is being written; at the end it goes, with all that is left in it.
+    """Yield a new hidden folder inside `parent`, and remove it with its contents at the end.
 
-    Those of processes that were killed go too, when a process writes into the same folder for the first time: each is
-    locked for as long as its process lives.
+    The first call for a parent also removes folders left by killed processes: each folder is locked as long as its
+    process lives.
 
     Raises:
-        OSError: If it cannot be made.
+        OSError: If the folder cannot be created.
     """
     parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(parent)
@@ -117,7 +117,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def is_temporary_folder(folder: Path) -> bool:
-    """Tell whether a folder holds what a process is writing, or left when it was killed."""
+    """Return True if a folder is a temporary one, of a running or a killed process."""
     return TEMPORARY_NAME.fullmatch(folder.name) is not None
 
 
@@ -125,22 +125,22 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
     while True:
         folder = parent / f".satseg-{secrets.token_hex(6)}.tmp"
         folder.mkdir()
-        with suppress(FileNotFoundError):  # swept by another process before it was locked
+        with suppress(FileNotFoundError):  # removed by another process before it was locked
             lock = os.open(folder, os.O_RDONLY)
-            _lock(lock, fcntl.LOCK_EX)  # waits for who sweeps it
+            _lock(lock, fcntl.LOCK_EX)  # waits for a process that is removing it
             if folder.exists():
                 return folder, lock
             os.close(lock)
 
 
 def _remove_stale(parent: Path) -> None:
-    """Remove what killed processes left, once: folders can be long."""
+    """Remove folders of killed processes, once per parent, as it may be large."""
     key = parent.absolute()
     if key in _cleaned:
         return
     _cleaned.add(key)
     for left in [path for path in parent.iterdir() if is_temporary_folder(path)]:
-        with suppress(OSError):  # another process sweeps, too
+        with suppress(OSError):  # another process may be removing it
             lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 if _lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -150,16 +150,16 @@ def _remove_stale(parent: Path) -> None:
 
 
 def _lock(descriptor: int, how: int) -> bool:
-    """Lock a folder until all copies of its descriptor are closed; False where it is locked, or cannot be."""
+    """Lock a folder until all copies of its descriptor are closed; return False if it is locked or cannot be."""
     try:
         fcntl.flock(descriptor, how)
-    except OSError:  # also on storage without locks: nothing is swept there
+    except OSError:  # also on storage without locks, where nothing is removed
         return False
     return True
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name last through a power cut, where the system opens folders."""
+    """Sync a folder, so that new names survive a power failure, if the system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -175,7 +175,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write plain data as JSON atomically; what is not a number becomes null, as JSON has no NaN."""
+    """Write plain data as JSON atomically; NaN and infinity become null, as JSON does not have them."""
     write_text(path, json.dumps(_nan_as_null(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""How far something long is, said now and then, where no bar shows it."""
+"""Progress of long operations as lines of text, where no progress bar is shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INTERVAL_S = 60.0  # between two lines
 
 
 def log_line(line: str) -> None:
-    """Write a line to the log of a training, or else to stderr."""
+    """Write a line to the training log, or to stderr outside a training."""
     logger = logging.getLogger("satseg")
     if logger.handlers:
         logger.info("%s", line)
@@ -20,13 +20,13 @@ def log_line(line: str) -> None:
 
 
 class Progress:
-    """Says once a minute how far something is, and how long the rest will take.
+    """Reports progress and the estimated time left once a minute.
 
     Args:
-        what: What is done, such as `Scoring val`.
-        total: How much there is to do; None where that is not known.
-        unit: What is counted.
-        write: Is told each line.
+        what: The operation, such as `Scoring val`.
+        total: Total amount of work; None if unknown.
+        unit: Unit of the work.
+        write: Called with each line.
     """
 
     def __init__(self, what: str, total: float | None, unit: str, write: Callable[[str], object] = log_line) -> None:
@@ -35,7 +35,7 @@ class Progress:
         self.started = self.last_line_s = time.monotonic()
 
     def add(self, done: float = 1) -> None:
-        """Count what has been done."""
+        """Add completed work."""
         self.done += done
         now = time.monotonic()
         if now - self.last_line_s >= INTERVAL_S:
@@ -43,7 +43,7 @@ class Progress:
             self.write(f"{self.what}: {_number(self.done)}{self._rest(now)}")
 
     def _rest(self, now: float) -> str:
-        """Return how much there is, and how long the rest will take if it goes on as it did."""
+        """Return the total and the estimated time left, as text."""
         if self.total is None:
             return f" {self.unit}"
         seconds = (now - self.started) / max(self.done, 1e-9) * max(self.total - self.done, 0)
@@ -55,7 +55,7 @@ def _number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people write it, such as `45 s`, `12 min` or `3 h 20 min`."""
+    """Return a duration as text, such as `45 s`, `12 min` or `3 h 20 min`."""
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)

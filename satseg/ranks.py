@@ -1,4 +1,4 @@
-"""Several processes that train one model: which one this is, and what all of them must broadcast_result on."""
+"""Ranks of the processes that train one model, and decisions shared among them."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ from typing import Any, TypeVar, cast
 
 from satseg.errors import SatsegError
 
-Decision = TypeVar("Decision")
-BROADCAST_TIMEOUT = timedelta(days=7)  # the others wait while the first scores a run of a sweep
+Result = TypeVar("Result")
+BROADCAST_TIMEOUT = timedelta(days=7)  # the others wait while rank zero scores a run of a sweep
 
 
 def rank() -> int:
-    """Return this process's number among those that train one model; 0 where it is alone."""
+    """Return the rank of this process; 0 for a single process."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """Return how many processes train one model."""
+    """Return the number of processes that train one model."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_rank_zero() -> bool:
-    """Tell whether this is the process that writes and speaks."""
+    """Return True on the rank that writes files and logs."""
     return rank() == 0
 
 
-def broadcast_result(decide: Callable[[], Decision]) -> Decision:
-    """Let the first process decide, and tell the others; alone, it just decides.
+def broadcast_result(compute: Callable[[], Result]) -> Result:
+    """Call a function on rank zero, and return its result on all ranks.
 
     Raises:
-        SatsegError: In all of them, where the first raised it.
+        SatsegError: On all ranks, if rank zero raised it.
     """
     if world_size() == 1:
-        return decide()
-    decided: list[Any] = [_attempt(decide) if is_rank_zero() else None]
-    _distributed().broadcast_object_list(decided)
-    found, error = decided[0]
+        return compute()
+    computed: list[Any] = [_attempt(compute) if is_rank_zero() else None]
+    _distributed().broadcast_object_list(computed)
+    found, error = computed[0]
     if error is not None:
         raise error
-    return cast(Decision, found)
+    return cast(Result, found)
 
 
-def _attempt(decide: Callable[[], Decision]) -> tuple[Decision | None, SatsegError | None]:
+def _attempt(compute: Callable[[], Result]) -> tuple[Result | None, SatsegError | None]:
     try:
-        return decide(), None
+        return compute(), None
     except SatsegError as error:
         return None, error
 
 
 def _distributed() -> Any:
-    """Return torch.distributed with a group of all processes, which Lightning takes over, too."""
+    """Return torch.distributed with its default process group initialised, which Lightning then reuses."""
     import torch
 
     if not torch.distributed.is_initialized():

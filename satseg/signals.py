@@ -1,4 +1,4 @@
-"""What the system may ask of a run: that it ends, and under Slurm that it is started again."""
+"""Stop requests from the system: SIGTERM, and under Slurm SIGUSR1, after which the job is requeued."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from satseg.ranks import is_rank_zero
 
 logger = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # the second is what a Slurm job asks for with --signal=USR1@300
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # Slurm sends the second with --signal=USR1@300
 SLURM_TIMEOUT_S = 30.0
-RERAISE_DELAY_S = 0.05  # until what was dropped is raised again
-RERUN_ADVICE = "To go on, give the same command again."
+RERAISE_DELAY_S = 0.05  # before a dropped exception is raised again
+RERUN_ADVICE = "To continue, repeat the command."
 
 
 class StopRequested(BaseException):
-    """The system's request on its way out of a run; no error, which a library may take for one of its own.
+    """Raised where the system asks a run to stop; a BaseException, so that no library handles it as an error.
 
     Attributes:
-        requeue: Whether Slurm is to start the job again.
-        advice: How the user goes on.
+        requeue: Whether Slurm should requeue the job.
+        advice: How the user can continue.
     """
 
     def __init__(self, requeue: bool) -> None:
-        super().__init__("The system asked the run to end.")
+        super().__init__("The system asked the run to stop.")
         self.requeue, self.advice = requeue, ""
 
 
@@ -43,26 +43,26 @@ STOP_EXCEPTIONS = (StopRequested, KeyboardInterrupt)
 
 @dataclass
 class _Request:
-    """What this process has been asked; signals are the process's, so there is one."""
+    """State of the stop request of this process; a process has only one, as signals are global."""
 
     process: int = 0
     received: int | None = None
-    is_deferred: bool = False  # for who looks, and saves first
+    is_deferred: bool = False  # lets the block poll for a stop request and save before it ends
     forward: Callable[[int], None] | None = None
     is_stopping: bool = False
     is_complete: bool = False
 
 
 _request = _Request()
-_reason: Callable[[], BaseException] = KeyboardInterrupt  # makes what is raised again where it is dropped
-_num_forks = 0  # that are under way, in all threads
+_reason: Callable[[], BaseException] = KeyboardInterrupt  # makes the exception that replaces a dropped one
+_num_forks = 0  # forks in progress, in all threads
 
 
 def _raise_outside_fork(reason: Callable[[], BaseException]) -> None:
-    """Raise from a signal's handler; where a library forks, a moment later."""
+    """Raise an exception from a signal handler; during a fork, schedule it for a moment later."""
     global _reason
     _reason = reason
-    if _num_forks:  # Python drops what is raised in a hook of fork, and the lock that the hook was to release is kept
+    if _num_forks:  # Python drops exceptions in fork hooks, and locks they would release stay held
         signal.setitimer(signal.ITIMER_REAL, RERAISE_DELAY_S)
     else:
         raise reason()
@@ -70,23 +70,23 @@ def _raise_outside_fork(reason: Callable[[], BaseException]) -> None:
 
 @contextmanager
 def _reraising_dropped() -> Iterator[None]:
-    """Have what ends the block raised again where Python drops it: in destructors, and callbacks of weak references."""
+    """Raise stop exceptions again that Python drops in destructors and weak reference callbacks within the block."""
     global _reason
-    _reason = KeyboardInterrupt  # which Python itself raises for Ctrl-C
+    _reason = KeyboardInterrupt  # Python's own exception on Ctrl-C
     hook, alarm = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
 
-    def look(unraisable: Any) -> None:
+    def reschedule(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, STOP_EXCEPTIONS):
             signal.setitimer(signal.ITIMER_REAL, RERAISE_DELAY_S)
         else:
             hook(unraisable)
 
-    def again(number: int, frame: FrameType | None) -> None:
+    def reraise(number: int, frame: FrameType | None) -> None:
         if not (_request.is_deferred or _request.is_complete):
             _raise_outside_fork(_reason)
 
-    sys.unraisablehook = look
-    signal.signal(signal.SIGALRM, again)
+    sys.unraisablehook = reschedule
+    signal.signal(signal.SIGALRM, reraise)
     try:
         yield
     finally:
@@ -105,19 +105,19 @@ def _end_fork() -> None:
     _num_forks = max(_num_forks - 1, 0)
 
 
-# The hooks before a fork run in reverse order: these surround those of the libraries that were imported earlier.
+# Hooks before a fork run in reverse order, so these enclose the hooks of libraries imported earlier.
 os.register_at_fork(before=_begin_fork, after_in_parent=_end_fork, after_in_child=_end_fork)
 
 
 @contextmanager
 def listening(requeues: bool = True) -> Iterator[None]:
-    """End the block where the system asks for it; only a main thread may listen.
+    """Stop the block when the system asks for it; does nothing outside the main thread.
 
     Args:
-        requeues: Whether to have Slurm start the job again, where it was Slurm that asked.
+        requeues: Whether to have Slurm requeue the job if the request came from Slurm.
 
     Raises:
-        InterruptedRunError: Wherever the block is; at once, where the run before it was asked when it was complete.
+        InterruptedRunError: On a stop request; at once if one arrived after the previous run was complete.
     """
     global _request
     if threading.current_thread() is not threading.main_thread():
@@ -146,10 +146,10 @@ def listening(requeues: bool = True) -> Iterator[None]:
 
 @contextmanager
 def startup(is_process: bool) -> Iterator[None]:
-    """End the block as Ctrl-C would where the system asks for it while nobody is `listening`, such as at the start.
+    """Stop the block as Ctrl-C would on a stop request outside `listening`, such as during imports.
 
     Args:
-        is_process: Whether the block is all that this process does; what comes behind it is left in peace then.
+        is_process: Whether the block is the whole process; signals after it are then ignored.
     """
     previous = {number: signal.signal(number, _stop_startup) for number in STOP_SIGNALS}
     try:
@@ -166,13 +166,13 @@ def startup(is_process: bool) -> Iterator[None]:
 def _stop_startup(number: int, frame: FrameType | None) -> None:
     if number != signal.SIGTERM:
         _requeue()
-    print(f"{InterruptedRunError.__name__}: The system asked the run to end. {RERUN_ADVICE}", file=sys.stderr)
+    print(f"{InterruptedRunError.__name__}: The system asked the run to stop. {RERUN_ADVICE}", file=sys.stderr)
     _raise_outside_fork(KeyboardInterrupt)
 
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Have processes that are started in the block hold signals back until they listen."""
+    """Block stop signals, so that processes started in the block receive them only once they listen."""
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -182,25 +182,25 @@ def blocked() -> Iterator[None]:
 
 def _handle(number: int, frame: FrameType | None) -> None:
     if os.getpid() != _request.process:
-        return  # a copy of it
-    _request.received = _request.received or number  # at its time limit Slurm sends both
+        return  # a forked copy
+    _request.received = _request.received or number  # Slurm sends both at the time limit
     if _request.forward:
         _request.forward(number)
     if not (_request.is_deferred or _request.is_stopping or _request.is_complete):
-        _request.is_stopping = True  # more signals, which come in bursts, would interrupt what cleans up
-        requeue = not is_cancelled()  # whichever rank this is: others may wait for it in a library
+        _request.is_stopping = True  # further signals, which come in bursts, must not interrupt the cleanup
+        requeue = not is_cancelled()  # on any rank, as the others may be waiting in a library
         _raise_outside_fork(lambda: StopRequested(requeue))
 
 
 @contextmanager
 def deferred(forward: Callable[[int], None] | None = None) -> Iterator[None]:
-    """Interrupt nothing in the block, which may look whether it is `asked`, save, and `end`; else it ends behind it.
+    """Defer a stop request: the block may poll `stop_requested`, save and `stop`; else it is raised after the block.
 
     Args:
-        forward: Is told of each signal.
+        forward: Called with each signal.
 
     Raises:
-        StopRequested: Behind the block; and where it failed when it was asked, as other processes may have ended.
+        StopRequested: After the block; also if it failed after a request, as other processes may have stopped.
     """
     _request.is_deferred, _request.forward = True, forward
     try:
@@ -217,10 +217,10 @@ def deferred(forward: Callable[[int], None] | None = None) -> Iterator[None]:
 
 @contextmanager
 def replacing_errors_after_stop() -> Iterator[None]:
-    """Take what fails in the block after it was interrupted for that: a library may turn one error into another.
+    """Replace errors that follow an interruption, as a library may turn it into an error of its own.
 
     Raises:
-        StopRequested: Instead.
+        StopRequested: Instead of the error.
     """
     try:
         yield
@@ -231,57 +231,57 @@ def replacing_errors_after_stop() -> Iterator[None]:
 
 
 def forward_pending() -> None:
-    """Forward what was received before there was anyone to forward it to; once more does no harm."""
+    """Forward a signal that arrived before there were processes to forward it to; repeating it is harmless."""
     if _request.received is not None and _request.forward:
         _request.forward(_request.received)
 
 
 def check() -> None:
-    """End here, where the request was dropped: Python drops what is raised in a destructor or a library's callback.
+    """Stop if a request was dropped, as Python drops exceptions in destructors and callbacks.
 
     Raises:
-        StopRequested: If the process has been asked.
+        StopRequested: If a stop is requested.
     """
     if stop_requested():
         stop()
 
 
 def stop_requested() -> bool:
-    """Tell whether the system has asked this process to end."""
+    """Return True if the system has asked this process to stop."""
     return _request.received is not None
 
 
 def is_cancelled() -> bool:
-    """Tell whether it is not to be started again."""
+    """Return True if the job should not be requeued."""
     return _request.received == signal.SIGTERM
 
 
 def stop(cancelled: bool = False) -> NoReturn:
-    """End the run.
+    """Stop the run.
 
     Args:
-        cancelled: Whether another rank knows that it `is_cancelled`.
+        cancelled: Whether another rank reports `is_cancelled`.
 
     Raises:
-        StopRequested: Always; of several ranks the first asks Slurm.
+        StopRequested: Always; only rank zero requeues the job.
     """
     _request.is_stopping = True
     raise StopRequested(requeue=is_rank_zero() and not (cancelled or is_cancelled()))
 
 
 def mark_complete() -> None:
-    """From here on the run has nothing to lose or to repeat: let it end by itself."""
+    """Mark the run as complete: it may finish by itself, as nothing is left to save."""
     _request.is_complete = True
 
 
 def ignore() -> None:
-    """Take no notice from here on: all is done, or whoever started this process, and is asked too, sees to it."""
+    """Ignore stop signals from now on: all is done, or the parent process handles them."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _requeue() -> None:
-    """Ask Slurm to start the job again, if this is one."""
+    """Ask Slurm to requeue the job, if this is one."""
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
         return
@@ -292,6 +292,6 @@ def _requeue() -> None:
             ["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=SLURM_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError) as error:
-        logger.warning("Slurm could not be asked to start job %s again: %s", job, getattr(error, "stderr", "") or error)
+        logger.warning("Slurm could not requeue job %s: %s", job, getattr(error, "stderr", "") or error)
         return
-    logger.info("Slurm was asked to start job %s again.", job)
+    logger.info("Slurm requeues job %s.", job)

@@ -1,4 +1,4 @@
-"""What a class takes: the options of its constructor, and values of which kinds, read off its annotations."""
+"""Checks of options against the annotated signatures of constructors."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import inspect
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
-    pass
-
-OWN = "satseg."  # classes that pass the rest of their options on to their base
+PACKAGE = "satseg."  # its classes pass their **options on to their base class
 
 
 def constructor_options(target: type[Any]) -> tuple[dict[str, Any], bool]:
-    """Return the annotation of each option of a class by name (Any where it has none), and whether it takes others.
+    """Return the annotations of a constructor's options by name (Any if missing), and whether it accepts others.
 
-    A class of satseg's own that takes all others hands them to its base, whose options are then its own, too.
+    A class of satseg with `**options` passes them to its base class, whose options are therefore included.
     """
     found: dict[str, Any] = {}
     for cls in target.__mro__:
@@ -29,7 +26,7 @@ def constructor_options(target: type[Any]) -> tuple[dict[str, Any], bool]:
             continue
         try:
             hints = get_type_hints(make)
-        except (NameError, TypeError):  # imported for type checkers alone
+        except (NameError, TypeError):  # annotation imported for type checkers only
             hints = {}
         parameters = list(inspect.signature(make).parameters.values())[1:]
         named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -38,17 +35,17 @@ def constructor_options(target: type[Any]) -> tuple[dict[str, Any], bool]:
         found = own | found
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             return found, False
-        if not cls.__module__.startswith(OWN):
+        if not cls.__module__.startswith(PACKAGE):
             return found, True
     return found, False
 
 
 def first_mismatch(target: type[Any], options: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the first option that a class does not take, or not with this value, and what is wrong with it.
+    """Return the first option that a class does not accept, or not with its value, and the reason; None if all fit.
 
     Args:
         target: The class.
-        options: Plain values; mappings with a `_target_` are made into objects, and not looked at.
+        options: Plain values; mappings with a `_target_` become objects, and are not checked.
     """
     known, is_open = constructor_options(target)
     for name, value in options.items():
@@ -57,16 +54,16 @@ def first_mismatch(target: type[Any], options: Mapping[str, Any]) -> tuple[str, 
                 continue
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-            return name, f"is unknown to {target.__name__}: take it out; {hint}"
+            return name, f"is unknown to {target.__name__}: remove it; {hint}"
         is_made = isinstance(value, Mapping) and "_target_" in value
-        is_left_open = value is None and known[name] is not str  # several numbers may be null for the default
-        if not is_made and not is_left_open and not _fits(value, known[name]):
+        is_default = value is None and known[name] is not str  # null stands for the default of several numbers
+        if not is_made and not is_default and not _fits(value, known[name]):
             return name, f"is {str(value)[:60]}; expected {_described(known[name])}."
     return None
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Tell whether a plain value can be of a kind; what an annotation says beyond plain data is left to the class."""
+    """Return True if a plain value fits an annotation; types beyond plain data are left to the class."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return any(_fits(value, part) for part in parts)

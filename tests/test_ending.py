@@ -60,9 +60,7 @@ except KeyboardInterrupt:
 def test_a_request_that_python_drops_ends_the_process_all_the_same(place: str, name: str) -> None:
     code = f"SIGNAL, PLACE = {name!r}, {place!r}\n{CODE}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
-    expected = (
-        "Ctrl-C" if name == "SIGINT" else "The system asked the run to end. To go on, give the same command again."
-    )
+    expected = "Ctrl-C" if name == "SIGINT" else "The system asked the run to stop. To continue, repeat the command."
     assert (done.stdout.strip(), done.stderr) == (expected, "")
 
 

@@ -149,7 +149,7 @@ def test_a_decoder_that_leaves_stages_out_is_trained_and_resumed_with_the_same_n
     process.send_signal(signal.SIGTERM)
     assert "resume_from=run" in process.communicate(timeout=60)[1]
     line = refused("train", "resume_from=run", "dataset.batch_size=1", cwd=tmp_path, ranks=2)
-    assert "The learning rate is scheduled the steps, of which an epoch would have others" in line
+    assert "The learning rate is scheduled by step, and the steps per epoch would change" in line
     assert "dataset.batch_size was 2 and is 1" in line
 
 
@@ -217,7 +217,7 @@ def test_processes_that_are_asked_to_end_when_they_start_end(tmp_path: Path) -> 
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=90)
     assert process.returncode == 130 and "Traceback" not in said, said
-    ending = "The system asked the run to end. There is no checkpoint yet to go on from; start again."
+    ending = "The system asked the run to stop. There is no checkpoint yet to go on from; start again."
     assert said.strip().endswith(ending)
 
 
@@ -245,7 +245,7 @@ def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on
         (["trainer.devices=banana"], "trainer.devices=banana: expected a number of devices, or auto"),
         (["trainer.num_nodes=2"], "trainer.num_nodes=2: start it with torchrun on each machine"),
         (["trainer=fsdp", "ema=true"], "ema and compile do not work with trainer=fsdp"),
-        (["trainer.max_epochs=null", "trainer.devices=1"], "trainer.max_epochs=null: name a whole number"),
+        (["trainer.max_epochs=null", "trainer.devices=1"], "trainer.max_epochs=null: expected a whole number"),
         (["trainer.precision=bf16-true", "trainer.devices=1"], "trainer.precision=bf16-true: choose 32-true"),
         (["save_every_min=null", "trainer.devices=1"], "save_every_min=None: expected a number of minutes"),
         (["scale_lr=banana", "trainer.devices=1"], "scale_lr=banana: choose none, linear, sqrt"),

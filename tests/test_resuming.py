@@ -110,7 +110,7 @@ def test_sigterm_saves_first_and_says_how_to_go_on(whole: Path) -> None:
     folder = whole.parents[1] / "termed"
     said = ask(folder, "SIGTERM", "a batch is computed", "dataset.num_workers=2", "save_every_min=10", "run_dir=run")
     assert said.startswith("130\n") and "Traceback" not in said, said
-    (line,) = [line for line in said.splitlines() if "The system asked the run to end." in line]
+    (line,) = [line for line in said.splitlines() if "The system asked the run to stop." in line]
     assert shlex.split(line)[-1] == "resume_from=run" and not (folder / "asked").exists()
     saved = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)["position"]
     assert (saved["epoch"], saved["batch"]) == (2, 6)  # asked in the 25th of batches of ten an epoch, two a step
@@ -138,13 +138,13 @@ def test_a_run_ends_wherever_it_is_asked_to(moment: str, is_begun: bool, whole: 
     said = ask(folder, "SIGUSR1", moment, "run_dir=run", "dataset.num_workers=2")
     assert said.startswith("130\n") and "Traceback" not in said, said
     advice = "resume_from=run" if is_begun else "There is no checkpoint yet to go on from; start again."
-    assert "The system asked the run to end. " in said and said.strip().endswith(advice)
+    assert "The system asked the run to stop. " in said and said.strip().endswith(advice)
     assert (folder / "asked").read_text() == "requeue 17\n"
     assert not (folder / "run/summary.json").exists() and not (folder / "run/failure.json").exists()
     assert (folder / "run/checkpoints/last.ckpt").exists() == is_begun
     if moment == "an epoch is scored":
         line = refused("train", "resume_from=run", "trainer.max_epochs=5", cwd=folder)
-        assert "scheduler=onecycle is one cycle over all training steps of the training" in line
+        assert "scheduler=onecycle is one cycle over all training steps" in line
     if is_begun:
         done = command("train", "resume_from=run", cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -153,7 +153,7 @@ def test_a_run_ends_wherever_it_is_asked_to(moment: str, is_begun: bool, whole: 
 
 def test_a_command_that_has_hardly_begun_ends_where_it_is_asked_to(tmp_path: Path) -> None:
     said = ask(tmp_path / "job", "SIGUSR1", "the options are checked", "run_dir=run")
-    line = "InterruptedRunError: The system asked the run to end. To go on, give the same command again."
+    line = "InterruptedRunError: The system asked the run to stop. To continue, repeat the command."
     assert said.splitlines() == ["130", line]
     assert (tmp_path / "job/asked").read_text() == "requeue 17\n" and not (tmp_path / "job/run").exists()
 
