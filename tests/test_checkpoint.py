@@ -251,7 +251,7 @@ def test_latest_without_a_run_says_how_to_get_one(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not there"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         load_model(tmp_path / "nothing")
 
 

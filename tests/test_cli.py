@@ -132,7 +132,7 @@ def test_memory_that_runs_out_anywhere_is_one_line(error: Exception) -> None:
     wrapped = ValueError("a library's own")
     wrapped.__cause__ = error
     for raised in (error, wrapped):
-        assert str(describe(raised)).startswith("ResourceError: Memory ran out: let the command have more, or ")
+        assert str(describe(raised)).startswith("ResourceError: Memory ran out: provide more, or ")
     assert describe(ValueError("memory")) is None
 
 
@@ -156,7 +156,7 @@ entry_point("validate")(fill)()
 
 def test_where_no_memory_is_left_one_line_tells_of_it_and_there_is_some_for_the_end() -> None:
     done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
-    line = "ResourceError: Memory ran out: let the command have more, or make less of it at once"
+    line = "ResourceError: Memory ran out: provide more, or reduce its use"
     started, _, said = done.stderr.partition("\n")
     assert started.startswith("satseg validate: starting")
     assert done.returncode == 1 and said.startswith(line) and said.count("\n") == 1, done
@@ -189,25 +189,25 @@ def test_what_is_wrong_with_options_is_one_line_before_torch_is_imported(tmp_pat
         "train|dataset=folder|dataset.root=empty|dataset.scale=-1": "dataset.scale=-1: expected auto, or",
         "train|dataset=folder": "This dataset needs its folder: give dataset.root=",
         "train|dataset=folder|dataset.root=none, such": "dataset.root=none, such is not a folder",
-        "train|init_from=gone": "gone is not there",
+        "train|init_from=gone": "gone does not exist",
         "train|resume_from=latest": "There is no unfinished run in",
         "train|from_run=latest": "There is no complete run in",
-        "train|backbone.weights=gone.pth": "backbone.weights=gone.pth is not there",
+        "train|backbone.weights=gone.pth": "backbone.weights=gone.pth does not exist",
         "validate|dataset=dubai|dataset.root=gone": "dataset.root=gone is not a folder",
         "evaluate|split=tset": "split=tset: choose train, val, test.",
-        "evaluate|checkpoint=gone": "checkpoint=gone is not there",
+        "evaluate|checkpoint=gone": "checkpoint=gone does not exist",
         "predict": "input= has no default",
         "predict|checkpoint=[]|input=scene.tif": "checkpoint=[]: name a run folder",
         "predict|checkpoint=scene.tif|input=gone.tif": "gone.tif is not there",
         "predict|checkpoint=scene.tif|input=empty": "input=empty: there is no image",
-        "predict|checkpoint=[scene.tif,gone]|input=scene.tif": "checkpoint=gone is not there",
+        "predict|checkpoint=[scene.tif,gone]|input=scene.tif": "checkpoint=gone does not exist",
         "predict|input=scene.tif|engine=tensorrt": "engine=tensorrt: choose auto, torch,",
         "predict|input=scene.tif|window=[1,2]": "window=[1, 2]: expected",
         "explain|checkpoint=scene.tif": "Give input= (a file, a folder or a pattern) or split=",
-        "explain|checkpoint=scene.tif|report=true": "report=true needs labels: name a split",
+        "explain|checkpoint=scene.tif|report=true": "report=true needs labels: give a split",
         "export|format=tflite": "format=tflite: choose onnx,",
-        "report|runs=gone*": "runs=gone* fits no folder",
-        "serve|checkpoint=empty": "empty/model.safetensors is not there",
+        "report|runs=gone*": "runs=gone* matches no folder",
+        "serve|checkpoint=empty": "empty/model.safetensors does not exist",
         "app|tta=d8": "tta=d8: choose none, flips, d4.",
     }
     done = subprocess.run(

@@ -155,16 +155,16 @@ def test_images_that_a_member_was_trained_on_are_not_scored(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("explain", [BOTH, "split=test", "target=dry"], "explain looks into one model"),
-        ("export", [BOTH], "export writes one model"),
+        ("explain", [BOTH, "split=test", "target=dry"], "explain takes one model"),
+        ("export", [BOTH], "export takes one model"),
         ("evaluate", [BOTH, "calibrate=true"], "calibrate each by itself"),
         ("evaluate", ["checkpoint=[]"], "checkpoint=[]: name a run folder"),
         ("evaluate", ["checkpoint=null"], "checkpoint=null: expected a run folder"),
         ("evaluate", ["checkpoint=[runs/fold_0,[runs/fold_1]]"], "expected a run folder"),
-        ("evaluate", ["checkpoint=[runs/fold_0,runs/fold_9]"], "runs/fold_9 is not there"),
-        ("evaluate", ["checkpoint=runs/none_*"], "fits no complete run"),
+        ("evaluate", ["checkpoint=[runs/fold_0,runs/fold_9]"], "runs/fold_9 does not exist"),
+        ("evaluate", ["checkpoint=runs/none_*"], "matches no complete run"),
         ("predict", ["checkpoint=[latest,runs/fold_1]", "input=scene.tif"], "runs/fold_1 is named twice"),
-        ("app", ["checkpoint=[runs/fold_0,runs/fold_9]"], "runs/fold_9 is not there"),
+        ("app", ["checkpoint=[runs/fold_0,runs/fold_9]"], "runs/fold_9 does not exist"),
     ],
 )
 def test_what_a_command_cannot_do_with_several_models_is_one_line(

@@ -142,10 +142,10 @@ def test_of_two_trainings_that_start_in_one_folder_one_trains(tmp_path: Path) ->
     assert (run / "train.log").read_text().count("Training ") == 1 and not (run / NAME).exists()
 
     files = sorted(run.rglob("*"))
-    assert "holds a run already" in refused("train", *TINY, "run_dir=runs/one", cwd=tmp_path)
+    assert "already holds a run" in refused("train", *TINY, "run_dir=runs/one", cwd=tmp_path)
     (run / "config.yaml").rename(tmp_path / "config.yaml")  # such as where only a model was copied to
     (run / "summary.json").unlink()
-    assert "holds model.safetensors, which the run would write" in refused(
+    assert "holds model.safetensors, which the run would overwrite" in refused(
         "train", *TINY, "run_dir=runs/one", cwd=tmp_path
     )
     (tmp_path / "config.yaml").rename(run / "config.yaml")
@@ -154,13 +154,13 @@ def test_of_two_trainings_that_start_in_one_folder_one_trains(tmp_path: Path) ->
     shutil.copytree(run, tmp_path / "runs/begun")  # as if killed after its first model and before its first checkpoint
     shutil.rmtree(tmp_path / "runs/begun/checkpoints")
     options = [*TINY, "run_dir=runs/begun", "trainer=debug"]
-    assert "holds a run already" in refused("train", *options, cwd=tmp_path)  # made from another configuration
+    assert "already holds a run" in refused("train", *options, cwd=tmp_path)  # made from another configuration
     ours = tmp_path / "runs/begun/config.yaml"
     ours.write_text(ours.read_text().replace("run_dir: runs/one", "run_dir: runs/begun"))
     metrics = tmp_path / "runs/begun/metrics.csv"
     rows = metrics.read_text()
     metrics.write_text(f"{rows}{rows.splitlines()[-1]}\n")
-    assert "holds a run already" in refused("train", *options, cwd=tmp_path)  # of two epochs
+    assert "already holds a run" in refused("train", *options, cwd=tmp_path)  # of two epochs
     metrics.write_text(rows)
     (tmp_path / "runs/begun/model.safetensors").write_bytes(b"stale")
     assert command("train", *options, cwd=tmp_path).returncode == 0
@@ -170,7 +170,7 @@ def test_of_two_trainings_that_start_in_one_folder_one_trains(tmp_path: Path) ->
         line = refused("train", "resume_from=runs/one", cwd=tmp_path)
         assert line.startswith(f"InUseError: resume_from=runs/one is in use by process {os.getpid()} on ")
         done = command("train", "resume_from=latest", cwd=tmp_path)
-        assert done.returncode == 1 and "latest: runs/one is in use, and is left out" in done.stderr
+        assert done.returncode == 1 and "latest: runs/one is in use, and is skipped" in done.stderr
         assert "RunError: There is no unfinished run" in done.stderr
     done = command("train", "resume_from=latest", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

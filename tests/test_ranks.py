@@ -217,7 +217,7 @@ def test_processes_that_are_asked_to_end_when_they_start_end(tmp_path: Path) -> 
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=90)
     assert process.returncode == 130 and "Traceback" not in said, said
-    ending = "The system asked the run to stop. There is no checkpoint yet to go on from; start again."
+    ending = "The system asked the run to stop. There is no checkpoint yet to resume from; start again."
     assert said.strip().endswith(ending)
 
 

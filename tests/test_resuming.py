@@ -137,7 +137,7 @@ def test_a_run_ends_wherever_it_is_asked_to(moment: str, is_begun: bool, whole: 
     folder = whole.parents[1] / moment.replace(" ", "_")
     said = ask(folder, "SIGUSR1", moment, "run_dir=run", "dataset.num_workers=2")
     assert said.startswith("130\n") and "Traceback" not in said, said
-    advice = "resume_from=run" if is_begun else "There is no checkpoint yet to go on from; start again."
+    advice = "resume_from=run" if is_begun else "There is no checkpoint yet to resume from; start again."
     assert "The system asked the run to stop. " in said and said.strip().endswith(advice)
     assert (folder / "asked").read_text() == "requeue 17\n"
     assert not (folder / "run/summary.json").exists() and not (folder / "run/failure.json").exists()
@@ -193,7 +193,7 @@ def test_a_killed_loader_ends_the_run_in_one_line_and_it_goes_on(moment: str, is
     assert said.startswith("1\n") and "Traceback" not in said, said
     (line,) = [line for line in said.splitlines() if "Error" in line]
     assert line.startswith("WorkerLostError: A process that loads data was killed, most likely because memory ran out")
-    advice = "resume_from=run" if is_begun else "There is no checkpoint yet to go on from; start again."
+    advice = "resume_from=run" if is_begun else "There is no checkpoint yet to resume from; start again."
     assert line.endswith(advice) and "set dataset.num_workers or dataset.cache_gb lower" in line
     assert (folder / "run/checkpoints/last.ckpt").exists() == is_begun
     if is_begun:

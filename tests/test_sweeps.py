@@ -52,7 +52,7 @@ def test_runs_that_fail_leave_the_rest_and_the_same_command_runs_what_is_missing
     first = command("train", "-m", *SHORT, *options, cwd=tmp_path)
     assert first.returncode == 1 and "Traceback" not in first.stderr, first.stderr
     assert outcomes(first.stdout) == {"000": "failed", "001": "complete", "002": "diverged"}, first.stdout
-    assert f"init_from={later} is not there" in first.stdout or f"{later} is not there" in first.stdout
+    assert f"init_from={later} does not exist" in first.stdout or f"{later} does not exist" in first.stdout
     assert first.stderr.splitlines()[-1].startswith("SweepError: 2 of 3 runs have no score. Mend the cause")
 
     (sweep,) = (tmp_path / "runs (1)" / "sweeps").iterdir()

@@ -199,7 +199,7 @@ def test_a_rate_that_makes_the_loss_not_a_number_is_one_clear_line(tmp_path: Pat
     assert "DivergedError: train/loss is" in line and "optimizer.lr" in line
     assert not [path.name for path in (tmp_path / "run").rglob("*") if path.suffix in (".safetensors", ".ckpt")]
     Image.new("RGB", (64, 64)).save(tmp_path / "image.png")
-    assert "model.safetensors is not there" in refused("predict", "checkpoint=run", "input=image.png", cwd=tmp_path)
+    assert "model.safetensors does not exist" in refused("predict", "checkpoint=run", "input=image.png", cwd=tmp_path)
 
 
 @pytest.mark.slow
@@ -239,7 +239,7 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["loss=banana"], "loss=banana is not there; choose one of ce_dice, cross_entropy"),
+        (["loss=banana"], "loss=banana does not exist; choose one of ce_dice, cross_entropy"),
         (["backbone.encoder_name=resnet19"], "no such backbone; did you mean resnet18, "),
         (["dataset.batch_size=auto", "trainer.max_epochs=auto", "trainer.precision=bf16-true"], "choose 32-true"),
         (["optimzer.lr=1"], "no option optimzer; did you mean optimizer"),
@@ -254,10 +254,10 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
             "no image matches dataset.images=Tile (1)/*",
         ),
         (["run_dir=/proc/nothing"], "/proc/nothing cannot be written"),
-        (["init_from=nowhere"], "nowhere is not there"),
+        (["init_from=nowhere"], "nowhere does not exist"),
         (["resume_from=latest"], "no unfinished run"),
         (["seed=-1"], "seed=-1: expected a whole number from 0"),
-        (["logger=[csv,banana]"], "logger=banana is not there; choose one of csv, none, tensorboard, wandb"),
+        (["logger=[csv,banana]"], "logger=banana does not exist; choose one of csv, none, tensorboard, wandb"),
         (["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=2"], "no epoch would be scored"),
         (["monitor=val/banana", "dataset.size=128"], "monitor=val/banana: there is no such score; choose one of"),
         (
@@ -322,4 +322,4 @@ def test_a_refused_run_leaves_a_folder_that_was_there_and_is_named_after_its_bac
 
 def test_evaluating_nothing_is_one_clear_line(tmp_path: Path) -> None:
     assert "experiment=demo" in refused("evaluate", cwd=tmp_path)
-    assert "is not there" in refused("evaluate", "checkpoint=nothing (1).ckpt", cwd=tmp_path)
+    assert "does not exist" in refused("evaluate", "checkpoint=nothing (1).ckpt", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""What every entry point shares: paths taken as people have them, types checked, errors in one line."""
+"""Shared parts of the entry points: quoting of paths, checks of types, and one-line errors."""
 
 from __future__ import annotations
 
@@ -33,15 +33,13 @@ HINTS = {  # below the choices of a group
     "backbone": "; any other of timm's by its name, backbone.encoder_name={choice}",
     "hydra/launcher": "; more come with satseg[joblib] and satseg[submitit]",
 }
-MEMORY_ADVICE = (
-    "let the command have more, or make less of it at once, such as by a smaller batch_size or fewer workers."
-)
+MEMORY_ADVICE = "provide more, or reduce its use, such as by a smaller batch_size or fewer workers."
 RESERVED_BYTES = 64 << 20
-SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # what the user had set as HYDRA_FULL_ERROR
+SHOW_TRACEBACK = "SATSEG_FULL_ERROR"  # the user's value of HYDRA_FULL_ERROR
 
 
 class _ReservedMemory:
-    """Addresses that are set aside and take no memory: where that runs out, telling of it and ending need some, too."""
+    """Reserved address space, to be released when memory runs out, so that the error can be reported."""
 
     def __init__(self) -> None:
         self._held: mmap.mmap | None = None
@@ -59,15 +57,15 @@ _reserve = _ReservedMemory()
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Turn a function of a composed config into a command.
+    """Return a decorator that turns a function of a composed config into a command.
 
     Args:
-        config_name: The file in `conf/` that the command is configured by.
+        config_name: The command's file in `conf/`.
 
     Returns:
         A decorator; the decorated function takes its options from the command line, prints a
-        `SatsegError` as one line and exits with 1 (with a traceback where HYDRA_FULL_ERROR=1 is set); where the
-        system asks it to end, it says so and exits with 130.
+        `SatsegError` as one line and exits with 1 (with a traceback if HYDRA_FULL_ERROR=1 is set); on a stop
+        request of the system it prints a note and exits with 130.
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -86,7 +84,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                 return result
             except InterruptedRunError as error:
                 print(describe(error), file=sys.stderr)
-                raise KeyboardInterrupt from error  # which ends a sweep, too
+                raise KeyboardInterrupt from error  # also stops a sweep
             except Exception as error:
                 _report(error, cfg)
                 raise
@@ -105,7 +103,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
 @contextmanager
 def _failure_recorded(cfg: DictConfig) -> Iterator[None]:
-    """Leave word of what is refused in the block in the folder of a sweep's run; a single run has no folder yet."""
+    """Record an error of the block in the run folder of a sweep; a single run has no folder yet."""
     try:
         yield
     except SatsegError as error:
@@ -115,9 +113,9 @@ def _failure_recorded(cfg: DictConfig) -> Iterator[None]:
 
 
 def _print_start(name: str) -> None:
-    """Say that a command has begun, as the libraries that it loads keep it busy for seconds before it says more.
+    """Print that a command has started, as importing its libraries takes seconds.
 
-    What is refused before is told without this; of several processes the first speaks, and of a sweep the first run.
+    Option errors are reported before this. Only rank zero, and only the first run of a sweep, prints it.
     """
     hydra_config = HydraConfig.get()
     is_later_run = hydra_config.mode == hydra.types.RunMode.MULTIRUN and hydra_config.job.num > 0
@@ -126,10 +124,10 @@ def _print_start(name: str) -> None:
 
 
 def check_types(cfg: DictConfig, config_name: str) -> None:
-    """Refuse options whose value has another type than the default: YAML itself would take `lr=abc`.
+    """Check that options have the types of their defaults, as YAML itself would accept `lr=abc`.
 
     Raises:
-        ConfigError: Names the option, its value, and what was expected.
+        ConfigError: If one has not; names the option, its value and the expected type.
     """
     overrides = list(HydraConfig.get().overrides.task)
     groups = [o for o in overrides if _key(o) in HydraConfig.get().runtime.choices]
@@ -140,7 +138,7 @@ def check_types(cfg: DictConfig, config_name: str) -> None:
     defaults = loader.load_configuration(config_name, groups, hydra.types.RunMode.RUN)
     for key in plain:
         value = OmegaConf.select(cfg, key)
-        if not (value == AUTO and key in AUTO_OPTIONS):  # beside an experiment, too, that has a number
+        if not (value == AUTO and key in AUTO_OPTIONS):  # also if the experiment sets a number
             _check_type(key, value, OmegaConf.select(defaults, key))
 
 
@@ -163,7 +161,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _report(error: Exception, cfg: DictConfig) -> None:
-    """Tell at once: a single run ends here, and in a sweep the other jobs go on."""
+    """Report an error: exit a single run; in a sweep, raise it so that the other runs continue."""
     _reserve.release()
     message = describe(error)
     if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
@@ -171,16 +169,16 @@ def _report(error: Exception, cfg: DictConfig) -> None:
     if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
         name = Path(cfg.get("run_dir") or cfg.get("resume_from") or ".").name
         print(f"Run {name} failed: {message or traceback.format_exc()}", file=sys.stderr)
-        if world_size() > 1:  # the other processes of torchrun wait for this one: all end, and the sweep is resumed
+        if world_size() > 1:  # torchrun's other processes would wait for this one: stop all, to resume the sweep later
             raise SystemExit(1)
-        raise SweepError(message or repr(error)) from None  # which any launcher can send home
+        raise SweepError(message or repr(error)) from None  # an error that every launcher can pickle
     if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
         print(message, file=sys.stderr)
         raise SystemExit(1)
 
 
 def _clear_frames(error: BaseException) -> None:
-    """Destroy what an error's frames hold, quietly: destructors of objects that are half made fail, too."""
+    """Clear the frames of an error, and hide errors in the destructors of half-built objects."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         for cause in causes(error):
@@ -191,7 +189,7 @@ def _clear_frames(error: BaseException) -> None:
 
 def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
     os.environ[SHOW_TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting by itself
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them and exiting
     try:
         with signals.startup(is_process):
             command()
@@ -210,7 +208,7 @@ def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
 
 
 def describe(error: BaseException) -> str | None:
-    """Return one line for an error that the user can mend, and what is to stand below it; None for any other."""
+    """Return a line for an error that the user can fix, with its details below; None for other errors."""
     for cause in causes(error):
         if isinstance(cause, SatsegError):
             return "\n    ".join([f"{type(cause).__name__}: {_one_line(cause)}", *cause.below])
@@ -222,11 +220,11 @@ def describe(error: BaseException) -> str | None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
         hint = HINTS.get(group, "").format(choice=choice)
-        return f"ConfigError: {group}={choice} is not there; choose one of {', '.join(options)}{hint}."
+        return f"ConfigError: {group}={choice} does not exist; choose one of {', '.join(options)}{hint}."
     if isinstance(error, OverrideParseException):
         return (
             f"ConfigError: {' '.join(error.override.split())} cannot be read as an option: put single quotes around "
-            "texts that hold spaces, commas, =, brackets or parentheses, and double ones around all of it, as in "
+            "texts with spaces, commas, =, brackets or parentheses, and double quotes around the whole option, as in "
             "\"dataset.classes=['low (1)',high]\"."
         )
     for cause in causes(error):
@@ -243,7 +241,7 @@ def _unknown_option(error: OmegaConfBaseException) -> str:
     siblings = [str(k) for k in parent] if isinstance(parent, DictConfig) and not isinstance(parent, ListConfig) else []
     group, dot, name = key.rpartition(".")
     near = [group + dot + like for like in difflib.get_close_matches(name, siblings, n=3, cutoff=0.5) or siblings]
-    hint = f"; did you mean {' or '.join(near)}" if near and len(near) <= 3 else f"; there are {', '.join(near)}"
+    hint = f"; did you mean {' or '.join(near)}" if near and len(near) <= 3 else f"; choose from {', '.join(near)}"
     return f"ConfigError: there is no option {key}{hint if near else ''}."
 
 

@@ -1,6 +1,6 @@
-"""What is wrong with a command's options, told before anything heavy is imported: choices, numbers, missing files.
+"""Checks of a command's options before heavy imports: choices, numbers and missing files.
 
-One name means one thing in every command, so that a rule goes by the option's name alone.
+An option means the same in every command, so rules depend only on its name.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ CHOICES = {
     "tta": ("none", "flips", "d4"),
 }
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".fgb")
-SIZES = ("patch_size", "batch_size", "patches_per_epoch", "num_workers")  # options of every dataset that satseg has
+SIZES = ("patch_size", "batch_size", "patches_per_epoch", "num_workers")  # options of all datasets in satseg
 SYNTHETIC = "satseg.data.synthetic.datamodule.SyntheticDataModule"
 
 
 @dataclass(frozen=True)
 class NumberRule:
-    """A rule for the number of an option.
+    """Rule for a numeric option.
 
     Attributes:
-        expected: The rule in words.
-        fits: Whether a number is taken.
-        none: Whether null is, too.
-        finite: Whether infinity and NaN are not.
+        expected: Description of allowed values.
+        fits: Returns True for allowed numbers.
+        none: Whether null is allowed.
+        finite: Whether infinity and NaN are rejected.
     """
 
     expected: str
@@ -63,29 +63,29 @@ def _whole(number: float) -> bool:
 
 
 NUMBERS = {
-    "batch_size": NumberRule("a whole number from 1 on", _whole, none=True),
+    "batch_size": NumberRule("a whole number of 1 or more", _whole, none=True),
     "gsd_m": NumberRule("metres above 0", lambda number: number > 0, none=True),
-    "log_every_epochs": NumberRule("a whole number from 1 on", _whole),
+    "log_every_epochs": NumberRule("a whole number of 1 or more", _whole),
     "max_ram_gb": NumberRule("a number above 0", lambda number: number > 0),
-    "min_area_m2": NumberRule("a number from 0 on", lambda number: number >= 0),
+    "min_area_m2": NumberRule("a number of 0 or more", lambda number: number >= 0),
     "nodata": NumberRule("a number", none=True, finite=False),
     "offset": NumberRule("a number"),
     "scale": NumberRule("a number other than 0", lambda number: number != 0),
     "seed": NumberRule(f"a whole number from 0 to {2**32 - 1}", lambda number: number in range(2**32)),
-    "simplify_m": NumberRule("a number from 0 on", lambda number: number >= 0),
-    "workers": NumberRule("a whole number from 1 on", _whole, none=True),
+    "simplify_m": NumberRule("a number of 0 or more", lambda number: number >= 0),
+    "workers": NumberRule("a whole number of 1 or more", _whole, none=True),
 }
 
 
 def check(cfg: DictConfig, command: str) -> None:
-    """Refuse options that a command could not go on with.
+    """Check the options of a command.
 
     Args:
-        cfg: Its composed configuration.
-        command: Its name.
+        cfg: The composed configuration.
+        command: Name of the command.
 
     Raises:
-        SatsegError: Names the option, its value, and what was expected; or the file that is not there.
+        SatsegError: If an option is invalid or a file is missing; names the option and what was expected.
     """
     check_missing(cfg)
     check_values(cfg)
@@ -95,10 +95,10 @@ def check(cfg: DictConfig, command: str) -> None:
 
 
 def check_missing(cfg: DictConfig) -> None:
-    """Refuse a configuration without a value that has no default.
+    """Check that all options without a default are set.
 
     Raises:
-        ConfigError: Names the option.
+        ConfigError: If one is not; names it.
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
@@ -106,10 +106,10 @@ def check_missing(cfg: DictConfig) -> None:
 
 
 def check_values(cfg: DictConfig) -> None:
-    """Refuse choices that there are not, and numbers out of their range; of options that the command has.
+    """Check choices and ranges of numbers, for the options that the command has.
 
     Raises:
-        ConfigError: Names the option, its value, and what was expected.
+        ConfigError: If one is invalid; names the option, its value and what was expected.
     """
     for key, choices in CHOICES.items():
         value = OmegaConf.select(cfg, key, default=choices[0])
@@ -131,10 +131,10 @@ def check_values(cfg: DictConfig) -> None:
 
 
 def check_vectors(vectors: Any) -> None:
-    """Refuse a kind of polygons that cannot be written.
+    """Check the format of polygon files.
 
     Raises:
-        ConfigError: Lists those that can.
+        ConfigError: If it is not supported; lists those that are.
     """
     if (
         vectors is not None
@@ -151,7 +151,7 @@ def is_vector_format(vectors: Any) -> bool:
 
 
 def _is_custom_dataset(cfg: DictConfig) -> bool:
-    """Tell whether the dataset is of a class of the user's own, whose options are its own."""
+    """Return True if the dataset is of the user's own class, with its own options."""
     return OmegaConf.select(cfg, "dataset._target_") not in (FOLDER, SYNTHETIC)
 
 
@@ -167,11 +167,11 @@ def _is_allowed(value: Any, rule: NumberRule) -> bool:
 
 
 def check_dataset(cfg: DictConfig) -> None:
-    """Refuse a dataset of files without its folder, and options of loading that are out of range.
+    """Check the folder of a dataset, and its loading options.
 
     Raises:
-        ConfigError: If no folder is given, or an option cannot be used.
-        DataError: If it is not there.
+        ConfigError: If no folder is given, or an option is invalid.
+        DataError: If the folder does not exist.
     """
     dataset = cfg.get("dataset")
     is_recorded = any(cfg.get(key) is not None for key in ("resume_from", "from_run"))
@@ -182,9 +182,11 @@ def check_dataset(cfg: DictConfig) -> None:
     if "_target_" not in dataset and "checkpoint" not in cfg:
         raise ConfigError("dataset._target_ is missing: the file of a dataset names its class; see docs/extend.md.")
     target, root = dataset.get("_target_", FOLDER), dataset.get("root")
-    if target == FOLDER and not (root is None and "_target_" not in dataset):  # else that of the run's record
+    if target == FOLDER and not (root is None and "_target_" not in dataset):  # else the recorded root is used
         check_root(root)
-    if target in (FOLDER, SYNTHETIC) and "checkpoint" not in cfg:  # beside one, null stands for what is recorded
+    if (
+        target in (FOLDER, SYNTHETIC) and "checkpoint" not in cfg
+    ):  # with a checkpoint, null stands for the recorded value
         options: dict[str, Any] = dict.fromkeys((*SIZES, "scale", "offset", "normalisation"), AUTO)
         options |= {"bands": None, "nodata": None}
         options |= cast(dict[str, Any], OmegaConf.to_container(dataset, resolve=True))
@@ -193,41 +195,45 @@ def check_dataset(cfg: DictConfig) -> None:
 
 
 def check_runs(cfg: DictConfig, command: str) -> None:
-    """Refuse models, runs and weights that are not there; one that is downloaded is not looked for.
+    """Check that models, runs and weights exist; models to download are not checked.
 
     Raises:
-        CheckpointError: If there is no model at the place.
-        ConfigError: If none is named, or several where the command takes one.
-        RunError: If there is no such run.
-        BackboneWeightsError: If the weights of a backbone are not there.
+        CheckpointError: If a model does not exist.
+        ConfigError: If no model is given, or several to a command that takes one.
+        RunError: If a run does not exist.
+        BackboneWeightsError: If the weights of a backbone do not exist.
     """
     runs_dir = Path(cfg.get("runs_dir") or "runs")
     if "checkpoint" in cfg:
         check_named(cfg.checkpoint, runs_dir, command)
     if cfg.get("init_from") is not None:
         model_path(find_complete(cfg.init_from, runs_dir, verbose=False))
-    if cfg.get("resume_from") is not None and world_size() == 1:  # of several processes the first decides
+    if cfg.get("resume_from") is not None and world_size() == 1:  # with several processes rank zero decides
         try:
             find_unfinished(cfg.resume_from, runs_dir, verbose=False)
         except RunError:
-            find_unfinished(cfg.resume_from, runs_dir)  # says besides which are in use
+            find_unfinished(cfg.resume_from, runs_dir)  # now prints which runs are in use
     if cfg.get("from_run") is not None and not (find_complete(cfg.from_run, runs_dir, verbose=False)).is_dir():
-        raise RunError(f"{cfg.from_run} is no run folder: it has no config.yaml.")
+        raise RunError(f"{cfg.from_run} is not a run folder: it has no config.yaml.")
     weights = OmegaConf.select(cfg, "backbone.weights", default="none")
     if isinstance(weights, str) and weights not in ("hub", "none") and not Path(weights).is_file():
-        raise BackboneWeightsError(f"backbone.weights={weights} is not there; choose hub, none, or the path of a file.")
+        raise BackboneWeightsError(
+            f"backbone.weights={weights} does not exist; choose hub, none, or the path of a file."
+        )
     for pattern in [cfg.runs] if isinstance(cfg.get("runs"), str) else list(cfg.get("runs") or ()):
         find_paths(pattern)
     if cfg.get("map_areas") is not None and not Path(cfg.map_areas).is_file():
-        raise ConfigError(f"map_areas={cfg.map_areas} is not there: give what satseg.predict areas=true wrote.")
+        raise ConfigError(
+            f"map_areas={cfg.map_areas} does not exist: give a file written by satseg.predict areas=true."
+        )
 
 
 def check_input(cfg: DictConfig) -> None:
-    """Refuse images that are not there; URLs and rasters in containers are told when they are opened.
+    """Check that input images exist; URLs and rasters in containers are checked when they are opened.
 
     Raises:
-        ConfigError: If neither an image nor a split is named, or both are.
-        DataError: If there is no image.
+        ConfigError: If neither an image nor a split is given, or both are.
+        DataError: If an image does not exist.
     """
     if "input" not in cfg:
         return
@@ -243,16 +249,16 @@ def check_input(cfg: DictConfig) -> None:
 
 
 def check_report(cfg: DictConfig) -> None:
-    """Refuse options that a report has no use for.
+    """Check the options of a diagnosis report.
 
     Raises:
-        ConfigError: If no split is named, or a single image or class is.
+        ConfigError: If no split is given, or an option of single images is.
     """
     if cfg.split is None:
-        raise ConfigError("report=true needs labels: name a split, split=train, val or test.")
+        raise ConfigError("report=true needs labels: give a split, split=train, val or test.")
     for key in ("input", "window", "target", "contrast"):
         if cfg[key] is not None:
-            raise ConfigError(f"report=true looks at a whole split and all its classes: leave out {key}=.")
+            raise ConfigError(f"report=true covers a whole split and all its classes: leave out {key}=.")
     for key, value in (("method", None), ("layer", None), ("region", "predicted")):
         if cfg[key] != value:
             raise ConfigError(f"report=true chooses its own regions and maps: leave out {key}=.")

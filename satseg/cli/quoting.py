@@ -1,4 +1,4 @@
-"""Paths on the command line: taken as people have them, where Hydra's grammar would break on them."""
+"""Quoting of paths on the command line, which Hydra's grammar could not parse otherwise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-# Hydra's grammar would break on what these hold: paths with spaces, commas, `=` and parentheses; layers with brackets.
+# Options with values that Hydra's grammar rejects: paths with spaces, commas, `=`, parentheses; layers with brackets.
 VERBATIM_KEYS = frozenset(
     {
         "auth",
@@ -41,14 +41,14 @@ VERBATIM_KEYS = frozenset(
     }
 )
 
-LIST_KEYS = frozenset({"checkpoint", "input", "layer", "region", "runs"})  # may hold a list, `[a,b]`
-MAPPING_KEYS = frozenset({"dataset.images", "input"})  # may hold bands in files of their own, `{B02: a, B03: b}`
+LIST_KEYS = frozenset({"checkpoint", "input", "layer", "region", "runs"})  # may be a list, `[a,b]`
+MAPPING_KEYS = frozenset({"dataset.images", "input"})  # may map bands to files, `{B02: a, B03: b}`
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
-    """Quote the values of path keys for Hydra's override grammar; all else is left as it is.
+    """Quote the values of path keys for Hydra's override grammar; other arguments are returned unchanged.
 
-    In a sweep (`-m`) a value with commas that is no path itself is one path for each run.
+    In a sweep (`-m`) a value with commas that is not an existing path is one path per run.
     """
     sweep = "-m" in arguments or "--multirun" in arguments
     return [_quote_argument(a, sweep) for a in arguments]
@@ -66,7 +66,7 @@ def _quote_argument(argument: str, sweep: bool) -> str:
 
 
 def _quote_group(value: str, sweep: bool) -> str:
-    """Quote the paths in a list or a mapping; what only begins like one is a path itself, such as `[site] 1/a.tif`."""
+    """Quote the paths in a list or mapping; `[site] 1/a.tif`, which only starts like one, is quoted as a path."""
     parts = split_top_level(value) if not _exists(value) else [value]
     if len(parts) > 1 and sweep:
         return ",".join(_quote_group(part, sweep=False) for part in parts)
@@ -82,24 +82,24 @@ def _quote_group(value: str, sweep: bool) -> str:
 
 
 def split_top_level(value: str) -> list[str]:
-    """Split at the commas that lie in no brackets, braces or quotes."""
+    """Split at commas outside brackets, braces and quotes."""
     commas = [place for place, letter, depth in _unquoted(value) if letter == "," and not depth]
     return [value[begin + 1 : end] for begin, end in zip([-1, *commas], [*commas, len(value)], strict=True)]
 
 
 def _closing(value: str) -> int | None:
-    """Return where the bracket or brace closes that a value begins with."""
+    """Return the index of the bracket or brace that closes the first one."""
     letters = _unquoted(value)
     return next((place for place, letter, depth in letters if letter in "]}" and depth == 1), None)
 
 
 def _unquoted(value: str) -> Iterator[tuple[int, str, int]]:
-    """Yield place and letter of what lies in no quotes, and how many brackets and braces are open before it."""
+    """Yield index, character and nesting depth of each character outside quotes."""
     depth, quote, before = 0, "", ","
     for place, letter in enumerate(value):
         if quote:
             quote = "" if letter == quote and value[place - 1] != "\\" else quote
-        elif letter in "'\"" and before in ",[{:":  # an apostrophe elsewhere is a letter
+        elif letter in "'\"" and before in ",[{:":  # elsewhere it is an apostrophe
             quote = letter
         else:
             yield place, letter, depth
@@ -115,15 +115,15 @@ def _is_grammatical(argument: str) -> bool:
 
 
 def _exists(value: str) -> bool:
-    return os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111 (kept as it is)
+    return os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111 (keeps the text unchanged)
 
 
 def _quote_path(value: str) -> str:
-    return quote_value(os.path.expanduser(value))  # noqa: PTH111 (kept as it is)
+    return quote_value(os.path.expanduser(value))  # noqa: PTH111 (keeps the text unchanged)
 
 
 def quote_value(value: str) -> str:
-    """Return a string as Hydra's grammar quotes it, so that it is read back unchanged."""
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes count only before a quote
+    """Quote a string for Hydra's grammar, so that it is parsed back unchanged."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes are escaped only before a quote
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return "'" + escaped.replace("${", "\\${") + "'"

@@ -1,1 +1,1 @@
-"""Records of runs: what they may hold and name, and what is made from them."""
+"""Reading and checking the records of runs, and rebuilding their datasets."""

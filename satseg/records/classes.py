@@ -1,4 +1,4 @@
-"""The options that a record gives to satseg's own classes, checked against what these take."""
+"""Checks of recorded options against the signatures of satseg's classes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from satseg.signatures import first_mismatch
 
 
 def check_classes(node: Any, name: str, path: Path) -> None:
-    """Refuse options that satseg's and its packages' classes do not take; other classes know their own.
+    """Check the options of classes that satseg's configuration names; other classes check their own.
 
     Args:
-        node: A part of a record.
-        name: Its name.
-        path: Of the record.
+        node: Section of a record.
+        name: Name of the section.
+        path: Path of the record.
 
     Raises:
-        ConfigError: Names the file, the option, and what was expected.
+        ConfigError: If an option is unknown or its value has a wrong type.
     """
     value: Any = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
     if not isinstance(value, dict):
         return
     target = value.get("_target_")
     if target is not None and any(target in slot.targets for slot in schema().slots.values()):
-        # A run that was stopped before its numbers were chosen has none of them yet.
+        # A run that was stopped early may not have resolved its `auto` options yet.
         options = {k: v for k, v in value.items() if not (v == AUTO and f"{name}.{k}" in AUTO_OPTIONS)}
         found = first_mismatch(get_class(target), {k: v for k, v in options.items() if k not in HYDRA_KEYS})
         if found is not None:

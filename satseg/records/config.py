@@ -14,13 +14,13 @@ from satseg.runs.renamed import read_record
 
 
 def read_config(folder: Path, trusted_modules: Collection[str] = ()) -> DictConfig:
-    """Read the configuration that a run was made from; it may come from outside, as its folder may.
+    """Read the configuration of a run, whose folder may be untrusted.
 
-    What only the user may say, such as loggers, is left out: see `satseg.records.slots`.
+    Options that only the user may set, such as loggers, are dropped: see `satseg.records.slots`.
 
     Raises:
-        RunError: If the folder has none, or it cannot be read.
-        ConfigError: If it names a class where satseg's own configuration does not, outside the trusted modules.
+        RunError: If the configuration is missing or invalid.
+        ConfigError: If it names a class that is neither in satseg's configuration at that place nor trusted.
     """
     path = folder / "config.yaml"
     record = _record(path)
@@ -33,7 +33,7 @@ def read_dataset(folder: Path, trusted_modules: Collection[str] = ()) -> DictCon
     """Read the group `dataset` of a run's configuration; the rest of it, such as a loss, is neither read nor checked.
 
     Raises:
-        RunError: If the folder has none, or it cannot be read.
+        RunError: If the configuration is missing or invalid.
         ConfigError: If its dataset names a class where satseg's own configuration does not, outside the trusted
             modules.
     """
@@ -62,7 +62,7 @@ def _dataset(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the group `dataset` of a record as it was read."""
     dataset = record.get("dataset")
     if not isinstance(dataset, dict):
-        raise RecordError(f"{path} has no dataset: it is no record of a run.")
+        raise RecordError(f"{path} has no dataset: it is not the record of a run.")
     return dataset
 
 

@@ -1,4 +1,4 @@
-"""The dataset that a run records, built again."""
+"""Rebuilding the dataset that a run recorded."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from satseg.records.config import read_bands, read_dataset
 from satseg.runs import run_folder
 from satseg.spec import DatasetSpec, InputSpec
 
-if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
+if TYPE_CHECKING:  # imports Lightning, which prediction does not need
     from satseg.data import SegmentationDataModule
 
 
 def recorded_datamodule(
     checkpoint: Path, changes: DictConfig, spec: DatasetSpec, trusted_modules: Collection[str] = ()
 ) -> SegmentationDataModule:
-    """Build the dataset that a model is scored on: the one it was trained on, or another by choice.
+    """Build the dataset to score a model on: the one it was trained on, or another one.
 
     Args:
-        checkpoint: A run folder or a model file in one.
-        changes: The config group `dataset`; without `_target_` it changes values of the recorded one.
-        spec: What the model knows of its data.
-        trusted_modules: Modules of the caller's own, whose classes a record may name.
+        checkpoint: A run folder, or a model file in one.
+        changes: The config group `dataset`; without `_target_` its values override the recorded ones.
+        spec: The model's spec.
+        trusted_modules: The user's own modules, whose classes a record may name.
 
     Raises:
-        ConfigError: If the dataset's classes or bands are not the model's, or no record is there.
+        ConfigError: If classes or bands of the dataset differ from the model's, or there is no record.
     """
     chosen = changes
     if "_target_" not in changes:
@@ -58,14 +58,14 @@ def recorded_datamodule(
     if datamodule.spec.class_names != spec.class_names:
         raise ConfigError(
             f"The dataset has the classes {', '.join(datamodule.spec.class_names)}, but {checkpoint} was trained on "
-            f"{', '.join(spec.class_names)}: give the dataset that belongs to the model, or set dataset.classes."
+            f"{', '.join(spec.class_names)}: give the dataset of the model, or set dataset.classes."
         )
     _check_input(datamodule.spec.inputs[0], spec.inputs[0], checkpoint)
     return datamodule
 
 
 def recorded_bands(checkpoint: Path) -> list[int] | None:
-    """Return the numbers of the bands that training read; None where all or named ones were, or nothing is known."""
+    """Return the band numbers used in training; None if all or named bands were used, or if unknown."""
     try:
         folder = run_folder(checkpoint)
     except RunError:
@@ -74,10 +74,10 @@ def recorded_bands(checkpoint: Path) -> list[int] | None:
 
 
 def _check_input(given: InputSpec, wanted: InputSpec, checkpoint: Path) -> None:
-    """Refuse images whose numbers mean something else than those that the model was trained on."""
+    """Check that dtype and bands of a dataset match those of the model."""
     reordered = given.bands != wanted.bands and sorted(given.bands) == sorted(wanted.bands)
     if given.dtype != wanted.dtype or len(given.bands) != len(wanted.bands) or reordered:
         raise ConfigError(
             f"The dataset has {given.dtype} images with the bands {', '.join(given.bands)}, but {checkpoint} was "
-            f"trained on {wanted.dtype} and {', '.join(wanted.bands)}: set dataset.bands, or give its own data."
+            f"trained on {wanted.dtype} and {', '.join(wanted.bands)}: set dataset.bands, or give matching data."
         )

@@ -1,4 +1,4 @@
-"""What a run recorded of its environment, its choices, its data and its splits."""
+"""Reading what a run recorded of its environment, config choices, data and splits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MAX_THREADS = 1024
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
-    """Read what a run was made with: `threads`, versions of `packages`, hardware, the state of the code.
+    """Read the environment of a run: `threads`, versions of `packages`, hardware and state of the code.
 
     Raises:
-        RecordError: If it is not there, or no such record.
+        RecordError: If the record is missing or invalid.
     """
     path = folder / "environment.json"
     found = read_fields(path, {"threads": int, "packages": dict})
@@ -24,15 +24,15 @@ def read_environment(folder: Path) -> dict[str, Any]:
         raise RecordError(f"{path}: threads={str(found['threads'])[:40]}; expected 1 to {MAX_THREADS}.")
     git = found.get("git")
     if git is not None and not isinstance(git, dict):
-        raise RecordError(f"{path}: its git is no state of a checkout.")
+        raise RecordError(f"{path}: its git is not the state of a checkout.")
     return found
 
 
 def read_choices(folder: Path) -> dict[str, str] | None:
-    """Return which file of each config group a run was composed from; None where that is not recorded.
+    """Return the file of each config group that a run was composed from; None if not recorded.
 
     Raises:
-        RecordError: If the record is broken.
+        RecordError: If the record is invalid.
     """
     path = folder / CHOICES
     if not path.is_file():
@@ -44,29 +44,29 @@ def read_choices(folder: Path) -> dict[str, str] | None:
 
 
 def read_data(folder: Path) -> dict[str, Any]:
-    """Read what a run was trained on: its `fingerprint`, and the `digests` of its files by name, if recorded.
+    """Read the data record of a run: its `fingerprint`, and the `digests` of its files by name, if recorded.
 
     Raises:
-        RecordError: If it is not there, or no such record.
+        RecordError: If the record is missing or invalid.
     """
     path = folder / DATA
     found = read_fields(path, {"fingerprint": str}, MAX_LISTING_BYTES)
     digests = found.get("digests", {})
     if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
-        raise RecordError(f"{path}: its digests are no text for each file.")
+        raise RecordError(f"{path}: its digests are not strings by file.")
     return found
 
 
 def read_splits(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Read which split of a run each image was in: by the digest of image and mask, and by name.
+    """Read the split of each image of a run, by the digest of image and mask, and by name.
 
     Raises:
-        RecordError: If the record is not there, or broken.
+        RecordError: If the record is missing or invalid.
     """
     found, path = read_data(folder), folder / DATA
     splits = found.get("splits", {})
     if not isinstance(splits, dict) or not all(map(_are_names, splits.values())):
-        raise RecordError(f"{path}: its splits are no lists of names.")
+        raise RecordError(f"{path}: its splits are not lists of names.")
     by_name = {name: str(split) for split, names in splits.items() for name in names}
     digests = found.get("digests", {})
     return {digests[name]: split for name, split in by_name.items() if name in digests}, by_name

@@ -1,4 +1,4 @@
-"""What a run's record may name and hold, place by place: read off satseg's own configuration, group by group."""
+"""Checks of a run's recorded configuration against a schema derived from satseg's own configuration."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from satseg.config import CONFIG_DIR
 from satseg.errors import CheckpointError, ConfigError, printable
 from satseg.models.catalogue import is_trusted, resolve_target
 
-# Where the user's own configuration speaks, and no record: what is connected to, started, trusted or written to.
+# Options that only the user may set, not a record: what is connected to, started, trusted or written to.
 USER_GROUPS = ("logger", "hydra", "experiment", "sweep")
 USER_KEYS = ("runs_dir", "run_dir", "trusted_modules", "resume_from", "resume_sweep", "logger", "dataset.cache_dir")
-# Options of Lightning's trainer that a record may have beside those that satseg's own configuration names.
+# Options of Lightning's trainer that a record may set besides those in satseg's own configuration.
 TRAINER_OPTIONS = (
     *("max_steps", "min_epochs", "min_steps", "limit_test_batches", "overfit_batches", "val_check_interval"),
     *("num_sanity_val_steps", "log_every_n_steps", "gradient_clip_algorithm", "benchmark", "detect_anomaly"),
     *("num_nodes", "sync_batchnorm", "strategy"),
 )
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
-INSTANTIATION_KEYS = frozenset({"_recursive_", "_convert_"})  # how Hydra makes and passes the options of a class
-# Types that may stand where satseg's configuration has none, or a value of another type.
+INSTANTIATION_KEYS = frozenset({"_recursive_", "_convert_"})  # how Hydra passes options to a class
+# Types accepted besides those in satseg's configuration.
 EXTRA_TYPES: dict[str, frozenset[type]] = {
     "from_run": frozenset({str}),
     "init_from": frozenset({str}),
@@ -48,12 +48,10 @@ EXTRA_TYPES: dict[str, frozenset[type]] = {
     "trainer.max_epochs": frozenset({float}),
     "trainer.precision": frozenset({float}),
 }
-# Values of pixels: NaN, the least float32 and 2**64 - 1 are common ones.
+# Options that hold pixel values, such as NaN, the lowest float32 or 2**64 - 1.
 PIXEL_VALUE_KEYS = frozenset({"dataset.nodata", "dataset.ignore_values.[]"})
-USER_KEYED = frozenset(
-    {"dataset.classes", "dataset.mask_values"}
-)  # keys below are the user's, and so is what they hold
-# Numbers that cost memory, disk or processes before anything else checks them: the least and the most.
+USER_KEYED = frozenset({"dataset.classes", "dataset.mask_values"})  # mappings with keys and values chosen by the user
+# Limits of numbers that determine memory, disk space or processes before anything else checks them.
 RANGES = {
     "seed": (0, 2**32 - 1),
     "dataset.batch_size": (1, 2**16),
@@ -67,17 +65,17 @@ RANGES = {
     "trainer.devices": (-1, 256),
     "trainer.num_nodes": (1, 2**16),
 }
-MAX_MAGNITUDE = 2**63  # of any other number
+MAX_MAGNITUDE = 2**63  # limit of all other numbers
 TYPE_NAMES = {bool: "true or false", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
 
 
 @dataclass
 class Slot:
-    """A place for an object.
+    """A place in the configuration that holds an object.
 
     Attributes:
-        targets: Names of the classes that satseg's configuration has there.
-        extras: Hydra's other keys that go with them, such as `_partial_`.
+        targets: Names of the classes that satseg's configuration uses there.
+        extras: Hydra's other keys used with them, such as `_partial_`.
     """
 
     targets: set[str] = field(default_factory=set)
@@ -86,12 +84,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Schema:
-    """What satseg's own configuration has at each key path; `*` stands for a name that is free.
+    """Contents of satseg's own configuration by key path; `*` stands for any name.
 
     Attributes:
-        slots: Places for objects.
-        kinds: Types of the values: of `bool`, `float`, `str`, `list`, `dict`.
-        top: Keys of the whole.
+        slots: Places that hold objects.
+        kinds: Types of the values, among `bool`, `float`, `str`, `list`, `dict`.
+        top: Top-level keys.
     """
 
     slots: Mapping[str, Slot]
@@ -106,7 +104,7 @@ class Schema:
 
 @cache
 def schema() -> Schema:
-    """Read satseg's configuration of training, without what only the user may say."""
+    """Build the schema from satseg's training configuration, without options that only the user may set."""
     slots: dict[str, Slot] = {}
     kinds: dict[str, set[type]] = {}
     main = yaml.safe_load((CONFIG_DIR / "train.yaml").read_text(encoding="utf-8"))
@@ -128,19 +126,19 @@ def schema() -> Schema:
 
 
 def _places(place: str, value: Any, objects: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Return all key paths with their values; in a mapping of nothing but objects, names are free."""
+    """Yield all key paths with their values; in a mapping of objects only, any name is allowed."""
     yield place, value
     if not isinstance(value, dict) or place in USER_KEYED:
         return
     own = {k: v for k, v in value.items() if k not in HYDRA_KEYS | {"defaults"}}
-    free = bool(own) and "_target_" not in value and place not in objects  # a file may add to another one's object
+    free = bool(own) and "_target_" not in value and place not in objects  # a file may extend the object of another
     free = free and all(isinstance(v, dict) and "_target_" in v for v in own.values())
     for key, child in own.items():
         yield from _places(".".join(filter(None, (place, "*" if free else str(key)))), child, objects)
 
 
 def _kinds(value: Any) -> set[type]:
-    if isinstance(value, str) and "${" in value:  # a value from elsewhere
+    if isinstance(value, str) and "${" in value:  # an interpolation
         return {str}
     return {kind for kind in (bool, float, str, list, dict) if _is(value, kind)}
 
@@ -152,15 +150,15 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def checked_record(record: Mapping[str, Any], path: Path, trusted_modules: Collection[str] = ()) -> dict[str, Any]:
-    """Return what of a run's record may be used, checked; what only the user may say, and unknown keys, are left out.
+    """Check a run's record; return it without unknown keys and options that only the user may set.
 
     Args:
-        record: Plain mappings and lists, as they were read.
-        path: Where they come from, for the error.
-        trusted_modules: Modules of the caller's own, whose classes the record may name wherever satseg's has objects.
+        record: The record as plain data.
+        path: Path of the record, for errors.
+        trusted_modules: The user's own modules, whose classes the record may name wherever the schema has objects.
 
     Raises:
-        ConfigError: Names a class, a key or a value that does not belong where it stands.
+        ConfigError: If a class, key or value is not allowed at its place.
     """
     known = schema()
     kept = {key: value for key, value in record.items() if key in known.top}
@@ -184,16 +182,16 @@ class _Check:
     known: Schema
 
     def __call__(self, value: Any, place: str, name: str, is_own: bool = False) -> None:
-        """Check a value and all below it.
+        """Check a value and all values inside it.
 
         Args:
             value: Plain data.
-            place: Its path in the schema.
-            name: Its path in the record.
-            is_own: Whether it is an option of a trusted class, which alone knows its types.
+            place: Path in the schema.
+            name: Path in the record.
+            is_own: Whether it is an option of a trusted class, which checks its own types.
         """
         if isinstance(value, str) and "${" in value:
-            raise self._refusal(name, "holds an interpolation, which no record of a run needs")
+            raise self._refusal(name, "holds an interpolation, which is not allowed in records")
         if isinstance(value, float | int) and not isinstance(value, bool) and not self._is_pixel(value, place):
             self._check_number(value, "" if is_own else place, name)
         if isinstance(value, list):
@@ -210,15 +208,15 @@ class _Check:
                 self(child, self.known.child(place, str(key)), f"{name}.{key}"[:200], is_own)
 
     def _check_class(self, node: dict[Any, Any], place: str, name: str, is_own: bool) -> bool:
-        """Check an object's class and Hydra's keys; tell whether the class is the caller's own."""
+        """Check an object's class and Hydra's keys; return True if the class is from a trusted module."""
         slot, target = self.known.slots.get(place), node.get("_target_")
         extras = {key: value for key, value in node.items() if key in HYDRA_KEYS - {"_target_"}}
         if slot is None and not is_own:
-            raise self._refusal(name, "names a class where satseg's configuration has a value")
+            raise self._refusal(name, "names a class where satseg's configuration has a plain value")
         if not isinstance(target, str):
             raise self._refusal(name, "names no class in _target_")
         is_known = slot is not None and target in slot.targets
-        if not is_known:  # how Hydra passes the options of a class of the caller's own is the caller's to say
+        if not is_known:  # users may choose how Hydra passes options to their own classes
             extras = {key: value for key, value in extras.items() if key not in INSTANTIATION_KEYS}
         if extras not in (slot.extras if slot else [{}]):
             keys = ", ".join(sorted(extras)) or "no _partial_"
@@ -247,7 +245,7 @@ class _Check:
             raise self._refusal(name, f"is {str(value)[:40]}; expected a number from {least} to {most}")
 
     def _check_kind(self, value: Any, place: str, name: str) -> None:
-        """Refuse a value of a type that cannot stand where satseg's configuration has another."""
+        """Check the type of a value against the schema."""
         kinds = self.known.kinds.get(place, frozenset()) | EXTRA_TYPES.get(place, frozenset())
         if value is None or not kinds or kinds & _kinds(value):
             return
@@ -258,7 +256,7 @@ class _Check:
 
     def _check_key(self, key: Any, place: str, name: str) -> None:
         if key is None or not (isinstance(key, str) or place in USER_KEYED):
-            raise self._refusal(name, f"has the key {str(key)[:40]}, which is no text; take it out")
+            raise self._refusal(name, f"has the key {str(key)[:40]}, which is not a string; remove it")
 
     def _refusal(self, name: str, what: str) -> ConfigError:
         text = f"{self.path}: {name} {what}."

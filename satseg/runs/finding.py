@@ -16,75 +16,77 @@ from satseg.errors import CheckpointError, ConfigError, RunError
 from satseg.runs.layout import LAST_CHECKPOINT, MODEL_FILE, SUMMARY
 
 LATEST = "latest"
-WANDB = "wandb:"  # a model that is downloaded
+WANDB = "wandb:"  # prefix of models to download
 SUFFIXES = (".safetensors", ".ckpt")
 EXPECTED = "a run folder, a model file, a pattern of these, or latest"
-SINGLE_MODEL_COMMANDS = {  # what a command does with one model, and what to do instead with several
-    "explain": "explain looks into one model: name one of them, or score all together with satseg.evaluate",
-    "export": "export writes one model: export each by itself, and average the softmax of what they compute",
+SINGLE_MODEL_COMMANDS = {  # commands that take one model, and advice for several
+    "explain": "explain takes one model: choose one of them, or score the ensemble with satseg.evaluate",
+    "export": "export takes one model: export each separately, and average the softmax of their outputs",
 }
 
 
 def find_complete(reference: str | Path, runs_dir: Path, *, verbose: bool = True) -> Path:
-    """Return a path as it is, or for `latest` the newest complete run below `runs_dir`.
+    """Return a path unchanged, or for `latest` the newest complete run below `runs_dir`.
 
     Args:
         reference: A path, or `latest`.
-        runs_dir: Where to look.
-        verbose: Whether to say on stderr which run `latest` is.
+        runs_dir: Folder to search.
+        verbose: Whether to print the run that `latest` stands for to stderr.
 
     Raises:
-        RunError: If there is none.
+        RunError: If there is no complete run.
     """
     return _find(reference, runs_dir, lambda folder: (folder / SUMMARY).is_file(), "complete", verbose)
 
 
 def find_checkpoint(reference: str | Path, runs_dir: Path, *, verbose: bool = True) -> Path:
-    """Return the path of a run folder or model file, that of the newest complete run for `latest`.
+    """Return the path of a run folder or model file; for `latest` the newest complete run.
 
     Args:
         reference: A path, or `latest`.
-        runs_dir: Where to look.
+        runs_dir: Folder to search.
         verbose: As for `find_complete`.
 
     Raises:
         RunError: If there is no complete run.
-        CheckpointError: If nothing is at the path.
+        CheckpointError: If the path does not exist.
     """
     path = find_complete(reference, runs_dir, verbose=verbose)
     if not path.exists():
-        raise CheckpointError(f"checkpoint={path} is not there; name a run folder, a model file, or latest.")
+        raise CheckpointError(f"checkpoint={path} does not exist; give a run folder, a model file, or latest.")
     return path
 
 
 def find_unfinished(reference: str | Path, runs_dir: Path, *, verbose: bool = True) -> Path:
-    """Return a run folder that can be resumed; for `latest` the newest that no process is in.
+    """Return a run folder that can be resumed; for `latest` the newest that no process uses.
 
     Args:
         reference: A path, or `latest`.
-        runs_dir: Where to look.
+        runs_dir: Folder to search.
         verbose: As for `find_complete`.
 
     Raises:
-        RunError: If there is none, or the one named is complete or has no checkpoint yet.
+        RunError: If there is none, or the given one is complete or has no checkpoint yet.
     """
     path = _find(reference, runs_dir, partial(_unfinished, verbose=verbose), "unfinished", verbose)
     if not (path / LAST_CHECKPOINT).is_file():
-        raise RunError(f"resume_from={path}: there is no checkpoints/last.ckpt in it to go on from.")
+        raise RunError(f"resume_from={path}: it has no checkpoints/last.ckpt to resume from.")
     if (path / SUMMARY).exists():
-        raise RunError(f"resume_from={path}: this run is complete; start from its weights with init_from={path}.")
+        raise RunError(
+            f"resume_from={path}: this run is complete; start a new run from its weights with init_from={path}."
+        )
     return path
 
 
 def find_paths(pattern: str) -> list[Path]:
-    """Return the files and folders that a path with wildcards names; one that is there is no pattern.
+    """Return the paths that match a pattern; an existing path is taken literally.
 
     Raises:
-        RunError: If there is none.
+        RunError: If none matches.
     """
     places = [Path(pattern)] if Path(pattern).exists() else [Path(p) for p in glob.glob(pattern)]  # noqa: PTH207
     if not places:
-        raise RunError(f"runs={pattern} fits no folder.")
+        raise RunError(f"runs={pattern} matches no folder.")
     return places
 
 
@@ -97,8 +99,8 @@ def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool],
         if kind == "complete" and any(
             (config.parent / LAST_CHECKPOINT).exists() for config in runs_dir.rglob("config.yaml")
         ):
-            advice = "go on with one that was stopped: python -m satseg.train resume_from=latest"
-        raise RunError(f"There is no {kind} run in {runs_dir.resolve()}: {advice}, or name a folder instead of latest.")
+            advice = "resume a stopped run: python -m satseg.train resume_from=latest"
+        raise RunError(f"There is no {kind} run in {runs_dir.resolve()}: {advice}, or give a folder instead of latest.")
     newest = max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
     if verbose:
         print(f"latest: {newest}", file=sys.stderr)
@@ -106,55 +108,55 @@ def _find(reference: str | Path, runs_dir: Path, wanted: Callable[[Path], bool],
 
 
 def _unfinished(folder: Path, verbose: bool) -> bool:
-    """Tell whether a run can be gone on with, and say where only another process that is in it speaks against."""
+    """Return True if a run can be resumed; print a note if it is only in use."""
     if (folder / SUMMARY).exists() or not (folder / LAST_CHECKPOINT).is_file():
         return False
     is_free = locks.is_free(folder / locks.NAME)
     if not is_free and verbose:
-        print(f"latest: {folder} is in use, and is left out", file=sys.stderr)
+        print(f"latest: {folder} is in use, and is skipped", file=sys.stderr)
     return is_free
 
 
 def model_path(path: Path) -> Path:
-    """Return the model file that a run folder, or a file itself, stands for.
+    """Return the model file of a run folder; a file is returned unchanged.
 
     Raises:
-        CheckpointError: If it is not there.
+        CheckpointError: If it does not exist.
     """
     path = path / MODEL_FILE if path.is_dir() else path
     if not path.is_file():
-        raise CheckpointError(f"{path} is not there; name a run folder, a model file, or latest.")
+        raise CheckpointError(f"{path} does not exist; give a run folder, a model file, or latest.")
     return path
 
 
 def run_folder(path: Path) -> Path:
-    """Return the folder of the run that a file or folder belongs to.
+    """Return the run folder that contains a file or folder, or is one itself.
 
     Raises:
-        RunError: If it lies in none.
+        RunError: If it is in none.
     """
     for folder in (path, *path.resolve().parents):
         if (folder / "config.yaml").is_file():
             return folder
-    raise RunError(f"{path} lies in no run folder: give dataset= and output= beside it.")
+    raise RunError(f"{path} is not in a run folder: give dataset= and output= as well.")
 
 
 def named_models(checkpoint: Any, runs_dir: Path, *, verbose: bool = True) -> list[str]:
-    """Return the models that an option names, patterns replaced by what they fit; none is opened.
+    """Return the models that an option lists, with patterns expanded; no model is opened.
 
     Args:
-        checkpoint: The option's value: a text, or a list of texts.
-        runs_dir: Where `latest` is looked for.
-        verbose: Whether to say on stderr what patterns leave out.
+        checkpoint: Value of the option: a string, or a list of strings.
+        runs_dir: Folder to search for `latest`.
+        verbose: Whether to print unfinished runs that patterns skip to stderr.
 
     Raises:
-        ConfigError: If nothing is named, or something that is no text.
-        CheckpointError: If a model is not there, or a pattern fits none; one that is downloaded is not looked for.
-        RunError: If there is no complete run that `latest` could be.
+        ConfigError: If the list is empty or holds other types.
+        CheckpointError: If a model does not exist, or a pattern matches none; models to download are not checked.
+        RunError: If there is no complete run for `latest`.
     """
     entries = list(checkpoint) if OmegaConf.is_list(checkpoint) else [checkpoint]
     if not entries:
-        raise ConfigError(f"checkpoint=[]: name {EXPECTED}.")
+        raise ConfigError(f"checkpoint=[]: give {EXPECTED}.")
     found = []
     for entry in entries:
         if isinstance(entry, bool) or not isinstance(entry, str | int | float) or not str(entry).strip():
@@ -167,10 +169,10 @@ def named_models(checkpoint: Any, runs_dir: Path, *, verbose: bool = True) -> li
 
 
 def check_named(checkpoint: Any, runs_dir: Path, command: str) -> None:
-    """Refuse models that are not there, and several where a command takes one.
+    """Check that models exist, and that a command does not get more than it takes.
 
     Raises:
-        SatsegError: As `named_models` says.
+        SatsegError: As for `named_models`, or if the command takes one model.
     """
     found = named_models(checkpoint, runs_dir, verbose=False)
     if command in SINGLE_MODEL_COMMANDS and len(found) > 1:
@@ -178,15 +180,15 @@ def check_named(checkpoint: Any, runs_dir: Path, command: str) -> None:
 
 
 def _expanded(name: str, verbose: bool) -> Iterator[str]:
-    """Yield a name, or the complete runs and model files that it fits where it is a pattern."""
+    """Yield a name, or the complete runs and model files that match it if it is a pattern."""
     if name.startswith(WANDB) or not glob.has_magic(name) or Path(name).exists():
         yield name
         return
-    places = [Path(place) for place in sorted(glob.glob(name))]  # noqa: PTH207 (absolute patterns, too)
+    places = [Path(place) for place in sorted(glob.glob(name))]  # noqa: PTH207 (absolute patterns as well)
     models = [place for place in places if (place / MODEL_FILE).is_file() or place.suffix in SUFFIXES]
     complete = [place for place in models if place.is_file() or (place / SUMMARY).is_file()]
     if not complete:
-        raise CheckpointError(f"checkpoint={name} fits no complete run and no model file: name {EXPECTED}.")
+        raise CheckpointError(f"checkpoint={name} matches no complete run and no model file: give {EXPECTED}.")
     if verbose and (unfinished := [str(place) for place in models if place not in complete]):
-        print(f"checkpoint={name}: not complete, and left out: {', '.join(unfinished)}", file=sys.stderr)
+        print(f"checkpoint={name}: not complete, and skipped: {', '.join(unfinished)}", file=sys.stderr)
     yield from map(str, complete)

@@ -19,12 +19,12 @@ from satseg.runs.finding import find_unfinished
 from satseg.runs.layout import AUTO, AUTO_OPTIONS, FIRST_EPOCH, LAST_CHECKPOINT, OVERWRITTEN, SUMMARY, SWEEP
 from satseg.runs.renamed import read_record
 
-LOCK_PATIENCE_S = 3.0  # which processes of a run that was killed take to end
+LOCK_PATIENCE_S = 3.0  # time for the processes of a killed run to end
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, and the checkpoint that it goes on from."""
+    """A run's folder, and the checkpoint to resume from, if any."""
 
     path: Path
     resume_path: Path | None = None
@@ -34,27 +34,28 @@ class Run:
 def open_run(
     run_dir: str | None, runs_dir: Path, name: str, resume_from: str | None = None, config: str = ""
 ) -> Iterator[Run]:
-    """Make a new run folder, or open an unfinished one, and keep other processes from it for the length of a block.
+    """Create a run folder, or open an unfinished one, and lock it for the length of a block.
 
-    One that was stopped before its first checkpoint begins anew when it is asked for again. A new folder goes where the
-    block fails before anything was trained, such as by an option: but in a sweep, which reads there what failed.
+    A run that was stopped before its first checkpoint starts over when its command is repeated. If the block fails
+    before the first training step, such as for a wrong option, a new folder is removed, except in a sweep, which reads
+    the failure from it.
 
     Args:
         run_dir: The folder; a new one named by time and `name` by default.
-        runs_dir: Where new folders are made.
-        name: What the run is.
-        resume_from: An unfinished run's folder.
-        config: What the run will be made from, as in its config.yaml.
+        runs_dir: Parent of new folders.
+        name: Short name of the run.
+        resume_from: Folder of an unfinished run.
+        config: The run's configuration as YAML, as in its config.yaml.
 
     Raises:
-        RunError: If the folder holds another run or other work, or there is nothing to resume.
-        InUseError: If another process has the folder.
+        RunError: If the folder holds another run or other files, or there is nothing to resume.
+        InUseError: If another process uses the folder.
         ResourceError: If the folder cannot be written.
     """
     if resume_from is not None:
         path = Path(resume_from)
         with locks.alone(path / locks.NAME, f"resume_from={path}", "start a new run", LOCK_PATIENCE_S):
-            find_unfinished(path, runs_dir)  # it may have been completed since it was looked for
+            find_unfinished(path, runs_dir)  # it may have been completed in the meantime
             yield Run(path, path / LAST_CHECKPOINT)
         return
     with ExitStack() as stack:
@@ -62,16 +63,16 @@ def open_run(
             path = Path(run_dir)
             is_new = not path.exists()
         else:
-            made = [folder for folder in (runs_dir, *runs_dir.parents) if not folder.exists()]
+            missing = [folder for folder in (runs_dir, *runs_dir.parents) if not folder.exists()]
             path, is_new = _free_folder(runs_dir, name), True
-            stack.callback(locks.remove_empty, [path, *made])
+            stack.callback(locks.remove_empty, [path, *missing])
         otherwise = "set run_dir or runs_dir to another folder"
         stack.enter_context(locks.alone(path / locks.NAME, f"run_dir={path}", otherwise, LOCK_PATIENCE_S))
         is_run = (path / "config.yaml").exists()
         if is_run and _holds_results(path, config):
-            raise RunError(f"run_dir={path} holds a run already: name another folder, or resume_from={path}.")
+            raise RunError(f"run_dir={path} already holds a run: choose another folder, or resume_from={path}.")
         if not is_run and (lost := [file for file in OVERWRITTEN if (path / file).exists()]):
-            raise RunError(f"run_dir={path} holds {lost[0]}, which the run would write over: name another folder.")
+            raise RunError(f"run_dir={path} holds {lost[0]}, which the run would overwrite: choose another folder.")
         try:
             yield Run(path)
         except Exception as error:
@@ -81,13 +82,13 @@ def open_run(
 
 
 def _is_discardable(run: Path, error: Exception) -> bool:
-    """Tell whether a run ended before its first step, and nobody looks for its record."""
-    is_begun = isinstance(error, InterruptedRunError) or (run / LAST_CHECKPOINT).parent.exists()
-    return not is_begun and not (run.parent / SWEEP).is_file()
+    """Return True if a run failed before its first step, and no sweep needs its record."""
+    has_begun = isinstance(error, InterruptedRunError) or (run / LAST_CHECKPOINT).parent.exists()
+    return not has_begun and not (run.parent / SWEEP).is_file()
 
 
 def _empty(folder: Path) -> None:
-    """Remove what a folder holds but its lock, which goes, with the folder, when it is let go."""
+    """Remove the contents of a folder except its lock, which is removed with the folder when it is released."""
     for path in folder.iterdir():
         if path.name == locks.NAME:
             continue
@@ -98,17 +99,17 @@ def _empty(folder: Path) -> None:
 
 
 def _holds_results(run: Path, config: str) -> bool:
-    """Tell whether a run would lose more than its first epoch if it began anew, or is not the one that is asked for."""
+    """Return True if starting over would lose more than the first epoch, or another run."""
     if (run / SUMMARY).exists() or (run / LAST_CHECKPOINT).exists():
         return True
-    begun = [name for name in FIRST_EPOCH if (run / name).exists()]
-    if "metrics.csv" in begun and len((run / "metrics.csv").read_text(encoding="utf-8").splitlines()) > 2:
-        return True  # its checkpoints were removed
-    return bool(begun) and not _matches(config, run / "config.yaml")
+    present = [name for name in FIRST_EPOCH if (run / name).exists()]
+    if "metrics.csv" in present and len((run / "metrics.csv").read_text(encoding="utf-8").splitlines()) > 2:
+        return True  # it got further, but its checkpoints were removed
+    return bool(present) and not _matches(config, run / "config.yaml")
 
 
 def _matches(config: str, recorded: Path) -> bool:
-    """Tell whether a run was made from a configuration, which may leave to training what has a number in the record."""
+    """Return True if a configuration equals a recorded one, in which `auto` options may have numbers."""
     now, before = OmegaConf.create(config), OmegaConf.create(read_record(recorded))
     for key in AUTO_OPTIONS:
         if OmegaConf.select(now, key) == AUTO:
@@ -117,13 +118,13 @@ def _matches(config: str, recorded: Path) -> bool:
 
 
 def clear_first_epoch(run: Run) -> None:
-    """Remove what an earlier start left of its first epoch."""
+    """Remove files that an earlier start left in its first epoch."""
     for name in FIRST_EPOCH:
         (run.path / name).unlink(missing_ok=True)
 
 
 def _free_folder(runs_dir: Path, name: str) -> Path:
-    """Make a folder that nobody else has made: two runs may start in one second."""
+    """Create a folder with a unique name, as two runs may start in the same second."""
     stem = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{re.sub(r'[^A-Za-z0-9_.+-]+', '_', name)}"
     for number in range(100):
         path = runs_dir / (f"{stem}_{number}" if number else stem)
@@ -140,11 +141,11 @@ def _free_folder(runs_dir: Path, name: str) -> Path:
 
 
 def how_to_resume(folder: Path) -> str:
-    """Return what to tell the user of a run that has stopped."""
+    """Return advice on resuming a stopped run."""
     if (folder / SUMMARY).exists():
         return "The run is complete."
     if not (folder / LAST_CHECKPOINT).exists():
-        return "There is no checkpoint yet to go on from; start again."
+        return "There is no checkpoint yet to resume from; start again."
     return (
-        f"The last good checkpoint is kept; go on with: python -m satseg.train resume_from={shlex.quote(str(folder))}"
+        f"The last good checkpoint is kept; resume with: python -m satseg.train resume_from={shlex.quote(str(folder))}"
     )

@@ -1,4 +1,4 @@
-"""What to do with a model that has been trained, as commands that run as they are printed."""
+"""Suggested commands for a trained model."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path
 
-SPLITS = ("test", "val", "train")  # the first that there is tells the most of a model
+SPLITS = ("test", "val", "train")  # by preference for judging a model
 
 
 def usual_split(splits: Collection[str]) -> str:
-    """Return the split that a model is scored on, and shown by, where none is asked for."""
+    """Return the split that a model is scored on by default."""
     return next((split for split in SPLITS if split in splits), SPLITS[0])
 
 
 def after_training(folder: Path, scene: Path | str, split: str, trusted_modules: Collection[str] = ()) -> list[str]:
-    """Return a line each for scoring the model, mapping a scene with it, diagnosing it, and trying it in a browser.
+    """Return commands, with a description each, that score, map, diagnose and serve the model.
 
     Args:
-        folder: The run's.
-        scene: An image that the model can segment, as an example.
-        split: That the image is of.
-        trusted_modules: Modules of the user's own, without which the model cannot be loaded.
+        folder: The run folder.
+        scene: An example image.
+        split: Split of the image.
+        trusted_modules: The user's own modules that the model needs.
     """
     checkpoint = f"checkpoint={shlex.quote(str(folder))}"
     trusted = f" trusted_modules={shlex.quote('[' + ','.join(trusted_modules) + ']')}" if trusted_modules else ""

@@ -1,4 +1,4 @@
-"""Records of runs, with the present names of classes that have moved since they were written."""
+"""Reading run records, with classes that have since moved renamed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from satseg.runs.documents import read_yaml
 
-RENAMED = {  # as records name them, and what they are called now
+RENAMED = {  # former and current names
     "satseg.callbacks.wandb.Dashboard": "satseg.train.callbacks.wandb.Dashboard",
     "satseg.data.places.Area": "satseg.data.sampling.Area",
     "satseg.data.places.Balanced": "satseg.data.sampling.Balanced",
@@ -19,7 +19,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read the `config.yaml` of a run.
 
     Raises:
-        RecordError: If it is no such record, or larger or deeper than any.
+        RecordError: If it is missing or invalid.
     """
     return {key: _renamed(value) for key, value in read_yaml(path).items()}
 
@@ -29,7 +29,7 @@ def _renamed(node: Any) -> Any:
         return [_renamed(each) for each in node]
     if not isinstance(node, dict):
         return node
-    made = {key: _renamed(value) for key, value in node.items()}
-    if isinstance(name := made.get("_target_"), str):
-        made["_target_"] = RENAMED.get(name, name)
-    return made
+    renamed = {key: _renamed(value) for key, value in node.items()}
+    if isinstance(name := renamed.get("_target_"), str):
+        renamed["_target_"] = RENAMED.get(name, name)
+    return renamed

@@ -111,7 +111,7 @@ def test_runs_that_were_scored_unlike_are_not_ranked_together(tmp_path: Path) ->
 
 
 def test_what_cannot_be_compared_is_told_in_one_line(tmp_path: Path) -> None:
-    assert "fits no folder" in refused("report", "runs=nothing*", cwd=tmp_path)
+    assert "matches no folder" in refused("report", "runs=nothing*", cwd=tmp_path)
     run = made_up(tmp_path / "runs/one", 1, 0.6, {})
     said = refused("report", "runs=runs", "evaluation=val", cwd=tmp_path)
     assert f"score it with python -m satseg.evaluate checkpoint={run} split=val" in said

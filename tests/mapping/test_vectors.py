@@ -225,7 +225,7 @@ def test_what_cannot_be_is_one_clear_line(class_map, tmp_path):
     local = class_map(np.zeros((2, 2)), crs='LOCAL_CS["site",UNIT["metre",1]]', transform=UTM["transform"])
     with pytest.raises(ConfigError, match=r"no longitude and latitude for GeoJSON; write \.gpkg or \.fgb"):
         write_vectors(local, tmp_path / "a.geojson", NAMES)
-    with pytest.raises(ConfigError, match="min_area_m2=-1: expected a number from 0 on"):
+    with pytest.raises(ConfigError, match="min_area_m2=-1: expected a number of 0 or more"):
         write_vectors(raster, tmp_path / "a.gpkg", NAMES, min_area_m2=-1)
     with pytest.raises(ConfigError, match="simplify_m=nan"):
         write_vectors(raster, tmp_path / "a.gpkg", NAMES, simplify_m=float("nan"))

@@ -168,7 +168,7 @@ def test_weights_of_another_network_broken_files_and_pickles_are_refused(tmp_pat
         ("other.safetensors", "belongs to another network"),
         ("broken.safetensors", "is broken"),
         ("pickle.pth", "more than tensors"),
-        ("missing.pth", "is not there"),
+        ("missing.pth", "does not exist"),
     ):
         with pytest.raises(BackboneWeightsError, match=message):
             build_model(config(weights=str(tmp_path / name)), spec())

@@ -330,7 +330,7 @@ def test_what_gets_into_the_page_does_not_run(visit: Visit) -> None:
         (["host=203.0.113.7"], "cannot be used"),
         (["trusted_hosts=maps.example.org"], "expected a list; write trusted_hosts=[maps.example.org]"),
         (["proxies=[maps.example.org]"], "proxies= takes addresses and networks"),
-        (["checkpoint=nowhere"], "checkpoint=nowhere is not there"),
+        (["checkpoint=nowhere"], "checkpoint=nowhere does not exist"),
     ],
 )
 def test_wrong_options_are_one_line(options: list[str], message: str, tmp_path: Path) -> None:
