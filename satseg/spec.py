@@ -1,4 +1,4 @@
-"""What a model needs to know of the data it was trained on; travels inside the model file."""
+"""Dataset specification: inputs, classes and statistics of the training data, stored in the model file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from satseg.errors import ConfigError, SpecError
 
 IGNORE_INDEX = 255
 MAX_CLASSES = 255  # masks are uint8 inside satseg, and one value is the ignore index
-MAX_BANDS = 1024  # imaging spectrometers have some 300
-MAX_TIMESTEPS = 366  # one a day for a year
+MAX_BANDS = 1024  # imaging spectrometers have about 300
+MAX_TIMESTEPS = 366  # one per day for a year
 MAX_NAME = 200
-MAX_MASK_VALUES = 100  # of one class, that are recorded
-LARGEST_MASK_VALUE = 2**24 - 1  # as of a colour that is packed into a number
+MAX_MASK_VALUES = 100  # recorded per class
+LARGEST_MASK_VALUE = 2**24 - 1  # a colour packed into one integer
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
-SCHEMA: ConfigDict = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # how pydantic reads a dataclass here
+SCHEMA: ConfigDict = {
+    "strict": True,
+    "extra": "forbid",
+    "allow_inf_nan": False,
+}  # pydantic settings of the dataclasses below
 
-PHRASES = {  # of pydantic's, and ours
+PHRASES = {  # pydantic's wording to ours
     "Input should be": "expected",
     "should have": "expected",
     "Unexpected keyword argument": "unknown; expected the fields that this version of satseg writes",
@@ -32,10 +36,10 @@ PHRASES = {  # of pydantic's, and ours
 
 
 def check_printable(text: str) -> str:
-    """Return a text that has no line breaks and no other control characters.
+    """Return a text unchanged if it has no line breaks or other control characters.
 
     Raises:
-        ValueError: If it has one.
+        ValueError: If it has any.
     """
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
         raise ValueError("expected text without line breaks and other control characters")
@@ -43,10 +47,10 @@ def check_printable(text: str) -> str:
 
 
 def check_dtype(name: str) -> str:
-    """Return a dtype's name, if images may have it.
+    """Return a dtype's name if images may have it.
 
     Raises:
-        ValueError: If they may not; lists what they may have.
+        ValueError: If they may not; lists the supported ones.
     """
     if name not in DTYPES:
         raise ValueError(f"expected one of {', '.join(DTYPES)}")
@@ -63,20 +67,20 @@ MaskValue = int | Rgb
 
 
 def is_nodata_per_band(nodata: float, dtype: Any) -> bool:
-    """Tell whether a pixel is missing where a single band has the nodata value.
+    """Return True if a pixel is invalid as soon as one band has the nodata value.
 
-    Not where that is 0 or the numbers have 8 bits: there each band alone may well have the value, and all must.
+    If the value is 0 or the numbers have 8 bits, a single band may well have it as data, so all bands must.
 
     Args:
-        nodata: The value.
-        dtype: Numpy dtype of the numbers, or its name.
+        nodata: The nodata value.
+        dtype: Numpy dtype of the stored numbers, or its name.
     """
     return nodata != 0 and str(dtype) not in ("uint8", "int8")
 
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """Per-band numbers of the training split's valid pixels, in raw units."""
+    """Per-band statistics of the training split's valid pixels, in raw units."""
 
     __pydantic_config__ = SCHEMA
 
@@ -90,25 +94,25 @@ class BandStatistics:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One image input: what its raw numbers mean and how the network standardises them.
+    """One image input: the meaning of its raw numbers, and how the network standardises them.
 
     Raw numbers become unit scale by ``(raw - offset) / scale`` and are then standardised by
     ``(unit - mean) / std``; ``mean`` and ``std`` are per band, at unit scale.
 
     Attributes:
         name: Key of the input.
-        bands: Band names in the order of the channels.
+        bands: Band names, in channel order.
         dtype: Numpy dtype name of the raw numbers.
-        scale: Divisor to unit scale.
+        scale: Divisor that brings raw numbers to unit scale.
         offset: Subtracted before the division.
-        nodata: Raw value that marks an invalid pixel, where there is one; see `is_nodata_per_band`.
-        gsd_m: Ground sampling distance in metres, where it is known: the median of the training images.
+        nodata: Raw value of invalid pixels, if any; see `is_nodata_per_band`.
+        gsd_m: Ground sampling distance in metres, the median of the training images; None if unknown.
         num_timesteps: Images per sample; 1 for a single image.
         mean: Standardisation mean; None until the backbone's own is filled in.
-        std: Standardisation deviation; None until the backbone's own is filled in.
-        statistics: The training split's raw numbers.
-        gsd_range_m: Shortest and longest edge of the training images' pixels on the ground, in metres; None in model
-            files of earlier versions, too.
+        std: Standard deviation for standardisation; None until the backbone's own is filled in.
+        statistics: Per-band statistics of the training split.
+        gsd_range_m: Shortest and longest pixel edge on the ground among the training images, in metres; None if unknown
+            and in model files of earlier versions.
     """
 
     __pydantic_config__ = SCHEMA
@@ -139,16 +143,15 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """Inputs, classes and colours: all that serving a model needs, without its dataset.
+    """Inputs, classes and colours: everything that a model needs to know about its dataset.
 
     Attributes:
-        inputs: One an image that belongs to a sample.
+        inputs: One for each image of a sample.
         class_names: K names.
         palette: K colours.
-        ignore_index: What stands for no class.
-        mask_values: What the masks of the training hold for each class, the first being written back: numbers, or
-            colours; the first hundred where there are more. None where masks were drawn from polygons, and in model
-            files of earlier versions.
+        ignore_index: Mask value of pixels without a class.
+        mask_values: Values or colours of each class in the training masks, at most a hundred; the first is the one that
+            is written to maps. None if masks were rasterized from polygons, and in model files of earlier versions.
     """
 
     __pydantic_config__ = SCHEMA
@@ -186,22 +189,22 @@ class DatasetSpec:
 
     @property
     def num_classes(self) -> int:
-        """How many classes a pixel may have."""
+        """Number of classes."""
         return len(self.class_names)
 
     @property
     def in_channels(self) -> int:
-        """Channels that the network sees: bands of all inputs, over all timesteps."""
+        """Input channels of the network: bands of all inputs, over all timesteps."""
         return sum(len(i.bands) * i.num_timesteps for i in self.inputs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists, numbers and strings, ready for JSON."""
+        """Return plain dicts, lists, numbers and strings for JSON."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> DatasetSpec:
-        """Rebuild a spec from `to_dict`'s output.
+        """Rebuild a spec from the output of `to_dict`.
 
         Raises:
             ConfigError: If a key is missing or unknown, or a value does not fit; names the field.
@@ -213,7 +216,7 @@ class DatasetSpec:
 
 
 def first_error(error: ValidationError) -> str:
-    """Return where the first of pydantic's findings is, what is there and what was expected, in one line."""
+    """Return one line about pydantic's first error: the field, its value and what was expected."""
     found = error.errors(include_url=False)[0]
     message = found["msg"].removeprefix("Value error, ").rstrip(".")
     for theirs, ours in PHRASES.items():

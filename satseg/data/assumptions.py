@@ -1,4 +1,4 @@
-"""What is taken for granted of a dataset, and said, so that users can say otherwise."""
+"""Assumptions about a dataset, reported so that users can correct them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Splits = Mapping[str, Sequence[Sample]]
 
 
 def assumed(splits: Splits, reader: SampleReader) -> list[str]:
-    """Return what was assumed of a dataset's files, a sentence each.
+    """Return the assumptions made about a dataset's files, one sentence each.
 
     Args:
-        splits: Samples by split; there are some to train on.
-        reader: Reads them.
+        splits: Samples by split; the training split is not empty.
+        reader: Reader of the samples.
     """
     return [
         *_transparency(splits, reader),
@@ -37,7 +37,7 @@ def _transparency(splits: Splits, reader: SampleReader) -> list[str]:
     alpha = [b for b in there if b not in info.bands]
     if not alpha or reader.bands is not None:
         return []
-    return [f"band {alpha[0]} of the images is transparency (dataset.bands={list(there)} takes it as data)"]
+    return [f"band {alpha[0]} of the images is transparency (dataset.bands={list(there)} reads it as data)"]
 
 
 def _turned(splits: Splits, reader: SampleReader) -> list[str]:
@@ -45,11 +45,11 @@ def _turned(splits: Splits, reader: SampleReader) -> list[str]:
     turned = sorted(image for image in images if reader.info(image).turned)
     if not turned:
         return []
-    return [f"{len(turned)} images, such as {turned[0].name}, are turned upright as their headers say"]
+    return [f"{len(turned)} images, such as {turned[0].name}, are rotated upright as their headers say"]
 
 
 def _names(splits: Splits, reader: SampleReader) -> list[str]:
-    """Tell of bands that are called otherwise in some images, where they are taken by their numbers."""
+    """Report bands whose names differ between images and that are therefore read by number."""
     infos = [reader.info(s.image) for s in splits["train"]]
     names = [tuple(info.band_names[n - 1] for n in band_numbers(info, reader.bands)) for info in infos]
     first, *others = most_common(names)
@@ -64,15 +64,15 @@ def _names(splits: Splits, reader: SampleReader) -> list[str]:
 
 
 def _nodata(splits: Splits, reader: SampleReader) -> list[str]:
-    """Tell of training images that declare different nodata values."""
+    """Report training images that declare different nodata values."""
     infos = [reader.info(s.image) for s in splits["train"]]
     declared = most_common(info.validity.common_nodata(band_numbers(info, reader.bands)) for info in infos)
     if reader.nodata is not None or len(declared) == 1:
         return []
     told = ", ".join(f"{'none' if value is None else f'{value:g}'} in {number}" for value, number in declared)
     return [
-        f"the training images declare different nodata values ({told}): each is read by its own, and the model file "
-        "has that of the most (dataset.nodata sets one for all)"
+        f"the training images declare different nodata values ({told}): each is read with its own, and the model "
+        "file has the most common one (dataset.nodata sets one for all)"
     ]
 
 
@@ -82,13 +82,13 @@ def _warped(splits: Splits, reader: SampleReader) -> list[str]:
     if not warped:
         return []
     return [
-        f"{len(warped)} masks have other pixels than their images, such as {min(warped).name}: by their coordinates, "
-        "each pixel of an image takes the nearest label"
+        f"{len(warped)} masks lie on other pixel grids than their images, such as {min(warped).name}: by their "
+        "coordinates, each image pixel gets the nearest label"
     ]
 
 
 def _large(splits: Splits, reader: SampleReader) -> list[str]:
-    """Tell of what is scored in one piece, image and a number for each class."""
+    """Report large evaluation images, which are scored whole: all bands and class scores at once."""
     sizes = {s: reader.size(s) for split in ("val", "test") for s in splits.get(split, ())}
     large = max(sizes, key=lambda s: sizes[s][0] * sizes[s][1], default=None)
     if large is None or sizes[large][0] * sizes[large][1] <= WHOLE_FILE_PIXELS:
@@ -96,5 +96,5 @@ def _large(splits: Splits, reader: SampleReader) -> list[str]:
     values = len(reader.labels.scheme.names) + len(reader.bands or reader.info(large.image).bands)
     size = sizes[large][0] * sizes[large][1] * values * 4
     return [
-        f"{large.name} is scored whole, in some {size_text(size)} of memory (dataset/split=blocks cuts what is large)"
+        f"{large.name} is scored whole, in about {size_text(size)} of memory (dataset/split=blocks cuts large images)"
     ]

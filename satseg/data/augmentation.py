@@ -13,22 +13,22 @@ from torch.nn.functional import interpolate
 from satseg.spec import InputSpec
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-ROW_PADDING = 8  # pixels: rows as long as a power of two are three times as slow to transpose
+ROW_PADDING = 8  # pixels: rows whose length is a power of two take three times as long to transpose
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training patch; each by chance, all from the one seed of the patch.
+    """Random transforms of a training patch, all drawn from the seed of the patch.
 
     Attributes:
-        quarter_turns: Turn by 0, 90, 180 or 270 degrees.
+        quarter_turns: Rotate by 0, 90, 180 or 270 degrees.
         flips: Mirror.
-        zoom: Range of magnifications; the sampler draws from it.
+        zoom: Range of magnifications, drawn by the sampler.
         brightness: Largest shift of all bands, at unit scale.
-        contrast: Largest relative change of the distance from the patch's mean, by band.
-        gamma: Largest relative change of the exponent that unit values are raised to.
-        noise: Largest deviation of Gaussian noise, at unit scale.
-        band_shift: Largest shift of a single band, at unit scale; changes colours.
+        contrast: Largest relative change of the distance from the patch's mean, per band.
+        gamma: Largest relative change of the exponent applied to unit values.
+        noise: Largest standard deviation of Gaussian noise, at unit scale.
+        band_shift: Largest shift of a single band, at unit scale; alters colours.
     """
 
     quarter_turns: bool = False
@@ -48,13 +48,13 @@ class Augmentation:
         Args:
             image: Raw numbers (bands, height, width).
             mask: uint8 (height, width); never interpolated.
-            valid: Boolean (height, width); pixels that are not valid keep their numbers.
-            seed: From the sampler.
-            spec: How raw numbers become unit scale.
+            valid: Boolean (height, width); invalid pixels keep their numbers.
+            seed: Seed of the patch, from the sampler.
+            spec: Scaling of raw numbers to unit scale.
             patch_size: Edge of the result in pixels.
 
         Returns:
-            The three arrays at (patch_size, patch_size), the image in its own dtype.
+            The three arrays at (patch_size, patch_size), the image in its original dtype.
         """
         image, mask, valid = self.geometric(image, mask, valid, seed, patch_size)
         if self.has_photometric:
@@ -65,11 +65,11 @@ class Augmentation:
 
     @property
     def has_photometric(self) -> bool:
-        """Whether it changes the image's numbers, too."""
+        """Whether any photometric transform is on."""
         return any((self.brightness, self.contrast, self.gamma, self.noise, self.band_shift))
 
     def geometric(self, image: np.ndarray, mask: np.ndarray, valid: np.ndarray, seed: int, patch_size: int) -> Arrays:
-        """Resize, turn and mirror one patch, as the first part of augmenting it."""
+        """Apply the geometric transforms to one patch: resize, rotate and mirror."""
         turns, flip = self._draw_geometric(np.random.default_rng(seed))
         image, mask, valid = resize(image, mask, valid, patch_size)
         image, mask, valid = (_turn(a, turns, flip) for a in (image, mask, valid))
@@ -79,16 +79,16 @@ class Augmentation:
         return int(random.integers(4)) if self.quarter_turns else 0, self.flips and random.random() < 0.5
 
     def photometric(self, image: Tensor, valid: Tensor, seeds: Sequence[int], spec: InputSpec) -> Tensor:
-        """Change the light of a batch, as the second part of augmenting it, on whichever device it is.
+        """Apply the photometric transforms to a batch, on its own device.
 
         Args:
             image: Raw numbers (N, C, H, W).
-            valid: Boolean (N, H, W); pixels that are not valid keep their numbers.
-            seeds: Of each patch.
-            spec: How raw numbers become unit scale.
+            valid: Boolean (N, H, W); invalid pixels keep their numbers.
+            seeds: One per patch.
+            spec: Scaling of raw numbers to unit scale.
 
         Returns:
-            The batch in its own dtype; within the limits of the files', where that is one of integers.
+            The batch in its own dtype, clipped to the range of the stored dtype if that is an integer type.
         """
         drawn = [self._draw_photometric(seed, image.shape[1]) for seed in seeds]
         gamma, contrast, shift, noise = (
@@ -96,7 +96,7 @@ class Augmentation:
         )
         usable = valid[:, None]
         unit = (image.float() - spec.offset) / spec.scale
-        unit = unit.masked_fill(~usable, 0)  # nodata may be anything, also not a number
+        unit = unit.masked_fill(~usable, 0)  # nodata may be any value, even NaN
         if self.gamma:
             unit = unit.sign() * unit.abs() ** gamma
         if self.contrast:
@@ -108,7 +108,7 @@ class Augmentation:
         return torch.where(usable, _as_stored(unit * spec.scale + spec.offset, image.dtype, spec.dtype), image)
 
     def _draw_photometric(self, seed: int, bands: int) -> tuple[np.ndarray, ...]:
-        """Draw a patch's exponent, factor, shift of each band and deviation, after what `geometric` draws."""
+        """Draw gamma, contrast, shift per band and noise deviation of a patch, after the draws of `geometric`."""
         random = np.random.default_rng(seed)
         self._draw_geometric(random)
 
@@ -140,19 +140,19 @@ def _to_raw(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _turn(array: np.ndarray, turns: int, flip: bool) -> np.ndarray:
-    """Turn the last two axes anticlockwise by right angles, and mirror them then."""
+    """Rotate the last two axes anticlockwise by right angles, then mirror them."""
     if turns % 2:
         array = _transposed(array)
     axes = [-2] * (turns in (1, 2)) + [-1] * ((turns in (2, 3)) != flip)
     if not axes:
         return array
-    writable = np.require(array, requirements="W")  # what the reader keeps is not, and torch warns of that
+    writable = np.require(array, requirements="W")  # cached arrays are read-only, and torch warns about those
     flipped: np.ndarray = torch.from_numpy(writable).flip(axes).numpy()  # ten times as fast as numpy's
     return flipped
 
 
 def _transposed(array: np.ndarray) -> np.ndarray:
-    """Copy with the last two axes swapped, through rows that do not all fall on the same cache lines."""
+    """Return a copy with the last two axes swapped; padded rows avoid cache-line conflicts."""
     *rows, length = array.shape
     spread = np.empty((*rows, length + ROW_PADDING), array.dtype)[..., :length]
     spread[...] = array
@@ -160,9 +160,9 @@ def _transposed(array: np.ndarray) -> np.ndarray:
 
 
 def resize(image: np.ndarray, mask: np.ndarray, valid: np.ndarray, size: int) -> Arrays:
-    """Resize a square patch: bilinear for the image, nearest for mask and valid pixels.
+    """Resize a square patch: bilinear for the image, nearest for the mask.
 
-    A pixel that bilinear weights mix with an invalid one is invalid too.
+    A pixel that is interpolated from an invalid one is invalid too.
     """
     if mask.shape == (size, size):
         return image, mask, valid

@@ -1,4 +1,4 @@
-"""Weights of the classes in the loss."""
+"""Class weights of the loss."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def class_weights(
     """Return weights (K,) for the loss: none, balanced by pixels, or as given.
 
     Args:
-        wanted: `none`, `balanced`, or a number for each class.
-        names: The classes.
-        counts: Training pixels of each.
+        wanted: `none`, `balanced`, or a number per class.
+        names: Class names.
+        counts: Training pixels per class.
 
     Raises:
         ConfigError: If the weights do not fit the classes.
@@ -27,7 +27,7 @@ def class_weights(
         return None
     if wanted == "balanced":
         shares = counts / counts.sum()
-        weights = 1 / np.sqrt(np.maximum(shares, 1e-6))  # the root: full inversion drowns frequent classes
+        weights = 1 / np.sqrt(np.maximum(shares, 1e-6))  # square root: inverse frequency would drown frequent classes
         return torch.tensor(weights / weights.mean(), dtype=torch.float32)
     fits = isinstance(wanted, list | tuple) and len(wanted) == len(names)
     if not fits or not all(isinstance(w, int | float) and w >= 0 for w in wanted):

@@ -1,4 +1,4 @@
-"""From samples to batches: the part that all datasets share."""
+"""Base datamodule: splits, statistics and loaders that all datasets share."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ from satseg.spec import BandStatistics, DatasetSpec
 
 
 class SegmentationDataModule(pl.LightningDataModule):
-    """Splits, measures and loads a dataset; a subclass says where samples and classes come from.
+    """Split, measure and load a dataset; subclasses provide samples and classes.
 
     Args:
-        split: Called with all samples and the root; returns the splits. One that `counts_classes` is called with a
-            function, too, that returns the pixels of each class in a sample.
+        split: Called with all samples and the root; returns the splits. If it has `counts_classes`, it is also passed
+            a function that returns the pixels per class of a sample.
         patch_size: Edge of a training patch in pixels; `auto` fits the images.
-        batch_size: Patches a training batch; `auto` suits memory and the number of patches.
-        patches_per_epoch: `auto` covers the training images' area once.
-        num_workers: Loader processes; 0 reads in the training process, `auto` suits the machine.
-        cache_gb: Memory for decoded images, which all workers share.
+        batch_size: Patches per training batch; `auto` fits memory and the number of patches.
+        patches_per_epoch: `auto` covers the area of the training images once.
+        num_workers: Loader processes; 0 reads in the training process, `auto` fits the machine.
+        cache_gb: Memory for decoded images, shared by all workers.
         bands: One-based numbers or names of the bands to read, in any order; all by default.
         nodata: Value of missing pixels; each file's own by default.
-        scale: Divisor of raw numbers to unit scale; see `input_spec`, which it and the next two go to.
+        scale: Divisor of raw numbers to unit scale; see `input_spec` for it and the next two.
         offset: Subtracted before the division.
         normalisation: `auto`, `backbone`, `scale`, `standardise` or `percentile`.
-        augmentation: For the training patches.
-        sampler: Where training patches may lie; anywhere by default.
-        sampling_seed: Order, place and augmentation of patches; never the split.
+        augmentation: Augmentation of the training patches.
+        sampler: Chooses the locations of training patches; anywhere by default.
+        sampling_seed: Seed of order, location and augmentation of patches; never of the split.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         super().__init__()
         self.split = split
         self._patch_size, self._batch_size = patch_size, batch_size
-        self.accelerator = "auto"  # which the trainer will be told
+        self.accelerator = "auto"  # as passed to the trainer
         self.patches_per_epoch, self.cache_gb = patches_per_epoch, cache_gb
         self.num_workers = default_workers() if num_workers == "auto" else num_workers
         self.bands, self.nodata = bands, nodata
@@ -104,20 +104,20 @@ class SegmentationDataModule(pl.LightningDataModule):
         raise NotImplementedError
 
     def paired(self) -> Pairs:
-        """Return the samples that there are, and what cannot be one."""
+        """Return the usable samples, and the files that no sample can be made of."""
         return Pairs(self.samples())
 
     @property
     def finds_classes(self) -> bool:
-        """Whether the classes are what the masks hold, because nothing else says what they are."""
+        """Whether classes are discovered from the masks because no option names them."""
         return False
 
     def scheme(self) -> ClassScheme:
-        """Return the classes and what masks call them."""
+        """Return the classes and their values in the masks."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
-        """Find and split the samples, and compare the headers of every image and mask; once."""
+        """Find and split the samples, and compare the headers of every image and mask, once."""
         if not self._checked:
             _ = self.sizes
             self.reader.cache_decoded((s for own in self.splits.values() for s in own), self.cache_gb)
@@ -151,7 +151,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @cached_property
     def reader(self) -> SampleReader:
-        """Reads samples, in the training process."""
+        """Reader of samples, in the training process."""
         return SampleReader(LabelReader(self.scheme()), self.bands, self.nodata)
 
     @cached_property
@@ -172,7 +172,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @cached_property
     def spec(self) -> DatasetSpec:
-        """What the model needs to know; mean and std are None where the backbone's own are wanted."""
+        """Dataset spec of the model; mean and std are None if the backbone's own are to be used."""
         scheme, infos = self.reader.labels.scheme, [self.reader.info(s.image) for s in self.splits["train"]]
         inputs = [
             input_spec(
@@ -198,7 +198,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @cached_property
     def batch_size(self) -> int:
-        """Patches a training batch, of one device."""
+        """Patches per training batch of one device."""
         if self._batch_size != "auto":
             return self._batch_size
         patches = self.num_patches // world_size()
@@ -206,7 +206,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @property
     def num_patches(self) -> int:
-        """Patches an epoch, of all devices together, before they are rounded up to whole batches."""
+        """Patches per epoch over all devices, before rounding up to whole batches."""
         if self.patches_per_epoch != "auto":
             return self.patches_per_epoch
         return round(sum(np.prod(self.sizes[s.name]) for s in self.splits["train"]) / self.patch_size**2)
@@ -221,11 +221,11 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of split and files."""
+        """SHA-256 of the split and its files."""
         return fingerprints.fingerprint(self.splits)
 
     def manifest(self) -> dict[str, Any]:
-        """Return the names by split, the windows of those that are parts of an image, and a hash of both."""
+        """Return the sample names by split, the windows of partial images, and a hash of both."""
         return fingerprints.manifest(self.splits)
 
     def digests(self) -> dict[str, str]:
@@ -237,11 +237,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         return fingerprints.digests(self.splits)
 
     def use_digests(self, digests: Path) -> None:
-        """Tell a file that changes from one that is only touched, by the digests in a run's data.json."""
+        """Compare files that change with the digests in a run's data.json; a touched file is no change."""
         self.reader.states.digests = digests
 
     def groups(self, split: str) -> dict[str, str]:
-        """Return which tile, scene or block each sample of a split is in; itself, where the split knows of none."""
+        """Return the tile, scene or block of each sample of a split; its own name if the split has no groups."""
         group_of = getattr(self.split, "group_of", lambda sample: sample.name)
         return {s.name: group_of(s) for s in self.samples_of(split)}
 
@@ -251,7 +251,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         return bool(getattr(self.split, "is_random", False))
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Training patches; each pass is the next epoch."""
+        """Return the loader of training patches; each pass is the next epoch."""
         train = self.splits["train"]
         self.train_sampler = PatchBatchSampler(
             [self.sizes[s.name] for s in train],
@@ -269,12 +269,12 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @property
     def _defers_photometric(self) -> bool:
-        """Whether there is a device to which the heavier part of augmentation is left."""
+        """Whether photometric augmentation runs on a device other than the processor."""
         there = self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
         return there and self.augmentation.has_photometric
 
     def start_at(self, epoch: int, batches: int) -> None:
-        """Let training patches begin within an epoch, after so many of its batches, made already or not."""
+        """Start training patches within an epoch, after a number of batches; also for a loader that exists already."""
         self._start = epoch, batches
         if self.train_sampler is not None:
             self.train_sampler.epoch, self.train_sampler.skip = epoch, batches
@@ -284,14 +284,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self.sampler(self.splits["train"], self.reader)
 
     def val_dataloader(self) -> DataLoader[Item]:
-        """All of the validation split."""
+        """Return the loader of the validation split."""
         return self.eval_dataloader("val")
 
     def eval_dataloader(self, split: str) -> DataLoader[Item]:
-        """Samples of a split, whole images or blocks, one a batch and each once, on whichever rank.
+        """Return the loader of a split: whole images or blocks, one per batch, each on exactly one rank.
 
         Raises:
-            ConfigError: If the dataset has no such split.
+            ConfigError: If the dataset has no such split, or fewer samples than ranks.
         """
         samples = self.samples_of(split)
         ranks = self._ranks()
@@ -311,7 +311,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self.splits[split]
 
     def named_items(self, split: str, names: Sequence[str]) -> Iterator[Item]:
-        """Read whole samples by name, in that order."""
+        """Yield whole samples by name, in the given order."""
         by_name = {s.name: s for s in self.samples_of(split)}
         for name in names:
             yield to_item(name, *self.reader.read(by_name[name]))
@@ -335,7 +335,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         return {"rank": trainer.global_rank, "world_size": trainer.world_size}
 
     def on_after_batch_transfer(self, batch: Item, dataloader_idx: int) -> Item:
-        """Raise what went wrong in a worker; finish the augmentation that was left to the device."""
+        """Raise the error of a worker; apply the photometric augmentation deferred to the device."""
         if "failure" in batch:
             batch["failure"].raise_error()
         if "seed" in batch:

@@ -1,4 +1,4 @@
-"""The two datasets: training patches on request, and whole images in order."""
+"""Torch datasets: training patches on request, and whole images in order."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from satseg.errors import RasterReadError, ResourceError, SatsegError
 from satseg.spec import InputSpec
 
 Item = dict[str, Any]
-LIST_KEYS = ("name", "seed")  # of a batch's items; numbers that a device need not hold
+LIST_KEYS = ("name", "seed")  # collated to lists, and not moved to the device
 
 
 class Failure:
-    """An error on its way from a loader's worker to the process that can tell the user."""
+    """An error passed from a loader's worker to the main process, which reports it."""
 
     def __init__(self, error: SatsegError) -> None:
         self.kind, self.message = type(error), str(error)
 
     def raise_error(self) -> None:
-        """Raise the error as if it had happened here."""
+        """Raise the error in this process."""
         raise self.kind(self.message)
 
 
 class PatchDataset(Dataset[Item]):
-    """A pure function from a `PatchRequest` to a patch.
+    """Training patches: a pure function of a `PatchRequest`.
 
     Args:
         samples: The training split.
-        reader: Reads them.
-        augmentation: Changes them.
-        spec: How raw numbers become unit scale.
+        reader: Reader of the samples.
+        augmentation: Augmentation of the patches.
+        spec: Scaling of raw numbers to unit scale.
         patch_size: Edge of a patch in pixels.
-        defer_photometric: Leave the part of augmentation that changes numbers to the device, and give it the seed.
+        defer_photometric: Leave photometric augmentation to the device, and pass it the seed.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ImageDataset(Dataset[Item]):
 
     Args:
         samples: The split.
-        reader: Reads them.
+        reader: Reader of the samples.
     """
 
     def __init__(self, samples: Sequence[Sample], reader: SampleReader) -> None:
@@ -100,7 +100,7 @@ class ImageDataset(Dataset[Item]):
 
 
 def _or_failure(name: str, make: Callable[[], Item]) -> Item:
-    """Make an item, or one that carries what went wrong: torch would bury the error in a traceback of the worker's."""
+    """Make an item, or one that carries the error: torch would bury it in the worker's traceback."""
     try:
         return make()
     except SatsegError as error:
@@ -112,12 +112,12 @@ def _or_failure(name: str, make: Callable[[], Item]) -> Item:
 
 
 def to_item(name: str, image: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Item:
-    """Make tensors of a sample's arrays."""
+    """Convert a sample's arrays to tensors."""
     return {"image": to_tensor(image), "mask": _tensor(mask), "valid": _tensor(valid), "name": name}
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """Make a tensor of raw numbers; integers that torch cannot compute with become int32."""
+    """Convert raw numbers to a tensor; integer types that torch cannot compute with become int32."""
     if image.dtype in (np.uint16, np.uint32, np.int8):
         image = image.astype(np.int32)
     if image.dtype == np.float64:
@@ -126,7 +126,9 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))  # what the reader keeps is copied
+    return torch.from_numpy(
+        np.require(array, requirements=["C", "W"])
+    )  # cached arrays are read-only, so they are copied
 
 
 def collate(items: Sequence[Item]) -> Item:

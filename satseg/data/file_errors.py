@@ -1,4 +1,4 @@
-"""What is wrong with single files: an error at the first of them, or collected where all of it is wanted."""
+"""Errors of single files: raised at the first one, or collected."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ FileGuard = Callable[[Path], AbstractContextManager[object]]
 
 
 class FileErrors:
-    """Notes what is wrong, once it has been told to; then files with a fault are left out."""
+    """Raise errors of files at once, or collect them and leave the files out."""
 
     def __init__(self) -> None:
         self.collected: list[tuple[Path, SatsegError]] | None = None
 
     def collect(self) -> None:
-        """Raise no more."""
+        """Collect errors from now on instead of raising them."""
         self.collected = self.collected or []
 
     @contextmanager
     def guard(self, file: Path) -> Iterator[None]:
-        """Surround what is done with a file.
+        """Context in which a file is processed.
 
         Raises:
-            SatsegError: As the block; a DataError or ConfigError only where faults are not collected.
+            SatsegError: As the block; a DataError or ConfigError only while errors are not collected.
         """
         try:
             yield
@@ -36,6 +36,6 @@ class FileErrors:
             self.collected.append((file, error))
 
     def raise_first(self) -> None:
-        """Raise the first fault that was collected; to be called where nothing is left."""
+        """Raise the first collected error, if any; for callers left without a usable file."""
         if self.collected:
             raise self.collected[0][1]

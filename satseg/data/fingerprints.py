@@ -19,15 +19,15 @@ from satseg.runs.documents import MAX_LISTING_BYTES, read_json
 END_BYTES = 65_536
 
 Splits = Mapping[str, Sequence[Sample]]
-State = tuple[int, int]  # size in bytes, and time of change in nanoseconds
+State = tuple[int, int]  # size in bytes, modification time in nanoseconds
 
 
 def manifest(splits: Splits) -> dict[str, Any]:
-    """Return the names by split, the windows of those that are parts of an image, and a hash of both.
+    """Return the sample names by split, the windows of partial images, and a hash of both.
 
     Returns:
         `splits` (names in natural order), `windows` (column, row, width and height by name) and `split_hash`: the
-        SHA-256 of these two as compact JSON with sorted keys, the same on any machine and for any order of files.
+        SHA-256 of these two as compact JSON with sorted keys, independent of machine and file order.
     """
     names = {split: sorted((s.name for s in samples), key=natural_key) for split, samples in splits.items()}
     windows = {s.name: list(s.window) for samples in splits.values() for s in samples if s.window is not None}
@@ -49,7 +49,7 @@ def digest(sample: Sample) -> str:
 def fingerprint(splits: Splits) -> str:
     """Return a SHA-256 of the splits' names and windows, and of each file's size, first and last bytes."""
     digest = hashlib.sha256()
-    ends = lru_cache(maxsize=32)(_ends)  # parts of one image follow each other
+    ends = lru_cache(maxsize=32)(_ends)  # parts of one image are adjacent
     for split, samples in sorted(splits.items()):
         files = [file for sample in samples for file in sample.by_file()]
         for sample in sorted(files, key=lambda s: s.name):
@@ -70,28 +70,28 @@ def _ends(path: Path) -> bytes:
 
 @dataclass
 class FileStates:
-    """What the files of samples were when they were first looked at.
+    """Sizes and modification times of the samples' files when they were first seen.
 
     Attributes:
-        digests: A file with the `digests` of all samples, where there is one: then a file of the dataset that was only
-            touched, or put back as it was, has not changed.
+        digests: A file with the `digests` of all samples, if any: a file that was only touched, or restored, then
+            counts as unchanged.
     """
 
     digests: Path | None = None
     _known: dict[Path, State | None] = field(default_factory=dict, repr=False)
 
     def note(self, sample: Sample) -> None:
-        """Look at a sample's files, unless they have been looked at before."""
+        """Record the state of a sample's files, unless it is recorded already."""
         for file in _files(sample):
             if file not in self._known:
                 self._known[file] = _state(file)
 
     @contextmanager
     def unchanged(self, sample: Sample) -> Iterator[None]:
-        """Surround the reading of a sample; what was read of a file that has changed is good for nothing.
+        """Context in which a sample is read; checks afterwards that its files have not changed.
 
         Raises:
-            DataChangedError: If a file is gone, or another one than when it was noted; names it.
+            DataChangedError: If a file is missing or differs from when it was recorded; names it.
         """
         self.note(sample)
         try:
@@ -130,6 +130,6 @@ def _files(sample: Sample) -> tuple[Path, ...]:
 def _state(file: Path) -> State | None:
     try:
         found = file.stat()
-    except OSError:  # it is not there
+    except OSError:  # missing
         return None
     return found.st_size, found.st_mtime_ns

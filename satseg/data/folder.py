@@ -1,4 +1,4 @@
-"""Any user's folder of images and masks."""
+"""Datamodule of a user's own folder of images and masks."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class FolderDataModule(SegmentationDataModule):
 
     Args:
         root: The folder.
-        images: Glob pattern of the images below it, in which `{train,val}` stands for either; or a pattern by band,
-            where bands lie in separate files. Recognised by the names of folders by default, as by `recognise`.
-        masks: Glob pattern of the masks: rasters, or files of polygons, of which a single one belongs to all images.
-        image_suffix: Ending of image names that masks lack; looked for where images or masks are recognised.
-        mask_suffix: Ending of mask names that images lack; the same.
-        classes: Names, or names with values or colours; found from the masks by default. Polygons have values of an
-            attribute.
-        mask_values: More values, each with the name of its class (or `ignore`).
+        images: Glob pattern of the images below it, in which `{train,val}` matches either; or one pattern per band, if
+            bands are separate files. By default recognised from the names of folders; see `recognise`.
+        masks: Glob pattern of the masks: rasters, or files of polygons; a single file of polygons serves all images.
+        image_suffix: Ending of image names that mask names lack; detected if images or masks are recognised.
+        mask_suffix: Ending of mask names that image names lack; likewise.
+        classes: Names, or names with values or colours; by default discovered from the masks. For polygons, values of
+            an attribute.
+        mask_values: Further values, each with the name of its class (or `ignore`).
         ignore_values: Values or colours that are no class.
-        mask_threshold: Of masks by colour, or in grey of 0 and 255: each channel means 0 below it and 255 from it on.
-        vectors: Of polygons the `attribute` that tells their class (none, where all are of one), the `outside`: the
-            class of what lies in none, or `ignore`; and the `layer`, where files have several.
-        unpaired: What to do with images without a mask, and masks without an image: `refuse` or `leave_out`.
-        loading: The rest goes to `SegmentationDataModule`.
+        mask_threshold: For colour masks, or grey ones of 0 and 255: a channel is 0 below it and 255 from it on.
+        vectors: For polygons: the `attribute` that holds the class (none if all are of one class), `outside`, the class
+            of pixels in no polygon or `ignore`, and the `layer` if files have several.
+        unpaired: What to do with images without a mask and masks without an image: `refuse` or `leave_out`.
+        loading: Further options of `SegmentationDataModule`.
     """
 
     def __init__(
@@ -91,18 +91,18 @@ class FolderDataModule(SegmentationDataModule):
 
     @cached_property
     def _files(self) -> tuple[Sequence[Stack], dict[str, dict[str, Path]]]:
-        """Stacks, where bands lie in separate files; and files by name of each kind."""
-        self._refuse_half_said()
+        """Stacks, if bands are separate files; and the files by kind and name."""
+        self._check_class_options()
         if isinstance(self.images, str):
             return (), find_files(self.root, self.images, self.masks, self.image_suffix, self.mask_suffix)
         return find_stack_files(self.root, self.images, self.masks, self.mask_suffix)
 
     @cached_property
     def _samples(self) -> list[Sample]:
-        """All pairs; those whose labels are polygons have masks that are drawn from them."""
+        """All pairs; polygon labels are rasterized to masks."""
         stacks, found = self._files
         if self.unpaired == "leave_out":
-            self._say_what_is_left_out()
+            self._report_unpaired()
         samples = pair(found) if isinstance(self.images, str) else self._stacked(stacks, found["mask"])
         if self._polygons:
             samples = self._polygons.draw(samples, self._errors.guard)
@@ -112,7 +112,7 @@ class FolderDataModule(SegmentationDataModule):
         return samples
 
     def _stacked(self, stacks: Sequence[Stack], masks: Mapping[str, Path]) -> list[Sample]:
-        """Return the stacks that have a mask as samples, in their order."""
+        """Return samples of the stacks that have a mask, in order."""
         samples = []
         for stack in stacks:
             with self._errors.guard(Path(next(iter(stack.files.values())))):
@@ -121,7 +121,7 @@ class FolderDataModule(SegmentationDataModule):
                     samples.append(stack_sample(stack, masks[stack.name], self.nodata))
         return samples
 
-    def _refuse_half_said(self) -> None:
+    def _check_class_options(self) -> None:
         if not self.finds_classes:
             return
         for name in ("mask_values", "ignore_values", "mask_threshold"):
@@ -140,7 +140,7 @@ class FolderDataModule(SegmentationDataModule):
         try:
             found = read_polygons(files, self.vectors.get("layer"), classes, self._errors.guard)
         except DataError:
-            self._errors.raise_first()  # which is why the others make no classes
+            self._errors.raise_first()  # the cause, if too few files are left
             raise
         if self.classes is None:
             self.assumptions.append(found.classes.assumed(files))
@@ -156,25 +156,25 @@ class FolderDataModule(SegmentationDataModule):
             check_all_paired(self.root, self._files[1], patterns)
         return self._samples
 
-    def _say_what_is_left_out(self) -> None:
+    def _report_unpaired(self) -> None:
         for kind, files in find_unpaired(self.root, self._files[1]).items():
             if files:
                 other = "a mask" if kind == "image" else "an image"
                 self.assumptions.append(f"{len(files)} {kind}s without {other} are left out (dataset.unpaired)")
 
     def paired(self) -> Pairs:
-        """Return the pairs that there are, and what cannot be one; from here on no single file is an error."""
+        """Return the pairs and the files that form none; from now on errors of single files are collected."""
         self._errors.collect()
         unpaired = find_unpaired(self.root, self._files[1]) if self.unpaired == "refuse" else {}
         return Pairs(self._samples, unpaired, self._errors.collected or [])
 
     @property
     def finds_classes(self) -> bool:
-        """Whether the classes are what the masks hold."""
+        """Whether classes are discovered from the masks."""
         return self.classes is None and not self._polygons
 
     def scheme(self) -> ClassScheme:
-        """Return the classes as configured, or as found in the masks."""
+        """Return the classes as configured, or as discovered from the masks."""
         if self._polygons:
             return self._polygons.scheme
         if self.classes is not None:

@@ -16,7 +16,7 @@ from satseg.spec import BandStatistics, InputSpec
 
 Numbers = tuple[float, ...]
 T = TypeVar("T")
-MIN_DIVISOR = 1e-6  # of a divisor: a constant band stays finite
+MIN_DIVISOR = 1e-6  # keeps a constant band finite
 
 
 def input_spec(
@@ -29,23 +29,24 @@ def input_spec(
     nodata: float | None,
     normalisation: Normalisation,
 ) -> InputSpec:
-    """Describe an input.
+    """Build the input spec of one image.
 
     Args:
-        info: Header of an image.
-        numbers: Its bands, in the order of the channels.
-        statistics: Of the training split.
+        info: Header of the image.
+        numbers: Its band numbers, in channel order.
+        statistics: Statistics of the training split.
         scale: Divisor of raw numbers to unit scale; `auto` is 255 for 8-bit images, else the training split's range
             from the 2nd to the 98th percentile of all bands.
-        offset: Subtracted before; `auto` is 0, or what makes the lowest of these percentiles 0 where it is negative
-            and the scale is `auto` too.
-        nodata: Value of missing pixels; by default what all bands of the file declare, if they do.
-        normalisation: What becomes 0 and 1: `backbone`: of the backbone's own mean and deviation; `scale`: of unit
-            scale; `standardise`: mean, and mean plus deviation, of each band; `percentile`: the 2nd and 98th percentile
-            of each band; `auto`: the backbone's for 8-bit RGB, else `standardise`.
+        offset: Subtracted before; `auto` is 0, or the lowest of these percentiles if that is negative and the scale is
+            `auto` too.
+        nodata: Value of missing pixels; by default the one that all bands of the file declare.
+        normalisation: What is mapped to 0 and 1. `backbone`: mean, and mean plus deviation, of the backbone's
+            pretraining; `scale`: 0 and 1 at unit scale; `standardise`: mean, and mean plus deviation, of each band;
+            `percentile`: the 2nd and 98th percentile of each band; `auto`: `backbone` for 8-bit RGB, else
+            `standardise`.
 
     Returns:
-        The input; mean and std are None where they are the backbone's.
+        The input; mean and std are None if they are the backbone's.
     """
     dtype = info.dtype_of(numbers)
     divisor, start = _unit_scale(dtype, statistics, scale, offset)
@@ -73,7 +74,7 @@ def _unit_scale(
 def _standardisation(
     kind: str, statistics: BandStatistics, scale: float, offset: float
 ) -> tuple[Numbers | None, Numbers | None]:
-    """Return what becomes 0, and what its distance to 1 is, by band at unit scale."""
+    """Return mean and standard deviation by band, at unit scale."""
     if kind == "backbone":
         return None, None
     zero, one = {  # as raw numbers
@@ -85,14 +86,14 @@ def _standardisation(
 
 
 def combine_inputs(inputs: Sequence[InputSpec]) -> InputSpec:
-    """Return one input for those that the training images are each.
+    """Combine the input specs of the training images into one.
 
     Args:
-        inputs: Of each sample, alike but for the names of bands, nodata and pixel size.
+        inputs: One per sample; only band names, nodata and pixel size may differ.
 
     Returns:
-        With the names of bands and the nodata value that most have, the (lower) median of the pixel sizes, and their
-        range.
+        The input with the most common band names and nodata value, the (lower) median pixel size, and the range of
+        pixel sizes.
     """
     sizes = sorted(source.gsd_m for source in inputs if source.gsd_m is not None)
     ranges = [source.gsd_range_m for source in inputs if source.gsd_range_m is not None]
@@ -106,12 +107,12 @@ def combine_inputs(inputs: Sequence[InputSpec]) -> InputSpec:
 
 
 def most_common_value(values: Iterable[T]) -> T:
-    """Return the most common value; of several the first one. NaN equals NaN here."""
+    """Return the most common value, the first one if tied. NaN equals NaN here."""
     return most_common(values)[0][0]
 
 
 def most_common(values: Iterable[T]) -> list[tuple[T, int]]:
-    """Return each different value and how often it comes, the most common one first."""
+    """Return the distinct values with their counts, the most common first."""
     first: dict[str, T] = {}
     counts: Counter[str] = Counter()
     for value in values:

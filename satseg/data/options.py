@@ -1,4 +1,4 @@
-"""The plain options of loading, checked."""
+"""Validation of the loading options."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NO_ROOT = "This dataset needs its folder: give dataset.root=/path/to/the/data."
 
 
 def check_root(root: str | Path | None) -> None:
-    """Refuse a dataset without its folder.
+    """Check that the dataset's folder is given and exists.
 
     Raises:
         ConfigError: If none is given.
-        DataError: If it is not there.
+        DataError: If it does not exist.
     """
     if root is None:
         raise ConfigError(NO_ROOT)
@@ -29,7 +29,7 @@ def check_root(root: str | Path | None) -> None:
 
 
 def check_options(patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_workers: Any) -> None:
-    """Refuse what YAML lets through.
+    """Check the patch, batch and worker options.
 
     Raises:
         ConfigError: Names the option and what was expected.
@@ -45,7 +45,7 @@ def check_options(patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_
 
 
 def check_numbers(bands: Any, nodata: Any, scale: Any, offset: Any, normalisation: Any) -> None:
-    """Refuse what cannot be said of the images' numbers.
+    """Check the options about bands and numbers of the images.
 
     Raises:
         ConfigError: Names the option and what was expected.
@@ -76,6 +76,6 @@ def _number(value: Any) -> bool:
 
 
 def default_workers() -> int:
-    """Return how many loader processes suit this machine: none where cores are few."""
+    """Return a suitable number of loader processes for this machine; 0 if it has few cores."""
     cores = os.cpu_count() or 1
     return 0 if cores <= 2 else min(8, cores - 1)

@@ -1,4 +1,4 @@
-"""Moving coordinates from one reference system to another, where every way of failing is one error."""
+"""Reprojection of coordinates between reference systems, with one error for every failure."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from rasterio.errors import CRSError, RasterioError
 from satseg.errors import DataError
 
 Bounds = tuple[float, float, float, float]  # west, south, east, north
-SHOWN = 120  # characters of what PROJ says, which may quote a whole CRS
+SHOWN = 120  # characters of a PROJ message, which may quote a whole CRS
 
 
 def transform_points(
     source: CRS | str, target: CRS | str, xs: Sequence[float] | np.ndarray, ys: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """Return points (2, n) in another CRS; not finite where they lie beyond a projection.
+    """Reproject points; those outside the target projection are not finite.
 
     Args:
-        source: The CRS they are in; a text is WKT.
-        target: The CRS they are brought to.
+        source: The CRS of the points; a text is WKT.
+        target: The CRS of the result.
         xs: Eastings or longitudes (n,).
         ys: Northings or latitudes (n,).
 
     Raises:
-        DataError: If nothing leads from one CRS to the other, or one is none.
+        DataError: If there is no transformation between the two, or one is no valid CRS.
     """
     with _explained():
         return np.array(warp.transform(_parsed(source), _parsed(target), xs, ys))
 
 
 def transform_bounds(source: CRS | str, target: CRS | str, bounds: Bounds) -> Bounds:
-    """Return what an area covers in another CRS.
+    """Return the bounds of an area in another CRS.
 
     Raises:
-        DataError: As `transform_points`, and if a part of it lies beyond a projection.
+        DataError: As `transform_points`, and if part of it lies outside the target projection.
     """
     with _explained():
         west, south, east, north = warp.transform_bounds(_parsed(source), _parsed(target), *bounds)

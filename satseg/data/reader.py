@@ -1,4 +1,4 @@
-"""Reading one sample: image, mask and valid pixels."""
+"""Reading samples: image, mask and valid pixels."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from satseg.data.samples import Sample
 from satseg.errors import BandError, DataError
 from satseg.spec import IGNORE_INDEX
 
-WHOLE_FILE_PIXELS = 64_000_000  # larger files are always read by windows
+WHOLE_FILE_PIXELS = 64_000_000  # larger files are always read in windows
 
 
 @dataclass
 class SampleReader:
-    """Reads samples of a dataset.
+    """Reader of a dataset's samples.
 
     Attributes:
-        labels: Reads the masks.
+        labels: Reader of the masks.
         bands: One-based numbers or names of the bands to read; all by default.
         nodata: Value of missing pixels; each file's own by default.
         reference: The first image, whose bands and dtype all others must have.
-        files: Keeps images open.
-        decoded: Keeps images decoded; see `cache_decoded`.
-        states: What the files were when they were checked.
+        files: Open image files.
+        decoded: Cache of decoded images; see `cache_decoded`.
+        states: States of the files when they were checked.
     """
 
     labels: LabelReader
@@ -51,12 +51,12 @@ class SampleReader:
         return self._infos[path]
 
     def area(self, sample: Sample) -> Window:
-        """Return the part of its image that a sample is, in pixels."""
+        """Return the window of the image that a sample covers, in pixels."""
         info = self.info(sample.image)
         return sample.window or Window(0, 0, info.width, info.height)
 
     def size(self, sample: Sample) -> tuple[int, int]:
-        """Return the height and width of a sample."""
+        """Return the height and width of a sample in pixels."""
         area = self.area(sample)
         return area.height, area.width
 
@@ -64,9 +64,9 @@ class SampleReader:
         """Compare the headers of image and mask, and return the sample's height and width.
 
         Raises:
-            SizeMismatchError: If image and mask differ in size, and one does not say where it lies.
-            BandError: If the image has another number of bands than the rest, or lacks one that is wanted.
-            DataError: If it has another dtype: the same scale would not fit both; or if the mask lies elsewhere.
+            SizeMismatchError: If image and mask differ in size and one has no georeference.
+            BandError: If the image differs from the others in its number of bands, or lacks a requested band.
+            DataError: If its dtype differs, so that one scale would not fit both; or if the mask lies elsewhere.
         """
         self.states.note(sample)
         image = self.info(sample.image)
@@ -87,10 +87,10 @@ class SampleReader:
         return self.size(sample)
 
     def cache_decoded(self, samples: Iterable[Sample], cache_gb: float) -> None:
-        """Decode images once, as far as the memory goes; the rest is read by windows.
+        """Decode images once, as far as the memory allows; the others are read in windows.
 
         Raises:
-            ConfigError: If the system does not give so much memory.
+            ConfigError: If that much memory is not available.
         """
         infos = {s.image: self.info(s.image) for s in samples}
         bands = {image: band_numbers(info, self.bands) for image, info in infos.items()}
@@ -102,7 +102,7 @@ class SampleReader:
         self.decoded = DecodedImageCache(forms, round(cache_gb * 1e9))
 
     def read(self, sample: Sample, window: Window | None = None) -> Arrays:
-        """Read a window of a sample; the whole by default.
+        """Read a window of a sample, by default all of it.
 
         Args:
             sample: An image, or a part of one.
@@ -110,10 +110,10 @@ class SampleReader:
 
         Returns:
             Image (bands, height, width) as stored, mask uint8 (height, width) of class indices, and the
-            boolean array of valid pixels. What lies outside the sample is invalid and ignored.
+            boolean array of valid pixels. Pixels outside the sample are invalid and ignored.
 
         Raises:
-            DataChangedError: If a file is gone, or another one than when it was checked.
+            DataChangedError: If a file is missing, or has changed since it was checked.
         """
         area = self.area(sample)
         window = window or Window(0, 0, area.width, area.height)
@@ -136,7 +136,7 @@ class SampleReader:
         return image[:, rows, cols], mask[rows, cols], valid[rows, cols]
 
     def _whole(self, sample: Sample) -> Arrays | None:
-        """Return the whole image that a sample is, or is a part of, where it is kept decoded."""
+        """Return the whole decoded image of a sample if it has a place in the cache."""
         if self.decoded is None or sample.image not in self.decoded:
             return None
         arrays = self.decoded.get(sample.image)
@@ -159,7 +159,7 @@ def _empty(arrays: Arrays) -> Arrays:
 
 
 def _padded(arrays: Arrays, rows: tuple[int, int], cols: tuple[int, int]) -> Arrays:
-    """Add pixels around arrays that are 0, ignored and invalid."""
+    """Pad arrays with pixels that are 0, ignored and invalid."""
     if not any(rows + cols):
         return arrays
     image, mask, valid = arrays

@@ -12,12 +12,15 @@ from satseg.errors import SatsegError
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, or a part of one, and its mask; the name is unique in its dataset and the same on every machine.
+    """One image, or a part of one, and its mask.
 
     Attributes:
-        band_files: The user's own files, where the image is a stack of them.
-        label_files: The user's own files, where the mask is drawn from polygons.
-        window: The part of the image; all by default.
+        name: Unique within the dataset, and the same on every machine.
+        image: File of the image.
+        mask: File of the mask.
+        band_files: The user's own files, if the image is a stack of them.
+        window: The part of the image; all of it by default.
+        label_files: The user's own files, if the mask is rasterized from polygons.
     """
 
     name: str
@@ -29,7 +32,7 @@ class Sample:
 
     @property
     def file(self) -> Path:
-        """The user's own file of the image; the first, where it is a stack of them."""
+        """The user's own file of the image; the first one of a stack."""
         return self.band_files[0] if self.band_files else self.image
 
     @property
@@ -38,23 +41,23 @@ class Sample:
         return self.label_files[0] if self.label_files else self.mask
 
     def by_file(self) -> list[Sample]:
-        """Return a sample of the same name and window for each of the user's files of the image and of the mask."""
+        """Return one sample per pair of the user's own image and mask files, with the same name and window."""
         images, masks = self.band_files or (self.image,), self.label_files or (self.mask,)
         return [Sample(self.name, image, mask, (), self.window) for mask in masks for image in images]
 
     def part(self, window: Window) -> Sample:
-        """Return the sample that is a part of this one, named after it and the window."""
+        """Return the sample of a window of this one, named after both."""
         return replace(self, name=f"{self.name}_{'_'.join(map(str, window))}", window=window)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What a dataset's files make, and what is wrong with single ones.
+    """Samples of a dataset, and the files that form none.
 
     Attributes:
         samples: Images with their masks.
-        unpaired: Files that should have a partner and have none, by kind: `image`, `mask`.
-        faults: Files that no sample can be made of, and why.
+        unpaired: Files that lack their partner, by kind: `image`, `mask`.
+        faults: Files that cannot be used, with the error.
     """
 
     samples: list[Sample]

@@ -1,7 +1,7 @@
-"""Telling numbers that were shifted or multiplied as a whole from scenes that only look different.
+"""Detection of a common offset or factor between the numbers of two sets of images.
 
-A scene of another place or season changes its bands each in its own way. A product's offset (Sentinel-2's 1000 since
-processing baseline 04.00) or another unit changes all of them alike, dark and bright pixels too: one number undoes it.
+Another place or season changes each band in its own way. A product's offset (Sentinel-2's 1000 since processing
+baseline 04.00) or another unit changes all bands alike, in dark and bright pixels: a single number undoes it.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import numpy as np
 
 from satseg.spec import BandStatistics
 
-SHIFT, SHIFT_ALONE = 0.2, 0.5  # of the median band's span: what a shift must come to; more where there is one band only
-FACTOR = 7.0  # what a factor must come to, up or down; real scenes of one training differ by 5
-LEFT = 1 / 3  # of the difference that one number for all bands may leave, to be the reason of it
-NARROW = 0.1  # of the median band's spread: a band with less counts as having so much
-MARGIN = 0.25  # of a band's span, beside it: numbers farther out are unlike the training's
-FILL = 0.01  # share of pixels from which one number in all bands, below or above all others, counts as a fill
-ALIKE = math.log(2)  # by which factor the spans of scenes of one kind may differ, in the mean of the bands
-UNLIKE = 0.5  # share of pixels that lie there, from which a scene is unlike the training
+SHIFT, SHIFT_ALONE = 0.2, 0.5  # least shift, relative to the median span of the bands; the second for a single band
+FACTOR = 7.0  # least factor, up or down; real scenes of one training set differ by up to 5
+LEFT = 1 / 3  # largest share of the difference that one number for all bands may leave unexplained
+NARROW = 0.1  # least span of a band, relative to the median band
+MARGIN = 0.25  # relative to a band's span: numbers farther outside are unlike the training data
+FILL = 0.01  # least share of pixels with the same extreme value in all bands that counts as fill
+ALIKE = math.log(2)  # largest factor between the spans of scenes of one kind, averaged over the bands
+UNLIKE = 0.5  # least share of such pixels in a scene that is unlike the training data
 UNITS = (10.0, 100.0, 1000.0, 10_000.0, 65_535.0)  # factors between usual units, or their inverses
-NEAR_UNIT = math.log(1.5)  # by which factor a measured one may be off
+NEAR_UNIT = math.log(1.5)  # largest deviation of a measured factor from such a unit
 USUAL_SHIFTS = (0.1, 0.2, 273.15, 1000.0)  # reflectance of Sentinel-2 and of Landsat, kelvins, Sentinel-2 as stored
-NEAR = 0.2  # how far the measured shift may be from a usual one
+NEAR = 0.2  # largest relative deviation of a measured shift from a usual one
 
 
 def without_fill(values: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
-    """Return the pixels (C, n) that are no fill, such as the black corners of a product that does not declare them.
+    """Return the pixels (C, n) without undeclared fill, such as the black corners of a product.
 
-    A fill is the lowest or the highest number of all, in all bands of a pixel alike, and takes much of the scene. It
-    says nothing of a unit or an offset, and would stand for the darkest or the brightest numbers.
+    Fill is the lowest or highest number of all, the same in all bands of a pixel, and covers much of the scene. It says
+    nothing about unit or offset, and would be taken for the darkest or brightest pixels.
 
     Args:
-        values: Pixels.
-        known: Levels (C, 3) of the training: a number between them is none, as it may be one of the training's, too.
+        values: Pixels (C, n).
+        known: Levels (C, 3) of the training data; a number within their range is never fill.
     """
     if not values.size:
         return values
@@ -51,22 +51,22 @@ def without_fill(values: np.ndarray, known: np.ndarray | None = None) -> np.ndar
 
 
 def levels(values: np.ndarray) -> np.ndarray:
-    """Return the 2nd percentile, the mean and the 98th percentile of each band (C, 3) of pixels (C, n)."""
+    """Return the 2nd percentile, mean and 98th percentile of each band (C, 3) of pixels (C, n)."""
     low, high = np.percentile(values, (2, 98), axis=1)
     return np.stack([low, values.mean(1, dtype=np.float64), high], axis=1)
 
 
 def training_levels(known: BandStatistics) -> np.ndarray:
-    """Return the same (C, 3) of the training split."""
+    """Return the levels (C, 3) of the training split, as by `levels`."""
     return np.array([known.p02, known.mean, known.p98], np.float64).T
 
 
 def find_shift(there: np.ndarray, known: np.ndarray) -> float:
-    """Return by how much all bands are higher than they should be; 0 where no single number tells the difference.
+    """Return the offset of all bands against the known levels; 0 if no single number explains the difference.
 
     Args:
-        there: Levels (C, 3) of what is looked at.
-        known: Levels of what it should be like.
+        there: Levels (C, 3) of the examined pixels.
+        known: Levels (C, 3) that they should have.
     """
     spans = _spans(known)
     apart = there - known
@@ -78,9 +78,9 @@ def find_shift(there: np.ndarray, known: np.ndarray) -> float:
 
 
 def find_factor(there: np.ndarray, known: np.ndarray) -> float:
-    """Return by which factor all bands are higher than they should be; 1 where no single one tells the difference.
+    """Return the factor of all bands against the known levels; 1 if no single factor explains the difference.
 
-    Only of numbers that are not negative: others have no ratio that means something.
+    Only for non-negative numbers: ratios of others mean nothing.
 
     Args:
         there: As for `find_shift`.
@@ -98,12 +98,12 @@ def find_factor(there: np.ndarray, known: np.ndarray) -> float:
 
 
 def fits_factor(there: np.ndarray, known: np.ndarray) -> bool:
-    """Tell whether levels (C, 3), once a factor is undone, reach as far as the known ones: an offset leaves them so."""
+    """Return True if levels (C, 3), with a factor undone, have the known spans; an offset does not change spans."""
     return bool(np.abs(np.log(_spans(there) / _spans(known))).mean() < ALIKE)
 
 
 def outlier_share(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the share of each band's pixels (C, n) that lie far outside the levels (C, 3) of the training."""
+    """Return the share of pixels (C, n) per band that lie far outside the training levels (C, 3)."""
     margins = MARGIN * _spans(known)
     low, high = known[:, :1] - margins, known[:, 2:] + margins
     shares: np.ndarray = ((values < low) | (values > high)).mean(1)
@@ -111,9 +111,9 @@ def outlier_share(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def differences(there: np.ndarray, known: np.ndarray, by_factor: bool = False) -> np.ndarray:
-    """Return by how much levels (N, C, 3) are higher than known ones (C, 3), or the logarithms of the factors.
+    """Return the differences of levels (N, C, 3) from known ones (C, 3), or the logarithms of their ratios.
 
-    Factors are of the mean and the 98th percentile alone, as the dark end may be 0; NaN where either is not above 0.
+    Only the mean and the 98th percentile have ratios, as the dark end may be 0; NaN where either is not positive.
     """
     if not by_factor:
         return np.asarray(there - known)
@@ -124,13 +124,13 @@ def differences(there: np.ndarray, known: np.ndarray, by_factor: bool = False) -
 
 
 def usual_factor(factor: float, units: Sequence[float] = UNITS) -> float:
-    """Return the factor between usual units where the measured one is near it; else that, to two digits."""
+    """Return the nearest factor between usual units if it is close, else the measured factor to two digits."""
     nearest = min((power for unit in units for power in (unit, 1 / unit)), key=lambda u: abs(math.log(u / factor)))
     return nearest if abs(math.log(nearest / factor)) <= NEAR_UNIT else float(f"{factor:.2g}")
 
 
 def usual_shift(shift: float) -> float:
-    """Return the shift that products are known for where the measured one is near it; else that, to two digits."""
+    """Return the nearest offset of known products if it is close, else the measured shift to two digits."""
     nearest = min(USUAL_SHIFTS, key=lambda usual: abs(abs(shift) - usual) / usual)
     if abs(abs(shift) - nearest) <= NEAR * nearest:
         return math.copysign(nearest, shift)
@@ -138,6 +138,6 @@ def usual_shift(shift: float) -> float:
 
 
 def _spans(known: np.ndarray) -> np.ndarray:
-    """Return how far the levels of each band reach (C, 1)."""
+    """Return the span of each band's levels (C, 1)."""
     spans = known[:, 2:] - known[:, :1]
     return np.asarray(np.maximum(spans, max(NARROW * float(np.median(spans)), 1e-9)))

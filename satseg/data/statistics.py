@@ -1,4 +1,4 @@
-"""What is measured on the training split, tile by tile, so that memory does not grow with the images."""
+"""Statistics of the training split, computed tile by tile in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from satseg.data.samples import Sample
 from satseg.errors import DataError
 from satseg.spec import BandStatistics
 
-MAX_IMAGES = 1000  # for the bands' numbers and the class counts of very large datasets
-PIXELS_PER_IMAGE = 20_000  # kept for the percentiles
-MAX_PIXELS = 4_000_000  # kept of all images together
+MAX_IMAGES = 1000  # that are read of very large datasets
+PIXELS_PER_IMAGE = 20_000  # sampled for the percentiles
+MAX_PIXELS = 4_000_000  # sampled from all images together
 TILE = 1024
 MASK_TILE = 8192
 
@@ -23,15 +23,15 @@ MASK_TILE = 8192
 def compute_statistics(
     samples: Sequence[Sample], reader: SampleReader, num_classes: int
 ) -> tuple[BandStatistics, np.ndarray]:
-    """Measure bands and classes over valid pixels.
+    """Compute statistics of bands and classes over valid pixels.
 
     Args:
-        samples: The training split; of more than MAX_IMAGES an even selection is read.
-        reader: Reads them.
+        samples: The training split; if it exceeds MAX_IMAGES, an even selection is read.
+        reader: Reader of the samples.
         num_classes: Length of the counts.
 
     Returns:
-        Per-band numbers in raw units, and int64 counts of pixels by class.
+        Per-band statistics in raw units, and int64 pixel counts by class.
 
     Raises:
         DataError: If no valid pixel is labelled.
@@ -53,7 +53,7 @@ def compute_statistics(
 
 
 def tiles(height: int, width: int, edge: int) -> Iterator[Window]:
-    """Cut an image into windows, row by row; the last ones are smaller."""
+    """Yield the windows that tile an image, row by row; the last ones are smaller."""
     for row in range(0, height, edge):
         for col in range(0, width, edge):
             yield Window(col, row, min(edge, width - col), min(edge, height - row))
@@ -61,14 +61,14 @@ def tiles(height: int, width: int, edge: int) -> Iterator[Window]:
 
 @dataclass
 class _Bands:
-    """Numbers of pixels that come in parts, each band by itself."""
+    """Per-band statistics, accumulated over parts."""
 
     counts: list[int] = field(default_factory=list)
     parts: list[np.ndarray] = field(default_factory=list)  # minimum, maximum, mean, variance (4, bands)
     kept: list[np.ndarray] = field(default_factory=list)
 
     def add(self, pixels: np.ndarray, keep: int) -> None:
-        """Add pixels (bands, N), and keep about so many for the percentiles."""
+        """Add pixels (bands, N), and keep about `keep` of them for the percentiles."""
         if pixels.shape[1] == 0:
             return
         moments = [(b.min(), b.max(), b.mean(dtype=np.float64), b.astype(np.float64).var()) for b in pixels]
@@ -87,7 +87,7 @@ class _Bands:
 
 
 def mask_tiles(sample: Sample, reader: SampleReader) -> Iterator[tuple[Window, np.ndarray]]:
-    """Read a sample's labels alone, in parts of bounded size; nodata of the image is not known of."""
+    """Yield the labels of a sample in tiles, without reading the image, so its nodata is not excluded."""
     area, info = reader.area(sample), reader.info(sample.image)
     for window in tiles(area.height, area.width, MASK_TILE):
         part = Window(area.col + window.col, area.row + window.row, window.width, window.height)
@@ -95,7 +95,7 @@ def mask_tiles(sample: Sample, reader: SampleReader) -> Iterator[tuple[Window, n
 
 
 def count_classes(sample: Sample, reader: SampleReader) -> np.ndarray:
-    """Return how many pixels (K,) of each class a sample's mask has."""
+    """Return the pixels (K,) of each class in a sample's mask."""
     num_classes = len(reader.labels.scheme.names)
     counts = np.zeros(num_classes, np.int64)
     for _, mask in mask_tiles(sample, reader):

@@ -19,36 +19,36 @@ MEMORY_ADVICE = "set dataset.num_workers or dataset.cache_gb lower."
 
 
 def prepare_worker(worker: int) -> None:
-    """Let a worker live on where the system asks all processes to end: training saves first, and ends it.
+    """Make a worker ignore termination signals, as training saves first and then ends its workers.
 
-    It ends where it cannot hand over what it has loaded, such as without memory: training would wait for that forever.
+    A worker that cannot pass on what it has loaded, say for lack of memory, exits: training would wait for it forever.
     """
     signals.ignore()
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_give_up)  # type: ignore[attr-defined]
 
 
 def _give_up(error: Exception, loaded: Any) -> None:
-    os._exit(1)  # this is a thread's; torch's own words about the lost process are the user's
+    os._exit(1)  # from a thread; torch then reports the lost process
 
 
 @cache
 def kill_workers_at_exit() -> None:
-    """Kill workers that are left at the end: they only read, and the signal by which Python ends them is ignored."""
+    """Kill remaining workers at exit: they only read, and ignore the signal by which Python ends them."""
     atexit.register(_kill_workers)
 
 
 def _kill_workers() -> None:
     workers = [process for process in multiprocessing.active_children() if process.daemon]
     if workers:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch says that they were killed
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports that they were killed
     for worker in workers:
         worker.kill()
 
 
 def worker_lost_error(error: BaseException) -> WorkerLostError | None:
-    """Return what to tell the user where a loader's worker was killed; None for any other error.
+    """Return the error to report if a loader's worker was killed; None for any other error.
 
-    Torch tells of it wherever the process happens to be, so another library may have wrapped the error.
+    Torch raises it wherever the main process happens to be, so another library may have wrapped it.
     """
     deaths = (DEATH.search(str(cause)) for cause in causes(error) if isinstance(cause, RuntimeError))
     death = next(filter(None, deaths), None)

@@ -49,7 +49,7 @@ def test_labels_of_another_resolution_are_the_nearest_and_beyond_them_is_ignored
     expected = np.full((60, 80), 255, np.uint8)
     expected[15:45, :60] = np.kron(coarse, np.ones((3, 3), np.uint8))[:, 30:]
     assert (mask == expected).all()
-    assert any("1 masks have other pixels than their images, such as a.tif" in said for said in data.assumptions)
+    assert any("1 masks lie on other pixel grids than their images, such as a.tif" in said for said in data.assumptions)
     assert (data.class_counts == np.bincount(expected.ravel(), minlength=256)[:3]).all()
 
 

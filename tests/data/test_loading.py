@@ -139,7 +139,7 @@ def test_what_is_large_and_scored_whole_is_told(tmp_path: Path) -> None:
                 path, "w", count=1, width=size, height=size, dtype="uint8", tiled=True, sparse_ok=True
             ) as file:
                 file.write(np.ones((1, 8, 8), np.uint8), window=rasterio.windows.Window(0, 0, 8, 8))
-    told = "2 is scored whole, in some 972 MB of memory (dataset/split=blocks cuts what is large)"
+    told = "2 is scored whole, in about 972 MB of memory (dataset/split=blocks cuts large images)"
     for split, expected in ((by_number, True), (Group(".*", val=["0"], test=["1"]), False)):
         data = FolderDataModule(tmp_path, split=split, classes=["a", "b"])
         data.setup()

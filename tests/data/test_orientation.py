@@ -90,7 +90,7 @@ def test_photographs_and_upright_masks_belong_together(orientation: int, tmp_pat
         for _ in range(2):  # from the file, and as it is kept decoded
             image, mask, _ = made.reader.read(sample)
             assert np.array_equal(image[0] > 110, mask == 1)
-    assert any("4 images, such as 0.jpg, are turned upright" in said for said in made.assumptions)
+    assert any("4 images, such as 0.jpg, are rotated upright" in said for said in made.assumptions)
     findings = validate(module(), workers=1, progress=False).findings
     assert [len(f.files) for f in findings if f.check == "orientation"] == [4]
     stored = Image.fromarray(picture(3)[1]).transpose(Image.Transpose.ROTATE_90)

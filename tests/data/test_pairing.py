@@ -158,7 +158,7 @@ def test_endings_that_gdal_reads_are_images_and_masks(tmp_path):
         (
             ["images/a.png", "images/b.xyz", "masks/a.png", "masks/b.png"],
             {},
-            r"1 masks have no image, the first is masks/b\.png; .* \(images/b\.xyz was passed over: images end in",
+            r"1 masks have no image, the first is masks/b\.png; .* \(images/b\.xyz was skipped: images end in",
         ),
         (["images/a.png", "masks/a.kml"], {}, r"no mask .* end in \.kml \(1\), .*polygons end in \.gpkg, \.geojson"),
         (

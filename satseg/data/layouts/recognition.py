@@ -1,4 +1,4 @@
-"""How people lay out images and masks: which folders hold which, told by their names and by those of the files."""
+"""Recognition of the layout of images and masks from the names of folders and files."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from satseg.data.rasters.wildcards import expand_braces, expand_folders
 from satseg.data.splits import Auto
 from satseg.errors import ConfigError, DataError
 
-MAX_DEPTH, MAX_INNER_FOLDERS = 4, 100  # folders inside others
-MAX_ENTRIES = 10_000  # of a folder that are looked at for a hint
+MAX_DEPTH, MAX_INNER_FOLDERS = 4, 100  # levels of folders, and folders per level
+MAX_ENTRIES = 10_000  # examined per folder
 OPTIONS = ("images", "masks", "image_suffix", "mask_suffix")
 AUTO = "satseg.data.splits.Auto"
-NO_PAIR, PAIRED, WHOLE = 1, 2, 3  # how well the names fit
+NO_PAIR, PAIRED, WHOLE = 1, 2, 3  # grades of how well names pair
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where images and masks lie.
+    """Patterns of images and masks below a folder.
 
     Attributes:
         root: The folder that the patterns are relative to.
         images: Pattern of the images.
         masks: Pattern of the masks.
-        image_suffix: Ending of image names that masks lack.
-        mask_suffix: Ending of mask names that images lack.
-        folders: Names of the images' folders by split, where there are such.
-        left_out: Folders of one kind without those of the other.
+        image_suffix: Ending of image names that mask names lack.
+        mask_suffix: Ending of mask names that image names lack.
+        folders: Names of the images' folders by split, if there are any.
+        left_out: Folders of one kind without a counterpart of the other.
     """
 
     root: Path
@@ -52,18 +52,18 @@ class Layout:
     left_out: tuple[str, ...] = ()
 
     def options(self) -> dict[str, Any]:
-        """Return the options of the dataset that say the same."""
+        """Return the equivalent dataset options."""
         return {name: str(getattr(self, name)) for name in ("root", *OPTIONS)}
 
     def description(self) -> str:
-        """Return where images and masks lie, in words."""
+        """Return the locations of images and masks, for messages."""
         endings = [f" that end in {suffix}" if suffix else "" for suffix in (self.image_suffix, self.mask_suffix)]
         return f"images{endings[0]} in {_shown(self.images)}, masks{endings[1]} in {_shown(self.masks)}"
 
     def summary(self) -> str:
-        """Return a sentence that says what was recognised."""
-        rest = f"; left out, as the other is missing: {', '.join(self.left_out)}" if self.left_out else ""
-        return f"{self.description()}, below {self.root}{rest} (dataset.images and dataset.masks say otherwise)"
+        """Return a sentence about what was recognised."""
+        rest = f"; left out for lack of a counterpart: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{self.description()}, below {self.root}{rest} (dataset.images and dataset.masks override this)"
 
 
 def _shown(pattern: str) -> str:
@@ -72,10 +72,10 @@ def _shown(pattern: str) -> str:
 
 @dataclass(frozen=True)
 class Fit:
-    """A layout, and how well the names of its files fit; more is better."""
+    """A layout and its grade; higher is better."""
 
     layout: Layout
-    grade: tuple[int, bool]  # of the names; and whether masks are rasters, which count before polygons
+    grade: tuple[int, bool]  # of the names; and whether masks are rasters, which are preferred to polygons
 
 
 def recognise(
@@ -85,17 +85,17 @@ def recognise(
     image_suffix: str = "",
     mask_suffix: str = "",
 ) -> Layout:
-    """Recognise where images and masks lie, in a folder or in the one inside it that a download made.
+    """Recognise the layout of images and masks in a folder, or in the one folder inside it that a download made.
 
     Args:
         root: The dataset's folder.
-        images: Where the images are known to lie; None where that is to be recognised.
-        masks: The same of masks.
-        image_suffix: As given; looked for in the names where neither is.
-        mask_suffix: As given.
+        images: Given pattern of the images; None to recognise it.
+        masks: Given pattern of the masks; None to recognise it.
+        image_suffix: Given suffix; detected if neither suffix is given.
+        mask_suffix: Given suffix; likewise.
 
     Raises:
-        DataError: If the folder is missing or nothing in it is recognised; shows what is there.
+        DataError: If the folder is missing or nothing in it is recognised; shows the folder tree.
         ConfigError: If two layouts fit equally; names both.
     """
     if not root.is_dir():
@@ -118,13 +118,13 @@ def recognise(
 
 
 def recognise_options(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return what a dataset's options leave to be recognised, as options; and what was recognised, in sentences.
+    """Return the options that are recognised for a dataset, and sentences about them.
 
-    A split that folders decide is one of these options, so that who keeps them has the same one later.
+    A split by folders is among these options, so that a saved configuration gives the same split later.
 
     Args:
         dataset: The options; nothing is recognised unless they are of `FolderDataModule`, and `images` or `masks` is
-            there and null. Of a class of the user's own, null may mean something else.
+            present and null. For a user's own class, null may mean something else.
 
     Raises:
         SatsegError: As `recognise`.
@@ -169,7 +169,7 @@ def _only(layouts: Sequence[Layout], root: Path) -> Layout:
 
 
 def _options(layout: Layout, names: Sequence[str] = OPTIONS) -> str:
-    """Return the options of the dataset that say a layout, ready for the command line."""
+    """Return the dataset options of a layout, ready for the command line."""
     named = [(name, getattr(layout, name)) for name in names]
     return " ".join(f"dataset.{name}={shlex.quote(value)}" for name, value in named if value)
 
@@ -177,10 +177,10 @@ def _options(layout: Layout, names: Sequence[str] = OPTIONS) -> str:
 def _fits(
     root: Path, images: str | Mapping[str, str] | None, masks: str | None, suffixes: tuple[str, str]
 ) -> Iterator[Fit]:
-    """Yield the layouts that the names of folders allow, with how well the names of their files fit."""
-    if isinstance(images, Mapping):  # a pattern for each band: what the wildcards stand for tells what belongs together
+    """Yield the layouts that the names of folders allow, graded by the names of their files."""
+    if isinstance(images, Mapping):  # a pattern per band: files pair by what the wildcards match
         for layout in _possible(root, next(iter(images.values()), ""), masks):
-            yield Fit(layout, (_grade_alone(layout), True))
+            yield Fit(layout, (_grade_masks(layout), True))
         return
     found = [fit for layout in _possible(root, images, masks) for fit in _fit(layout, suffixes)]
     yield from found
@@ -188,7 +188,7 @@ def _fits(
         yield from _in_one_folder(root, suffixes)
 
 
-def _grade_alone(layout: Layout) -> int:
+def _grade_masks(layout: Layout) -> int:
     files = named_files(layout.root, expand_folders(layout.root, layout.masks), "", accepts=_is_label)
     return NO_PAIR if next(files, None) else 0
 
@@ -210,13 +210,13 @@ def _possible(root: Path, images: str | None, masks: str | None) -> list[Layout]
 
 
 def _is_divided(layout: Layout, layouts: Sequence[Layout]) -> bool:
-    """Tell whether others have the splits of a layout, inside its folders."""
+    """Return True if other layouts are the splits of this one, inside its folders."""
     starts = f"{layout.images}/", f"{layout.masks}/"
     return any(each.images.startswith(starts[0]) and each.masks.startswith(starts[1]) for each in layouts)
 
 
 def _pair(root: Path, one: Folders, other: Folders) -> list[Layout]:
-    """Return the layout of some folders of images and some of masks, where these go together."""
+    """Return the layout of folders of images and folders of masks, if they share a split or have none."""
     sides = one.names.keys() & other.names.keys()
     if (one.names or other.names) and not sides:
         return []
@@ -225,14 +225,14 @@ def _pair(root: Path, one: Folders, other: Folders) -> list[Layout]:
 
 
 def _fit(layout: Layout, suffixes: tuple[str, str]) -> list[Fit]:
-    """Return how well the files of a layout fit; with different endings of names, where several fit equally."""
+    """Return the graded layouts of a pair of folders; several if different suffixes fit equally."""
     inner, labels = (expand_folders(layout.root, pattern) for pattern in (layout.images, layout.masks))
     files = dict(named_files(layout.root, inner, labels))
     layout = replace(layout, folders=split_folders(path.relative_to(layout.root).parent for path in files.values()))
     masks = {name for name, _ in named_files(layout.root, labels, inner)}
     if not masks:
         polygons = dict(named_files(layout.root, labels, inner, accepts=is_vector))
-        by_name = len(polygons) > 1 and files.keys() & polygons.keys()  # a single file may be anything
+        by_name = len(polygons) > 1 and files.keys() & polygons.keys()  # a single file may have any name
         return [Fit(layout, (0 if not files or not polygons else PAIRED if by_name else NO_PAIR, False))]
     if inner == labels:
         images, masks = split_by_suffix(masks)
@@ -242,7 +242,7 @@ def _fit(layout: Layout, suffixes: tuple[str, str]) -> list[Fit]:
 
 
 def _endings(layout: Layout, images: set[str], masks: set[str], suffixes: tuple[str, str]) -> list[Fit]:
-    """Return a layout with the endings that pair most names, of those that people give them."""
+    """Return a layout with the usual suffixes that pair most names."""
     if any(suffixes):
         layout = replace(layout, image_suffix=suffixes[0], mask_suffix=suffixes[1])
         return [Fit(layout, (PAIRED, True))]
@@ -258,7 +258,7 @@ def _endings(layout: Layout, images: set[str], masks: set[str], suffixes: tuple[
 
 
 def _in_one_folder(root: Path, suffixes: tuple[str, str]) -> Iterator[Fit]:
-    """Yield images and masks that lie in one folder, or in one for each split, and differ in their names' endings."""
+    """Yield layouts with images and masks in one folder, or in one per split, that differ in their suffixes."""
     named = named_folders(root)
     folders = [f for kind, f in named if kind != "mask"] if all(kind != "mask" for kind, _ in named) else []
     for pattern in [f.pattern(f.names) for f in folders] or (["*"] if _may_hold_both(root) else []):
@@ -266,7 +266,7 @@ def _in_one_folder(root: Path, suffixes: tuple[str, str]) -> Iterator[Fit]:
 
 
 def _may_hold_both(folder: Path) -> bool:
-    """Tell whether one of the first files of a folder is called like a mask, without a look at very many."""
+    """Return True if any of the first MAX_ENTRIES files of a folder has a mask suffix."""
     with suppress(OSError), os.scandir(folder) as entries:
         return any(has_mask_suffix(Path(entry.name).stem) for entry in itertools.islice(entries, MAX_ENTRIES))
     return False
@@ -287,8 +287,8 @@ def _nothing_recognised(root: Path, images: Any, masks: str | None) -> DataError
 
 
 def _deeper(root: Path) -> Path | None:
-    """Return the one folder further inside that has a layout; None where there is none, or there are several."""
-    level, found = [root / name for name in subfolders(root)], []  # these have none
+    """Return the only deeper folder with a recognised layout; None if there is none or more than one."""
+    level, found = [root / name for name in subfolders(root)], []  # already searched
     for _ in range(MAX_DEPTH - 1):
         level = [folder / name for folder in level for name in subfolders(folder)][:MAX_INNER_FOLDERS]
         found += [folder for folder in level if any(fit.grade[0] for fit in _fits(folder, None, None, ("", "")))]

@@ -1,4 +1,4 @@
-"""The options that come nearest to what a user has, where no layout is recognised."""
+"""Suggested options for a folder whose layout is not recognised."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from satseg.data.rasters.raster import read_info
 from satseg.errors import SatsegError
 
 MAX_FOLDERS = 200
-MAX_NAMES = 5000  # of one folder
+MAX_NAMES = 5000  # per folder
 PHOTOGRAPHS = (".jpg", ".jpeg")
-MAX_DEPTH = 4  # folders inside each other
+MAX_DEPTH = 4  # levels of folders
 
 
 def suggest_options(root: Path) -> str | None:
-    """Return the options that name two kinds of folders with files of the same names; None where there are none."""
+    """Return options for the two kinds of folders that share most file names; None if there is no clear pair."""
     files: dict[str, dict[str, Path]] = {}  # by folder, with * for a split, and by name
     for folder, names in _folders(root):
         parts = folder.relative_to(root).parts
@@ -43,14 +43,14 @@ def suggest_options(root: Path) -> str | None:
 
 
 def _pattern(folder: str, beside: str) -> str:
-    """Return the pattern of what lies in a folder; directly in it, where that of the other kind lies inside."""
+    """Return the pattern of a folder's files; only those directly in it if the other folder lies inside."""
     if not folder:
         return "*"
     return f"{folder}/*" if beside.startswith(f"{folder}/") else folder
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the folders below one that hold images, with the names of these; not too many of either."""
+    """Yield folders that hold images with the names of the images; at most MAX_FOLDERS and MAX_NAMES."""
     number = 0
     for path, folders, names in os.walk(root):
         folder = Path(path)
@@ -66,7 +66,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _is_mask(pattern: str, files: dict[str, Path]) -> tuple[bool, bool, int]:
-    """Return how much speaks for masks: what a folder is called, that files are no photographs, and have few bands."""
+    """Return evidence for masks, for comparison: the folder's name, the file type, and few bands."""
     named = any(KINDS.get(part.lower()) == "mask" for part in pattern.split("/"))
     first = next(iter(files.values()))
     is_photograph = first.suffix.lower() in PHOTOGRAPHS

@@ -1,4 +1,4 @@
-"""A folder as a short tree: its folders, and how many files of which ending lie in each."""
+"""Short text trees of folders, with the number of files per suffix."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from satseg.errors import printable
 
 MAX_LINES = 12
-MAX_ENTRIES = 20_000  # of one folder that are counted
-MAX_FOLDERS = 4  # of one folder that are shown
+MAX_ENTRIES = 20_000  # counted per folder
+MAX_FOLDERS = 4  # shown per folder
 MAX_ENDINGS = 4
 MAX_DEPTH = 4
 
 
 @dataclass(frozen=True)
 class _Node:
-    """A folder: the line that tells of it, those inside that are shown, and how many are not."""
+    """A folder: its line, its shown subfolders, and the number of hidden ones."""
 
     line: str
     inside: list[_Node]
     hidden: int
 
     def lines(self, depth: int, indent: str = "") -> Iterator[str]:
-        """Yield the lines of the folder and of those inside it, as far as some depth."""
+        """Yield the lines of the folder and its subfolders down to a depth."""
         yield indent + self.line
         if depth:
             for node in self.inside:
@@ -36,7 +36,7 @@ class _Node:
 
 
 def tree(root: Path) -> tuple[str, ...]:
-    """Return what lies in a folder, as deep as MAX_LINES lines allow; very many files are not counted to the end."""
+    """Return the tree of a folder, as deep as MAX_LINES lines allow; at most MAX_ENTRIES files are counted."""
     node = _node(root, str(root), MAX_DEPTH)
     drawn = [tuple(node.lines(depth)) for depth in range(MAX_DEPTH + 1)]
     return max((lines for lines in drawn if len(lines) <= MAX_LINES), key=len)
@@ -52,7 +52,7 @@ def _node(folder: Path, name: str, depth: int) -> _Node:
 
 
 def _contents(folder: Path) -> tuple[list[str], Counter[str], bool]:
-    """Return a folder's visible folders, its files by ending, and whether that is all."""
+    """Return a folder's visible subfolders, its file counts by suffix, and whether the listing is complete."""
     folders: list[str] = []
     endings: Counter[str] = Counter()
     try:

@@ -1,4 +1,4 @@
-"""Finding images and the masks that belong to them."""
+"""Finding images and masks, and pairing them by name."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from satseg.errors import ConfigError, DataError
 def find_files(
     root: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = ""
 ) -> dict[str, dict[str, Path]]:
-    """Find images and masks, with or without a partner, by names.
+    """Find images and masks by name, with or without a partner.
 
-    Two files belong together when their paths below `root` are the same without the suffix and without the
-    folder that tells images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`); of a folder that a pattern
-    names in part, such as `*-org-img` or `{train,val}_images`, the rest counts. Masks may be files of polygons; a
-    single one of these belongs to every image.
+    Two files form a pair if their paths below `root` are the same without the suffix and without the folder that
+    distinguishes images from masks (`Tile 1/images/a.jpg` and `Tile 1/masks/a.png`). If a pattern names a folder in
+    part, such as `*-org-img` or `{train,val}_images`, the rest of its name counts. Masks may be files of polygons; a
+    single one belongs to every image.
 
     Args:
         root: The dataset's folder.
-        images: Glob pattern of the images, relative to the root; of a folder, all that lies in it.
+        images: Glob pattern of the images, relative to the root; for a folder, all files in it.
         masks: Glob pattern of the masks.
         image_suffix: Ending of image names that masks lack, such as `_S2Hand`.
         mask_suffix: Ending of mask names that images lack, such as `_LabelHand`.
 
     Returns:
-        Files by name, of each kind: `image` and `mask`.
+        Files by kind (`image` and `mask`) and name.
 
     Raises:
         DataError: If the root is missing, a pattern finds nothing, or two files have the same name.
-        ConfigError: If a pattern is no glob pattern relative to the root, or finds the same files as the other.
+        ConfigError: If a pattern is no glob pattern relative to the root, or both patterns find the same file.
     """
     root = Path(root)
     if not root.is_dir():
@@ -55,7 +55,7 @@ def find_files(
         "mask": _find(root, labels, mask_suffix, inner) or _find(root, labels, mask_suffix, inner, is_vector),
     }
     both = {*found["image"].values()} & {*found["mask"].values()}
-    if mask_suffix and not image_suffix:  # of files in one folder, those that end so are the masks
+    if mask_suffix and not image_suffix:  # both kinds in one folder: the suffix marks the masks
         found["image"] = {name: path for name, path in found["image"].items() if path not in both}
         both = set()
     found["mask"] = shared_labels(found["mask"], found["image"])
@@ -72,7 +72,7 @@ def find_files(
 
 
 def find_vectors(root: Path, masks: str, mask_suffix: str = "") -> list[Path]:
-    """Return the files of polygons that masks are; none, where they are rasters.
+    """Return the files of polygons among the masks; none if the masks are rasters.
 
     The arguments are those of `find_files`.
     """
@@ -87,20 +87,20 @@ def find_vectors(root: Path, masks: str, mask_suffix: str = "") -> list[Path]:
 
 
 def shared_labels(masks: dict[str, Path], images: Iterable[str]) -> dict[str, Path]:
-    """Return the masks by name; a single file of polygons belongs to every image."""
+    """Return the masks by image name; a single file of polygons belongs to every image."""
     files = list(masks.values())
-    alone = len(files) == 1 and is_vector(files[0])
-    return dict.fromkeys(images, files[0]) if alone else masks
+    is_shared = len(files) == 1 and is_vector(files[0])
+    return dict.fromkeys(images, files[0]) if is_shared else masks
 
 
 def pair(found: dict[str, dict[str, Path]]) -> list[Sample]:
-    """Return the files that have a partner as samples, in natural order of their names."""
+    """Return samples of the files that have a partner, in natural order of their names."""
     names = sorted(found["image"].keys() & found["mask"].keys(), key=natural_key)
     return [Sample(name, found["image"][name], found["mask"][name]) for name in names]
 
 
 def _why_none(root: Path, pattern: str, kind: str, ending: str) -> str:
-    """Say why a pattern finds nothing to use."""
+    """Return the reason why a pattern finds no usable file, for a message."""
     files = list(_glob(root, pattern))
     usable = [path for path in files if is_image(path) or (kind == "mask" and is_vector(path))]
     if usable:
@@ -123,14 +123,14 @@ def _find(root: Path, pattern: str, ending: str, other: str, accepts: FilePredic
 def named_files(
     root: Path, pattern: str, other: str, ending: str = "", accepts: FilePredicate = is_image
 ) -> Iterator[tuple[str, Path]]:
-    """Yield the files of one kind with the names that tell which file of the other kind belongs to each.
+    """Yield the files of one kind with the names by which they pair with the other kind.
 
     Args:
         root: The dataset's folder.
-        pattern: Of this kind's files.
-        other: Pattern of the other kind's.
-        ending: Of the names, which is taken off.
-        accepts: Tells which files are wanted.
+        pattern: Pattern of this kind.
+        other: Pattern of the other kind.
+        ending: Suffix that names must have, and that is removed.
+        accepts: Predicate of the files to yield.
     """
     own = _distinct_parts(pattern, other)
     for path in _glob(root, pattern):
@@ -139,7 +139,7 @@ def named_files(
 
 
 def _glob(root: Path, pattern: str) -> Iterator[Path]:
-    """Return the files that a pattern finds, but hidden ones."""
+    """Yield the visible files that match a pattern."""
     try:
         for each in expand_braces(pattern):
             yield from (path for path in root.glob(each) if path.is_file() and not path.name.startswith("."))
@@ -151,29 +151,29 @@ def _glob(root: Path, pattern: str) -> Iterator[Path]:
 
 
 def _distinct_parts(pattern: str, other: str) -> set[str]:
-    """Folders of a pattern, by name or in part, that the other pattern lacks: they tell images from masks."""
+    """Return the folders of a pattern, or parts of them, that the other lacks: they distinguish images from masks."""
     return {p for p in PurePosixPath(pattern).parent.parts if p.strip("*")} - set(PurePosixPath(other).parts)
 
 
 def _key(path: Path, own: set[str], ending: str) -> str:
     folders = [_rest(folder, own) for folder in path.parent.parts]
     key = "/".join([*filter(None, folders), path.stem.removesuffix(ending)])
-    return unicodedata.normalize("NFC", key)  # one side may come from a Mac, which writes é as e and an accent
+    return unicodedata.normalize("NFC", key)  # macOS may store é as e and a combining accent
 
 
 def _rest(folder: str, own: set[str]) -> str:
-    """Return what the wildcards stand for in a folder that tells images from masks; another one as it is."""
+    """Return the text that wildcards match in a folder of one kind; any other folder unchanged."""
     for part in own:
         pieces = re.split(rf"(\*|{BRACES})", part)
         match = re.fullmatch("".join(map(_expression, pieces)), folder)
-        if match:  # a folder Train may belong to one called train
+        if match:  # the other kind may have train where this has Train
             texts = zip(pieces[1::2], match.groups(), strict=True)
             return "".join(text if piece == "*" else text.lower() for piece, text in texts)
     return folder
 
 
 def _expression(piece: str) -> str:
-    """Return the regular expression of a wildcard, or of the text between two."""
+    """Return the regular expression for a wildcard, or for literal text."""
     if piece == "*":
         return "(.*)"
     if re.fullmatch(BRACES, piece):
@@ -182,12 +182,12 @@ def _expression(piece: str) -> str:
 
 
 def check_all_paired(root: Path, found: dict[str, dict[str, Path]], patterns: Mapping[str, str] | None = None) -> None:
-    """Refuse images without a mask and masks without an image.
+    """Check that every image has a mask and every mask an image.
 
     Args:
         root: The dataset's folder.
-        found: Files by name, of each kind: `image` and `mask`.
-        patterns: Of each kind, to look for partners that were passed over because of their ending.
+        found: Files by kind (`image` and `mask`) and name.
+        patterns: Patterns by kind, to find partners that were skipped because of their suffix.
 
     Raises:
         DataError: If a file has no partner; names the first.
@@ -196,22 +196,22 @@ def check_all_paired(root: Path, found: dict[str, dict[str, Path]], patterns: Ma
         if files:
             other = "mask" if kind == "image" else "image"
             first = files[0].relative_to(root)
-            passed = _passed_over(root, (patterns or {}).get(other), files[0].stem)
+            passed = _note_skipped(root, (patterns or {}).get(other), files[0].stem)
             raise DataError(
                 f"{root}: {len(files)} {kind}s have no {other}, the first is {first}; add or remove them{passed}."
             )
 
 
-def _passed_over(root: Path, pattern: str | None, stem: str) -> str:
-    """Name a file of the same name that a pattern finds, and that no image ends in."""
+def _note_skipped(root: Path, pattern: str | None, stem: str) -> str:
+    """Return a note about a matching file of the same name whose suffix is unknown, if there is one."""
     for path in _glob(root, expand_folders(root, pattern)) if pattern else ():
         if path.stem == stem and has_unknown_suffix(path):
-            return f" ({path.relative_to(root)} was passed over: images end in {USUAL})"
+            return f" ({path.relative_to(root)} was skipped: images end in {USUAL})"
     return ""
 
 
-def _what_pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
-    """Return the options with which most names pair; where there are none, what to look for."""
+def _pairing_advice(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
+    """Return the options that pair most names, or general advice if none does."""
     for suffixes in find_suffixes(images, masks):
         named = zip(("image", "mask"), (suffixes.image, suffixes.mask), strict=True)
         options = " ".join(f"dataset.{kind}_suffix={suffix}" for kind, suffix in named if suffix)
@@ -220,17 +220,17 @@ def _what_pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
 
 
 def find_unpaired(root: Path, found: dict[str, dict[str, Path]]) -> dict[str, list[Path]]:
-    """Return the files without a partner, of each kind.
+    """Return the files without a partner, by kind.
 
     Raises:
-        DataError: If no file has one.
+        DataError: If no file has a partner.
     """
     images, masks = found["image"], found["mask"]
     if not images.keys() & masks.keys():
         one, two = next(iter(images.values())), next(iter(masks.values()))
         raise DataError(
             f"{root}: no image has a mask of the same name (such as {one.relative_to(root)} and "
-            f"{two.relative_to(root)}); {_what_pairs(images, masks)}."
+            f"{two.relative_to(root)}); {_pairing_advice(images, masks)}."
         )
     unpaired = {"image": images.keys() - masks.keys(), "mask": masks.keys() - images.keys()}
     return {kind: [found[kind][name] for name in sorted(names, key=natural_key)] for kind, names in unpaired.items()}

@@ -1,4 +1,4 @@
-"""Folders that are called after images, masks and splits."""
+"""Names of folders that stand for images, masks or splits."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ KINDS = dict.fromkeys(IMAGE_WORDS, "image") | dict.fromkeys(MASK_WORDS, "mask")
 _KIND, _SIDE = ("|".join(words) for words in (KINDS, SIDES))
 BOTH = re.compile(rf"(?P<side>{_SIDE})[_. -]?(?P<kind>{_KIND})|(?P<first_kind>{_KIND})[_. -]?(?P<last_side>{_SIDE})")
 ORDER = ("train", "val", "test")
-UNPACKED = ("__macosx",)  # what archives leave beside the data
-MAX_FOLDERS = 1000  # of one folder that are looked into
+UNPACKED = ("__macosx",)  # left by archives beside the data
+MAX_FOLDERS = 1000  # searched per folder
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Folders of one kind whose paths differ in the name of a split alone.
+    """Folders of one kind whose paths differ only in the name of the split.
 
     Attributes:
-        path: Relative to the dataset's folder, with `{}` in place of the name; without it where there are no splits.
-        names: By split.
-        files: What of these folders is meant: `/*` for the files directly in them, "" for all below.
+        path: Relative to the dataset's folder, with `{}` in place of the split's name, if there are splits.
+        names: Folder names by split.
+        files: Pattern suffix: `/*` for the files directly in the folders, "" for all files below them.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Folders:
     files: str = ""
 
     def pattern(self, sides: Collection[str]) -> str:
-        """Return the pattern of the folders of some splits."""
+        """Return a glob pattern of the folders of some splits."""
         names = [name for side, name in self.names.items() if side in sides]
         name = names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
         return self.path.replace("{}", name) + self.files
@@ -55,12 +55,12 @@ class Folders:
 
 
 class Name(NamedTuple):
-    """What a path is called after.
+    """Kind and split that a path's name stands for.
 
     Attributes:
-        kind: `image` or `mask`; "" where neither is named.
-        side: `train`, `val` or `test`; "" where none is named.
-        word: How the path says so.
+        kind: `image` or `mask`; "" if neither is named.
+        side: `train`, `val` or `test`; "" if none is named.
+        word: The word that names the split.
         template: The path with `{}` in place of that word.
     """
 
@@ -71,7 +71,7 @@ class Name(NamedTuple):
 
 
 def parse_name(path: str) -> Name:
-    """Return what the parts of a path are called after, where each says something new."""
+    """Return the kind and split that a path names, if each of its parts names exactly one of them."""
     found = [_parse_part(part) for part in path.split("/")]
     kinds, sides = [n.kind for n in found if n.kind], [n for n in found if n.side]
     if len(kinds) > 1 or len(sides) > 1 or not all(n.kind or n.side for n in found):
@@ -96,12 +96,12 @@ def _parse_part(part: str) -> Name:
 
 
 def named_folders(root: Path) -> list[tuple[str, Folders]]:
-    """Return the folders below a root that are called after images, masks or splits, each with its kind.
+    """Return the folders below a root whose names stand for images, masks or splits, each with its kind.
 
-    The kind is `image` or `mask`; it is "" where a name tells a split alone, and images lie directly there.
+    The kind is `image` or `mask`, or "" for a folder that names only a split and holds images itself.
 
     Raises:
-        ConfigError: If two folders of one kind are of one split.
+        ConfigError: If two folders of one kind belong to the same split.
     """
     names: dict[tuple[str, str], dict[str, str]] = {}
     for path in _paths(root):
@@ -122,7 +122,7 @@ def named_folders(root: Path) -> list[tuple[str, Folders]]:
 
 
 def _paths(root: Path) -> Iterator[str]:
-    """Yield the folders whose names tell something, and such folders inside these, as paths below the root."""
+    """Yield folders with meaningful names, and such folders inside these, as paths below the root."""
     for name in subfolders(root):
         if any(parse_name(name)[:2]):
             yield name
@@ -130,7 +130,7 @@ def _paths(root: Path) -> Iterator[str]:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Return the names of a folder's visible folders, some of them where there are very many."""
+    """Return the names of a folder's visible subfolders, at most MAX_FOLDERS of them."""
     with suppress(OSError), os.scandir(folder) as entries:
         visible = (e.name for e in entries if e.is_dir() and not e.name.startswith("."))
         return sorted(itertools.islice((name for name in visible if name.lower() not in UNPACKED), MAX_FOLDERS))

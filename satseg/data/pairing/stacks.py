@@ -1,4 +1,4 @@
-"""Samples whose bands lie in files of their own."""
+"""Pairing of masks with images whose bands are separate files."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from satseg.errors import ConfigError, DataError
 def find_stack_files(
     root: Path, images: Mapping[str, str], masks: str, mask_suffix: str = ""
 ) -> tuple[list[Stack], dict[str, dict[str, Path]]]:
-    """Find stacks and masks, with or without a partner, by what the wildcards of their patterns stand for.
+    """Find stacks and masks, with or without a partner, by the text that the wildcards of their patterns match.
 
     Args:
         root: The dataset's folder.
         images: Glob pattern by band, relative to the root.
         masks: Glob pattern of the masks.
-        mask_suffix: Ending of mask names that belongs to no wildcard, such as `_LabelHand`.
+        mask_suffix: Ending of mask names that is not part of the match, such as `_LabelHand`.
 
     Returns:
-        The stacks in natural order of their names, which may lack a band; and files by name, of each kind: `image`, of
-        which the first band stands for all, and `mask`.
+        The stacks in natural order of their names, some perhaps incomplete; and files by kind and name: `image` (the
+        first band's file) and `mask`.
 
     Raises:
-        ConfigError: If a pattern is none that is relative to the root, or files would be image and mask.
+        ConfigError: If a pattern is not relative to the root, or a file is both image and mask.
         DataError: If the root is missing, or a pattern finds nothing.
     """
     if not root.is_dir():
@@ -52,9 +52,9 @@ def find_stack_files(
 
 
 def stack_sample(stack: Stack, mask: Path, nodata: float | None) -> Sample:
-    """Return a stack that is whole as a sample.
+    """Return the sample of a complete stack.
 
     Raises:
-        SatsegError: As `write_stack` says.
+        SatsegError: As `write_stack`.
     """
     return Sample(stack.name, write_stack(stack, nodata), mask, tuple(Path(f) for f in stack.files.values()))

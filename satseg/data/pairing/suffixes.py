@@ -1,4 +1,4 @@
-"""Endings in which the names of images and of their masks differ, such as `a.tif` and `a_mask.tif`."""
+"""Suffixes that distinguish names of images and masks, such as `a.tif` and `a_mask.tif`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 IMAGE_WORDS = ("image", "images", "img", "sat", "rgb")
 MASK_WORDS = ("mask", "masks", "label", "labels", "lbl", "gt", "annotation", "seg", "groundtruth")
 SEPARATORS = "_-. "
-SAMPLED = 500  # names that endings are looked for in
+SAMPLED = 500  # names that suffixes are derived from
 MAX_TRIED = 20
 
 
 @dataclass(frozen=True)
 class Suffixes:
-    """Endings of image and mask names, and how many names they pair.
+    """Suffixes of image and mask names, and the number of names that they pair.
 
     Attributes:
-        image: Of image names; "" where these have none.
-        mask: Of mask names.
-        pairs: Names that are the same without the endings.
+        image: Suffix of image names; "" if there is none.
+        mask: Suffix of mask names; likewise.
+        pairs: Number of names that are the same without the suffixes.
     """
 
     image: str
@@ -32,7 +32,7 @@ class Suffixes:
 
     @property
     def is_common(self) -> bool:
-        """Whether both are words that people tell images from masks with."""
+        """Whether both are usual words for images and masks."""
         return _is_one_of(self.image, IMAGE_WORDS) and _is_one_of(self.mask, MASK_WORDS)
 
 
@@ -41,11 +41,11 @@ def _is_one_of(suffix: str, words: Collection[str]) -> bool:
 
 
 def find_suffixes(images: Collection[str], masks: Collection[str]) -> list[Suffixes]:
-    """Return the endings that pair at least half of the names, those that pair most first.
+    """Return the suffixes that pair at least half of the names, best first.
 
     Args:
-        images: Names of images, without the file's ending.
-        masks: Names of masks.
+        images: Names of images without the file extension.
+        masks: Names of masks without the file extension.
     """
     same = _pairs(images, masks, "", "")
     if same == min(len(images), len(masks)):
@@ -62,7 +62,7 @@ def _pairs(images: Collection[str], masks: Collection[str], image: str, mask: st
 
 
 def _differences(images: Collection[str], masks: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield in what some masks' names differ from those of the images that come next to them in order."""
+    """Yield the suffixes in which some masks' names differ from the adjacent image names in sorted order."""
     ordered = sorted(images)
     for mask in sorted(masks)[:: max(1, len(masks) // SAMPLED)]:
         place = bisect(ordered, mask)
@@ -73,7 +73,7 @@ def _differences(images: Collection[str], masks: Collection[str]) -> Iterator[tu
 
 
 def _rests(one: str, other: str) -> tuple[str, str]:
-    """Return what remains of two names from where they differ, each from the separator before it on."""
+    """Return the ends of two names from where they differ, starting at the separator before."""
     same = sum(1 for _ in itertools.takewhile(lambda letters: letters[0] == letters[1], zip(one, other, strict=False)))
     if not all(rest[:1] in ("", *SEPARATORS) for rest in (one[same:], other[same:])):
         same = max(one.rfind(separator, 0, same) for separator in SEPARATORS)
@@ -81,16 +81,16 @@ def _rests(one: str, other: str) -> tuple[str, str]:
 
 
 def _is_suffix(text: str) -> bool:
-    """Tell an ending with a word from a number, which tells names apart, and from what holds a folder."""
+    """Return True for a suffix with letters; numbers distinguish samples, and slashes belong to folders."""
     return not text or re.fullmatch(r"[_. -][^/]*[^\W\d_][^/]*", text) is not None
 
 
 def split_by_suffix(names: Collection[str]) -> tuple[set[str], set[str]]:
-    """Divide names of one folder into those of images and of masks, by whether they end in a word for a mask."""
+    """Divide the names in one folder into those of images and those of masks, by their suffix."""
     masks = set(filter(has_mask_suffix, names))
     return {*names} - masks, masks
 
 
 def has_mask_suffix(name: str) -> bool:
-    """Tell whether a name without the file's ending ends in a word for a mask."""
+    """Return True if a name without file extension ends in a word for masks."""
     return re.search(rf"[_. -]({'|'.join(MASK_WORDS)})$", name, re.IGNORECASE) is not None
