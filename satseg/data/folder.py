@@ -105,7 +105,7 @@ class FolderDataModule(SegmentationDataModule):
             self._report_unpaired()
         samples = pair(found) if isinstance(self.images, str) else self._stacked(stacks, found["mask"])
         if self._polygons:
-            samples = self._polygons.draw(samples, self._errors.guard)
+            samples = self._polygons.rasterize(samples, self._errors.guard)
             self.assumptions += self._polygons.remarks()
         if not samples:
             self._errors.raise_first()
@@ -143,7 +143,7 @@ class FolderDataModule(SegmentationDataModule):
             self._errors.raise_first()  # the cause, if too few files are left
             raise
         if self.classes is None:
-            self.assumptions.append(found.classes.assumed(files))
+            self.assumptions.append(found.classes.describe(files))
         return found
 
     def samples(self) -> list[Sample]:

@@ -119,7 +119,7 @@ def test_that_no_buffer_lies_between_two_coordinate_systems_is_told(tmp_path: Pa
     assert not any("CRS" in note for note in split.notes)
     samples.append(sample(tmp_path, "2", (200, 200), **at(4000, 0) | {"crs": "EPSG:32634"}))
     split(samples, tmp_path)
-    assert split.notes[0] == "images have 2 CRS, and no buffer lies between those (warp them to one)"
+    assert split.notes[0] == "images have 2 different CRS, without a buffer between them (warp them to one)"
 
 
 @given(st.integers(0, 5), st.integers(0, 3))
@@ -149,9 +149,9 @@ def test_folds_of_blocks_take_turns(tmp_path: Path) -> None:
 
 def test_blocks_that_cannot_be_are_refused(tmp_path: Path) -> None:
     photo = sample(tmp_path, "photo", (50, 50))
-    with pytest.raises(DataError, match=r"photo\.tif does not say where it lies, and is no larger than a block"):
+    with pytest.raises(DataError, match=r"photo\.tif has no georeference and is no larger than a block"):
         Blocks(100, 10)([photo], tmp_path)
-    with pytest.raises(ConfigError, match=r"photo\.tif does not say how large its pixels are"):
+    with pytest.raises(ConfigError, match=r"photo\.tif has no known pixel size"):
         Blocks(100, 10, "metres")([photo], tmp_path)
     with pytest.raises(ConfigError, match="expected a size above 0 and a smaller buffer, in pixels"):
         Blocks(100, 100)

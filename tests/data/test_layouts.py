@@ -127,9 +127,9 @@ def test_splits_are_those_that_folders_name(
         assert len(splits["val"]) == len(splits["test"]) == 1 and "split by a hash" in said
     elif others == {"test"}:
         assert splits["val"] | splits["train"] == expected["train"] and len(splits["val"]) == 1
-        assert splits["test"] == expected["test"] and "none to validate on" in said
+        assert splits["test"] == expected["test"] and "no validation folder" in said
     else:
-        assert splits == expected and ("none to test on" in said) == ("test" not in others)
+        assert splits == expected and ("no test folder" in said) == ("test" not in others)
 
 
 def composed(root: Path, *options: str) -> dict[str, object]:
@@ -294,7 +294,7 @@ def test_a_folder_of_splits_trains_by_its_root_alone_and_the_line_that_names_cla
     assert any(
         "Recognised: images in train/images and val/images, masks in train/masks and val/masks" in n for n in lines
     )
-    assert any("Recognised: split by the folders train, val; none to test on" in n for n in lines)
+    assert any("Recognised: split by the folders train, val; no test folder" in n for n in lines)
     (line,) = [n for n in lines if "dataset.classes=" in n]
     assert lines.index(line) < next(i for i, n in enumerate(lines) if n.startswith("Training "))
     (classes,) = constructor_options(line)
@@ -327,7 +327,7 @@ def test_half_of_the_classes_are_completed_by_a_line_that_works(chips: Path, tmp
     folder = ["dataset=folder", f"dataset.root={chips}"]
     half = ["dataset.classes={low\\, \\(1\\): 0}"]
     refusal = refused("train", *folder, *half, "run_dir=run", *SMALL, cwd=tmp_path)
-    assert "8 of 8 masks hold what is no class: 3, 7." in refusal
+    assert "8 of 8 masks hold values of no class: 3, 7." in refusal
     assert not (tmp_path / "run/model.safetensors").exists()
     found = command("validate", *folder, *half, "output=half", cwd=tmp_path)
     for text in (refusal, next(n for n in found.stdout.splitlines() if "outside the classes" in n)):

@@ -102,5 +102,5 @@ def test_photographs_and_upright_masks_belong_together(orientation: int, tmp_pat
 def test_a_turned_file_is_no_band_of_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
     path = turned(tmp_path / "a.jpg", picture()[0][..., 0], 3)
-    with pytest.raises(DataError, match=r"a\.jpg is stored turned, as its header says"):
+    with pytest.raises(DataError, match=r"a\.jpg is stored rotated, as its header says"):
         write_stack(Stack("a", {"a": path}))

@@ -131,7 +131,7 @@ def test_lists_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"train\.txt cannot be read"):
         List()(samples, tmp_path)
     write(tmp_path, train="a\nmissing", val="b", test="")
-    with pytest.raises(DataError, match=r"train\.txt names missing, but no sample is so called; one is a"):
+    with pytest.raises(DataError, match=r"train\.txt names missing, but there is no such sample; one is named a"):
         List()(samples, tmp_path)
     write(tmp_path, train="a\nb", val="b")
     with pytest.raises(DataError, match="b would be in the train and in the val split"):

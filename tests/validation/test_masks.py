@@ -1,4 +1,4 @@
-"""Masks that hold what is no class, and classes that a split lacks."""
+"""Masks with values of no class, and classes that a split lacks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -184,7 +184,7 @@ def test_a_nodata_value_that_looks_like_a_class_is_ignored_aloud_unless_it_is_na
     assert "10 masks declaring 0 as nodata, which dataset.classes call land" in found(named, "nodata_class").message
     unpaired = sound / "train/masks/0.tif"
     write(unpaired, read(unpaired), east=0)
-    with pytest.raises(DataError, match=r"[1-9]\.tif declares 0 as nodata, but .*0\.tif has it as a value like others"):
+    with pytest.raises(DataError, match=r"[1-9]\.tif declares 0 as nodata, but .*0\.tif has it as an ordinary value"):
         check(sound, classes=None)
     for path in sound.glob("*/masks/*.tif"):
         write(path, np.minimum(read(path), 1), east=int(path.stem) * 10 * SIZE, nodata=0)

@@ -1,1 +1,1 @@
-"""Labels: masks, polygons, and the scheme that gives their values to classes."""
+"""Labels: masks, polygons, and the scheme that maps their values to classes."""

@@ -1,4 +1,4 @@
-"""The options that say a dataset's classes, ready to be copied into a command."""
+"""Command-line options that define a dataset's classes, ready to copy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hydra.errors import HydraException
 from satseg.data.labels.discovery import ClassScheme, default_colour
 from satseg.spec import IGNORE_INDEX
 
-SPECIAL = "\\()[]{}:=,"  # that Hydra's grammar takes for its own unless a backslash is before them
+SPECIAL = "\\()[]{}:=,"  # special in Hydra's grammar unless escaped by a backslash
 
 
 def describe_found_classes(scheme: ClassScheme) -> str:
-    """Return a sentence that says which classes masks were found to hold, and how to name them."""
+    """Return a sentence about the classes discovered in the masks, and how to name them."""
     return (
         f"{len(scheme.names)} classes, found in the masks: {', '.join(scheme.names)}. To name them, add this with your "
         f"own names, by which explain, predict and all reports will call them: {class_options(scheme)}"
@@ -25,12 +25,12 @@ def describe_found_classes(scheme: ClassScheme) -> str:
 
 
 def class_options(scheme: ClassScheme, more: Collection[int] = (), ignore: Collection[int] = ()) -> str:
-    """Return the options that say the classes of a scheme, quoted for a shell.
+    """Return the options that define the classes of a scheme, quoted for a shell.
 
     Args:
         scheme: The classes.
-        more: Values, or packed colours, that are to be classes too; negative values are to be ignored.
-        ignore: Values, or packed colours, that are to be ignored, besides those that are.
+        more: Further values, or packed colours, to make classes of; negative values are ignored instead.
+        ignore: Further values, or packed colours, to ignore.
     """
     classes = _classes(scheme)
     for value in sorted(v for v in more if v >= 0):
@@ -43,13 +43,13 @@ def class_options(scheme: ClassScheme, more: Collection[int] = (), ignore: Colle
 
 
 def ignored_values(scheme: ClassScheme) -> set[int]:
-    """Return the values, or packed colours, that are ignored and would not be if nobody said so."""
+    """Return the values, or packed colours, that a scheme ignores beyond the default."""
     ignored = {value for value, index in scheme.values.items() if index == IGNORE_INDEX}
     return ignored if scheme.by_colour else ignored - {IGNORE_INDEX}
 
 
 def ignore_options(scheme: ClassScheme, values: Collection[int]) -> str:
-    """Return the option that ignores some values, or packed colours, quoted for a shell."""
+    """Return the option that ignores values, or packed colours, quoted for a shell."""
     return option("ignore_values", [_key(value, scheme) for value in sorted(values)])
 
 
@@ -58,7 +58,7 @@ def _classes(scheme: ClassScheme) -> dict[str, Any]:
     for index, (name, colour) in enumerate(zip(scheme.names, scheme.palette, strict=True)):
         keys = [_key(value, scheme) for value, number in sorted(scheme.values.items()) if number == index]
         if scheme.by_colour:
-            keys.sort(key=lambda key: key != list(colour))  # stable: the one to show it in comes first
+            keys.sort(key=lambda key: key != list(colour))  # stable; the display colour comes first
         one = keys[0] if len(keys) == 1 else keys
         plain = scheme.by_colour or (len(keys) == 1 and colour == default_colour(index))
         shown = {} if colour == default_colour(index) else {"color": list(colour)}
@@ -71,7 +71,7 @@ def _key(value: int, scheme: ClassScheme) -> Any:
 
 
 def option(name: str, value: Any) -> str:
-    """Return an option of a dataset as a shell takes it; as a line for a file, where Hydra cannot write it."""
+    """Return a dataset option quoted for a shell, or as a line of YAML if Hydra's grammar cannot express it."""
     text = _text(value)
     try:
         read = OverridesParser.create().parse_override(f"{name}={text}").value()

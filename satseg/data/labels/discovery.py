@@ -1,4 +1,4 @@
-"""The classes of a dataset: from its configuration, or found in the masks."""
+"""Class schemes from the configuration, or discovered from the masks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from satseg.spec import IGNORE_INDEX
 __all__ = ["LARGEST_VALUE", "ClassScheme", "default_colour", "discover_scheme", "scheme_from_config"]
 
 MAX_DISCOVERED = 64
-MAX_VALUES = 4096  # of one file, beyond which nothing is learnt
+MAX_VALUES = 4096  # per file; discovery stops beyond
 IGNORE = "ignore"
-TRANSPARENT_COLOURS = ("PNG", "GIF")  # formats that have these instead of nodata
+TRANSPARENT_COLOURS = ("PNG", "GIF")  # formats with transparent colours instead of nodata
 
 
 def scheme_from_config(
@@ -32,18 +32,18 @@ def scheme_from_config(
     ignore_values: Sequence[Any] | None = None,
     threshold: int | None = None,
 ) -> ClassScheme:
-    """Build a scheme from what a dataset's YAML says.
+    """Build a scheme from the options of a dataset.
 
     Args:
         classes: Names in the order of their values, or a mapping from name to value, list of values, colour
             `[r, g, b]` or `"#rrggbb"`, list of colours, or `{value: …, color: [r, g, b]}`. Three numbers are a
-            colour where every class could be one, so write three values of one class as `{value: [1, 2, 3]}`.
-        mask_values: More values (or colours as `"#rrggbb"`), each with the name of its class or `ignore`.
-        ignore_values: Values or colours that are no class; 255 is one in masks by value, unless it is a class.
-        threshold: As of `ClassScheme`.
+            colour if every class could be one, so write three values of one class as `{value: [1, 2, 3]}`.
+        mask_values: Further values (or colours as `"#rrggbb"`), each with the name of its class or `ignore`.
+        ignore_values: Values or colours that are no class; in masks by value 255 is one, unless it is a class.
+        threshold: As in `ClassScheme`.
 
     Raises:
-        ConfigError: If a class is given twice or in a form that cannot be read.
+        ConfigError: If a class is given twice or in an unknown form.
     """
     given = list(classes.items()) if isinstance(classes, Mapping) else [(n, i) for i, n in enumerate(classes)]
     names = tuple(str(name) for name, _ in given)
@@ -63,13 +63,13 @@ def scheme_from_config(
     if not by_colour:
         values.setdefault(IGNORE_INDEX, IGNORE_INDEX)
     if threshold is not None:
-        _check_ends(threshold, values.keys(), by_colour)
+        _check_threshold_values(threshold, values.keys(), by_colour)
     palette = tuple(display_colour(str(name), value, i, by_colour) for i, (name, value) in enumerate(given))
     return ClassScheme(names, palette, values, by_colour, threshold)
 
 
-def _check_ends(threshold: int, keys: Collection[int], by_colour: bool) -> None:
-    """Refuse classes that no mask has after a threshold, which leaves 0 and 255."""
+def _check_threshold_values(threshold: int, keys: Collection[int], by_colour: bool) -> None:
+    """Check that all class values are 0 or 255, the only ones after a threshold."""
     channels = {(k >> shift & 255) for k in keys for shift in (16, 8, 0)} if by_colour else set(keys)
     if others := sorted(channels - {0, 255}):
         example = "colours such as [255, 0, 0]" if by_colour else "values such as {ground: 0, road: 255}"
@@ -116,7 +116,7 @@ def _colour(value: Any) -> Colour:
 
 
 def _keys(option: str, value: Any, by_colour: bool) -> list[int]:
-    """Return the raw values, or packed colours, that an option's value stands for."""
+    """Return the raw values, or packed colours, of an option's value."""
     if isinstance(value, Mapping):
         value = value.get("color" if by_colour else "value")
     if by_colour:
@@ -134,7 +134,7 @@ def _keys(option: str, value: Any, by_colour: bool) -> list[int]:
 
 
 def display_colour(name: str, value: Any, index: int, by_colour: bool) -> Colour:
-    """Return the colour to show a class in."""
+    """Return the display colour of a class."""
     shown = value.get("color") if isinstance(value, Mapping) else value if by_colour else None
     if shown is None:
         return default_colour(index)
@@ -145,21 +145,21 @@ def display_colour(name: str, value: Any, index: int, by_colour: bool) -> Colour
 
 
 def default_colour(index: int) -> Colour:
-    """Return a colour for the class of that index, far from its neighbours."""
+    """Return a default colour for a class index, distinct from neighbouring ones."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.55 + 0.15 * (index % 3), 0.9 - 0.15 * (index % 2))
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
-    """Find the classes from the masks themselves.
+    """Discover the classes from the masks.
 
-    Masks are taken by colour where one is RGB, or where palettes differ; by value otherwise. In masks by value,
-    negative values are ignored, and so is 255 where there are two other values (0 and 255 are two classes). What a mask
-    declares as nodata is ignored.
+    Masks are read by colour if any is RGB or if palettes differ, by value otherwise. In masks by value, negative values
+    are ignored, and so is 255 if there are two other values (0 and 255 alone are two classes). Declared nodata is
+    ignored.
 
     Raises:
-        DataError: If there are so many values that the masks cannot be maps of classes; if a value is one beyond what a
-            scheme takes; if one mask declares a value as nodata that another has as a value like others.
+        DataError: If there are too many values for class maps; if a value is beyond the range of a scheme; if one mask
+            declares a value as nodata that another has as an ordinary value.
     """
     infos = [read_info(path) for path in paths]
     palettes = [info.palette for info in infos]
@@ -185,13 +185,13 @@ def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
 
 
 def read_mask_values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int | None]:
-    """Return the values, or packed colours, that a mask holds; and that of nodata, where it holds what it declares."""
+    """Return the values, or packed colours, in a mask, and its declared nodata value if that occurs."""
     is_rgb = by_colour and info.count >= 3
     found: set[float] = set()
     for strip in read_strips(info.path):
         found |= _different(pack(strip) if is_rgb else strip[0])
         if len(found) > MAX_VALUES:
-            break  # no mask, as is said of far fewer
+            break  # too many for a mask; reported by the caller
     nodata = declared_nodata(info, is_rgb)
     is_there = nodata is not None and nodata in found
     found.discard(nodata if nodata is not None else math.nan)
@@ -204,9 +204,7 @@ def read_mask_values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int |
             f"{info.path} holds {far[0]:g}, beyond ±{LARGEST_VALUE}, and does not declare it as nodata: do so if it "
             "marks what has no label (gdal_edit.py -a_nodata), or renumber the mask."
         )
-    kept = (
-        is_there and nodata is not None and abs(nodata) <= LARGEST_VALUE
-    )  # others are ignored, whatever a scheme says
+    kept = is_there and nodata is not None and abs(nodata) <= LARGEST_VALUE  # larger ones are always ignored
     if by_colour and not is_rgb:
         expanded = [_expanded(v, info) for v in found]
         return set(expanded), _expanded(nodata, info) if kept and nodata is not None else None
@@ -220,9 +218,9 @@ def _expanded(value: float, info: RasterInfo) -> int:
 
 
 def declared_nodata(info: RasterInfo, is_rgb: bool = False) -> float | None:
-    """Return the value that a mask declares as nodata, as its pixels have it; None where there is none.
+    """Return the value that a mask declares as nodata, as stored in its pixels; None if there is none.
 
-    Transparent colours, which GDAL calls nodata too, do not count: a background is often drawn so.
+    Transparent colours, which GDAL reports as nodata too, do not count: they are often a background class.
 
     Args:
         info: The mask's header.
@@ -239,7 +237,7 @@ def declared_nodata(info: RasterInfo, is_rgb: bool = False) -> float | None:
 
 
 def _different(keys: np.ndarray) -> set[float]:
-    """Return the finite values of an array, by where one differs from its left neighbour: far fewer to sort."""
+    """Return the distinct finite values of an array; only pixels unlike their left neighbour are sorted."""
     if np.issubdtype(keys.dtype, np.floating):
         keys = keys[np.isfinite(keys)][None]
     firsts = keys[:, 1:][keys[:, 1:] != keys[:, :-1]]
@@ -274,7 +272,7 @@ def _check_declared(
 ) -> None:
     for value in sorted(classes.keys() & declared.keys()):
         raise DataError(
-            f"{declared[value]} declares {show(value)} as nodata, but {classes[value]} has it as a value like others: "
+            f"{declared[value]} declares {show(value)} as nodata, but {classes[value]} has it as an ordinary value: "
             f"give dataset.classes, with {show(value)} if it is a class, and in dataset.ignore_values if not."
         )
 

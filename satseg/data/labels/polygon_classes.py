@@ -1,4 +1,4 @@
-"""Which class a polygon is of, by an attribute, and what lies in none."""
+"""Classes of polygons by an attribute, and the class outside all polygons."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class PolygonClasses:
 
     Attributes:
         names: Class names, by index.
-        palette: A colour a class, for display.
-        attribute: What tells them apart; None where all polygons are of one class.
-        values: The attribute's values as text, or the empty text where there is none, to class index or IGNORE_INDEX.
-        outside: Class index, or IGNORE_INDEX, of what lies in no polygon.
+        palette: Display colour of each class.
+        attribute: Name of the class attribute; None if all polygons are of one class.
+        values: Attribute values as text (empty without an attribute), mapped to class index or IGNORE_INDEX.
+        outside: Class index, or IGNORE_INDEX, of pixels in no polygon.
     """
 
     names: tuple[str, ...]
@@ -37,11 +37,11 @@ class PolygonClasses:
         """Return the class index of each polygon.
 
         Args:
-            texts: The attribute's values.
+            texts: Attribute values of the polygons.
             path: Their file, for the error.
 
         Raises:
-            MaskValueError: If a value is of no class; names those.
+            MaskValueError: If any value is of no class; names them.
         """
         unknown = sorted(set(texts) - self.values.keys(), key=natural_key)
         if unknown:
@@ -53,8 +53,8 @@ class PolygonClasses:
             )
         return [self.values[text] for text in texts]
 
-    def assumed(self, files: Sequence[Path]) -> str:
-        """Say which classes were found in files, and how to name them."""
+    def describe(self, files: Sequence[Path]) -> str:
+        """Return a sentence about the classes found in files, and how to name them."""
         listed = f"{len(self.names)} classes: {', '.join(self.names)}"
         if self.attribute is not None:
             return f"{listed} (dataset.classes names them)"
@@ -69,13 +69,13 @@ class PolygonClasses:
 
 @dataclass(frozen=True)
 class ClassOptions:
-    """What a dataset's YAML says; see `FolderDataModule`.
+    """Class options of a dataset with polygons; see `FolderDataModule`.
 
     Attributes:
-        attribute: As `dataset.vectors.attribute`.
-        outside: As `dataset.vectors.outside`.
-        classes: Names, or by name a value, a list of values, or `{value: …, color: …}`; found by default.
-        mask_values: More values, each with the name of its class or `ignore`.
+        attribute: Option `dataset.vectors.attribute`.
+        outside: Option `dataset.vectors.outside`.
+        classes: Names, or by name a value, a list of values, or `{value: …, color: …}`; discovered by default.
+        mask_values: Further values, each with the name of its class or `ignore`.
         ignore_values: Values that are no class.
     """
 
@@ -86,23 +86,23 @@ class ClassOptions:
     ignore_values: Sequence[Any] | None = None
 
     def texts(self, layer: VectorLayer) -> list[str]:
-        """Return the different values of a layer's attribute; the empty text where all polygons are of one class.
+        """Return the distinct values of a layer's attribute; one empty text if all polygons are of one class.
 
         Raises:
-            SatsegError: As `VectorLayer.texts` says.
+            SatsegError: As `VectorLayer.texts`.
         """
         return [""] if self.attribute is None else layer.texts(self.attribute)
 
     def find(self, layers: Sequence[VectorLayer], texts: Iterable[str]) -> PolygonClasses:
-        """Find the classes of layers.
+        """Determine the classes of layers.
 
         Args:
             layers: The layers.
             texts: All values of the attribute.
 
         Raises:
-            ConfigError: If an option is missing, or names what is not there.
-            DataError: If there are not two classes.
+            ConfigError: If an option is missing, or names an unknown class.
+            DataError: If there are fewer than two classes.
         """
         if self.outside is None:
             raise ConfigError(
@@ -112,7 +112,7 @@ class ClassOptions:
         if self.attribute is None:
             return self._of_one_class(layers)
         names = self._names(texts)
-        return self._made(names, self._values(names))
+        return self._build(names, self._values(names))
 
     def _of_one_class(self, layers: Sequence[VectorLayer]) -> PolygonClasses:
         alone = layers[0].path.stem if len(layers) == 1 else "object"
@@ -123,7 +123,7 @@ class ClassOptions:
             raise ConfigError(
                 f"dataset.vectors.attribute: name the one that tells the classes apart; {layers[0].path} has {there}."
             )
-        return self._made(names, {"": names.index(inside[0])})
+        return self._build(names, {"": names.index(inside[0])})
 
     def _names(self, found: Iterable[str]) -> list[str]:
         if self.classes is not None:
@@ -144,7 +144,7 @@ class ClassOptions:
             _add(values, as_text(value), IGNORE_INDEX, "dataset.ignore_values")
         return values
 
-    def _made(self, names: Sequence[str], values: Mapping[str, int]) -> PolygonClasses:
+    def _build(self, names: Sequence[str], values: Mapping[str, int]) -> PolygonClasses:
         if len(names) < 2:
             raise DataError(f"The polygons are of {len(names)} class ({', '.join(names)}); give two at least.")
         given = self.classes if isinstance(self.classes, Mapping) else {}
@@ -163,7 +163,7 @@ class ClassOptions:
 
 
 def _texts(name: str, value: Any) -> list[str]:
-    """Return the attribute's values that an option's value stands for; the class's own name by default."""
+    """Return the attribute values of a class option; by default the name of the class."""
     if isinstance(value, Mapping):
         value = value.get("value")
     if value is None:

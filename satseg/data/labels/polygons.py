@@ -1,4 +1,4 @@
-"""Labels that are polygons: drawn on the pixels of each image once, and from then on masks like others."""
+"""Polygon labels, rasterized once onto the pixel grid of each image and cached as masks."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from satseg.spec import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of the files that are kept: another one draws them anew
-STRIP_PIXELS = 2**26  # drawn at a time
+VERSION = 2  # of the cached files; a new one rasterizes them again
+STRIP_PIXELS = 2**26  # rasterized at a time
 IRREGULAR = {
     "invalid": "cross or overlap themselves: where an outline goes round twice, nothing is drawn; parts that overlap "
     "are drawn whole (repair them where that is not meant)",
@@ -42,12 +42,12 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Polygons:
-    """The labels of some samples.
+    """Polygon labels of a set of samples.
 
     Attributes:
         layers: The polygons, by file.
-        classes: What they mean.
-        irregular: Numbers of the features that were drawn and are not plain polygons, by kind and file.
+        classes: Their classes.
+        irregular: Numbers of rasterized features that are not simple polygons, by kind and file.
     """
 
     layers: Mapping[Path, VectorLayer]
@@ -56,21 +56,21 @@ class Polygons:
 
     @property
     def scheme(self) -> ClassScheme:
-        """The classes, and the values of the masks that are drawn."""
+        """The classes, with their values in the rasterized masks."""
         values = {index: index for index in range(len(self.classes.names))} | {IGNORE_INDEX: IGNORE_INDEX}
         return ClassScheme(self.classes.names, self.classes.palette, values, from_polygons=True)
 
-    def draw(self, samples: Iterable[Sample], guard: FileGuard = nullcontext) -> list[Sample]:
-        """Give samples whose masks are files of polygons the rasters of these, drawn where they are not kept.
+    def rasterize(self, samples: Iterable[Sample], guard: FileGuard = nullcontext) -> list[Sample]:
+        """Return samples with masks rasterized from their polygons, from the cache if possible.
 
-        A pixel has the class of the last polygon of the file that its centre lies in.
+        A pixel has the class of the last polygon of the file that contains its centre.
 
         Args:
-            samples: The samples; those whose file is none of the layers are left out.
-            guard: Surrounds what is done with each file.
+            samples: The samples; those whose mask is none of the layers are left out.
+            guard: Context in which each file is processed.
 
         Raises:
-            DataError: If an image does not say where it lies, or polygons lie elsewhere.
+            DataError: If an image has no georeference, or the polygons lie elsewhere.
             MaskValueError: If a polygon is of no class.
             ResourceError: If the cache folder cannot be written to.
         """
@@ -84,7 +84,7 @@ class Polygons:
         placed = set()
         for file, images in by_file.items():
             with guard(file):
-                self._check_place(file, images)
+                self._check_location(file, images)
                 placed.add(file)
         drawn = []
         for sample in given:
@@ -94,7 +94,7 @@ class Polygons:
         return drawn
 
     def remarks(self) -> list[str]:
-        """Say how many of the features that were drawn are no plain polygons."""
+        """Return remarks about rasterized features that are not simple polygons."""
         found = []
         for kind, words in IRREGULAR.items():
             files = {file: ids for (own, file), ids in self.irregular.items() if own == kind}
@@ -104,7 +104,7 @@ class Polygons:
                 found.append(f"{number} polygons of {next(iter(files))}{others} {words}")
         return found
 
-    def _check_place(self, file: Path, images: Sequence[RasterInfo]) -> None:
+    def _check_location(self, file: Path, images: Sequence[RasterInfo]) -> None:
         layer = self.layers[file]
         near = [layer.may_intersect(_bounds(info), str(info.crs)) for info in images]
         if layer.bounds and not any(near):
@@ -141,7 +141,7 @@ class Polygons:
                     target.write(drawn, 1, window=rasterio.windows.Window(*strip))
                     for kind, ids in irregular.items():
                         ids |= getattr(areas, kind)
-                if any(irregular.values()):  # before the mask is there
+                if any(irregular.values()):  # before the mask, whose presence marks the entry as complete
                     write_text(_beside(path), json.dumps({kind: sorted(ids) for kind, ids in irregular.items() if ids}))
         except ResourceError as error:
             raise ResourceError(f"{error} The environment's SATSEG_CACHE names another folder.") from error
@@ -166,14 +166,14 @@ class Polygons:
 
 
 def _beside(path: Path) -> Path:
-    """Return the file that tells which of a mask's features are no plain polygons; most have none."""
+    """Return the file that lists the irregular features of a mask; most masks have none."""
     return path.with_suffix(".json")
 
 
 def _read_irregular(path: Path) -> dict[str, list[int]]:
     try:
         found: dict[str, list[int]] = json.loads(_beside(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none, or damaged: it only holds what is to be said
+    except (OSError, ValueError):  # missing or damaged; it only holds remarks
         return {}
     return found
 
@@ -181,16 +181,16 @@ def _read_irregular(path: Path) -> dict[str, list[int]]:
 def read_polygons(
     files: Iterable[Path], layer: str | None, options: ClassOptions, guard: FileGuard = nullcontext
 ) -> Polygons:
-    """Read which layers files are, and what classes their polygons are of.
+    """Read the layers of files and determine the classes of their polygons.
 
     Args:
         files: The files.
-        layer: The layer's name; needed where a file has several.
-        options: Finds the classes.
-        guard: Surrounds what is done with each file.
+        layer: Name of the layer; required if a file has several.
+        options: Class options of the dataset.
+        guard: Context in which each file is processed.
 
     Raises:
-        SatsegError: As `read_layer`, `ClassOptions.find` and `PolygonClasses.numbers` say.
+        SatsegError: As `read_layer`, `ClassOptions.find` and `PolygonClasses.numbers`.
     """
     layers: dict[Path, VectorLayer] = {}
     texts: dict[Path, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Labels on the pixels of their image, whatever grid they come on."""
+"""Reading masks on the pixel grid of their image."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from satseg.data.rasters.uniform_vrt import uniform_vrt
 from satseg.data.rasters.validity import Validity, has_data
 from satseg.errors import DataError, SizeMismatchError
 
-NEAR = 0.5  # pixels that corners of image and mask may be apart and still be meant to be the same
-OUTSIDE = -(2**31)  # no value of a mask
+NEAR = 0.5  # largest distance in pixels between corners of image and mask on the same grid
+OUTSIDE = -(2**31)  # occurs in no mask
 
 
 @dataclass
 class LabelReader:
-    """Reads masks on the grid of their images.
+    """Reader of masks on the grid of their images.
 
     Attributes:
-        scheme: What the masks' values mean.
-        files: Keeps masks open.
+        scheme: Classes of the masks' values.
+        files: Open mask files.
     """
 
     scheme: ClassScheme
@@ -39,16 +39,16 @@ class LabelReader:
     _warped: dict[tuple[Path, Path | str], bool] = field(default_factory=dict, repr=False)
 
     def is_warped(self, path: Path, image: RasterInfo) -> bool:
-        """Tell whether a mask has other pixels than its image; asked once of each, as `check`."""
+        """Return the result of `check`, cached per mask and image."""
         if (path, image.path) not in self._warped:
             self._warped[path, image.path] = self.check(path, image)
         return self._warped[path, image.path]
 
     def check(self, path: Path, image: RasterInfo) -> bool:
-        """Tell from the headers whether a mask has other pixels than its image, and is warped onto it.
+        """Return True if a mask lies on another grid than its image and must be warped, by the headers.
 
         Raises:
-            SizeMismatchError: If they differ in size, and one does not say where it lies.
+            SizeMismatchError: If they differ in size and one has no georeference.
             DataError: If they lie in different places.
         """
         return is_other_grid(self._info(path), image)
@@ -59,14 +59,14 @@ class LabelReader:
         Args:
             path: The mask.
             image: Header of its image.
-            window: Area in pixels of the image, inside it; the whole by default.
+            window: Window in pixels of the image, inside it; all of it by default.
 
         Returns:
-            uint8 array (height, width) of class indices and IGNORE_INDEX; the nearest pixel's, where the mask has
-            other pixels than the image.
+            uint8 array (height, width) of class indices and IGNORE_INDEX; nearest neighbour if the mask lies on
+            another grid than the image.
 
         Raises:
-            MaskValueError: If the mask holds something that is no class.
+            MaskValueError: If the mask holds a value of no class.
             RasterReadError: If the file cannot be read.
         """
         info = self._info(path)
@@ -83,10 +83,10 @@ class LabelReader:
 
 
 def is_other_grid(mask: RasterInfo, image: RasterInfo) -> bool:
-    """Tell whether a mask has other pixels than its image, and is warped onto it.
+    """Return True if a mask lies on another grid than its image and must be warped onto it.
 
     Raises:
-        SizeMismatchError: If they differ in size, and one does not say where it lies.
+        SizeMismatchError: If they differ in size and one has no georeference.
         DataError: If they lie in different places.
     """
     same_size = (image.width, image.height) == (mask.width, mask.height)
@@ -113,7 +113,7 @@ def _is_placed(info: RasterInfo) -> bool:
 
 
 def _corners(mask: RasterInfo, image: RasterInfo) -> np.ndarray:
-    """Return where the corners of a mask are, in pixels (column, row) of its image; infinite where nowhere."""
+    """Return the corners of a mask in pixels (column, row) of its image; infinite outside the projection."""
     corners = [Affine(*mask.transform or ()) @ (x, y) for y in (0, mask.height) for x in (0, mask.width)]
     if mask.crs != image.crs:
         try:
@@ -125,7 +125,7 @@ def _corners(mask: RasterInfo, image: RasterInfo) -> np.ndarray:
 
 
 def warp_labels(path: Path, image: RasterInfo, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Read a mask (bands, h, w) on the grid of an image, and which of its pixels it has."""
+    """Read a mask (bands, h, w) warped onto the grid of an image, and its valid pixels (h, w)."""
     with ExitStack() as opened:
         source = opened.enter_context(open_raster(path))
         validity = Validity.of(source)
@@ -133,7 +133,7 @@ def warp_labels(path: Path, image: RasterInfo, window: Window) -> tuple[np.ndarr
         floating = np.issubdtype(source.dtypes[0], np.floating)
         grid = {"crs": CRS.from_wkt(image.crs), "transform": Affine(*image.transform or ())}
         grid |= {"width": image.width, "height": image.height, "dtype": "float64" if floating else "int32"}
-        # No value of the file is missing before it is known which are classes; what masks and alpha bands hide is.
+        # Nodata values stay, as they may be classes; pixels that masks and alpha bands hide do not.
         if validity.is_masked:
             source = opened.enter_context(rasterio.open(uniform_vrt(source, path, dict.fromkeys(bands))))
             grid |= {"nodata": None, "add_alpha": True}

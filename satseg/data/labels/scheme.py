@@ -1,4 +1,4 @@
-"""Which value or colour of a mask is which class, and reading masks by that."""
+"""Class schemes: the mapping of mask values or colours to classes, and reading masks with it."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from satseg.data.rasters.raster import RasterInfo, Window, read_image, read_info
 from satseg.errors import ConfigError, MaskValueError
 from satseg.spec import IGNORE_INDEX, LARGEST_MASK_VALUE, MAX_MASK_VALUES, MaskValue
 
-LARGEST_VALUE = LARGEST_MASK_VALUE  # larger ones would need a table of gigabytes
+LARGEST_VALUE = LARGEST_MASK_VALUE  # larger ones would need a lookup table of gigabytes
 BYTE_IN_16_BITS = 257  # 65535 / 255
 REPAIR = (
     "Add the class to dataset.classes, map it in dataset.mask_values, name it in dataset.ignore_values, or repair the "
     "mask."
 )
-CHUNK_PIXELS = 2**17  # temporary arrays of this size stay in the processor's cache
+CHUNK_PIXELS = 2**17  # temporary arrays of this size fit the processor's cache
 
 Colour = tuple[int, int, int]
 
 
 class Lookup(NamedTuple):
-    """Which key is which class, and the same for a byte.
+    """Lookup tables from keys to classes.
 
     Attributes:
-        low: The lowest key less one.
-        table: Class + 1 of each key from there on, 0 for no class.
-        of_bytes: Class + 1 of each uint8 key.
-        plain: Keys below this are the number of their class.
+        low: The lowest key minus one.
+        table: Class + 1 of each key from `low` on; 0 for no class.
+        byte_table: Class + 1 of each uint8 key.
+        identity_below: Keys below this equal the index of their class.
     """
 
     low: int
     table: np.ndarray
-    of_bytes: np.ndarray
-    plain: int
+    byte_table: np.ndarray
+    identity_below: int
 
 
 @dataclass(frozen=True)
 class ClassScheme:
-    """Which value or colour of a mask is which class.
+    """Mapping of mask values or colours to classes.
 
     Attributes:
         names: Class names, by index.
-        palette: A colour a class, for display.
-        values: Raw value, or colour packed as red·65536 + green·256 + blue, to class index or IGNORE_INDEX.
+        palette: Display colour of each class.
+        values: Raw values, or colours packed as red·65536 + green·256 + blue, mapped to class index or IGNORE_INDEX.
         by_colour: Whether masks are colour-coded.
-        threshold: Where masks are not pure: each channel, or grey, means 0 below it and 255 from it on, but in palette
-            images.
-        from_polygons: Whether the masks are drawn from polygons, so that their values are nobody's.
+        threshold: For masks with blurred values: each channel, or grey, is 0 below it and 255 from it on. Not applied
+            to palette images.
+        from_polygons: Whether the masks are rasterized from polygons, so that their values are not the user's.
     """
 
     names: tuple[str, ...]
@@ -71,11 +71,11 @@ class ClassScheme:
         """Read a mask as class indices.
 
         Returns:
-            uint8 array (height, width) of class indices and IGNORE_INDEX. Ignored, too, is what lies outside the
-            raster, and what is nodata or transparent in the file unless its value is that of a class.
+            uint8 array (height, width) of class indices and IGNORE_INDEX. Pixels outside the raster are ignored, and
+            so are nodata and transparent pixels unless their value is that of a class.
 
         Raises:
-            MaskValueError: If the mask holds something that is no class; names the file and the values.
+            MaskValueError: If the mask holds values of no class; names the file and the values.
             RasterReadError: If the file cannot be read.
         """
         info = read_info(path)
@@ -92,19 +92,19 @@ class ClassScheme:
         valid: np.ndarray | None = None,
         palette: Mapping[int, Colour] | None = None,
     ) -> np.ndarray:
-        """Map what a mask file holds to class indices.
+        """Map stored mask values to class indices.
 
         Args:
             raw: Mask as stored, (bands, height, width).
             path: The file, for the error.
             valid: Boolean (height, width); where it is False, values without a class are ignored.
-            palette: The file's palette, where it has one.
+            palette: The file's palette, if it has one.
 
         Returns:
             uint8 array (height, width) of class indices and IGNORE_INDEX.
 
         Raises:
-            MaskValueError: If a valid pixel holds something that is no class.
+            MaskValueError: If a valid pixel holds a value of no class.
         """
         is_rgb = self.by_colour and len(raw) >= 3
         lookup = self._lookup(expand=self.by_colour and not is_rgb, palette=palette)
@@ -119,14 +119,14 @@ class ClassScheme:
             keys = pack(part) if is_rgb else part[0]
             labelled = None if valid is None else valid[rows]
             unknown |= _map(keys, lookup, decoded[rows], labelled)
-            if labelled is not None and part is not stored:  # what nodata would become is no label
+            if labelled is not None and part is not stored:  # nodata is no label, whatever the threshold makes of it
                 decoded[rows][~labelled & (part != stored).any(0)] = IGNORE_INDEX
         if unknown:
-            self._refuse(unknown, None if is_rgb or not self.by_colour else palette or {}, path)
+            self._raise_unknown(unknown, None if is_rgb or not self.by_colour else palette or {}, path)
         return decoded
 
     def check_grey(self, raw: np.ndarray, path: Path | str) -> None:
-        """Refuse pixels (bands, height, width) in colour where classes are given by value.
+        """Check that pixels (bands, height, width) are grey if classes are given by value.
 
         Raises:
             MaskValueError: Names the file and what to do.
@@ -143,19 +143,19 @@ class ClassScheme:
             )
 
     def binarised(self, raw: np.ndarray, palette: Mapping[int, Colour] | None) -> np.ndarray:
-        """Return raw values with each channel 0 or 255, where there is a threshold and no palette."""
+        """Return raw values with each channel set to 0 or 255, if there is a threshold and no palette."""
         if self.threshold is None or palette:
             return raw
         return np.where(raw < self.threshold, np.uint8(0), np.uint8(255))
 
     def _lookup(self, expand: bool, palette: Mapping[int, Colour] | None) -> Lookup:
-        """Return the table of values or packed colours, or (expand) of palette indices or grey values."""
+        """Return the lookup of values or packed colours or, with `expand`, of palette indices or grey values."""
         if not expand:
             return _table(tuple(sorted(self.values.items())))
         packed = {v: _packed(_expand(v, palette or {})) for v in range(256)}
         return _table(tuple((v, self.values[key]) for v, key in packed.items() if key in self.values))
 
-    def _refuse(self, unknown: Iterable[float], palette: Mapping[int, Colour] | None, path: Path) -> None:
+    def _raise_unknown(self, unknown: Iterable[float], palette: Mapping[int, Colour] | None, path: Path) -> None:
         found = sorted(unknown)
         shown = [str(_expand(int(v), palette)) if palette is not None else self.show(v) for v in found[:5]]
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
@@ -167,7 +167,7 @@ class ClassScheme:
         )
 
     def mask_values(self) -> tuple[tuple[MaskValue, ...], ...] | None:
-        """Return what masks hold for each class, as `DatasetSpec` records it: grey is a number in colour masks, too."""
+        """Return the mask values of each class as recorded in `DatasetSpec`; grey colours become numbers."""
         if self.from_polygons:
             return None
         keys = [[key for key, number in self.values.items() if number == index] for index in range(len(self.names))]
@@ -180,7 +180,7 @@ class ClassScheme:
         return tuple(map(tuple, colours))
 
     def show(self, value: float) -> str:
-        """Return a value, or a packed colour, as people write it."""
+        """Return a value, or a packed colour, as text."""
         if self.by_colour:
             return str((int(value) >> 16, int(value) >> 8 & 255, int(value) & 255)) if value >= 0 else "beyond 8 bits"
         return f"{value:g}" if value != int(value) else str(int(value))
@@ -188,24 +188,24 @@ class ClassScheme:
 
 @lru_cache(maxsize=16)
 def _table(classes: tuple[tuple[int, int], ...]) -> Lookup:
-    """Return the table of classes from the lowest key less one to the highest key plus one."""
+    """Return the lookup of classes, from the lowest key minus one to the highest key plus one."""
     low, high = (classes[0][0], classes[-1][0]) if classes else (0, 0)
-    table = np.zeros(high - low + 3, np.uint16)  # the system gives pages of zeros only when they are written to
+    table = np.zeros(high - low + 3, np.uint16)  # zero pages take memory only when written to
     for key, index in classes:
         table[key - low + 1] = index + 1
-    of_bytes = _codes(np.arange(256, dtype=np.uint8), low - 1, table)
-    differs = of_bytes != np.arange(1, 257)
-    return Lookup(low - 1, table, of_bytes, int(differs.argmax()) if differs.any() else 256)
+    byte_table = _codes(np.arange(256, dtype=np.uint8), low - 1, table)
+    differs = byte_table != np.arange(1, 257)
+    return Lookup(low - 1, table, byte_table, int(differs.argmax()) if differs.any() else 256)
 
 
 def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | None) -> set[float]:
-    """Write the classes of some keys, and return the keys that have none."""
-    of_bytes = keys.dtype == np.uint8
-    if of_bytes and keys.size and keys.max() < lookup.plain:  # most masks: their values are the classes
+    """Write the classes of keys to `out`, and return the valid keys of no class."""
+    is_byte = keys.dtype == np.uint8
+    if is_byte and keys.size and keys.max() < lookup.identity_below:  # most masks hold class indices
         out[:] = keys
         return set()
-    codes = lookup.of_bytes.take(keys) if of_bytes else _codes(keys, lookup.low, lookup.table)
-    np.subtract(codes, 1, out=out, casting="unsafe")  # 0, no class, becomes 255
+    codes = lookup.byte_table.take(keys) if is_byte else _codes(keys, lookup.low, lookup.table)
+    np.subtract(codes, 1, out=out, casting="unsafe")  # 0 (no class) becomes 255
     if codes.all():
         return set()
     wrong = codes == 0
@@ -217,7 +217,7 @@ def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | 
 
 
 def _codes(keys: np.ndarray, low: int, table: np.ndarray) -> np.ndarray:
-    """Return class + 1 of each key, 0 for no class."""
+    """Return class + 1 of each key; 0 for no class."""
     places = _integers(keys)
     places -= low
     np.clip(places, 0, len(table) - 1, out=places)
@@ -225,15 +225,15 @@ def _codes(keys: np.ndarray, low: int, table: np.ndarray) -> np.ndarray:
 
 
 def _integers(keys: np.ndarray) -> np.ndarray:
-    """Return keys as int64; numbers that are not whole, or far too large, become a value no scheme has."""
-    nowhere = LARGEST_VALUE + 1
+    """Return keys as int64; fractions and numbers out of range become a value outside every scheme."""
+    unmatched = LARGEST_VALUE + 1
     if np.issubdtype(keys.dtype, np.floating):
-        whole = np.isfinite(keys) & (np.abs(keys) < nowhere) & (keys == np.rint(keys))
-        keys = np.where(whole, keys, nowhere)
+        whole = np.isfinite(keys) & (np.abs(keys) < unmatched) & (keys == np.rint(keys))
+        keys = np.where(whole, keys, unmatched)
     elif keys.dtype == np.uint64:
-        keys = np.minimum(keys, np.uint64(nowhere))
+        keys = np.minimum(keys, np.uint64(unmatched))
     elif keys.dtype == np.int64:
-        keys = np.clip(keys, -nowhere, nowhere)
+        keys = np.clip(keys, -unmatched, unmatched)
     integers: np.ndarray = keys.astype(np.int64)
     return integers
 
@@ -246,10 +246,10 @@ def _ignore_outside(decoded: np.ndarray, window: Window, info: RasterInfo) -> No
 
 
 def pack(colours: np.ndarray) -> np.ndarray:
-    """Pack colours (3 or more, height, width) into int32 (height, width); -1 where one is not of 8 bits.
+    """Pack colours (3 or more, height, width) into int32 (height, width); -1 where a colour is not of 8 bits.
 
-    In images of 16 bits 255 may be stored as it is, or as 65535, and so may what lies between 0 and it. Numbers with
-    fractions, as of colours from 0 to 1, are of none.
+    16-bit images may store 8-bit values as they are, or scaled to 65535. Fractions, such as colours from 0 to 1, do not
+    count.
     """
     colours = colours[:3]
     if colours.dtype == np.uint8:

@@ -1,4 +1,4 @@
-"""What masks hold that no class is: of all masks at once, with the options that would say it."""
+"""Errors about unknown mask values, for all masks at once and with options to copy."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from satseg.data.rasters.raster import read_info
 from satseg.data.samples import Sample
 from satseg.errors import DataError, MaskValueError
 
-PATIENCE_S = 20.0  # that looking into the other masks may take
+TIME_LIMIT_S = 20.0  # for reading the other masks
 
 
 def list_all_unknown(error: MaskValueError, scheme: ClassScheme, samples: Iterable[Sample]) -> MaskValueError:
-    """Return the error about one mask as one about all, with options ready to copy; itself, where that says nothing.
+    """Extend an error about one mask to all masks, with options to copy; return it unchanged if that adds nothing.
 
     Args:
-        error: As reading the mask raised it.
+        error: The error raised for one mask.
         scheme: The classes.
-        samples: Whose masks are looked into, as far as the time goes.
+        samples: Samples whose masks are read within the time limit.
     """
     fact = str(error).removesuffix(REPAIR)
     if fact == str(error) or scheme.threshold is not None:
         return error
     unknown: set[int] = set()
     having = read = 0
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + TIME_LIMIT_S
     for path in dict.fromkeys(sample.mask for sample in samples):
         try:
             found = read_mask_values(read_info(path), scheme.by_colour)[0] - scheme.values.keys()
-        except DataError:  # no mask of classes, which is for the user to see to
+        except DataError:  # not a class mask, which the first error covers
             return error
         unknown |= found
         having, read = having + bool(found), read + 1
@@ -44,7 +44,7 @@ def list_all_unknown(error: MaskValueError, scheme: ClassScheme, samples: Iterab
         return error
     shown = ", ".join(map(scheme.show, sorted(unknown)))
     return MaskValueError(
-        f"{fact}{having} of {read} masks hold what is no class: {shown}. To make classes of these, with names of your "
-        f"own, use {class_options(scheme, unknown)}; to leave them out, add "
+        f"{fact}{having} of {read} masks hold values of no class: {shown}. To make classes of these, with names of "
+        f"your own, use {class_options(scheme, unknown)}; to leave them out, add "
         f"{ignore_options(scheme, unknown | ignored_values(scheme))}; or repair the masks."
     )

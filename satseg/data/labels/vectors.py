@@ -1,4 +1,4 @@
-"""Reading polygons and their attributes from files of a GIS, a part at a time."""
+"""Reading polygons and their attributes from vector files, for one area at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rasterio.errors import CRSError
 from satseg.data.projecting import Bounds, transform_bounds, transform_points
 from satseg.errors import ConfigError, DataError, RasterReadError
 
-PARSED_WHOLE = {".geojson", ".json"}  # whatever part of them is asked for
+PARSED_WHOLE = {".geojson", ".json"}  # drivers parse all of these whatever the area
 COLLECTIONS = (shapely.GeometryType.MULTIPOLYGON, shapely.GeometryType.GEOMETRYCOLLECTION)
 
 
@@ -30,8 +30,8 @@ class Features(NamedTuple):
 
     Attributes:
         shapes: Geometries (n,).
-        texts: The attribute's value of each; empty where it has none, or none is asked for.
-        ids: Number of each in the layer (n,).
+        texts: Attribute value of each; empty if it has none or none is requested.
+        ids: Feature IDs in the layer (n,).
     """
 
     shapes: np.ndarray
@@ -39,19 +39,19 @@ class Features(NamedTuple):
     ids: np.ndarray
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Features:
-        """Return some of them."""
+        """Return the features at some indices."""
         chosen = np.asarray(indices, np.int64)
         return Features(self.shapes[chosen], [self.texts[i] for i in chosen.tolist()], self.ids[chosen])
 
 
 class PolygonParts(NamedTuple):
-    """The polygons of features, and which of the features were not plain ones.
+    """The single polygons of features, and the IDs of irregular features.
 
     Attributes:
-        shapes: Polygons (n,); several where a feature has several parts.
-        texts: The attribute's value of each.
-        invalid: Numbers of features that cross or overlap themselves.
-        mixed: Numbers of those that hold lines or points, too, which are left out.
+        shapes: Polygons (n,), one per part of a feature.
+        texts: Attribute value of each.
+        invalid: IDs of features that cross or overlap themselves.
+        mixed: IDs of features that also hold lines or points, which are left out.
     """
 
     shapes: np.ndarray
@@ -62,14 +62,14 @@ class PolygonParts(NamedTuple):
 
 @dataclass(frozen=True)
 class VectorLayer:
-    """A layer of a file.
+    """A layer of a vector file.
 
     Attributes:
         path: The file.
-        name: The layer.
+        name: Name of the layer.
         crs: Its coordinate reference system, as WKT.
         attributes: Names of its fields.
-        bounds: What its features cover; None where it has none.
+        bounds: Bounds of its features; None if it has none.
     """
 
     path: Path
@@ -80,13 +80,13 @@ class VectorLayer:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file, and the one that holds a shapefile's attributes."""
+        """The file and, for a shapefile, the file of its attributes."""
         beside = (self.path.with_suffix(suffix) for suffix in (".dbf", ".DBF"))
         table = next((p for p in beside if p.is_file()), None) if self.path.suffix.lower() == ".shp" else None
         return (self.path, table) if table else (self.path,)
 
     def texts(self, attribute: str) -> list[str]:
-        """Return the different values of an attribute, as text; empty for features that have none.
+        """Return the distinct values of an attribute as text; empty for features without one.
 
         Raises:
             ConfigError: If the layer has no such attribute.
@@ -110,8 +110,8 @@ class VectorLayer:
 
         Args:
             bounds: The area.
-            crs: What it is in, and what the polygons are brought to.
-            attribute: Whose values are wanted.
+            crs: CRS of the area and of the returned polygons.
+            attribute: Attribute to read; None for none.
 
         Raises:
             DataError: If a feature holds no polygon.
@@ -119,7 +119,7 @@ class VectorLayer:
         """
         if not self.may_intersect(bounds, crs):
             return PolygonParts(np.empty(0, object), [], frozenset(), frozenset())
-        area = _moved_bounds(bounds, crs, self.crs)
+        area = _reprojected_bounds(bounds, crs, self.crs)
         if self.path.suffix.lower() in PARSED_WHOLE:
             found = _read_once(self, attribute, self.path.stat().st_mtime_ns)
             boxes = shapely.bounds(found.shapes)
@@ -128,17 +128,17 @@ class VectorLayer:
             found = _read(self, attribute, area)
         areas = self._areas(found)
         try:
-            return areas._replace(shapes=_moved(areas.shapes, self.crs, crs))
+            return areas._replace(shapes=_reprojected(areas.shapes, self.crs, crs))
         except DataError as error:
             raise DataError(f"{self.path} cannot be drawn on its image: {error}.") from error
 
     def may_intersect(self, bounds: Bounds, crs: str) -> bool:
-        """Tell whether features may lie in an area."""
-        area = _moved_bounds(bounds, crs, self.crs)
+        """Return True if features may lie in an area."""
+        area = _reprojected_bounds(bounds, crs, self.crs)
         return self.bounds is not None and (area is None or _overlap(area, self.bounds))
 
     def _areas(self, found: Features) -> PolygonParts:
-        """Take features apart into polygons: drawn as one, parts that overlap would leave a hole."""
+        """Split features into polygons: rasterized as one, overlapping parts would leave holes."""
         parts, owners = found.shapes, np.arange(len(found.shapes))
         while np.isin(shapely.get_type_id(parts), COLLECTIONS).any():
             parts, inner = shapely.get_parts(parts, return_index=True)
@@ -156,16 +156,16 @@ class VectorLayer:
 
 
 def read_layer(path: Path, name: str | None) -> VectorLayer:
-    """Read what a file's layer is.
+    """Read the properties of a layer.
 
     Args:
         path: A GeoPackage, GeoJSON or shapefile.
-        name: The layer; needed where there are several.
+        name: Name of the layer; required if there are several.
 
     Raises:
         RasterReadError: If the file cannot be read.
-        ConfigError: If the layer is not there, or one must be chosen.
-        DataError: If it does not say where it lies.
+        ConfigError: If the layer does not exist, or one must be chosen.
+        DataError: If it has no CRS.
     """
     with _naming(path):
         layers = [str(layer) for layer, kind in pyogrio.list_layers(path) if kind is not None or name]
@@ -201,7 +201,7 @@ def _read_once(layer: VectorLayer, attribute: str | None, changed_ns: int) -> Fe
 
 
 def as_text(value: Any) -> str:
-    """Return an attribute's value as people write it: `7` for 7.0, nothing for none."""
+    """Return an attribute's value as text: `7` for 7.0, empty for none."""
     if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
         return ""
     if isinstance(value, float | np.floating) and float(value).is_integer():
@@ -213,11 +213,11 @@ def _wkt(crs: str, path: Path) -> str:
     try:
         return str(CRS.from_user_input(crs).to_wkt())
     except CRSError as error:
-        raise DataError(f"{path} is in a CRS that is not known ({str(crs)[:60]}).") from error
+        raise DataError(f"{path} is in an unknown CRS ({str(crs)[:60]}).") from error
 
 
-def _moved_bounds(bounds: Bounds, source: str, target: str) -> Bounds | None:
-    """Return an area in another CRS, a little larger; None where it cannot be said."""
+def _reprojected_bounds(bounds: Bounds, source: str, target: str) -> Bounds | None:
+    """Return the slightly enlarged bounds of an area in another CRS; None if undefined."""
     try:
         west, south, east, north = transform_bounds(source, target, bounds)
     except DataError:
@@ -232,7 +232,7 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
     return bool(one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3])
 
 
-def _moved(shapes: np.ndarray, source: str, target: str) -> np.ndarray:
+def _reprojected(shapes: np.ndarray, source: str, target: str) -> np.ndarray:
     here, there = CRS.from_wkt(source), CRS.from_wkt(target)
     if here == there or not len(shapes):
         return shapes

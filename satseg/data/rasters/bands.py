@@ -1,4 +1,4 @@
-"""Which bands of a file are wanted: by number or by name."""
+"""Selection of bands by number or by name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from satseg.errors import BandError
 
 
 def band_numbers(info: RasterInfo, wanted: Sequence[int | str] | None) -> tuple[int, ...]:
-    """Return the one-based numbers of bands that are given by number or by the name in the file, in that order.
+    """Return the one-based numbers of bands that are given by number or name, in the given order.
 
     Args:
         info: The file's header.
-        wanted: Numbers and names; all but an alpha band by default.
+        wanted: Numbers and names; all bands but alpha by default.
 
     Raises:
-        BandError: If there is no such band, or several of that name.
+        BandError: If there is no such band, or more than one of that name.
     """
     if wanted is None:
         return info.bands
@@ -25,7 +25,7 @@ def band_numbers(info: RasterInfo, wanted: Sequence[int | str] | None) -> tuple[
 
 
 def bands_by_name(info: RasterInfo, names: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the one-based numbers of the bands that are called so, or None if any is missing or there twice."""
+    """Return the one-based numbers of bands by name, or None if any is missing or ambiguous."""
     if any(info.band_names.count(name) != 1 for name in names):
         return None
     return tuple(info.band_names.index(name) + 1 for name in names)

@@ -1,4 +1,4 @@
-"""Decoded images in memory that all workers of a loader share, so that each is decoded once."""
+"""Cache of decoded images in memory shared by all workers of a loader."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ Form = tuple[tuple[int, int, int], str]  # shape (B, h, w) and dtype of an image
 
 
 class DecodedImageCache:
-    """Places in one piece of memory, each filled by whoever decodes its image first.
+    """Slots in one block of shared memory, each filled by the process that decodes its image first.
 
-    Two that fill a place at once write the same bytes, so there is nothing to lock. Memory is taken as places are
-    filled, and goes with the last process. Patches are drawn from anywhere, so an image that has a place keeps it:
-    to put another in its stead would win nothing.
+    Two processes that fill a slot at once write the same bytes, so there is no lock. Memory is allocated as slots are
+    filled, and released with the last process. Patches are drawn from anywhere, so eviction would gain nothing: images
+    keep their slots.
 
     Args:
-        forms: Shape and dtype of each image; those that come first have a place, as far as the memory goes.
+        forms: Shape and dtype of each image; the first ones get slots, as far as the memory allows.
         max_bytes: Size of the memory.
 
     Raises:
-        ConfigError: If the system does not give that much.
+        ConfigError: If that much memory is not available.
     """
 
     def __init__(self, forms: Mapping[Path, Form], max_bytes: int) -> None:
         self._forms, self._max_bytes = forms, max_bytes
-        self._places: dict[Path, tuple[int, Form]] = {}
+        self._slots: dict[Path, tuple[int, Form]] = {}
         end = 0
         for image, form in forms.items():
             size = _size(form)
             if end + size <= max_bytes:
-                self._places[image] = end, form
+                self._slots[image] = end, form
                 end += size
         try:
             self._memory = mmap.mmap(-1, max(end, 1))
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"dataset.cache_gb={max_bytes / 1e9:g}: the system has not so much; set less.") from error
+            raise ConfigError(f"dataset.cache_gb={max_bytes / 1e9:g}: not enough memory; set a lower value.") from error
 
     def __reduce__(self) -> Any:
-        """A process that does not inherit the memory begins with its own."""
+        """Start with empty memory in a process that does not inherit it."""
         return DecodedImageCache, (self._forms, self._max_bytes)
 
     def __contains__(self, image: Path) -> bool:
-        """Tell whether an image has a place."""
-        return image in self._places
+        """Return True if an image has a slot."""
+        return image in self._slots
 
     def get(self, image: Path) -> Arrays | None:
-        """Return an image that has a place, read-only; None before it is put there."""
-        start, form = self._places[image]
+        """Return an image that has a slot, read-only; None if the slot is not filled yet."""
+        start, form = self._slots[image]
         if not self._memory[start]:
             return None
         arrays = self._arrays(start, form)
@@ -65,11 +65,11 @@ class DecodedImageCache:
         return arrays
 
     def put(self, image: Path, arrays: Arrays) -> None:
-        """Fill the place of an image."""
-        start, form = self._places[image]
+        """Fill the slot of an image."""
+        start, form = self._slots[image]
         for own, array in zip(self._arrays(start, form), arrays, strict=True):
             np.copyto(own, array, casting="no")
-        self._memory[start] = 1  # last: before, none takes it for whole
+        self._memory[start] = 1  # last, as this marks the slot as filled
 
     def _arrays(self, start: int, form: Form) -> Arrays:
         (bands, height, width), dtype = form
@@ -81,7 +81,7 @@ class DecodedImageCache:
 
 
 def _size(form: Form) -> int:
-    """Return the bytes of a place: a flag, the three arrays, and what aligns the next."""
+    """Return the bytes of a slot: a flag, the three arrays, and padding for alignment."""
     (bands, height, width), dtype = form
     size = height * width * (bands * np.dtype(dtype).itemsize + 2)
     return ALIGNMENT + -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,4 +1,4 @@
-"""Finding blocks of a TIFF that hold more than its header says, of which GDAL would show what was in memory before."""
+"""Detection of TIFF blocks longer than the header says, for which GDAL would return uninitialised memory."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import IO, Any
 import numpy as np
 from rasterio.enums import Compression, Interleaving
 
-CHUNK = 2**16  # bytes in memory at a time
+CHUNK = 2**16  # bytes decompressed at a time
 
 
 def check_deflated(source: Any, path: Path, *, every: bool = False) -> None:
-    """Refuse an open TIFF whose deflated blocks are longer than its header says.
+    """Check that the deflated blocks of an open TIFF are no longer than its header says.
 
-    libtiff takes such a block without an error and leaves the pixels unset. Where its samples, its data type or its
-    blocks' size are damaged, the first block tells.
+    libtiff accepts a longer block without an error and leaves the pixels unset. The first block reveals a damaged
+    number of samples, data type or block size.
 
     Args:
         source: The raster.
         path: Its file.
-        every: Whether to look at all blocks, which takes about as long as to read them.
+        every: Check all blocks, which takes about as long as reading them.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If a block is longer.
         OSError: If the file cannot be read.
     """
     if source.driver != "GTiff" or source.compression != Compression.deflate:
@@ -39,7 +39,7 @@ def check_deflated(source: Any, path: Path, *, every: bool = False) -> None:
 
 
 def _is_longer(file: IO[bytes], size: int, most: int) -> bool:
-    """Tell whether so many compressed bytes hold more than they should, in little memory whatever they claim."""
+    """Return True if the next `size` bytes decompress to more than `most` bytes, in bounded memory."""
     unpacker = zlib.decompressobj()
     while size > 0 and not unpacker.eof and (data := file.read(min(size, CHUNK))):
         size -= len(data)
@@ -47,7 +47,7 @@ def _is_longer(file: IO[bytes], size: int, most: int) -> bool:
         while full:
             try:
                 piece = unpacker.decompress(data, CHUNK)
-            except zlib.error:  # which GDAL reports when it reads the block
+            except zlib.error:  # GDAL reports it on reading the block
                 return False
             data, full = unpacker.unconsumed_tail, len(piece) == CHUNK
             most -= len(piece)
@@ -57,16 +57,16 @@ def _is_longer(file: IO[bytes], size: int, most: int) -> bool:
 
 
 def block_bytes(source: Any) -> int:
-    """Return the bytes that a tile or strip of an open raster takes in memory, where a sample has whole bytes."""
+    """Return the bytes of a tile or strip of an open raster in memory, with whole bytes per sample."""
     height, width, bands = _block_shape(source)
     return height * width * bands * _item_bytes(source)
 
 
 def _packed_bytes(source: Any) -> int:
-    """Return the bytes of a decompressed block as the file holds it: a mask's samples, say, have one bit."""
+    """Return the bytes of a decompressed block as stored, for example with one bit per sample of a mask."""
     height, width, bands = _block_shape(source)
     if height == 1 and source.get_tag_item("BLOCK_SIZE_0_1", "TIFF", bidx=1) is None:
-        height = int(source.height)  # GDAL shows one long strip by rows; the file has the strip
+        height = int(source.height)  # GDAL splits a single strip into rows
     bits = int(source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * _item_bytes(source)))
     return height * -(-width * bands * bits // 8)
 
@@ -77,12 +77,12 @@ def _block_shape(source: Any) -> tuple[int, int, int]:
 
 
 def _item_bytes(source: Any) -> int:
-    # NumPy has no complex integers of two bytes each; they are as long as one of four.
+    # NumPy has no complex int16; it is as long as int32.
     return int(np.dtype(source.dtypes[0].replace("complex_int16", "int32")).itemsize)
 
 
 def _blocks(source: Any, every: bool) -> Iterator[tuple[int, int]]:
-    """Yield where blocks lie in the file, and how long they are; a sparse file lacks some."""
+    """Yield offset and size of blocks in the file; a sparse file lacks some."""
     bands = [1] if source.interleaving == Interleaving.pixel else source.indexes
     height, width = source.block_shapes[0]
     down, across = (-(-source.height // height), -(-source.width // width)) if every else (1, 1)

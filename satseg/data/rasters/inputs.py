@@ -1,4 +1,4 @@
-"""Finding the rasters that `input=` names."""
+"""Finding the rasters named by `input=`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def find_inputs(named: Any, nodata: float | None = None, default_nodata: float |
     """Find the rasters that a user names.
 
     Args:
-        named: A raster file, a folder, a glob pattern, a list file (`.txt`, a path or URL a line, relative to the
-            file), a URL, or GDAL's name of a raster in a container; a pattern by band, where bands lie in separate
-            files; or a list of all these.
-        nodata: What marks a missing pixel, for bands in separate files; the files' own by default.
-        default_nodata: What does where none of an image's files declares a value.
+        named: A raster file, a folder, a glob pattern, a list file (`.txt`, one path or URL per line, relative to the
+            file), a URL, or GDAL's name of a subdataset; one pattern per band, if bands are separate files; or a list
+            of these.
+        nodata: Value of missing pixels for bands in separate files; the files' own by default.
+        default_nodata: Value of missing pixels if none of an image's files declares one.
 
     Returns:
-        Files as paths and URLs as text, each once: in the order given, and in natural order within each.
+        Files as paths and URLs as text without duplicates, in the given order and in natural order within each.
 
     Raises:
         ConfigError: If nothing is named, or a pattern cannot be used.
@@ -47,7 +47,7 @@ def find_inputs(named: Any, nodata: float | None = None, default_nodata: float |
 
 
 def check_inputs(named: Any) -> None:
-    """Refuse paths at which there is no raster; nothing is opened or written, and URLs are not asked.
+    """Check that there are rasters at the given paths, without opening or writing anything; URLs are not checked.
 
     Args:
         named: As for `find_inputs`.
@@ -70,7 +70,7 @@ def check_inputs(named: Any) -> None:
 
 
 def source_name(source: Path | str) -> str:
-    """Return a file's name without folder and ending; of a URL, without its query too."""
+    """Return a file's name without folder and suffix; for a URL, without its query too."""
     if not is_remote(source):
         return Path(source).stem
     url = urlsplit(str(source))
@@ -104,7 +104,7 @@ def _checked_url(url: str) -> str:
 
 def _files(path: Path) -> list[Path]:
     if path.is_file():
-        return [path]  # whatever it is: what cannot be read is told when it is opened
+        return [path]  # whatever its type: opening reports what cannot be read
     if not path.is_dir() and not has_wildcards(str(path)):
         raise RasterReadError(f"{path} is not there; check the path.")
     try:
@@ -125,11 +125,11 @@ def _listed(path: Path) -> Iterator[str | Path]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise DataError(f"input={path} cannot be read ({reason}); a list file has a path or a URL a line.") from error
+        raise DataError(f"input={path} cannot be read ({reason}); a list file has one path or URL per line.") from error
     named = [(number, line.strip()) for number, line in enumerate(lines, 1)]
     named = [(number, line) for number, line in named if line and not line.startswith("#")]
     if not named:
-        raise DataError(f"input={path} names no image; a list file has a path or a URL a line.")
+        raise DataError(f"input={path} names no image; a list file has one path or URL per line.")
     for number, line in named:
         if is_remote(line):
             yield _checked_url(line)
@@ -139,5 +139,5 @@ def _listed(path: Path) -> Iterator[str | Path]:
             continue
         file = path.parent / Path(line).expanduser()
         if not file.is_file():
-            raise RasterReadError(f"{path}, line {number}: {file} is not there; name one raster file or URL a line.")
+            raise RasterReadError(f"{path}, line {number}: {file} is not there; name one raster or URL per line.")
         yield file

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-# What GDAL opens by itself; nothing that also lies beside images as something else, such as .xml, .hdr, .ovr and .pdf.
+# Formats that GDAL opens directly; without suffixes of sidecar files, such as .xml, .hdr, .ovr and .pdf.
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gtiff", ".jp2", ".j2k", ".vrt", ".webp", ".bmp", ".gif"}
     | {".pgm", ".ppm", ".pnm", ".tga", ".img", ".bil", ".bip", ".bsq", ".nc", ".nc4", ".hdf", ".hdf5", ".h5", ".he5"}
     | {".ntf", ".nitf", ".pix", ".ers", ".grd", ".sdat", ".mrf", ".cub", ".asc", ".hgt", ".dem"}
     | {".dt0", ".dt1", ".dt2", ".grb", ".grb2", ".grib", ".grib2"}
 )
-HEADED_SUFFIXES = frozenset({"", ".dat", ".raw", ".bin", ".flt"})  # of plain numbers, which a header beside describes
+HEADED_SUFFIXES = frozenset({"", ".dat", ".raw", ".bin", ".flt"})  # raw binary, described by a header file
 VECTOR_SUFFIXES = frozenset({".gpkg", ".geojson", ".json", ".shp"})
 SIDECAR_SUFFIXES = frozenset(
     {".tfw", ".pgw", ".jgw", ".wld", ".xml", ".hdr", ".ovr", ".prj", ".dbf", ".shx", ".cpg", ".txt", ".csv", ".md"}
@@ -26,7 +26,7 @@ FilePredicate = Callable[[Path], bool]
 
 
 def is_image(path: Path) -> bool:
-    """Tell whether a file is a raster by its name; one of plain numbers must have its header beside it."""
+    """Return True if a file is a raster by its name; raw binary files need a header beside them."""
     suffix = path.suffix.lower()
     if suffix not in HEADED_SUFFIXES:
         return suffix in IMAGE_SUFFIXES
@@ -35,23 +35,23 @@ def is_image(path: Path) -> bool:
 
 
 def is_vector(path: Path) -> bool:
-    """Tell whether a file holds polygons by its name."""
+    """Return True if a file is a vector file by its name."""
     return path.suffix.lower() in VECTOR_SUFFIXES
 
 
 def has_unknown_suffix(path: Path) -> bool:
-    """Tell whether a file may be a raster whose ending is not known: neither one that is, nor what lies beside one."""
+    """Return True if a file has a suffix that is neither of a raster or vector nor of a sidecar file."""
     known = path.suffix.lower() in SIDECAR_SUFFIXES or is_image(path) or is_vector(path)
     return bool(path.suffix) and not known
 
 
 def is_hidden(path: Path) -> bool:
-    """Tell whether a file, or a folder around it, is hidden; the path is relative to where the search began."""
+    """Return True if a file or a folder above it is hidden; the path is relative to the search root."""
     return any(part.startswith(".") and part != ".." for part in path.parts)
 
 
 def describe_skipped(files: Iterable[Path]) -> str:
-    """Return the endings of files that are no images, most frequent first, and what images end in; "" without files."""
+    """Return a note on the suffixes of skipped files, most frequent first; "" if there are no files."""
     counts = Counter(path.suffix.lower() or "nothing" for path in files)
     if not counts:
         return ""

@@ -1,4 +1,4 @@
-"""Opening rasters so that whatever goes wrong is one error that names the file."""
+"""Opening rasters, with every failure turned into one error that names the file."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio._err import CPLE_BaseError  # which rasterio lets through here and there
+from rasterio._err import CPLE_BaseError  # not always translated by rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from satseg.data.rasters.deflated import check_deflated
 from satseg.data.rasters.orientation import upright
 from satseg.errors import RasterReadError, ResourceError
 
-PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
-# GDAL's fast path fills what a damaged PNG lacks with whatever was in memory, without a word; the slow one reports it.
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# GDAL's fast path silently fills the missing part of a damaged PNG with uninitialised memory; the slow one reports it.
 PNG_OPTIONS = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
-MAX_SHOWN = 12  # rasters that a message names
-CACHE_BYTES = 64 << 20  # what GDAL keeps of decoded blocks; else a twentieth of the machine
-NO_SIDECARS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # no file beside the raster is looked for
-# Only the ranges that are needed, few requests, patience with a server that is busy, none with one that is silent.
+MAX_SHOWN = 12  # subdatasets that a message lists
+CACHE_BYTES = 64 << 20  # GDAL's block cache; its default is a twentieth of the memory
+NO_SIDECARS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # do not look for sidecar files
+# Read only the needed ranges in few requests; retry a busy server, give up on a silent one.
 REMOTE_OPTIONS = {
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_MAX_RETRY": "3",
@@ -43,7 +43,7 @@ REMOTE_OPTIONS = {
 
 
 class _SecretsFilter(logging.Filter):
-    """rasterio logs what GDAL says, the whole URL with it."""
+    """Remove secrets from URLs in GDAL's messages, which rasterio logs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -56,12 +56,12 @@ logging.getLogger("rasterio._env").addFilter(_SecretsFilter())
 
 
 def is_remote(path: Path | str) -> bool:
-    """Tell a URL from the path of a file."""
+    """Return True for a URL, False for the path of a file."""
     return isinstance(path, str) and re.match(r"[a-z][a-z0-9+.-]*://", path, re.IGNORECASE) is not None
 
 
 def redacted(path: Path | str) -> str:
-    """Return how messages call a raster: a URL without its user, password and query, which may hold secrets."""
+    """Return a raster's name for messages: a URL without user, password and query, which may be secret."""
     return _without_secrets(re.split(r"[?#]", str(path))[0]) if is_remote(path) else str(path)
 
 
@@ -71,18 +71,18 @@ def _without_secrets(text: str) -> str:
 
 @contextmanager
 def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
-    """Open a raster; what goes wrong in the block, too, becomes an error that names the file.
+    """Open a raster; failures, also within the block, become errors that name the file.
 
-    A photograph that is stored turned is read upright; see `upright`.
+    A photograph that is stored rotated is read upright; see `upright`.
 
     Args:
         path: A file or URL.
-        driver: The only one that may open it, for a file from outside: a VRT by any name would read other files.
-            Then nothing beside the file is read either.
+        driver: The only driver allowed, for untrusted files: a VRT under any name could read other files. Sidecar files
+            are then not read either.
     """
     options = _options(path) | (NO_SIDECARS if driver else {})
-    with _naming(path), rasterio.Env(**options), quiet(), rasterio.open(_place(path), driver=driver) as source:
-        if driver is None:  # files from outside are looked at as a whole when they come
+    with _explained(path), rasterio.Env(**options), quiet(), rasterio.open(_place(path), driver=driver) as source:
+        if driver is None:  # untrusted files are checked completely on upload
             _check_blocks(source, path)
         check_bands(source, path)
         yield upright(source, path)
@@ -94,7 +94,7 @@ _checked: set[tuple[Path | str, int, int]] = set()
 
 @contextmanager
 def bounded_cache() -> Iterator[None]:
-    """Let GDAL keep few decoded blocks for the length of a block; inside another such one it costs no time."""
+    """Limit GDAL's cache of decoded blocks within the context; nesting costs nothing."""
     if getattr(_bounded, "inside", False):
         yield
         return
@@ -107,12 +107,12 @@ def bounded_cache() -> Iterator[None]:
 
 
 class OpenRasters:
-    """Keeps the rasters of a dataset open that were read last: to open one takes longer than to read a window of it.
+    """Pool of the most recently read rasters, as opening one takes longer than reading a window.
 
-    GDAL's handles belong to one process and one thread, so each has its own.
+    GDAL handles belong to one process and one thread, so each has its own pool.
 
     Args:
-        limit: How many.
+        limit: Number of open rasters.
     """
 
     def __init__(self, limit: int = 64) -> None:
@@ -120,18 +120,18 @@ class OpenRasters:
         self._own = threading.local()
 
     def __reduce__(self) -> Any:
-        """Another process begins with none."""
+        """Start with an empty pool in another process."""
         return OpenRasters, (self.limit,)
 
     @contextmanager
     def open(self, path: Path | str) -> Iterator[Any]:
-        """Open a raster as `open_raster` does, or take it as it was left open."""
+        """Open a raster as `open_raster` does, or reuse it if it is open."""
         kept = self._kept()
         if path not in kept:
             options = _options(path)
             if options == PNG_OPTIONS and not is_remote(path) and _is_undamaged_png(Path(path)):
-                options = {}  # training reads it many times
-            with _naming(path), rasterio.Env(**options), quiet():
+                options = {}  # training reads it many times, so the fast path pays off
+            with _explained(path), rasterio.Env(**options), quiet():
                 source = rasterio.open(_place(path))
                 _check_blocks(source, path)
                 check_bands(source, path)
@@ -141,10 +141,10 @@ class OpenRasters:
         kept.move_to_end(path)
         source, options = kept[path]
         try:
-            with _naming(path), bounded_cache(), rasterio.Env(**options) if options else nullcontext():
+            with _explained(path), bounded_cache(), rasterio.Env(**options) if options else nullcontext():
                 yield source
         except BaseException:
-            kept.pop(path, None)  # whatever state it is in
+            kept.pop(path, None)  # its state is unknown
             raise
 
     def _kept(self) -> OrderedDict[Path | str, tuple[Any, dict[str, str]]]:
@@ -155,20 +155,20 @@ class OpenRasters:
 
 
 @contextmanager
-def _naming(path: Path | str) -> Iterator[None]:
-    """Turn what goes wrong with a raster into an error that names it."""
+def _explained(path: Path | str) -> Iterator[None]:
+    """Turn failures into errors that name the raster."""
     try:
         yield
     except (CPLE_BaseError, RasterioError, OSError, ValueError, OverflowError) as error:
         if is_remote(path):
-            raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's own words hold the whole URL
+            raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's message holds the whole URL
         raise RasterReadError(f"{path} cannot be read; it is truncated or no raster ({reason(error)}).") from error
     except MemoryError as error:
-        raise ResourceError(f"{redacted(path)} does not fit into memory; read it by windows.") from error
+        raise ResourceError(f"{redacted(path)} does not fit into memory; read it in windows.") from error
 
 
 def _check_blocks(source: Any, path: Path | str) -> None:
-    """Look at a local file's first block, once as long as the file stays as it is."""
+    """Check the first block of a local file, once until the file changes."""
     if is_remote(path) or source.driver != "GTiff":
         return
     state = Path(path).stat()
@@ -178,10 +178,10 @@ def _check_blocks(source: Any, path: Path | str) -> None:
 
 
 def check_bands(source: Any, path: Path | str) -> None:
-    """Refuse a raster without bands of its own, and say what it holds.
+    """Check that a raster has bands of its own.
 
     Raises:
-        RasterReadError: If there are none.
+        RasterReadError: If it has none; lists its subdatasets.
     """
     if source.count:
         return
@@ -202,7 +202,7 @@ def _place(path: Path | str) -> Path | str:
 
 
 def reason(error: Exception) -> str:
-    """Return what GDAL said, on one line."""
+    """Return GDAL's message on one line."""
     text = " ".join(str(error.__cause__ or error).split()).partition(" (this error can be turned")[0].rstrip(".")
     return _without_secrets(text) if "://" in text else text
 
@@ -216,36 +216,36 @@ def _remote_message(url: str, error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the warning that a raster has no coordinates: photographs and masks often have none."""
+    """Silence the warning about a missing georeference, which photographs and masks often lack."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
 
 def _options(path: Path | str) -> dict[str, str]:
-    """Refuse what cannot be a raster, and return the GDAL options to open the rest with."""
-    if is_remote(path):  # files beside it are not looked for: listing them is slow, and often not allowed
+    """Return the GDAL options to open a raster with; raise an error if it cannot be one."""
+    if is_remote(path):  # no sidecar files: listing is slow, and often forbidden
         return _unset(NO_SIDECARS | REMOTE_OPTIONS) | PNG_OPTIONS
     path = Path(path)
-    beginning = _checked_beginning(path)
+    signature = _read_signature(path)
     if path.suffix.lower() == ".vrt":  # its sources may be remote
         return _unset(REMOTE_OPTIONS) | PNG_OPTIONS
-    return PNG_OPTIONS if beginning == PNG_BEGINNING else {}
+    return PNG_OPTIONS if signature == PNG_SIGNATURE else {}
 
 
 def _unset(options: dict[str, str]) -> dict[str, str]:
-    """Leave out what the user has set."""
+    """Return the options that the user's environment does not set."""
     return {name: value for name, value in options.items() if name not in os.environ}
 
 
-def _checked_beginning(path: Path) -> bytes:
+def _read_signature(path: Path) -> bytes:
     if not path.exists():
         raise RasterReadError(f"{path} is not there; check the path.")
     if path.is_dir():
         raise RasterReadError(f"{path} is a folder; a raster file was expected.")
     try:
         with path.open("rb") as file:
-            beginning = file.read(len(PNG_BEGINNING))
+            beginning = file.read(len(PNG_SIGNATURE))
     except OSError as error:
         raise RasterReadError(f"{path} cannot be read ({error.strerror}).") from error
     if not beginning:
@@ -254,10 +254,10 @@ def _checked_beginning(path: Path) -> bytes:
 
 
 def _is_undamaged_png(path: Path) -> bool:
-    """Tell whether all chunks of a PNG are there as they were written, by their checksums; far faster than decoding."""
+    """Return True if all chunks of a PNG match their checksums, which is far faster to check than decoding."""
     try:
         with path.open("rb") as file:
-            left = file.seek(0, os.SEEK_END) - file.seek(len(PNG_BEGINNING))
+            left = file.seek(0, os.SEEK_END) - file.seek(len(PNG_SIGNATURE))
             while (left := left - 12) >= 0:
                 length, kind = struct.unpack(">I4s", file.read(8))
                 if (left := left - length) < 0:

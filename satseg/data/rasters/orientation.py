@@ -1,4 +1,4 @@
-"""Images that are stored turned, as their header says: read upright, as people see and label them."""
+"""Reading images upright that are stored rotated or mirrored according to their header."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import rasterio
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-TAG = 0x0112  # of TIFF and EXIF
-SHORT = 3  # TIFF's type of two bytes
-PNG_CHUNK, RIFF_CHUNK = ">I4s", "<4sI"  # length and kind, kind and length
-NORTHINGS = ("y", "lat", "latitude", "northing")  # what netCDF files call the coordinates of rows
+TAG = 0x0112  # orientation, in TIFF and EXIF
+SHORT = 3  # TIFF type of two bytes
+PNG_CHUNK, RIFF_CHUNK = ">I4s", "<4sI"  # length and type; type and length
+NORTHINGS = ("y", "lat", "latitude", "northing")  # names of the row coordinate in netCDF files
 UPSIDE_DOWN = 4
-MAX_ENTRIES, MAX_CHUNKS = 4096, 2**17  # of a directory and of a file, that are looked at
+MAX_ENTRIES, MAX_CHUNKS = 4096, 2**17  # read per directory and per file
 
 
 class Turn(NamedTuple):
-    """How stored pixels become upright ones: rows and columns swapped first, then either reversed."""
+    """Transform from stored to upright pixels: swap rows and columns first, then reverse either."""
 
     swap: bool
     reverse_rows: bool
     reverse_cols: bool
 
 
-NORTH = "GDAL_NETCDF_BOTTOMUP"  # of the environment: whether the last row that is stored is north
+NORTH = "GDAL_NETCDF_BOTTOMUP"  # environment variable: whether the last stored row is north
 TURNS = {
     2: Turn(False, False, True),
     3: Turn(False, True, True),
@@ -42,11 +42,11 @@ TURNS = {
 
 
 class UprightRaster:
-    """An open raster whose pixels are read upright; all but sizes and pixels is as it is stored.
+    """An open raster whose pixels are read upright; everything but sizes and pixels is passed through.
 
     Args:
         source: The open raster.
-        turn: How it is stored.
+        turn: Transform from its stored pixels.
     """
 
     def __init__(self, source: Any, turn: Turn) -> None:
@@ -57,12 +57,12 @@ class UprightRaster:
 
     @property
     def width(self) -> int:
-        """Pixels of a row."""
+        """Width in pixels."""
         return int(self._source.height if self._turn.swap else self._source.width)
 
     @property
     def height(self) -> int:
-        """Pixels of a column."""
+        """Height in pixels."""
         return int(self._source.width if self._turn.swap else self._source.height)
 
     @property
@@ -79,7 +79,7 @@ class UprightRaster:
         return self._upright(self._source.read_masks(*bands, **self._stored(part)))
 
     def _stored(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Return what is to be read, in stored rows and columns."""
+        """Return the arguments of a read in stored rows and columns."""
         stored, turn = dict(part), self._turn
         window, shape = part.get("window"), part.get("out_shape")
         if window is not None:
@@ -99,28 +99,28 @@ class UprightRaster:
 
 
 def upright(source: Any, path: Path | str) -> Any:
-    """Return an open raster so that its pixels are read upright, as it is where nothing says otherwise.
+    """Return an open raster whose pixels are read upright; unchanged if it is not stored rotated.
 
-    A raster with coordinates is taken as it is stored: these belong to the stored pixels.
+    A georeferenced raster is read as stored, as its coordinates refer to the stored pixels.
 
     Args:
         source: The open raster.
-        path: Its file; of a URL only what a JPEG says is known.
+        path: Its file; for URLs only the orientation of JPEGs is known.
     """
     turn = TURNS.get(_orientation(source, path) or 1)
     return source if turn is None else UprightRaster(source, turn)
 
 
 def as_stored(source: Any) -> Any:
-    """Return an open raster whose rows and columns are those of the file, of one that may be read `upright`."""
+    """Return an open raster with the rows and columns of the file, undoing `upright`."""
     return source._source if isinstance(source, UprightRaster) else source
 
 
 def is_turned(source: Any, path: Path | str) -> bool | None:
-    """Tell whether an open raster is stored turned; None where nothing tells which of its rows is north.
+    """Return whether an open raster is stored rotated; None if it is unknown which of its rows is north.
 
     Args:
-        source: As `upright` returns it.
+        source: As returned by `upright`.
         path: As for `upright`.
     """
     return True if isinstance(source, UprightRaster) else False if _orientation(source, path) else None
@@ -140,13 +140,13 @@ def _orientation(source: Any, path: Path | str) -> int | None:
     try:
         with Path(path).open("rb") as file:
             return reader(file)
-    except (OSError, struct.error, ValueError, OverflowError):  # a URL, or no such tag
+    except (OSError, struct.error, ValueError, OverflowError):  # a URL, or no orientation
         return 1
 
 
 def _of_netcdf(path: Path | str) -> int | None:
-    """Look at the coordinates of rows: GDAL, where it knows none, takes the last row that is stored for north."""
-    if NORTH in os.environ:  # the user knows
+    """Return the orientation by row coordinates: if GDAL knows none, it takes the last stored row for north."""
+    if NORTH in os.environ:  # decided by the user
         return 1
     for name in NORTHINGS:
         try:
@@ -160,7 +160,7 @@ def _of_netcdf(path: Path | str) -> int | None:
     return None
 
 
-# Pillow tells the same of a PNG only once all of it is decoded, and refuses images that are large on purpose.
+# Pillow knows the orientation of a PNG only after decoding all of it, and refuses very large images.
 def _of_png(file: BinaryIO) -> int:
     return _of_chunk(_chunks(file, 8, PNG_CHUNK), b"eXIf")
 
@@ -179,7 +179,7 @@ def _of_chunk(chunks: Iterator[tuple[bytes, BinaryIO]], wanted: bytes) -> int:
 
 
 def _chunks(file: BinaryIO, start: int, form: str) -> Iterator[tuple[bytes, BinaryIO]]:
-    """Yield the kind of each chunk, with the file at its content."""
+    """Yield the type of each chunk, with the file positioned at its content."""
     end = file.seek(0, os.SEEK_END)
     for _ in range(MAX_CHUNKS):
         if start + 8 > end:
@@ -188,11 +188,11 @@ def _chunks(file: BinaryIO, start: int, form: str) -> Iterator[tuple[bytes, Bina
         first, second = struct.unpack(form, file.read(8))
         kind, length = (first, second) if isinstance(first, bytes) else (second, first)
         yield kind, file
-        start += 8 + length + (4 if form == PNG_CHUNK else length % 2)  # a checksum; or RIFF's padding
+        start += 8 + length + (4 if form == PNG_CHUNK else length % 2)  # checksum, or RIFF padding
 
 
 def _of_tiff(file: BinaryIO) -> int:
-    """Return the orientation in the first directory of a TIFF that begins here."""
+    """Return the orientation in the first directory of a TIFF that starts at the current position."""
     start = file.tell()
     order = "<" if file.read(2) == b"II" else ">"
     (version,) = struct.unpack(f"{order}H", file.read(2))

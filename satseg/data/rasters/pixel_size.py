@@ -1,4 +1,4 @@
-"""How large a raster's pixels are on the ground, along each of its axes."""
+"""Pixel size of rasters on the ground, along each axis."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Size = tuple[float, float]
 
 
 def pixel_size(crs: CRS | str | None, transform: Sequence[float] | None, width: int, height: int) -> Size | None:
-    """Return the length in metres of a step along a row, and of one along a column, at a raster's centre.
+    """Return the pixel size in metres along rows and along columns, at a raster's centre.
 
-    A projection's metres are not those of the ground: at 60° north those of web Mercator are half as long.
+    A projection's metres may differ from those on the ground: in web Mercator at 60° north they are half as long.
 
     Args:
         crs: Of the raster; a text is WKT.
@@ -31,7 +31,7 @@ def pixel_size(crs: CRS | str | None, transform: Sequence[float] | None, width: 
         height: In pixels.
 
     Returns:
-        None where there is no place on the ground, or nothing tells the unit of its coordinates.
+        None if the raster has no georeference, or its coordinates have no known unit.
     """
     if not crs or transform is None:
         return None
@@ -52,7 +52,7 @@ def pixel_size(crs: CRS | str | None, transform: Sequence[float] | None, width: 
 
 
 def size_text(size: Size) -> str:
-    """Return a pixel's size in words: 10, or 5.57 x 11.1 where the edges differ."""
+    """Return a pixel size as text: 10, or 5.57 x 11.1 if the edges differ."""
     along, down = size
     return f"{along:.4g}" if math.isclose(along, down, rel_tol=0.001) else f"{along:.3g} x {down:.3g}"
 
@@ -72,7 +72,7 @@ def _on_the_ground(system: CRS, affine: Affine, width: int, height: int, unit: f
 
 
 def _length(east: float, north: float, latitude: float) -> float:
-    """Return the length in metres of a small step in radians, by the ellipsoid's two radii of curvature."""
+    """Return the length in metres of a small step in radians, from the ellipsoid's radii of curvature."""
     squared = FLATTENING * (2 - FLATTENING)
     flat = 1 - squared * math.sin(latitude) ** 2
     across = SEMI_MAJOR_M / math.sqrt(flat)

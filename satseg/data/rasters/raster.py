@@ -1,4 +1,4 @@
-"""Reading rasters: windowed, through rasterio, with errors that name the file."""
+"""Reading headers and windows of raster files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from satseg.data.rasters.validity import Validity, can_hold
 from satseg.errors import BandError, ConfigError, RasterReadError
 from satseg.spec import MAX_NAME
 
-STRIP_VALUES, STRIP_ROWS = 2**24, 256  # numbers in memory at a time; rows of a tile, so that each is read once
+STRIP_VALUES, STRIP_ROWS = 2**24, 256  # numbers in memory at a time; rows of a tile, so that each tile is read once
 
 
 class Window(NamedTuple):
-    """An area of a raster in pixels; it may hang over the raster's edges."""
+    """A window of a raster in pixels; it may extend beyond the raster."""
 
     col: int
     row: int
@@ -32,10 +32,10 @@ class Window(NamedTuple):
 
 
 def parse_window(wanted: Any) -> Window | None:
-    """Return the window that four numbers name; None where none is asked for.
+    """Return the window given by four numbers; None for None.
 
     Raises:
-        ConfigError: If it is no window.
+        ConfigError: If it is not a valid window.
     """
     if wanted is None:
         return None
@@ -47,23 +47,25 @@ def parse_window(wanted: Any) -> Window | None:
 
 @dataclass(frozen=True)
 class RasterInfo:
-    """What a raster's header says.
+    """Header of a raster.
 
     Attributes:
-        count: Bands without an alpha band.
-        bands: One-based numbers of these.
-        dtype: That which holds the numbers of all these bands.
-        nodata: The nodata value that all these bands declare; None where there is none, or they differ.
-        crs: Coordinate reference system as WKT; None where there is none.
-        transform: The six numbers of the affine geotransform; None where there is none.
-        band_names: Of all bands, an alpha band too.
-        pixel_m: Size of a pixel on the ground at the centre, along a row and along a column, in metres.
-        palette: RGB by value, where the raster is a palette image.
-        validity: What marks missing pixels, by band.
-        turned: Whether the file is stored turned, and read upright, `width` and `height` being those of what is read;
-            None where nothing tells which of its rows is north.
+        path: The file or URL.
+        width: Width in pixels, as read upright.
+        height: Height in pixels, as read upright.
+        count: Number of bands, without alpha.
+        bands: One-based numbers of these bands.
+        dtype: The dtype that holds the numbers of all these bands.
+        nodata: The nodata value that all these bands declare; None if there is none, or they differ.
+        crs: Coordinate reference system as WKT; None if there is none.
+        transform: The six numbers of the affine geotransform; None if there is none.
+        band_names: Names of all bands, including alpha.
+        pixel_m: Pixel size on the ground at the centre, along rows and along columns, in metres; None if unknown.
+        palette: RGB by value, for palette images.
+        validity: Nodata values, masks and alpha bands.
+        turned: Whether the file is stored rotated and read upright; None if it is unknown which of its rows is north.
         format: GDAL's name of the driver that reads the file.
-        driver: The only one that may open the file; any by default.
+        driver: The only driver allowed to open the file; any by default.
         scale_offsets: Scale and offset that the file declares for each band; numbers are read as stored, without them.
     """
 
@@ -87,23 +89,23 @@ class RasterInfo:
 
     @property
     def gsd_m(self) -> float | None:
-        """Edge in metres of a square as large as a pixel is on the ground."""
+        """Edge in metres of a square with the area of a pixel on the ground; None if unknown."""
         if self.pixel_m is None:
             return None
         along, down = self.pixel_m
         return along if along == down else math.sqrt(along * down)
 
     def scale_offsets_of(self, bands: Sequence[int]) -> set[tuple[float, float]]:
-        """Return the scales and offsets that the file declares of some bands; (1, 0) where it does not."""
+        """Return the distinct (scale, offset) that the file declares for bands; (1, 0) if it declares none."""
         return {self.scale_offsets[number - 1] for number in bands if self.scale_offsets} or {(1.0, 0.0)}
 
     def dtype_of(self, bands: Sequence[int]) -> str:
-        """Return the dtype in which some bands are read, by their one-based numbers."""
+        """Return the dtype in which bands are read, by their one-based numbers."""
         return _joint_dtype(self.validity.dtypes[number - 1] for number in bands)
 
 
 def window_transform(info: RasterInfo, window: Window) -> tuple[float, ...] | None:
-    """Return the geotransform of a window, where the raster has one."""
+    """Return the geotransform of a window; None if the raster has none."""
     if info.transform is None:
         return None
     return tuple(rasterio.Affine(*info.transform) @ rasterio.Affine.translation(window.col, window.row))[:6]
@@ -145,7 +147,7 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
 
 
 def read_real_info(path: Path | str) -> RasterInfo:
-    """Read the header of a raster that is to be learnt from.
+    """Read the header of a raster of real numbers.
 
     Raises:
         RasterReadError: As `read_info`, and if the raster holds complex numbers.
@@ -162,20 +164,20 @@ def _data_bands(source: Any) -> list[int]:
 
 
 def _joint_dtype(dtypes: Iterable[str]) -> str:
-    """Return the dtype that holds the numbers of bands, whose dtypes may differ in a VRT of several files."""
+    """Return the dtype that holds the numbers of all bands, whose dtypes may differ in a VRT."""
     first, *others = dict.fromkeys(dtypes)
-    complex_ones = [dtype for dtype in (first, *others) if dtype.startswith("complex")]  # numpy knows not all of these
+    complex_ones = [dtype for dtype in (first, *others) if dtype.startswith("complex")]  # some unknown to NumPy
     return str(complex_ones[0] if complex_ones else np.result_type(first, *others) if others else first)
 
 
 def _band_name(description: str | None, number: int) -> str:
-    """Return a band's name in the file, on one line and no longer than a model file takes."""
+    """Return a band's name in the file, on one line and cut to the length allowed in model files."""
     line = " ".join("".join(c if c.isprintable() else " " for c in description or "").split())
     return line[:MAX_NAME].strip() or default_band_name(number)
 
 
 def default_band_name(number: int) -> str:
-    """Return what a band is called that has no name in its file, by its one-based number."""
+    """Return the default name of a band by its one-based number."""
     return f"band_{number}"
 
 
@@ -190,24 +192,24 @@ def read_window(path: Path | str, window: Window | None = None, bands: Sequence[
     """Read one window of a raster as stored, without scaling.
 
     Args:
-        path: A file, or a URL (`https://`, `s3://`, `gs://`), of which only the parts that are needed are read.
-        window: Area in pixels; the whole raster by default. Parts outside are filled with nodata, or 0.
-        bands: One-based band numbers, in the wanted order; all but an alpha band by default. An alpha band that
-            is asked for counts as data.
+        path: A file, or a URL (`https://`, `s3://`, `gs://`), of which only the needed ranges are read.
+        window: Window in pixels; the whole raster by default. Parts outside are filled with nodata, or 0.
+        bands: One-based band numbers, in the wanted order; all but alpha by default. A requested alpha band counts
+            as data.
 
     Returns:
         Array (bands, height, width) in the raster's own dtype.
 
     Raises:
         RasterReadError: If the file is missing, truncated or no raster; names the file and the reason.
-        BandError: If a band number is not in the raster; lists those that are.
+        BandError: If the raster has no such band; lists its bands.
     """
     with open_raster(path) as source:
         return _read(source, window or Window(0, 0, source.width, source.height), _bands(source, bands, path))
 
 
 def read_strips(path: Path | str) -> Iterator[np.ndarray]:
-    """Read a whole raster (bands, height, width) by parts of all its columns, from top to bottom.
+    """Yield a whole raster as strips (bands, height, width) of full width, from top to bottom.
 
     Raises:
         RasterReadError: As `read_window`.
@@ -231,7 +233,7 @@ def _bands(source: Any, bands: Sequence[int] | None, path: Path | str) -> list[i
 
 
 def _inside(window: Window, width: int, height: int) -> tuple[slice, slice, rasterio.windows.Window]:
-    """Return where the inside part lies in the result, and which part of the raster it is."""
+    """Return the rows and columns of a result that lie inside the raster, and their window in the raster."""
     left, top = max(window.col, 0), max(window.row, 0)
     right, bottom = min(window.col + window.width, width), min(window.row + window.height, height)
     right, bottom = max(right, left), max(bottom, top)
@@ -258,7 +260,7 @@ def read_bands(source: Any, bands: Sequence[int], **part: Any) -> np.ndarray:
     Args:
         source: The open raster.
         bands: One-based numbers.
-        part: What rasterio's `read` takes: `window`, `out_shape`.
+        part: Arguments of rasterio's `read`: `window`, `out_shape`.
     """
     dtypes = {source.dtypes[number - 1] for number in bands}
     if len(dtypes) == 1:
@@ -269,7 +271,7 @@ def read_bands(source: Any, bands: Sequence[int], **part: Any) -> np.ndarray:
 
 
 def _fill(source: Any, number: int) -> float:
-    """Return a band's nodata value, or 0 where there is none that its dtype can hold."""
+    """Return a band's nodata value, or 0 if there is none that its dtype can hold."""
     value, dtype = source.nodatavals[number - 1], source.dtypes[number - 1]
     if value is None or not (math.isnan(value) or can_hold(dtype, value)):
         return 0
@@ -285,16 +287,16 @@ def read_image(
     opener: Callable[[Path | str], AbstractContextManager[Any]] = open_raster,
     info: RasterInfo | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window of an image and which of its pixels can be used.
+    """Read a window of an image and its valid pixels.
 
     Args:
         path: As for `read_window`.
         window: As for `read_window`.
         bands: As for `read_window`.
-        nodata: The value that marks a missing pixel in any band; each band's own by default.
-        default_nodata: The value where no band declares one, such as that of a model's training.
+        nodata: Nodata value of all bands; each band's own by default.
+        default_nodata: Nodata value if no band declares one, such as that of a model's training data.
         opener: Opens the file; `OpenRasters.open` leaves it open.
-        info: The file's header where it is known, which need not be asked for again then.
+        info: The file's header if known, so that it is not read again.
 
     Returns:
         The image (bands, height, width) as stored, in the dtype that holds the numbers of all its bands; and a boolean
@@ -324,7 +326,7 @@ def read_open_image(
     default_nodata: float | None = None,
     validity: Validity | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window as `read_image` does, from a raster that is open already; `validity` is its own where known."""
+    """Read a window as `read_image` does from an open raster, with its `validity` if that is known."""
     image = _read(source, window, bands)
     validity = validity or Validity.of(source)
     valid = np.zeros(image.shape[1:], bool)

@@ -1,4 +1,4 @@
-"""Whether files of single bands fit together, and where each lies on the grid of the finest_grid."""
+"""Common grid of single-band files: compatibility checks, and placement on the finest grid."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.raster import RasterInfo
 from satseg.errors import DataError
 
-EXACT = 0.01  # of a pixel
+EXACT = 0.01  # tolerance in pixels
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a file's pixels lie on the grid: its origin and the size of one of its pixels, in pixels of the grid."""
+    """Placement of a file on the grid: its origin and pixel size, in pixels of the grid."""
 
     x: float
     y: float
@@ -26,22 +26,22 @@ class Placement:
     height: float
 
     def overhang(self, info: RasterInfo, grid: RasterInfo) -> tuple[float, float, float, float]:
-        """Return by how many pixels of the grid the file reaches over it: left, top, right, bottom."""
+        """Return how far the file extends beyond the grid, in its pixels: left, top, right, bottom."""
         right = self.x + self.width * info.width - grid.width
         return -self.x, -self.y, right, self.y + self.height * info.height - grid.height
 
 
 def finest_grid(infos: Sequence[RasterInfo]) -> RasterInfo:
-    """Return the file of the smallest pixels, the first of several.
+    """Return the header of the file with the smallest pixels, the first if tied.
 
     Raises:
-        DataError: If a file has several bands, is stored turned, or differs from the finest_grid in CRS.
+        DataError: If a file has several bands, is stored rotated, or differs from the finest in CRS.
     """
     for info in infos:
         if info.count != 1:
             raise DataError(f"{redacted(info.path)} has {info.count} bands, but a file for one band was expected.")
         if info.turned:
-            raise DataError(f"{redacted(info.path)} is stored turned, as its header says: write it upright.")
+            raise DataError(f"{redacted(info.path)} is stored rotated, as its header says: write it upright.")
     grid = min(infos, key=_pixel_area)
     for info in infos:
         _check_crs(info, grid)
@@ -61,19 +61,19 @@ def _check_crs(info: RasterInfo, grid: RasterInfo) -> None:
 
 
 def common_dtype(infos: Sequence[RasterInfo]) -> str:
-    """Return the dtype that holds the numbers of all files, such as those of SAR beside optical bands."""
+    """Return the dtype that holds the numbers of all files, for example SAR and optical bands."""
     return str(np.result_type(*(info.dtype for info in infos)))
 
 
 def band_nodata_values(infos: Sequence[RasterInfo], dtype: str) -> list[float | None]:
     """Return the nodata value of each file's band in the stack.
 
-    It is the one that files declare, in those too that declare none; where they differ, NaN, or each file's own where
-    numbers are integers.
+    It is the one that files declare, also for files without one. If files differ, it is NaN, or each file's own for
+    integers.
 
     Args:
-        infos: Of the files.
-        dtype: What their numbers become.
+        infos: Headers of the files.
+        dtype: The dtype of the stack.
     """
     own = [info.nodata for info in infos]
     given = {repr(value): value for value in own if value is not None}  # by text: NaN is not itself
@@ -83,14 +83,14 @@ def band_nodata_values(infos: Sequence[RasterInfo], dtype: str) -> list[float | 
 
 
 def locate(info: RasterInfo, grid: RasterInfo) -> Placement:
-    """Find a file's place on the grid.
+    """Return a file's placement on the grid.
 
     Raises:
-        DataError: If it is turned, or covers another area: more than half of its own pixels is too much.
+        DataError: If it is rotated, or its edges are off by more than half of one of its pixels.
     """
     if (info.transform is None) != (grid.transform is None):
         lacking, other = (info, grid) if info.transform is None else (grid, info)
-        raise DataError(f"{redacted(lacking.path)} does not say where it lies, as {redacted(other.path)} does.")
+        raise DataError(f"{redacted(lacking.path)} has no georeference, unlike {redacted(other.path)}.")
     moved = Affine.identity()
     if info.transform and grid.transform:
         moved = ~Affine(*grid.transform) @ Affine(*info.transform)
@@ -98,7 +98,7 @@ def locate(info: RasterInfo, grid: RasterInfo) -> Placement:
     turned = max(abs(moved.b), abs(moved.d)) * max(info.width, info.height) > EXACT
     if turned or moved.a <= 0 or moved.e <= 0:
         raise DataError(
-            f"{redacted(info.path)} and {redacted(grid.path)} are turned against each other: warp one of them."
+            f"{redacted(info.path)} and {redacted(grid.path)} are rotated against each other: warp one of them."
         )
     off = placement.overhang(info, grid)
     allowed = [max(1.0, moved.a) / 2 + EXACT, max(1.0, moved.e) / 2 + EXACT] * 2

@@ -1,4 +1,4 @@
-"""The VRT that shows bands of separate files as one raster, on the grid of the finest_grid."""
+"""VRTs that combine bands of separate files into one raster on the finest grid."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from satseg.data.rasters.opening import is_remote
 from satseg.data.rasters.raster import RasterInfo, read_info
 from satseg.data.rasters.stack_grid import EXACT, Placement, band_nodata_values, common_dtype, finest_grid, locate
 
-BLOCK = 512  # a coarse band is resampled in blocks of a fixed grid, so that no value depends on the window read
+BLOCK = 512  # coarse bands are resampled in fixed blocks, so that values do not depend on the window read
 Rectangle = tuple[float, float, float, float]  # column, row, width, height
 
 
 class NodataPair(NamedTuple):
-    """The nodata value of a file, and the one of its band in the stack; None where there is none."""
+    """Nodata values of a file and of its band in the stack; None if there is none."""
 
-    own: float | None
-    shown: float | None
+    source: float | None
+    target: float | None
 
     @property
     def is_changed(self) -> bool:
-        """Whether the file's own value is another one."""
-        return self.own is not None and repr(self.own) != repr(self.shown)
+        """Whether the file's own value differs from that of the band."""
+        return self.source is not None and repr(self.source) != repr(self.target)
 
 
 NOTHING = NodataPair(None, None)
@@ -38,13 +38,13 @@ NOTHING = NodataPair(None, None)
 def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None, default_nodata: float | None = None) -> str:
     """Return the VRT of bands in separate files.
 
-    Coarser bands are resampled bilinearly from their valid pixels; a pixel that lies in a missing one is nodata.
-    Numbers get the dtype that holds those of all files, and their masks become one; see `band_nodata_values`.
+    Coarser bands are resampled bilinearly from their valid pixels; a pixel within a missing one is nodata. The dtype
+    holds the numbers of all files, and their masks become one; see `band_nodata_values`.
 
     Args:
-        files: File or URL by band, of one band each; they cover the same area in one CRS.
-        nodata: The value that marks a missing pixel; the files' own by default.
-        default_nodata: The value where no file declares one.
+        files: Single-band file or URL by band; they cover the same area in one CRS.
+        nodata: Value of missing pixels; the files' own by default.
+        default_nodata: Value of missing pixels if no file declares one.
 
     Raises:
         RasterReadError: If a file cannot be read.
@@ -69,7 +69,7 @@ def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None, defa
 
 
 def add_georeferencing(root: ET.Element, crs: str | None, transform: Sequence[float] | None) -> None:
-    """Add where a raster lies, as far as that is known: its CRS as WKT and the six numbers of its geotransform."""
+    """Add the georeference of a raster, if any: its CRS as WKT and the six numbers of its geotransform."""
     if crs:
         add(root, "SRS", crs)
     if transform:
@@ -81,7 +81,7 @@ def add_band(root: ET.Element, number: int, name: str, dtype: str, nodata: float
     band = add(root, "VRTRasterBand", dataType=type_name(dtype), band=str(number))
     add(band, "Description", name)
     if nodata is not None:
-        # An integer in full: GDAL reads no large ones with an exponent.
+        # Integers in full: GDAL cannot read large ones with an exponent.
         is_whole = np.issubdtype(dtype, np.integer) and nodata == nodata // 1
         add(band, "NoDataValue", str(int(nodata)) if is_whole else repr(nodata))
     return band
@@ -102,7 +102,7 @@ def _fill_band(band: ET.Element, info: RasterInfo, grid: RasterInfo, missing: No
 
 
 def _add_mask(root: ET.Element, masked: Sequence[RasterInfo], grid: RasterInfo) -> None:
-    """Add the mask of all bands, the product of those of some files."""
+    """Add the mask of all bands, the product of the masks of some files."""
     mask = add_mask(root, len(masked))
     for info in masked:
         source = add(mask, "SimpleSource")
@@ -111,16 +111,16 @@ def _add_mask(root: ET.Element, masked: Sequence[RasterInfo], grid: RasterInfo) 
 
 
 def add_mask(root: ET.Element, count: int) -> ET.Element:
-    """Add a mask of all bands for a number of sources: what is missing in one is missing."""
+    """Add a mask of all bands for a number of sources; a pixel missing in one of them is missing."""
     mask = add(add(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
-    if count > 1:  # of a single factor GDAL makes zeros
+    if count > 1:  # with a single factor GDAL returns zeros
         mask.set("subClass", "VRTDerivedRasterBand")
         add(mask, "PixelFunctionType", "mul")
     return mask
 
 
 def _mask(info: RasterInfo, grid: RasterInfo) -> str:
-    """Return the VRT of a file's mask on the grid: the nearest pixel's."""
+    """Return the VRT of a file's mask on the grid, by nearest neighbour."""
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     band = add(root, "VRTRasterBand", dataType="Byte", band="1")
     placement, number = locate(info, grid), f"mask,{info.bands[0]}"
@@ -161,7 +161,7 @@ def _warped(info: RasterInfo, grid: RasterInfo, placement: Placement, missing: N
     options = add(root, "GDALWarpOptions")
     add(options, "ResampleAlg", "Bilinear")
     add(options, "WorkingDataType", type_name(dtype))
-    add(options, "Option", "0" if missing.shown is None else "NO_DATA", name="INIT_DEST")
+    add(options, "Option", "0" if missing.target is None else "NO_DATA", name="INIT_DEST")
     add(options, "SourceDataset", gdal_name(info.path), relativeToVRT="0")
     transformer = add(add(options, "Transformer"), "GenImgProjTransformer")
     for name, affine in (
@@ -171,9 +171,9 @@ def _warped(info: RasterInfo, grid: RasterInfo, placement: Placement, missing: N
         add(transformer, f"{name}GeoTransform", _numbers(affine.to_gdal()))
         add(transformer, f"{name}InvGeoTransform", _numbers((~affine).to_gdal()))
     mapping = add(add(options, "BandList"), "BandMapping", src=str(info.bands[0]), dst="1")
-    if missing.shown is not None:
-        add(band, "NoDataValue", repr(missing.shown))
-    for name, value in (("Src", missing.own), ("Dst", missing.shown)):
+    if missing.target is not None:
+        add(band, "NoDataValue", repr(missing.target))
+    for name, value in (("Src", missing.source), ("Dst", missing.target)):
         if value is not None:
             add(mapping, f"{name}NoDataReal", repr(value))
             add(mapping, f"{name}NoDataImag", "0")
@@ -203,16 +203,16 @@ def _add_source(
             keys = ("xOff", "yOff", "xSize", "ySize")
             add(element, name, **{key: str(n) for key, n in zip(keys, rectangle, strict=True)})
     if missing.is_changed:
-        add(element, "NODATA", repr(missing.own))  # left out, so that the band's own value stays
+        add(element, "NODATA", repr(missing.source))  # skipped by GDAL, so that the band's own value remains
 
 
 def type_name(dtype: str) -> str:
-    """Return what GDAL calls a numpy dtype."""
+    """Return GDAL's name of a NumPy dtype."""
     return str(typename_fwd[dtype_rev[dtype]])
 
 
 def gdal_name(path: Path | str) -> str:
-    """Return what GDAL calls a file or URL."""
+    """Return GDAL's name of a file or URL."""
     if not is_remote(path):
         return str(Path(path).absolute())
     scheme, _, rest = str(path).partition("://")

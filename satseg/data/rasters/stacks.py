@@ -1,4 +1,4 @@
-"""Bands in separate files, as Sentinel-2 and Landsat come: found by a pattern for each band, read as one raster."""
+"""Stacks: bands in separate files, as in Sentinel-2 and Landsat products, read as one raster."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from satseg.data.rasters.wildcards import expand_folders, find_visible, split_pa
 from satseg.errors import ConfigError, DataError, RasterReadError, ResourceError
 from satseg.files import cache_folder, write_text
 
-VERSION = 4  # of the files that are kept: another one writes them anew
-MAX_NAME = 150  # characters of a file name that a stack's own name may take
+VERSION = 4  # of the cached files; a new one writes them again
+MAX_NAME = 150  # characters of a stack's name in a file name
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The files of one image, by band; its name is what the wildcards of their patterns stand for."""
+    """The files of one image by band, named after the text that the wildcards of their patterns match."""
 
     name: str
     files: Mapping[str, Path | str]
 
 
 def find_stacks(patterns: Mapping[Any, Any], root: Path | None = None, option: str = "input") -> list[Stack]:
-    """Find the files of each band, and put together those whose patterns' wildcards stand for the same.
+    """Find the files of each band, and group those whose wildcards match the same text.
 
     Args:
         patterns: A pattern (`s2/*_B02_10m.jp2`), a file or a URL by band.
-        root: What the patterns are relative to; the working folder by default.
-        option: What messages call the patterns.
+        root: Folder that the patterns are relative to; the working folder by default.
+        option: Name of the option for messages.
 
     Returns:
         Stacks in natural order of their names, their bands in the order of the patterns.
@@ -100,12 +100,12 @@ def _visible(folder: Path, pattern: str, option: str) -> list[Path]:
 
 
 def check_complete(stack: Stack, patterns: Mapping[Any, Any], option: str = "dataset.images") -> None:
-    """Refuse a stack that is not whole.
+    """Check that a stack has all bands.
 
     Args:
         stack: The stack.
-        patterns: By band, as for `find_stacks`.
-        option: What messages call the patterns.
+        patterns: Patterns by band, as for `find_stacks`.
+        option: Name of the option for messages.
 
     Raises:
         DataError: If it lacks a band.
@@ -125,7 +125,7 @@ def check_complete(stack: Stack, patterns: Mapping[Any, Any], option: str = "dat
 
 
 def _common_name(stack: Stack) -> str:
-    """Return what the names of single files have in common, up to the last separator."""
+    """Return the common beginning of the file names, up to the last separator."""
     stems = [Path(urlsplit(f).path if is_remote(f) else f).stem for f in map(str, stack.files.values())]
     same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*stems, strict=False))
     start = re.match(r"(.+)[_\-. ]", "".join(letters[0] for letters in same))
@@ -133,12 +133,12 @@ def _common_name(stack: Stack) -> str:
 
 
 def write_stack(stack: Stack, nodata: float | None = None, default_nodata: float | None = None) -> Path:
-    """Write the VRT that shows a stack as one raster into the cache folder, if it is not there.
+    """Write the VRT of a stack into the cache folder unless it exists, and return its path.
 
     Args:
         stack: The files.
-        nodata: The value that marks a missing pixel; the files' own by default.
-        default_nodata: The value where no file declares one.
+        nodata: Value of missing pixels; the files' own by default.
+        default_nodata: Value of missing pixels if no file declares one.
 
     Raises:
         RasterReadError: If a file cannot be read.
@@ -151,7 +151,7 @@ def write_stack(stack: Stack, nodata: float | None = None, default_nodata: float
     ).hexdigest()[:16]
     name = re.sub(r"[\x00-\x1f/\\]", "_", stack.name)[-MAX_NAME:]
     path = cache_folder() / "stacks" / key / f"{name}.vrt"
-    remote = any(map(is_remote, stack.files.values()))  # of which nothing tells whether they have changed
+    remote = any(map(is_remote, stack.files.values()))  # changes of remote files cannot be detected
     if remote or not path.is_file():
         text = stack_vrt(stack.files, nodata, default_nodata)
         if not path.is_file() or path.read_text(encoding="utf-8") != text:

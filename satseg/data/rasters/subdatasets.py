@@ -1,4 +1,4 @@
-"""Rasters inside a container, such as the variables of a netCDF file, which GDAL has names of its own for."""
+"""Subdatasets: rasters inside a container file, such as the variables of a netCDF file."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from satseg.data.rasters.orientation import is_turned, upright
 from satseg.errors import RasterReadError
 from satseg.files import atomic_path, cache_folder
 
-NAME = re.compile(r"[A-Z][A-Z0-9_]+:(.+)")  # a driver's prefix, as GDAL lists its subdatasets
+NAME = re.compile(r"[A-Z][A-Z0-9_]+:(.+)")  # GDAL's syntax, with the driver's prefix
 MAX_NAME = 150  # characters of a file name
 
 
 def is_subdataset(named: object) -> bool:
-    """Tell GDAL's name of a raster in a container, such as `NETCDF:"scene.nc":red`, from a path."""
+    """Return True for a GDAL subdataset name, such as `NETCDF:"scene.nc":red`, False for a path."""
     return _container(str(named)) is not None
 
 
 def is_zarr_store(folder: Path) -> bool:
-    """Tell a Zarr store from other folders."""
+    """Return True if a folder is a Zarr store."""
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
 def write_subdataset(name: str) -> Path:
-    """Write a VRT that shows a raster in a container as a file of its own into the cache folder.
+    """Write a VRT of a subdataset into the cache folder, and return its path.
 
     Args:
-        name: As GDAL calls it.
+        name: GDAL's name of the subdataset.
 
     Raises:
-        RasterReadError: If there is no such raster, or nothing tells which of its rows is north.
+        RasterReadError: If there is no such raster, or it is unknown which of its rows is north.
         ResourceError: If the cache folder cannot be written to.
     """
     container = _container(name)
@@ -56,7 +56,7 @@ def write_subdataset(name: str) -> Path:
                     f"{name} has no coordinates that GDAL knows: set GDAL_NETCDF_BOTTOMUP=NO in the environment if the "
                     "row that is stored first is north, and YES if it is south."
                 )
-            if not path.is_file():  # it is of this state of the container; a new one would be a new scene
+            if not path.is_file():  # the key includes the state of the container
                 with atomic_path(path) as temporary:
                     rasterio.shutil.copy(source, temporary, driver="VRT")
     except RasterioError as error:
@@ -65,7 +65,7 @@ def write_subdataset(name: str) -> Path:
 
 
 def _container(name: str) -> Path | None:
-    """Return the file, or the folder of a Zarr store, that a name of GDAL's holds between its colons."""
+    """Return the container file or Zarr folder in a subdataset name; None if there is none."""
     found = NAME.fullmatch(name)
     if found is None or Path(name).exists():
         return None

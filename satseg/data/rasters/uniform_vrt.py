@@ -1,4 +1,4 @@
-"""The VRT that shows a raster as one whose bands have one dtype, and one mask that tells all missing pixels."""
+"""VRTs that give a raster a single dtype, and a single mask of all missing pixels."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from satseg.spec import is_nodata_per_band
 def uniform_vrt(source: Any, path: Path | str, values: Mapping[int, float | None]) -> str:
     """Return a VRT of a raster with one dtype, no nodata value, and one mask that equals `Validity.valid_pixels`.
 
-    GDAL's warper takes either a mask or nodata values into account, and knows no rule for several of them.
+    GDAL's warper honours either a mask or nodata values, and cannot combine several of them.
 
     Args:
         source: The open raster.
         path: Its file or URL.
-        values: The nodata value of each band that will be read, by its one-based number. Masks of other bands are left
-            out, and where an alpha band is among them it is data, and marks nothing.
+        values: Nodata value of each band to be read, by its one-based number. Masks of other bands are left out; an
+            alpha band among them is data and masks nothing.
     """
     validity = Validity.of(source)
     dtype = str(np.result_type(*(validity.dtypes[number - 1] for number in values)))
@@ -41,13 +41,13 @@ def uniform_vrt(source: Any, path: Path | str, values: Mapping[int, float | None
 
 
 def _masked(validity: Validity, values: Mapping[int, float | None]) -> list[int]:
-    """Return the numbers of the bands whose masks count."""
+    """Return the numbers of the bands whose masks apply."""
     shared = [next(iter(values))] if validity.shared_mask else []
     return [*shared, *(number for number in validity.own_masks if number in values)]
 
 
 def _validities(source: Any, path: Path | str, validity: Validity, values: Mapping[int, float | None]) -> list[str]:
-    """Return VRTs of one band that is 0 where numbers say that a pixel is missing."""
+    """Return single-band VRTs that are 0 where a pixel is missing by its value."""
     found: list[str] = []
     together: list[str] = []
     for number, value in values.items():
@@ -63,7 +63,7 @@ def _validities(source: Any, path: Path | str, validity: Validity, values: Mappi
 
 
 def _unlike(source: Any, path: Path | str, number: int, value: float) -> str:
-    """Return the VRT of a band that is 0 where one of the raster's has a value, and 255 elsewhere."""
+    """Return a single-band VRT that is 0 where a band of the raster has a value, and 255 elsewhere."""
     inner, outer = _dataset(source), _dataset(source)
     _add_source(add_band(inner, 1, "", source.dtypes[number - 1], value), path, str(number))
     _add_source(
@@ -73,12 +73,12 @@ def _unlike(source: Any, path: Path | str, number: int, value: float) -> str:
 
 
 def _any_of(source: Any, vrts: list[str]) -> str:
-    """Return the VRT of a band that is 0 where those of all others are."""
+    """Return a single-band VRT that is 0 where all given ones are."""
     if len(vrts) == 1:
         return vrts[0]
     root = _dataset(source)
     band = add(root, "VRTRasterBand", dataType="Byte", band="1", subClass="VRTDerivedRasterBand")
-    add(band, "PixelFunctionType", "sum")  # which ends at 255
+    add(band, "PixelFunctionType", "sum")  # saturates at 255
     for vrt in vrts:
         _add_source(band, vrt, "1")
     return ET.tostring(root, encoding="unicode")

@@ -1,4 +1,4 @@
-"""Which pixels of a raster are missing, by what each of its bands says: nodata values, masks, alpha bands."""
+"""Validity of pixels by nodata values, masks and alpha bands."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True)
 class Validity:
-    """What marks missing pixels in a file, as its header says.
+    """Nodata values, masks and alpha bands of a file, from its header.
 
     Attributes:
-        nodata: The declared value by band; None where there is none.
-        dtypes: Of the stored numbers, by band.
+        nodata: Declared value by band; None if there is none.
+        dtypes: Dtypes of the stored numbers, by band.
         alpha: One-based numbers of the alpha bands, in which missing pixels are 0.
-        shared_mask: Whether one mask stands for all bands.
-        own_masks: One-based numbers of the bands that have a mask of their own.
+        shared_mask: Whether one mask applies to all bands.
+        own_masks: One-based numbers of the bands with a mask of their own.
     """
 
     nodata: tuple[float | None, ...]
@@ -36,31 +36,31 @@ class Validity:
 
     @classmethod
     def of(cls, source: Any) -> Validity:
-        """Return the marks of an open raster."""
+        """Return the validity of an open raster."""
         flags = source.mask_flag_enums
         return cls(
             nodata=tuple(None if value is None else float(value) for value in source.nodatavals),
             dtypes=tuple(source.dtypes),
             alpha=tuple(n for n, kind in zip(source.indexes, source.colorinterp) if kind == ColorInterp.alpha),
-            # GDAL takes an alpha band for a mask only in images of two or four bands, so all are looked at here.
+            # GDAL treats alpha as a mask only in images of two or four bands; here it always counts.
             shared_mask=any(MaskFlags.per_dataset in kinds and MaskFlags.alpha not in kinds for kinds in flags),
             own_masks=tuple(n for n, kinds in zip(source.indexes, flags) if not kinds),
         )
 
     @property
     def is_masked(self) -> bool:
-        """Whether anything but a nodata value marks missing pixels."""
+        """Whether anything but nodata values hides pixels."""
         return self.shared_mask or bool(self.alpha or self.own_masks)
 
     def nodata_values(
         self, bands: Sequence[int], nodata: float | None = None, default_nodata: float | None = None
     ) -> tuple[float | None, ...]:
-        """Return the nodata value of each of some bands.
+        """Return the nodata values of bands.
 
         Args:
             bands: One-based numbers.
-            nodata: What the user says, which goes before all else.
-            default_nodata: What holds where none of these bands declares a value.
+            nodata: The user's value, which takes precedence.
+            default_nodata: Value if none of these bands declares one.
         """
         own = tuple(self.nodata[number - 1] for number in bands)
         if nodata is not None:
@@ -68,21 +68,21 @@ class Validity:
         return own if any(value is not None for value in own) else (default_nodata,) * len(own)
 
     def common_nodata(self, bands: Sequence[int]) -> float | None:
-        """Return the value that all of some bands declare; None where there is none, or they differ."""
+        """Return the nodata value that all given bands declare; None if there is none, or they differ."""
         values = self.nodata_values(bands)
         return values[0] if len({repr(value) for value in values}) == 1 else None  # by text: NaN is not itself
 
     def valid_pixels(
         self, source: Any, image: np.ndarray, bands: Sequence[int], values: Values, **part: Any
     ) -> np.ndarray:
-        """Return which pixels (h, w) of an image are there.
+        """Return the valid pixels (h, w) of an image.
 
         Args:
             source: The open raster, for its masks and alpha bands.
             image: Numbers as stored (bands, h, w).
-            bands: Their one-based numbers; an alpha band among them is data, and then none marks anything.
-            values: The nodata value of each; see `is_nodata_per_band`.
-            part: As the image was read: `window`, `out_shape`.
+            bands: Their one-based numbers; if an alpha band is among them it is data, and no alpha band is a mask.
+            values: Nodata value of each; see `is_nodata_per_band`.
+            part: Arguments the image was read with: `window`, `out_shape`.
         """
         usable = has_data(image, values, [self.dtypes[number - 1] for number in bands])
         if self.shared_mask:
@@ -96,12 +96,12 @@ class Validity:
 
 
 def has_data(image: np.ndarray, values: Values, dtypes: Sequence[str]) -> np.ndarray:
-    """Return which pixels (h, w) of an image (bands, h, w) are finite, and not nodata.
+    """Return the pixels (h, w) of an image (bands, h, w) that are finite and not nodata.
 
     Args:
-        image: Numbers, of one dtype that holds those of all bands.
-        values: The nodata value of each band; see `is_nodata_per_band`.
-        dtypes: Of the bands as stored.
+        image: Numbers, in the dtype that holds those of all bands.
+        values: Nodata value of each band; see `is_nodata_per_band`.
+        dtypes: Dtypes of the bands as stored.
     """
     present = np.ones(image.shape[1:], bool)
     if np.issubdtype(image.dtype, np.floating):
@@ -119,7 +119,7 @@ def has_data(image: np.ndarray, values: Values, dtypes: Sequence[str]) -> np.nda
 
 
 def can_hold(dtype: str, value: float) -> bool:
-    """Tell whether a stored number can have a value; NaN is told from numbers without comparing."""
+    """Return True if a dtype can hold a value; False for NaN, which is detected without comparison."""
     if math.isnan(value):
         return False
     return np.issubdtype(dtype, np.floating) or bool(in_dtype_range(value, dtype) and value % 1 == 0)

@@ -1,4 +1,4 @@
-"""Glob patterns as people write them: what they find, and what their wildcards stand for."""
+"""Glob patterns: brace expansion, file search, and the text that wildcards match."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WILDCARD = rf"(\*|\?|\[!?\]?[^]]*\]|{BRACES})"
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Return the patterns that one with braces stands for: `{train,val}/images` stands for two."""
+    """Return the patterns that one with braces stands for, such as two for `{train,val}/images`."""
     match = re.search(BRACES, pattern)
     if match is None:
         return [pattern]
@@ -24,18 +24,18 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def has_wildcards(name: str) -> bool:
-    """Tell whether a name may be a pattern."""
+    """Return True if a name contains wildcards."""
     return any(c in name for c in "*?[")
 
 
 def split_pattern(path: Path, base: Path | None = None) -> tuple[Path, str]:
-    """Return the folder that a pattern starts in, and the pattern below it.
+    """Return the folder in which a pattern starts, and the pattern below it.
 
-    A folder that is there is no pattern, whatever its name holds: `data [1]/*.tif` looks into `data [1]`.
+    An existing folder is never a pattern, whatever its name: `data [1]/*.tif` searches `data [1]`.
 
     Args:
         path: The pattern, or a plain path.
-        base: What a relative pattern is relative to; the working folder by default.
+        base: Folder that a relative pattern is relative to; the working folder by default.
     """
     folder = Path(path.anchor) if path.anchor else base or Path()
     parts = path.parts[1:] if path.anchor else path.parts
@@ -47,14 +47,14 @@ def split_pattern(path: Path, base: Path | None = None) -> tuple[Path, str]:
 
 
 def find_visible(folder: Path, pattern: str) -> list[Path]:
-    """Return the files that a pattern finds below a folder, in no order; nothing hidden.
+    """Return the visible files that match a pattern below a folder, in no particular order.
 
     Args:
         folder: The folder.
-        pattern: Relative to it.
+        pattern: Pattern relative to it.
 
     Raises:
-        ValueError: If it cannot be a pattern.
+        ValueError: If it is not a valid pattern.
     """
     if not pattern:
         return []
@@ -63,9 +63,9 @@ def find_visible(folder: Path, pattern: str) -> list[Path]:
 
 
 def expand_folders(folder: Path, pattern: str) -> str:
-    """Return a pattern that finds nothing but folders as one for all that lies in these, others as they are."""
+    """Extend a pattern that matches only folders to all files below them; return others unchanged."""
     is_folder = False
-    with suppress(NotImplementedError, ValueError):  # said where it is used
+    with suppress(NotImplementedError, ValueError):  # reported on use
         for path in (path for each in expand_braces(pattern) for path in folder.glob(each)):
             if path.is_file():
                 return pattern
@@ -74,10 +74,9 @@ def expand_folders(folder: Path, pattern: str) -> str:
 
 
 def wildcard_text(pattern: str, path: str) -> str:
-    """Return what the wildcards of a pattern stand for in a path that it finds.
+    """Return the text that the wildcards of a pattern match in a path.
 
-    Several in one part of the path are joined by `_`, those of several parts by `/`. The ending belongs to them
-    only where the pattern names no other.
+    Texts within one part of the path are joined by `_`, those of several parts by `/`. The file's suffix is left out.
 
     Args:
         pattern: Such as `*/images/*_B02.tif`.
@@ -108,7 +107,7 @@ def _wildcards(part: str) -> list[str]:
 
 
 def _expression(part: str, *, last: bool) -> str:
-    """Return the regular expression of one part of a pattern, with a group for each wildcard."""
+    """Return the regular expression for one part of a pattern, with a group per wildcard."""
     if part == "**":
         return "(.*)" if last else "(?:(.*)/)?"
     pieces = re.split(WILDCARD, part)

@@ -1,4 +1,4 @@
-"""Writing small rasters at once; scenes are written strip by strip, in `satseg.inference`."""
+"""Writing small rasters in one piece; `satseg.inference` writes scenes strip by strip."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def write_raster(
     Args:
         path: The file to write; its folder is made.
         array: Shape (bands, height, width).
-        crs: Anything that rasterio takes for one.
+        crs: Anything that rasterio accepts as a CRS.
         transform: Six numbers of the affine geotransform.
         nodata: Value of missing pixels.
-        palette: RGB by value, for a map of classes.
-        band_names: One a band.
+        palette: RGB by value, for class maps.
+        band_names: One per band.
 
     Raises:
         DataError: If the file cannot be written.
@@ -45,7 +45,7 @@ def write_raster(
     profile |= {"blockxsize": 256, "blockysize": 256}
     if transform is not None:
         profile["transform"] = rasterio.Affine(*transform)
-    if count != 3:  # GDAL takes the fourth of four uint8 bands for alpha otherwise
+    if count != 3:  # else GDAL takes the fourth of four uint8 bands for alpha
         profile["photometric"] = "minisblack"
     try:
         with atomic_path(Path(path)) as temporary, quiet(), rasterio.open(temporary, "w", **profile) as target:

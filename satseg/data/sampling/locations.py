@@ -1,4 +1,4 @@
-"""Where training patches may lie: anywhere, or where a class is that is to be seen."""
+"""Locations of training patches: anywhere, or around pixels of a drawn class."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from satseg.data.samples import Sample
 from satseg.data.statistics import mask_tiles
 from satseg.errors import ConfigError, DataError
 
-CELL = 64  # pixels along a side of the cells whose classes are known
+CELL = 64  # edge in pixels of the cells whose classes are recorded
 
 Size = tuple[int, int]  # height, width
-Target = Window | None  # what a patch must contain as much of as fits
+Target = Window | None  # area that a patch must contain, as far as it fits
 
 
 class PatchLocations(Protocol):
-    """Chooses an image, and a part of it that the patch must contain, if any."""
+    """Chooses an image, and an area that the patch must contain, if any."""
 
     def choose(self, random: np.random.Generator) -> tuple[int, Target]:
-        """Return the index of a sample, and the part."""
+        """Return the index of a sample, and the area."""
 
 
 class Area:
-    """Patches are drawn in proportion to area: each pixel is seen as often as any other, but for the edges."""
+    """Patches in proportion to area: all pixels are equally likely, except near the edges."""
 
     def __call__(self, samples: Sequence[Sample], reader: SampleReader) -> PatchLocations:
-        """Return where patches may lie."""
+        """Return the locations of patches."""
         return AreaLocations([reader.size(s) for s in samples])
 
 
 class Balanced:
-    """Patches are drawn around classes, so that rare ones are seen too.
+    """Patches around classes, so that rare classes are seen too.
 
-    The masks are read once, to know which classes each cell of CELL pixels has; an epoch then reads no more than its
-    patches. A patch holds other classes than that which it was drawn for, so pixels are never quite balanced.
+    The masks are read once to record the classes in each cell of CELL pixels; an epoch then reads only its patches.
+    As a patch also holds other classes than the drawn one, pixels are never quite balanced.
 
     Args:
-        power: 0 draws every class equally often; 1 as often as there are cells that have it.
+        power: 0 draws all classes equally often, 1 in proportion to the cells that hold them.
     """
 
     def __init__(self, power: float = 0.0) -> None:
@@ -51,7 +51,7 @@ class Balanced:
         self.power = power
 
     def __call__(self, samples: Sequence[Sample], reader: SampleReader) -> PatchLocations:
-        """Return where patches may lie.
+        """Return the locations of patches.
 
         Raises:
             DataError: If no pixel is labelled.
@@ -60,10 +60,10 @@ class Balanced:
 
 
 class AreaLocations:
-    """Images, drawn by their area.
+    """Images drawn in proportion to their area.
 
     Args:
-        sizes: Height and width of each.
+        sizes: Height and width of each image.
     """
 
     def __init__(self, sizes: Sequence[Size]) -> None:
@@ -78,12 +78,12 @@ class AreaLocations:
 
 @dataclass(frozen=True)
 class ClassLocations:
-    """Cells by class.
+    """Cells drawn by class.
 
     Attributes:
         sizes: Height and width of each sample.
-        cells: For each class that there is, int32 (N, 3): sample, row and column of the cells that have it.
-        cumulative: Probability of a class up to this one.
+        cells: For each class present, int32 (N, 3): sample, row and column of the cells that hold it.
+        cumulative: Cumulative probability of the classes.
     """
 
     sizes: Sequence[Size]
@@ -107,7 +107,7 @@ class ClassLocations:
         return cls([reader.size(s) for s in samples], cells, np.cumsum(weights / weights.sum()))
 
     def choose(self, random: np.random.Generator) -> tuple[int, Target]:
-        """Draw a class, and a cell that has it."""
+        """Draw a class, and a cell that holds it."""
         place = int(np.searchsorted(self.cumulative, random.random(), side="right"))
         cells = self.cells[min(place, len(self.cells) - 1)]
         sample, row, col = (int(n) for n in cells[random.integers(len(cells))])
@@ -117,7 +117,7 @@ class ClassLocations:
 
 
 def _cells_with(mask: np.ndarray, index: int) -> np.ndarray:
-    """Return which cells (rows, columns) of a mask have a class."""
+    """Return a boolean array (rows, columns) of the cells of a mask that hold a class."""
     there = mask == index
     height, width = there.shape
     there = np.pad(there, ((0, -height % CELL), (0, -width % CELL)))

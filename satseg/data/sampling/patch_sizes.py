@@ -1,4 +1,4 @@
-"""How large training patches and batches are where nobody says so."""
+"""Default sizes of training patches and batches."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterable
 from satseg.devices import Machine
 
 EDGE_STEP, MAX_EDGE = 32, 256  # backbones halve an image five times
-OVERHANG = 0.1  # share of all pixels that may lie in images which are smaller than a patch
+OVERHANG = 0.1  # share of all pixels that may lie in images smaller than a patch
 MAX_BATCH = 32
-# What one step sees: eight patches of 256 pixels, which the optimizers' rates are made for, and twice as much on a
-# GPU, which they do not fill.
+# Pixels per step: eight patches of 256 pixels, for which the learning rates are tuned, and twice as many on a GPU,
+# which those would not fill.
 PIXELS, PIXELS_GPU = 8 * 256**2, 16 * 256**2
-# Measured for a U-Net on a resnet18 in float32; larger networks need several times as much, so it may take a quarter.
+# Measured for a U-Net on a resnet18 in float32; larger networks need several times as much, hence only a quarter.
 BYTES_A_PIXEL, SHARE_OF_MEMORY = 1500, 0.25
-MIN_STEPS = 8  # an epoch, for which batches shrink
-SMALL_BATCH = 4  # they shrink no further, as its statistics normalise the features; to two where patches are fewer
+MIN_STEPS = 8  # per epoch; batches shrink to reach it
+SMALL_BATCH = 4  # the least such batch, for batch norm; two if there are fewer patches
 
 
 def fit_patch_size(sizes: Iterable[tuple[int, int]]) -> int:
-    """Return the edge of a patch: the largest multiple of 32 up to 256 that fits the images.
+    """Return the edge of a patch: the largest multiple of 32, from 32 to 256, that fits the images.
 
-    Images that are smaller may hold a tenth of all pixels: a patch hangs over their borders. It is 32 at least.
+    Smaller images, over whose borders a patch extends, may hold up to a tenth of all pixels.
 
     Args:
         sizes: Height and width of each training image in pixels.
@@ -37,12 +37,12 @@ def fit_patch_size(sizes: Iterable[tuple[int, int]]) -> int:
 
 
 def fit_batch_size(edge: int, patches: int, machine: Machine) -> int:
-    """Return how many patches a batch has: a power of two, and two at least.
+    """Return the number of patches per batch: a power of two, at least two.
 
     Args:
-        edge: Of a patch in pixels.
-        patches: An epoch's, of one device.
-        machine: What it is trained on.
+        edge: Edge of a patch in pixels.
+        patches: Patches per epoch of one device.
+        machine: The machine that trains.
     """
     pixels = min(PIXELS_GPU if machine.is_gpu else PIXELS, SHARE_OF_MEMORY * machine.memory / BYTES_A_PIXEL)
     batch = MAX_BATCH

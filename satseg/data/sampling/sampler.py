@@ -1,4 +1,4 @@
-"""Which patches a training epoch sees: a pure function of (seed, epoch, index)."""
+"""Sampler of training patches: a pure function of (seed, epoch, index)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from satseg.data.sampling.locations import AreaLocations, PatchLocations
 
 
 class PatchRequest(NamedTuple):
-    """All that a dataset needs to make one training patch."""
+    """Everything that a dataset needs to make one training patch."""
 
     sample: int
     window: Window
@@ -22,21 +22,21 @@ class PatchRequest(NamedTuple):
 
 
 class PatchBatchSampler(Sampler[list[PatchRequest]]):
-    """Draws windows from images, in proportion to their area unless told otherwise.
+    """Batches of windows drawn from images, by default in proportion to their area.
 
-    It counts its own epochs, one for each pass; `epoch` and `skip`, the batches of it that are done, are set to go
-    on from a checkpoint. Its length is always that of a whole epoch. Only whole batches are drawn: a last batch of
-    one would stop models with batch norm on pooled features. There are never fewer patches than asked for.
+    It counts its own epochs, one per pass; set `epoch` and `skip` (the batches already done) to resume from a
+    checkpoint. Its length is always that of a whole epoch. Only full batches are drawn, as models with batch norm on
+    pooled features fail on a batch of one; there are never fewer patches than requested.
 
     Args:
         sizes: Height and width of each image.
         patch_size: Edge of a patch in pixels.
-        batch_size: Patches a batch.
-        num_patches: Patches an epoch, over all ranks; rounded up to whole batches.
+        batch_size: Patches per batch.
+        num_patches: Patches per epoch over all ranks; rounded up to whole batches.
         seed: The run's seed.
-        zoom: Range of magnifications; a window's edge is the patch's divided by one of them.
-        locations: Chooses the image and what the window must contain.
-        rank: This process among `world_size`.
+        zoom: Range of magnifications; a window's edge is the patch's edge divided by a drawn one.
+        locations: Chooses the image and the area that the window must contain.
+        rank: Rank of this process.
         world_size: Number of processes that share an epoch.
     """
 
@@ -61,11 +61,11 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
         self.locations = locations or AreaLocations(sizes)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return self.num_batches
 
     def __iter__(self) -> Iterator[list[PatchRequest]]:
-        """Draw one epoch's batches, and count it."""
+        """Yield the batches of one epoch, and count the epoch."""
         epoch, skip = self.epoch, self.skip
         self.epoch, self.skip = epoch + 1, 0
         for batch in range(skip, self.num_batches):
@@ -73,22 +73,22 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
             yield [self.request(epoch, first + i) for i in range(self.batch_size)]
 
     def request(self, epoch: int, index: int) -> PatchRequest:
-        """Return the request of that place in that epoch."""
+        """Return the request with an index within an epoch."""
         random = np.random.default_rng([self.seed, epoch, index])
         sample, target = self.locations.choose(random)
         low, high = np.log(self.zoom)
         edge = round(self.patch_size / float(np.exp(random.uniform(low, high))))
         height, width = self.sizes[sample]
         wanted = target or Window(0, 0, width, height)
-        col = _place(random, width, edge, wanted.col, wanted.width)
-        window = Window(col, _place(random, height, edge, wanted.row, wanted.height), edge, edge)
+        col = _offset(random, width, edge, wanted.col, wanted.width)
+        window = Window(col, _offset(random, height, edge, wanted.row, wanted.height), edge, edge)
         return PatchRequest(sample, window, int(random.integers(2**63)))
 
 
-def _place(random: np.random.Generator, length: int, edge: int, start: int, extent: int) -> int:
-    """Return where a window begins that contains as much as it can of what extends from `start` on.
+def _offset(random: np.random.Generator, length: int, edge: int, start: int, extent: int) -> int:
+    """Draw the start of a window that contains the extent from `start` on, as far as it fits.
 
-    Where the image is shorter than it, the window hangs over at both ends.
+    If the image is shorter than the window, the window extends beyond both ends.
     """
     first, last = sorted((0, length - edge))
     low, high = sorted((start, start + extent - edge))

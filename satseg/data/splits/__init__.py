@@ -1,4 +1,4 @@
-"""Which samples train, validate and test. A split depends on names, places and a seed, never on order or machine."""
+"""Splits into training, validation and test samples, by names, locations and a seed; never by order or machine."""
 
 from satseg.data.splits.auto import Auto
 from satseg.data.splits.blocks import Blocks

@@ -1,4 +1,4 @@
-"""What lies in the blocks of one frame: parts of large images, or small images as they are."""
+"""Samples in the blocks of one frame: parts of large images, or whole small images."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from satseg.data.splits.grid import Block, Grid
 from satseg.errors import DataError
 
 NO_INSETS = (0.0, 0.0, 0.0, 0.0)
-Piece = tuple[Sample, str]  # and the name of its block
+Piece = tuple[Sample, str]  # with the name of its block
 
 
 class BlockArea(Protocol):
     """The blocks of one frame, by name."""
 
     def sizes(self) -> dict[str, int]:
-        """Return how much each block holds."""
+        """Return the size of each block."""
 
     def divide(self, side_of: Mapping[str, str]) -> list[Piece]:
-        """Return what is used when blocks are in these splits."""
+        """Return the samples to use for an assignment of blocks to splits."""
 
     def notes(self, pieces: Sequence[Piece]) -> list[str]:
-        """Return what the user should know of a division."""
+        """Return remarks about a division for the user."""
 
 
 def lay_blocks(frame: Frame, edge: float, buffer: float) -> BlockArea:
-    """Lay blocks over a frame; its images are cut where one is larger than a block.
+    """Lay blocks over a frame; if any image is larger than a block, images are cut.
 
     Raises:
-        DataError: If an image is no larger than a block, and does not say where it lies.
+        DataError: If images are no larger than a block and have no georeference.
     """
     grid = Grid.over(frame.boxes, edge)
     if ((frame.boxes[:, 2:] - frame.boxes[:, :2]) > edge).any():
         return CutImages(frame, grid, buffer)
     if not frame.placed:
         raise DataError(
-            f"dataset/split=blocks: {frame.samples[0].file} does not say where it lies, and is no larger than a block; "
+            f"dataset/split=blocks: {frame.samples[0].file} has no georeference and is no larger than a block; "
             "make dataset.split.size smaller, or choose dataset/split=group."
         )
     return WholeImages(frame, grid, buffer)
@@ -52,7 +52,7 @@ def lay_blocks(frame: Frame, edge: float, buffer: float) -> BlockArea:
 
 @dataclass(frozen=True)
 class CutImages:
-    """Each block of an image is a sample."""
+    """Division of images into one sample per block."""
 
     frame: Frame
     grid: Grid
@@ -66,12 +66,12 @@ class CutImages:
         return dict(found)
 
     def divide(self, side_of: Mapping[str, str]) -> list[Piece]:
-        """Return the parts of images, without the pixels of the buffer."""
+        """Return the parts of images, without the buffer."""
         blocks = {block: side_of[_name(self.frame, block)] for block, _, _ in self._windows(None)}
         return [(sample.part(window), _name(self.frame, block)) for block, sample, window in self._windows(blocks)]
 
     def notes(self, pieces: Sequence[Piece]) -> list[str]:
-        """Say how much the buffer takes."""
+        """Return a remark about the share of pixels in the buffer."""
         used = sum(s.window.width * s.window.height for s, _ in pieces if s.window)
         lost = 1 - used / sum(self.sizes().values())
         what = f"{len(self.frame.samples)} images are" if len(self.frame.samples) > 1 else f"{self.frame.name} is"
@@ -92,28 +92,28 @@ class CutImages:
 
 @dataclass(frozen=True)
 class WholeImages:
-    """Each image belongs to the block of its centre."""
+    """Assignment of whole images to the block of their centre."""
 
     frame: Frame
     grid: Grid
     buffer: float
 
     def sizes(self) -> dict[str, int]:
-        """Return how many images each block has."""
+        """Return the number of images in each block."""
         return dict(Counter(self._blocks()))
 
     def divide(self, side_of: Mapping[str, str]) -> list[Piece]:
-        """Return the images that are far enough from those of other splits."""
+        """Return the images that are at least the buffer away from other splits."""
         blocks = self._blocks()
         sides = np.array([("test", "val", "train").index(side_of[block]) for block in blocks])
         kept = np.ones(len(blocks), bool)
-        for weaker, stronger in ((2, 0), (2, 1), (1, 0)):  # training gives way first
+        for weaker, stronger in ((2, 0), (2, 1), (1, 0)):  # training images are dropped first
             near = self._near(np.flatnonzero(sides == weaker), np.flatnonzero(sides == stronger))
             kept[near] = False
         return [(self.frame.samples[i], blocks[i]) for i in np.flatnonzero(kept)]
 
     def notes(self, pieces: Sequence[Piece]) -> list[str]:
-        """Say how many are left out."""
+        """Return a remark about the number of images left out."""
         lost = len(self.frame.samples) - len(pieces)
         found = f"{lost} of {len(self.frame.samples)} images are left out: nearer than the buffer to another split"
         return [found] if lost else []
@@ -123,7 +123,7 @@ class WholeImages:
         return [_name(self.frame, self.grid.block_at(x, y)) for x, y in centres]
 
     def _near(self, ours: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Return which of ours overlap one of the others, or are nearer to it than the buffer."""
+        """Return the indices among `ours` that overlap one of the others or are closer than the buffer."""
         boxes, slack = self.frame.boxes, 1e-6 * self.frame.pixel
         reach = boxes[ours] + np.array([-1, -1, 1, 1]) * self.buffer
         one, other = shapely.STRtree(shapely.box(*boxes[others].T)).query(shapely.box(*reach.T))

@@ -1,4 +1,4 @@
-"""Spatial blocks with a buffer between those of different splits, so that neighbours do not tell of each other."""
+"""Spatial blocks with a buffer between splits, against leakage from neighbouring pixels."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from satseg.errors import ConfigError
 class Blocks:
     """Splits by equal blocks of the ground, or of a scene (Roberts et al. 2017, Cross-validation strategies).
 
-    Images that are larger than a block are cut: each block is a sample of its own, and pixels within half the buffer
-    of a block of another split are used by none. Smaller images belong to the block of their centre, and those
-    nearer than the buffer to one of another split are left out: of training first, then of validation.
+    Images larger than a block are cut: each block is a sample of its own, and pixels within half the buffer of a block
+    of another split are not used. Smaller images belong to the block of their centre, and those closer than the buffer
+    to an image of another split are left out: training images first, then validation images.
 
     Args:
-        size: Edge of a block; the blocks are made a little larger or smaller so that whole ones fill the area.
+        size: Edge of a block, adjusted slightly so that whole blocks fill the area.
         buffer: Least distance, along rows or columns, between pixels of different splits.
-        unit: Of both: `pixels` (of the first image) or `metres`.
+        unit: Unit of both: `pixels` (of the first image) or `metres`.
         val: Share of blocks to validate on.
         test: Share of blocks to test on.
-        seed: Another number draws other blocks.
-        fold: Which of the folds validates, in place of `val`; see `Draw`. They have about as many pixels each.
-        folds: How many there are.
+        seed: Seed of the draw.
+        fold: Index of the fold that validates in place of `val`; see `Draw`. Folds have about equally many pixels.
+        folds: Number of folds.
     """
 
     def __init__(
@@ -57,25 +57,25 @@ class Blocks:
 
     @property
     def is_random(self) -> bool:
-        """Whether blocks are drawn, not named."""
+        """Whether blocks are drawn rather than named."""
         return self.draw.is_random
 
     def group_of(self, sample: Sample) -> str:
-        """Return the block of a sample that has been split."""
+        """Return the block of a sample, after the split."""
         return self._block_of.get(sample.name, sample.name)
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split, from the headers of the images.
 
         Raises:
-            DataError: If an image is no larger than a block, and does not say where it lies.
-            ConfigError: If the size is in metres, and an image does not say how large its pixels are.
+            DataError: If images are no larger than a block and have no georeference.
+            ConfigError: If the size is in metres, and an image has no known pixel size.
         """
         self.notes, self._block_of = [], {}
         frames = frames_of(samples)
         placed = sum(frame.placed for frame in frames)
         if placed > 1:
-            self.notes.append(f"images have {placed} CRS, and no buffer lies between those (warp them to one)")
+            self.notes.append(f"images have {placed} different CRS, without a buffer between them (warp them to one)")
         areas = [lay_blocks(f, self._length(f, self.size), self._length(f, self.buffer)) for f in frames]
         sides = self.draw({block: size for area in areas for block, size in area.sizes().items()})
         side_of = {block: side for side, blocks in sides.items() for block in blocks}
@@ -90,11 +90,11 @@ class Blocks:
         return check_splits(splits, hint)
 
     def _length(self, frame: Frame, wanted: float) -> float:
-        """Return a length in units of the frame."""
+        """Convert a length to units of the frame."""
         if self.unit == "pixels":
             return wanted * frame.pixel
         if frame.pixel_m is None:
             raise ConfigError(
-                f"dataset.split.unit=metres: {frame.samples[0].file} does not say how large its pixels are; use pixels."
+                f"dataset.split.unit=metres: {frame.samples[0].file} has no known pixel size; use pixels."
             )
         return wanted / frame.pixel_m * frame.pixel

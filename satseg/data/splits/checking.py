@@ -1,4 +1,4 @@
-"""What every split must be."""
+"""Checks that every split must pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Splits = dict[str, list[Sample]]
 
 
 def check_splits(splits: Splits, hint: str) -> Splits:
-    """Return the splits if there is something to train and to validate on, and nothing is in two of them.
+    """Return the splits unchanged if training and validation are not empty and no sample is in two splits.
 
     Raises:
         DataError: If the training or validation split is empty, or a sample is in two splits.
@@ -31,6 +31,6 @@ def check_splits(splits: Splits, hint: str) -> Splits:
 
 
 def left_out(samples: Sequence[Sample], splits: Mapping[str, Sequence[Sample]]) -> list[Sample]:
-    """Return the samples of whose images nothing is in a split."""
+    """Return the samples whose image is in no split, not even in part."""
     used = {s.image for own in splits.values() for s in own}
     return [s for s in samples if s.image not in used]

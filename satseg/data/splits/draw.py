@@ -1,4 +1,4 @@
-"""Drawing train, val and test from units (images, groups, blocks) by a hash: by lists, by shares, or as folds."""
+"""Drawing splits from units (images, groups, blocks): by lists, by shares with a hash, or as folds."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Wanted = Sequence[str | int] | float | None
 
 
 def hash_order(seed: int, names: Sequence[str]) -> list[str]:
-    """Return names in an order that depends on nothing but them and the seed."""
+    """Return names in an order that depends only on them and the seed."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How units are divided.
+    """Division of units into splits.
 
     Attributes:
-        val: Units to validate on by name, or their share.
-        test: Units to test on, or their share.
-        seed: Another number gives another division.
-        fold: Which of the folds (from 0) validates, in place of `val`; None where there are no folds.
-        folds: How many equal parts there are of what is not tested on.
+        val: Names of the units to validate on, or their share.
+        test: Names of the units to test on, or their share.
+        seed: Seed of the draw.
+        fold: Index of the fold (from 0) that validates in place of `val`; None without folds.
+        folds: Number of equal folds into which all but the test units are divided.
     """
 
     val: Wanted
@@ -50,24 +50,24 @@ class Draw:
 
     @property
     def is_random(self) -> bool:
-        """Whether units are drawn, not named."""
+        """Whether units are drawn rather than named."""
         validated = self.fold is not None or isinstance(self.val, int | float)
         return validated and isinstance(self.test, int | float)
 
     def __call__(self, sizes: Mapping[str, int]) -> dict[str, set[str]]:
-        """Divide.
+        """Divide the units.
 
         Args:
-            sizes: How large each unit is; folds are balanced by it.
+            sizes: Size of each unit, by which folds are balanced.
 
         Raises:
-            DataError: If a unit that is named is not there.
+            DataError: If a named unit does not exist.
             ConfigError: If there are fewer units than folds.
         """
         names = sorted(sizes, key=natural_key)
         wanted = {"test": self.test} if self.fold is not None else {"test": self.test, "val": self.val}
         sides = {split: _named(split, w, names) for split, w in wanted.items() if not isinstance(w, int | float)}
-        taken = set().union(*sides.values())  # lists are served first: a share never takes what a list names
+        taken = set().union(*sides.values())  # lists come first: a share never takes a listed unit
         rest = [n for n in hash_order(self.seed, names) if n not in taken]
         for split, share in wanted.items():
             if isinstance(share, int | float):
@@ -78,7 +78,7 @@ class Draw:
         return {"train": set(rest) - sides["val"], "val": sides["val"], "test": sides["test"]}
 
     def _folds(self, names: list[str], sizes: Mapping[str, int]) -> list[list[str]]:
-        """Deal the largest units first, each to the fold that has least."""
+        """Distribute the units, largest first, each to the smallest fold."""
         if len(names) < self.folds:
             raise ConfigError(
                 f"dataset.split.folds={self.folds}: there are only {len(names)} units to divide; take fewer folds."
@@ -93,7 +93,7 @@ class Draw:
 
 
 def redraw_folds(splits: Splits, seed: int, fold: int | None, folds: int) -> Splits:
-    """Return splits whose training and validation samples are divided anew, so that a fold validates; if one is named.
+    """Return splits with training and validation samples divided into folds, one of which validates, if `fold` is set.
 
     Raises:
         ConfigError: As `Draw`.

@@ -1,4 +1,4 @@
-"""Where images lie in the plane that blocks are cut from: on the ground, or in their own pixels."""
+"""Frames: images located in a common plane, on the ground or in pixels, from which blocks are cut."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom; y goes down
 
 @dataclass(frozen=True)
 class Frame:
-    """Images in one plane: all with the same CRS, or a single one that has no place on the ground.
+    """Images in one plane: all those of one CRS, or a single image without a georeference.
 
-    Distances between images of different frames are not known.
+    Distances between images of different frames are unknown.
 
     Attributes:
         samples: In natural order of their names.
-        infos: Header of each.
-        boxes: Left, top, right and bottom (N, 4) of each, y down: in units of the CRS, or in pixels.
-        placed: Whether the images have a place on the ground.
+        infos: Headers of the images.
+        boxes: Left, top, right and bottom (N, 4), y down, in units of the CRS or in pixels.
+        placed: Whether the images are georeferenced.
     """
 
     samples: list[Sample]
@@ -35,23 +35,23 @@ class Frame:
 
     @property
     def name(self) -> str:
-        """What its blocks are named after: nothing that another version of a library would write otherwise."""
+        """Prefix of block names, independent of how library versions write a CRS."""
         return self.samples[0].name
 
     @property
     def pixel(self) -> float:
-        """Edge of the first image's pixels."""
+        """Pixel edge of the first image, in units of the frame."""
         left, _, right, _ = self.boxes[0]
         return float(right - left) / self.infos[0].width
 
     @property
     def pixel_m(self) -> float | None:
-        """The same in metres on the ground, where it is known; the shorter edge of pixels that are not square there."""
+        """Shorter pixel edge of the first image in metres on the ground; None if unknown."""
         return None if self.infos[0].pixel_m is None else min(self.infos[0].pixel_m)
 
 
 def frames_of(samples: Sequence[Sample]) -> list[Frame]:
-    """Put images of one CRS into one frame, and each of the others into a frame of its own."""
+    """Put the images of each CRS into one frame, and every image without one into its own."""
     found: dict[str, list[tuple[Sample, RasterInfo, Box]]] = {}
     for sample in sorted(samples, key=lambda s: natural_key(s.name)):
         info = read_info(sample.image)
@@ -65,7 +65,7 @@ def frames_of(samples: Sequence[Sample]) -> list[Frame]:
 
 
 def _on_the_ground(info: RasterInfo) -> Box | None:
-    """Return a box in units of the CRS with y down; None where the image has no place, or is turned."""
+    """Return a box in units of the CRS with y down; None if the image is not georeferenced or is rotated."""
     if info.crs is None or info.transform is None:
         return None
     a, b, c, d, e, f = info.transform

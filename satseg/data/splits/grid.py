@@ -1,4 +1,4 @@
-"""Blocks of a plane, and the gap between those of different splits."""
+"""Grid of blocks in a plane, with gaps between blocks of different splits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from satseg.data.rasters.raster import Window
 
 Block = tuple[int, int]  # row, column
-SLACK = 1e-6  # of a pixel: what rounding may add
+SLACK = 1e-6  # in pixels, against rounding errors
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Grid:
     """Equal blocks that fill a rectangle.
 
     Attributes:
-        left: Where the rectangle begins.
-        top: The same down the page.
-        width: Of a block.
-        height: Of a block.
+        left: Left edge of the rectangle.
+        top: Top edge; y points down.
+        width: Width of a block.
+        height: Height of a block.
         rows: Number of blocks.
         cols: Number of blocks.
     """
@@ -36,18 +36,18 @@ class Grid:
 
     @classmethod
     def over(cls, boxes: np.ndarray, edge: float) -> Grid:
-        """Lay a grid over boxes (N, 4); its blocks are as near to the edge's length as whole blocks can be."""
+        """Lay a grid over boxes (N, 4), with whole blocks of about the given edge."""
         (left, top), (right, bottom) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
         cols, rows = max(1, round((right - left) / edge)), max(1, round((bottom - top) / edge))
         return cls(left, top, (right - left) / cols, (bottom - top) / rows, rows, cols)
 
     def block_at(self, x: float, y: float) -> Block:
-        """Return the block that a place lies in."""
+        """Return the block that contains a point."""
         row, col = math.floor((y - self.top) / self.height), math.floor((x - self.left) / self.width)
         return min(max(row, 0), self.rows - 1), min(max(col, 0), self.cols - 1)
 
     def insets(self, block: Block, sides: Mapping[Block, str], buffer: float) -> tuple[float, float, float, float]:
-        """Return how far a block must keep from its left, top, right and bottom edge.
+        """Return the insets of a block at its left, top, right and bottom edges.
 
         Two blocks of different splits that share an edge or a corner are then at least the buffer apart: each gives
         half of it.
@@ -59,19 +59,19 @@ class Grid:
             return inside and sides.get((row, col)) != sides[block]
 
         left, top, right, bottom = differs(0, -1), differs(-1, 0), differs(0, 1), differs(1, 0)
-        # At a corner one of the two edges is enough, and the other block's edge gives way there in any case.
+        # At a corner an inset at one of the two edges suffices; the other block has its own.
         left |= (differs(-1, -1) and not top) or (differs(1, -1) and not bottom)
         right |= (differs(-1, 1) and not top) or (differs(1, 1) and not bottom)
         return left * buffer / 2, top * buffer / 2, right * buffer / 2, bottom * buffer / 2
 
     def window(self, block: Block, box: np.ndarray, size: tuple[int, int], insets: tuple[float, ...]) -> Window | None:
-        """Return the part of an image that lies in a block, or None.
+        """Return the window of an image within a block, or None if it is empty.
 
         Args:
             block: The block.
             box: The image's left, top, right and bottom.
-            size: Its width and height in pixels.
-            insets: How far to keep from the block's edges.
+            size: The image's width and height in pixels.
+            insets: Insets at the block's edges, as from `insets`.
         """
         (row, col), pixels = block, ((box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1])
         starts = self.left + col * self.width - box[0], self.top + row * self.height - box[1]
@@ -81,7 +81,7 @@ class Grid:
 
 
 def _span(start: float, length: float, before: float, after: float, pixel: float, count: int) -> tuple[int, int]:
-    """Return the first pixel and the one after the last; neighbours without a gap share their edge."""
+    """Return the first pixel and the one after the last; adjacent blocks without a gap share an edge."""
     first, last = start / pixel, (start + length) / pixel
     first = math.ceil(first + before / pixel - SLACK) if before else math.floor(first + 0.5)
     last = math.floor(last - after / pixel + SLACK) if after else math.floor(last + 0.5)

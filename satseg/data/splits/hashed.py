@@ -1,4 +1,4 @@
-"""Splits that are drawn by a hash of names: single images, or groups of them."""
+"""Splits by a hash of names: of single images, or of groups."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from satseg.errors import ConfigError, DataError
 
 
 class Random:
-    """Splits single images. Images that touch leak from one split into another: use `Group` or `Blocks` for them.
+    """Splits of single images. Adjacent images leak between splits: use `Group` or `Blocks` for them.
 
     Args:
         val: Share of images to validate on.
         test: Share of images to test on.
-        seed: Another number gives another split.
-        fold: Which of the folds validates, in place of `val`; see `Draw`.
-        folds: How many there are.
+        seed: Seed of the draw.
+        fold: Index of the fold that validates in place of `val`; see `Draw`.
+        folds: Number of folds.
     """
 
     is_random = True
@@ -44,15 +44,15 @@ class Random:
 
 
 class Group:
-    """Keeps all samples of one group on one side, such as all parts of one scene.
+    """Splits that keep all samples of a group together, such as all parts of one scene.
 
     Args:
-        pattern: Regular expression searched in the sample's name; its first group (or all of it) is the group.
-        val: Groups to validate on, or the share of groups.
-        test: Groups to test on, or the share of groups.
-        seed: Chooses the groups where shares are given.
-        fold: Which of the folds validates, in place of `val`; see `Draw`. They have about as many images each.
-        folds: How many there are.
+        pattern: Regular expression searched in the sample's name; its first group (or the whole match) is the group.
+        val: Groups to validate on, or their share.
+        test: Groups to test on, or their share.
+        seed: Seed of the draw, for shares.
+        fold: Index of the fold that validates in place of `val`; see `Draw`. Folds have about equally many images.
+        folds: Number of folds.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Group:
         try:
             self.pattern = re.compile(pattern)
         except re.error as error:
-            raise ConfigError(f"dataset.split.pattern={pattern} is no regular expression: {error}.") from error
+            raise ConfigError(f"dataset.split.pattern={pattern} is not a regular expression: {error}.") from error
         self.draw = Draw(val, test, seed, fold, folds)
 
     def __call__(self, samples: Sequence[Sample], root: Path) -> Splits:
         """Split.
 
         Raises:
-            DataError: If the pattern is not found in a name, or a group that is named is not there.
+            DataError: If the pattern is not found in a name, or a named group does not exist.
         """
         sizes = Counter(self.group_of(s) for s in samples)
         sides = self.draw(sizes)
@@ -83,7 +83,7 @@ class Group:
 
     @property
     def is_random(self) -> bool:
-        """Whether groups are drawn, not named."""
+        """Whether groups are drawn rather than named."""
         return self.draw.is_random
 
     def group_of(self, sample: Sample) -> str:

@@ -1,4 +1,4 @@
-"""Splits that come with the data: by folder, or by text files."""
+"""Predefined splits: by folder, or by list files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from satseg.errors import ConfigError, DataError
 
 
 class Subfolder:
-    """Splits by a folder of that name anywhere in an image's path.
+    """Splits by folder names anywhere in an image's path.
 
     Args:
         train: Folder name of the training images.
-        val: Folder name of those to validate on; or a share (a number with a point) of the training images.
-        test: Folder name of those to test on; None where there are none.
-        seed: Another number draws other images for a share, and other folds.
-        fold: Which of the folds of what is not tested on validates, in place of `val`; see `Draw`.
-        folds: How many there are.
+        val: Folder name of the validation images; or a share (a float) of the training images.
+        test: Folder name of the test images; None if there are none.
+        seed: Seed of the draw, for a share and for folds.
+        fold: Index of the fold that validates in place of `val`; see `Draw`.
+        folds: Number of folds.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class Subfolder:
         folds: int = 5,
     ) -> None:
         named = {"train": train, "val": None if isinstance(val, float) else val, "test": test}
-        self.folders = {split: str(name) for split, name in named.items() if name is not None}  # it may be called 1
+        self.folders = {
+            split: str(name) for split, name in named.items() if name is not None
+        }  # a folder may be named 1
         self.draw = Draw(val, 0.0, seed) if isinstance(val, float) else None
         self.folding = partial(redraw_folds, seed=seed, fold=fold, folds=folds)
 
@@ -55,15 +57,17 @@ class Subfolder:
 
 
 class List:
-    """Splits by text or CSV files of sample names, a line each; the files lie below the dataset's root.
+    """Splits by text or CSV files below the dataset's root, with one sample per line.
 
-    A line is the name of a sample, with or without a suffix, the path of its image, or the file name of its image or
-    mask; in a CSV file one of its columns is. Blank lines and those that start with `#` are left out.
+    A line, or one column of it in a CSV file, is the name of a sample with or without a suffix, the path of its image,
+    or the file name of its image or mask. Blank lines and those that start with `#` are skipped.
 
     Args:
-        train: File with the names of the training samples, and so on; no test split where it is None.
-        prefix: Beginning of names that the files leave out.
-        missing: What to do with lines of which there is no sample.
+        train: File of the training samples.
+        val: File of the validation samples.
+        test: File of the test samples; None for no test split.
+        prefix: Beginning of sample names that the files omit.
+        missing: What to do with lines without a matching sample: `refuse` or `leave_out`.
         seed: As for `Subfolder`.
         fold: As for `Subfolder`.
         folds: As for `Subfolder`.
@@ -90,7 +94,7 @@ class List:
         """Split; samples in none of the lists are left out.
 
         Raises:
-            DataError: If a list is missing, names a sample that is not there, or one that is in another list.
+            DataError: If a list is missing, or names a sample that does not exist or is in another list.
         """
         known = _by_any_name(samples, root)
         splits: Splits = {split: [] for split in SPLITS}
@@ -102,9 +106,11 @@ class List:
                     splits[split].append(sample)
                 elif self.missing == "refuse":
                     example = samples[0].name if samples else "none"
-                    raise DataError(f"{root / str(file)} names {line}, but no sample is so called; one is {example}.")
+                    raise DataError(
+                        f"{root / str(file)} names {line}, but there is no such sample; one is named {example}."
+                    )
             splits[split] = list(dict.fromkeys(splits[split]))
-        return self.folding(check_splits(splits, "A name belongs into one of the list files of dataset.split."))
+        return self.folding(check_splits(splits, "A name belongs in only one of the list files of dataset.split."))
 
     def _find(self, columns: Sequence[str], known: Mapping[str, Sample]) -> Sample | None:
         whole = [self.prefix + column.strip() for column in columns]
@@ -113,7 +119,7 @@ class List:
 
 
 def _by_any_name(samples: Sequence[Sample], root: Path) -> dict[str, Sample]:
-    """Return samples by name and by path; and by the names of their files, where only one has such a file."""
+    """Return samples by name, by path, and by file name if that is unique."""
     files: dict[str, set[Sample]] = {}
     for sample in samples:
         for path in (sample.file, sample.mask_file):
@@ -123,7 +129,7 @@ def _by_any_name(samples: Sequence[Sample], root: Path) -> dict[str, Sample]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return a text file's lines, without blank ones and comments."""
+    """Return the lines of a text file without blank lines and comments."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""A split whose sides have the same shares of every class."""
+"""Split that is stratified by class."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ Counts = Callable[[Sample], np.ndarray]
 
 
 class Stratified:
-    """Splits single images so that each split has about the same share of every class, rare ones too.
+    """Splits of single images such that each split has about the same share of every class, even rare ones.
 
-    Images with much of a class are placed first, each where it brings the pixels of all classes and the number of
-    images nearest to what the split should have (after Sechidis et al. 2011, On the stratification of multi-label
-    data).
-    Images that touch leak from one split into another, as with `Random`.
+    Images with much of a class are assigned first, each to the split where it brings the pixels of all classes and the
+    number of images closest to their targets (after Sechidis et al. 2011, On the stratification of multi-label data).
+    Adjacent images leak between splits, as with `Random`.
 
     Args:
         val: Share of images to validate on.
         test: Share of images to test on.
-        seed: Another number gives another split.
-        fold: Which of the folds validates, in place of `val`; see `Draw`.
-        folds: How many there are.
+        seed: Seed of the split.
+        fold: Index of the fold that validates in place of `val`; see `Draw`.
+        folds: Number of folds.
     """
 
     is_random = True
-    counts_classes = True  # the datamodule gives the counts, which it has to read from the masks
+    counts_classes = True  # the datamodule passes the counts, which it reads from the masks
 
     def __init__(
         self,
@@ -48,9 +47,9 @@ class Stratified:
         """Split.
 
         Args:
-            samples: All of them.
+            samples: All samples.
             root: The dataset's folder.
-            counts: Returns how many pixels (K,) of each class a sample has.
+            counts: Returns the pixels (K,) of each class in a sample.
         """
         names = hash_order(self.seed, [s.name for s in samples])
         by_name = {s.name: s for s in samples}
@@ -73,24 +72,26 @@ class Stratified:
 
 
 def allocate(counts: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """Divide images into parts so that each has its share of every class and of the images.
+    """Divide images into parts so that each part has its share of every class and of the images.
 
     Args:
-        counts: Pixels of each class in each image (N, K); what comes first is placed first among equals.
-        shares: Of each part; they sum up to 1.
+        counts: Pixels of each class in each image (N, K); ties are resolved in this order.
+        shares: Share of each part; they sum to 1.
 
     Returns:
         The part of each image (N,).
     """
     counts = np.hstack([counts, np.ones((len(counts), 1))])
-    relative = counts / np.maximum(counts.sum(0), 1)  # of all there is of a class, so that a rare one weighs as much
+    relative = counts / np.maximum(
+        counts.sum(0), 1
+    )  # relative to the total of a class, so that rare classes weigh as much
     share = np.maximum(np.asarray(shares, float), 0)
     missing = np.outer(share, relative.sum(0))
     parts = np.zeros(len(counts), int)
-    for image in np.argsort(-np.frexp(relative.max(1))[1], kind="stable"):  # among about as large ones, as given
-        # By how much the squared distance to what each part should have falls, relative to the part's size.
+    for image in np.argsort(-np.frexp(relative.max(1))[1], kind="stable"):  # in the given order within a power of two
+        # Decrease of the squared distance to the target of each part, relative to its size.
         gain = (relative[image] * (2 * missing - relative[image])).sum(1)
         gain = np.where(share > 0, gain / np.maximum(share, 1e-9), -np.inf)
-        parts[image] = np.round(gain, 9).argmax()  # sums may differ in their last digit from machine to machine
+        parts[image] = np.round(gain, 9).argmax()  # sums may differ between machines in the last digit
         missing[parts[image]] -= relative[image]
     return parts

@@ -1,4 +1,4 @@
-"""Procedural land-cover scenes: the embedded data, made on the machine where it is used."""
+"""Built-in dataset of procedurally generated land-cover scenes."""
 
 from satseg.data.synthetic.datamodule import SyntheticDataModule
 

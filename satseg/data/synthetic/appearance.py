@@ -1,4 +1,4 @@
-"""What a sensor sees of a layout: materials, texture, shadows, light, haze and noise."""
+"""Rendering of a layout as a sensor sees it: materials, texture, shadows, light, haze and noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from satseg.data.synthetic.layout import (
 
 BAND_NAMES = ("blue", "green", "red", "nir", "swir1", "swir2")
 # Reflectance in blue, green, red, near and short-wave infrared. Classes share materials, so that colour alone
-# does not give the class: water is as dark as shade, roofs are made of what roads are made of, fields lie bare.
+# does not determine the class: water is as dark as shade, roofs and roads share materials, some fields are bare.
 MATERIALS = {
     "dark_green": (0.040, 0.075, 0.045, 0.24, 0.11, 0.06),
     "light_green": (0.065, 0.130, 0.080, 0.34, 0.18, 0.10),
@@ -43,7 +43,7 @@ MIXTURES = {
     BUILDING: {"red_brown": 5, "white": 3, "grey": 1, "tan": 1},
     SOLAR: {"deep": 2, "dark_grey": 4},
 }
-SHADE = 0.45  # light that reaches a shaded place
+SHADE = 0.45  # share of light in the shade
 
 
 def render(layout: Layout, random: Random) -> np.ndarray:
@@ -60,7 +60,7 @@ def render(layout: Layout, random: Random) -> np.ndarray:
 
 
 def _materials(layout: Layout, random: Random) -> np.ndarray:
-    """Give each object a material of its class's mixture, varied by a few percent."""
+    """Assign each object a material from its class's mixture, varied by a few percent."""
     objects, places = np.unique(layout.objects, return_inverse=True)
     spectra = np.array(list(MATERIALS.values()))
     names = list(MATERIALS)
@@ -76,7 +76,7 @@ def _materials(layout: Layout, random: Random) -> np.ndarray:
 
 
 def _texture(layout: Layout, random: Random, size: int) -> np.ndarray:
-    """Rows in fields, crowns in forests, ridges on roofs, panels in solar parks; smooth water."""
+    """Return texture: rows in fields, crowns in forests, ridges on roofs, panels in solar parks, smooth water."""
     fine, crowns, patches = (
         smooth_noise(random, size, 1),
         smooth_noise(random, size, 2.6),
@@ -98,7 +98,7 @@ def _texture(layout: Layout, random: Random, size: int) -> np.ndarray:
 
 
 def _light(layout: Layout, random: Random, size: int) -> np.ndarray:
-    """Shadows that roofs and trees cast on their neighbours, and light that changes slowly over the scene."""
+    """Return illumination: shadows of roofs and trees, and light that varies slowly over the scene."""
     angle, heights = random.uniform(0, 2 * np.pi), layout.heights
     shaded = np.zeros(heights.shape, bool)
     for step in range(1, 8):

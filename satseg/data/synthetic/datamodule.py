@@ -1,4 +1,4 @@
-"""The embedded dataset: scenes made once, then read like any folder."""
+"""Datamodule of the synthetic dataset: scenes generated once, then read like any folder."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from satseg.spec import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
 
-MAX_SIZE = 2048  # of which one takes 2 GB of memory to make
+MAX_SIZE = 2048  # such a scene takes 2 GB of memory to generate
 MAX_PIXELS = 2**30  # 4 GB on disk
-VERSION = 1  # of the generator: another one makes other scenes, in another folder
+VERSION = 1  # of the generator; a new one generates other scenes in another folder
 
 
 class SyntheticDataModule(FolderDataModule):
     """Land-cover scenes with pixel-aligned masks.
 
     Args:
-        seed: Another number gives other scenes.
-        scenes: How many by split.
+        seed: Seed of the scenes.
+        scenes: Number of scenes by split.
         size: Edge of a scene in pixels.
         channels: `rgb` (uint8) or `multispectral` (six bands, uint16).
-        cache_dir: Where scenes are kept; the user's cache folder by default.
-        loading: The rest goes to `SegmentationDataModule`.
+        cache_dir: Folder of the scenes; the user's cache folder by default.
+        loading: Further options of `SegmentationDataModule`.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class SyntheticDataModule(FolderDataModule):
         return f"synthetic-{hashlib.sha256(repr(parameters).encode()).hexdigest()[:12]}"
 
     @cached_property
-    def _made(self) -> Path:
-        """The folder, filled if it was not there; a folder that is there is whole."""
+    def _generated(self) -> Path:
+        """The dataset's folder, generated if missing; an existing one is always complete."""
         if not self.root.is_dir():
             try:
                 with temporary_folder(self.root.parent) as folder:
                     self._write(folder / self.root.name)
                     (folder / self.root.name).rename(self.root)
             except (OSError, SatsegError) as error:
-                if not self.root.is_dir():  # else another process was faster
+                if not self.root.is_dir():  # unless another process was faster
                     raise ResourceError(
                         f"The scenes cannot be written to {self.root} ({error}); set dataset.cache_dir."
                     ) from error
@@ -90,17 +90,17 @@ class SyntheticDataModule(FolderDataModule):
                 write_scene(scene, image, mask, self.channels, (number, row))
 
     def samples(self) -> list[Any]:
-        """Make the scenes where they are missing, and find them."""
-        _ = self._made
+        """Find the scenes, generating them if missing."""
+        _ = self._generated
         return super().samples()
 
     def paired(self) -> Pairs:
-        """Return the scenes, made where they are missing; none lacks its partner."""
+        """Return the scenes, generated if missing; all are paired."""
         return Pairs(self.samples())
 
     @property
     def finds_classes(self) -> bool:
-        """Never: the generator names them."""
+        """Always False: the generator names the classes."""
         return False
 
     def scheme(self) -> ClassScheme:

@@ -1,4 +1,4 @@
-"""What lies where in a synthetic scene: classes, and the objects that they are made of."""
+"""Layout of synthetic scenes: classes and their objects."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Random = np.random.Generator
 
 @dataclass
 class Layout:
-    """A scene before it has colours.
+    """A scene before rendering.
 
     Attributes:
         classes: Class indices (H, W).
-        objects: Number of the object that a pixel belongs to (H, W): a parcel, a roof, a stretch of water.
-        along: Distance in metres along a direction of the object's own (H, W): rows, ridges, panels follow it.
+        objects: Number of the object of each pixel (H, W), such as a parcel, a roof or a stretch of water.
+        along: Distance in metres along the object's own direction (H, W), which rows, ridges and panels follow.
         heights: Metres above ground (H, W), for shadows.
     """
 
@@ -31,7 +31,7 @@ class Layout:
     heights: np.ndarray
 
     def place(self, where: np.ndarray, kind: int, objects: np.ndarray | int, along: np.ndarray, height: float) -> None:
-        """Put objects of a class on top of what is there."""
+        """Put objects of a class on top of the layout."""
         self.classes[where] = kind
         self.objects[where] = (objects[where] if isinstance(objects, np.ndarray) else objects) + kind * 100_000
         self.along[where] = along[where]
@@ -39,7 +39,7 @@ class Layout:
 
 
 def smooth_noise(random: Random, size: int, scale: float) -> np.ndarray:
-    """Return noise (size, size) of mean 0 and deviation 1 whose features are about `scale` pixels wide."""
+    """Return noise (size, size) of mean 0 and standard deviation 1, with features about `scale` pixels wide."""
     step = max(1, int(scale // 4))
     small = -(-size // step) + 8
     noise = gaussian_filter(random.standard_normal((small, small)), scale / step, mode="wrap")
@@ -51,7 +51,7 @@ def smooth_noise(random: Random, size: int, scale: float) -> np.ndarray:
 
 
 def rotated(random: Random, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return coordinates (u, v) in pixels, turned by a random angle and slightly bent."""
+    """Return coordinates (u, v) in pixels, rotated by a random angle and slightly bent."""
     rows, cols = np.mgrid[:size, :size].astype(float)
     angle = random.uniform(0, np.pi)
     bend = 6 * smooth_noise(random, size, 120)
@@ -61,7 +61,7 @@ def rotated(random: Random, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_layout(random: Random, size: int) -> Layout:
-    """Draw a scene of land, water, roads, settlements and solar parks."""
+    """Generate a layout of land, water, roads, settlements and solar parks."""
     blank = np.zeros((size, size))
     layout = Layout(np.full((size, size), CROPLAND), np.zeros((size, size), int), blank.copy(), blank.copy())
     _parcels(layout, random, size)
@@ -75,7 +75,7 @@ def make_layout(random: Random, size: int) -> Layout:
 
 
 def _intervals(random: Random, values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cut an axis at irregular places; return the interval's number and the distance from its start."""
+    """Cut an axis at random positions; return the number of each value's interval and the distance from its start."""
     start, stop = float(values.min()), float(values.max())
     edges = start + np.cumsum(random.uniform(low, high, int((stop - start) / low) + 2))
     number = np.searchsorted(edges, values)
@@ -83,7 +83,7 @@ def _intervals(random: Random, values: np.ndarray, low: float, high: float) -> t
 
 
 def _parcels(layout: Layout, random: Random, size: int) -> None:
-    """Fields in strips, each with rows of its own direction; some lie bare."""
+    """Add fields in strips, each with its own row direction; some are bare."""
     u, v = rotated(random, size)
     strip, _ = _intervals(random, u, 45, 110)
     offsets = random.uniform(0, 100, strip.max() + 1)
@@ -103,7 +103,7 @@ def _forests(layout: Layout, random: Random, size: int) -> None:
 
 
 def _solar_parks(layout: Layout, random: Random, size: int) -> None:
-    """Rectangles of panel rows, in fields and on bare land."""
+    """Add rectangles of panel rows, in fields and on bare land."""
     for number in range(int(random.integers(2, 4))):
         u, v = rotated(random, size)
         row, col = random.integers(50, size - 50, 2)
@@ -113,7 +113,7 @@ def _solar_parks(layout: Layout, random: Random, size: int) -> None:
 
 
 def _settlement(layout: Layout, random: Random, size: int, settled: np.ndarray) -> None:
-    """Streets on a bent grid, and on each lot between them one roof or none."""
+    """Add streets on a bent grid, with at most one roof on each lot between them."""
     u, v = rotated(random, size)
     street_u, from_u = _intervals(random, u, 44, 70)
     street_v, from_v = _intervals(random, v, 60, 100)
@@ -135,7 +135,7 @@ def _settlement(layout: Layout, random: Random, size: int, settled: np.ndarray) 
 
 
 def _water(layout: Layout, random: Random, size: int) -> None:
-    """A winding river in most scenes, and ponds."""
+    """Add ponds, and in most scenes a winding river."""
     rows, cols = np.mgrid[:size, :size].astype(float)
     if random.random() < 0.5:
         rows, cols = cols, rows
@@ -150,7 +150,7 @@ def _water(layout: Layout, random: Random, size: int) -> None:
 
 
 def _roads(layout: Layout, random: Random, size: int) -> None:
-    """Country roads across the scene, over water as bridges."""
+    """Add country roads across the scene, with bridges over water."""
     for number in range(int(random.integers(2, 4))):
         rows, cols = np.mgrid[:size, :size].astype(float)
         if random.random() < 0.5:

@@ -1,4 +1,4 @@
-"""One scene: layout, picture, and the flaws that real data has."""
+"""Synthetic scenes: layout, reflectance, and the flaws of real data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFLECTANCE_SCALE = 10_000
 
 @dataclass(frozen=True)
 class Scene:
-    """Reflectance (6, H, W), class indices (H, W) with IGNORE_INDEX, and where there is data (H, W)."""
+    """Reflectance (6, H, W), class indices (H, W) with IGNORE_INDEX, and valid pixels (H, W)."""
 
     reflectance: np.ndarray
     mask: np.ndarray
@@ -31,19 +31,19 @@ class Scene:
 
 
 def make_scene(seed: tuple[int, ...], size: int) -> Scene:
-    """Draw a scene; the same seed gives the same scene."""
+    """Generate a scene; the same seed gives the same scene."""
     random = np.random.default_rng(list(seed))
     layout = make_layout(random, size)
     reflectance = render(layout, random)
     mask = layout.classes.astype(np.uint8)
-    mask[smooth_noise(random, size, 12) > 2.4] = IGNORE_INDEX  # places that nobody labelled
+    mask[smooth_noise(random, size, 12) > 2.4] = IGNORE_INDEX  # unlabelled spots
     valid = _footprint(random, size)
     mask[~valid] = IGNORE_INDEX
     return Scene(reflectance, mask, valid)
 
 
 def _footprint(random: Random, size: int) -> np.ndarray:
-    """Cut two corners by the tilted edges of a sensor's swath."""
+    """Return valid pixels: two corners are cut by the tilted edges of a sensor's swath."""
     rows, cols = np.mgrid[:size, :size]
     slope = random.uniform(0.05, 0.2)
     depth = random.uniform(0.0, 0.06, 2) * size
@@ -52,14 +52,14 @@ def _footprint(random: Random, size: int) -> np.ndarray:
 
 
 def write_scene(scene: Scene, image: Path, mask: Path, bands: Bands, place: tuple[int, int]) -> None:
-    """Write image and mask as GeoTIFFs of one grid.
+    """Write image and mask as GeoTIFFs on one grid.
 
     Args:
-        scene: What to write.
+        scene: The scene.
         image: File of the image; nodata is 0.
         mask: File of the mask, with a colour table.
         bands: uint8 red, green and blue, or uint16 reflectance times 10,000 in six bands.
-        place: Column and row of the scene among all, so that none overlaps another.
+        place: Column and row of the scene among all scenes, so that none overlap.
     """
     size = scene.mask.shape[0]
     west, north = ORIGIN[0] + place[0] * 2 * size * GSD_M, ORIGIN[1] - place[1] * 2 * size * GSD_M
