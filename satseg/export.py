@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 @entry_point("export")
 def main(cfg: DictConfig) -> None:
     """Write the model in a format, and check it against eager PyTorch before it is kept."""
-    from satseg.locks import alone_at
+    from satseg.locks import output_lock
     from satseg.models.checkpoint import fetch_checkpoints, load_model
     from satseg.runs import model_path, run_folder
     from satseg.runtimes import Request, Source, export_model
@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
     request = Request.from_config(cfg)
     network = load_model(checkpoint, trusted_modules=cfg.trusted_modules)
     source = Source(network, checkpoint, tuple(cfg.trusted_modules))
-    with alone_at(request.output):
+    with output_lock(request.output):
         if request.int8:
             _export_int8(cfg, source, request)
             return

@@ -1,8 +1,8 @@
-"""One writer at a time: locks that end with the processes that hold them, however these end.
+"""Locks that keep other processes from an output, a run or a folder, and end with the processes that hold them.
 
-A lock is flock's on a small file that is there while the lock is held. Linux passes it on to the server of NFS, and
-Lustre keeps it for all machines where it is mounted with `flock`; so it holds between machines, too. Storage without
-locks is warned of, and there writers must be kept apart by hand.
+A lock is flock's, taken by `filelock`, on a small file that is there while the lock is held. Linux passes it on to the
+server of NFS, and Lustre keeps it for all machines where it is mounted with `flock`; so it holds between machines, too.
+On storage without locks a warning is logged, and writers must be kept apart by hand.
 """
 
 from __future__ import annotations
@@ -12,116 +12,137 @@ import fcntl
 import logging
 import os
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from satseg.errors import InUseError, ResourceError
 
 logger = logging.getLogger(__name__)
 
-NAME = ".lock"  # in a folder that is locked
-LOOK_S = 0.1
-MOST_LOOKS = 100  # at a lock that others take away again and again
-TAKEN = (errno.EACCES, errno.EAGAIN)
+LOCK_FILE = ".lock"  # in a folder that is locked
+POLL_S = 0.05
+SETTLE_S = 0.2  # at least so long is waited for: a lock that is just ending, or that `is_free` looks at
+MAX_REPLACED = 100  # attempts at a lock file that others remove again and again
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
-_held: set[int] = set()  # descriptors: a lock is held until all copies of its descriptor are closed
+# Descriptors: a lock is held until all copies of its descriptor are closed.
+_taken: dict[Path, int] = {}
+_adopted: set[int] = set()
 
 
-def _let_go() -> None:
-    """In a copy of this process, such as a loader's worker: it writes nothing, and may outlive this one."""
-    for descriptor in _held:
+def _forget_locks() -> None:
+    """Close the adopted locks in a fork, such as a loader's worker, as `filelock` does with those that were taken."""
+    for descriptor in _adopted:
         os.close(descriptor)
-    _held.clear()
+    _adopted.clear()
+    _taken.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_forget_locks)
 
 
-def held() -> tuple[int, ...]:
+def held_descriptors() -> tuple[int, ...]:
     """Return the descriptors of this process's locks, for the processes that write in its stead."""
-    return tuple(sorted(_held))
+    return tuple(sorted({*_taken.values(), *_adopted}))
 
 
 def adopt(descriptors: Iterable[int]) -> None:
-    """Hold, until this process ends, the locks that the one that started it `held`."""
+    """Hold the parent process's locks, inherited as `held_descriptors`, until this process ends."""
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-        _held.add(descriptor)
+        _adopted.add(descriptor)
 
 
 @contextmanager
-def alone_at(output: Path, patience_s: float = 0.0) -> Iterator[None]:
+def output_lock(output: Path, patience_s: float = 0.0) -> Iterator[None]:
     """Keep other processes from writing a file, by a lock beside it.
 
     Args:
         output: The file; its folder is made where it is missing.
-        patience_s: How long to wait for another one to end.
+        patience_s: How long to wait for another process to end.
 
     Raises:
-        InUseError: If another process writes it; says which.
+        InUseError: If another process writes it; names the process.
         ResourceError: If nothing can be written there.
     """
-    lock = output.with_name(f".{output.name}{NAME}")
-    with alone(lock, str(output), "name another output", patience_s):
+    lock = output.with_name(f".{output.name}{LOCK_FILE}")
+    with hold(lock, str(output), "name another output", patience_s):
         yield
 
 
 @contextmanager
-def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
-    """Keep other processes from writing into a folder, as `alone_at` does for a file."""
-    with alone(folder / NAME, str(folder), "name another output", patience_s):
+def folder_lock(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
+    """Keep other processes from writing into a folder, as `output_lock` does for a file."""
+    with hold(folder / LOCK_FILE, str(folder), "name another output", patience_s):
         yield
 
 
 @contextmanager
-def alone(lock: Path, subject: str, otherwise: str, patience_s: float = 0.0) -> Iterator[None]:
+def hold(path: Path, subject: str, otherwise: str, patience_s: float = 0.0) -> Iterator[None]:
     """Hold a lock for the length of a block. Folders that were made for it and stay empty are removed.
 
     Args:
-        lock: Its file.
-        subject: What it stands for, in the message.
-        otherwise: What else the user can do than wait, in the message.
+        path: The lock's file.
+        subject: What it protects, for the message.
+        otherwise: What else the user can do than wait, for the message.
         patience_s: How long to wait for another process to end.
 
     Raises:
         InUseError: If another process holds it.
         ResourceError: If the file cannot be made.
     """
-    made = [folder for folder in lock.parents if not folder.exists()]
+    made = [folder for folder in path.parents if not folder.exists()]
+    lock = FileLock(
+        path,
+        timeout=max(patience_s, SETTLE_S),
+        poll_interval=POLL_S,
+        thread_local=False,  # a server's is released by another thread than took it
+        fallback_to_soft=False,  # such a lock outlives its process
+        on_acquired=partial(_sign, path),
+    )
     try:
-        descriptor = _patiently_locked(lock, patience_s)
+        _acquire(lock, path)
+    except Timeout:
+        message = f"{subject} is in use by {_holder(path)}: wait until it has ended, or {otherwise}."
+        raise InUseError(message) from None
     except OSError as error:
         remove_empty(made)
-        if isinstance(error, PermissionError) and os.access(lock, os.F_OK):
+        if isinstance(error, PermissionError) and os.access(path, os.F_OK):
             advice = f"remove it if nothing of theirs runs there any more, or {otherwise}"
-            raise ResourceError(f"{lock} is another user's: {advice}.") from error
-        raise ResourceError(f"{lock.parent} cannot be written ({error.strerror}): {otherwise}.") from error
-    if descriptor is None:
-        raise InUseError(f"{subject} is in use by {_holder(lock)}: wait until it has ended, or {otherwise}.")
+            raise ResourceError(f"{path} is another user's: {advice}.") from error
+        raise ResourceError(f"{path.parent} cannot be written ({error.strerror}): {otherwise}.") from error
+    process = os.getpid()
     try:
         yield
     finally:
-        if descriptor in _held:  # else this is a copy of the process that holds it
+        if os.getpid() == process:  # else this is a fork of the process that holds it
             with suppress(OSError):
-                lock.unlink()
-            _held.discard(descriptor)
-            os.close(descriptor)
+                path.unlink()
+            _release(lock, path)
             remove_empty(made)
 
 
-def is_free(lock: Path) -> bool:
-    """Tell whether no process holds a lock at this moment."""
+def is_free(path: Path) -> bool:
+    """Return whether no process holds a lock at this moment.
+
+    A shared lock for a moment, which `filelock` has not: those who look must not take each other for holders, nor need
+    they be allowed to write.
+    """
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return True
     try:
-        return _try(descriptor, fcntl.LOCK_SH)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in WITHOUT_LOCKS
     finally:
         os.close(descriptor)
+    return True
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
@@ -131,52 +152,40 @@ def remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def _patiently_locked(lock: Path, patience_s: float) -> int | None:
-    deadline = time.monotonic() + patience_s
-    while (descriptor := _locked(lock)) is None and time.monotonic() < deadline:
-        time.sleep(LOOK_S)
-    return descriptor
+def _acquire(lock: FileLock, path: Path) -> None:
+    """Take a lock whose holders remove its file, and the folder where that is empty, when they end.
 
-
-def _locked(lock: Path) -> int | None:
-    """Lock a file, and write into it who holds it; None where another process does."""
-    looks = 0
-    while True:
-        lock.parent.mkdir(parents=True, exist_ok=True)
+    `filelock` tries again where the file that it locked has no name any more, but a file of NFS that is removed while
+    it is open keeps one.
+    """
+    for attempt in range(1, MAX_REPLACED + 1):
         try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            lock.acquire()
         except FileNotFoundError:
-            if lock.parent.exists():
+            if path.parent.exists() or attempt == MAX_REPLACED:
                 raise
-            continue  # its last holder has just taken the empty folder away
-        try:
-            if not _try(descriptor, fcntl.LOCK_EX):
-                os.close(descriptor)
-                return None
-            if (looks := looks + 1) == MOST_LOOKS:
-                logger.warning("%s: this storage does not know its files again, so its locks may not hold.", lock)
-            if looks == MOST_LOOKS or _is_at(descriptor, lock):
-                os.truncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-                _held.add(descriptor)
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # its holder ended and took it away meanwhile: a third may hold the one that is there now
-
-
-def _try(descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in TAKEN:
-            return False
-        if error.errno not in WITHOUT_LOCKS:
-            raise
-        if how == fcntl.LOCK_EX:
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
             logger.warning("This storage keeps no locks (%s): take care that nothing else writes there.", error)
-    return True
+            return
+        else:
+            if _is_at(_taken[path], path):
+                return
+            if attempt < MAX_REPLACED:
+                _release(lock, path)
+    logger.warning("%s: this storage does not know its files again, so its locks may not hold.", path)
+
+
+def _release(lock: FileLock, path: Path) -> None:
+    _taken.pop(path, None)
+    lock.release()
+
+
+def _sign(path: Path, descriptor: int) -> None:
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    _taken[path] = descriptor
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -186,8 +195,8 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _holder(lock: Path) -> str:
+def _holder(path: Path) -> str:
     try:
-        return lock.read_text(encoding="utf-8")[:200] or "another process"
+        return path.read_text(encoding="utf-8")[:200] or "another process"
     except (OSError, ValueError):
         return "another process"

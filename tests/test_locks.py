@@ -15,7 +15,7 @@ from commands import TINY, Forked, command, refused
 from safetensors.numpy import load_file
 
 from satseg.errors import InUseError, ResourceError
-from satseg.locks import NAME, alone, alone_at, alone_in, is_free
+from satseg.locks import LOCK_FILE, folder_lock, hold, is_free, output_lock
 
 
 def test_a_process_that_opened_the_lock_of_one_that_ends_does_not_write_beside_a_third(
@@ -27,15 +27,16 @@ def test_a_process_that_opened_the_lock_of_one_that_ends_does_not_write_beside_a
         """The first ends, and a third begins, between this one's opening the file and its locking it."""
         monkeypatch.undo()
         first.close()
-        others.enter_context(alone_at(output))
+        others.enter_context(output_lock(output))
         flock(file, how)
 
     first = contextlib.ExitStack()
-    first.enter_context(alone_at(output))
+    first.enter_context(output_lock(output))
     monkeypatch.setattr(fcntl, "flock", late)
-    with others, pytest.raises(InUseError, match=f"map.tif is in use by process {os.getpid()} on "), alone_at(output):
+    in_use = f"map.tif is in use by process {os.getpid()} on "
+    with others, pytest.raises(InUseError, match=in_use), output_lock(output):
         pass
-    with alone_at(output):
+    with output_lock(output):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -43,8 +44,8 @@ def test_a_process_that_opened_the_lock_of_one_that_ends_does_not_write_beside_a
 HOLDS = """
 import os, sys, time
 from pathlib import Path
-from satseg.locks import alone_in
-with alone_in(Path(sys.argv[1])):
+from satseg.locks import folder_lock
+with folder_lock(Path(sys.argv[1])):
     if os.fork() == 0:  # as a loader's worker is made
         print(os.getpid(), flush=True)
     time.sleep(600)
@@ -58,14 +59,14 @@ def test_a_lock_ends_with_its_process_though_a_copy_of_that_lives_on(tmp_path: P
         try:
             assert holder.stdout is not None
             copy = int(holder.stdout.readline())
-            assert not is_free(folder / NAME)
-            with pytest.raises(InUseError, match=f"in use by process {holder.pid} on "), alone_in(folder):
+            assert not is_free(folder / LOCK_FILE)
+            with pytest.raises(InUseError, match=f"in use by process {holder.pid} on "), folder_lock(folder):
                 pass
             holder.kill()
             holder.wait()
-            assert is_free(folder / NAME)
+            assert is_free(folder / LOCK_FILE)
             os.kill(copy, 0)  # it is there still
-            with alone_in(folder):
+            with folder_lock(folder):
                 pass
         finally:
             holder.kill()
@@ -75,12 +76,12 @@ def test_a_lock_ends_with_its_process_though_a_copy_of_that_lives_on(tmp_path: P
 
 
 def test_a_refused_process_leaves_nothing(tmp_path: Path) -> None:
-    with alone_in(tmp_path / "held"):
+    with folder_lock(tmp_path / "held"):
         before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(InUseError), alone_in(tmp_path / "held"):
+        with pytest.raises(InUseError), folder_lock(tmp_path / "held"):
             pass
         assert sorted(tmp_path.rglob("*")) == before
-    with pytest.raises(ZeroDivisionError), alone_in(tmp_path / "a/b/c"):
+    with pytest.raises(ZeroDivisionError), folder_lock(tmp_path / "a/b/c"):
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
@@ -97,8 +98,8 @@ def test_a_folder_that_its_last_holder_takes_away_is_made_again(
         return opened(path, *arguments)
 
     monkeypatch.setattr(os, "open", late)
-    with alone_in(folder):
-        assert (folder / NAME).exists()
+    with folder_lock(folder):
+        assert (folder / LOCK_FILE).exists()
     assert not list(tmp_path.iterdir())
 
 
@@ -109,11 +110,11 @@ def test_storage_without_locks_is_warned_of(
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", refusing)
-    with alone(tmp_path / NAME, "It", "go away"):
+    with hold(tmp_path / LOCK_FILE, "It", "go away"):
         assert "This storage keeps no locks" in caplog.text
     monkeypatch.undo()
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
-    with alone(tmp_path / NAME, "It", "go away"):
+    with hold(tmp_path / LOCK_FILE, "It", "go away"):
         assert "this storage does not know its files again" in caplog.text
 
 
@@ -121,10 +122,10 @@ def test_a_lock_that_another_user_left_is_named(tmp_path: Path, monkeypatch: pyt
     def refusing(path: Path, *arguments: int) -> int:
         raise PermissionError(13, "Permission denied")
 
-    (tmp_path / NAME).touch()
+    (tmp_path / LOCK_FILE).touch()
     monkeypatch.setattr(os, "open", refusing)
     whose = r"\.lock is another user's: remove it .*, or go away"
-    with pytest.raises(ResourceError, match=whose), alone(tmp_path / NAME, "It", "go away"):
+    with pytest.raises(ResourceError, match=whose), hold(tmp_path / LOCK_FILE, "It", "go away"):
         pass
 
 
@@ -139,7 +140,7 @@ def test_of_two_trainings_that_start_in_one_folder_one_trains(tmp_path: Path) ->
     line = said[lost].splitlines()[-1]
     assert line.startswith(f"InUseError: run_dir=runs/one is in use by process {kept} on ") and "wait until" in line
     run = tmp_path / "runs/one"
-    assert (run / "train.log").read_text().count("Training ") == 1 and not (run / NAME).exists()
+    assert (run / "train.log").read_text().count("Training ") == 1 and not (run / LOCK_FILE).exists()
 
     files = sorted(run.rglob("*"))
     assert "already holds a run" in refused("train", *TINY, "run_dir=runs/one", cwd=tmp_path)
@@ -166,7 +167,7 @@ def test_of_two_trainings_that_start_in_one_folder_one_trains(tmp_path: Path) ->
     assert command("train", *options, cwd=tmp_path).returncode == 0
     assert load_file(tmp_path / "runs/begun/model.safetensors").keys() == load_file(run / "model.safetensors").keys()
 
-    with alone_in(run):  # unfinished, and gone on with
+    with folder_lock(run):  # unfinished, and gone on with
         line = refused("train", "resume_from=runs/one", cwd=tmp_path)
         assert line.startswith(f"InUseError: resume_from=runs/one is in use by process {os.getpid()} on ")
         done = command("train", "resume_from=latest", cwd=tmp_path)
@@ -184,7 +185,7 @@ def test_commands_leave_an_output_to_who_writes_it(name: str, material: tuple[Pa
     options = [f"checkpoint={model}", f"output={output}"]
     options += {"explain": ["target=water"], "export": ["format=onnx"], "predict": ["engine=torch"]}.get(name, [])
     options += [f"input={image}"] if name in ("explain", "predict") else []
-    with alone_at(output) if output.suffix else alone_in(output):
+    with output_lock(output) if output.suffix else folder_lock(output):
         before = sorted(tmp_path.rglob("*"))
         line = refused(name, *options, cwd=model.parent)
         assert line.startswith(f"InUseError: {output} is in use by process {os.getpid()} on "), line

@@ -30,7 +30,7 @@ from PIL import Image
 import satseg
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError
-from satseg.locks import alone_at
+from satseg.locks import output_lock
 from satseg.predict.options import check_options
 from satseg.runs.documents import read_json
 
@@ -386,7 +386,7 @@ def test_a_second_run_of_the_same_map_is_refused_and_a_finished_one_is_kept(
     run: Path, scene: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "map.tif"
-    with alone_at(output):
+    with output_lock(output):
         said = refused(
             "predict", f"checkpoint={run}", f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path
         )

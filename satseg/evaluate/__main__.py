@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     from satseg.evaluate.temperature import calibrate
     from satseg.evaluate.unseen import check_unseen
     from satseg.inference.members import load_members
-    from satseg.locks import alone_in
+    from satseg.locks import folder_lock
     from satseg.records.dataset import recorded_datamodule
     from satseg.runs.next_steps import usual_split
 
@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
     calibrated = "_calibrated" if any(network.temperature != 1 for network in models.networks) else ""
     name = f"{split}{scoring.suffix}{calibrated}"
     folder = Path(cfg.output) if cfg.output else models.folder(Path(cfg.runs_dir)) / "evaluation" / name
-    with alone_in(folder):
+    with folder_lock(folder):
         result = report_split(models.network, datamodule, split, folder, scoring).result
         if scoring.models > 1:
             models.write_record(folder)

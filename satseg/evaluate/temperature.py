@@ -14,7 +14,7 @@ from satseg.errors import CheckpointError
 from satseg.evaluate.calibration import fit_temperature, some_pixels
 from satseg.evaluate.scoring import Scoring, without_edges
 from satseg.inference.windows import segment
-from satseg.locks import alone_at
+from satseg.locks import output_lock
 from satseg.models import SegmentationNetwork
 from satseg.models.checkpoint import read_document
 from satseg.models.model_file import write_model_file
@@ -41,7 +41,7 @@ def calibrate(
     if source.suffix == ".ckpt":
         raise CheckpointError(f"calibrate=true needs a model file; {source} is for resuming a run.")
     path = source.with_name(CALIBRATED)
-    with alone_at(path):
+    with output_lock(path):
         network.temperature = 1.0
         network.temperature = fit_temperature(_pixels(network, datamodule, scoring))
         write_model_file(path, network, replace(read_document(source), temperature=network.temperature))

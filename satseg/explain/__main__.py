@@ -33,12 +33,12 @@ def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) ->
     from satseg.explain.answers import explain_pictures
     from satseg.explain.images import find_pictures
     from satseg.explain.question import Question
-    from satseg.locks import alone_in
+    from satseg.locks import folder_lock
     from satseg.runs import run_folder
 
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "explanations"
     question = Question.from_config(cfg, network.spec.class_names)
-    with alone_in(folder):
+    with folder_lock(folder):
         rows = explain_pictures(network, find_pictures(cfg, checkpoint, network.spec), question, folder)
     print(f"{len(rows)} explanations: {folder}")
 
@@ -46,7 +46,7 @@ def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) ->
 def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
     from satseg.devices import out_of_memory_advice
     from satseg.diagnosis import actions, diagnose, summary, write_diagnosis
-    from satseg.locks import alone_in
+    from satseg.locks import folder_lock
     from satseg.records.dataset import recorded_datamodule
     from satseg.runs import run_folder
 
@@ -54,7 +54,7 @@ def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
     with out_of_memory_advice("The split's images are too large to be looked at on this device; try device=cpu."):
         found = diagnose(network, datamodule, cfg.split)
-    with alone_in(folder):
+    with folder_lock(folder):
         page = write_diagnosis(found, network, cfg.split, run_folder(checkpoint).name, folder)
     names = network.spec.class_names
     for number, action in enumerate(actions(found, names), 1):

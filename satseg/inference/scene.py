@@ -80,7 +80,7 @@ def predict_scene(
 ) -> list[Path]:
     """Segment a scene; resume an interrupted call with the same task, or return what a finished one wrote.
 
-    The caller must make sure that no other process writes the same output; see `satseg.locks.alone_at`.
+    The caller must make sure that no other process writes the same output; see `satseg.locks.output_lock`.
 
     Args:
         task: The scene and its outputs.

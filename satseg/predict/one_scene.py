@@ -20,7 +20,7 @@ from satseg.inference.pipeline import Stopwatch
 from satseg.inference.preflight import resolve_findings
 from satseg.inference.reading import SceneSource
 from satseg.inference.scene import MakeStrips, predict_scene
-from satseg.locks import alone_at
+from satseg.locks import output_lock
 from satseg.mapping import ClassArea, class_areas, write_areas, write_vectors
 from satseg.predict.assemble import source_of, task_of
 from satseg.predict.models import Models
@@ -54,7 +54,7 @@ def _predict(
     watch, start = Stopwatch(), time.perf_counter()
     pixels = source.info.height * source.info.width
     late: list[str] = []
-    with alone_at(output):
+    with output_lock(output):
         with _bar(cfg.progress, source_name(scene), pixels) as progress, out_of_memory_advice(ADVICE):
             files = predict_scene(task, progress, watch, strips)
         areas = _extras(cfg, models, source, output, late)
@@ -82,7 +82,7 @@ def _extras(cfg: DictConfig, models: Models, source: SceneSource, output: Path, 
             write_areas(areas, paths["areas"])
         if "vectors" in paths:
             limits = {"min_area_m2": cfg.min_area_m2, "simplify_m": cfg.simplify_m}
-            with alone_at(paths["vectors"]):  # which may lie elsewhere, and be another map's, too
+            with output_lock(paths["vectors"]):  # which may lie elsewhere, and be another map's, too
                 write_vectors(output, paths["vectors"], spec.class_names, **limits, warn=warnings.append)
     return areas
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from satseg.locks import alone_at
+from satseg.locks import output_lock
 from satseg.mapping import join_layers, write_all_areas
 from satseg.predict.outcomes import Outcome
 from satseg.predict.outputs import together_paths
@@ -31,7 +31,7 @@ def write_together(cfg: DictConfig, outcomes: Sequence[Outcome]) -> list[str]:
     paths = together_paths(cfg, made[0].files[0].parent, len(outcomes)) if made else {}
     lines = []
     for kind, path in paths.items():
-        with alone_at(path):
+        with output_lock(path):
             if kind == "areas":
                 write_all_areas({outcome.files[0].stem: outcome.areas for outcome in made}, path)
                 lines.append(f"Areas of {len(made)} scenes: {path}")

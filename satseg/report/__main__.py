@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> None:
     import time
     from pathlib import Path
 
-    from satseg.locks import alone_in
+    from satseg.locks import folder_lock
     from satseg.report.boards import make_boards
     from satseg.report.records import find_runs, usual_evaluation
     from satseg.report.write import write_comparison
@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     records, left_out = find_runs(patterns, evaluation)
     boards = make_boards(records, cfg.draws, cfg.seed)
     folder = Path(cfg.output or Path(cfg.runs_dir) / "reports" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    with alone_in(folder):
+    with folder_lock(folder):
         print(write_comparison(boards, left_out, folder))
     print(f"Page: {folder / 'report.html'}")
 

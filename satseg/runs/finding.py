@@ -111,7 +111,7 @@ def _unfinished(folder: Path, verbose: bool) -> bool:
     """Return True if a run can be resumed; print a note if it is only in use."""
     if (folder / SUMMARY).exists() or not (folder / LAST_CHECKPOINT).is_file():
         return False
-    is_free = locks.is_free(folder / locks.NAME)
+    is_free = locks.is_free(folder / locks.LOCK_FILE)
     if not is_free and verbose:
         print(f"latest: {folder} is in use, and is skipped", file=sys.stderr)
     return is_free

@@ -54,7 +54,7 @@ def open_run(
     """
     if resume_from is not None:
         path = Path(resume_from)
-        with locks.alone(path / locks.NAME, f"resume_from={path}", "start a new run", LOCK_PATIENCE_S):
+        with locks.hold(path / locks.LOCK_FILE, f"resume_from={path}", "start a new run", LOCK_PATIENCE_S):
             find_unfinished(path, runs_dir)  # it may have been completed in the meantime
             yield Run(path, path / LAST_CHECKPOINT)
         return
@@ -67,7 +67,7 @@ def open_run(
             path, is_new = _free_folder(runs_dir, name), True
             stack.callback(locks.remove_empty, [path, *missing])
         otherwise = "set run_dir or runs_dir to another folder"
-        stack.enter_context(locks.alone(path / locks.NAME, f"run_dir={path}", otherwise, LOCK_PATIENCE_S))
+        stack.enter_context(locks.hold(path / locks.LOCK_FILE, f"run_dir={path}", otherwise, LOCK_PATIENCE_S))
         is_run = (path / "config.yaml").exists()
         if is_run and _holds_results(path, config):
             raise RunError(f"run_dir={path} already holds a run: choose another folder, or resume_from={path}.")
@@ -90,7 +90,7 @@ def _is_discardable(run: Path, error: Exception) -> bool:
 def _empty(folder: Path) -> None:
     """Remove the contents of a folder except its lock, which is removed with the folder when it is released."""
     for path in folder.iterdir():
-        if path.name == locks.NAME:
+        if path.name == locks.LOCK_FILE:
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

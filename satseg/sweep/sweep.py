@@ -78,7 +78,7 @@ class Sweep:
         plan = path / SWEEP
         if resume is not None and not plan.is_file():
             raise ConfigError(f"resume_sweep={resume}: there is no {SWEEP}; name the folder of a sweep.")
-        self._owned.enter_context(locks.alone(path / locks.NAME, f"The sweep {path}", "start a new sweep"))
+        self._owned.enter_context(locks.hold(path / locks.LOCK_FILE, f"The sweep {path}", "start a new sweep"))
         if resume is None:
             if plan.exists():
                 raise ConfigError(f"{folder} holds a sweep already: name another folder, or resume_sweep={folder}.")
@@ -138,7 +138,7 @@ class Sweep:
         missing = [job for job in jobs if not read_outcome(job.folder).is_settled]
         if len(missing) < len(jobs):
             print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are done.", file=sys.stderr)
-        running = [job.folder for job in missing if not locks.is_free(job.folder / locks.NAME)]
+        running = [job.folder for job in missing if not locks.is_free(job.folder / locks.LOCK_FILE)]
         if running:
             raise SweepError(
                 f"Of this sweep {running[0]} is still in use: wait until it has ended. {self._how_to_resume()}"

@@ -14,7 +14,7 @@ from satseg import signals
 from satseg.data import SegmentationDataModule
 from satseg.evaluate.report import report_split
 from satseg.files import write_json
-from satseg.locks import alone_in
+from satseg.locks import folder_lock
 from satseg.models.catalogue import ALLOWED_TARGETS
 from satseg.models.checkpoint import load_model
 from satseg.runs import SUMMARY, Run, read_metrics
@@ -38,7 +38,7 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
     for split in splits:
         folder = run.path / "evaluation" / split
         logger.info("Scoring %s with the best weights: %d images", split, len(datamodule.splits[split]))
-        with alone_in(folder, EVALUATION_TIMEOUT_S):
+        with folder_lock(folder, EVALUATION_TIMEOUT_S):
             reports[split] = report_split(network, datamodule, split, folder)
         signals.check()
     results = {split: report.result for split, report in reports.items()}

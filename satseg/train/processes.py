@@ -71,7 +71,7 @@ def launch(cfg: DictConfig, run: Run, count: int) -> float:
     with tempfile.TemporaryDirectory(prefix="satseg-") as name:
         folder = Path(name)
         write_text(folder / JOB, OmegaConf.to_yaml(cfg, resolve=True))
-        arguments = [str(run.path), run.resume_path and str(run.resume_path), sys.argv[1:], locks.held()]
+        arguments = [str(run.path), run.resume_path and str(run.resume_path), sys.argv[1:], locks.held_descriptors()]
         write_json(folder / RUN, arguments)
         processes: list[subprocess.Popen[bytes]] = []
 
@@ -112,7 +112,7 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
             command,
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             start_new_session=True,
-            pass_fds=locks.held(),  # they write to the run folder, and may briefly outlive this process
+            pass_fds=locks.held_descriptors(),  # they write to the run folder, and may briefly outlive this process
         )
         for rank in range(count)
     ]

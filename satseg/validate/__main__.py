@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
 
     from hydra.utils import instantiate
 
-    from satseg.locks import alone_in
+    from satseg.locks import folder_lock
     from satseg.validate.checking import Limits, validate
     from satseg.validate.write import write_validation
 
@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     datamodule = instantiate(cfg.dataset, _convert_="all")
     validation = validate(datamodule, limits, cfg.workers, cfg.progress)
     folder = Path(cfg.output or Path(cfg.runs_dir) / "validation" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    with alone_in(folder):
+    with folder_lock(folder):
         print(write_validation(validation, folder))
     if validation.has_errors:
         raise SystemExit(1)

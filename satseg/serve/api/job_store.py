@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from satseg.errors import CancelledError, NotFoundError, SatsegError
-from satseg.locks import NAME, alone
+from satseg.locks import LOCK_FILE, hold
 from satseg.serve.api.problems import GO_ON
 from satseg.serve.api.receiving import writing
 from satseg.serve.api.records import Record, read_records
@@ -53,7 +53,7 @@ class JobStore:
     def __init__(self, folder: Path, service: Service, keep_seconds: float) -> None:
         self._folder, self._service, self._keep_seconds = folder, service, keep_seconds
         self._owned = ExitStack()  # to the end of the process, as jobs may write until then
-        self._owned.enter_context(alone(folder / NAME, f"jobs_dir={folder}", "set another"))
+        self._owned.enter_context(hold(folder / LOCK_FILE, f"jobs_dir={folder}", "set another"))
         self._records: dict[str, Record] = {}
         self._running: dict[str, Job[None]] = {}
         self._lock = threading.Lock()
