@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import numpy as np
 from rasterio import CRS, warp
-from rasterio._err import CPLE_BaseError  # which rasterio does not translate for a CRS that is not one of the Earth's
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError
 
+from satseg.data.rasters.opening import RASTER_ERRORS
 from satseg.errors import DataError
 
 Bounds = tuple[float, float, float, float]  # west, south, east, north
@@ -53,6 +53,6 @@ def _parsed(crs: CRS | str) -> CRS:
 def _explained() -> Iterator[None]:
     try:
         yield
-    except (CPLE_BaseError, CRSError, RasterioError) as error:
+    except (*RASTER_ERRORS, CRSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"coordinates cannot be brought from one CRS to the other ({reason[:SHOWN]})") from error

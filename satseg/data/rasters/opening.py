@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio._err import CPLE_BaseError  # not always translated by rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from satseg.data.rasters.deflated import check_deflated
 from satseg.data.rasters.orientation import upright
 from satseg.errors import RasterReadError, ResourceError
 
+# GDAL's own errors, which rasterio does not always translate, have no public name: this is the only private import.
+RASTER_ERRORS = (CPLE_BaseError, RasterioError)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # GDAL's fast path silently fills the missing part of a damaged PNG with uninitialised memory; the slow one reports it.
 PNG_OPTIONS = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
@@ -159,7 +161,7 @@ def _explained(path: Path | str) -> Iterator[None]:
     """Turn failures into errors that name the raster."""
     try:
         yield
-    except (CPLE_BaseError, RasterioError, OSError, ValueError, OverflowError) as error:
+    except (*RASTER_ERRORS, OSError, ValueError, OverflowError) as error:
         if is_remote(path):
             raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's message holds the whole URL
         raise RasterReadError(f"{path} cannot be read; it is truncated or no raster ({reason(error)}).") from error

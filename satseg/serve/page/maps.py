@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rasterio._err import CPLE_BaseError
 from rasterio.vrt import WarpedVRT
 
-from satseg.data.rasters.opening import open_raster, reason
+from satseg.data.rasters.opening import RASTER_ERRORS, open_raster, reason
 from satseg.errors import DataError, RasterReadError
 from satseg.serve.headers import TILES
 from satseg.serve.page.fragments import class_colours, map_document
@@ -64,7 +63,7 @@ def _in_web_mercator(classes: Path) -> tuple[np.ndarray, tuple[float, ...]]:
             factor = max(1.0, max(warped.width, warped.height) / SIDE)
             shape = max(1, round(warped.height / factor)), max(1, round(warped.width / factor))
             indices, bounds = warped.read(1, out_shape=shape), tuple(warped.bounds)
-    except (CPLE_BaseError, RasterReadError) as error:
+    except (*RASTER_ERRORS, RasterReadError) as error:
         raise DataError(f"{classes} cannot be laid over a map ({reason(error)}).") from error
     return np.ascontiguousarray(indices[::-1]), bounds
 
