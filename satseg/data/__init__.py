@@ -22,7 +22,7 @@ __all__ = ["ClassScheme", "FolderDataModule", "Sample", "SegmentationDataModule"
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name's module on first use: the light modules of this room are needed without torch."""
+    """Import a name's module on first use, as modules that only read files must not import torch."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

@@ -57,7 +57,7 @@ def _names(splits: Splits, reader: SampleReader) -> list[str]:
         return []
     other = next(info for info, own in zip(infos, names, strict=True) if own == others[0][0])
     return [
-        f"the bands are called {', '.join(first[0])} in {first[1]} training images, but otherwise in "
+        f"the bands are named {', '.join(first[0])} in {first[1]} training images, but otherwise in "
         f"{len(names) - first[1]} ({', '.join(others[0][0])} in {redacted(other.path)}): they are read by number, and "
         "the model file has the most common names (dataset.bands reads them by name)"
     ]
@@ -69,9 +69,9 @@ def _nodata(splits: Splits, reader: SampleReader) -> list[str]:
     declared = most_common(info.validity.common_nodata(band_numbers(info, reader.bands)) for info in infos)
     if reader.nodata is not None or len(declared) == 1:
         return []
-    told = ", ".join(f"{'none' if value is None else f'{value:g}'} in {number}" for value, number in declared)
+    listed = ", ".join(f"{'none' if value is None else f'{value:g}'} in {number}" for value, number in declared)
     return [
-        f"the training images declare different nodata values ({told}): each is read with its own, and the model "
+        f"the training images declare different nodata values ({listed}): each is read with its own, and the model "
         "file has the most common one (dataset.nodata sets one for all)"
     ]
 

@@ -108,7 +108,7 @@ class Augmentation:
         return torch.where(usable, _as_stored(unit * spec.scale + spec.offset, image.dtype, spec.dtype), image)
 
     def _draw_photometric(self, seed: int, bands: int) -> tuple[np.ndarray, ...]:
-        """Draw gamma, contrast, shift per band and noise deviation of a patch, after the draws of `geometric`."""
+        """Return random gamma, contrast, shift per band and noise deviation, drawn after those of `geometric`."""
         random = np.random.default_rng(seed)
         self._draw_geometric(random)
 

@@ -128,22 +128,22 @@ class SegmentationDataModule(pl.LightningDataModule):
     def splits(self) -> Splits:
         """Samples by split."""
         splits = self.divide(self.samples())
-        lonely = left_out(self.samples(), splits)
-        if lonely:
-            self.assumptions.append(f"{len(lonely)} images are in no split (such as {lonely[0].name})")
+        unused = left_out(self.samples(), splits)
+        if unused:
+            self.assumptions.append(f"{len(unused)} images are in no split (such as {unused[0].name})")
         return splits
 
     def divide(self, samples: Sequence[Sample]) -> Splits:
-        """Split some samples, and note what was assumed."""
+        """Split samples, and add the remarks of the split to the assumptions."""
         counts = (partial(count_classes, reader=self.reader),) if getattr(self.split, "counts_classes", False) else ()
-        with self._unknown_values_listed(samples):
+        with self._all_unknown_values(samples):
             splits = self.split(samples, self.root, *counts)
         self.assumptions += getattr(self.split, "notes", [])
         return splits
 
     @contextmanager
-    def _unknown_values_listed(self, samples: Iterable[Sample]) -> Iterator[None]:
-        """Say of all masks what they hold that is no class, where one of them does."""
+    def _all_unknown_values(self, samples: Iterable[Sample]) -> Iterator[None]:
+        """Extend an error about unknown values in one mask to all masks."""
         try:
             yield
         except MaskValueError as error:
@@ -162,7 +162,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def _measured(self) -> tuple[BandStatistics, np.ndarray]:
         train, scheme = self.splits["train"], self.reader.labels.scheme
-        with self._unknown_values_listed(sample for own in self.splits.values() for sample in own):
+        with self._all_unknown_values(sample for own in self.splits.values() for sample in own):
             return compute_statistics(train, self.reader, len(scheme.names))
 
     @property

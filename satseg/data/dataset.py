@@ -100,7 +100,7 @@ class ImageDataset(Dataset[Item]):
 
 
 def _or_failure(name: str, make: Callable[[], Item]) -> Item:
-    """Make an item, or one that carries the error: torch would bury it in the worker's traceback."""
+    """Return an item, or one that carries the error, which torch would bury in the worker's traceback."""
     try:
         return make()
     except SatsegError as error:

@@ -62,7 +62,7 @@ def test_names_of_bands_and_nodata_are_those_of_most_and_what_differs_is_said(tm
         written(tmp_path / f"images/{number}.tif", 1.0)
     source, said = described(tmp_path)
     assert source.bands == ("red", "nir") and source.nodata is None
-    (names,) = [line for line in said if "the bands are called" in line]
+    (names,) = [line for line in said if "the bands are named" in line]
     assert "red, nir in 4 training images, but otherwise in 1 (R, N in " in names and "0.tif" in names
     (nodata,) = [line for line in said if "nodata values" in line]
     assert "(none in 4, 7 in 1)" in nodata and "dataset.nodata" in nodata

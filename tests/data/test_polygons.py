@@ -304,7 +304,11 @@ def test_a_scene_is_cut_into_blocks_with_its_polygons(root: Path) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[SatsegError], str]] = {
-    "no choice": ({"vectors": {"attribute": "kind"}}, ConfigError, "dataset.vectors.outside: say what lies in no"),
+    "no choice": (
+        {"vectors": {"attribute": "kind"}},
+        ConfigError,
+        "dataset.vectors.outside: give the class of pixels in no",
+    ),
     "no attribute": ({"vectors": {"outside": "rest"}, "classes": ["a", "b", "rest"]}, ConfigError, "has kind, number"),
     "other attribute": (
         {"vectors": {"attribute": "sort", "outside": "rest"}},

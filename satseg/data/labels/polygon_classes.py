@@ -62,8 +62,8 @@ class PolygonClasses:
         after = f" after {files[0].name}" if len(files) == 1 else ""
         named = ",".join("NAME" if name == inside else name for name in self.names)
         return (
-            f"{listed}; all polygons are of one class, called {inside}{after}: dataset.classes=[{named}] gives it "
-            "another name, and dataset.vectors.attribute names what tells several apart"
+            f"{listed}; all polygons are of one class, named {inside}{after}: dataset.classes=[{named}] gives it "
+            "another name, and dataset.vectors.attribute names the attribute that distinguishes several classes"
         )
 
 
@@ -106,7 +106,7 @@ class ClassOptions:
         """
         if self.outside is None:
             raise ConfigError(
-                "dataset.vectors.outside: say what lies in no polygon: the name of a class, such as background, or "
+                "dataset.vectors.outside: give the class of pixels in no polygon: a name, such as background, or "
                 f"{IGNORE}."
             )
         if self.attribute is None:
@@ -115,13 +115,13 @@ class ClassOptions:
         return self._build(names, self._values(names))
 
     def _of_one_class(self, layers: Sequence[VectorLayer]) -> PolygonClasses:
-        alone = layers[0].path.stem if len(layers) == 1 else "object"
-        names = [str(name) for name in self.classes] if self.classes else [str(self.outside), alone]
+        inner = layers[0].path.stem if len(layers) == 1 else "object"
+        names = [str(name) for name in self.classes] if self.classes else [str(self.outside), inner]
         inside = [name for name in names if name != self.outside]
         if len(names) != 2 or len(inside) != 1:
             there = ", ".join(layers[0].attributes) or "no attribute"
             raise ConfigError(
-                f"dataset.vectors.attribute: name the one that tells the classes apart; {layers[0].path} has {there}."
+                f"dataset.vectors.attribute: name the one that holds the classes; {layers[0].path} has {there}."
             )
         return self._build(names, {"": names.index(inside[0])})
 

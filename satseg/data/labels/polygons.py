@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 VERSION = 2  # of the cached files; a new one rasterizes them again
 STRIP_PIXELS = 2**26  # rasterized at a time
 IRREGULAR = {
-    "invalid": "cross or overlap themselves: where an outline goes round twice, nothing is drawn; parts that overlap "
-    "are drawn whole (repair them where that is not meant)",
-    "mixed": "hold lines or points beside polygons, and these are left out",
+    "invalid": "cross or overlap themselves: areas that an outline encloses twice are not drawn; overlapping parts are "
+    "drawn whole (repair them if that is not intended)",
+    "mixed": "hold lines or points as well as polygons, and these are left out",
 }
 BLOCK = 256
 
@@ -108,7 +108,7 @@ class Polygons:
         layer = self.layers[file]
         near = [layer.may_intersect(_bounds(info), str(info.crs)) for info in images]
         if layer.bounds and not any(near):
-            raise DataError(f"{images[0].path} and its labels {file} lie in different places: none would be drawn.")
+            raise DataError(f"{images[0].path} and its labels {file} lie in different places: nothing would be drawn.")
 
     def _drawn(self, sample: Sample, image: RasterInfo) -> Sample:
         layer = self.layers[sample.mask]

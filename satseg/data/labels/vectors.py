@@ -177,7 +177,7 @@ def read_layer(path: Path, name: str | None) -> VectorLayer:
     with _naming(path):
         info = pyogrio.read_info(path, layer=name or layers[0], force_total_bounds=True)
     if not info["crs"]:
-        raise DataError(f"{path} does not say which CRS its coordinates are in: give it one (a shapefile's .prj).")
+        raise DataError(f"{path} has no CRS: assign one (in a shapefile's .prj).")
     bounds = info["total_bounds"] if info["features"] else None
     return VectorLayer(path, str(info["layer_name"]), _wkt(info["crs"], path), tuple(info["fields"]), bounds)
 
@@ -222,7 +222,9 @@ def _reprojected_bounds(bounds: Bounds, source: str, target: str) -> Bounds | No
         west, south, east, north = transform_bounds(source, target, bounds)
     except DataError:
         return None
-    if not np.isfinite([west, south, east, north]).all() or west > east:  # beyond a projection, or across a date line
+    if (
+        not np.isfinite([west, south, east, north]).all() or west > east
+    ):  # outside the projection, or across the date line
         return None
     margin = max(east - west, north - south) / 1000
     return west - margin, south - margin, east + margin, north + margin

@@ -109,9 +109,7 @@ def recognise(
         fits = [fit for fit in inner if fit.grade[0]] or fits
     if not fits:
         if isinstance(images, str) and not any(named_files(root, expand_folders(root, images), "")):
-            return Layout(
-                root, images, "masks"
-            )  # that no image is there comes first, and is said where they are paired
+            return Layout(root, images, "masks")  # pairing then reports that there is no image
         raise _nothing_recognised(root, images, masks)
     best = max(fit.grade for fit in fits)
     return _only([fit.layout for fit in fits if fit.grade == best], root)
@@ -146,10 +144,10 @@ def recognise_options(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], list[
 
 
 def _only(layouts: Sequence[Layout], root: Path) -> Layout:
-    """Return the one layout that fits best.
+    """Return the best layout.
 
     Raises:
-        ConfigError: If there are several.
+        ConfigError: If several fit equally.
     """
     first = layouts[0]
     if len(layouts) == 1:
@@ -158,8 +156,8 @@ def _only(layouts: Sequence[Layout], root: Path) -> Layout:
         options = _options(replace(first, images=f"*/{first.images}", masks=f"*/{first.masks}"))
         raise ConfigError(
             f"{root}: {len(layouts)} folders have images and masks, such as {first.root.name} and "
-            f"{layouts[1].root.name}: add {options} to take all that are as in {first.root.name}, or "
-            f"dataset.root={shlex.quote(str(first.root))} to take one."
+            f"{layouts[1].root.name}: add {options} to use all that are laid out like {first.root.name}, or "
+            f"dataset.root={shlex.quote(str(first.root))} to use one."
         )
     differing = [name for name in OPTIONS if len({getattr(each, name) for each in layouts}) > 1]
     raise ConfigError(

@@ -112,7 +112,7 @@ def named_folders(root: Path) -> list[tuple[str, Folders]]:
             own = names.setdefault((kind, template), {})
             if own.setdefault(side, word) != word:
                 raise ConfigError(
-                    f"{root}: the folders {own[side]} and {word} are both called after the {side} split; put their "
+                    f"{root}: the folders {own[side]} and {word} are both named after the {side} split; put their "
                     "files together, or give dataset.images, dataset.masks and dataset/split=subfolder."
                 )
     return [
@@ -138,20 +138,20 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def has_images(folder: Path) -> bool:
-    """Tell whether images lie directly in a folder."""
+    """Return True if a folder itself holds images."""
     with suppress(OSError), os.scandir(folder) as entries:
         return any(is_image(Path(entry.path)) and entry.is_file() for entry in entries)
     return False
 
 
 def split_folders(folders: Iterable[PurePath]) -> dict[str, str]:
-    """Return the names, by split, of the folders that divide images; none where some lie in no such folder.
+    """Return the names by split of the folders that divide images; empty if any image lies outside them.
 
     Args:
-        folders: Of the images, relative to the dataset's folder.
+        folders: Folders of the images, relative to the dataset's folder.
 
     Raises:
-        ConfigError: If two folders are called after one split.
+        ConfigError: If two folders are named after one split.
     """
     found: dict[str, set[str]] = {}
     for folder in set(folders):
@@ -164,7 +164,7 @@ def split_folders(folders: Iterable[PurePath]) -> dict[str, str]:
     for side, names in found.items():
         if len(names) > 1:
             raise ConfigError(
-                f"The folders {' and '.join(sorted(names))} are both called after the {side} split: choose with "
+                f"The folders {' and '.join(sorted(names))} are both named after the {side} split: choose with "
                 f"dataset/split=subfolder and dataset.split.{side}=, or take dataset/split=random."
             )
     return {side: found[side].pop() for side in ORDER if side in found}

@@ -132,8 +132,8 @@ def _orientation(source: Any, path: Path | str) -> int | None:
     if source.driver == "netCDF":
         return _of_netcdf(path)
     if source.driver == "JPEG":
-        said = source.tags().get("EXIF_Orientation", "").strip()
-        return int(said) if said.isdecimal() else 1
+        tag = source.tags().get("EXIF_Orientation", "").strip()
+        return int(tag) if tag.isdecimal() else 1
     reader = {"GTiff": _of_tiff, "PNG": _of_png, "WEBP": _of_webp}.get(source.driver)
     if reader is None:
         return 1

@@ -132,14 +132,14 @@ def _mask(info: RasterInfo, grid: RasterInfo) -> str:
 
 
 def _add_tags(band: ET.Element, info: RasterInfo) -> None:
-    """Declare the scale and offset that a file declares: they are told of, and not applied."""
+    """Copy the scale and offset of a file, which are reported but not applied."""
     for scale, offset in info.scale_offsets_of(info.bands) - {(1.0, 0.0)}:
         add(band, "Offset", repr(offset))
         add(band, "Scale", repr(scale))
 
 
 def _edges(info: RasterInfo, grid: RasterInfo, off: Sequence[float]) -> list[tuple[Rectangle, Rectangle]]:
-    """Return which of a file's pixels fill the edges of the grid that it does not reach."""
+    """Return the border pixels of a file, and the edges of the grid beyond the file that they fill."""
     left, top, right, bottom = (max(0, math.floor(0.5 - o + EXACT)) for o in off)  # a centre on the edge is outside
     width, height = grid.width, grid.height
     edges = [

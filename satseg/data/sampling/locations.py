@@ -71,7 +71,7 @@ class AreaLocations:
         self._cumulative = np.cumsum(areas / areas.sum())
 
     def choose(self, random: np.random.Generator) -> tuple[int, Target]:
-        """Draw an image; the patch may lie anywhere in it."""
+        """Return a random image, without an area: the patch may lie anywhere in it."""
         place = int(np.searchsorted(self._cumulative, random.random(), side="right"))
         return min(place, len(self._cumulative) - 1), None
 
@@ -107,7 +107,7 @@ class ClassLocations:
         return cls([reader.size(s) for s in samples], cells, np.cumsum(weights / weights.sum()))
 
     def choose(self, random: np.random.Generator) -> tuple[int, Target]:
-        """Draw a class, and a cell that holds it."""
+        """Return a random cell of a random class."""
         place = int(np.searchsorted(self.cumulative, random.random(), side="right"))
         cells = self.cells[min(place, len(self.cells) - 1)]
         sample, row, col = (int(n) for n in cells[random.integers(len(cells))])

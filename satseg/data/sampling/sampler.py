@@ -86,7 +86,7 @@ class PatchBatchSampler(Sampler[list[PatchRequest]]):
 
 
 def _offset(random: np.random.Generator, length: int, edge: int, start: int, extent: int) -> int:
-    """Draw the start of a window that contains the extent from `start` on, as far as it fits.
+    """Return a random start of a window that contains the extent from `start` on, as far as it fits.
 
     If the image is shorter than the window, the window extends beyond both ends.
     """

@@ -51,7 +51,7 @@ class Frame:
 
 
 def frames_of(samples: Sequence[Sample]) -> list[Frame]:
-    """Put the images of each CRS into one frame, and every image without one into its own."""
+    """Return one frame for the images of each CRS, and one for every image without a CRS."""
     found: dict[str, list[tuple[Sample, RasterInfo, Box]]] = {}
     for sample in sorted(samples, key=lambda s: natural_key(s.name)):
         info = read_info(sample.image)
