@@ -75,7 +75,7 @@ def allocate(journal: Journal, rasters: Sequence[WorkRaster], seam_bytes: int) -
         if needed > free:
             raise ResourceError(
                 f"{journal.folder.parent} has {size_text(free)} free, but up to {size_text(needed)} are needed; "
-                f"make room for {size_text(needed - free)} more, or set another output=."
+                f"make room for {size_text(needed - free)} more, or choose another output."
             )
         for raster in rasters:
             raster.create()

@@ -1,1 +1,1 @@
-"""A model behind a server: the app's page, its uploads, and the queue of what is computed."""
+"""Serving models over HTTP: the API, the app's page, uploads and the job queue."""

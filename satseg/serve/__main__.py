@@ -1,4 +1,4 @@
-"""`python -m satseg.serve`: let programs use a model over HTTP."""
+"""`python -m satseg.serve`: serve models to programs over HTTP."""
 
 from __future__ import annotations
 

@@ -24,19 +24,19 @@ from satseg.serve.headers import PLAIN_HEADERS
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-HEADER_SECONDS = 10.0  # from the connection, or the last answer, to the end of a request's header
-WINDOW_SECONDS, WINDOW_BYTES = 30.0, 30_000  # what must pass while a body or an answer is on its way: 1 kB/s
-UNSENT_BYTES = 1 << 17  # that the system keeps to send, so that a client that does not read is seen
+HEADER_SECONDS = 10.0  # from connecting, or from the last response, to the end of a request's header
+WINDOW_SECONDS, WINDOW_BYTES = 30.0, 30_000  # minimum rate while a body or a response is transferred: 1 kB/s
+UNSENT_BYTES = 1 << 17  # limit of the system's send buffer, so that a client that does not read is noticed
 MAX_PER_ADDRESS = 100
 MAX_CONNECTIONS = 1000
 MAX_FILES = 4096
-OTHER_FILES = 512  # that a server has open beside its connections
-BACKLOG = 256  # connections that are taken at a time
-SLOW = f"The request did not come to its end in time: at least {WINDOW_BYTES // WINDOW_SECONDS:.0f} bytes a second."
+OTHER_FILES = 512  # files that a server has open besides its connections
+BACKLOG = 256  # connections waiting to be accepted
+SLOW = f"The request was too slow: send at least {WINDOW_BYTES // WINDOW_SECONDS:.0f} bytes a second."
 
 
 def max_connections() -> int:
-    """Return how many connections may be open: each may have a file beside it, and files are limited by the system."""
+    """Return the maximum number of open connections: each may also need an open file, which the system limits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < MAX_FILES:
         soft = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
@@ -47,70 +47,70 @@ def max_connections() -> int:
 
 @dataclass
 class ProgressWatch:
-    """Watches that enough bytes pass while they are waited for."""
+    """Checks that bytes keep flowing while they are expected."""
 
     start: float | None = None
     count: int = 0
 
     def is_too_slow(self, count: int, now: float) -> bool:
-        """Say whether too little has passed for too long.
+        """Return whether too few bytes have been transferred for too long.
 
         Args:
-            count: Bytes that have passed.
+            count: Bytes transferred so far.
             now: Time in seconds.
         """
         if self.start is None or count - self.count >= WINDOW_BYTES:
             self.start, self.count = now, count
         return now - self.start > WINDOW_SECONDS
 
-    def rest(self) -> None:
-        """Begin anew: nothing is waited for."""
+    def reset(self) -> None:
+        """Start over: no bytes are expected now."""
         self.start = None
 
 
 class Connection(H11Protocol):
-    """An HTTP connection that ends when its client keeps the server waiting.
+    """An HTTP connection that is closed when its client keeps the server waiting.
 
-    While the server computes, and while it has nothing to tell in an event stream, no time is taken.
+    Time does not count while the server computes, or has nothing to send in an event stream.
 
     Args:
-        proxies: Networks of proxies, whose connections are those of their clients and are not limited by address.
-        most: Connections that may be open in all.
+        proxies: Networks of proxies, which carry connections of many clients and are not limited by address.
+        most: Maximum number of open connections.
     """
 
     def __init__(self, *args: Any, proxies: Collection[Network], most: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._line: Network | None = None  # where it comes from, if that is limited
+        self._client_network: Network | None = None  # None if it is not limited by address
         self._proxies, self._most = proxies, most
-        self._since = time.monotonic()  # it waits for a request
+        self._since = time.monotonic()  # idle since then
         self._received = 0
         self._sending, self._reading = ProgressWatch(), ProgressWatch()
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no request is being worked on, nor its body on the way."""
+        """Whether no request is being processed or received."""
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection; where there are too many, that without a request goes which has waited longest."""
+        """Accept the connection; if there are too many, drop the one that has been idle longest."""
         super().connection_made(transport)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         every = [one for one in self.connections if isinstance(one, Connection)]
         address = _address(self.client[0]) if self.client else None
         if address is not None and not any(address in proxy for proxy in self._proxies):
-            self._line = _line(address)
-            _thin([one for one in every if one._line == self._line], MAX_PER_ADDRESS)
-        _thin(every, self._most)
+            self._client_network = _client_network(address)
+            _drop_idle([one for one in every if one._client_network == self._client_network], MAX_PER_ADDRESS)
+        _drop_idle(every, self._most)
 
     def data_received(self, data: bytes) -> None:
-        """Note that something came."""
+        """Count received bytes."""
         self._received += len(data)
         super().data_received(data)
 
     def resume_writing(self) -> None:
-        """Note that the client has read nearly all that was sent."""
-        self._reading.rest()
+        """Note that the client has read nearly everything that was sent."""
+        self._reading.reset()
         super().resume_writing()
 
     def on_response_complete(self) -> None:
@@ -118,56 +118,56 @@ class Connection(H11Protocol):
         self._since = time.monotonic()
         super().on_response_complete()
 
-    def look(self, now: float) -> None:
-        """End the connection if its client is too slow."""
+    def check_speed(self, now: float) -> None:
+        """Close the connection if its client is too slow."""
         if unsent := self.transport.get_write_buffer_size():
             self._since = now
             if self._reading.is_too_slow(-unsent, now):
-                self.transport.abort()  # to close would be to wait until all is sent
+                self.transport.abort()  # closing would wait until everything is sent
             return
-        self._reading.rest()
+        self._reading.reset()
         if self.transport.is_closing():
             return
         if self.is_waiting:
             if now - self._since > HEADER_SECONDS:
                 self.transport.abort()
         elif not self.cycle.more_body or self.flow.read_paused or self.cycle.disconnected:
-            self._sending.rest()
+            self._sending.reset()
         elif self._sending.is_too_slow(self._received, now):
             self._refuse()
 
     def drop(self) -> None:
-        """End the connection at once."""
+        """Abort the connection."""
         self.connections.discard(self)
         self.transport.abort()
 
     def _refuse(self) -> None:
-        """Have the application end as if the client had gone, and tell the client why."""
+        """Stop the application as if the client had disconnected, and send the client the reason."""
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         if not self.cycle.response_started:
             answer = problem(HTTPStatus.REQUEST_TIMEOUT, SLOW)
-            told = [(name.encode(), value.encode()) for name, value in PLAIN_HEADERS.items()]
-            headers = [*answer.raw_headers, *told, (b"connection", b"close")]
+            plain = [(name.encode(), value.encode()) for name, value in PLAIN_HEADERS.items()]
+            headers = [*answer.raw_headers, *plain, (b"connection", b"close")]
             events = h11.Response(status_code=answer.status_code, headers=headers), h11.Data(data=bytes(answer.body))
             for event in (*events, h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
 
-def look(connections: Collection[asyncio.Protocol], now: float) -> None:
-    """End the connections whose clients are too slow; to be called every second or so.
+def drop_slow(connections: Collection[asyncio.Protocol], now: float) -> None:
+    """Close the connections whose clients are too slow; to be called about every second.
 
     Args:
-        connections: Those of a server.
-        now: Time by the monotonic clock, in seconds.
+        connections: Connections of a server.
+        now: Seconds of the monotonic clock.
     """
     for connection in list(connections):
         if isinstance(connection, Connection):
-            connection.look(now)
+            connection.check_speed(now)
 
 
-def _thin(connections: Collection[Connection], most: int) -> None:
+def _drop_idle(connections: Collection[Connection], most: int) -> None:
     if len(connections) > most:
         min((one for one in connections if one.is_waiting), key=lambda one: one._since).drop()
 
@@ -177,13 +177,13 @@ def _address(host: str) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _line(address: Address) -> Network:
-    """Return the addresses that one client has: of IPv6 it is given a network."""
+def _client_network(address: Address) -> Network:
+    """Return the network of a single client: an IPv6 client gets a /64, an IPv4 client one address."""
     return ipaddress.ip_network((int(address), 64) if address.version == 6 else address, strict=False)
 
 
 class CompleteForms:
-    """Tells an application of a form that broke off as of one that is wrong, after which alone Gradio removes files.
+    """Reports a form that broke off as malformed, since only then does Gradio remove its files.
 
     Args:
         app: The application.

@@ -1,4 +1,4 @@
-"""What is known of a model: what it takes, what it was trained on, how good it was."""
+"""Descriptions of served models: input, training data, scores and reliability of explanations."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from satseg.serve.served_models import ServedModel
 from satseg.spec import DatasetSpec
 
 UNTESTED = "could not be tested"  # by the diagnosis
-DIAGNOSED = ("test", "val", "train")  # the first split on which such maps were tested is told
-BEST_SPLITS = ("test", "val")  # the first that was scored is told
+DIAGNOSED = ("test", "val", "train")  # the first split on which such maps were tested is reported
+BEST_SPLITS = ("test", "val")  # the first that was scored is reported
 
 
 @dataclass(frozen=True)
 class Description:
-    """A model in words and numbers.
+    """Description of a model.
 
     Attributes:
-        name: What a menu calls it.
+        name: Name shown in menus.
         architecture: Decoder and backbone.
-        parameters: How many.
-        digest: SHA-256 of its file.
+        parameters: Number of parameters.
+        digest: SHA-256 of the model file.
         spec: Bands and classes.
-        data: A sentence on the images that it was trained on; empty where only the file is there.
-        split: Whose scores these are, if any.
-        scores: By name; None where a class was absent.
-        protocol: What each score is, by its name.
+        data: A sentence about the training data; empty if there is no run folder.
+        split: The split that was scored, if any.
+        scores: Scores by name; None if a class was absent.
+        protocol: Definition of each score, by name.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Description:
 
 
 def describe(served: ServedModel) -> Description:
-    """Return what is known of a model."""
+    """Return the description of a served model."""
     path = model_path(served.models.checkpoints[0])
     summary, data = _record(served)
     split = next((split for split in BEST_SPLITS if split in summary.get("scores", {})), None)
@@ -68,11 +68,11 @@ def describe(served: ServedModel) -> Description:
 
 @dataclass(frozen=True)
 class Trust:
-    """Whether a model's maps of evidence can be trusted.
+    """Trustworthiness of a model's evidence maps.
 
     Attributes:
-        verdict: `passed`, `failed`, or `untested`.
-        text: Says so.
+        verdict: `passed`, `failed` or `untested`.
+        text: The verdict in words.
     """
 
     verdict: str
@@ -80,7 +80,7 @@ class Trust:
 
 
 def trust_in(served: ServedModel, method: str, layer: str) -> Trust:
-    """Return whether maps of a method at a layer passed the tests of trust, as the run's diagnosis tells."""
+    """Return whether maps of a method at a layer passed the trust tests of the run's diagnosis."""
     tested = list(_diagnosed(served))
     rows = ((split, row) for split, row in tested if (row.get("method"), row.get("layer")) == (method, layer))
     split, row = next(rows, (None, {}))
@@ -103,7 +103,7 @@ def trust_in(served: ServedModel, method: str, layer: str) -> Trust:
 
 
 def _diagnosed(served: ServedModel) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield splits with what the diagnosis found of each kind of maps, if there is one."""
+    """Yield each split with the diagnosis result of each kind of map, if there is a diagnosis."""
     for split in DIAGNOSED:
         try:
             folder = run_folder(served.models.checkpoints[0]) / "diagnosis" / split
@@ -115,7 +115,7 @@ def _diagnosed(served: ServedModel) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _record(served: ServedModel) -> tuple[Mapping[str, Any], str]:
-    """Return the summary of the model's run, and what its data were; a file alone tells less."""
+    """Return the summary of the model's run, and a sentence about its data; both empty without a run folder."""
     try:
         folder = run_folder(served.models.checkpoints[0])
         summary, data = read_summary(folder), read_fields(folder / "data.json", {"splits": dict}, MAX_LISTING_BYTES)

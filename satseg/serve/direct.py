@@ -1,4 +1,4 @@
-"""Maps of small images, quickly: what can be done beside the engine is, so that it never waits."""
+"""Low-latency maps of small images: reading and writing run alongside the engine, so that it never waits."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from satseg.serve.tickets import Ticket
 from satseg.serve.uploads import Upload
 
 Arrays = list[np.ndarray]
-MAX_BYTES = 1 << 29  # of images that wait in memory; further ones are read when their turn comes
+MAX_BYTES = 1 << 29  # of images waiting in memory; further ones are read when their turn comes
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An upload that was looked at, and read if a single window covers it.
+    """An inspected upload, already read if a single window covers it.
 
     Attributes:
         served: The model.
-        scene: How it is read.
-        plan: Its windows.
-        notes: What its owner should know.
-        estimate: What it will take.
-        batch: Its only window; read later where there are several, or no room.
-        arrays: The map, once it is there and the window was read before.
+        scene: The scene in the upload.
+        plan: Windows of the scene.
+        notes: Warnings for the client.
+        estimate: Estimated cost.
+        batch: The only window; None if there are several, or memory is short.
+        arrays: The map, once computed, if `batch` is set.
     """
 
     served: ServedModel
@@ -53,21 +53,21 @@ class Prepared:
 
     @property
     def num_bytes(self) -> int:
-        """What is kept of it in memory until its turn comes."""
+        """Bytes held in memory until its turn comes."""
         return 0 if self.batch is None else sum(part.nbytes for part in self.batch)
 
 
 def prepare(served: ServedModel, upload: Upload, preflight: str, *, has_room: bool = True) -> Prepared:
-    """Look at an upload, and read it where that is little.
+    """Inspect an upload, and read it if it is small.
 
     Args:
         served: The model.
-        upload: Checked.
+        upload: A checked upload.
         preflight: As for `scene_of`.
-        has_room: Whether more may be kept in memory; the map has the same bytes if not.
+        has_room: Whether the image may be held in memory; the map has the same bytes either way.
 
     Raises:
-        SatsegError: If it is no image that the model takes.
+        SatsegError: If the model cannot take the image.
     """
     scene = source_of(served.cfg, served.models, upload.path, upload.info.driver)
     plan, source = plan_of(served.cfg, served.models, scene), served.spec.inputs[0]
@@ -89,30 +89,30 @@ def prepare(served: ServedModel, upload: Upload, preflight: str, *, has_room: bo
 
 @dataclass
 class Batches:
-    """Images of one size and model that wait are segmented together, where that is wanted.
+    """Batches waiting images of the same size and model, if enabled.
 
     Attributes:
-        wanted: Whether; results may then depend on what else is asked.
-        num_computed: How many batches there were, those of a single image too.
-        num_bytes: Of the images that wait in memory.
+        enabled: Whether to batch; results may then depend on concurrent requests.
+        num_computed: Number of batches computed, including those of a single image.
+        num_bytes: Bytes of the images waiting in memory.
     """
 
-    wanted: bool = False
+    enabled: bool = False
     num_computed: int = 0
     num_bytes: int = 0
     _waiting: list[Prepared] = field(default_factory=list)
     _taken: set[Prepared] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def expect(self, prepared: Prepared) -> None:
-        """Note an image whose turn will come."""
+    def add(self, prepared: Prepared) -> None:
+        """Add an image that waits for its turn."""
         with self._lock:
             self.num_bytes += prepared.num_bytes
-            if self.wanted and prepared.batch is not None:
+            if self.enabled and prepared.batch is not None:
                 self._waiting.append(prepared)
 
-    def forget(self, prepared: Prepared) -> None:
-        """Leave an image out."""
+    def remove(self, prepared: Prepared) -> None:
+        """Remove an image."""
         with self._lock:
             self.num_bytes -= prepared.num_bytes
             self._taken.discard(prepared)
@@ -120,46 +120,46 @@ class Batches:
                 self._waiting.remove(prepared)
 
     def has_room(self) -> bool:
-        """Say whether more images may wait in memory."""
+        """Return whether more images may be held in memory."""
         return self.num_bytes < MAX_BYTES
 
     def segment(self, prepared: Prepared, ticket: Ticket) -> Arrays:
-        """Return an image's map; those of others are computed beside it."""
+        """Return an image's map, computing those of similar images in the same batch."""
         models = prepared.served.models_for(ticket.is_long)
         maker = maker_of(prepared.served.cfg, models, prepared.scene)
-        if together := self._together(prepared, maker.engine.batch_size):
-            _compute(maker, together)
+        if batch := self._take(prepared, maker.engine.batch_size):
+            _compute(maker, batch)
         return prepared.arrays.result()
 
-    def _together(self, first: Prepared, most: int) -> list[Prepared]:
-        """Return what to compute now; nothing if another has begun to."""
+    def _take(self, first: Prepared, most: int) -> list[Prepared]:
+        """Take the images to compute now; none if another job has already taken `first`."""
         with self._lock:
             if first in self._taken:
                 return []
-            alike = [p for p in self._waiting if p.served is first.served and p.plan == first.plan and p is not first]
-            together = [first, *alike[: most - 1]]
-            self._waiting[:] = [p for p in self._waiting if p not in together]
-            self._taken.update(together)
+            similar = [p for p in self._waiting if p.served is first.served and p.plan == first.plan and p is not first]
+            batch = [first, *similar[: most - 1]]
+            self._waiting[:] = [p for p in self._waiting if p not in batch]
+            self._taken.update(batch)
             self.num_computed += 1
-        return together
+        return batch
 
 
-def _compute(maker: StripMaker, together: list[Prepared]) -> None:
-    batches = [prepared.batch for prepared in together if prepared.batch is not None]
+def _compute(maker: StripMaker, group: list[Prepared]) -> None:
+    batches = [prepared.batch for prepared in group if prepared.batch is not None]
     try:
         images, valid = (torch.cat(parts) for parts in zip(*batches, strict=True))
         with out_of_memory_advice(TOO_LARGE):
             arrays = maker.segment_whole(Batch(images, valid))
     except Exception as error:
-        for prepared in together:
+        for prepared in group:
             prepared.arrays.set_exception(error)
         return
-    for prepared, own in zip(together, arrays, strict=True):
+    for prepared, own in zip(group, arrays, strict=True):
         prepared.arrays.set_result(own)
 
 
 def segment(prepared: Prepared, output: Path, batches: Batches, ticket: Ticket) -> None:
-    """Segment a prepared upload: in memory, or by strips into a file where it is large."""
+    """Segment a prepared upload in memory, or strip by strip into a file if it is large."""
     if prepared.batch is None:
         map_upload(prepared.served, prepared.scene, output, ticket)
     else:
@@ -168,7 +168,7 @@ def segment(prepared: Prepared, output: Path, batches: Batches, ticket: Ticket) 
 
 
 def finish(prepared: Prepared, output: Path) -> None:
-    """Write the map, where that was not done by strips."""
+    """Write the map unless it was already written strip by strip."""
     if prepared.batch is not None:
         (array,) = prepared.arrays.result()
         product, *_ = products_for(prepared.served.cfg, prepared.served.models)

@@ -1,20 +1,20 @@
-"""What work will take on this server, learned from what it took."""
+"""Estimates of how long jobs take on this server, learned from past jobs."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
 
-SMALL_SECONDS = 1.0  # work of at most so long is small,
-SMALL_PIXELS = 1 << 19  # and so is a map of so many pixels, however slow the model
-UNKNOWN = 1e-6  # seconds a pixel, until the model was measured
-FIXED = 0.1  # seconds that any work takes, until it was measured
-RECENT = 8  # pieces of work over which their speed is averaged
+SMALL_SECONDS = 1.0  # jobs of at most this long are small,
+SMALL_PIXELS = 1 << 19  # and so are maps of this many pixels, however slow the model
+UNKNOWN = 1e-6  # seconds per pixel, until the model is measured
+FIXED = 0.1  # fixed seconds per job, until measured
+RECENT = 8  # jobs in the moving average
 
-# Seconds a pixel of each kind of work, as a multiple of the model's own, until such work was done here.
+# Seconds per pixel by kind of job, as a multiple of the model's own, until measured.
 MAP, MAP_FILE, MAP_PAGE, EVIDENCE = "map", "map file", "map page", "evidence"
 FIRST_GUESS = {MAP: 1.0, MAP_FILE: 1.2, MAP_PAGE: 1.5, EVIDENCE: 1.0}
-# Work that no model does: seconds a pixel of a picture, and a corner of polygons (of noise the longest).
+# Jobs without a model: seconds per pixel of a PNG, and per corner of polygons (noise being the slowest).
 PICTURE, POLYGONS = "picture", "polygons"
 WITHOUT_MODEL = {PICTURE: 1e-7, POLYGONS: 1e-4}
 
@@ -26,7 +26,7 @@ class _Speed:
 
 
 class CostModel:
-    """How fast a model works here, by kind of work: so many seconds, and so many more a unit."""
+    """Cost of jobs on this server, by kind: fixed seconds plus seconds per unit."""
 
     def __init__(self) -> None:
         self._per_pixel = UNKNOWN
@@ -34,21 +34,21 @@ class CostModel:
         self._lock = threading.Lock()
 
     def calibrate(self, num_pixels: int, seconds: float) -> None:
-        """Take note of what the bare model took for so many pixels."""
+        """Set the model's own speed from a timed run."""
         self._per_pixel = seconds / num_pixels
 
     def estimate(self, kind: str, num_units: float) -> Estimate:
-        """Return what so many pixels, times the passes through the model, or so many corners will take."""
+        """Return the estimate for a number of pixels times passes through the model, or of polygon corners."""
         return Estimate(self, kind, num_units)
 
     def seconds(self, kind: str, num_units: float) -> float:
-        """Return what work of a kind takes when nothing else runs."""
+        """Return the seconds that a job takes when nothing else runs."""
         with self._lock:
             speed = self._speed(kind)
             return speed.fixed + speed.slope * num_units
 
     def learn(self, kind: str, num_units: float, seconds: float) -> None:
-        """Take note of what work took; it corrects the part that most of the time goes by."""
+        """Learn from a finished job, by correcting the dominant part of its cost."""
         with self._lock:
             speed = self._speeds.setdefault(kind, self._speed(kind))
             if speed.slope * num_units > speed.fixed:
@@ -64,11 +64,11 @@ class CostModel:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a piece of work will take; it is made anew, from what was learned since, each time that it is asked.
+    """Estimated cost of a job, computed from the current cost model on each access.
 
     Attributes:
-        costs: Knows what such work took.
-        kind: Of work.
+        costs: The cost model.
+        kind: Kind of job.
         num_units: Pixels times passes, or corners.
     """
 
@@ -78,14 +78,14 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """What it will take when nothing else runs."""
+        """Seconds that the job takes when nothing else runs."""
         return self.costs.seconds(self.kind, self.num_units)
 
     @property
     def is_small(self) -> bool:
-        """Whether it is done so soon that those who come later may wait for it."""
+        """Whether the job is short enough for others to wait for it."""
         return self.seconds <= max(SMALL_SECONDS, self.costs.seconds(MAP, SMALL_PIXELS))
 
     def learn(self, seconds: float) -> None:
-        """Take note of what it took."""
+        """Learn from the job's actual duration."""
         self.costs.learn(self.kind, self.num_units, seconds)

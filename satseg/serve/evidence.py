@@ -1,4 +1,4 @@
-"""Explaining a class in a part of an upload: the files of `satseg.explain`."""
+"""Explaining a class in a part of an upload, with the same results as `satseg.explain`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from satseg.serve.segmenting import Segmented
 from satseg.serve.served_models import ServedModel
 from satseg.serve.tickets import Ticket
 
-SIDE = 1024  # pixels, at most: a part of a large image is explained
+SIDE = 1024  # maximum in pixels: of a large image, a part is explained
 CELL = SIDE // 2
 
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """What the user wants to know.
+    """A class to explain, with the options.
 
     Attributes:
         target: Index of the class.
-        region: In pixels of the image: a pixel (col, row), a box (col, row, width, height), or nothing for all
-            pixels that are predicted as the class.
+        region: In pixels of the image: a pixel (col, row), a box (col, row, width, height), or None for all pixels
+            predicted as the class.
         method: One of `satseg.attribution.METHODS`.
         layer: As for `satseg.attribution.find_layer`.
     """
@@ -42,17 +42,17 @@ class ExplainRequest:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The evidence.
+    """The evidence for a class.
 
     Attributes:
-        asked: What was asked.
-        of: The image.
-        window: The part of it that was looked at.
-        overlay: The evidence over it, a PNG.
-        map: The evidence, a GeoTIFF.
-        pixels: How many it rests on: those of the region.
-        layer: Its name, or `input`.
-        highest: The strongest evidence in the map.
+        asked: The request.
+        of: Header of the image.
+        window: The part of the image that was explained.
+        overlay: Evidence over the image, a PNG.
+        map: Evidence, a GeoTIFF.
+        pixels: Number of pixels in the region.
+        layer: Name of the layer, or `input`.
+        highest: Maximum of the map.
     """
 
     asked: ExplainRequest
@@ -66,23 +66,23 @@ class Explanation:
 
     @property
     def has_evidence(self) -> bool:
-        """Whether anything speaks for the class."""
+        """Whether there is any evidence for the class."""
         return self.highest > 0
 
     @property
     def is_relative(self) -> bool:
-        """Whether its numbers compare places of the map only, and are not in units of the logit."""
+        """Whether values are only comparable within the map, and not in units of the logit."""
         return self.asked.method == "gradcam"
 
 
 def explain_upload(
     served: ServedModel, found: Segmented, asked: ExplainRequest, folder: Path, ticket: Ticket
 ) -> Explanation:
-    """Explain a class in an upload that was segmented.
+    """Explain a class in a segmented upload.
 
     Raises:
         EmptyRegionError: If no pixel is predicted as the class.
-        LayerError: If the layer's activation is no map.
+        LayerError: If the layer's activation is not a feature map.
     """
     ticket.total = 1
     window = part_of(found, asked)
@@ -107,13 +107,13 @@ def explain_upload(
 
 
 def estimate_evidence(served: ServedModel, num_pixels: int, method: str) -> Estimate:
-    """Return what it takes to explain a class in an image of so many pixels, which is segmented already."""
+    """Estimate the cost of explaining a class in a segmented image of `num_pixels`."""
     part = min(num_pixels, SIDE * SIDE)
     return served.costs.estimate(EVIDENCE, part * num_passes(method))
 
 
 def part_of(found: Segmented, asked: ExplainRequest) -> Window:
-    """Return the part of an image to look at: all of it, or where the region is; else where the class is most."""
+    """Return the window to explain: around the region, or else where the class is densest."""
     height, width = found.scene.info.height, found.scene.info.width
     if asked.region is not None:
         col, row, wide, high = (*asked.region, 1, 1)[:4]
@@ -125,21 +125,21 @@ def part_of(found: Segmented, asked: ExplainRequest) -> Window:
 
 
 def _around(centre: int, length: int) -> tuple[int, int]:
-    """Return start and length of a part of an axis."""
+    """Return start and length of a window of at most SIDE pixels along an axis."""
     side = min(SIDE, length)
     return min(max(centre - side // 2, 0), length - side), side
 
 
 def _densest(classes: Path, target: int) -> tuple[int, int]:
-    """Return the pixel amid the square where most of the class lies, in steps of half a square."""
-    counts = np.pad(_counted(classes, target), ((0, 1), (0, 1)))
+    """Return the centre (col, row) of the square with most pixels of the class, in steps of half a square."""
+    counts = np.pad(_cell_counts(classes, target), ((0, 1), (0, 1)))
     squares = counts[:-1, :-1] + counts[1:, :-1] + counts[:-1, 1:] + counts[1:, 1:]
     row, col = divmod(int(squares.argmax()), squares.shape[1])
     return (col + 1) * CELL, (row + 1) * CELL
 
 
-def _counted(classes: Path, target: int) -> np.ndarray:
-    """Return how many pixels of the class each cell has; every pixel is read: overviews leave out what is thin."""
+def _cell_counts(classes: Path, target: int) -> np.ndarray:
+    """Count the pixels of the class in each cell, at full resolution: overviews lose thin structures."""
     with open_raster(classes) as source:
         counts = np.zeros((-(-source.height // CELL), -(-source.width // CELL)), np.int64)
         for row, col in np.ndindex(*counts.shape):
@@ -149,7 +149,7 @@ def _counted(classes: Path, target: int) -> np.ndarray:
 
 
 def _within(region: tuple[int, ...], window: Window) -> list[int]:
-    """Return a region in pixels of a window; of a box, what lies inside."""
+    """Return a region in pixels of a window; a box is clipped to the window."""
     col, row = region[0] - window.col, region[1] - window.row
     if len(region) == 2:
         return [col, row]

@@ -1,4 +1,4 @@
-"""What browsers are told to refuse on this server's pages: frames, other servers, scripts that are not its own."""
+"""Security headers, by which browsers refuse frames, other servers and foreign scripts on this server's pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TILES = "https://tile.openstreetmap.org"
-# Styles are written into the page by Gradio and Bokeh; pictures go from one part of it to another as data and blobs.
+# Gradio and Bokeh write inline styles; images pass between parts of the page as data and blob URLs.
 POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -27,7 +27,7 @@ POLICY = {
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "strict-origin-when-cross-origin",  # the base map's server wants to know who asks
+    "Referrer-Policy": "strict-origin-when-cross-origin",  # the tile server requires a referrer
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
@@ -37,36 +37,36 @@ def _policy(scripts: Sequence[str] = ()) -> str:
     return "; ".join(f"{name} {value}" for name, value in allowed.items())
 
 
-PLAIN_HEADERS = ALWAYS | {"Content-Security-Policy": _policy()}  # of an answer that is no document
-PAGE = "/"  # whose pieces of HTML Gradio fills in by templates that it compiles in the browser
+PLAIN_HEADERS = ALWAYS | {"Content-Security-Policy": _policy()}  # of a response that is not an HTML document
+PAGE = "/"  # Gradio compiles templates in the browser there, which needs unsafe-eval
 INLINE = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>", re.DOTALL | re.IGNORECASE)
 
 
 class SecurityHeaders:
-    """Adds to each answer of an application what browsers should refuse.
+    """Adds security headers to each response of an application.
 
-    Scripts that the application itself wrote into a document are allowed by their hashes; whatever comes into the
-    page later is not.
+    Inline scripts that the application itself wrote into a document are allowed by their hashes; scripts added later
+    are not.
 
     Args:
-        app: The application whose answers get them.
+        app: The application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, with these headers."""
+        """Respond with these headers."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if "text/html" in Headers(scope=scope).get("accept", ""):  # what is read here must not be compressed
+        if "text/html" in Headers(scope=scope).get("accept", ""):  # parsed here, so not compressed
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
-        await self._app(scope, receive, _Answer(send, is_page=scope["path"] == PAGE).send)
+        await self._app(scope, receive, _Response(send, is_page=scope["path"] == PAGE).send)
 
 
-class _Answer:
-    """One answer; a document is held back until its scripts are known."""
+class _Response:
+    """One response; a document is buffered until its scripts are known."""
 
     def __init__(self, send: Send, *, is_page: bool) -> None:
         self._send, self._is_page = send, is_page

@@ -1,4 +1,4 @@
-"""Names and addresses of servers: how a request says them, and which of them no other machine reaches."""
+"""Parsing and classification of host names and addresses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_PORT = 65_535
 
 
 def is_local(host: str) -> bool:
-    """Tell whether a server of that name or address answers this machine only."""
+    """Return whether a host name or address is a loopback one."""
     try:
         return host in LOCAL_NAMES or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -24,15 +24,15 @@ def is_local(host: str) -> bool:
 
 
 def bracketed(host: str) -> str:
-    """Return a name or address as a URL has it: an IPv6 address in brackets."""
+    """Return a name or address as written in a URL, with an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def parse_host(authority: str) -> str | None:
-    """Return the name or address, in small letters, of a host with an optional port, as a Host header has them.
+    """Return the lower-case name or address of a Host header, which may include a port; None if it is malformed.
 
-    Whatever else a URL may hold there, such as a user or a fragment, makes it no host: None. Programs that read it
-    otherwise than this one does would see another name.
+    Anything else that a URL may hold there, such as a user or a fragment, is refused, as other programs could parse it
+    differently.
     """
     found = _AUTHORITY.fullmatch(authority)
     if found is None or int(found["port"] or 0) > _MAX_PORT:

@@ -1,4 +1,4 @@
-"""The queue for all that is computed: short jobs pass long ones, and of each kind one runs after the other."""
+"""The job queue: short jobs overtake long ones, and each kind runs one at a time."""
 
 from __future__ import annotations
 
@@ -18,58 +18,58 @@ from satseg.serve.estimates import Estimate
 from satseg.serve.tickets import Continuation, Job, QueuePosition, Ticket, approximate_duration
 
 Result = TypeVar("Result")
-# A long job rests at its steps while short ones wait or run, but not longer than so many times what the step took:
-# under whatever traffic it has a quarter of the time.
+# A long job pauses between its steps while short ones wait or run, for at most this multiple of the time that it has
+# worked, so that it gets at least a quarter of the time under any load.
 MAX_REST_RATIO = 3.0
-MIN_LENGTH_RATIO = 4  # times as long as another a job has left that lets it pass
+MIN_LENGTH_RATIO = 4  # a long job lets another overtake it if its own remaining time is this many times longer
 NICE_INCREMENT = 2  # of long jobs' threads; on a machine busy with other work, more would starve them
 
 
-def _be_nice() -> None:
-    """Let short jobs have the processor first; threads that this one starts inherit it."""
-    if sys.platform == "linux":  # elsewhere it would be for the whole process
+def _lower_priority() -> None:
+    """Lower this thread's CPU priority in favour of short jobs; threads that it starts inherit this."""
+    if sys.platform == "linux":  # elsewhere it would affect the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICE_INCREMENT)
 
 
 @dataclass
 class _Lane:
-    """Jobs that run one after the other, in the order in which they came."""
+    """Jobs that run one at a time, in order of arrival."""
 
     pool: ThreadPoolExecutor
     waiting: dict[Ticket, Job[Any]] = field(default_factory=dict)
-    running: list[Ticket] = field(default_factory=list)  # the last one does; those before it let it pass
+    running: list[Ticket] = field(default_factory=list)  # only the last one runs; the others let it overtake them
 
     @property
     def tickets(self) -> list[Ticket]:
-        """Those that run or wait, in the order in which they came."""
+        """Running and waiting jobs, in order of arrival."""
         return sorted([*self.running, *self.waiting], key=lambda ticket: ticket.number)
 
     def seconds_left(self) -> float:
         return sum(ticket.seconds_left() for ticket in self.tickets)
 
-    def turns(self) -> list[Ticket]:
-        """Return those that run or wait, in the order in which they will be finished, as far as is known."""
+    def finishing_order(self) -> list[Ticket]:
+        """Return running and waiting jobs in the order in which they are expected to finish."""
         return [*reversed(self.running), *self.waiting]
 
 
 class Jobs:
-    """Runs jobs in two threads, one for those that are soon done and one for all others.
+    """Runs jobs in two threads, one for short jobs and one for long ones.
 
-    A short job waits for short ones alone. A long one rests at its steps while they run, and lets one pass that waits
-    behind it and is much shorter.
+    A short job waits for other short jobs only. A long one pauses between its steps while they run, and lets a waiting
+    long job that is much shorter overtake it.
 
-    So the models are used by two threads at most, and memory is needed for one job of each kind. A job's estimate says
-    of which it is.
+    So models are used by at most two threads, and memory is needed for one job of each kind. A job's estimate decides
+    which kind it is.
 
     Args:
-        most_waiting: Jobs of patient owners that may wait beside the one that runs; of all others, so many in a lane.
-        most_seconds: Work of those others that may wait in a lane, however many they are.
+        most_waiting: Maximum number of waiting jobs with a patient client; of all others, the number per lane.
+        most_seconds: Work of those others that may always wait in a lane, whatever their number.
     """
 
     def __init__(self, most_waiting: int, most_seconds: float = 10.0) -> None:
         self._most, self._most_seconds = most_waiting + 1, most_seconds
         self._short = _Lane(ThreadPoolExecutor(1, "short"))
-        self._long = _Lane(ThreadPoolExecutor(1, "long", _be_nice))
+        self._long = _Lane(ThreadPoolExecutor(1, "long", _lower_priority))
         self._lanes = (self._short, self._long)
         self._changed = threading.Condition()
         self._open = True
@@ -77,34 +77,34 @@ class Jobs:
 
     @property
     def capacity(self) -> int:
-        """Jobs of patient owners that may wait or run."""
+        """Maximum number of waiting and running jobs with a patient client."""
         return self._most
 
     @property
     def num_unfinished(self) -> int:
-        """Jobs that wait or run."""
+        """Number of waiting and running jobs."""
         with self._changed:
             return sum(len(lane.tickets) for lane in self._lanes)
 
     @property
     def is_open(self) -> bool:
-        """Whether jobs are taken."""
+        """Whether new jobs are accepted."""
         return self._open
 
     def seconds_left(self) -> float:
-        """Return for how long the jobs that wait or run will keep the server busy."""
+        """Return the estimated seconds until all waiting and running jobs are finished."""
         with self._changed:
             return sum(lane.seconds_left() for lane in self._lanes)
 
     def retry_after(self) -> int:
-        """Return in how many seconds it makes sense to ask again."""
+        """Return the seconds after which a client should retry."""
         return max(1, math.ceil(self.seconds_left()))
 
     def check(self, *, patient: bool = False) -> None:
-        """See whether a job would be taken, before it is known how long it takes.
+        """Check that a job would be accepted, before its cost is known.
 
         Args:
-            patient: Whether its owner waits as long as it takes.
+            patient: Whether the client waits as long as it takes.
 
         Raises:
             BusyError: If too many wait already.
@@ -121,7 +121,7 @@ class Jobs:
             left = min(one.seconds_left() for one in self._lanes if one.tickets) if is_full else 0.0
         else:
             waiting = [ticket.estimate.seconds for ticket in lane.waiting if not ticket.patient]
-            is_empty = not lane.running or (not waiting and self._most_seconds > 0)  # however long it takes
+            is_empty = not lane.running or (not waiting and self._most_seconds > 0)  # whatever its cost
             is_full = not is_empty and len(waiting) + 1 >= self._most and sum(waiting) + seconds > self._most_seconds
             left = lane.seconds_left()
         if is_full:
@@ -135,13 +135,13 @@ class Jobs:
         patient: bool = True,
         force: bool = False,
     ) -> Job[Result]:
-        """Take a job.
+        """Queue a job.
 
         Args:
-            work: What to do.
-            estimate: What it will take; as good as nothing by default.
-            patient: Whether its owner is told its place, and waits as long as it takes.
-            force: Take it though too many wait: it was accepted before.
+            work: The function to run.
+            estimate: Its estimated cost; negligible by default.
+            patient: Whether the client sees its place in the queue, and waits as long as it takes.
+            force: Whether to queue it even if the queue is full, as it was accepted before.
 
         Raises:
             BusyError: If too many wait already.
@@ -153,7 +153,7 @@ class Jobs:
             if not force or not self._open:
                 self._check(lane, estimate.seconds, patient)
             future = Future[Result]()
-            future.set_running_or_notify_cancel()  # it is cancelled by its ticket alone
+            future.set_running_or_notify_cancel()  # it can only be cancelled by its ticket
             job = Job(Ticket(patient=patient, number=next(self._numbers), _queue=self), future, work)
             self._enqueue(job, estimate)
         return job
@@ -176,7 +176,7 @@ class Jobs:
         return lane.waiting.pop(ticket)
 
     def withdraw(self, ticket: Ticket) -> None:
-        """Take a job that waits out of the queue; one that rests goes on, to its end."""
+        """Remove a waiting job from the queue; a paused one continues until it notices that it is cancelled."""
         with self._changed:
             job = next((lane.waiting.pop(ticket) for lane in self._lanes if ticket in lane.waiting), None)
             self._changed.notify_all()
@@ -184,25 +184,25 @@ class Jobs:
             job.future.set_exception(CancelledError("Cancelled."))
 
     def yield_turn(self, ticket: Ticket) -> None:
-        """Have a long job rest while short ones wait or run, and let one pass that is much shorter, within bounds."""
+        """Pause a long job while short ones wait or run, and let a much shorter one overtake it, within bounds."""
         with self._changed:
             if ticket not in self._long.running or ticket.started is None:
                 return
-            begun = time.monotonic()
-            worked = begun - max(ticket.started, ticket.resumed)
+            paused_at = time.monotonic()
+            worked = paused_at - max(ticket.started, ticket.resumed)
             while self._short.running and not ticket.cancelled:
-                if not self._changed.wait(max(begun + MAX_REST_RATIO * worked - time.monotonic(), 0.0)):
+                if not self._changed.wait(max(paused_at + MAX_REST_RATIO * worked - time.monotonic(), 0.0)):
                     break
-            rested = time.monotonic()
-            ticket.paused += rested - begun
-            job = self._passing(ticket)
+            resumed_at = time.monotonic()
+            ticket.paused += resumed_at - paused_at
+            job = self._overtaking(ticket)
         if job is not None:
             self._run(self._long, job)
         ticket.resumed = time.monotonic()
-        ticket.paused += ticket.resumed - rested
+        ticket.paused += ticket.resumed - resumed_at
 
-    def _passing(self, ticket: Ticket) -> Job[Any] | None:
-        """Begin a job that a long one lets pass, if there is one."""
+    def _overtaking(self, ticket: Ticket) -> Job[Any] | None:
+        """Start a job that may overtake a long one, if there is any."""
         if len(self._long.running) > 1 or ticket.started is None or ticket.cancelled:
             return None
         left, worked = ticket.seconds_left(), time.monotonic() - ticket.started - ticket.paused
@@ -213,14 +213,14 @@ class Jobs:
         return None
 
     def queue_position(self, ticket: Ticket) -> QueuePosition | None:
-        """Return where a job stands; None where it is finished."""
+        """Return a job's position in the queue; None if it is finished."""
         with self._changed:
             for lane in self._lanes:
                 if ticket in (tickets := lane.tickets):
-                    place, turns = tickets.index(ticket) + 1, lane.turns()
-                    left = sum(one.seconds_left() for one in turns[: turns.index(ticket) + 1])
-                    passing = self._short.seconds_left() if lane is self._long else 0.0
-                    return QueuePosition(place, len(tickets), left + passing)
+                    place, order = tickets.index(ticket) + 1, lane.finishing_order()
+                    left = sum(one.seconds_left() for one in order[: order.index(ticket) + 1])
+                    short_work = self._short.seconds_left() if lane is self._long else 0.0
+                    return QueuePosition(place, len(tickets), left + short_work)
         return None
 
     def _run(self, lane: _Lane, job: Job[Any]) -> None:
@@ -235,7 +235,7 @@ class Jobs:
         except BaseException as error:
             self._end(lane)
             future.set_exception(error)
-            del job, future  # else the error would hold itself by its traceback
+            del job, future  # else the error would keep itself alive through its traceback
         else:
             if isinstance(result, Continuation):
                 self._end(lane, replace(job, work=result.work), result.estimate)
@@ -243,29 +243,30 @@ class Jobs:
                 self._end(lane)
                 future.set_result(result)
 
-    def _end(self, lane: _Lane, onward: Job[Any] | None = None, estimate: Estimate | None = None) -> None:
+    def _end(self, lane: _Lane, rest: Job[Any] | None = None, estimate: Estimate | None = None) -> None:
         with self._changed:
             lane.running.pop()
-            cancelled = onward if onward is not None and onward.ticket.cancelled else None  # its thread may be closed
-            if onward is not None and estimate is not None and cancelled is None:
-                self._enqueue(onward, estimate)
+            # its thread pool may be shut down
+            cancelled = rest if rest is not None and rest.ticket.cancelled else None
+            if rest is not None and estimate is not None and cancelled is None:
+                self._enqueue(rest, estimate)
             self._start_next(lane)
             self._changed.notify_all()
         if cancelled is not None:
             cancelled.future.set_exception(CancelledError("Cancelled."))
 
     def drain(self) -> None:
-        """Take no more, and return when all that was taken is finished."""
+        """Accept no more jobs, and return when all accepted ones are finished."""
         with self._changed:
             self._open = False
             self._changed.wait_for(lambda: not any(lane.tickets for lane in self._lanes))
 
     def close(self, *, wait: bool = True) -> None:
-        """Take no more, and stop what waits or runs; where it is waited for, nothing runs afterwards."""
+        """Accept no more jobs, and cancel all others; with `wait`, return when nothing runs any more."""
         with self._changed:
             self._open = False
             unfinished = [ticket for lane in self._lanes for ticket in lane.tickets]
-        for ticket in reversed(unfinished):  # those that wait first, or the next would start when one ends
+        for ticket in reversed(unfinished):  # waiting ones first, or they would start when another ends
             ticket.cancel()
         for lane in self._lanes:
             lane.pool.shutdown(wait)

@@ -1,4 +1,4 @@
-"""Polygons of a finished map: within bounds, and in a process of its own where it would hold up all others."""
+"""Exports of a finished map as PNG or polygons; large ones in a separate process, so as not to block the server."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from satseg.mapping import write_vectors
 from satseg.mapping.classmap import open_class_map
 from satseg.serve.tickets import Ticket
 
-MAX_CORNERS = 500_000  # of noise about a minute's work, and an answer of 120 MB
-FEW_CORNERS = 5_000  # so few are written before a process has started
-LOOK_SECONDS = 0.2  # between two looks whether the job was cancelled
+MAX_CORNERS = 500_000  # about a minute of work and a 120 MB response for noise
+FEW_CORNERS = 5_000  # fewer are written faster than a process starts
+POLL_SECONDS = 0.2  # between checks for cancellation
 
 
 def write_png(classes: Path, path: Path) -> None:
-    """Write a map as a PNG of its classes' colours, in full size."""
-    options = {"GDAL_PAM_ENABLED": "NO", "GDAL_CACHEMAX": CACHE_BYTES}  # no file of GDAL's beside it
+    """Write a map as a PNG in its classes' colours, at full size."""
+    options = {"GDAL_PAM_ENABLED": "NO", "GDAL_CACHEMAX": CACHE_BYTES}  # no .aux.xml beside it
     with rasterio.Env(**options), quiet(), atomic_path(path) as temporary:
         rasterio.shutil.copy(classes, temporary, driver="PNG")
 
 
 def write_polygons(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
-    """Write the areas of a map as GeoJSON or GeoPackage, by the output's suffix.
+    """Write the polygons of a map as GeoJSON or GeoPackage, by the output's suffix.
 
     Raises:
         DataError: If the map has too many corners.
@@ -44,17 +44,17 @@ def write_polygons(classes: Path, output: Path, class_names: Sequence[str], tick
     corners = num_corners(classes, len(class_names), ticket)
     if corners > MAX_CORNERS:
         raise errors.DataError(
-            f"The areas of the map have more than {MAX_CORNERS:,} corners, too many for polygons; "
-            "take the GeoTIFF (of the API by Accept: image/tiff)."
+            f"The map's polygons have more than {MAX_CORNERS:,} corners, which is too many; "
+            "use the GeoTIFF (with the API, Accept: image/tiff)."
         )
     if corners <= FEW_CORNERS:
         write_vectors(classes, output, class_names)
-    else:  # GDAL does not let other threads work while it writes GeoJSON
-        _write_elsewhere(classes, output, class_names, ticket)
+    else:  # GDAL blocks other threads while it writes GeoJSON
+        _write_in_process(classes, output, class_names, ticket)
 
 
 def num_corners(classes: Path, num_classes: int, ticket: Ticket) -> int:
-    """Count where borders of a map's areas turn or meet, as far as there may be: time and size go by it."""
+    """Count the corners of a map's polygons, which determine time and size; stop above MAX_CORNERS."""
     count = 0
     with open_class_map(classes, num_classes) as source:
         for window in source.blocks():
@@ -68,27 +68,27 @@ def num_corners(classes: Path, num_classes: int, ticket: Ticket) -> int:
     return count
 
 
-def _write_elsewhere(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
+def _write_in_process(classes: Path, output: Path, class_names: Sequence[str], ticket: Ticket) -> None:
     command = [sys.executable, "-m", "satseg.serve.map_exports", str(classes), str(output), json.dumps(class_names)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            said = None
-            while said is None:
+            stderr = None
+            while stderr is None:
                 ticket.tick(0)
                 with suppress(subprocess.TimeoutExpired):
-                    said = process.communicate(timeout=LOOK_SECONDS)[1]
+                    stderr = process.communicate(timeout=POLL_SECONDS)[1]
         finally:
             process.kill()
     if process.returncode:
-        raise _error(said, process.returncode)
+        raise _error(stderr, process.returncode)
 
 
-def _error(said: str, code: int) -> Exception:
+def _error(stderr: str, code: int) -> Exception:
     if code < 0:
-        return errors.ResourceError("The areas of the map do not fit into memory; ask for a GeoTIFF.")
-    kind, _, text = said.strip().rpartition("\n")[2].partition(": ")
+        return errors.ResourceError("The map's polygons do not fit into memory; use the GeoTIFF.")
+    kind, _, text = stderr.strip().rpartition("\n")[2].partition(": ")
     known = getattr(errors, kind, None)
-    return known(text) if isinstance(known, type) and issubclass(known, errors.SatsegError) else RuntimeError(said)
+    return known(text) if isinstance(known, type) and issubclass(known, errors.SatsegError) else RuntimeError(stderr)
 
 
 def _main(classes: str, output: str, class_names: str) -> None:

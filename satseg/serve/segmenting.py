@@ -1,4 +1,4 @@
-"""From an upload to its map: the same numbers as `satseg.predict` on the same file."""
+"""Segmenting uploads, with the same results as `satseg.predict` on the same file."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from satseg.serve.uploads import Upload
 from satseg.spec import DatasetSpec
 
 TOO_LARGE = "The image's windows are too large for this machine."
-WINDOWS_SHARE = 0.9  # of the time; then the map is made a file that can be looked at quickly
+WINDOWS_SHARE = 0.9  # of the progress; the rest is writing the cloud-optimised file
 
 
 @dataclass(frozen=True)
 class MonitoredEngine:
-    """An engine that tells after each batch of windows, and can be stopped between two."""
+    """An engine that reports each batch of windows, and can be cancelled between batches."""
 
     engine: Engine
     tick: Callable[[int], None]
 
     @property
     def name(self) -> str:
-        """The engine's own: what comes of it is the same."""
+        """The engine's own, as its results are the same."""
         return self.engine.name
 
     @property
@@ -62,12 +62,12 @@ class Segmented:
     """A finished map.
 
     Attributes:
-        upload: What it is of.
-        scene: How that is read.
+        upload: The upload.
+        scene: The scene in the upload.
         classes: The map, one uint8 band.
-        probabilities: A uint8 band a class, 0 to 254 for 0 to 1.
-        areas: Of the classes.
-        notes: What the user should know before trusting it.
+        probabilities: One uint8 band per class, 0 to 254 for 0 to 1.
+        areas: Areas of the classes.
+        notes: Warnings for the user.
     """
 
     upload: Upload
@@ -79,27 +79,27 @@ class Segmented:
 
 
 def scene_of(served: ServedModel, upload: Upload, preflight: str) -> tuple[SceneSource, list[str]]:
-    """Return how an upload is read, and what its owner should know.
+    """Return the scene in an upload, and warnings for the user.
 
     Args:
         served: The model.
-        upload: Checked.
-        preflight: `stop` at a scene unlike the training, or only `warn`.
+        upload: A checked upload.
+        preflight: `stop` at a scene unlike the training data, or only `warn`.
 
     Raises:
-        SatsegError: If it is no image that the model takes.
+        SatsegError: If the model cannot take the image.
     """
     scene = source_of(served.cfg, served.models, upload.path, upload.info.driver)
     return scene, notes_of(inspect(scene, served.spec.inputs[0]), upload, preflight)
 
 
 def notes_of(findings: Findings, upload: Upload, preflight: str) -> list[str]:
-    """Return what the owner of an upload should know.
+    """Return warnings for the user of an upload.
 
     Raises:
         PreflightError: If it is unlike the training, and `preflight` is `stop`.
     """
-    return [upload.told(note.partition("; set ")[0]) for note in resolve_findings(findings, preflight)]
+    return [upload.public_text(note.partition("; set ")[0]) for note in resolve_findings(findings, preflight)]
 
 
 def segment_upload(
@@ -109,11 +109,11 @@ def segment_upload(
 
     Args:
         served: The model.
-        upload: Checked.
-        folder: Where the map goes; with nothing else in it.
-        ticket: Told window by window.
-        preflight: `stop` at a scene unlike the training, or only `warn`.
-        kind: The end of the files' names.
+        upload: A checked upload.
+        folder: An empty folder for the map.
+        ticket: Receives progress, window by window.
+        preflight: `stop` at a scene unlike the training data, or only `warn`.
+        kind: Suffix of the files' stems.
 
     Raises:
         PreflightError: If it is unlike the training, and `preflight` is `stop`.
@@ -125,12 +125,12 @@ def segment_upload(
     assert isinstance(cfg, DictConfig)
     task = task_of(cfg, served.models_for(ticket.is_long), scene, folder / f"{upload.stem}_{kind}.tif")
     classes, probabilities = run_task(task, ticket)
-    ticket.tick(0)  # whoever has cancelled does not wait for areas
+    ticket.tick(0)  # raises if cancelled, before the areas are computed
     return Segmented(upload, scene, classes, probabilities, class_areas(classes, served.spec.class_names), notes)
 
 
 def map_upload(served: ServedModel, scene: SceneSource, output: Path, ticket: Ticket) -> None:
-    """Segment an upload, whatever its size, into a map alone; go on where an earlier call was stopped.
+    """Segment an upload of any size into a class map only; resume an interrupted call.
 
     Raises:
         SatsegError: If it cannot be segmented.
@@ -140,12 +140,12 @@ def map_upload(served: ServedModel, scene: SceneSource, output: Path, ticket: Ti
 
 
 def run_task(task: SceneTask, ticket: Ticket) -> list[Path]:
-    """Segment a scene, tell a ticket how far it is, and return the files."""
+    """Segment a scene, report progress to a ticket, and return the files."""
     plan = task.maker.plan
     ticket.total = math.ceil(len(plan.rows) * len(plan.cols) / WINDOWS_SHARE)
     done = 0
 
-    def strip_done(count: int) -> None:  # windows without an image are not given to the engine
+    def strip_done(count: int) -> None:  # the engine does not see windows without valid pixels
         nonlocal done
         done += count
         ticket.reach(WINDOWS_SHARE * done / (plan.width * plan.height))

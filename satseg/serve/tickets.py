@@ -1,4 +1,4 @@
-"""What a job tells while it waits and runs, and how it is stopped."""
+"""Tickets: progress, position and cancellation of jobs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from satseg.errors import CancelledError
 from satseg.serve.estimates import Estimate
 
 Result = TypeVar("Result")
-Made = TypeVar("Made", covariant=True)
-TELLING_SHARE = 0.02  # of a job, from which on its own speed tells more than that of others
+T_co = TypeVar("T_co", covariant=True)
+MIN_SHARE = 0.02  # of a job, from which its own speed is a better estimate than past jobs
 
 
 def approximate_duration(seconds: float) -> str:
-    """Return a time as it is said where nobody knows it to the second."""
+    """Format a duration that is not known to the second."""
     if seconds < 20:
         return f"about {max(1, math.ceil(seconds))} s"
     if seconds < 90:
@@ -29,12 +29,12 @@ def approximate_duration(seconds: float) -> str:
 
 
 class QueuePosition(NamedTuple):
-    """Where an unfinished job stands.
+    """Position of an unfinished job in the queue.
 
     Attributes:
-        place: In the order in which they came; the first runs, and others only when it lets them pass.
-        total: Jobs that wait or run in its lane.
-        seconds_left: Until it is finished, as far as can be told.
+        place: One-based rank by arrival; the first runs, others only when it lets them overtake.
+        total: Number of waiting and running jobs in the lane.
+        seconds_left: Estimated seconds until the job is finished.
     """
 
     place: int
@@ -43,32 +43,32 @@ class QueuePosition(NamedTuple):
 
 
 class Queue(Protocol):
-    """What a ticket asks of its queue."""
+    """The queue, as tickets use it."""
 
     def withdraw(self, ticket: Ticket) -> None:
-        """Take a job that waits out of the queue."""
+        """Remove a waiting job from the queue."""
 
     def yield_turn(self, ticket: Ticket) -> None:
-        """Wait while others go first."""
+        """Pause while other jobs go first."""
 
     def queue_position(self, ticket: Ticket) -> QueuePosition | None:
-        """Return where a job stands; None where it is finished."""
+        """Return a job's position in the queue; None if it is finished."""
 
 
 @dataclass(eq=False)
 class Ticket:
-    """What a job tells, and how it is stopped, while it runs.
+    """Reports a job's progress, and cancels it.
 
     Attributes:
-        total: Steps that it will take, as far as it is known.
-        finished: Steps that it has taken.
-        estimate: What it will take.
-        number: Of those that came before it.
-        patient: Whether its owner is told its place and waits as long as it takes.
-        is_long: Whether it runs beside short ones, and lets them pass.
-        started: When its turn came, in seconds of the monotonic clock; None where it waits.
-        resumed: When it last had given way to others, on the same clock.
-        paused: Seconds for which it has.
+        total: Number of steps, as far as it is known.
+        finished: Number of finished steps.
+        estimate: Estimated cost.
+        number: Serial number, by arrival.
+        patient: Whether the client sees its place in the queue, and waits as long as it takes.
+        is_long: Whether the job is in the lane of long jobs, which pause for short ones.
+        started: Start of the run, in seconds of the monotonic clock; None while it waits.
+        resumed: End of the last pause, on the same clock.
+        paused: Total seconds of pauses.
     """
 
     total: int = 0
@@ -84,18 +84,18 @@ class Ticket:
     _queue: Queue | None = field(default=None, repr=False)
 
     def begin(self, estimate: Estimate, *, is_long: bool) -> None:
-        """Wait for a turn; what was done before does not count."""
+        """Reset the ticket to wait for a run."""
         self.estimate, self.is_long = estimate, is_long
         self.total, self.finished = 0, 0
         self.started, self.resumed, self.paused = None, 0.0, 0.0
 
     def record_duration(self) -> None:
-        """Note what the work took, where all of it was done: it may have failed, or been cancelled."""
+        """Teach the cost model the job's duration, if it was neither cancelled nor failed."""
         if self.started is not None and self.share == 1:
             self.estimate.learn(time.monotonic() - self.started - self.paused)
 
     def tick(self, steps: int = 1) -> None:
-        """Say that steps are finished; a long job lets short ones pass here.
+        """Report finished steps; a long job pauses for short ones here.
 
         Raises:
             CancelledError: If the job was cancelled.
@@ -107,7 +107,7 @@ class Ticket:
         self.finished += steps
 
     def reach(self, share: float) -> None:
-        """Say that so much is finished, 0 to 1, whatever the steps were.
+        """Report the finished share, 0 to 1.
 
         Raises:
             CancelledError: If the job was cancelled.
@@ -115,7 +115,7 @@ class Ticket:
         self.tick(max(0, round(share * self.total) - self.finished))
 
     def complete(self) -> None:
-        """Say that all is finished.
+        """Report that the job is finished.
 
         Raises:
             CancelledError: If the job was cancelled.
@@ -124,55 +124,55 @@ class Ticket:
         self.reach(1)
 
     def cancel(self) -> None:
-        """Stop the job at its next step; one that waits never starts, and its place is free at once."""
+        """Cancel the job at its next step; a waiting one never starts, and leaves the queue at once."""
         self._stop.set()
         if self._queue is not None:
             self._queue.withdraw(self)
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was told to stop."""
+        """Whether the job was cancelled."""
         return self._stop.is_set()
 
     @property
     def share(self) -> float:
-        """How much is finished, 0 to 1."""
+        """Finished share, 0 to 1."""
         return min(self.finished / self.total, 1.0) if self.total else 0.0
 
     @property
     def queue_position(self) -> QueuePosition | None:
-        """Where it stands; None where it is finished."""
+        """Position in the queue; None if it is finished."""
         return None if self._queue is None else self._queue.queue_position(self)
 
     def seconds_left(self) -> float:
-        """Return how long it will run from now on, or from its turn on: by its own speed once that tells enough."""
+        """Return the estimated remaining run time in seconds, from its own speed once that is known well enough."""
         if self.started is None:
             return self.estimate.seconds
         taken = time.monotonic() - self.started
-        if self.share > TELLING_SHARE:
+        if self.share > MIN_SHARE:
             return taken / self.share - taken
         worked = taken - self.paused
-        return max(self.estimate.seconds - worked, worked / 10)  # nobody knows of one that takes longer than expected
+        return max(self.estimate.seconds - worked, worked / 10)  # a guess, if it takes longer than expected
 
 
 @dataclass(frozen=True)
-class Continuation(Generic[Made]):
-    """What a job returns that goes on with work of another length, which was not known before."""
+class Continuation(Generic[T_co]):
+    """Result of a job that continues with work of another cost, which was not known before."""
 
-    work: Callable[[Ticket], Made | Continuation[Made]]
+    work: Callable[[Ticket], T_co | Continuation[T_co]]
     estimate: Estimate
 
 
 @dataclass(frozen=True)
 class Job(Generic[Result]):
-    """Work that waits, runs or is finished."""
+    """A waiting, running or finished job."""
 
     ticket: Ticket
     future: Future[Result]
     work: Callable[[Ticket], Result | Continuation[Result]]
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long at most; return whether the job is finished, however it ended."""
+        """Wait for at most `seconds`; return whether the job is finished, however it ended."""
         try:
             self.future.exception(seconds)
         except FutureTimeoutError:
@@ -180,7 +180,7 @@ class Job(Generic[Result]):
         return True
 
     def result(self) -> Result:
-        """Return what came of it, when it is finished.
+        """Return the result, waiting for it if need be.
 
         Raises:
             CancelledError: If it was cancelled.

@@ -1,4 +1,4 @@
-"""The server: one process, one queue of jobs, listening on this machine alone unless told otherwise."""
+"""The server: one process with one job queue, on the loopback address by default."""
 
 from __future__ import annotations
 
@@ -31,22 +31,21 @@ if TYPE_CHECKING:
     from satseg.serve.connections import Network
 
 API_PACKAGES, PAGE_PACKAGES = ("fastapi_offline", "prometheus_client", "uvicorn"), ("bokeh", "gradio")
-SHUTDOWN_SECONDS = 5  # that open pages have when the server stops
-TICKS_A_SECOND = 10  # of uvicorn's main loop
-# Nothing is reported to anyone, and nothing is looked up on a hub. This is read when Gradio and what loads models are
-# imported, so they are imported late.
+SHUTDOWN_SECONDS = 5  # grace period for open pages when the server stops
+TICKS_PER_SECOND = 10  # of uvicorn's main loop
+# No telemetry and no look-ups on a hub. Gradio and the model libraries read these on import, so they are imported late.
 OFFLINE_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 def serve(cfg: DictConfig, *, with_page: bool) -> None:
-    """Load the models, and serve until the process is told to stop.
+    """Load the models, and serve until the process is stopped.
 
-    On SIGTERM no more images are taken, those that were taken are finished, and the process ends with 0. Ctrl-C stops
-    at once; jobs of the API go on when the server is back.
+    On SIGTERM the server refuses new images, finishes those it has accepted, and exits with 0. Ctrl-C stops at once;
+    API jobs resume when the server is started again.
 
     Args:
         cfg: The composed configuration of `satseg.app` or `satseg.serve`.
-        with_page: Whether people are served, too.
+        with_page: Whether to serve the app's page, too.
 
     Raises:
         ConfigError: If an option cannot be used.
@@ -61,7 +60,7 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
     with listening(cfg.host, cfg.port) as listener, tempfile.TemporaryDirectory(prefix="satseg-") as root:
         if not is_local(cfg.host) and auth is None:
             print(
-                f"WARNING: host={cfg.host} lets everyone who reaches this machine use the models, without a password. "
+                f"WARNING: host={cfg.host} lets anyone who can reach this machine use the models without a password. "
                 "Set auth=user:password, or host=127.0.0.1.",
                 file=sys.stderr,
             )
@@ -77,7 +76,7 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
             app = application.create(mount_page)
         else:
             app = application.create()
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # once the server is down: what is temporary goes, too
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # after shutdown, to remove temporary files
         try:
             _run(app, application, listener, proxies, with_page, with_page and cfg.browser)
         finally:
@@ -85,10 +84,10 @@ def serve(cfg: DictConfig, *, with_page: bool) -> None:
 
 
 def parse_auth(auth: str | None) -> tuple[str, str] | None:
-    """Return user and password.
+    """Split `user:password`.
 
     Raises:
-        ConfigError: If it is not both.
+        ConfigError: If either is missing.
     """
     if auth is None:
         return None
@@ -99,7 +98,7 @@ def parse_auth(auth: str | None) -> tuple[str, str] | None:
 
 
 def parse_proxies(proxies: Sequence[str]) -> list[Network]:
-    """Return the networks of the proxies before the server.
+    """Parse the networks of the proxies in front of the server.
 
     Raises:
         ConfigError: If one is neither an address nor a network.
@@ -123,19 +122,19 @@ def _check_numbers(cfg: DictConfig, with_page: bool) -> None:
         if isinstance(cfg[name], bool) or not isinstance(cfg[name], int | float) or not 0 < cfg[name] < 1e9:
             raise ConfigError(f"{name}={cfg[name]}: expected a number above 0.")
     if cfg.batch_size is not None and (type(cfg.batch_size) is not int or cfg.batch_size < 1):
-        raise ConfigError(f"batch_size={cfg.batch_size}: expected a whole number from 1 on.")
+        raise ConfigError(f"batch_size={cfg.batch_size}: expected a whole number of at least 1.")
     if isinstance(cfg.queue_s, bool) or not isinstance(cfg.queue_s, int | float) or not 0 <= cfg.queue_s < 1e9:
-        raise ConfigError(f"queue_s={cfg.queue_s}: expected a number of seconds from 0 on.")
+        raise ConfigError(f"queue_s={cfg.queue_s}: expected a number of seconds, at least 0.")
     if type(cfg.queue_size) is not int or cfg.queue_size < 0:
-        raise ConfigError(f"queue_size={cfg.queue_size}: expected a whole number from 0 on.")
+        raise ConfigError(f"queue_size={cfg.queue_size}: expected a whole number of at least 0.")
 
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Take an address before models are loaded; port 0 is any that is free. Who asks early waits until they are.
+    """Bind an address before models are loaded; port 0 is any free port. Early requests wait until models are loaded.
 
     Raises:
-        ConfigError: If it cannot be had.
+        ConfigError: If the address cannot be bound.
     """
     if type(port) is not int or not 0 <= port < 65536:
         raise ConfigError(f"port={port}: expected a whole number from 0 to 65535.")
@@ -144,7 +143,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(256)  # two sockets may be bound to an address, but one alone can listen
+        listener.listen(256)  # two sockets may bind the same address, but only one can listen
     except OSError as error:
         raise ConfigError(f"host={host} port={port} cannot be used ({error.strerror}); set another port=.") from error
     with listener:
@@ -161,14 +160,14 @@ def _run(
 ) -> None:
     import uvicorn
 
-    from satseg.serve.connections import BACKLOG, CompleteForms, Connection, look, max_connections
+    from satseg.serve.connections import BACKLOG, CompleteForms, Connection, drop_slow, max_connections
 
     class Server(uvicorn.Server):
-        """Ends at once when asked twice, or by Ctrl-C; else when what was accepted is finished."""
+        """Stops at once on Ctrl-C or a second SIGTERM; on the first SIGTERM, after finishing accepted requests."""
 
         async def on_tick(self, counter: int) -> bool:
-            if counter % TICKS_A_SECOND == 0:
-                look(self.server_state.connections, time.monotonic())
+            if counter % TICKS_PER_SECOND == 0:
+                drop_slow(self.server_state.connections, time.monotonic())
             return await super().on_tick(counter)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -187,14 +186,14 @@ def _run(
     config = uvicorn.Config(
         CompleteForms(app),
         http=partial(Connection, proxies=proxies, most=max_connections()),  # type: ignore[arg-type]
-        ws="none",  # nothing here speaks it
+        ws="none",  # not used
         backlog=BACKLOG,
         forwarded_allow_ips=[str(proxy) for proxy in proxies],
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )
-    end = "in a browser; Ctrl-C ends it." if with_page else "/api/v1/docs says what can be asked; Ctrl-C ends it."
+    end = "in a browser; Ctrl-C stops it." if with_page else "see /api/v1/docs; Ctrl-C stops it."
     print(f"Open {address} {end}" if with_page else f"Listening on {address}; {end}", flush=True)
     if browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()

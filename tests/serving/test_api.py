@@ -118,7 +118,7 @@ def test_a_map_of_many_areas_is_geojson_and_one_of_too_many_is_not(client: httpx
     assert json.loads(found.content) == json.loads((tmp_path / "map.geojson").read_text())
     assert count == len(found.json()["features"]) > 2000  # so many are written by a process of their own
     refused = post(client, "predict?preflight=warn", too_many, Accept="application/geo+json")
-    assert refused.status_code == 422 and "too many for polygons; take the GeoTIFF" in refused.json()["detail"]
+    assert refused.status_code == 422 and "which is too many; use the GeoTIFF" in refused.json()["detail"]
     job = post(client, "jobs?preflight=warn", too_many).json()["id"]
     result = finished(client, job)["result"]
     refused = client.get(result, headers={"Accept": "application/geo+json"})
@@ -288,7 +288,7 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
     assert asked(**{"Content-Encoding": "gzip"})[0] == 415
     assert asked(content=b"\x89PNG\r\n\x1a\n" + bytes(21 * 10**6)) == (
         413,
-        "The image is too large: at most 20 MB are taken.",
+        "The image is too large: at most 20 MB are accepted.",
     )
     assert asked(Accept="text/html")[0] == 406
     assert asked("predict?model=nobody") == (404, "There is no model nobody; there is rgb, multi.")

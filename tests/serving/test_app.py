@@ -259,9 +259,9 @@ def wrong_uploads(folder: Path) -> dict[str, tuple[Path, str]]:
     with rasterio.open(grey, "w", driver="GTiff", width=64, height=64, count=1, dtype="uint8") as file:
         file.write(np.ones((1, 64, 64), np.uint8))
     return {
-        "text": (text, "text.tif is no PNG, JPEG, TIFF or GeoTIFF image."),
-        "vrt": (vrt, "vrt.tif is no PNG, JPEG, TIFF or GeoTIFF image."),
-        "huge": (huge, "huge.tif has 60,000 x 60,000 pixels, but at most 400 million are taken; cut out a part."),
+        "text": (text, "text.tif is not a PNG, JPEG, TIFF or GeoTIFF image."),
+        "vrt": (vrt, "vrt.tif is not a PNG, JPEG, TIFF or GeoTIFF image."),
+        "huge": (huge, "huge.tif has 60,000 x 60,000 pixels, but at most 400 million are accepted; crop it."),
         "grey": (grey, "grey.tif has the bands 1 (band_1), but the model takes 3, b1, b2, b3."),
     }
 

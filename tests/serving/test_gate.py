@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 REFUSED = {
     "status": 404,
     "title": "Not Found",
-    "detail": "There is nothing of yours here; if the page is older than the server, load it again.",
+    "detail": "Not found; if the server was restarted, reload the page.",
 }
 
 

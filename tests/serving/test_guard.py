@@ -148,9 +148,7 @@ def test_of_gradio_the_page_has_what_it_needs_and_no_more(local: Starlette) -> N
             found = browser.request(method, filled(pattern))
             assert found.status_code == 404, (method, pattern)
             assert (
-                method == "HEAD"
-                or found.json()["detail"]
-                == "There is nothing of yours here; if the page is older than the server, load it again."
+                method == "HEAD" or found.json()["detail"] == "Not found; if the server was restarted, reload the page."
             ), (method, pattern)
     for path in ("/favicon.ico", "/theme.css", "/static/js/iframeResizer.contentWindow.min.js"):
         assert browser.get(path).status_code == 200

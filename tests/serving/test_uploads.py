@@ -52,7 +52,7 @@ def vrt(target: Path) -> str:
 
 def test_a_vrt_by_any_name_reads_nothing(tmp_path: Path) -> None:
     image_bytes(tmp_path, "GTiff")
-    with pytest.raises(UploadTypeError, match=r"map\.tif is no PNG, JPEG, TIFF or GeoTIFF image"):
+    with pytest.raises(UploadTypeError, match=r"map\.tif is not a PNG, JPEG, TIFF or GeoTIFF image"):
         put(tmp_path, vrt(tmp_path / "made").encode(), "map.tif")
 
 
@@ -79,7 +79,7 @@ def test_what_lies_beside_an_upload_is_not_read(tmp_path: Path) -> None:
 
 
 def test_too_large_is_told_from_the_header(tmp_path: Path) -> None:
-    with pytest.raises(UploadTooLargeError, match=r"has 3.0 MB, but at most 2.0 MB are taken"):
+    with pytest.raises(UploadTooLargeError, match=r"has 3.0 MB, but at most 2.0 MB are accepted"):
         put(tmp_path, b"II*\0" + bytes(3_000_000))
     path = tmp_path / "huge"
     profile = {"driver": "GTiff", "width": 60_000, "height": 60_000, "count": 1, "dtype": "uint8", "tiled": True}
@@ -95,7 +95,7 @@ def test_too_large_is_told_from_the_header(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\3\4zip", b"GIF89a", b"%PDF-1.4", b"/vsicurl/http://127.0.0.1/"])
 def test_other_content_is_refused_in_a_sentence(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(UploadTypeError, match=r"^scene\.tif (is empty|is no PNG, JPEG, TIFF or GeoTIFF image)\.$"):
+    with pytest.raises(UploadTypeError, match=r"^scene\.tif (is empty|is not a PNG, JPEG, TIFF or GeoTIFF image)\.$"):
         put(tmp_path, content, "scene.tif")
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from satseg.errors import CancelledError, NotFoundError, SatsegError
 from satseg.locks import LOCK_FILE, hold
-from satseg.serve.api.problems import GO_ON
+from satseg.serve.api.problems import OVERRIDE_HINT
 from satseg.serve.api.receiving import writing
 from satseg.serve.api.records import Record, read_records
 from satseg.serve.api.responses import start_conversion
 from satseg.serve.api.service import Service
 from satseg.serve.estimates import MAP_FILE
-from satseg.serve.public_messages import FAILED, sentence
+from satseg.serve.public_messages import FAILED, public_message
 from satseg.serve.segmenting import map_upload, scene_of
 from satseg.serve.tickets import Continuation, Job, QueuePosition, Ticket
 from satseg.serve.uploads import Upload, check_upload
@@ -208,7 +208,9 @@ class JobStore:
                 logger.exception("Job %s failed", record.id)
             known = isinstance(error, SatsegError)
             folder, name = self.folder_of(record.id), record.name
-            self._fail(record, sentence(str(error), folder, name, go_on=GO_ON) if known else FAILED)
+            self._fail(
+                record, public_message(str(error), folder, name, override_hint=OVERRIDE_HINT) if known else FAILED
+            )
         upload.path.unlink(missing_ok=True)
 
     def _fail(self, record: Record, detail: str) -> None:

@@ -17,13 +17,13 @@ from starlette.responses import JSONResponse, Response
 
 from satseg import errors
 from satseg.serve.headers import PLAIN_HEADERS
-from satseg.serve.public_messages import FAILED, sentence
+from satseg.serve.public_messages import FAILED, public_message
 from satseg.serve.uploads import display_name
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-GO_ON = "ask with ?preflight=warn to have it segmented as it is"
+OVERRIDE_HINT = "ask with ?preflight=warn to have it segmented as it is"
 # The first that fits; whatever else satseg says on purpose is about the image.
 STATUS: dict[type[Exception], int] = {
     errors.UploadTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -73,7 +73,7 @@ def add_handlers(app: FastAPI, root: Path, retry_after: Callable[[], int]) -> No
         delay = retry_after() if seconds is None else max(1, math.ceil(seconds))
         headers = {"Retry-After": str(delay)} if wait else None
         name = display_name(request.query_params.get("name", "image"))
-        return problem(status, sentence(str(error), root, name, go_on=GO_ON), headers)
+        return problem(status, public_message(str(error), root, name, override_hint=OVERRIDE_HINT), headers)
 
     def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -124,11 +124,11 @@ class Api:
             finish(prepared, output)
             return convert(output, media, class_names, Ticket())
 
-        batches.expect(prepared)
+        batches.add(prepared)
         try:
             made = await self.service.run(work, prepared.estimate, request)
         finally:
-            batches.forget(prepared)
+            batches.remove(prepared)
         return await self.service.run_alongside(make, is_long=not prepared.estimate.is_small) if made is None else made
 
     async def explain(

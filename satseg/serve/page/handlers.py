@@ -24,7 +24,7 @@ from satseg.serve.page.downloads import ENDINGS, write_downloads
 from satseg.serve.page.examples import Example, find_examples
 from satseg.serve.page.sessions import Sessions, Work
 from satseg.serve.page.views import Thumbnails, probabilities_at, thumbnails
-from satseg.serve.public_messages import FAILED, sentence
+from satseg.serve.public_messages import FAILED, public_message
 from satseg.serve.segmenting import Segmented, segment_upload
 from satseg.serve.served_models import ServedModel
 from satseg.serve.tickets import Continuation, Ticket
@@ -98,7 +98,7 @@ class Handlers:
             estimate = work.served.costs.estimate(MAP_PAGE, upload.info.width * upload.info.height)
             work.found, work.small = yield from self._watch(work, compute, estimate, f"Segmenting {upload.name}")
         except PreflightError as error:
-            work.unlike = tuple(upload.told(finding) for finding in error.findings)
+            work.unlike = tuple(upload.public_text(finding) for finding in error.findings)
         except Exception as error:
             work.discard()
             work.unlike = ()
@@ -174,7 +174,7 @@ def told(error: Exception, folder: Path, name: str) -> str:
     if not isinstance(error, SatsegError):
         logger.exception("A job failed", exc_info=error)
         return fragments.problem(FAILED)
-    return fragments.problem(sentence(str(error), folder, name))
+    return fragments.problem(public_message(str(error), folder, name))
 
 
 def overlay(work: Work, look: views.Look) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ class Login:
             self._attempts.add(request)
             return HTMLResponse(login_page(LOGIN, is_wrong=True), 401)
         response = RedirectResponse("/", 303)
-        self._visitors.welcome(response, request.scope)
+        self._visitors.set_cookie(response, request.scope)
         return response
 
     async def leave(self, request: Request) -> Response:
