@@ -1,6 +1,6 @@
-"""Where Hydra looks for plugins: satseg's sweepers, and a launcher for Ray.
+"""Hydra plugins: satseg's sweepers, and a launcher for Ray.
 
-Hydra's plugins for Optuna and Ray want an Optuna of 2022 and a cloudpickle that joblib refuses.
+Hydra's own plugins for Optuna and Ray require an Optuna of 2022 and a cloudpickle that conflicts with joblib.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class GridSweeper(Sweeper):
-    """Runs each combination of the values that are swept over.
+    """Runs each combination of the swept values.
 
     Args:
-        params: Options with their values, as on the command line, which wins.
+        params: Options with their values, as on the command line, which takes precedence.
     """
 
     def __init__(self, params: dict[str, Any] | None = None) -> None:
         self.params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what the runs are launched with."""
+        """Store the context for launching runs."""
         self.config, self.hydra_context = config, hydra_context
         self._config = config
         self._launcher = Plugins.instance().instantiate_launcher(
@@ -39,7 +39,7 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run what is missing, and say how all ended."""
+        """Run the missing runs, and print all outcomes."""
         from satseg.sweep import grid, parse
 
         sweep = self._open(arguments)
@@ -54,18 +54,18 @@ class GridSweeper(Sweeper):
         return Sweep(Path(self._config.hydra.sweep.dir), self._config.resume_sweep, command)
 
     def _launch(self, commands: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
-        self.validate_batch_is_legal(commands)  # a wrong name ends the sweep before its first run
+        self.validate_batch_is_legal(commands)  # fails on unknown options before the first run
         return self._launcher.launch(commands, initial_job_idx=first)
 
 
 class OptunaSweeper(GridSweeper):
-    """Lets Optuna choose the values, by what earlier runs scored.
+    """Lets Optuna choose values from the scores of earlier runs.
 
     Args:
-        params: Options with the values that they may take, as on the command line, which wins.
-        num_trials: Runs in all.
-        batch_size: Runs at a time; those of one batch do not know of each other.
-        seed: Of the search, not of the runs.
+        params: Options with their search spaces, as on the command line, which takes precedence.
+        num_trials: Total number of runs.
+        batch_size: Runs at a time; runs of one batch do not use each other's scores.
+        seed: Seed of the search, not of the runs.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class OptunaSweeper(GridSweeper):
         self.num_trials, self.batch_size, self.seed = num_trials, batch_size, seed
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run trials up to their number, and say how all ended."""
+        """Run `num_trials` trials, and print all outcomes."""
         from satseg.sweep import Search, parse, search_space
 
         space, fixed = search_space(parse(self.params, arguments))
@@ -85,23 +85,23 @@ class OptunaSweeper(GridSweeper):
 
 
 class RayLauncher(Launcher):
-    """Runs jobs as tasks of Ray, on this machine or a cluster with the same files.
+    """Runs jobs as Ray tasks, on this machine or on a cluster with a shared file system.
 
     Args:
-        address: Of a cluster; Ray is started on this machine by default.
-        num_cpus: Processor cores for each run.
-        num_gpus: GPUs for each run.
+        address: Address of a cluster; by default Ray is started on this machine.
+        num_cpus: CPU cores per run.
+        num_gpus: GPUs per run.
     """
 
     def __init__(self, address: str | None = None, num_cpus: int = 1, num_gpus: int = 0) -> None:
         self.address, self.resources = address, {"num_cpus": num_cpus, "num_gpus": num_gpus}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what the runs are launched with."""
+        """Store the context for launching runs."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs and wait for them; one whose worker dies is a job that failed."""
+        """Run all jobs and wait for them; a job whose worker dies counts as failed."""
         from satseg.sweep.tasks import run_on_ray
 
         jobs = [(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]

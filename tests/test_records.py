@@ -203,7 +203,7 @@ def test_a_trusted_package_covers_its_modules_under_either_name(
     slot = next(slot for slot in SLOTS if slot.startswith("loss"))
     own = at(RECORD, slot) | {"_target_": "my_package.Mine", "_convert_": "all", "_recursive_": False}
     assert at(read(changed(slot, own), tmp_path, ["my_package"]), slot) == own
-    with pytest.raises(ConfigError, match=f"{slot} names my_package.Path, which is no class of that module"):
+    with pytest.raises(ConfigError, match=f"{slot} names my_package.Path, which is not a class of that module"):
         read(changed(slot, own | {"_target_": "my_package.Path"}), tmp_path, ["my_package"])
     inside = own | {"_target_": "my_package.losses.Mine"}
     assert at(read(changed(slot, inside), tmp_path, ["my_package"]), slot) == inside

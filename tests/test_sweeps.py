@@ -67,7 +67,7 @@ def test_runs_that_fail_leave_the_rest_and_the_same_command_runs_what_is_missing
     assert scores[0] == scores[1]  # equal starts, equal seeds: equal runs, wherever they ran
 
     other = command("train", "-m", *SHORT, "seed=1,2", f"resume_sweep={sweep}", cwd=tmp_path)
-    assert other.returncode == 1 and "was made by another command" in other.stderr.splitlines()[-1]
+    assert other.returncode == 1 and "was started by another command" in other.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow

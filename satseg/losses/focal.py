@@ -1,4 +1,4 @@
-"""Focal loss over the softmax, with class weights; SMP's is one sigmoid a class and takes no weights."""
+"""Focal loss over the softmax with class weights; SMP's uses a sigmoid per class and takes no weights."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch.nn.functional import cross_entropy
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy that looks away from what is easy (Lin et al., 2017).
+    """Cross-entropy that down-weights easy pixels (Lin et al., 2017).
 
     Args:
-        gamma: How far; 0 is cross-entropy.
-        weight: Weights of the classes (K,).
+        gamma: Strength of the down-weighting; 0 is cross-entropy.
+        weight: Class weights (K,).
     """
 
     def __init__(self, gamma: float = 2.0, weight: Tensor | None = None) -> None:
@@ -22,7 +22,12 @@ class FocalLoss(nn.Module):
         self.weight: Tensor | None
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over pixels of logits (N, K, …) and class indices (N, …); weighted where weights are."""
+        """Return the mean over pixels, weighted by class if there are weights.
+
+        Args:
+            logits: (N, K, …).
+            target: Class indices (N, …).
+        """
         loss = cross_entropy(logits, target, reduction="none")
         loss = (1 - torch.exp(-loss)) ** self.gamma * loss
         if self.weight is None:

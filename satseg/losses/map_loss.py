@@ -1,4 +1,4 @@
-"""The base of losses that look at neighbouring pixels."""
+"""Base class of losses over neighbouring pixels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class MapLoss(nn.Module):
-    """A term of `WeightedSum` that is given whole maps instead of a list of valid pixels, such as a boundary loss.
+    """A term of `WeightedSum` over whole maps instead of a list of valid pixels, such as a boundary loss.
 
-    `WeightedSum` cannot take out of a map the pixels that do not count: `forward` must give them no weight.
+    `WeightedSum` cannot remove invalid pixels from a map: `forward` must give them no weight.
     """
 
     def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:

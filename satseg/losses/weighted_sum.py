@@ -1,4 +1,4 @@
-"""The one criterion of training: a weighted sum of losses, over valid pixels only."""
+"""Training criterion: a weighted sum of losses over valid pixels."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from satseg.spec import IGNORE_INDEX
 
 
 class WeightedSum(nn.Module):
-    """Takes ignored and invalid pixels out before any loss sees them.
+    """Weighted sum of losses, which removes ignored and invalid pixels first.
 
     Args:
-        terms: Partial constructors by name; each makes a loss of logits (1, K, P, 1) and classes (1, P, 1) of the P
-            pixels that count, or a `MapLoss`.
-        weights: A factor for each; 1 by default.
-        class_weights: Kept in the configuration alone; `set_class_weights` sets the numbers.
-        ignore_index: The class that is none.
+        terms: Partial constructors by name; each builds a loss of logits (1, K, P, 1) and classes (1, P, 1) of the P
+            valid pixels, or a `MapLoss`.
+        weights: Factor of each term; 1 by default.
+        class_weights: Unused, as the datamodule computes them; see `set_class_weights`.
+        ignore_index: Value of unlabelled pixels.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class WeightedSum(nn.Module):
         self.terms = nn.ModuleDict({name: make() for name, make in terms.items()})
 
     def set_class_weights(self, weights: Tensor | None) -> None:
-        """Give the classes' weights to every loss that takes them.
+        """Pass class weights to every loss that takes them.
 
         Args:
-            weights: One number a class, or None.
+            weights: One number per class, or None.
 
         Raises:
             ConfigError: If no loss takes weights.
@@ -52,7 +52,7 @@ class WeightedSum(nn.Module):
         takers = [name for name, make in self.makers.items() if "weight" in inspect.signature(make).parameters]
         if not takers:
             raise ConfigError(
-                f"loss.class_weights: {' and '.join(self.makers)} weighs every class alike; use class_weights="
+                f"loss.class_weights: {' and '.join(self.makers)} weights all classes equally; use class_weights="
                 "none, or a loss that takes weights: cross_entropy, ce_dice or focal."
             )
         for name in takers:
@@ -67,7 +67,7 @@ class WeightedSum(nn.Module):
             valid: Boolean (N, H, W); all by default.
 
         Returns:
-            A scalar in float32; zero, still joined to the graph, where no pixel is valid.
+            A scalar in float32; zero, but connected to the graph, if no pixel is valid.
         """
         with torch.autocast(logits.device.type, enabled=False):
             logits, mask = logits.float(), mask.long()

@@ -1,4 +1,4 @@
-"""Building the network that a file describes: compared with the file's own tensors before memory is taken."""
+"""Building the network that a file describes, with its tensors checked against the file before memory is used."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from satseg.errors import ModelError
 
-MAX_CALLS = 100_000  # of torch while a network is built; the largest of timm's need 66,000
-EXTRA_BYTES = 512 * 2**20  # beyond the weights: a classifier's head that is cut off again, position indices
-# Fills without values on the meta device, where torch would work them out in Python at a millisecond each.
+MAX_CALLS = 100_000  # of torch functions while a network is built; timm's largest need 66,000
+EXTRA_BYTES = 512 * 2**20  # besides the weights, such as for a discarded classifier head or position indices
+# In-place fills, skipped on the meta device, where torch would run them in Python at a millisecond each.
 FILLS = frozenset(
     getattr(Tensor, name) for name in ("normal_", "uniform_", "fill_", "zero_", "erfinv_", "clamp_", "mul_", "add_")
 )
@@ -23,14 +23,14 @@ FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.r
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a file's header says of a tensor."""
+    """Shape and dtype of a tensor, as in a file's header."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
 
 class _CallCounter(TorchFunctionMode):
-    """Counts what a constructor on the meta device asks torch for, and ends one that does not come to an end."""
+    """Counts torch calls and bytes of a constructor on the meta device, and aborts one with too many calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,10 +42,10 @@ class _CallCounter(TorchFunctionMode):
         options = dict(kwargs or {})
         self.calls += 1
         if self.calls > MAX_CALLS:
-            raise ModelError(f"it takes more than {MAX_CALLS:,} steps to build")
+            raise ModelError(f"building it takes more than {MAX_CALLS:,} steps")
         if func in FILLS and isinstance(args[0], Tensor) and args[0].is_meta:
             return args[0]
-        if func is torch.linspace:  # rates by depth, whose values constructors ask for
+        if func is torch.linspace:  # drop rates by depth, whose values constructors need
             options["device"] = "cpu" if options.get("steps", args[2] if len(args) > 2 else 0) <= MAX_CALLS else "meta"
         result = func(*args, **options)
         if func in FACTORIES:
@@ -58,19 +58,19 @@ def build_like(
 ) -> nn.Module:
     """Build a network if it has the tensors of a file.
 
-    It is built on the meta device first, where tensors have shapes but no memory.
+    It is built on the meta device first, where tensors use no memory.
 
     Args:
-        make: Builds it; what it builds need not be filled.
-        tensors: The file's, by name.
-        size: Of the file in bytes.
-        trusted: Whether the caller vouches for the constructor; it is then let run where it needs real tensors.
+        make: Builds the network; its weights need not be initialised.
+        tensors: The tensors of the file by name.
+        size: Size of the file in bytes.
+        trusted: Whether the constructor is trusted, and may also run where it needs real tensors.
 
     Returns:
-        The network on the CPU; its weights are not set where torch need not have set them.
+        The network on the CPU; its weights may be uninitialised.
 
     Raises:
-        ModelError: If names, shapes or dtypes differ, or far more memory would be taken than the file has bytes.
+        ModelError: If names, shapes or dtypes differ, or it would need far more memory than the file has bytes.
     """
     try:
         with torch.device("meta"), _CallCounter() as counting:
@@ -84,11 +84,15 @@ def build_like(
     compare(net, tensors)
     saved = {id(tensor) for tensor in net.state_dict(keep_vars=True).values()}
     unsaved = [tensor for tensor in _tensors(net) if id(tensor) not in saved]
-    if not unsaved and not trusted:  # a module of the caller's own may keep tensors where nobody finds them
+    if not unsaved and not trusted:  # a user's module may hold tensors that cannot be found
         return net.to_empty(device="cpu")
-    needed = counting.created + sum(tensor.nbytes for tensor in unsaved)  # the constructor alone knows their values
+    needed = counting.created + sum(
+        tensor.nbytes for tensor in unsaved
+    )  # their values are known only to the constructor
     if needed > 2 * size + EXTRA_BYTES:
-        raise ModelError(f"it would take {needed / 1e6:,.0f} MB to build, but the file has {size / 1e6:,.0f} MB")
+        raise ModelError(
+            f"building building it would take {needed / 1e6:,.0f} MB, but the file has {size / 1e6:,.0f} MB"
+        )
     return make()
 
 
@@ -96,7 +100,7 @@ def compare(net: nn.Module, tensors: Mapping[str, TensorInfo]) -> None:
     """Compare a network with the tensors of a file.
 
     Raises:
-        ModelError: If names, shapes or dtypes differ; names one.
+        ModelError: If names, shapes or dtypes differ; names one that does.
     """
     own = {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in net.state_dict().items()}
     differing = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name] != tensors[name]]
@@ -113,7 +117,7 @@ def _described(tensor: TensorInfo | None) -> str:
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:
-    """Return all tensors of a network: parameters, buffers, and those that modules hold as they hold numbers."""
+    """Return all tensors of a network: parameters, buffers and plain attributes of modules."""
     found: list[Tensor] = []
     waiting: list[Any] = [vars(module) for module in net.modules()]
     seen: set[int] = set()

@@ -27,21 +27,21 @@ def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNet
 
     Args:
         config: `_target_` (the full name of the class), `encoder_name` (timm's, with or without `tu-`, or SMP's own),
-            `encoder_weights` (`hub`, `none` or the path of a file), `encoder_adapt` (how they serve other bands; see
+            `encoder_weights` (`hub`, `none` or the path of a file), `encoder_adapt` (the rule for other bands; see
             `adapt_input`), and the class's own options.
-        spec: The dataset; mean and std that are None become the backbone's own.
+        spec: Spec of the dataset; mean and std that are None are replaced by the backbone's.
 
     Returns:
         The network, whose `config` rebuilds it without weights.
 
     Raises:
         ModelPairError: If the decoder does not work on the backbone.
-        ModelError: If an option could not be loaded again from a file.
-        BackboneWeightsError: If the weights cannot be had or do not fit.
-        ConfigError: If it is not said how weights for three bands serve other ones, or a model file could not hold the
-            spec.
+        ModelError: If an option could not be loaded from a model file.
+        BackboneWeightsError: If the weights cannot be obtained or do not fit.
+        ConfigError: If there is no rule for adapting weights of three bands to others, or a model file could not hold
+            the spec.
     """
-    DatasetSpec.from_dict(spec.to_dict())  # else its model file could be written, but not be read
+    DatasetSpec.from_dict(spec.to_dict())  # else its model file could be written, but not read
     options = {k: v for k, v in config.items() if k not in ("_target_", "encoder_weights", "encoder_adapt")}
     check_options(options)
     options |= {"in_channels": spec.in_channels, "classes": spec.num_classes}
@@ -53,7 +53,7 @@ def build_model(config: Mapping[str, Any], spec: DatasetSpec) -> SegmentationNet
     if weights != "none":
         check_rule(rule, bands, encoder)
     if weights != "none" and encoder.removeprefix(PREFIX) not in BACKBONES:
-        with torch.random.fork_rng(devices=[]):  # tells what does not work before weights are fetched
+        with torch.random.fork_rng(devices=[]):  # fail before weights are downloaded
             _construct(target, encoder, options | {"encoder_weights": None})
     source = encoder_options(encoder, weights)
     net = _construct(target, encoder, options | source)
@@ -86,7 +86,7 @@ def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _try(net: nn.Module, in_channels: int) -> None:
-    """Run the network once on a small image of no square shape: some pairs fail only then."""
+    """Run the network once on a small non-square image, as some pairs fail only then."""
     training = net.training
     with torch.no_grad():
         logits = net.eval()(torch.zeros(1, in_channels, 2 * STRIDE, 3 * STRIDE))
@@ -96,7 +96,7 @@ def _try(net: nn.Module, in_channels: int) -> None:
 
 
 def with_backbone_statistics(spec: DatasetSpec, encoder: str) -> DatasetSpec:
-    """Fill in the backbone's own mean and std where the spec has none."""
+    """Return the spec with the backbone's mean and std if it has none."""
     source = spec.inputs[0]
     if source.mean is not None and source.std is not None:
         return spec
@@ -105,8 +105,8 @@ def with_backbone_statistics(spec: DatasetSpec, encoder: str) -> DatasetSpec:
     bands = len(source.bands)
     if len(mean) != bands:
         raise ModelError(
-            f"dataset.normalisation=backbone: {encoder} knows {len(mean)} bands, but the images have {bands}; "
-            "choose standardise."
+            f"dataset.normalisation=backbone: {encoder} has statistics of {len(mean)} bands, but the images have "
+            f"{bands}; choose standardise."
         )
     filled = dataclasses.replace(source, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
     return dataclasses.replace(spec, inputs=(filled, *spec.inputs[1:]))

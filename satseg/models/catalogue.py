@@ -1,6 +1,6 @@
-"""The decoders and backbones that satseg ships, which of them work together, and the classes a model file may name.
+"""Catalogue of decoders and backbones, the pairs that work, and the classes that a model file may name.
 
-The table of docs/models.md and the test grid are made from this.
+The table in docs/models.md and the test grid are generated from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODELS = {
     "pspnet": f"{_DECODERS}.pspnet.model.PSPNet",
 }
 ALLOWED_TARGETS = frozenset(MODELS.values())  # classes that a model file may name
-USES_FEW_STAGES = frozenset({MODELS["pspnet"]})  # decoders that leave out the backbone's last stages
+USES_FEW_STAGES = frozenset({MODELS["pspnet"]})  # decoders that skip the backbone's last stages
 BACKBONES = (
     "resnet18",
     "resnet34",
@@ -37,7 +37,7 @@ BACKBONES = (
     "convnext_large",
     "pvt_v2_b2",
 )
-# What those are, and all decoders work on but those that are INCOMPATIBLE.
+# Families of the backbones above, which work with all decoders except the INCOMPATIBLE pairs.
 FAMILIES = ("ResNet", "EfficientNet", "MobileNet", "ConvNeXt", "PVT")
 INCOMPATIBLE = {
     ("deeplabv3plus", "pvt_v2_b2"): "the backbone cannot be dilated to keep an output stride of 16",
@@ -45,23 +45,25 @@ INCOMPATIBLE = {
 
 
 def check_pair(target: str, encoder: str) -> None:
-    """Refuse a pair that is known not to work.
+    """Check that a decoder and a backbone are not known to be incompatible.
 
     Raises:
-        ModelPairError: Says why, and names models that work on the backbone.
+        ModelPairError: If they are; gives the reason, and lists models that work on the backbone.
     """
     model = next((name for name, full in MODELS.items() if full == target), target)
     backbone = encoder.removeprefix("tu-")
     reason = INCOMPATIBLE.get((model, backbone))
     if reason:
         others = ", ".join(name for name in MODELS if (name, backbone) not in INCOMPATIBLE)
-        raise ModelPairError(f"model={model} does not work on backbone={backbone}: {reason}. On it work {others}.")
+        raise ModelPairError(
+            f"model={model} does not work on backbone={backbone}: {reason}. Models that work on it: {others}."
+        )
 
 
 def may_leave_layers_unused(target: str) -> bool:
-    """Return whether a decoder leaves out a part of the backbone, whose gradients DDP would wait for.
+    """Return whether a decoder may skip a part of the backbone, for whose gradients DDP would wait.
 
-    Of a class that satseg does not ship nothing is known, so that it may.
+    This is unknown for classes that are not in the catalogue, so they may.
     """
     return target in USES_FEW_STAGES or target not in ALLOWED_TARGETS
 
@@ -76,13 +78,13 @@ def table() -> str:
 
 
 def resolve_target(name: str, trusted_modules: Collection[str] = (), *, source: str = "The model file") -> type[Any]:
-    """Return the class of that name, if a file may name it.
+    """Return a class by name, if a file may name it.
 
     Args:
-        name: Exact module and class name; a prefix would let a file walk through a module to `torch.load`.
-        trusted_modules: Modules and packages of the caller's own, whose classes may be named too; a package covers
+        name: Exact module and class name; prefixes would let a file reach `torch.load` through a module.
+        trusted_modules: The user's own modules and packages, whose classes may be named as well; a package covers
             its submodules.
-        source: What names it, in the message.
+        source: Origin of the name, for the message.
 
     Raises:
         CheckpointError: If the name is not on the list, or is not the class's own name.
@@ -96,13 +98,13 @@ def resolve_target(name: str, trusted_modules: Collection[str] = (), *, source: 
     try:
         target = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"{source} names {name}, which is not there: {error}.") from error
+        raise CheckpointError(f"{source} names {name}, which does not exist: {error}.") from error
     if (
         not isinstance(target, type)
         or target.__qualname__ != attribute
         or not (target.__module__ == module or is_trusted(target.__module__, trusted_modules))
     ):
-        raise CheckpointError(f"{source} names {name}, which is no class of that module.")
+        raise CheckpointError(f"{source} names {name}, which is not a class of that module.")
     return target
 
 

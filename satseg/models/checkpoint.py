@@ -1,4 +1,4 @@
-"""The one loader. It reads local files only, and never unpickles anything but tensors and plain data."""
+"""Saving and loading of models; loading is local, and unpickles only tensors and plain data."""
 
 from __future__ import annotations
 
@@ -39,22 +39,25 @@ def save_model(
     """Write a model file atomically.
 
     Args:
-        path: Where to.
-        network: The model.
-        training: What to know of its training.
-        protocol: What each score means.
+        path: Path of the file.
+        network: The network.
+        training: Facts of its training.
+        protocol: Definitions of the scores.
         write: As for `write_model_file`.
     """
     write_model_file(path, network, Document.of(network, training, protocol), write)
 
 
 def fetch_checkpoint(reference: str, runs_dir: Path = Path("runs")) -> Path:
-    """Return the local path of a run folder or model file, that of the newest complete run for `latest`, or of a model
-    that is downloaded first: `wandb:entity/project/name:alias`.
+    """Return the local path of a run folder or model file, downloading models of Weights & Biases.
+
+    Args:
+        reference: A path, `latest` for the newest complete run, or `wandb:entity/project/name:alias`.
+        runs_dir: Folder to search for `latest`.
 
     Raises:
         RunError: If there is no complete run.
-        CheckpointError: If nothing is at the path, or it cannot be downloaded.
+        CheckpointError: If the path does not exist, or the model cannot be downloaded.
     """
     if reference.startswith(WANDB):
         return _from_wandb(reference.removeprefix(WANDB))
@@ -62,10 +65,10 @@ def fetch_checkpoint(reference: str, runs_dir: Path = Path("runs")) -> Path:
 
 
 def fetch_checkpoints(named: Any, runs_dir: Path) -> list[Path]:
-    """Do as `fetch_checkpoint` with each model that an option names; see `named_models`.
+    """Apply `fetch_checkpoint` to each model of an option; see `named_models`.
 
     Raises:
-        SatsegError: As these two say.
+        SatsegError: As for these two functions.
     """
     return [fetch_checkpoint(name, runs_dir) for name in named_models(named, runs_dir)]
 
@@ -81,13 +84,13 @@ def _from_wandb(name: str) -> Path:
             cache_folder() / "wandb" / re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{artifact.qualified_name}_{artifact.digest}")
         )
         path = Path(artifact.download(root=str(folder))) / MODEL_FILE
-    except Exception as error:  # of the network, the service or the name: each has its own
+    except Exception as error:  # errors of the network, the service or the name have many types
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"checkpoint=wandb:{name} cannot be fetched ({reason}); name it as entity/project/model:best."
+            f"checkpoint=wandb:{name} cannot be downloaded ({reason}); give it as entity/project/model:best."
         ) from error
     if not path.is_file():
-        raise CheckpointError(f"checkpoint=wandb:{name} holds no {MODEL_FILE}: it is no model of satseg.")
+        raise CheckpointError(f"checkpoint=wandb:{name} has no {MODEL_FILE}: it is not a model of satseg.")
     print(f"{WANDB}{name}: {path}", file=sys.stderr)
     return path
 
@@ -103,15 +106,15 @@ def load_model(
 
     Args:
         path: A run folder, a `model.safetensors`, a Lightning `.ckpt` of satseg, or `latest`.
-        device: Where to put it.
-        trusted_modules: Modules of your own whose classes the file may name.
-        runs_dir: Where `latest` is looked for.
+        device: Device of the network.
+        trusted_modules: Your own modules whose classes the file may name.
+        runs_dir: Folder to search for `latest`.
 
     Returns:
         The network in evaluation mode.
 
     Raises:
-        CheckpointError: If the file is missing, broken, or asks for something that it must not.
+        CheckpointError: If the file is missing, corrupt, or names something not allowed.
     """
     path = model_path(fetch_checkpoint(LATEST, runs_dir) if str(path) == LATEST else Path(path))
     if path.suffix == ".ckpt":
@@ -126,10 +129,10 @@ def load_model(
 
 
 def read_document(path: Path) -> Document:
-    """Read what a model file, or a Lightning checkpoint of satseg, says of its model.
+    """Read the description of a model from a model file or a Lightning checkpoint of satseg.
 
     Raises:
-        CheckpointError: If the file is broken, or does not follow the schema.
+        CheckpointError: If the file is corrupt, or does not follow the schema.
     """
     return _read_ckpt(path)[0] if path.suffix == ".ckpt" else read_header(path)[0]
 
@@ -137,21 +140,21 @@ def read_document(path: Path) -> Document:
 def _read_ckpt(path: Path) -> tuple[Document, dict[str, Tensor]]:
     checkpoint = read_torch_file(path, mmap=True)
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path} is no checkpoint of satseg.")
+        raise CheckpointError(f"{path} is not a checkpoint of satseg.")
     try:
         document = Document.from_plain(checkpoint[CHECKPOINT_KEY])
     except (ModelError, ValueError) as error:
         raise CheckpointError(f"{path} does not describe a model that may be built: {error}") from error
     weights, prefix = bounded_tensors(checkpoint["state_dict"], path.stat().st_size), "network."
     if weights is None:
-        raise CheckpointError(f"{path} holds no weights: its state_dict is no mapping of names to tensors.")
+        raise CheckpointError(f"{path} holds no weights: its state_dict is not a mapping of names to tensors.")
     return document, {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
 def _rebuild(
     document: Document, tensors: Mapping[str, TensorInfo], path: Path, trusted_modules: Collection[str]
 ) -> SegmentationNetwork:
-    """Build the network that a file describes, if it has the file's tensors; its weights are not set."""
+    """Build the network that a file describes, if it has the file's tensors, without setting its weights."""
     spec, config = document.spec, document.model | {"encoder_weights": None}
     target = str(config["_target_"])
     constructor = resolve_target(target, trusted_modules)
@@ -178,7 +181,7 @@ def _fill(network: SegmentationNetwork, state: Mapping[str, Tensor], path: Path)
     broken = nonfinite_tensor(state)
     if broken is not None:
         raise CheckpointError(
-            f"{path} holds a model that has diverged: {broken} has numbers that are not finite. Train it again, with a "
+            f"{path} holds a model that has diverged: {broken} has values that are not finite. Train it again with a "
             "lower optimizer.lr."
         )
     network.load_state_dict(dict(state))

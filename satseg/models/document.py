@@ -1,4 +1,4 @@
-"""The document of a model file: the one schema by which it is written and read."""
+"""Description stored in a model file, with the schema for writing and reading it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from satseg.spec import SCHEMA, DatasetSpec, Name, Positive, first_error
 
 FORMAT_VERSION = 1
 VERSIONED = ("satseg", "torch", "timm", "segmentation-models-pytorch")
-MAX_CHARACTERS = 1_000_000  # 1,024 bands with all their numbers need a quarter
+MAX_CHARACTERS = 1_000_000  # 1,024 bands with all statistics need a quarter of it
 MAX_DEPTH = 12
 MAX_VALUES = 100_000
 
@@ -42,16 +42,16 @@ def _check_numbers(spec: DatasetSpec) -> DatasetSpec:
 
 @dataclass(frozen=True)
 class Document:
-    """All that is needed to rebuild and to judge a model.
+    """Everything needed to rebuild and assess a model.
 
     Attributes:
-        format_version: Of this schema.
+        format_version: Version of this schema.
         model: `_target_`, the full name of the decoder's class, and its options.
         spec: Inputs and classes, complete with mean and std.
-        temperature: Logits are divided by it.
-        training: What to know of its training, such as epoch and score.
-        versions: Of the packages that wrote it; None where one was not installed.
-        metric_protocol: What each score means.
+        temperature: Divisor of the logits.
+        training: Facts of its training, such as epoch and score.
+        versions: Versions of the packages that wrote it; None for those not installed.
+        metric_protocol: Definitions of the scores.
     """
 
     __pydantic_config__ = SCHEMA
@@ -73,14 +73,14 @@ class Document:
         )
 
     def plain(self) -> dict[str, Any]:
-        """Return dicts, lists, numbers and texts, ready for JSON."""
+        """Return the document as plain data for JSON."""
         return asdict(self) | {"spec": self.spec.to_dict()}
 
     def text(self) -> str:
         """Return the document as JSON; equal documents give equal text.
 
         Raises:
-            ModelError: If it could not be read again; names the field.
+            ModelError: If it could not be read back; names the field.
         """
         text = json.dumps(self.plain(), sort_keys=True, ensure_ascii=False)
         self.parse(text)
@@ -88,7 +88,7 @@ class Document:
 
     @classmethod
     def parse(cls, text: str) -> Document:
-        """Read a document; length and depth are checked before anything is parsed.
+        """Read a document, after checking length and depth.
 
         Raises:
             ModelError: If it does not follow the schema; names the field and what was expected.
@@ -110,17 +110,17 @@ class Document:
 
     @classmethod
     def from_plain(cls, value: Any) -> Document:
-        """Read a document that is no text yet, as a Lightning checkpoint holds it.
+        """Read a document from plain data, as stored in a Lightning checkpoint.
 
         Raises:
-            ModelError: As `parse`.
+            ModelError: As for `parse`.
         """
         _check_plain(value)
         return cls.parse(json.dumps(value, ensure_ascii=False))
 
 
 def _depth(text: str) -> int:
-    """Return how deep brackets are nested, without parsing and without recursion."""
+    """Return the nesting depth of brackets, without parsing or recursion."""
     deepest = depth = 0
     for mark in re.findall(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', text, re.DOTALL):
         depth += (mark in "[{") - (mark in "]}")
@@ -129,9 +129,9 @@ def _depth(text: str) -> int:
 
 
 def _check_plain(document: Any) -> None:
-    """Refuse what is no plain data, or more than a description needs, in a walk of bounded length.
+    """Check that a document is plain data of bounded size, in a bounded walk.
 
-    A pickled list may hold itself, or another one a million times at no cost.
+    Pickled lists may contain themselves, or another list a million times.
     """
     waiting, seen = [(document, 0)], 0
     while waiting:
@@ -143,13 +143,13 @@ def _check_plain(document: Any) -> None:
         if type(value) is dict:
             parts = [*value, *value.values()]
             if not all(type(key) is str for key in value):
-                raise ModelError("its description has a key that is no text")
+                raise ModelError("its description has a key that is not a string")
         elif type(value) in (list, tuple):
             parts = list(value)
         elif not isinstance(value, str | int | float | None):
-            raise ModelError(f"its description holds a {type(value).__name__}, which is no plain data")
+            raise ModelError(f"its description holds a {type(value).__name__}, which is not plain data")
         if isinstance(value, str) and "${" in value:
-            raise ModelError(f"it holds an interpolation ({value[:60]!r}), which no model needs")
+            raise ModelError(f"it holds an interpolation ({value[:60]!r}), which is not allowed")
         if len(parts) + len(waiting) > MAX_VALUES:
             raise ModelError(f"its description has more than {MAX_VALUES:,} values")
         waiting += [(part, depth + 1) for part in parts]

@@ -1,4 +1,4 @@
-"""Pretrained weights of red, green and blue on other bands, by a rule that the user has chosen."""
+"""Adapting pretrained RGB weights of the input layer to other bands."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ logger = logging.getLogger(__name__)
 RULES = ("repeat", "mean", "random")
 RGB = 3
 CHOICES = (
-    f"choose {', '.join(RULES)}, or name the bands that are red, green and blue, such as [B4,B3,B2]; or start from "
-    "random numbers, backbone.weights=none"
+    f"choose {', '.join(RULES)}, or give the names of the red, green and blue bands, such as [B4,B3,B2]; or start from "
+    "random weights, backbone.weights=none"
 )
 
 
 def check_rule(rule: Any, bands: Sequence[str], encoder: str) -> None:
-    """Refuse a rule that cannot be used, and other bands without one.
+    """Check the rule by which pretrained weights are adapted; it is required for bands other than RGB.
 
     Args:
-        rule: One of `RULES`, the names of the red, green and blue band, or None.
+        rule: One of `RULES`, the names of the red, green and blue bands, or None.
         bands: Names of the bands that the network takes.
-        encoder: The backbone, for the error.
+        encoder: Name of the backbone, for errors.
 
     Raises:
-        ConfigError: Names what may be chosen.
+        ConfigError: If it is missing or invalid; lists the choices.
     """
     if rule is None and len(bands) != RGB:
         raise ConfigError(
@@ -45,7 +45,7 @@ def check_rule(rule: Any, bands: Sequence[str], encoder: str) -> None:
     names = list(rule) if isinstance(rule, Sequence) else []
     if len(names) != RGB or len({*names} & {*bands}) != RGB:
         raise ConfigError(
-            f"backbone.adapt={rule}: expected the names of three bands, red, green and blue; the images have "
+            f"backbone.adapt={rule}: expected the names of the red, green and blue bands; the images have "
             f"{', '.join(bands)}."
         )
 
@@ -55,19 +55,19 @@ def adapt_input(
 ) -> None:
     """Set the first convolution's weights from those for red, green and blue.
 
-    `repeat` gives the bands the kernels of red, green and blue in turn, which is timm's own way; `mean` gives each
-    their mean; with names, these three have their own kernels and the others the mean. All are scaled by three over
-    the number of bands, so that activations keep their size. `random` starts this one layer anew.
+    `repeat` assigns the kernels of red, green and blue to the bands in turn, as timm does; `mean` assigns their mean to
+    all bands; with names, these three bands keep their kernels and the others get the mean. All are scaled by three
+    over the number of bands, so that activations keep their magnitude. `random` initialises this layer at random.
 
     Args:
-        encoder: Its first convolution is changed in place; it has been given timm's weights.
+        encoder: A backbone with timm's weights; its first convolution is changed in place.
         rule: As for `check_rule`.
         bands: Names of the bands, in the network's order.
-        source: Makes the backbone of three bands, with its weights.
+        source: Builds the backbone for three bands with its weights.
     """
     if rule is None or (len(bands) == RGB and isinstance(rule, str)):
         return
-    logger.info("The backbone's first layer serves the bands %s by: %s", ", ".join(bands), rule)
+    logger.info("The backbone's first layer is adapted to the bands %s by: %s", ", ".join(bands), rule)
     if rule == "repeat":
         return
     first = _first_convolution(encoder)
@@ -83,7 +83,7 @@ def adapt_input(
 
 
 def rgb_backbone(encoder: str, options: dict[str, Any]) -> nn.Module:
-    """Build a backbone of three bands with its weights, as timm does."""
+    """Build a timm backbone for three bands with its pretrained weights."""
     overlay = options.get("pretrained_cfg_overlay")
     model: nn.Module = timm.create_model(
         encoder.removeprefix("tu-"), pretrained=True, features_only=True, pretrained_cfg_overlay=overlay

@@ -1,4 +1,4 @@
-"""The model file: tensors in safetensors, and one JSON document in its header."""
+"""Model files: safetensors with a JSON document in the header."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def write_model_file(path: Path, network: SegmentationNetwork, document: Documen
     """Write weights and document atomically; equal input gives equal bytes.
 
     Args:
-        path: Where to.
-        network: Its weights may be shared among devices; then all of them must call this.
-        document: Describes it.
-        write: Whether this process is the one that writes.
+        path: Path of the file.
+        network: The network; if it is sharded, this must be called on all ranks.
+        document: Its description.
+        write: Whether this process writes the file.
 
     Raises:
         DivergedError: If a weight is not finite; nothing is written.
@@ -49,21 +49,21 @@ def write_model_file(path: Path, network: SegmentationNetwork, document: Documen
     """
     state = {}
     for name, tensor in network.state_dict().items():
-        whole = _whole(tensor)
+        whole = _gather(tensor)
         if write:
             state[name] = whole.detach().cpu().contiguous()
     if not write:
         return
     broken = nonfinite_tensor(state)
     if broken is not None:
-        raise DivergedError(f"{path} was not written: {broken} holds numbers that are not finite.")
+        raise DivergedError(f"{path} was not written: {broken} holds values that are not finite.")
     text = document.text()
     with atomic_path(path) as temporary:
-        temporary.write_bytes(_serialized(state, text))
+        temporary.write_bytes(_serialize(state, text))
 
 
-def _serialized(state: dict[str, Tensor], text: str) -> bytes:
-    """Return a file's bytes; safetensors, which is Rust's, tells otherwise than Python that there is no memory."""
+def _serialize(state: dict[str, Tensor], text: str) -> bytes:
+    """Return the bytes of a file; turn the Rust panic of safetensors on failed allocation into a MemoryError."""
     try:
         return save(state, {KEY: text})
     except BaseException as error:
@@ -72,17 +72,17 @@ def _serialized(state: dict[str, Tensor], text: str) -> bytes:
         raise MemoryError(str(error)) from error
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    """Bring together a tensor of which each device has a share."""
+def _gather(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor."""
     gathered: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return gathered
 
 
 def read_header(path: Path) -> tuple[Document, dict[str, TensorInfo]]:
-    """Read the document of a model file, and the shapes and dtypes of its tensors; lengths are checked first.
+    """Read the document of a model file, and the shapes and dtypes of its tensors, after checking lengths.
 
     Raises:
-        CheckpointError: If the file is no model file of this format.
+        CheckpointError: If the file is not a model file of this format.
     """
     try:
         size = path.stat().st_size
@@ -90,28 +90,28 @@ def read_header(path: Path) -> tuple[Document, dict[str, TensorInfo]]:
             start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length > min(size - 8, MAX_HEADER_BYTES):
-            raise CheckpointError(f"{path} is no model file: its header would be {length} bytes long.")
+            raise CheckpointError(f"{path} is not a model file: its header would be {length} bytes long.")
         with safe_open(path, framework="pt") as opened:
             text = (opened.metadata() or {}).get(KEY)
             if text is None:
-                raise CheckpointError(f"{path} is no satseg model file: another program wrote it.")
+                raise CheckpointError(f"{path} is not a satseg model file: another program wrote it.")
             document = Document.parse(text)
             names = list(opened.keys())
             if len(names) > MAX_TENSORS:
-                raise CheckpointError(f"{path} is no satseg model file: it has {len(names):,} tensors.")
+                raise CheckpointError(f"{path} is not a satseg model file: it has {len(names):,} tensors.")
             return document, {name: _info(opened.get_slice(name)) for name in names}
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ModelError as error:
         raise CheckpointError(f"{path} does not describe a model that may be built: {printable(str(error))}") from error
     except (SafetensorError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{path} is no satseg model file: its header is broken ({_line(error)}).") from error
+        raise CheckpointError(f"{path} is not a satseg model file: its header is corrupt ({_line(error)}).") from error
 
 
 def _info(tensor: object) -> TensorInfo:
     name = tensor.get_dtype()  # type: ignore[attr-defined]
     if name not in DTYPES:
-        raise ModelError(f"its weights have the dtype {name}, which no model of satseg has")
+        raise ModelError(f"its weights have the dtype {name}, which satseg does not support")
     return TensorInfo(tuple(tensor.get_shape()), DTYPES[name])  # type: ignore[attr-defined]
 
 
@@ -123,9 +123,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the weights.
 
     Raises:
-        CheckpointError: If the file is broken.
+        CheckpointError: If the file is corrupt.
     """
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is broken: {_line(error)}.") from error
+        raise CheckpointError(f"{path} is corrupt: {_line(error)}.") from error

@@ -1,4 +1,4 @@
-"""A network that takes raw images of any size, so that training and serving cannot drift apart."""
+"""Network on raw images of any size, which keeps preprocessing the same in training and serving."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ STRIDE = 32  # of every encoder that is shipped
 
 
 class Normaliser(nn.Module):
-    """Raw numbers to standardised float32; pixels that are not valid become 0.
+    """Standardises raw pixel values to float32, and sets invalid pixels to 0.
 
-    Its constants come from the spec, so they are no part of the weights.
+    Its constants come from the spec and are not part of the weights.
 
     Args:
-        spec: The input, with mean and std.
+        spec: Spec of the input, with mean and std.
     """
 
     def __init__(self, spec: InputSpec) -> None:
@@ -37,7 +37,7 @@ class Normaliser(nn.Module):
             shift.isfinite().all() and divisor.isfinite().all() and (divisor >= torch.finfo(torch.float32).tiny).all()
         ):
             raise ModelError(
-                f"The input {spec.name} cannot be standardised: its scale, offset, mean and std are beyond float32."
+                f"The input {spec.name} cannot be standardised: its scale, offset, mean and std exceed float32."
             )
         self.register_buffer("shift", shift.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("divisor", divisor.view(1, -1, 1, 1), persistent=False)
@@ -45,15 +45,15 @@ class Normaliser(nn.Module):
         self.divisor: Tensor
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Standardise (N, C, H, W); valid (N, H, W) is found from nodata and finite numbers by default."""
-        with torch.autocast(image.device.type, enabled=False):  # 65535 is infinite in float16
+        """Standardise (N, C, H, W); valid (N, H, W) is derived from nodata and non-finite values by default."""
+        with torch.autocast(image.device.type, enabled=False):  # 65535 overflows float16
             raw = image.float()
             if valid is None:
                 valid = self.valid(raw)
             return ((raw - self.shift) / self.divisor).masked_fill(~valid[:, None], 0.0)
 
     def valid(self, raw: Tensor) -> Tensor:
-        """Return which pixels (N, H, W) are usable: finite, and not nodata; see `is_nodata_per_band`."""
+        """Return a mask of valid pixels (N, H, W), finite and not nodata; see `is_nodata_per_band`."""
         usable = torch.isfinite(raw).all(1)
         if self.nodata is not None and not math.isnan(self.nodata):
             missing = raw == self.nodata
@@ -62,19 +62,19 @@ class Normaliser(nn.Module):
 
 
 class SegmentationNetwork(nn.Module):
-    """Raw images in, logits out.
+    """Maps raw images to logits.
 
     Args:
-        net: Takes standardised images whose size is a multiple of 32.
+        net: Network on standardised images, whose sizes are multiples of 32.
         spec: Inputs and classes, complete with mean and std.
-        config: Plain dict that `net` can be built from again.
-        temperature: Logits are divided by it, so that confidence is what accuracy is.
+        config: Plain dict to rebuild `net` from.
+        temperature: Divisor of the logits that calibrates confidence.
     """
 
     def __init__(self, net: nn.Module, spec: DatasetSpec, config: dict[str, Any], temperature: float = 1.0) -> None:
         super().__init__()
         if len(spec.inputs) != 1 or spec.inputs[0].num_timesteps != 1:
-            raise ModelError("A network of this version takes one input, with one image a sample.")
+            raise ModelError("A network of this version takes one input, with one image per sample.")
         self.net, self.spec, self.config, self.temperature = net, spec, config, temperature
         self.normaliser = Normaliser(spec.inputs[0])
 
@@ -88,14 +88,14 @@ class SegmentationNetwork(nn.Module):
         """Segment images.
 
         Args:
-            image: Raw numbers (N, C, H, W), any dtype and any size.
-            valid: Boolean (N, H, W); found from nodata by default.
+            image: Raw pixel values (N, C, H, W), any dtype and any size.
+            valid: Boolean (N, H, W); derived from nodata by default.
 
         Returns:
             Logits (N, K, H, W), float32.
 
         Raises:
-            ModelError: If the image has not the bands that the model was trained on.
+            ModelError: If the number of bands is not that of the training.
         """
         if image.ndim != 4 or image.shape[1] != self.spec.in_channels:
             bands = ", ".join(self.spec.inputs[0].bands)
@@ -109,11 +109,11 @@ class SegmentationNetwork(nn.Module):
         return logits if self.temperature == 1 else logits / self.temperature
 
     def standardise(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return what `net` sees of raw images: standardised, and padded right and below to a multiple of 32."""
+        """Return the input of `net`: images standardised, and padded at the right and bottom to a multiple of 32."""
         height, width = image.shape[-2:]
         return pad(self.normaliser(image, valid), (0, -width % STRIDE, 0, -height % STRIDE))
 
 
 def channels_last(network: SegmentationNetwork) -> None:
-    """Lay the weights out for channels-last convolutions, which are faster on GPUs and many processors."""
+    """Convert the weights to channels-last memory format, which is faster on GPUs and many CPUs."""
     network.net.to(memory_format=torch.channels_last)

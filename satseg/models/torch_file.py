@@ -1,4 +1,4 @@
-"""Files of `torch.save`: tensors and plain data only, and never more of them than the file has bytes."""
+"""Safe reading of files by `torch.save`: only tensors and plain data, of no more bytes than the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from satseg.errors import CheckpointError
 
-MAX_PICKLE_BYTES = 16 * 2**20  # names and sizes; the numbers lie in files of their own
+MAX_PICKLE_BYTES = 16 * 2**20  # it holds names and sizes only; the values are separate members
 PLAIN = re.compile(
     r"collections OrderedDict|builtins set|__builtin__ set|torch Size|torch\._utils _rebuild_(tensor_v2|parameter)"
     r"|torch (Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage|torch (float|bfloat|int|uint)\d+"
@@ -21,16 +21,16 @@ PLAIN = re.compile(
 
 
 def read_torch_file(path: Path, map_location: Any = "cpu", mmap: bool = False) -> Any:
-    """Read a file that `torch.save` has written.
+    """Read a file written by `torch.save`, without executing code from it.
 
     Args:
         path: The file.
-        map_location: Where its tensors go.
-        mmap: Whether tensors stay in the file until they are read.
+        map_location: Device of the tensors.
+        mmap: Whether to map the tensors from the file.
 
     Raises:
-        CheckpointError: If it is broken, holds more than tensors and plain data, or would take more memory than it
-            has bytes; nothing in it was run.
+        CheckpointError: If it is corrupt, holds more than tensors and plain data, or would take more memory than it
+            has bytes.
     """
     try:
         check_torch_file(path)
@@ -39,40 +39,40 @@ def read_torch_file(path: Path, map_location: Any = "cpu", mmap: bool = False) -
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     except CheckpointError:
         raise
-    except Exception as error:  # an unpickler refuses in many ways
+    except Exception as error:  # unpicklers raise many kinds of errors
         raise CheckpointError(
-            f"{path} is broken, or holds more than tensors and plain data; it was not run."
+            f"{path} is corrupt, or holds more than tensors and plain data; it was not executed."
         ) from error
 
 
 def check_torch_file(path: Path) -> None:
-    """Refuse compressed parts, and names of anything but tensors, before torch opens the file.
+    """Check, before torch opens a file, that it is uncompressed and names only tensor types.
 
     Raises:
-        CheckpointError: If it has some.
+        CheckpointError: If it is not.
         OSError: If it cannot be read.
-        BadZipFile: If it is no file of torch.
+        BadZipFile: If it is not a zip archive.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         pickles = [m for m in members if m.filename.rpartition("/")[2] == "data.pkl"]
         stored = all(m.compress_type == zipfile.ZIP_STORED for m in members)
         if not stored or sum(m.file_size for m in members) > path.stat().st_size or len(pickles) != 1:
-            raise CheckpointError(f"{path} is no file that torch.save writes today; it was not run.")
+            raise CheckpointError(f"{path} is not in the present format of torch.save; it was not executed.")
         if pickles[0].file_size > MAX_PICKLE_BYTES:
-            raise CheckpointError(f"{path} holds more than tensors and plain data; it was not run.")
+            raise CheckpointError(f"{path} holds more than tensors and plain data; it was not executed.")
         data = archive.read(pickles[0])
     for operation, argument, _ in pickletools.genops(data):
         if operation.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not PLAIN.fullmatch(str(argument)):
             raise CheckpointError(
-                f"{path} holds more than tensors and plain data ({str(argument)[:80]!r}); it was not run."
+                f"{path} holds more than tensors and plain data ({str(argument)[:80]!r}); it was not executed."
             )
 
 
 def bounded_tensors(state: Any, size: int) -> dict[str, Tensor] | None:
-    """Return a mapping of names to ordinary tensors that together have no more bytes than a file; None if it is none.
+    """Return a state dict of ordinary tensors whose total size is at most that of the file; None if it is not one.
 
-    A tensor may repeat one number a million times, or lie nowhere; such a one is none of ours.
+    This rejects expanded tensors, which repeat one value a million times, and tensors without storage.
     """
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         return None

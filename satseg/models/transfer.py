@@ -1,4 +1,4 @@
-"""Starting from what another network has learned."""
+"""Transfer learning: freezing the backbone, and initialising from another network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from satseg.models.network import SegmentationNetwork
 
 
 class _Frozen:
-    """Keeps a module's batch statistics from moving when its parent is set to training."""
+    """Keeps batch norm layers in evaluation mode when their parent is set to training mode."""
 
     def __call__(self, module: torch.nn.Module, inputs: object) -> None:
         for part in module.modules():
@@ -19,26 +19,26 @@ class _Frozen:
 
 
 def freeze_backbone(network: SegmentationNetwork) -> None:
-    """Hold the backbone's weights and batch statistics where they are."""
+    """Freeze the backbone's weights and batch statistics."""
     network.encoder.requires_grad_(False)
     network.encoder.register_forward_pre_hook(_Frozen())
 
 
 def init_from(network: SegmentationNetwork, source: SegmentationNetwork) -> str:
-    """Copy the weights of another network where they fit.
+    """Copy matching weights from another network.
 
-    Classes of the same name take over their rows of the head, bands of the same name their part of the first
-    convolution; the rest keeps its start.
+    Classes of the same name get their rows of the head, bands of the same name their part of the first convolution;
+    all other weights are unchanged.
 
     Args:
         network: Changed in place.
         source: A trained network of the same model and backbone.
 
     Returns:
-        A line that says how much was copied.
+        A summary of what was copied.
 
     Raises:
-        ModelError: If less than half of the tensors fit.
+        ModelError: If fewer than half of the tensors fit.
     """
     target, given = network.state_dict(), source.state_dict()
     rows = _places(network.spec.class_names, source.spec.class_names)
@@ -73,7 +73,7 @@ def _places(wanted: tuple[str, ...], there: tuple[str, ...]) -> list[tuple[int, 
 
 
 def _adapt(name: str, tensor: Tensor, given: Tensor, rows: list[tuple[int, int]], bands: list[tuple[int, int]]) -> bool:
-    """Copy the rows of classes, or the columns of bands, that both networks know."""
+    """Copy the rows of classes, or the columns of bands, that both networks have."""
     if _is_head(name) and tensor.shape[1:] == given.shape[1:]:
         for new, old in rows:
             tensor[new] = given[old]

@@ -1,4 +1,4 @@
-"""Where a backbone's pretrained weights come from."""
+"""Loading a backbone's pretrained weights, from the hub or a file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from satseg.models.finite import nonfinite_tensor
 
 logger = logging.getLogger(__name__)
 
-MIN_MATCHED = 0.9  # share of the backbone's own tensors that a file must have
+MIN_MATCHED = 0.9  # fraction of the backbone's tensors that a file must have
 
 
 def encoder_options(encoder: str, weights: str) -> dict[str, Any]:
-    """Return the constructor's options for weights from the hub, from a file, or for none.
+    """Return the constructor's options for weights from the hub or a file, or for random ones.
 
     Raises:
-        BackboneWeightsError: If they cannot be had or do not fit.
+        BackboneWeightsError: If they cannot be obtained or do not fit.
     """
     if weights == "none":
         return {"encoder_weights": None}
-    logging.getLogger("timm").setLevel(logging.ERROR)  # else it lists the classifier's weights, which nothing needs
+    logging.getLogger("timm").setLevel(logging.ERROR)  # else it lists the unused weights of the classifier
     if weights == "hub":
         file = _fetch(encoder)
         return {"encoder_weights": True, **({"pretrained_cfg_overlay": {"file": file}} if file else {})}
@@ -38,13 +38,13 @@ def encoder_options(encoder: str, weights: str) -> dict[str, Any]:
     state = _load(path)
     broken = nonfinite_tensor(state)
     if broken is not None:
-        raise BackboneWeightsError(f"backbone.weights={path}: {broken} has numbers that are not finite.")
+        raise BackboneWeightsError(f"backbone.weights={path}: {broken} has values that are not finite.")
     _check(encoder, path, state)
     return {"encoder_weights": True, "pretrained_cfg_overlay": {"file": str(path)}}
 
 
 def _fetch(encoder: str) -> str | None:
-    """Return the file in the hub's cache, brought there where it is missing; None where timm knows another way."""
+    """Return the weights file from the hub, downloaded if not cached; None if timm gets it from elsewhere."""
     name = encoder.removeprefix("tu-")
     config = timm.get_pretrained_cfg(name)
     if config is None or not (config.hf_hub_id or config.url or config.file):
@@ -54,42 +54,42 @@ def _fetch(encoder: str) -> str | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each retry
-    shorthand = config.hf_hub_id == "timm/"  # timm's way to say: its own organisation, the model's own name
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else it logs each retry
+    shorthand = config.hf_hub_id == "timm/"  # timm's shorthand for its organisation and the model's name
     repository = f"timm/{config.architecture}.{config.tag}" if shorthand else config.hf_hub_id
     filename = config.hf_hub_filename or "model.safetensors"
     try:
         with suppress(LocalEntryNotFoundError):
             return hf_hub_download(repository, filename, local_files_only=True)
-        logger.info("Fetching %s from the hub", repository)
+        logger.info("Downloading %s from the hub", repository)
         return hf_hub_download(repository, filename, etag_timeout=5)
     except Exception as error:
         raise BackboneWeightsError(
             f"The pretrained weights of {name} cannot be fetched from the hub ({type(error).__name__}). Give a local "
-            f"file, backbone.weights=/path/to/{name}.safetensors, or start from random numbers, backbone.weights=none."
+            f"file, backbone.weights=/path/to/{name}.safetensors, or start from random weights, backbone.weights=none."
         ) from error
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    """Read a weights file without unpickling anything but tensors."""
+    """Read a weights file, unpickling only tensors."""
     if not path.is_file():
-        raise BackboneWeightsError(f"backbone.weights={path} is not there; choose hub, none, or the path of a file.")
+        raise BackboneWeightsError(f"backbone.weights={path} does not exist; choose hub, none, or the path of a file.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, ValueError) as error:
-        raise BackboneWeightsError(f"backbone.weights={path} is broken: {error}.") from error
+        raise BackboneWeightsError(f"backbone.weights={path} is corrupt: {error}.") from error
     except Exception as error:  # an unpickler refuses in many ways
-        raise BackboneWeightsError(f"backbone.weights={path} holds more than tensors, or is broken.") from error
+        raise BackboneWeightsError(f"backbone.weights={path} holds more than tensors, or is corrupt.") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise BackboneWeightsError(f"backbone.weights={path} is no mapping of names to tensors.")
+        raise BackboneWeightsError(f"backbone.weights={path} is not a mapping of names to tensors.")
     return state
 
 
 def _check(encoder: str, path: Path, state: dict[str, Tensor]) -> None:
-    """Compare names: loading is not strict, and would hide that nothing fits."""
+    """Compare names of tensors, as non-strict loading would hide that none fits."""
     with torch.device("meta"):
         own = set(timm.create_model(encoder.removeprefix("tu-"), features_only=True).state_dict())
     names = {_flat(k) for k in state}
@@ -102,5 +102,5 @@ def _check(encoder: str, path: Path, state: dict[str, Tensor]) -> None:
 
 
 def _flat(name: str) -> str:
-    """Names without what feature extraction changes (`stages.0.` becomes `stages_0.`)."""
+    """Return a name without the changes of feature extraction (`stages.0.` becomes `stages_0.`)."""
     return name.removeprefix("module.").replace(".", "_")

@@ -1,4 +1,4 @@
-"""The recorded configuration of a run."""
+"""Reading the configuration of a run."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ def read_config(folder: Path, trusted_modules: Collection[str] = ()) -> DictConf
 
 
 def read_dataset(folder: Path, trusted_modules: Collection[str] = ()) -> DictConfig:
-    """Read the group `dataset` of a run's configuration; the rest of it, such as a loss, is neither read nor checked.
+    """Read the group `dataset` of a run's configuration; other groups, such as the loss, are not checked.
 
     Raises:
         RunError: If the configuration is missing or invalid.
-        ConfigError: If its dataset names a class where satseg's own configuration does not, outside the trusted
-            modules.
+        ConfigError: If it names a class that is neither in satseg's configuration at that place nor trusted.
     """
     path = folder / "config.yaml"
     recorded = {"dataset": _dataset(_record(path), path)}
@@ -44,12 +43,12 @@ def read_dataset(folder: Path, trusted_modules: Collection[str] = ()) -> DictCon
 
 
 def read_bands(folder: Path) -> list[int] | None:
-    """Return the numbers of the bands that a run's training read; None where all or named ones were.
+    """Return the band numbers used in a run's training; None if all or named bands were used.
 
-    Classes that the record names are neither looked at nor refused.
+    Classes in the record are not checked.
 
     Raises:
-        RunError: If the folder has no record, or it cannot be read.
+        RunError: If the record is missing or invalid.
     """
     path = folder / "config.yaml"
     bands = _dataset(_record(path), path).get("bands")
@@ -59,7 +58,7 @@ def read_bands(folder: Path) -> list[int] | None:
 
 
 def _dataset(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the group `dataset` of a record as it was read."""
+    """Return the group `dataset` of a record, unchecked."""
     dataset = record.get("dataset")
     if not isinstance(dataset, dict):
         raise RecordError(f"{path} has no dataset: it is not the record of a run.")
@@ -68,5 +67,5 @@ def _dataset(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _record(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise RunError(f"{path.parent} is no run folder: it has no config.yaml.")
+        raise RunError(f"{path.parent} is not a run folder: it has no config.yaml.")
     return read_record(path)

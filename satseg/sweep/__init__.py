@@ -1,4 +1,4 @@
-"""Many runs from one command: which there are, which are missing, and how they ended."""
+"""Sweeps: planning many runs, running the missing ones, and collecting their outcomes."""
 
 from satseg.sweep.search import Search, search_space
 from satseg.sweep.sweep import Sweep, grid, parse, to_overrides

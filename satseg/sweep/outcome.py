@@ -1,4 +1,4 @@
-"""How the runs of a sweep ended, as their folders tell."""
+"""Outcomes of the runs of a sweep, read from their folders."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DIVERGED = "DivergedError"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run.
+    """Outcome of one run.
 
     Attributes:
         state: `complete`, `diverged`, `failed`, `unfinished` or `missing`.
         score: The monitored score of a complete run.
-        reason: Why there is none.
+        reason: Why there is no score.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Outcome:
 
     @property
     def is_settled(self) -> bool:
-        """Whether running it again would bring nothing new."""
+        """Whether running it again would not change the outcome."""
         return self.state in ("complete", "diverged")
 
 
 def read_outcome(folder: Path) -> Outcome:
-    """Read what became of a run; one whose record is broken has failed."""
+    """Read the outcome of a run; one with an invalid record counts as failed."""
     try:
         return _read_outcome(folder)
     except RecordError as error:

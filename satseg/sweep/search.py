@@ -1,4 +1,4 @@
-"""A search by Optuna, trial by trial, whose state lies in the sweep's folder."""
+"""Hyperparameter search with Optuna, with its state in the sweep's folder."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ JOURNAL, STUDY = "search.log", "search"
 
 
 class Search:
-    """Asks Optuna what to try next, and tells it the scores.
+    """Runs trials that Optuna suggests, and reports their scores to it.
 
     Args:
-        sweep: Where the runs go.
-        space: Options with the values that they may take.
-        fixed: Options that all runs share.
-        num_trials: Runs in all, those of earlier commands included.
-        seed: Of the sampler.
+        sweep: The sweep to add runs to.
+        space: Optuna's distributions by option.
+        fixed: Options shared by all runs.
+        num_trials: Total number of runs, including those of earlier commands.
+        seed: Seed of the sampler.
 
     Raises:
         MissingPackageError: If Optuna is not installed.
-        ConfigError: If torchrun started several of it.
+        ConfigError: If it runs under torchrun.
     """
 
     def __init__(self, sweep: Sweep, space: dict[str, Any], fixed: Sequence[str], num_trials: int, seed: int) -> None:
-        if world_size() > 1:  # each would ask Optuna on its own
-            raise ConfigError("sweep=search does not run under torchrun: start it alone, with trainer.devices.")
+        if world_size() > 1:  # each process would run its own search
+            raise ConfigError("sweep=search does not run under torchrun: start it directly, with trainer.devices.")
         try:
             import optuna
         except ImportError as error:
@@ -47,11 +47,11 @@ class Search:
         sweep.folder.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(sweep.folder / JOURNAL)))
         self.study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize", load_if_exists=True)
-        # another stream for each command: a resumed search would repeat its first draws otherwise
+        # a new seed for each command, as a resumed search would otherwise repeat its first draws
         self.study.sampler = optuna.samplers.TPESampler(seed=seed + len(self.study.trials))
 
     def run(self, batch_size: int, launch: Launch) -> list[Outcome]:
-        """Run the trials that an earlier command left open, then new ones, up to their number."""
+        """Run the trials that an earlier command left open, then new ones, up to `num_trials`."""
         planned = {t.number: self._plan(t.params) for t in self.study.get_trials(deepcopy=False)}
         waiting = [t.number for t in self.study.trials if t.state == self.states.RUNNING]
         outcomes = [read_outcome(job.folder) for number, job in planned.items() if number not in waiting]
@@ -75,7 +75,7 @@ class Search:
         return self.sweep.add([*self.fixed, *chosen], chosen)
 
     def _record_outcome(self, number: int, outcome: Outcome) -> None:
-        """Tell a score, or that there is none; a trial that failed otherwise stays open, to be run again later."""
+        """Report a score or divergence to Optuna; other failed trials stay open, to be run again later."""
         if outcome.score is not None:
             self.study.tell(number, outcome.score)
         elif outcome.state == "diverged":
@@ -83,10 +83,10 @@ class Search:
 
 
 def search_space(overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
-    """Return what is searched, as Optuna's distributions, and what all runs share.
+    """Return the searched options as Optuna's distributions, and the options shared by all runs.
 
-    Lists and `choice(…)` are categories, `interval(…)` a range of numbers, `range(…)` steps; `tag(log, interval(…))`
-    is searched by orders of magnitude, and `int(interval(…))` in whole numbers.
+    Lists and `choice(…)` are categorical, `interval(…)` is a range of numbers, `range(…)` has steps;
+    `tag(log, interval(…))` is sampled on a log scale, and `int(interval(…))` as integers.
     """
     space: dict[str, Any] = {}
     fixed = []
@@ -98,7 +98,7 @@ def search_space(overrides: Sequence[Override]) -> tuple[dict[str, Any], list[st
         else:
             fixed.append(f"{override.get_key_element()}={override.get_value_element_as_str()}")
     if not space:
-        raise ConfigError("There is nothing to search: give options intervals or lists, or a sweep= that has them.")
+        raise ConfigError("There is nothing to search: give intervals or lists for options, or a sweep= with them.")
     return space, fixed
 
 

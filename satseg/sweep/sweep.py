@@ -1,4 +1,4 @@
-"""A sweep's folder: the plan of its runs, and running those that are missing."""
+"""Sweep folders: planning the runs, and running the missing ones."""
 
 from __future__ import annotations
 
@@ -31,37 +31,39 @@ from satseg.sweep.outcome import Outcome, outcome_table, read_outcome
 
 logger = logging.getLogger(__name__)
 
-SWEEP_OPTIONS = ("resume_sweep", "run_dir")  # said of the sweep, never part of what its runs are
+SWEEP_OPTIONS = ("resume_sweep", "run_dir")  # options of the sweep itself, not of its runs
 USER_OVERRIDES = ("trusted_modules=", "logger=", "logger.", "+logger.")
 Launch = Callable[[Sequence[Sequence[str]], int], Any]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: what it is told on the command line, and its folder."""
+    """One run of a sweep: its overrides and its folder."""
 
     overrides: tuple[str, ...]
     folder: Path
 
     @property
     def command(self) -> list[str]:
-        """The overrides that start the run, or go on with it."""
+        """The overrides that start or resume the run."""
         if (self.folder / "checkpoints" / "last.ckpt").is_file():
-            chosen = [o for o in self.overrides if o.startswith(USER_OVERRIDES)]  # what no record may say
+            chosen = [
+                o for o in self.overrides if o.startswith(USER_OVERRIDES)
+            ]  # options that are not read from a record
             return [*chosen, f"resume_from={quote_value(str(self.folder))}"]
         return [*self.overrides, f"run_dir={quote_value(str(self.folder))}"]
 
 
 class Sweep:
-    """A folder with a plan; opened again, it runs what is missing.
+    """A folder with a plan of runs; reopened, it runs the missing ones.
 
     Args:
-        folder: Where a new sweep goes.
-        resume: The folder of one that was begun.
-        command: The overrides as they were typed, and those of the sweeper; sweeps and all.
+        folder: Folder of a new sweep.
+        resume: Folder of a sweep to resume, if any.
+        command: The user's overrides and those of the sweeper, including swept values.
 
     Raises:
-        ConfigError: If the folder to resume is no sweep, or of another command, or a new one's folder is taken.
+        ConfigError: If the folder to resume is not a sweep of the same command, or the folder of a new one is taken.
         InUseError: If another process runs this sweep.
     """
 
@@ -71,32 +73,32 @@ class Sweep:
         self.initial = 0
         self._owned = ExitStack()
         atexit.register(self._owned.close)
-        self.folder = broadcast_result(lambda: self._checked(folder, resume))  # a new one's name holds the time
+        self.folder = broadcast_result(lambda: self._checked(folder, resume))  # the name of a new one contains the time
 
     def _checked(self, folder: Path, resume: str | None) -> Path:
         path = Path(resume or folder).absolute()
         plan = path / SWEEP
         if resume is not None and not plan.is_file():
-            raise ConfigError(f"resume_sweep={resume}: there is no {SWEEP}; name the folder of a sweep.")
+            raise ConfigError(f"resume_sweep={resume}: there is no {SWEEP}; give the folder of a sweep.")
         self._owned.enter_context(locks.hold(path / locks.LOCK_FILE, f"The sweep {path}", "start a new sweep"))
         if resume is None:
             if plan.exists():
-                raise ConfigError(f"{folder} holds a sweep already: name another folder, or resume_sweep={folder}.")
+                raise ConfigError(f"{folder} already holds a sweep: choose another folder, or resume_sweep={folder}.")
             return path
         differing = sorted(set(_plan(plan)["command"]) ^ set(self.command))
         if differing:
             raise ConfigError(
-                f"resume_sweep={resume} was made by another command ({', '.join(differing)} differs): give the same "
-                "options again, or start a new sweep."
+                f"resume_sweep={resume} was started by another command ({', '.join(differing)} differs): repeat the "
+                "same options, or start a new sweep."
             )
         return path
 
     def add(self, overrides: Sequence[str], swept: Sequence[str]) -> Job:
-        """Plan a run.
+        """Add a run to the plan.
 
         Args:
-            overrides: All of its options.
-            swept: Those that tell it from the others, for the name of its folder.
+            overrides: All options of the run.
+            swept: The swept options, for the name of its folder.
         """
         own = ",".join(o.replace("=", "-") for o in swept)
         name = f"{len(self.jobs):03d}_{re.sub(r'[^A-Za-z0-9_.+-]+', '_', own)[:100]}".rstrip("_")
@@ -107,7 +109,7 @@ class Sweep:
         """Write the plan.
 
         Raises:
-            ConfigError: If the plan that is there has other runs.
+            ConfigError: If the existing plan has other runs.
         """
         broadcast_result(self._write_plan)
 
@@ -118,16 +120,16 @@ class Sweep:
         differing = [name for name, overrides in known.items() if runs.get(name) != overrides]
         if differing:
             raise ConfigError(
-                f"resume_sweep={self.folder} planned {differing[0]}, which this command does not make: give the same "
+                f"resume_sweep={self.folder} planned {differing[0]}, which this command does not: repeat the same "
                 "options in the same order, or start a new sweep."
             )
         write_json(path, {"command": self.command, "runs": runs})
 
     def run(self, jobs: Sequence[Job], launch: Launch) -> list[Outcome]:
-        """Run those of the jobs that have no outcome yet, and say how each ended.
+        """Run the jobs that have no settled outcome yet; return the outcomes of all.
 
         Raises:
-            SweepError: If one still runs, or the launcher itself ended; what runs elsewhere may go on.
+            SweepError: If one is still running, or the launcher fails; remote runs may continue.
         """
         missing = broadcast_result(lambda: self._missing(jobs))
         if missing:
@@ -141,11 +143,11 @@ class Sweep:
         running = [job.folder for job in missing if not locks.is_free(job.folder / locks.LOCK_FILE)]
         if running:
             raise SweepError(
-                f"Of this sweep {running[0]} is still in use: wait until it has ended. {self._how_to_resume()}"
+                f"{running[0]} of this sweep is still in use: wait until it has ended. {self._how_to_resume()}"
             )
         for job in missing:
             if not (job.folder / "checkpoints" / "last.ckpt").is_file():
-                shutil.rmtree(job.folder, ignore_errors=True)  # begun, and nothing to go on from
+                shutil.rmtree(job.folder, ignore_errors=True)  # started, but without a checkpoint
         return missing
 
     def _launch(self, jobs: Sequence[Job], launch: Launch) -> None:
@@ -155,26 +157,26 @@ class Sweep:
         except KeyboardInterrupt:
             print(f"The sweep was interrupted. {self._how_to_resume()}", file=sys.stderr)
             raise
-        except (HydraException, OmegaConfBaseException):  # an option that no run can take
+        except (HydraException, OmegaConfBaseException):  # an invalid option
             raise
-        except Exception as error:  # each launcher has its own
+        except Exception as error:  # the exception depends on the launcher
             self.print_outcomes([read_outcome(job.folder) for job in self.jobs])
             reason = " ".join(str(error).split())[:300]
             raise SweepError(
-                f"The launcher ended ({type(error).__name__}: {reason}); runs on other machines may go on. "
+                f"The launcher failed ({type(error).__name__}: {reason}); runs on other machines may continue. "
                 + self._how_to_resume()
             ) from error
 
     def print_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        """Print how the runs ended."""
+        """Print the outcomes of the runs."""
         if is_rank_zero():
             print(outcome_table(outcomes))
 
     def close(self, outcomes: Sequence[Outcome]) -> None:
-        """Print how the runs ended.
+        """Print the outcomes of the runs.
 
         Raises:
-            SweepError: If any has no score.
+            SweepError: If a run has no score.
         """
         self.print_outcomes(outcomes)
         if is_rank_zero() and any(outcome.state == "complete" for outcome in outcomes):
@@ -183,33 +185,35 @@ class Sweep:
         if not failed:
             return
         diverged = [o for o in failed if o.state == "diverged"]
-        again = "" if len(diverged) == len(failed) else f" Mend the cause. {self._how_to_resume()}"
-        note = " Those that diverged would do so again." if diverged else ""
+        again = "" if len(diverged) == len(failed) else f" Fix the cause. {self._how_to_resume()}"
+        note = " Diverged runs would diverge again." if diverged else ""
         raise SweepError(f"{len(failed)} of {len(outcomes)} runs have no score.{again}{note}")
 
     def _how_to_resume(self) -> str:
         where = shlex.quote(str(self.folder))
-        return f"Once none of its runs goes on, run what is missing with the same command and resume_sweep={where}"
+        return f"Once none of its runs is active, run the missing ones with the same command and resume_sweep={where}"
 
 
 def _plan(path: Path) -> dict[str, Any]:
     plan = read_fields(path, {"command": list, "runs": dict})
     if not all(isinstance(option, str) for option in plan["command"]):
-        raise RecordError(f"{path} is no plan of a sweep.")
+        raise RecordError(f"{path} is not the plan of a sweep.")
     return plan
 
 
 def grid(sweep: Sweep, overrides: Sequence[Override]) -> None:
-    """Plan a run for each combination of the values that are swept over.
+    """Plan a run for each combination of the swept values.
 
     Raises:
-        ConfigError: If something is swept that has no list of values.
+        ConfigError: If a swept option has no list of values.
     """
     choices = {o.get_key_element(): _values(o) for o in overrides if o.key_or_group not in SWEEP_OPTIONS}
     swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
     for values in itertools.product(*choices.values()):
-        told = [f"{key}={value}" for key, value in zip(choices, values, strict=True)]
-        sweep.add(told, [t.lstrip("+~") for t, key in zip(told, choices, strict=True) if key in swept])
+        overrides_of_run = [f"{key}={value}" for key, value in zip(choices, values, strict=True)]
+        sweep.add(
+            overrides_of_run, [t.lstrip("+~") for t, key in zip(overrides_of_run, choices, strict=True) if key in swept]
+        )
 
 
 def _values(override: Override) -> list[str]:
@@ -221,11 +225,11 @@ def _values(override: Override) -> list[str]:
 
 
 def to_overrides(params: dict[str, Any] | None) -> list[str]:
-    """Return a sweeper's options as they would be typed."""
+    """Return a sweeper's options as command-line overrides."""
     return [f"{key}={value}" for key, value in (params or {}).items()]
 
 
 def parse(params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
-    """Read the sweeps of a configuration and of the command line, which wins."""
+    """Parse the sweeps of a configuration and of the command line, which takes precedence."""
     lines = to_overrides(params) + list(arguments)
     return list({o.key_or_group: o for o in OverridesParser.create().parse_overrides(lines)}.values())

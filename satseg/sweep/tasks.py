@@ -1,4 +1,4 @@
-"""Runs of a sweep as tasks of Ray."""
+"""Runs of a sweep as Ray tasks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Job = tuple[list[str], int]
 def run_on_ray(
     jobs: Sequence[Job], context: Context, address: str | None, resources: dict[str, int]
 ) -> list[JobReturn]:
-    """Run jobs on Ray's workers; the loss of a worker is a failure of its job alone.
+    """Run jobs on Ray's workers; a lost worker fails only its own job.
 
     Raises:
         MissingPackageError: If Ray is not installed.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     try:
         import ray
     except ImportError as error:
@@ -53,7 +53,7 @@ def _result(ray: Any, reference: Any) -> JobReturn:
 
 def _run(job: Job, shared: tuple[Context, Any, str]) -> JobReturn:
     (overrides, number), ((hydra_context, function, config), singletons, folder) = job, shared
-    os.chdir(folder)  # relative paths are the caller's
+    os.chdir(folder)  # so that relative paths resolve
     setup_globals()
     Singleton.set_state(singletons)
     composed = hydra_context.config_loader.load_sweep_config(config, overrides)

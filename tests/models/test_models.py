@@ -145,15 +145,15 @@ def test_weights_for_three_bands_serve_others_as_told(rgb_file: Path) -> None:
 def test_how_weights_serve_other_bands_must_be_said(rgb_file: Path) -> None:
     for bands, adapt, message in (
         (5, None, r"backbone.adapt: the weights of resnet18 are for red, green and blue, but the images have 5 bands"),
-        (1, None, r"have 1 bands: choose repeat, mean, random, or name the bands"),
+        (1, None, r"have 1 bands: choose repeat, mean, random, or give the names of the red, green and blue bands"),
         (5, "median", r"backbone.adapt=median: choose repeat, mean, random"),
         (
             5,
             ["b0", "b1"],
             r"names of three bands, red, green and blue; the images have b0, b1, b2, b3, b4",
         ),
-        (5, ["b0", "b1", "B4"], r"expected the names of three bands"),
-        (3, {"red": "b0"}, r"expected the names of three bands"),
+        (5, ["b0", "b1", "B4"], r"expected the names of the red, green and blue bands"),
+        (3, {"red": "b0"}, r"expected the names of the red, green and blue bands"),
     ):
         with pytest.raises(ConfigError, match=message):
             build_model(config(weights=str(rgb_file), adapt=adapt), spec(bands))
@@ -166,7 +166,7 @@ def test_weights_of_another_network_broken_files_and_pickles_are_refused(tmp_pat
     torch.save({"a": print}, tmp_path / "pickle.pth")
     for name, message in (
         ("other.safetensors", "belongs to another network"),
-        ("broken.safetensors", "is broken"),
+        ("broken.safetensors", "is corrupt"),
         ("pickle.pth", "more than tensors"),
         ("missing.pth", "does not exist"),
     ):
@@ -250,8 +250,8 @@ def test_names_near_an_unknown_backbone_are_told() -> None:
 @pytest.mark.parametrize(
     ("backbone", "why"),
     [
-        ("vit_tiny_patch16_224", "its maps are all of one size, 1/16 of the image"),
-        ("swin_tiny_patch4_window7_224", "it takes images of 224 x 224 pixels only"),
+        ("vit_tiny_patch16_224", "its feature maps all have one size, 1/16 of the image"),
+        ("swin_tiny_patch4_window7_224", "it only takes images of 224 x 224 pixels"),
     ],
 )
 def test_of_a_backbone_of_another_kind_is_told_which_kinds_work(backbone: str, why: str) -> None:
