@@ -1,6 +1,6 @@
 """Where the evidence for a class comes from."""
 
-from satseg.attribution.additions import Addition, addition
+from satseg.attribution.comparison import PredictionComparison, compare_with_prediction
 from satseg.attribution.explanation import LAYER_METHODS, METHODS, Explanation, explain, layers_of, num_passes
 from satseg.attribution.layers import Layer
 from satseg.attribution.region import Region, find_region
@@ -8,11 +8,11 @@ from satseg.attribution.region import Region, find_region
 __all__ = [
     "LAYER_METHODS",
     "METHODS",
-    "Addition",
     "Explanation",
     "Layer",
+    "PredictionComparison",
     "Region",
-    "addition",
+    "compare_with_prediction",
     "explain",
     "find_region",
     "layers_of",

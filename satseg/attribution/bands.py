@@ -14,10 +14,10 @@ from satseg.evaluate.metrics import confusion_matrices
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 
-ALIKE = 0.9  # correlation, of either sign, from which bands are taken together
+MIN_CORRELATION = 0.9  # correlation, of either sign, from which bands are taken together
 DRAWS = 400  # of images with replacement, for intervals
 LEVEL = 0.95  # of the intervals
-FEW = 5  # images below which drawing them again says nothing of other images
+MIN_IMAGES = 5  # images below which drawing them again says nothing of other images
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def band_importance(
     if not reference.any():
         return found
     times = _drawn_times(list(names) if names is not None else [str(i) for i in range(len(images))])
-    for group in [[b] for b in range(len(bands))] + alike(images, valid):
+    for group in [[b] for b in range(len(bands))] + correlated_groups(images, valid):
         permuted, filled = images.float().clone(), images.float().clone()
         permuted[:, group] = permuted[:, group].roll(1, 0)
         filled[:, group] = means[group]
@@ -112,7 +112,7 @@ def _drawn_times(names: Sequence[str]) -> np.ndarray:
     """Return how often each part counts: once; then, row by row, as often as its image is drawn (1 + DRAWS, N)."""
     kinds, indices = np.unique(names, return_inverse=True)
     once = np.ones((1, len(names)))
-    if len(kinds) < FEW:
+    if len(kinds) < MIN_IMAGES:
         return once
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), DRAWS)
@@ -146,13 +146,13 @@ def _mean(losses: np.ndarray) -> np.ndarray:
     return mean
 
 
-def alike(images: Tensor, valid: Tensor) -> list[list[int]]:
+def correlated_groups(images: Tensor, valid: Tensor) -> list[list[int]]:
     """Return groups of two or more bands, each correlated with another of its group by ALIKE or more."""
     values = images.float().movedim(1, 0)[:, valid].cpu().numpy()
     if values.shape[0] < 2 or values.shape[1] < 2:
         return []
     with np.errstate(invalid="ignore", divide="ignore"):
-        linked = np.abs(np.nan_to_num(np.corrcoef(values))) >= ALIKE
+        linked = np.abs(np.nan_to_num(np.corrcoef(values))) >= MIN_CORRELATION
     groups: list[list[int]] = []
     seen: set[int] = set()
     for band in range(len(values)):

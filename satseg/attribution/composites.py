@@ -12,11 +12,13 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 MARGIN = 8  # pixels around an object that stay with it
 FOOTPRINT = 4  # pixels around another image's objects that are not taken over with its surroundings
 FEATHER = 4  # pixels over which one content turns into the other
-COVER = 0.4  # share of the picture: more of it is not left out as objects, as nothing would be left to take over
-BLUR = 4.0  # standard deviation in pixels: what it leaves is coarse, what it takes is fine
-SMOOTH = 1.5  # standard deviation in steps of frequency, of a power spectrum
-GAIN = 4.0  # most that a frequency is amplified, and by which it is weakened
-FAINTEST = 1e-8  # of the strongest frequency: weaker ones count as this
+MAX_OBJECT_COVER = (
+    0.4  # share of the picture: more of it is not left out as objects, as nothing would be left to take over
+)
+BLUR_SIGMA = 4.0  # standard deviation in pixels: what it leaves is coarse, what it takes is fine
+SPECTRUM_SIGMA = 1.5  # standard deviation in steps of frequency, of a power spectrum
+MAX_GAIN = 4.0  # most that a frequency is amplified, and by which it is weakened
+MIN_RELATIVE_POWER = 1e-8  # of the strongest frequency: weaker ones count as this
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +42,21 @@ class Picture:
     centre: tuple[int, int]
 
     @cached_property
-    def free(self) -> np.ndarray:
+    def replaceable(self) -> np.ndarray:
         """How far each pixel may be replaced (H, W), 0 to 1: 0 within MARGIN of the object and where it is no image."""
-        made: np.ndarray = _beyond(self.own, MARGIN) * self.valid
+        made: np.ndarray = _ramp(self.own, MARGIN) * self.valid
         return made
 
     @cached_property
-    def given(self) -> np.ndarray:
+    def transferable(self) -> np.ndarray:
         """How far each pixel may be taken over into another picture (H, W), 0 to 1."""
-        made: np.ndarray = _beyond(self.objects, FOOTPRINT) * self.valid
+        made: np.ndarray = _ramp(self.objects, FOOTPRINT) * self.valid
         return made
 
     @cached_property
     def outside(self) -> np.ndarray:
         """Pixels apart from objects (H, W), boolean; whatever the region is, as it differs in size by class."""
-        apart: np.ndarray = self.given > 0
+        apart: np.ndarray = self.transferable > 0
         return apart if apart.any() else self.valid
 
     @cached_property
@@ -66,23 +68,25 @@ class Picture:
     @cached_property
     def coarse(self) -> np.ndarray:
         """The image without its fine detail (C, H, W); pixels that are not valid count for nothing."""
-        return _smooth(self.image, self.valid, BLUR)
+        return _smooth(self.image, self.valid, BLUR_SIGMA)
 
     @cached_property
     def power(self) -> np.ndarray:
         """Smoothed power by frequency of each band outside objects (C, H, W // 2 + 1), as `np.fft.rfft2` orders it."""
-        background = np.where(self.outside, self.image, _smooth(self.image, self.outside, BLUR))
+        background = np.where(self.outside, self.image, _smooth(self.image, self.outside, BLUR_SIGMA))
         window = np.outer(np.hanning(self.valid.shape[0] + 2)[1:-1], np.hanning(self.valid.shape[1] + 2)[1:-1])
         level = self.tone[0][:, None, None]
         spectrum = np.abs(np.fft.fft2((background - level) * window)) ** 2
         spectrum /= (window**2)[self.outside].sum()  # what lies under objects is smooth, and has no power
-        smooth = gaussian_filter(spectrum, (0, SMOOTH, SMOOTH), mode="wrap")[:, :, : spectrum.shape[2] // 2 + 1]
-        floor = np.maximum(FAINTEST * smooth.max((1, 2), keepdims=True), np.finfo(np.float32).tiny)
+        smooth = gaussian_filter(spectrum, (0, SPECTRUM_SIGMA, SPECTRUM_SIGMA), mode="wrap")[
+            :, :, : spectrum.shape[2] // 2 + 1
+        ]
+        floor = np.maximum(MIN_RELATIVE_POWER * smooth.max((1, 2), keepdims=True), np.finfo(np.float32).tiny)
         made: np.ndarray = np.maximum(smooth, floor).astype(np.float32)
         return made
 
 
-def swapped(recipient: Picture, donor: Picture, part: np.ndarray | None = None) -> np.ndarray:
+def swap_surroundings(recipient: Picture, donor: Picture, part: np.ndarray | None = None) -> np.ndarray:
     """Return the recipient's object in the donor's surroundings (C, H, W), each pixel from the same place.
 
     Args:
@@ -90,46 +94,48 @@ def swapped(recipient: Picture, donor: Picture, part: np.ndarray | None = None) 
         donor: Gives the rest.
         part: Pixels outside which nothing is replaced (H, W), boolean; everything by default.
     """
-    amount = shared(recipient, donor, part)
+    amount = swap_weight(recipient, donor, part)
     return _mixed(recipient.image, donor.image, amount)
 
 
-def shared(recipient: Picture, donor: Picture, part: np.ndarray | None = None) -> np.ndarray:
+def swap_weight(recipient: Picture, donor: Picture, part: np.ndarray | None = None) -> np.ndarray:
     """Return how much of each pixel comes from the donor (H, W), 0 to 1."""
-    amount = recipient.free * donor.given
+    amount = recipient.replaceable * donor.transferable
     made: np.ndarray = amount if part is None else amount * part
     return made
 
 
-def swapped_coarse(recipient: Picture, donor: Picture) -> np.ndarray:
+def swap_coarse(recipient: Picture, donor: Picture) -> np.ndarray:
     """Return the recipient with the donor's coarse content in its surroundings, and its own fine detail (C, H, W)."""
-    made: np.ndarray = recipient.image + shared(recipient, donor) * np.where(
+    made: np.ndarray = recipient.image + swap_weight(recipient, donor) * np.where(
         donor.valid & recipient.valid, donor.coarse - recipient.coarse, 0
     )
     return made
 
 
-def swapped_fine(recipient: Picture, donor: Picture) -> np.ndarray:
+def swap_fine(recipient: Picture, donor: Picture) -> np.ndarray:
     """Return the recipient with the donor's fine detail in its surroundings, and its own coarse content (C, H, W)."""
     content = np.where(donor.valid, donor.image - donor.coarse + recipient.coarse, 0)
-    return _mixed(recipient.image, content, shared(recipient, donor))
+    return _mixed(recipient.image, content, swap_weight(recipient, donor))
 
 
-def swapped_level(recipient: Picture, donor: Picture) -> np.ndarray:
+def swap_level(recipient: Picture, donor: Picture) -> np.ndarray:
     """Return the recipient with its surroundings as bright, band by band, as the donor's are on average (C, H, W)."""
     step = (donor.tone[0] - recipient.tone[0])[:, None, None]
-    made: np.ndarray = (recipient.image + recipient.free * step).astype(np.float32)
+    made: np.ndarray = (recipient.image + recipient.replaceable * step).astype(np.float32)
     return made
 
 
-def swapped_bands(recipient: Picture, donor: Picture, bands: Sequence[int]) -> np.ndarray:
+def swap_bands(recipient: Picture, donor: Picture, bands: Sequence[int]) -> np.ndarray:
     """Return the recipient with some bands of its surroundings from the donor (C, H, W)."""
     made = recipient.image.copy()
-    made[list(bands)] = swapped(recipient, donor)[list(bands)]
+    made[list(bands)] = swap_surroundings(recipient, donor)[list(bands)]
     return made
 
 
-def toned(recipient: Picture, donor: Picture, bands: Sequence[int] | None = None, spread: bool = True) -> np.ndarray:
+def match_tone(
+    recipient: Picture, donor: Picture, bands: Sequence[int] | None = None, spread: bool = True
+) -> np.ndarray:
     """Return the whole recipient, its object too, with the donor's brightness, colour and contrast (C, H, W).
 
     Each band's mean and, with `spread`, its standard deviation outside objects become the donor's.
@@ -137,17 +143,17 @@ def toned(recipient: Picture, donor: Picture, bands: Sequence[int] | None = None
     made = recipient.image.astype(np.float32).copy()
     for band in range(len(made)) if bands is None else bands:
         (mean, deviation), (wanted, wide) = ([v[band] for v in picture.tone] for picture in (recipient, donor))
-        factor = np.clip(wide / deviation, 1 / GAIN, GAIN) if spread and deviation > 0 and wide > 0 else 1.0
+        factor = np.clip(wide / deviation, 1 / MAX_GAIN, MAX_GAIN) if spread and deviation > 0 and wide > 0 else 1.0
         made[band] = (recipient.image[band] - mean) * factor + wanted
     return np.where(recipient.valid, made, recipient.image)
 
 
-def filtered(recipient: Picture, donor: Picture) -> np.ndarray:
+def match_spectrum(recipient: Picture, donor: Picture) -> np.ndarray:
     """Return the whole recipient, its object too, with the donor's power at each frequency (C, H, W).
 
     Takes stripes, blur and noise that fill a picture away, and brings them; brightness stays.
     """
-    gain = np.sqrt(np.clip(donor.power.astype(np.float64) / recipient.power, GAIN**-2, GAIN**2))
+    gain = np.sqrt(np.clip(donor.power.astype(np.float64) / recipient.power, MAX_GAIN**-2, MAX_GAIN**2))
     gain[:, 0, 0] = 1
     level = recipient.tone[0][:, None, None]
     filled = np.where(recipient.valid, recipient.image, level)
@@ -155,7 +161,7 @@ def filtered(recipient: Picture, donor: Picture) -> np.ndarray:
     return np.where(recipient.valid, made, recipient.image).astype(np.float32)
 
 
-def moved(recipient: Picture, donor: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def move_object(recipient: Picture, donor: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return image, valid and region of the recipient, moved so that its object lies where the donor's lies.
 
     What comes in at an edge is the picture's reflection; the region is what of it is still in the picture.
@@ -172,7 +178,7 @@ def moved(recipient: Picture, donor: Picture) -> tuple[np.ndarray, np.ndarray, n
     return recipient.image[:, rows][:, :, cols], recipient.valid[grid], region
 
 
-def _beyond(objects: np.ndarray, margin: float) -> np.ndarray:
+def _ramp(objects: np.ndarray, margin: float) -> np.ndarray:
     """Return 0 up to a distance from objects, 1 from FEATHER pixels farther on, and a ramp between (H, W)."""
     if not objects.any():
         return np.ones(objects.shape, np.float32)

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from satseg.attribution.layers import Layer, find_layer, outline
 from satseg.attribution.occlusion import OCCLUSION_PASSES, occlusion
-from satseg.attribution.region import RegionScore, leads_in
+from satseg.attribution.region import RegionScore, class_leads
 from satseg.errors import ConfigError, EmptyRegionError
 from satseg.models import SegmentationNetwork
 
@@ -93,11 +93,11 @@ def explain(
         raise EmptyRegionError("The region has no pixel, so there is nothing to explain.")
     image = image.float().masked_fill(~valid[:, None], 0.0)  # nodata may not be a number
     score = RegionScore(network, valid, pixels, target, against)
-    with untouched(network):
+    with evaluation_mode(network):
         if method in LAYER_METHODS:
             return _layer_evidence(network, score, image, valid, method, layer)
         if method == "occlusion":
-            return Explanation(occlusion(network, image, valid, leads_in(pixels, (target, against)))[0], "input")
+            return Explanation(occlusion(network, image, valid, class_leads(pixels, (target, against)))[0], "input")
         by_band = _integrated_gradients(score, image, network.normaliser.shift)[0]  # what standardises to zero
     return Explanation(by_band.sum(0), "input", by_band.sum((1, 2)))
 
@@ -117,7 +117,7 @@ def layers_of(
         LayerError: If a layer's activation is no map.
     """
     image = image.float().masked_fill(~valid[:, None], 0.0)
-    with untouched(network):
+    with evaluation_mode(network):
         standardised = network.standardise(image, valid)
         if names is None:
             return outline(network.net, standardised)
@@ -125,7 +125,7 @@ def layers_of(
 
 
 @contextmanager
-def untouched(network: nn.Module) -> Iterator[None]:
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
     """Evaluate, and leave every module's mode as it was."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

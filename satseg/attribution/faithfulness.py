@@ -13,7 +13,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
-from satseg.attribution.replacement import elsewhere, logits_of, replaced
+from satseg.attribution.replacement import logits_of, replaced, shifted_content
 from satseg.models import SegmentationNetwork
 
 FRACTIONS = (0.0, 0.03, 0.1, 0.3, 1.0)  # of the valid pixels, strongest evidence first
@@ -56,7 +56,7 @@ def curves(
         target: Index of the class.
         maps: Each (H, W).
     """
-    without = elsewhere(image, valid)
+    without = shifted_content(image, valid)
     orders = [_order(each, valid[0]) for each in maps]
     parts = [first <= fraction for first in orders for fraction in FRACTIONS[1:-1]]
     changed = (replaced(image, without, each) for part in parts for each in (part, ~part))
@@ -69,9 +69,11 @@ def curves(
     ]
 
 
-def effect(network: SegmentationNetwork, image: Tensor, valid: Tensor, pixels: Tensor, target: int) -> float:
+def replacement_effect(
+    network: SegmentationNetwork, image: Tensor, valid: Tensor, pixels: Tensor, target: int
+) -> float:
     """Return by how much the class's probability in a region falls when all of the image is replaced."""
-    seen = logits_of(network, [image.float(), elsewhere(image, valid)], valid)
+    seen = logits_of(network, [image.float(), shifted_content(image, valid)], valid)
     whole, nothing = (float(each.softmax(0)[target][pixels].mean()) for each in seen)
     return whole - nothing
 
@@ -87,7 +89,7 @@ def _order(evidence: Tensor, valid: Tensor) -> Tensor:
     return shares
 
 
-def moved(values: Tensor, generator: torch.Generator) -> Tensor:
+def shifted_map(values: Tensor, generator: torch.Generator) -> Tensor:
     """Return a map (H, W) moved by a random distance around its edges: as smooth, and about nothing."""
     height, width = values.shape
     rows, cols = (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from satseg.attribution.replacement import absent, logits_of, replaced
+from satseg.attribution.replacement import logits_of, neutral_content, replaced
 from satseg.models import SegmentationNetwork
 
 BLOCKS = 8  # along the longer side of the image
@@ -36,7 +36,7 @@ def occlusion(
     height, width = image.shape[-2:]
     side = -(-max(height, width) // BLOCKS)
     corners = list(itertools.product(range(0, height, side), range(0, width, side)))
-    content, blocks = absent(image, valid), torch.zeros(len(corners), height, width, dtype=torch.bool)
+    content, blocks = neutral_content(image, valid), torch.zeros(len(corners), height, width, dtype=torch.bool)
     for block, (row, col) in zip(blocks, corners, strict=True):
         block[row : row + side, col : col + side] = True
     variants = itertools.chain([image.float()], (replaced(image, content, block) for block in blocks))

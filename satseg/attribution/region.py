@@ -86,7 +86,7 @@ class RegionScore(nn.Module):
         return evidence[:, self.pixels].sum(1)
 
 
-def leads_in(pixels: Tensor, *questions: tuple[int, int | None]) -> Callable[[Tensor], Tensor]:
+def class_leads(pixels: Tensor, *questions: tuple[int, int | None]) -> Callable[[Tensor], Tensor]:
     """Return what turns logits (K, H, W) into a number a question (M,), summed over a region.
 
     Args:

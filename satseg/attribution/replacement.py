@@ -32,7 +32,7 @@ def blurred(image: Tensor, valid: Tensor) -> Tensor:
     return torch.stack(smooth)[None].to(image.device)
 
 
-def elsewhere(image: Tensor, valid: Tensor) -> Tensor:
+def shifted_content(image: Tensor, valid: Tensor) -> Tensor:
     """Return the image moved by half of its valid part: real content in the wrong place, and blur where there is none.
 
     Args:
@@ -47,7 +47,7 @@ def elsewhere(image: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid.roll(shift, (-2, -1))[:, None], moved, blurred(image, valid))
 
 
-def absent(image: Tensor, valid: Tensor) -> Tensor:
+def neutral_content(image: Tensor, valid: Tensor) -> Tensor:
     """Return what an image is without its content: what lies elsewhere, without its detail.
 
     Blur alone keeps a place's brightness and colour, by which classes such as water are known.
@@ -59,7 +59,7 @@ def absent(image: Tensor, valid: Tensor) -> Tensor:
     Returns:
         Float32 (1, C, H, W).
     """
-    return blurred(elsewhere(image, valid), valid)
+    return blurred(shifted_content(image, valid), valid)
 
 
 def replaced(image: Tensor, content: Tensor, pixels: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def replaced(image: Tensor, content: Tensor, pixels: Tensor) -> Tensor:
     return torch.where(pixels.to(image.device), content, image.float())
 
 
-def together(device: torch.device, pixels: int) -> int:
+def batch_size(device: torch.device, pixels: int) -> int:
     """Return how many pictures of so many pixels are segmented at once."""
     return max(1, (ON_CPU if device.type == "cpu" else ON_GPU) // pixels)
 
@@ -80,7 +80,7 @@ def logits_of(network: SegmentationNetwork, variants: Iterable[Tensor], valid: T
         variants: Raw numbers.
         valid: Boolean (1, H, W), of all of them.
     """
-    remaining, size = iter(variants), together(valid.device, valid.shape[-2] * valid.shape[-1])
+    remaining, size = iter(variants), batch_size(valid.device, valid.shape[-2] * valid.shape[-1])
     while some := list(islice(remaining, size)):
         with torch.no_grad(), torch.autocast(valid.device.type, enabled=False):
             yield from network(torch.cat(some), valid.expand(len(some), -1, -1))

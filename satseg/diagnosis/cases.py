@@ -1,4 +1,4 @@
-"""Parts of images that are looked into, all of one size."""
+"""Cases: parts of images around a connected component, all of one size."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from satseg.data import SegmentationDataModule
 from satseg.data.dataset import to_item
 from satseg.data.rasters.raster import Window
-from satseg.diagnosis.survey import Spot
+from satseg.diagnosis.survey import Component
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 
-LARGEST = 256  # pixels along a side
+MAX_SIDE = 256  # pixels along a side
 STEP = 32
-TRIES = 10  # to find a labelled part
-REACH = 48  # pixels from a spot's centre that its region extends to: the rest of a large one is its context
+MAX_ATTEMPTS = 10  # at finding a labelled part
+REACH = 48  # pixels from a component's centre that its region extends to; the rest of a large one is context
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Case:
     """A part of an image with a region that is predicted as one class.
 
     Attributes:
-        spot: What it is about.
-        window: The part.
+        component: The component that it shows.
+        window: The part of the image.
         image: Raw numbers (1, C, H, W).
         valid: Boolean (1, H, W).
-        truth: Class indices (H, W); the ignore index where they are not known.
+        truth: Class indices (H, W); the ignore index where unknown.
         predicted: Class indices (H, W).
         own: The whole connected object or error (H, W), boolean.
-        near: What of it lies within twice REACH of the spot's centre (H, W): the rest of a vast one is context.
-        pixels: The region: what of it lies within REACH of the spot's centre (H, W), boolean.
+        near: Its pixels within twice REACH of the component's centre (H, W); the rest of a very large one is context.
+        pixels: The region: its pixels within REACH of the component's centre (H, W), boolean.
     """
 
-    spot: Spot
+    component: Component
     window: Window
     image: Tensor
     valid: Tensor
@@ -51,56 +51,58 @@ class Case:
 
 
 class CaseReader:
-    """Cuts cases out of a split.
+    """Reader of cases from a split.
 
     Args:
         network: In evaluation mode.
         datamodule: Set up.
-        split: Name.
+        split: Name of the split.
     """
 
     def __init__(self, network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str) -> None:
         self.network, self.reader = network, datamodule.reader
         self.samples = {sample.name: sample for sample in datamodule.samples_of(split)}
         self._sizes = {name: self.reader.size(sample) for name, sample in self.samples.items()}
-        self.side = min(LARGEST, -(-max(map(max, self._sizes.values())) // STEP) * STEP)
+        self.side = min(MAX_SIDE, -(-max(map(max, self._sizes.values())) // STEP) * STEP)
 
     @property
-    def whole(self) -> bool:
-        """Whether every part is a whole image."""
+    def whole_images(self) -> bool:
+        """True if every part is a whole image."""
         return all(max(size) <= self.side for size in self._sizes.values())
 
-    def read(self, spots: Sequence[Spot], count: int) -> list[Case]:
-        """Return the first cases of which the network says the same when it sees the part alone; none overlap."""
+    def read(self, components: Sequence[Component], count: int) -> list[Case]:
+        """Return the first cases whose prediction is the same when the network sees only the part; none overlap."""
         cases: list[Case] = []
-        for spot in spots:
-            window = self._window(spot.image, spot.centre)
-            if any(c.spot.image == spot.image and _overlap(c.window, window) for c in cases):
-                continue  # one thing beside two objects would count twice
-            case = self._case(spot, window)
+        for component in components:
+            window = self._window(component.image, component.centre)
+            if any(c.component.image == component.image and _overlap(c.window, window) for c in cases):
+                continue  # one cue beside two objects would count twice
+            case = self._case(component, window)
             if case is not None:
                 cases.append(case)
             if len(cases) == count:
                 break
         return cases
 
-    def objects(self, spots: Sequence[Spot], count: int, seed: int = 0) -> list[Case]:
-        """Return true objects of a class as cases, of images chosen at random: chosen by nothing that the network says.
+    def objects(self, components: Sequence[Component], count: int, seed: int = 0) -> list[Case]:
+        """Return true objects of a class as cases, chosen at random and independently of the predictions.
 
-        What stands for the prediction is the truth.
+        The truth takes the place of the prediction.
         """
-        chosen = np.random.default_rng(seed).permutation(len(spots))[:count]
-        return [self._object(spots[i]) for i in sorted(chosen)]
+        chosen = np.random.default_rng(seed).permutation(len(components))[:count]
+        return [self._object(components[i]) for i in sorted(chosen)]
 
-    def _object(self, spot: Spot) -> Case:
-        window = self._window(spot.image, spot.centre)
-        image, valid, truth = self._part(spot.image, window)
-        return Case(spot, window, image, valid, truth, truth, *self._around(spot, window, truth == spot.truth))
+    def _object(self, component: Component) -> Case:
+        window = self._window(component.image, component.centre)
+        image, valid, truth = self._part(component.image, window)
+        return Case(
+            component, window, image, valid, truth, truth, *self._around(component, window, truth == component.truth)
+        )
 
-    def _around(self, spot: Spot, window: Window, same: Tensor) -> list[Tensor]:
-        """Return what is connected to a spot's centre (H, W): all, within twice REACH, and within REACH."""
+    def _around(self, component: Component, window: Window, same: Tensor) -> list[Tensor]:
+        """Return the pixels connected to a component's centre (H, W): all, within twice REACH, and within REACH."""
         labels, _ = label(same.cpu().numpy())
-        row, col = spot.centre[0] - window.row, spot.centre[1] - window.col
+        row, col = component.centre[0] - window.row, component.centre[1] - window.col
         rows, cols = np.ogrid[: self.side, : self.side]
         distance = np.hypot(rows - row, cols - col)
         own = labels == labels[row, col]
@@ -114,30 +116,30 @@ class CaseReader:
         return window, *self._part(name, window)
 
     def spread(self, count: int, seed: int = 0) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-        """Give the image's name, image (C, H, W), valid and truth (H, W) of parts in random places, about `count`.
+        """Yield the image's name, image (C, H, W), valid and truth (H, W) of about `count` parts in random places.
 
-        The split's images come in turn, so that no part follows one of the same image, the first after the last
-        either. Nothing is given where the split is one image that is one part.
+        Images take turns, so that no two consecutive parts are of the same image, nor are the last and the first.
+        Yields nothing if the split is one image that is one part.
         """
         generator = np.random.default_rng(seed)
         names = [list(self.samples)[i] for i in generator.permutation(len(self.samples))[:count]]
         if len(names) == 1 and max(self._sizes[names[0]]) <= self.side:
             return
         for name in names * max(1, round(count / len(names))):
-            for _ in range(TRIES):
+            for _ in range(MAX_ATTEMPTS):
                 centre = tuple(int(generator.integers(n)) for n in self._sizes[name])
                 image, valid, truth = self._part(name, self._window(name, centre))
                 if (truth != self.network.spec.ignore_index).any():
                     break
             yield name, image[0], valid[0], truth
 
-    def _case(self, spot: Spot, window: Window) -> Case | None:
-        image, valid, truth = self._part(spot.image, window)
+    def _case(self, component: Component, window: Window) -> Case | None:
+        image, valid, truth = self._part(component.image, window)
         predicted = segment(self.network, image, valid)[0].argmax(0)
-        same = (truth == spot.truth) & (predicted == spot.predicted)
-        if not same[spot.centre[0] - window.row, spot.centre[1] - window.col]:
+        same = (truth == component.truth) & (predicted == component.predicted)
+        if not same[component.centre[0] - window.row, component.centre[1] - window.col]:
             return None
-        return Case(spot, window, image, valid, truth, predicted, *self._around(spot, window, same))
+        return Case(component, window, image, valid, truth, predicted, *self._around(component, window, same))
 
     def _window(self, name: str, centre: Sequence[int]) -> Window:
         starts = [

@@ -1,4 +1,4 @@
-"""Which classes are taken for which, and what each such confusion costs."""
+"""Confused pairs of classes, and the cost of each confusion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAST = 16  # pixels below which a share of a true class says little
+MIN_PIXELS = 16  # below which a share of a true class is not meaningful
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class Confused:
     Attributes:
         truth: Index of the true class.
         predicted: Index of the class it is taken for.
-        pixels: How many.
-        share: Of the true class's pixels.
-        by_pixels: Place among all such pairs by pixels, from 1.
-        by_share: Place by share, from 1; 0 where there are too few pixels to be ranked by their share.
-        gain: What mIoU would gain if these pixels were right; see `gains`.
+        pixels: Number of these pixels.
+        share: Share of the true class's pixels.
+        by_pixels: Rank among all such pairs by pixels, from 1.
+        by_share: Rank by share, from 1; 0 if there are too few pixels to rank by share.
+        gain: Gain in mIoU if these pixels were right; see `gains`.
     """
 
     truth: int
@@ -39,7 +39,7 @@ class Confused:
 
 
 def confused_pairs(matrix: np.ndarray) -> list[Confused]:
-    """Return all pairs of classes that are confused at all, by pixels.
+    """Return all pairs of classes with any confusion, most pixels first.
 
     Args:
         matrix: Counts (K, K), rows truth.
@@ -47,9 +47,9 @@ def confused_pairs(matrix: np.ndarray) -> list[Confused]:
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
     shares = wrong / np.maximum(matrix.sum(1, keepdims=True), 1)
-    ranked = np.where(wrong >= LEAST, shares, -1)
+    ranked = np.where(wrong >= MIN_PIXELS, shares, -1)
     gained = gains(matrix)
-    by_pixels, by_share = _places(wrong), _places(ranked)
+    by_pixels, by_share = _ranks(wrong), _ranks(ranked)
     order = [divmod(int(i), len(matrix)) for i in np.argsort(-wrong, axis=None, kind="stable")]
     return [
         Confused(
@@ -57,7 +57,7 @@ def confused_pairs(matrix: np.ndarray) -> list[Confused]:
             int(wrong[pair]),
             float(shares[pair]),
             int(by_pixels[pair]),
-            int(by_share[pair]) if wrong[pair] >= LEAST else 0,
+            int(by_share[pair]) if wrong[pair] >= MIN_PIXELS else 0,
             float(gained[pair]),
         )
         for pair in order
@@ -65,16 +65,16 @@ def confused_pairs(matrix: np.ndarray) -> list[Confused]:
     ]
 
 
-def foremost(pairs: Sequence[Confused], count: int) -> list[Confused]:
-    """Return the pairs that are among the first `count` by pixels, by share of the true class, or both; by pixels."""
+def top_pairs(pairs: Sequence[Confused], count: int) -> list[Confused]:
+    """Return the pairs among the first `count` by pixels or by share of the true class, most pixels first."""
     return [pair for pair in pairs if pair.by_pixels <= count or 0 < pair.by_share <= count]
 
 
 def gains(matrix: np.ndarray) -> np.ndarray:
-    """Return what mIoU, over the classes in truth, would gain if one confusion were right and all else as it is.
+    """Return the gain in mIoU, over the classes in truth, from correcting one confusion, all else being equal.
 
-    Pixels of class t that are taken for p and become right leave t's union as it is and shrink p's. The gains of a
-    row add up to the gain of getting all of that class right.
+    Correcting pixels of class t that are taken for p leaves t's union unchanged and shrinks p's. The gains of a row
+    add up to the gain of getting all of that class right.
 
     Args:
         matrix: Counts (K, K), rows truth.
@@ -94,8 +94,8 @@ def gains(matrix: np.ndarray) -> np.ndarray:
     return gained
 
 
-def _places(values: np.ndarray) -> np.ndarray:
-    """Return the place of each value (K, K), 1 for the largest; equals in the order of the matrix."""
-    places = np.empty(values.size, int)
-    places[np.argsort(-values, axis=None, kind="stable")] = np.arange(1, values.size + 1)
-    return places.reshape(values.shape)
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return the rank of each value (K, K), 1 for the largest; ties in the order of the matrix."""
+    ranks = np.empty(values.size, int)
+    ranks[np.argsort(-values, axis=None, kind="stable")] = np.arange(1, values.size + 1)
+    return ranks.reshape(values.shape)

@@ -1,4 +1,4 @@
-"""The parts of a diagnosis, in order."""
+"""Diagnosis of a model on a split, step by step."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 from satseg.attribution.bands import BandImportance, band_importance
 from satseg.data import SegmentationDataModule
 from satseg.diagnosis.cases import Case, CaseReader
-from satseg.diagnosis.confusion import Confused, confused_pairs, foremost
-from satseg.diagnosis.doubts import Doubt, look_at
+from satseg.diagnosis.confusion import Confused, confused_pairs, top_pairs
+from satseg.diagnosis.dependence import Dependence
 from satseg.diagnosis.evidence import Maps, explain_error
-from satseg.diagnosis.leaning import Leaning
-from satseg.diagnosis.shortcuts import find_leanings
+from satseg.diagnosis.label_issues import LabelIssue, locate_issues
+from satseg.diagnosis.shortcuts import find_dependences
 from satseg.diagnosis.survey import Survey, survey
-from satseg.diagnosis.suspects import Suspects, rank
-from satseg.diagnosis.trust import Trust, judge, telling, usual_ways
+from satseg.diagnosis.suspects import Suspects, rank_suspects
+from satseg.diagnosis.trust import Trust, default_kinds, evaluate_maps, informative_cases
 from satseg.models import SegmentationNetwork
 
-PAIRS = 4  # of confused classes that are looked into: so many by pixels, and so many by share of the true class
-ERRORS = 3  # of each
-REGIONS = 16  # of each class, for the question what it leans on
-DONORS = 24  # images of each class, whose surroundings are given to these, at most
-ALL_DONORS, FEWEST = 96, 8  # of all classes together, about, as time grows with their number; but so many of each
-DONOR_PIXELS = 2_000_000  # of them all, about: fewer where parts are large
-CLASSES = 12  # the most frequent ones, for the same
-MAPPED = 2  # errors of each whose evidence is looked at
-JUDGED = 8  # cases on which maps are tested
-PARTS = 16  # of images, for the importance of bands
+PAIRS = 4  # confused pairs to examine by pixels, and as many by share of the true class
+ERRORS = 3  # cases of each pair
+REGIONS = 16  # cases of each class, to test for shortcuts
+DONORS = 24  # most images of each class whose surroundings are swapped in
+ALL_DONORS, FEWEST = 96, 8  # donors of all classes together, which bounds the time; and fewest of each class
+DONOR_PIXELS = 2_000_000  # of all donors together: fewer where parts are large
+CLASSES = 12  # the most frequent ones are tested
+MAPPED = 2  # errors of each pair whose evidence is computed
+TRUST_CASES = 8  # on which maps are tested
+PARTS = 16  # of images, to measure band importance
 
 
 @dataclass(frozen=True)
@@ -38,113 +38,117 @@ class Pair:
     """A true class that is taken for another.
 
     Attributes:
-        confused: What is taken for what, and how much of it.
+        confused: The classes, and how much is confused.
         images: Those with the most such pixels, most first.
-        errors: Case, and its maps.
-        leaning: What the errors lean on; None where no case could be tested.
+        errors: Cases with their maps.
+        dependence: What the errors depend on; None if no case could be tested.
     """
 
     confused: Confused
     images: tuple[str, ...]
     errors: tuple[tuple[Case, Maps], ...]
-    leaning: Leaning | None
+    dependence: Dependence | None
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found on a split.
+    """Findings on a split.
 
     Attributes:
-        survey: Confusion, and how much images' labels are contradicted.
-        confused: All confused pairs, by pixels.
-        suspects: Images in the order in which their labels deserve another look.
-        doubts: Those that stand out, with their surroundings.
-        trust: Of the maps that are read, first, and of those that are quick; empty where no region is right.
-        pairs: Those that are looked into, by pixels.
-        classes: What right predictions lean on, class by class.
-        bands: The most important first; empty where the split is one small image, or nothing is labelled.
+        survey: Confusion, and how far the images' labels are contradicted.
+        confused: All confused pairs, most pixels first.
+        suspects: Images ranked by how likely their labels are wrong.
+        label_issues: Those that stand out, with their surroundings.
+        trust: Of the maps in use first, then of the quick ones; empty if no region is right.
+        pairs: The examined ones, most pixels first.
+        classes: What correct predictions depend on, class by class.
+        bands: Most important first; empty if the split is one small image or nothing is labelled.
     """
 
     survey: Survey
     confused: tuple[Confused, ...]
     suspects: Suspects
-    doubts: tuple[Doubt, ...]
+    label_issues: tuple[LabelIssue, ...]
     trust: tuple[Trust, ...]
     pairs: tuple[Pair, ...]
-    classes: tuple[Leaning, ...]
+    classes: tuple[Dependence, ...]
     bands: tuple[BandImportance, ...]
 
     @property
-    def maps_are_read(self) -> bool:
-        """Whether the maps of errors passed the tests."""
+    def maps_are_trusted(self) -> bool:
+        """True if the maps of errors passed the tests."""
         return bool(self.trust) and self.trust[0].passes
 
     @property
-    def shortcuts(self) -> list[Leaning]:
-        """What is leaned on clearly more than chance allows, classes first."""
-        return [leaning for leaning in self._leanings if leaning.shortcut]
+    def shortcuts(self) -> list[Dependence]:
+        """Clear dependences on spurious cues, classes first."""
+        return [dependence for dependence in self._dependences if dependence.shortcut]
 
     @property
-    def surroundings(self) -> list[Leaning]:
-        """What is leaned on as clearly, but goes with the class by its labels."""
-        return [leaning for leaning in self._leanings if leaning.clear and leaning.nearby and leaning.mirror is None]
+    def surroundings(self) -> list[Dependence]:
+        """Clear dependences on content that is labelled differently, which may be legitimate context."""
+        return [
+            dependence
+            for dependence in self._dependences
+            if dependence.clear and dependence.labelled_context and dependence.mirror is None
+        ]
 
     @property
-    def _leanings(self) -> list[Leaning]:
-        return [*self.classes, *(pair.leaning for pair in self.pairs if pair.leaning)]
+    def _dependences(self) -> list[Dependence]:
+        return [*self.classes, *(pair.dependence for pair in self.pairs if pair.dependence)]
 
 
 def diagnose(
-    network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str, tell: Callable[[str], None] = print
+    network: SegmentationNetwork, datamodule: SegmentationDataModule, split: str, report: Callable[[str], None] = print
 ) -> Diagnosis:
-    """Find out why a model is wrong on a split.
+    """Diagnose a model's errors on a split.
 
     Args:
         network: In evaluation mode; left as it was.
         datamodule: Set up.
         split: `train`, `val` or `test`.
-        tell: Takes a line on what is being done.
+        report: Called with one line of text at each step.
 
     Raises:
         ResourceError: If memory runs out.
     """
     names = [sample.name for sample in datamodule.samples_of(split)]
-    tell(f"Segmenting {len(names)} images …")
+    report(f"Segmenting {len(names)} images …")
     seen = survey(network, datamodule.named_items(split, names))
     reader = CaseReader(network, datamodule, split)
     frequent = [int(k) for k in seen.matrix.sum(1).argsort()[::-1][:CLASSES]]
-    right = {k: reader.read(seen.spots.get((k, k), []), REGIONS) for k in frequent}
+    right = {k: reader.read(seen.components.get((k, k), []), REGIONS) for k in frequent}
     confused = confused_pairs(seen.matrix)
-    foremost_pairs = foremost(confused, PAIRS)
-    wrong = {pair.key: reader.read(seen.spots.get(pair.key, []), ERRORS) for pair in foremost_pairs}
-    tell("Testing how far maps of evidence can be trusted …")
-    judged = telling(network, _in_turn(list(right.values())), JUDGED)
-    trust = tuple(judge(network, judged, usual_ways(network, judged[0]))) if judged else ()
-    tell("Giving objects the surroundings of other images …")
+    selected_pairs = top_pairs(confused, PAIRS)
+    wrong = {pair.key: reader.read(seen.components.get(pair.key, []), ERRORS) for pair in selected_pairs}
+    report("Testing the evidence maps …")
+    tested = informative_cases(network, _in_turn(list(right.values())), TRUST_CASES)
+    trust = tuple(evaluate_maps(network, tested, default_kinds(network, tested[0]))) if tested else ()
+    report("Swapping the surroundings of objects …")
     number = _donors_of_each(len(frequent), reader.side)
     objects = {k: reader.objects(seen.objects.get(k, []), number) for k in frequent}
-    leaning = find_leanings(network, right, wrong, objects, reader.whole)
+    dependence = find_dependences(network, right, wrong, objects, reader.whole_images)
     pairs = [
         Pair(
             pair,
             tuple(name for name, _ in seen.worst[pair.key]),
             tuple((case, explain_error(network, case)) for case in wrong[pair.key][:MAPPED]),
-            leaning.get(pair.key),
+            dependence.get(pair.key),
         )
-        for pair in foremost_pairs
+        for pair in selected_pairs
     ]
-    tell("Spoiling bands …")
+    report("Perturbing bands …")
     bands = _bands(network, reader)
-    classes = [found for k in right if (found := leaning.get((k, k))) is not None]
-    suspects = rank(seen.disagreements, seen.fits, seen.images)
-    doubts = look_at(suspects.standing_out, reader, datamodule)
-    return Diagnosis(seen, tuple(confused), suspects, doubts, trust, tuple(pairs), tuple(classes), tuple(bands))
+    classes = [found for k in right if (found := dependence.get((k, k))) is not None]
+    suspects = rank_suspects(seen.disagreements, seen.fits, seen.images)
+    label_issues = locate_issues(suspects.outliers, reader, datamodule)
+    return Diagnosis(seen, tuple(confused), suspects, label_issues, trust, tuple(pairs), tuple(classes), tuple(bands))
 
 
 def _donors_of_each(classes: int, side: int) -> int:
-    """Return how many donors of a class there is time for, in parts of a size."""
-    together = min(ALL_DONORS, DONOR_PIXELS // side**2)
-    return max(FEWEST, min(DONORS, together // max(1, classes)))
+    """Return the number of donors per class that the time budget allows for parts of this size."""
+    affordable = min(ALL_DONORS, DONOR_PIXELS // side**2)
+    return max(FEWEST, min(DONORS, affordable // max(1, classes)))
 
 
 def _bands(network: SegmentationNetwork, reader: CaseReader) -> list[BandImportance]:

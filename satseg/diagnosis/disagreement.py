@@ -1,4 +1,4 @@
-"""How much the model contradicts each image's labels, and where."""
+"""Confident contradiction of an image's labels by the model: how much, and where."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from scipy.ndimage import find_objects, label
 
 from satseg.data.rasters.raster import Window
 
-CONFIDENT = 0.5  # lead over the labelled class from which a pixel contradicts its label
+MIN_LEAD = 0.5  # in probability over the labelled class, for a pixel to contradict its label
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """How much an image's labels are contradicted with confidence.
+    """Confident contradiction of an image's labels.
 
     Attributes:
         image: Name.
-        share: Of the labelled pixels, those where the predicted class leads the labelled one by CONFIDENT or more.
-        truth: Class that is most contradicted.
-        predicted: Class that most contradicts it.
-        box: The largest connected part of that, in pixels of the image.
-        pixels: How many pixels that part has.
+        share: Share of the labelled pixels where the predicted class leads the labelled one by MIN_LEAD or more.
+        truth: Labelled class of the most frequent contradiction.
+        predicted: Its predicted class.
+        box: Its largest connected part, in pixels of the image.
+        pixels: Number of pixels of that part.
     """
 
     image: str
@@ -33,20 +33,20 @@ class Disagreement:
     pixels: int
 
 
-def disagreement_in(
+def find_disagreement(
     name: str, predicted: np.ndarray, truth: np.ndarray, counted: np.ndarray, lead: np.ndarray, *, num_classes: int
 ) -> Disagreement | None:
-    """Return how much an image's labels are contradicted; None where they are not.
+    """Return the contradiction of an image's labels; None if there is none.
 
     Args:
         name: Of the image.
         predicted: Class indices (H, W).
         truth: Class indices (H, W).
-        counted: Where there is a label (H, W), boolean.
-        lead: Of the predicted class over the labelled one (H, W).
+        counted: True where there is a label (H, W), boolean.
+        lead: Lead in probability of the predicted class over the labelled one (H, W).
         num_classes: K.
     """
-    doubtful = counted & (predicted != truth) & (lead >= CONFIDENT)
+    doubtful = counted & (predicted != truth) & (lead >= MIN_LEAD)
     if not doubtful.any():
         return None
     pairs = truth.astype(np.int64) * num_classes + predicted

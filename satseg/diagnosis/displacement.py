@@ -1,4 +1,4 @@
-"""How well an image's labels would fit the prediction if they lay elsewhere."""
+"""Fit of an image's labels to the prediction as a function of their displacement."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from torch.nn.functional import pad
 
 from satseg.data.rasters.raster import Window
 
-REACH = 32  # pixels, down and to the right, that labels are tried to lie off
-TILE = (32, 256)  # smallest and largest edge in pixels of the parts that are looked at by themselves
-OVERLAP = 0.5  # share of the labelled pixels that must still lie on the image
-FAR = 256  # pixels by which a displacement would be worth nothing: along a straight edge, the nearer one is meant
-SAID = 1.5  # pixels from which a displacement is one
-SURE = 0.01  # that so many images agree by chance with the displacement of most
+REACH = 32  # largest displacement that is tried along each axis, in pixels
+TILE = (32, 256)  # smallest and largest edge in pixels of the parts that are tested on their own
+OVERLAP = 0.5  # share of the labelled pixels that must remain on the image
+FAR = 256  # pixels at which a gain is discounted to 0: along a straight edge, the nearest displacement is preferred
+MIN_OFFSET = 1.5  # pixels below which a displacement is ignored
+MAX_CHANCE = 0.01  # probability that as many images share a displacement by chance
 
 
 class Offset(NamedTuple):
-    """Where labels lie, in pixels to the right of and below where they fit the prediction."""
+    """Offset of labels from where they fit the prediction, in pixels to the right and down."""
 
     right: int
     down: int
 
     @property
     def pixels(self) -> float:
-        """Its length."""
+        """Length in pixels."""
         return math.hypot(*self)
 
 
 @dataclass(frozen=True)
 class Displacement:
-    """What displacing the labels of a part of an image gains.
+    """Gain in fit from displacing the labels of a part of an image.
 
     Attributes:
         box: The part, in pixels of the image.
-        gains: Of the mean log-probability of the labels (2 * REACH + 1, 2 * REACH + 1), if they lay `REACH - row`
-            pixels too far down and `REACH - column` too far to the right and were put back; NaN where too few remain.
-        contradicted: How far the predicted classes lead the labelled ones in mean log-probability.
+        gains: In mean log-probability of the labels (2 * REACH + 1, 2 * REACH + 1) when an offset of `REACH - row`
+            pixels down and `REACH - column` to the right is undone; NaN where too few labels remain.
+        contradicted: Lead of the predicted classes over the labelled ones in mean log-probability.
     """
 
     box: Window
@@ -52,22 +52,22 @@ class Displacement:
     contradicted: float
 
     def gain(self, offset: Offset) -> float:
-        """Return the gain if the labels lay off by so much; 0 where that is not known."""
+        """Return the gain from undoing an offset; 0 where it is unknown."""
         value = float(self.gains[REACH - offset.down, REACH - offset.right])
         return value if math.isfinite(value) else 0.0
 
     def best(self, usual: Offset) -> tuple[Offset, float]:
-        """Return the offset that explains most, and what it gains over the usual one.
+        """Return the offset with the largest gain over the usual one, and that gain.
 
-        An edge that is straight fits as well anywhere along itself: of offsets that gain nearly the same, the one that
-        is nearest to the usual one is taken. One at the rim of what was tried is none, as more would gain more.
+        A straight edge fits equally well anywhere along itself, so of offsets with nearly the same gain the one nearest
+        to the usual one is taken. An offset at the limit of the search is rejected: a larger one would gain more.
         """
         gains = np.nan_to_num(self.gains.astype(np.float64) - self.gain(usual), nan=-1.0)
         rows, cols = np.ogrid[-REACH : REACH + 1, -REACH : REACH + 1]
         near = 1 - np.hypot(rows + usual.down, cols + usual.right) / FAR
         row, col = np.unravel_index(int((gains * near).argmax()), gains.shape)
         found = Offset(REACH - int(col), REACH - int(row))
-        if max(map(abs, found)) >= REACH or math.dist(found, usual) < SAID or gains[row, col] <= 0:
+        if max(map(abs, found)) >= REACH or math.dist(found, usual) < MIN_OFFSET or gains[row, col] <= 0:
             return usual, 0.0
         return found, float(gains[row, col])
 
@@ -75,19 +75,19 @@ class Displacement:
 def displacements(
     log_probabilities: Tensor, truth: Tensor, counted: Tensor, valid: Tensor
 ) -> tuple[Displacement, list[Displacement]] | None:
-    """Return what displacing all of an image's labels gains, and what displacing those of each of its parts does.
+    """Return the gains from displacing all of an image's labels, and those of each of its parts.
 
-    The mean of the labels' log-probabilities is computed for all displacements at once, as a correlation by Fourier
-    transforms, part by part, so that memory does not grow with the image.
+    The mean log-probability of the labels is computed for all displacements at once, as a cross-correlation by FFT,
+    part by part, so that memory does not grow with the image.
 
     Args:
         log_probabilities: (K, H, W), bounded from below.
         truth: Class indices (H, W), 0 to K - 1 where counted.
-        counted: Where there is a label (H, W), boolean.
-        valid: Where the image has numbers (H, W), boolean.
+        counted: True where there is a label (H, W), boolean.
+        valid: True where the image has data (H, W), boolean.
 
     Returns:
-        None where labels are of one class or none, so that no place is better than another.
+        None if the labels have fewer than two classes, so that no displacement is better than another.
     """
     labels = torch.where(counted, truth, -1)
     present = [k for k in torch.unique(labels).tolist() if k >= 0]
@@ -108,7 +108,7 @@ def displacements(
 
 @dataclass(frozen=True)
 class _Sums:
-    """By displacement, the gain summed over labelled pixels and how many they are; and both without displacement."""
+    """Gain and number of labelled pixels by displacement, and both sums without displacement."""
 
     gains: Tensor | float = 0.0
     pixels: Tensor | float = 0.0
@@ -131,7 +131,7 @@ class _Sums:
 
 
 def _correlate(labels: Tensor, scores: Tensor, inside: Tensor) -> _Sums:
-    """Sum over a part's labels (H, W) the scores (K, H + 2 * REACH, W + 2 * REACH) that lie where they would be put."""
+    """Correlate a part's labels (H, W) with the scores (K, H + 2 * REACH, W + 2 * REACH) around it."""
     height, width = labels.shape
     size = scores.shape[-2:]
     counted = labels >= 0
@@ -150,7 +150,7 @@ def _correlate(labels: Tensor, scores: Tensor, inside: Tensor) -> _Sums:
 
 
 def _tiles(height: int, width: int) -> Iterator[Window]:
-    """Cut an image into halves along both axes, and these into tiles where they are large."""
+    """Yield tiles of an image: halves along both axes, cut further if they are large."""
     rows, cols = (_edges(length) for length in (height, width))
     for top, bottom in pairwise(rows):
         for left, right in pairwise(cols):
@@ -163,17 +163,19 @@ def _edges(length: int) -> list[int]:
 
 
 def usual_offset(found: Sequence[Displacement]) -> Offset:
-    """Return by how much most images' labels lie off together; nothing where they do not agree.
+    """Return the offset that most images' labels share; zero if there is none.
 
-    It is where the median gain over the images is largest, which a few displaced ones do not move.
+    It maximises the median gain over the images, which a few displaced masks do not affect.
     """
     nothing = Offset(0, 0)
     if not found:
         return nothing
-    middle = np.nan_to_num(np.median(np.stack([each.gains for each in found]), axis=0), nan=-1.0)  # known of all
+    middle = np.nan_to_num(
+        np.median(np.stack([each.gains for each in found]), axis=0), nan=-1.0
+    )  # NaN unless known for all images
     if middle.max() <= 0:
         return nothing
     row, col = np.unravel_index(int(middle.argmax()), middle.shape)
     offset = Offset(REACH - int(col), REACH - int(row))
     agreeing = sum(each.gain(offset) > 0 for each in found)
-    return offset if binom.sf(agreeing - 1, len(found), 0.5) <= SURE else nothing
+    return offset if binom.sf(agreeing - 1, len(found), 0.5) <= MAX_CHANCE else nothing

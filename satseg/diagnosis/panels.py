@@ -1,4 +1,4 @@
-"""Pictures of single places for the page: small, and no more of them than it holds."""
+"""Image panels for the report page, within a byte budget."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from satseg.diagnosis.cases import Case
-from satseg.diagnosis.doubts import Doubt
+from satseg.diagnosis.dependence import Dependence, Example
 from satseg.diagnosis.evidence import Maps
-from satseg.diagnosis.leaning import Example, Leaning
+from satseg.diagnosis.label_issues import LabelIssue
 from satseg.diagnosis.swaps import Change, changed
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
@@ -23,17 +23,17 @@ from satseg.visualization.encoding import webp
 from satseg.visualization.overlays import signed_heat
 from satseg.visualization.palette import colourise
 
-BUDGET = 2_000_000  # bytes of all panels, which become 2.7 MB of text
+BUDGET = 2_000_000  # bytes of all panels; 2.7 MB as base64
 QUALITY = 72  # of WebP
 WHITE, BLACK, PINK, CYAN = (255, 255, 255), (0, 0, 0), (255, 45, 149), (0, 205, 255)
-ENLARGED = 2  # so that two outlines a few pixels apart are seen
+ENLARGED = 2  # factor, so that two outlines a few pixels apart are distinguishable
 
 Line = tuple[np.ndarray, tuple[int, int, int]]  # pixels (H, W), boolean, and the colour of the line around them
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture with its title; `data` is a WebP file as base64, `large` whether it takes the room of two."""
+    """One picture with its title; `data` is a WebP file as base64, `large` if it takes the space of two."""
 
     title: str
     data: str
@@ -41,17 +41,17 @@ class Panel:
 
 
 class Album:
-    """Makes panels until the page is full.
+    """Encoder of panels, up to the page's byte budget.
 
     Attributes:
-        left_out: Places that were left out since then.
+        left_out: Places left out because the page is full.
     """
 
     def __init__(self, spec: DatasetSpec, budget: int = BUDGET) -> None:
         self.spec, self.left_out, self._room = spec, 0, budget
 
     def show(self, pictures: Sequence[tuple[str, np.ndarray]]) -> list[Panel]:
-        """Return panels of one place, from titles and colours (H, W, 3); none where the page is full."""
+        """Return panels of one place from titles and RGB pictures (H, W, 3); none if the page is full."""
         encoded = [(title, _encoded(picture)) for title, picture in pictures]
         size = sum(len(data) for _, data in encoded)
         if size > self._room:
@@ -71,44 +71,44 @@ class Album:
         return self.show([(title, outlined(picture, lines)) for title, picture in pictures])
 
     def maps(self, case: Case, maps: Maps) -> list[Panel]:
-        """Return the three maps of an error: the contrast, for the predicted class, and for the true one."""
+        """Return the three maps of an error: contrast, predicted class and true class."""
         rgb, lines = self._rgb(case.image, case.valid), [(case.pixels.cpu().numpy(), BLACK)]
         names = self.spec.class_names
-        truth, predicted = names[case.spot.truth], names[case.spot.predicted]
+        truth, predicted = names[case.component.truth], names[case.component.predicted]
         pictures = (
-            (f"{predicted} against {truth}", maps.contrast),
+            (f"{predicted} over {truth}", maps.contrast),
             (f"for {predicted}", maps.predicted),
             (f"for {truth}", maps.true),
         )
         return self.show([(title, outlined(signed_heat(rgb, evidence), lines)) for title, evidence in pictures])
 
-    def doubt(self, doubt: Doubt) -> list[Panel]:
-        """Return image, label and prediction; where the labels lie off, the image with both outlines, else a box."""
-        rgb = self._rgb(doubt.image, doubt.valid)
-        label, predicted = self._classes(doubt.truth), self._classes(doubt.predicted)
-        mistake = doubt.found.mistake
+    def issue(self, issue: LabelIssue) -> list[Panel]:
+        """Return image, label and prediction, with a box; for displaced labels, the image with both outlines."""
+        rgb = self._rgb(issue.image, issue.valid)
+        label, predicted = self._classes(issue.truth), self._classes(issue.predicted)
+        mistake = issue.found.mistake
         if mistake and mistake.offset:
-            drawn = doubt.truth.cpu().numpy()
+            drawn = issue.truth.cpu().numpy()
             put_back = moved(drawn, -mistake.offset.down, -mistake.offset.right, self.spec.ignore_index)
             ignored = self.spec.ignore_index
             lines = [(borders(drawn, ignored), PINK), (borders(put_back, ignored), CYAN)]
-            outlines = "image; edges of the label: pink as drawn, blue put back"
+            outlines = "image; edges of the label: pink as drawn, blue after correction"
             panels = self.show([(outlines, traced(rgb, lines)), ("label", label), ("prediction", predicted)])
             return [replace(panel, large=panel.title == outlines) for panel in panels]
-        box, window = doubt.found.box, doubt.window
-        inside = np.zeros(doubt.truth.shape, bool)
+        box, window = issue.found.box, issue.window
+        inside = np.zeros(issue.truth.shape, bool)
         row, col = box.row - window.row, box.col - window.col
         inside[max(row, 0) : max(row + box.height, 0), max(col, 0) : max(col + box.width, 0)] = True
         pictures = [("image", rgb), ("label", label), ("prediction", predicted)]
         return self.show([(title, outlined(picture, [(inside, PINK)])) for title, picture in pictures])
 
-    def leaning(self, network: SegmentationNetwork, leaning: Leaning, count: int) -> list[list[Panel]]:
-        """Return, a place a list, the image, what it was with donors of either kind, and what is said of these."""
-        masks = leaning.part.masks if leaning.part else ()
-        change = leaning.question.change
+    def dependence(self, network: SegmentationNetwork, dependence: Dependence, count: int) -> list[list[Panel]]:
+        """Return a list per example: the image, and the image with either donor and its prediction."""
+        masks = dependence.part.masks if dependence.part else ()
+        change = dependence.question.change
         return [
             self._example(network, example, mask, change)
-            for example, mask in zip(leaning.examples[:count], masks, strict=False)
+            for example, mask in zip(dependence.examples[:count], masks, strict=False)
         ]
 
     def _example(self, network: SegmentationNetwork, example: Example, mask: np.ndarray, change: Change) -> list[Panel]:
@@ -137,7 +137,7 @@ class Album:
 
 
 def outlined(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
-    """Draw a line of two pixels around pixels, edged with its opposite so that it is seen on any ground."""
+    """Draw an outline two pixels wide around pixels, with a contrasting edge so that it shows on any background."""
     drawn = picture.copy()
     for pixels, colour in lines:
         drawn[binary_dilation(pixels) & ~pixels] = WHITE if colour == BLACK else BLACK
@@ -146,7 +146,7 @@ def outlined(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
 
 
 def borders(classes: np.ndarray, ignored: int) -> np.ndarray:
-    """Return the pixels (H, W) of classes (H, W) that have another class to the right or below."""
+    """Return a boolean mask (H, W) of pixels with another class to the right or below."""
     found, known = np.zeros(classes.shape, bool), classes != ignored
     found[:, :-1] |= (classes[:, 1:] != classes[:, :-1]) & known[:, 1:] & known[:, :-1]
     found[:-1] |= (classes[1:] != classes[:-1]) & known[1:] & known[:-1]
@@ -154,7 +154,7 @@ def borders(classes: np.ndarray, ignored: int) -> np.ndarray:
 
 
 def moved(classes: np.ndarray, down: int, right: int, outside: int) -> np.ndarray:
-    """Return classes (H, W) moved by some pixels, with `outside` where nothing is left."""
+    """Return classes (H, W) shifted by some pixels, filled with `outside`."""
     result = np.full_like(classes, outside)
     height, width = classes.shape
     rows, cols = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
@@ -164,7 +164,7 @@ def moved(classes: np.ndarray, down: int, right: int, outside: int) -> np.ndarra
 
 
 def traced(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
-    """Draw thin lines along pixels on a picture that is enlarged for them, each edged with black."""
+    """Draw thin lines, edged with black, along pixels on an enlarged picture."""
     large = picture.repeat(ENLARGED, 0).repeat(ENLARGED, 1)
     for pixels, colour in lines:
         line = pixels.repeat(ENLARGED, 0).repeat(ENLARGED, 1)
@@ -174,6 +174,6 @@ def traced(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
 
 
 def _encoded(picture: np.ndarray) -> bytes:
-    """Return a WebP file; without loss where there are few colours, as in a map of classes."""
+    """Return a WebP file; lossless if there are few colours, as in a class map."""
     flat = len(np.unique(picture.reshape(-1, 3), axis=0)) <= 256
     return webp(picture, lossless=flat, quality=QUALITY)

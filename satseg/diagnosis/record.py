@@ -1,4 +1,4 @@
-"""A diagnosis as plain data."""
+"""Conversion of a diagnosis to plain data."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from satseg.attribution.bands import BandImportance
 from satseg.attribution.faithfulness import FRACTIONS
 from satseg.diagnosis.actions import actions
 from satseg.diagnosis.cases import Case
-from satseg.diagnosis.confusion import Confused, foremost
+from satseg.diagnosis.confusion import Confused, top_pairs
+from satseg.diagnosis.dependence import Dependence, Example
+from satseg.diagnosis.dependence_descriptions import describe_dependence
+from satseg.diagnosis.descriptions import describe_verdict, summary
 from satseg.diagnosis.diagnose import Diagnosis, Pair
-from satseg.diagnosis.doubts import Doubt
 from satseg.diagnosis.evidence import Maps
-from satseg.diagnosis.leaning import Example, Leaning
-from satseg.diagnosis.leaning_words import lean_words
+from satseg.diagnosis.label_issues import LabelIssue
 from satseg.diagnosis.mistakes import Mistake
 from satseg.diagnosis.suspects import Suspect
-from satseg.diagnosis.trust import METHOD, RANGE, Trust
-from satseg.diagnosis.words import summary, verdict_words
+from satseg.diagnosis.trust import METHOD, MIN_RANGE, Trust
 
 Row = dict[str, Any]
-NAMED = 20  # confused pairs by name, so many by pixels and so many by share; the matrix holds all
+NAMED = 20  # confused pairs by pixels, and as many by share; the matrix holds all
 
 
 def to_record(found: Diagnosis, class_names: Sequence[str], split: str) -> Row:
-    """Return everything that was found, ready for JSON; indices of classes become names."""
+    """Return all findings ready for JSON, with class names instead of indices."""
     return {
         "split": split,
         "actions": [asdict(action) for action in actions(found, class_names)],
         "summary": summary(found, class_names),
         "classes": list(class_names),
         "confusion_matrix": found.survey.matrix.tolist(),
-        "confused": [_confused(pair, class_names) for pair in foremost(found.confused, NAMED)],
-        "pairs": [_pair(pair, class_names, found.maps_are_read) for pair in found.pairs],
-        "leaning": [_leaning(leaning, class_names) for leaning in found.classes],
+        "confused": [_confused(pair, class_names) for pair in top_pairs(found.confused, NAMED)],
+        "pairs": [_pair(pair, class_names, found.maps_are_trusted) for pair in found.pairs],
+        "leaning": [_dependence(dependence, class_names) for dependence in found.classes],
         "bands": [_band(band) for band in found.bands],
-        "trust": {"fractions": FRACTIONS, "range": RANGE, "maps": [_trust(t) for t in found.trust]},
-        "relabel": [_doubt(doubt, found.suspects.usual_share, class_names) for doubt in found.doubts],
+        "trust": {"fractions": FRACTIONS, "range": MIN_RANGE, "maps": [_trust(t) for t in found.trust]},
+        "relabel": [_issue(issue, found.suspects.median_share, class_names) for issue in found.label_issues],
         "usual_offset": found.suspects.usual_offset._asdict(),
         "label_ranking": [_suspect(suspect, class_names) for suspect in found.suspects.ranked],
     }
@@ -57,23 +57,23 @@ def _band(band: BandImportance) -> Row:
     return row
 
 
-def _doubt(doubt: Doubt, usual: float, names: Sequence[str]) -> Row:
-    found, other = doubt.found, doubt.found.disagreement
+def _issue(issue: LabelIssue, usual: float, names: Sequence[str]) -> Row:
+    found, other = issue.found, issue.found.disagreement
     return _suspect(found, names) | {
         "usual": usual,
         "label": names[other.truth] if other else None,
         "model": names[other.predicted] if other else None,
         "box": list(found.box),
         "pixels": other.pixels if other else 0,
-        "place": asdict(doubt.place) if doubt.place else None,
-        "pixel_m": list(doubt.pixel_m) if doubt.pixel_m else None,
+        "place": asdict(issue.location) if issue.location else None,
+        "pixel_m": list(issue.pixel_m) if issue.pixel_m else None,
     }
 
 
 def _suspect(found: Suspect, names: Sequence[str]) -> Row:
     return {
         "image": found.image,
-        "surprise": found.surprise,
+        "surprise": found.surprisal,
         "share": found.share,
         "mistake": _mistake(found.mistake, names) if found.mistake else None,
     }
@@ -95,12 +95,12 @@ def _pair(pair: Pair, names: Sequence[str], passes: bool) -> Row:
         **_confused(pair.confused, names),
         "images": list(pair.images),
         "errors": [_place(case) | {"evidence": _maps(maps, names, passes)} for case, maps in pair.errors],
-        "leaning": _leaning(pair.leaning, names) if pair.leaning else None,
+        "leaning": _dependence(pair.dependence, names) if pair.dependence else None,
     }
 
 
 def _place(case: Case) -> Row:
-    return {"image": case.spot.image, "window": list(case.window), "region_pixels": int(case.pixels.sum())}
+    return {"image": case.component.image, "window": list(case.window), "region_pixels": int(case.pixels.sum())}
 
 
 def _maps(maps: Maps, names: Sequence[str], passes: bool) -> Row:
@@ -113,40 +113,40 @@ def _maps(maps: Maps, names: Sequence[str], passes: bool) -> Row:
     return row | {"shares": shares}
 
 
-def _leaning(leaning: Leaning, names: Sequence[str]) -> Row:
-    change, gained, partner = leaning.question
-    part = leaning.part
+def _dependence(dependence: Dependence, names: Sequence[str]) -> Row:
+    change, gained, partner = dependence.question
+    part = dependence.part
     return {
-        "truth": names[leaning.truth],
-        "predicted": names[leaning.predicted],
-        "shortcut": leaning.shortcut,
-        "surroundings": leaning.clear and leaning.nearby,
-        "unclear": leaning.unclear,
-        "mirror": None if leaning.mirror is None else names[leaning.mirror],
-        "told_from": [names[k] for k in leaning.told_from],
-        "words": lean_words(leaning, names),
+        "truth": names[dependence.truth],
+        "predicted": names[dependence.predicted],
+        "shortcut": dependence.shortcut,
+        "surroundings": dependence.clear and dependence.labelled_context,
+        "unclear": dependence.inconclusive,
+        "mirror": None if dependence.mirror is None else names[dependence.mirror],
+        "told_from": [names[k] for k in dependence.counterparts],
+        "words": describe_dependence(dependence, names),
         "kind": str(change),
         "gained": gained,
         "against": None if partner is None else names[partner],
-        "effect": leaning.effect,
-        "median": leaning.median,
-        "p": leaning.probability,
-        "strength": leaning.strength,
-        "share_lost": leaning.lost.share,
-        "share_lost_interval": list(leaning.lost.interval),
-        "images_lost": leaning.lost.images,
-        "images_tested": leaning.lost.of,
-        "control": leaning.control,
-        "detectable": {str(c): effect if np.isfinite(effect) else None for c, effect in leaning.least.items()},
-        "needed": leaning.needed,
-        "recipients": leaning.recipients,
-        "donors": list(leaning.donors),
-        "part": part.words if part else None,
+        "effect": dependence.effect,
+        "median": dependence.median,
+        "p": dependence.p_value,
+        "strength": dependence.strength,
+        "share_lost": dependence.lost.share,
+        "share_lost_interval": list(dependence.lost.interval),
+        "images_lost": dependence.lost.images,
+        "images_tested": dependence.lost.of,
+        "control": dependence.control,
+        "detectable": {str(c): effect if np.isfinite(effect) else None for c, effect in dependence.reportable.items()},
+        "needed": dependence.needed,
+        "recipients": dependence.recipients,
+        "donors": list(dependence.donors),
+        "part": part.description if part else None,
         "part_share": part.share if part else None,
         "part_explains": part.explains if part else None,
         "box": list(part.box) if part and part.box else None,
-        "lies_on": dict(zip([*names, "unlabelled"], leaning.lies_on, strict=True)) if part else None,
-        "checks": [_check(example, mask) for example, mask in zip(leaning.examples, part.masks, strict=False)]
+        "lies_on": dict(zip([*names, "unlabelled"], dependence.composition, strict=True)) if part else None,
+        "checks": [_check(example, mask) for example, mask in zip(dependence.examples, part.masks, strict=False)]
         if part
         else [],
     }
@@ -154,8 +154,8 @@ def _leaning(leaning: Leaning, names: Sequence[str]) -> Row:
 
 def _check(example: Example, mask: np.ndarray) -> Row:
     return _place(example.recipient.case) | {
-        "same": example.same.case.spot.image,
-        "other": example.other.case.spot.image,
+        "same": example.same.case.component.image,
+        "other": example.other.case.component.image,
         "replaced": _boxes(example.recipient.case, mask),
     }
 
@@ -170,4 +170,4 @@ def _boxes(case: Case, patch: np.ndarray) -> list[list[int]]:
 
 
 def _trust(trust: Trust) -> Row:
-    return asdict(trust) | {"verdict": trust.verdict, "passes": trust.passes, "why": verdict_words(trust)}
+    return asdict(trust) | {"verdict": trust.verdict, "passes": trust.passes, "why": describe_verdict(trust)}

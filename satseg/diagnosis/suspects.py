@@ -1,4 +1,4 @@
-"""The images of a split in the order in which their labels deserve another look."""
+"""Ranking of a split's images by how likely their labels are wrong."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from satseg.diagnosis.disagreement import Disagreement
 from satseg.diagnosis.displacement import Offset, usual_offset
 from satseg.diagnosis.mistakes import Fit, Mistake
 
-SUSPICIOUS = 0.01  # share of an image's labelled pixels below which it is not worth a look
-EXPLAINED = 0.1  # share of what contradicts an image's labels below which nothing is explained
-IN_PART = 0.25  # the same of a part, where less is drawn that could tell
-CHANCE = 0.05  # that a split whose labels are all as good lists an image
-SIGNS = 3  # by which an image can stand out
-FEW = 5  # images below which none can stand out from the rest
-LISTED = 12  # images at most
+MIN_CONTRADICTED = 0.01  # share of an image's labelled pixels below which it is not listed
+MIN_EXPLAINED = 0.1  # share of the contradiction below which a mistake is not listed
+MIN_EXPLAINED_IN_PART = 0.25  # the same for a part of an image, which holds less evidence
+FALSE_ALARM = 0.05  # probability that a split with uniformly good labels lists an image
+NUM_SIGNS = 3  # statistics by which an image can stand out
+MIN_IMAGES = 5  # with fewer, none can stand out from the rest
+MAX_LISTED = 12  # images
 
 
 @dataclass(frozen=True)
@@ -28,93 +28,93 @@ class Suspect:
 
     Attributes:
         image: Name.
-        surprise: The negative logarithm of the probability that an image of this split whose labels are as good as the
-            rest's shows as much; by the sign that is strongest.
-        disagreement: How much is contradicted; None where nothing is.
-        mistake: What would explain it; None where nothing stands out.
-        box: The place to look at, in pixels of the image.
+        surprisal: Negative logarithm of the probability that an image of this split whose labels are as good as the
+            rest's shows as much, by its strongest sign.
+        disagreement: Confident contradiction; None if there is none.
+        mistake: The mistake that would explain it; None if nothing stands out.
+        box: The area to look at, in pixels of the image.
     """
 
     image: str
-    surprise: float
+    surprisal: float
     disagreement: Disagreement | None
     mistake: Mistake | None
     box: Window
 
     @property
     def share(self) -> float:
-        """Share of the labelled pixels that are contradicted with confidence."""
+        """Share of the labelled pixels that are confidently contradicted."""
         return self.disagreement.share if self.disagreement else 0.0
 
 
 @dataclass(frozen=True)
 class Suspects:
-    """What a split's images show together.
+    """The ranked images of a split.
 
     Attributes:
-        ranked: All images that show anything, the most surprising first.
-        images: How many have labels.
-        usual_share: Median share of an image's labelled pixels that are contradicted.
-        usual_offset: By how much the labels of most images lie off.
+        ranked: All images that show any sign, most surprising first.
+        images: Number of labelled images.
+        median_share: Median share of an image's labelled pixels that are contradicted.
+        usual_offset: Offset that the labels of most images share.
     """
 
     ranked: tuple[Suspect, ...]
     images: int
-    usual_share: float
+    median_share: float
     usual_offset: Offset
 
     @property
-    def standing_out(self) -> list[Suspect]:
-        """The images that show more than the rest of the split explains; none where there are too few to tell."""
-        if self.images < FEW:
+    def outliers(self) -> list[Suspect]:
+        """Images that show more than the rest of the split explains; empty if there are too few images."""
+        if self.images < MIN_IMAGES:
             return []
-        return [each for each in self.ranked if each.surprise >= limit(self.images)][:LISTED]
+        return [each for each in self.ranked if each.surprisal >= surprisal_threshold(self.images)][:MAX_LISTED]
 
 
-def limit(images: int) -> float:
-    """Return the surprise that the largest of so many images exceeds, by any sign, with a probability of CHANCE."""
-    return math.log(SIGNS * max(1, images) / CHANCE)
+def surprisal_threshold(images: int) -> float:
+    """Return the surprisal that the maximum over the images, by any sign, exceeds with probability FALSE_ALARM."""
+    return math.log(NUM_SIGNS * max(1, images) / FALSE_ALARM)
 
 
-def rank(disagreements: Sequence[Disagreement], fits: Sequence[Fit], images: int) -> Suspects:
-    """Order images by how far they stand out from the split, by the sign in which they do so most.
+def rank_suspects(disagreements: Sequence[Disagreement], fits: Sequence[Fit], images: int) -> Suspects:
+    """Rank images by how far they stand out from the split, by their strongest sign.
 
-    The signs: how much is contradicted, and how much of that a simple mistake explains, in the whole image and in a
-    part of it. A model that errs here and there shows each of them a little in many images and much in few. They fall
-    off about exponentially, and then the largest of n exceeds scale · ln(n / CHANCE) with a probability of CHANCE. The
-    scale is read from the middle of the split (median, and upper quartile where most images show nothing), which a few
-    wrong labels do not move.
+    The signs are the contradicted share, and the share of the contradiction that a simple mistake explains, in the
+    whole image and in a part of it. A model's ordinary errors show each of them a little in many images and strongly in
+    few. They are about exponentially distributed, so that the largest of n exceeds scale · ln(n / FALSE_ALARM) with
+    probability FALSE_ALARM. The scale is estimated from the median (and from the upper quartile if most images show
+    nothing), which a few wrong labels do not affect.
 
     Args:
-        disagreements: Of the images that are contradicted at all.
-        fits: Of the images whose labels are of more than one class.
-        images: How many images have labels.
+        disagreements: Of the images with any contradiction.
+        fits: Of the images with labels of more than one class.
+        images: Number of labelled images.
     """
     usual = usual_offset([fit.whole for fit in fits])
     shares = {d.image: d for d in disagreements}
     wholes = {fit.image: mistake for fit in fits if (mistake := fit.mistake(usual))}
     parts = {fit.image: mistake for fit in fits if (mistake := fit.mistake_in_part(usual))}
-    by_share = _surprises({name: d.share for name, d in shares.items()}, images, SUSPICIOUS)
-    by_whole = _surprises({name: m.explained for name, m in wholes.items()}, images, EXPLAINED)
-    by_part = _surprises({name: m.explained for name, m in parts.items()}, images, IN_PART)
+    by_share = _surprisals({name: d.share for name, d in shares.items()}, images, MIN_CONTRADICTED)
+    by_whole = _surprisals({name: m.explained for name, m in wholes.items()}, images, MIN_EXPLAINED)
+    by_part = _surprisals({name: m.explained for name, m in parts.items()}, images, MIN_EXPLAINED_IN_PART)
     found = []
     for name in dict.fromkeys([*shares, *wholes, *parts]):
         whole, part = by_whole.get(name, 0.0), by_part.get(name, 0.0)
         likeliest = (wholes if whole >= part else parts).get(name)
-        mistake = likeliest if max(whole, part) >= limit(images) else None
+        mistake = likeliest if max(whole, part) >= surprisal_threshold(images) else None
         boxes = [m.box for m in (mistake if mistake and mistake.offset else None, shares.get(name), likeliest) if m]
         found.append(Suspect(name, max(by_share.get(name, 0.0), whole, part), shares.get(name), mistake, boxes[0]))
-    found.sort(key=lambda suspect: (-suspect.surprise, -suspect.share))
+    found.sort(key=lambda suspect: (-suspect.surprisal, -suspect.share))
     known = _filled([d.share for d in disagreements], images)
     return Suspects(tuple(found), images, float(np.median(known)) if images else 0.0, usual)
 
 
-def _surprises(values: dict[str, float], images: int, least: float) -> dict[str, float]:
-    """Return how surprising each value is; one below `least` never is so surprising that it is listed."""
+def _surprisals(values: dict[str, float], images: int, least: float) -> dict[str, float]:
+    """Return each value's surprisal; a value below `least` stays below the threshold."""
     if not values:
         return {}
     median, upper = np.quantile(_filled(list(values.values()), images), (0.5, 0.75))
-    scale = max(median / math.log(2), upper / math.log(4), least / limit(images))
+    scale = max(median / math.log(2), upper / math.log(4), least / surprisal_threshold(images))
     return {name: value / scale for name, value in values.items()}
 
 

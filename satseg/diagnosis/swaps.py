@@ -1,4 +1,4 @@
-"""The experiment: objects of one image in the surroundings, tone, spectrum or place of others of either class."""
+"""Swap experiments: objects with the surroundings, tone, spectrum or position of other images."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 
-from satseg.attribution.composites import COVER, FOOTPRINT, MARGIN, Picture, filtered, moved, swapped, toned
-from satseg.attribution.replacement import together
+from satseg.attribution.composites import (
+    FOOTPRINT,
+    MARGIN,
+    MAX_OBJECT_COVER,
+    Picture,
+    match_spectrum,
+    match_tone,
+    move_object,
+    swap_surroundings,
+)
+from satseg.attribution.replacement import batch_size
 from satseg.diagnosis.cases import Case
 from satseg.models import SegmentationNetwork
 
-VAST = 0.35  # share of a part beyond which an object is cut down, as nothing would be left to replace
-HELD = 0.005  # share of a part beyond which a class is in it
-NARROWEST = 12.0  # pixels: radius of what is left of it
+MAX_OBJECT_SHARE = 0.35  # of a case; larger objects are cut down, or nothing would be left to replace
+MIN_CLASS_SHARE = 0.005  # of a case above which it holds a class
+MIN_RADIUS = 12.0  # in pixels, of what remains of a cut object
 
 
 class Change(StrEnum):
-    """What a recipient takes over from a donor."""
+    """What a recipient takes from a donor."""
 
     SURROUNDINGS = "surroundings"
     TONE = "tone"
@@ -34,8 +43,8 @@ Variant = tuple[np.ndarray, np.ndarray, np.ndarray]  # image (C, H, W), valid (H
 
 
 @dataclass(frozen=True, eq=False)
-class Actor:
-    """A case as recipient and donor; `holds` are the classes that are seen in its part."""
+class SwapCase:
+    """A case prepared as recipient or donor; `holds` are the classes in its part of the image."""
 
     case: Case
     picture: Picture
@@ -44,27 +53,27 @@ class Actor:
     @property
     def truth(self) -> int:
         """True class of the region."""
-        return self.case.spot.truth
+        return self.case.component.truth
 
     @property
     def predicted(self) -> int:
         """Predicted class of the region."""
-        return self.case.spot.predicted
+        return self.case.component.predicted
 
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """What recipients' regions are after each change.
+    """Predictions of recipients' regions after each change.
 
     Attributes:
-        recipients: R of them.
-        donors: D of them.
-        outcomes: Share of the region that is predicted as each class (R, D, K); NaN where it was not tried.
-        odds: Logarithm of the odds of each class, mean over the region (R, D, K): moves before any pixel changes.
+        recipients: R cases.
+        donors: D cases.
+        outcomes: Share of the region that is predicted as each class (R, D, K); NaN where not tried.
+        odds: Mean log odds of each class over the region (R, D, K), which respond before any pixel's class changes.
     """
 
-    recipients: Sequence[Actor]
-    donors: Sequence[Actor]
+    recipients: Sequence[SwapCase]
+    donors: Sequence[SwapCase]
     outcomes: Mapping[Change, np.ndarray]
     odds: Mapping[Change, np.ndarray]
 
@@ -75,58 +84,60 @@ class Trials:
         return count
 
 
-def actor(case: Case, ignore_index: int) -> Actor:
-    """Return a case with its object, and with the objects in its part that are not given to others."""
+def swap_case(case: Case, ignore_index: int) -> SwapCase:
+    """Return a case prepared for swaps: with its own object, and the objects that are not passed on as a donor."""
     valid, truth, predicted = (t.cpu().numpy() for t in (case.valid[0], case.truth, case.predicted))
     seen = np.where(truth == ignore_index, predicted, truth)
     area, own, region = int(valid.sum()), case.own.cpu().numpy(), case.pixels.cpu().numpy()
-    if own.sum() > VAST * area:
-        row, col = case.spot.centre[0] - case.window.row, case.spot.centre[1] - case.window.col
+    if own.sum() > MAX_OBJECT_SHARE * area:
+        row, col = case.component.centre[0] - case.window.row, case.component.centre[1] - case.window.col
         rows, cols = np.ogrid[: len(own), : len(own[0])]
-        close = np.hypot(rows - row, cols - col) <= max(NARROWEST, (VAST * area / np.pi) ** 0.5 - MARGIN)
+        close = np.hypot(rows - row, cols - col) <= max(MIN_RADIUS, (MAX_OBJECT_SHARE * area / np.pi) ** 0.5 - MARGIN)
         objects, own, region = np.zeros_like(own), own & close, region & close
     else:
         objects = own
     counts = np.bincount(seen[valid])
     others = valid & (seen != counts.argmax()) | objects
-    if binary_dilation(others, iterations=FOOTPRINT).sum() <= COVER * area:
+    if binary_dilation(others, iterations=FOOTPRINT).sum() <= MAX_OBJECT_COVER * area:
         objects = others
     rows, cols = np.nonzero(region)
     centre = int(rows.mean()), int(cols.mean())
     picture = Picture(case.image[0].float().cpu().numpy(), valid, region, own, objects, centre)
-    return Actor(case, picture, frozenset(np.flatnonzero(counts > HELD * area).tolist()))
+    return SwapCase(case, picture, frozenset(np.flatnonzero(counts > MIN_CLASS_SHARE * area).tolist()))
 
 
-def as_donors(actors: Sequence[Actor], seed: int = 0) -> list[Actor]:
-    """Return the actors as donors: those without objects leave out another's, so that all give about as much."""
+def as_donors(swap_cases: Sequence[SwapCase], seed: int = 0) -> list[SwapCase]:
+    """Return cases as donors: those without objects leave out those of another, so that all give about as much."""
     generator = np.random.default_rng(seed)
-    lent = [a.picture.objects for a in actors if a.picture.objects.any()]
+    lent = [a.picture.objects for a in swap_cases if a.picture.objects.any()]
     return [
         a
         if a.picture.objects.any() or not lent
         else replace(a, picture=replace(a.picture, objects=lent[int(generator.integers(len(lent)))]))
-        for a in actors
+        for a in swap_cases
     ]
 
 
 def choose(
-    recipients: Sequence[Actor], donors: Sequence[Actor], counts: Mapping[int, Mapping[int, int]], seed: int = 0
+    recipients: Sequence[SwapCase], donors: Sequence[SwapCase], counts: Mapping[int, Mapping[int, int]], seed: int = 0
 ) -> list[tuple[int, int]]:
-    """Return pairs of recipient and donor of other images, each donor about as often as the others of its class.
+    """Return pairs of recipient and donor from different images, using the donors of a class about equally often.
 
     Args:
         recipients: In any order.
-        donors: Right cases.
-        counts: Donors of each class that a recipient meets, by the recipient's number.
-        seed: Of the choice among those that were used as often.
+        donors: In any order.
+        counts: Number of donors of each class, by the recipient's index.
+        seed: Of the choice among equally used donors.
     """
     generator, pairs = np.random.default_rng(seed), []
-    uses: dict[int, np.ndarray] = {}  # by class of the recipient, as each is a question of its own
+    uses: dict[int, np.ndarray] = {}  # by class of the recipient, each of which is tested separately
     of_class = {k: [d for d, a in enumerate(donors) if a.truth == k] for k in {a.truth for a in donors}}
     for i, recipient in enumerate(recipients):
         used = uses.setdefault(recipient.predicted, np.zeros(len(donors), int))
         for k, count in counts[i].items():
-            allowed = [d for d in of_class.get(k, []) if donors[d].case.spot.image != recipient.case.spot.image]
+            allowed = [
+                d for d in of_class.get(k, []) if donors[d].case.component.image != recipient.case.component.image
+            ]
             order = generator.permutation(len(allowed))
             for at in sorted(order, key=lambda n: used[allowed[n]])[:count]:
                 used[allowed[at]] += 1
@@ -135,32 +146,32 @@ def choose(
 
 
 def changed(change: Change, recipient: Picture, donor: Picture) -> Variant:
-    """Return the recipient as it is after a change."""
+    """Return the recipient after a change."""
     if change is Change.POSITION:
-        return moved(recipient, donor)
+        return move_object(recipient, donor)
     makers: dict[Change, Callable[[Picture, Picture], np.ndarray]] = {
-        Change.SURROUNDINGS: swapped,
-        Change.TONE: toned,
-        Change.SPECTRUM: filtered,
+        Change.SURROUNDINGS: swap_surroundings,
+        Change.TONE: match_tone,
+        Change.SPECTRUM: match_spectrum,
     }
     return makers[change](recipient, donor), recipient.valid, recipient.region
 
 
 def shares_by_class(network: SegmentationNetwork, variants: Iterable[Variant]) -> Iterator[np.ndarray]:
-    """Give the share of each variant's region that is predicted as each class (K,); see `regions`."""
+    """Yield the share of each variant's region that is predicted as each class (K,); see `regions`."""
     for shares, _ in regions(network, variants):
         yield shares
 
 
 def regions(network: SegmentationNetwork, variants: Iterable[Variant]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give the share of each variant's region that is predicted as each class, and its mean log odds (K,).
+    """Yield the share of each variant's region that is predicted as each class, and its mean log odds (K,).
 
-    All variants have one size; some are computed at once. NaN where no region is left.
+    All variants have the same size and are processed in batches. NaN if no region is left.
     """
     remaining, device = iter(variants), next(network.parameters()).device
     some, size = list(islice(remaining, 1)), 1
     while some:
-        size = together(device, some[0][1].size)
+        size = batch_size(device, some[0][1].size)
         some += list(islice(remaining, size - len(some)))
         images = torch.from_numpy(np.stack([image for image, _, _ in some])).to(device)
         valid = torch.from_numpy(np.stack([valid for _, valid, _ in some])).to(device)
@@ -180,11 +191,11 @@ def regions(network: SegmentationNetwork, variants: Iterable[Variant]) -> Iterat
 
 def run_trials(
     network: SegmentationNetwork,
-    recipients: Sequence[Actor],
-    donors: Sequence[Actor],
+    recipients: Sequence[SwapCase],
+    donors: Sequence[SwapCase],
     pairs: Mapping[Change, Sequence[tuple[int, int]]],
 ) -> Trials:
-    """Make each change of its pairs of recipient and donor, and segment."""
+    """Apply each change to its pairs of recipient and donor, and segment the results."""
     outcomes, odds = {}, {}
     for change, some in pairs.items():
         tables = [np.full((len(recipients), len(donors), network.spec.num_classes), np.nan) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""A diagnosis as files: one page, its figures, and the numbers."""
+"""Writing a diagnosis: report page, figures and JSON."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from satseg.attribution import bands
 from satseg.attribution.composites import MARGIN
 from satseg.attribution.faithfulness import FRACTIONS
 from satseg.diagnosis.actions import actions
-from satseg.diagnosis.confusion import foremost
-from satseg.diagnosis.diagnose import Diagnosis, Pair
-from satseg.diagnosis.displacement import REACH
-from satseg.diagnosis.doubts import Doubt, Place
-from satseg.diagnosis.leaning import CLEAR, Leaning
-from satseg.diagnosis.leaning_words import lean_words
-from satseg.diagnosis.panels import Album, Panel
-from satseg.diagnosis.record import to_record
-from satseg.diagnosis.suspects import FEW
-from satseg.diagnosis.trust import NEEDED, RANGE
-from satseg.diagnosis.words import (
-    band_words,
-    box_words,
-    maps_words,
-    mistake_words,
-    pair_words,
+from satseg.diagnosis.confusion import top_pairs
+from satseg.diagnosis.dependence import MIN_EFFECT, Dependence
+from satseg.diagnosis.dependence_descriptions import describe_dependence
+from satseg.diagnosis.descriptions import (
+    describe_bands,
+    describe_box,
+    describe_mistake,
+    describe_pair,
+    describe_trust,
+    describe_usual_offset,
+    describe_verdict,
+    map_label,
     sentence,
     summary,
-    trust_words,
-    usual_offset_words,
-    verdict_words,
 )
+from satseg.diagnosis.diagnose import Diagnosis, Pair
+from satseg.diagnosis.displacement import REACH
+from satseg.diagnosis.label_issues import LabelIssue, Location
+from satseg.diagnosis.panels import Album, Panel
+from satseg.diagnosis.record import to_record
+from satseg.diagnosis.suspects import MIN_IMAGES
+from satseg.diagnosis.trust import MIN_CASES, MIN_RANGE
 from satseg.evaluate.metrics import Scores
 from satseg.files import write_json, write_text
 from satseg.models import SegmentationNetwork
@@ -41,26 +41,26 @@ from satseg.visualization.page import read_picture, render_page
 from satseg.visualization.palette import css
 
 SHOWN = 2  # cases of a kind in pictures
-UNFOLDED = 3  # confused pairs whose panels are seen at once
-TABLED = 8  # confused pairs in the table: so many by pixels, and so many by share
+UNFOLDED = 3  # confused pairs whose panels are visible without unfolding
+TABLED = 8  # confused pairs in the table by pixels, and as many by share
 
 
 @dataclass(frozen=True)
 class ErrorView:
-    """A confused pair on the page: a sentence, and by place its panels and those of maps that are no reasons."""
+    """A confused pair on the page: a sentence, and by place its panels and those of untrusted maps."""
 
-    words: str
+    text: str
     gain: float
     places: list[tuple[str, list[Panel]]]
     folded: list[tuple[str, list[Panel]]]
 
 
 @dataclass(frozen=True)
-class DoubtView:
+class IssueView:
     """An image whose labels stand out on the page: a heading, sentences and its panels."""
 
     heading: str
-    words: str
+    text: str
     panels: list[Panel]
 
 
@@ -68,7 +68,7 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
     """Write diagnosis.json, diagnosis.html and its figures.
 
     Returns:
-        Path of the page, which needs no other file.
+        Path of the self-contained page.
     """
     spec, names, matrix = network.spec, network.spec.class_names, found.survey.matrix
     write_json(folder / "diagnosis.json", to_record(found, names, split))
@@ -77,12 +77,12 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
     if found.trust:
         _plot_trust(found, figures / "trust.png")
     album = Album(spec)
-    # In the order of what matters most, so that a full page lacks the least.
-    leaning = [
-        (each.shortcut, lean_words(each, names), album.leaning(network, each, SHOWN) if each.part else [])
-        for each in sorted(_all_leaning(found), key=lambda v: (not v.shortcut, not v.clear, -v.effect))
+    # Most important first, so that a full page omits the least important panels.
+    dependence = [
+        (each.shortcut, describe_dependence(each, names), album.dependence(network, each, SHOWN) if each.part else [])
+        for each in sorted(_all_dependences(found), key=lambda v: (not v.shortcut, not v.clear, -v.effect))
     ]
-    doubts = [_doubt(doubt, names, album) for doubt in found.doubts]
+    label_issues = [_issue(issue, names, album) for issue in found.label_issues]
     errors = [_error(pair, found, names, album) for pair in sorted(found.pairs, key=lambda p: -p.confused.gain)]
     page = render_page(
         "diagnosis.html",
@@ -102,61 +102,61 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         shortcut=bool(found.shortcuts),
         confusion=read_picture("", "", figures / "confusion_matrix.png"),
         names=names,
-        pairs=[(pair, found.survey.worst[pair.key]) for pair in foremost(found.confused, TABLED)],
+        pairs=[(pair, found.survey.worst[pair.key]) for pair in top_pairs(found.confused, TABLED)],
         tabled=TABLED,
         errors=errors,
         unfolded=UNFOLDED,
-        leaning=leaning,
+        dependence=dependence,
         bands=found.bands,
-        band_words=band_words(found.bands),
-        trust=[(maps_words(t), t, verdict_words(t)) for t in found.trust],
-        trust_words=[] if any(t.passes for t in found.trust) else trust_words(found.trust)[-1:],
+        band_lines=describe_bands(found.bands),
+        trust=[(map_label(t), t, describe_verdict(t)) for t in found.trust],
+        trust_lines=[] if any(t.passes for t in found.trust) else describe_trust(found.trust)[-1:],
         trust_picture=read_picture("", "", figures / "trust.png") if found.trust else None,
-        doubts=doubts,
-        registration=usual_offset_words(found.suspects),
+        label_issues=label_issues,
+        registration_lines=describe_usual_offset(found.suspects),
         left_out=album.left_out,
         margin=MARGIN,
-        clear=CLEAR,
-        few=FEW,
+        clear=MIN_EFFECT,
+        few=MIN_IMAGES,
         reach=REACH,
         drawn=bands.DRAWS,
-        range=RANGE,
-        needed=NEEDED,
+        range=MIN_RANGE,
+        needed=MIN_CASES,
     )
     write_text(folder / "diagnosis.html", page)
     return folder / "diagnosis.html"
 
 
-def _doubt(doubt: Doubt, names: Sequence[str], album: Album) -> DoubtView:
-    found, other = doubt.found, doubt.found.disagreement
+def _issue(issue: LabelIssue, names: Sequence[str], album: Album) -> IssueView:
+    found, other = issue.found, issue.found.disagreement
     lines = []
     if found.mistake:
-        lines.append(sentence(mistake_words(found.mistake, doubt.pixel_m, names)))
+        lines.append(sentence(describe_mistake(found.mistake, issue.pixel_m, names)))
     if other:
         lines.append(
-            f"Label {names[other.truth]}, the model is sure of {names[other.predicted]}, in {box_words(other.box)}."
+            f"Labelled {names[other.truth]}, confidently predicted {names[other.predicted]}: {describe_box(other.box)}."
         )
-    place = place_words(doubt.place)
+    place = describe_location(issue.location)
     lines += [f"Centre at {place}."] if place else []
-    return DoubtView(f"{found.image}: {found.share:.1%} contradicted", " ".join(lines), album.doubt(doubt))
+    return IssueView(f"{found.image}: {found.share:.1%} contradicted", " ".join(lines), album.issue(issue))
 
 
-def place_words(place: Place | None) -> str:
-    """Say where on the ground the centre of a box lies; nothing where that is not known."""
+def describe_location(place: Location | None) -> str:
+    """Return the location of a box's centre on the ground as text; empty if unknown."""
     if place is None:
         return ""
     left, bottom, right, top = place.bounds
-    words = f"{place.crs} {(left + right) / 2:.10g}, {(bottom + top) / 2:.10g}"
-    return words + (f" (latitude {place.lat_lon[0]:.5f}, longitude {place.lat_lon[1]:.5f})" if place.lat_lon else "")
+    text = f"{place.crs} {(left + right) / 2:.10g}, {(bottom + top) / 2:.10g}"
+    return text + (f" (latitude {place.lat_lon[0]:.5f}, longitude {place.lat_lon[1]:.5f})" if place.lat_lon else "")
 
 
-def _all_leaning(found: Diagnosis) -> list[Leaning]:
-    return [*found.classes, *(pair.leaning for pair in found.pairs if pair.leaning)]
+def _all_dependences(found: Diagnosis) -> list[Dependence]:
+    return [*found.classes, *(pair.dependence for pair in found.pairs if pair.dependence)]
 
 
 def _plot_trust(found: Diagnosis, path: Path) -> None:
     lines = [
-        (maps_words(t), *(getattr(c, way) for c in t.curves for way in ("deletion", "insertion"))) for t in found.trust
+        (map_label(t), *(getattr(c, way) for c in t.curves for way in ("deletion", "insertion"))) for t in found.trust
     ]
     plot_trust(lines, FRACTIONS, path)
 
@@ -165,12 +165,12 @@ def _error(pair: Pair, found: Diagnosis, names: Sequence[str], album: Album) -> 
     places, folded = [], []
     for case, maps in pair.errors[:SHOWN]:
         col, row, width, height = case.window
-        where = f"{case.spot.image}, column {col}, row {row}, {width} × {height} pixels"
+        where = f"{case.component.image}, column {col}, row {row}, {width} × {height} pixels"
         shown, evidence = album.error(case), album.maps(case, maps)
-        places.append((where, shown + evidence if found.maps_are_read else shown))
-        folded.append((where, [] if found.maps_are_read else evidence))
+        places.append((where, shown + evidence if found.maps_are_trusted else shown))
+        folded.append((where, [] if found.maps_are_trusted else evidence))
     return ErrorView(
-        pair_words(pair, found, names),
+        describe_pair(pair, found, names),
         pair.confused.gain,
         [place for place in places if place[1]],
         [place for place in folded if place[1]],

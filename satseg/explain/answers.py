@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from satseg.attribution import LAYER_METHODS, Addition, Explanation, Layer, Region, addition, explain, layers_of
+from satseg.attribution import (
+    LAYER_METHODS,
+    Explanation,
+    Layer,
+    PredictionComparison,
+    Region,
+    compare_with_prediction,
+    explain,
+    layers_of,
+)
 from satseg.data.rasters.writing import write_raster
 from satseg.devices import out_of_memory_advice
 from satseg.errors import EmptyRegionError
@@ -46,7 +55,7 @@ class Answer:
 
     picture: Picture
     predicted: Tensor
-    adds: Addition
+    comparison: PredictionComparison
     title: str
     region: Region
     method: str
@@ -57,7 +66,7 @@ class Answer:
         row: Row = {"image": self.picture.name, "target": self.title, "method": self.method, "layer": self.found.layer}
         row |= {"region": self.region.name, "region_pixels": int(self.region.pixels.sum())}
         row["has_evidence"] = self.found.has_evidence
-        row["adds"] = asdict(self.adds) | {"repeats": self.adds.repeats, "words": self.adds.words}
+        row["adds"] = asdict(self.comparison) | {"repeats": self.comparison.repeats, "words": self.comparison.words}
         if self.found.bands is not None:
             row["bands"] = dict(zip(band_names, self.found.bands.tolist(), strict=True))
         return row
@@ -114,8 +123,8 @@ def _explain_picture(
             title = question.title(target, network.spec.class_names)
             parts = [picture.name, title, question.region_name, method, found.layer]
             area = (predicted == target).to(device)
-            adds = addition(found.evidence, probabilities[target], area, valid[0])
-            answer = Answer(picture, predicted, adds, title, region, method, found)
+            comparison = compare_with_prediction(found.evidence, probabilities[target], area, valid[0])
+            answer = Answer(picture, predicted, comparison, title, region, method, found)
             yield write_answer(answer, network.spec, folder, _free("_".join(filter(None, parts)), taken))
 
 
@@ -142,7 +151,7 @@ def write_answer(answer: Answer, spec: DatasetSpec, folder: Path, stem: str) -> 
         answer.region.pixels.numpy(),
         folder / names["sheet"],
         unit="relative" if answer.method == "gradcam" else "logit",
-        note=answer.adds.words,
+        note=answer.comparison.words,
     )
     return answer.row(spec.inputs[0].bands) | names
 

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from satseg.diagnosis.displacement import Offset
 from satseg.diagnosis.mistakes import Mistake
 from satseg.diagnosis.survey import Survey, survey
-from satseg.diagnosis.suspects import Suspects, rank
+from satseg.diagnosis.suspects import Suspects, rank_suspects
 from satseg.models.checkpoint import load_model
 from satseg.records.dataset import recorded_datamodule
 
@@ -40,7 +40,7 @@ class Trial(NamedTuple):
 
     by_share: int
     place: int
-    listed: bool
+    enumerate_names: bool
     named: bool
 
 
@@ -92,7 +92,7 @@ KINDS: dict[str, Plant] = {
     "two classes exchanged": exchanged,
     "top to bottom": turned(np.flipud, "mirrored top to bottom"),
     "left to right": turned(np.fliplr, "mirrored left to right"),
-    "quarter turn": turned(np.rot90, "turned a quarter to the left"),
+    "quarter turn": turned(np.rot90, "rotated by 90° to the left"),
     **{f"displaced by {pixels} px": displaced(pixels) for pixels in (3, 6, 12, 24)},
     **{f"a quarter displaced by {pixels} px": displaced(pixels, quarter=True) for pixels in (6, 12, 24)},
     "10 % larger": scaled(1.1),
@@ -103,7 +103,7 @@ KINDS: dict[str, Plant] = {
 def together(surveys: dict[str, Survey]) -> Suspects:
     """Rank the images of a split by what was found in each of them alone."""
     disagreements = [d for each in surveys.values() for d in each.disagreements]
-    return rank(disagreements, [f for each in surveys.values() for f in each.fits], len(surveys))
+    return rank_suspects(disagreements, [f for each in surveys.values() for f in each.fits], len(surveys))
 
 
 def trial(surveys: dict[str, Survey], name: str, changed: Survey, telling: Telling) -> Trial:
@@ -114,7 +114,7 @@ def trial(surveys: dict[str, Survey], name: str, changed: Survey, telling: Telli
         ((n, s) for n, s in enumerate(found.ranked, 1) if s.image == name), (len(surveys), found.ranked[-1])
     )
     mistake = suspect.mistake
-    return Trial(by_share, place, suspect in found.standing_out, bool(mistake and telling(mistake, found.usual_offset)))
+    return Trial(by_share, place, suspect in found.outliers, bool(mistake and telling(mistake, found.usual_offset)))
 
 
 def main() -> None:
@@ -142,7 +142,7 @@ def main() -> None:
         f"{len(surveys)} images, of which errors go into {len(chosen)} with {min(map(right.get, chosen)):.1%} or more"
     )
     print(f"of the pixels right. Most masks lie off by {tuple(clean.usual_offset)}. As they are, images are listed:")
-    print(*(f"  {s.image}, contradicted {s.share:.1%}, {s.mistake}" for s in clean.standing_out), sep="\n")
+    print(*(f"  {s.image}, contradicted {s.share:.1%}, {s.mistake}" for s in clean.outliers), sep="\n")
     print("| planted | places by share | first tenth | places now | first tenth | listed | named |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     generator = np.random.default_rng(args.seed)
@@ -156,7 +156,7 @@ def main() -> None:
         print(
             f"| {kind} | {before[len(before) // 2]} ({before[0]} to {before[-1]}) | {_share(before, tenth)} "
             f"| {now[len(now) // 2]} ({now[0]} to {now[-1]}) | {_share(now, tenth)} "
-            f"| {sum(t.listed for t in trials)} | {sum(t.named for t in trials)} |",
+            f"| {sum(t.enumerate_names for t in trials)} | {sum(t.named for t in trials)} |",
             flush=True,
         )
 

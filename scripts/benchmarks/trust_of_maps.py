@@ -25,7 +25,7 @@ from satseg.attribution import LAYER_METHODS, layers_of
 from satseg.attribution.faithfulness import randomised
 from satseg.diagnosis.cases import Case, CaseReader
 from satseg.diagnosis.survey import survey
-from satseg.diagnosis.trust import MapOf, Rival, Trust, Way, judge, telling, way_of
+from satseg.diagnosis.trust import MapKind, MapOf, Rival, Trust, evaluate_maps, informative_cases, map_kind
 from satseg.models import SegmentationNetwork
 from satseg.models.checkpoint import load_model
 from satseg.records.dataset import recorded_datamodule
@@ -53,12 +53,12 @@ def main() -> None:
 def lines_of(run: Path, args: argparse.Namespace) -> Iterator[str]:
     network, cases, marks = open_run(run, args)
     layers = layers_of(network, cases[0].image, cases[0].valid, args.layers)
-    at_input = [way_of(method) for method in args.methods if method not in LAYER_METHODS]
-    at_layers = [way_of(method, layer) for method in args.methods if method in LAYER_METHODS for layer in layers]
-    timed = [Timed(way) for way in [*at_input, *at_layers]]
-    wrong = wrong_ways(network, cases, timed[-1].way)
+    at_input = [map_kind(method) for method in args.methods if method not in LAYER_METHODS]
+    at_layers = [map_kind(method, layer) for method in args.methods if method in LAYER_METHODS for layer in layers]
+    timed = [Timed(kind) for kind in [*at_input, *at_layers]]
+    wrong = wrong_ways(network, cases, timed[-1].kind)
     name = run.parent.name if run.name == "run" else run.name
-    for i, found in enumerate(judge(network, cases, [*(each.way for each in timed), *wrong])):
+    for i, found in enumerate(evaluate_maps(network, cases, [*(each.kind for each in timed), *wrong])):
         own = timed[i] if i < len(timed) else None
         hits, seconds = (on_mark(own.maps, marks), f"{own.seconds / len(own.maps):.2f}") if own else ("", "")
         yield row(name, found, hits, seconds)
@@ -75,21 +75,21 @@ def open_run(run: Path, args: argparse.Namespace) -> tuple[SegmentationNetwork, 
     )
     path = data / "marks.json"
     marks = {k: v for k, v in json.loads(path.read_text()).items() if v} if path.is_file() else {}
-    spots = {key: [s for s in own if s.image in marks or not args.marked] for key, own in seen.spots.items()}
-    groups = [reader.read(spots.get((k, k), []), EACH) for k in range(network.spec.num_classes)]
+    components = {key: [s for s in own if s.image in marks or not args.marked] for key, own in seen.components.items()}
+    groups = [reader.read(components.get((k, k), []), EACH) for k in range(network.spec.num_classes)]
     if args.marked:
         groups = groups[1:]  # what is beside the objects is no object
     turns = [group[i] for i in range(EACH) for group in groups if i < len(group)]
-    return network, telling(network, turns, args.cases), marks
+    return network, informative_cases(network, turns, args.cases), marks
 
 
 class Timed:
     """A kind of maps whose time is taken, and whose maps are kept."""
 
-    def __init__(self, way: Way) -> None:
-        self.way, self.seconds = Way(way.method, way.layer, self.make), 0.0
+    def __init__(self, kind: MapKind) -> None:
+        self.kind, self.seconds = MapKind(kind.method, kind.layer, self.make), 0.0
         self.maps: list[tuple[str, np.ndarray]] = []
-        self._make = way.make
+        self._make = kind.make
         self._network: SegmentationNetwork | None = None
 
     def make(self, network: SegmentationNetwork, case: Case) -> torch.Tensor:
@@ -98,28 +98,28 @@ class Timed:
         found = self._make(network, case)
         if network is self._network:
             self.seconds += time.process_time() - start
-            self.maps.append((case.spot.image, found.numpy()))
+            self.maps.append((case.component.image, found.numpy()))
         return found
 
 
-def wrong_ways(network: SegmentationNetwork, cases: Sequence[Case], way: Way) -> list[Way]:
+def wrong_ways(network: SegmentationNetwork, cases: Sequence[Case], kind: MapKind) -> list[MapKind]:
     """Return maps that are wrong on purpose: no method of theirs looks at the network and the image both."""
     images, valid = (torch.cat([getattr(case, name) for case in cases]) for name in ("image", "valid"))
     seeds = itertools.count(1)
     following = {id(case): cases[(i + 1) % len(cases)] for i, case in enumerate(cases)}
 
     def shuffled(asked: SegmentationNetwork, case: Case) -> torch.Tensor:
-        return way.make(randomised(network, images, valid, next(seeds)), case)
+        return kind.make(randomised(network, images, valid, next(seeds)), case)
 
     def another(asked: SegmentationNetwork, case: Case) -> torch.Tensor:
-        return way.make(asked, following[id(case)])
+        return kind.make(asked, following[id(case)])
 
     def noise(asked: SegmentationNetwork, case: Case) -> torch.Tensor:
         drawn = np.random.default_rng(next(seeds)).normal(size=tuple(case.pixels.shape))
         return torch.from_numpy(gaussian_filter(drawn, max(drawn.shape) / 16)).float()
 
     makers: tuple[MapOf, ...] = (shuffled, another, noise)
-    return [Way(f"wrong: {name}", "input", make) for name, make in zip(WRONG, makers, strict=True)]
+    return [MapKind(f"wrong: {name}", "input", make) for name, make in zip(WRONG, makers, strict=True)]
 
 
 def on_mark(maps: Sequence[tuple[str, np.ndarray]], marks: dict[str, list[int]]) -> str:

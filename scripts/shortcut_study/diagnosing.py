@@ -46,11 +46,11 @@ def read(diagnosis: dict[str, Any]) -> dict[str, Any]:
 
     Where a rests on what b lacks, a diagnosis may name one of them, and call the other its mirror.
     """
-    leanings = [*diagnosis["leaning"], *(pair["leaning"] for pair in diagnosis["pairs"] if pair["leaning"])]
+    dependences = [*diagnosis["leaning"], *(pair["leaning"] for pair in diagnosis["pairs"] if pair["leaning"])]
 
     def found(row: dict[str, Any]) -> dict[str, Any]:
-        mirrored = {other["truth"] for other in leanings if other.get("mirror") == row["truth"]}
+        mirrored = {other["truth"] for other in dependences if other.get("mirror") == row["truth"]}
         classes = {row["truth"], row["predicted"], row.get("against")} | mirrored
         return {key: row[key] for key in KEPT if key in row} | {"classes": sorted(classes - {None})}
 
-    return {verdict: [found(row) for row in leanings if row.get(verdict)] for verdict in VERDICTS}
+    return {verdict: [found(row) for row in dependences if row.get(verdict)] for verdict in VERDICTS}

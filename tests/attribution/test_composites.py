@@ -11,12 +11,12 @@ from satseg.attribution.composites import (
     FOOTPRINT,
     MARGIN,
     Picture,
-    filtered,
-    moved,
-    swapped,
-    swapped_coarse,
-    swapped_fine,
-    toned,
+    match_spectrum,
+    match_tone,
+    move_object,
+    swap_coarse,
+    swap_fine,
+    swap_surroundings,
 )
 
 SIDE = 48
@@ -42,7 +42,7 @@ def test_a_composite_keeps_the_object_with_its_margin_and_gives_no_object_of_the
     seed: int, row: int, col: int, other_row: int, other_col: int
 ) -> None:
     recipient, donor = picture(seed, row, col), picture(seed + 1, other_row, other_col)
-    made = swapped(recipient, donor)
+    made = swap_surroundings(recipient, donor)
     from_own, from_other = distances(recipient.own), distances(donor.objects)
     kept = (from_own <= MARGIN) | (from_other <= FOOTPRINT)
     taken = (from_own >= MARGIN + FEATHER) & (from_other >= FOOTPRINT + FEATHER)
@@ -52,8 +52,8 @@ def test_a_composite_keeps_the_object_with_its_margin_and_gives_no_object_of_the
     assert (made >= low - 1e-3).all() and (made <= high + 1e-3).all()
     part = np.zeros((SIDE, SIDE), bool)
     part[:10] = True
-    assert np.array_equal(swapped(recipient, donor, part)[:, 10:], recipient.image[:, 10:])
-    both = swapped_coarse(recipient, donor) + swapped_fine(recipient, donor) - recipient.image
+    assert np.array_equal(swap_surroundings(recipient, donor, part)[:, 10:], recipient.image[:, 10:])
+    both = swap_coarse(recipient, donor) + swap_fine(recipient, donor) - recipient.image
     assert np.allclose(both, made, atol=0.01)  # coarse and fine content together are all
 
 
@@ -61,22 +61,22 @@ def test_what_is_no_image_is_neither_taken_nor_replaced() -> None:
     recipient, donor = picture(0, 10, 10), picture(1, 30, 30)
     recipient.valid[:, 40:], donor.valid[:5] = False, False
     recipient.image[:, :, 40:], donor.image[:, :5] = np.nan, np.nan
-    made = swapped(recipient, donor)
+    made = swap_surroundings(recipient, donor)
     assert np.isfinite(made[:, :, :40]).all() and np.isnan(made[:, :, 40:]).all()
     assert np.array_equal(made[:, :5, :40], recipient.image[:, :5, :40])
-    for change in (toned, filtered):
+    for change in (match_tone, match_spectrum):
         assert np.isfinite(change(recipient, donor)[:, :, :40]).all()
 
 
 def test_the_whole_picture_gets_the_donors_brightness_and_contrast_outside_objects() -> None:
     recipient, donor = picture(0, 12, 12), picture(1, 30, 30)
     donor.image[:] = 90 + (donor.image - 90) / 3
-    made = toned(recipient, donor)
-    free, given = (distances(p.objects) > FOOTPRINT for p in (recipient, donor))
+    made = match_tone(recipient, donor)
+    replaceable, given = (distances(p.objects) > FOOTPRINT for p in (recipient, donor))
     for band in range(2):
-        assert made[band, free].mean() == pytest.approx(donor.image[band, given].mean(), rel=1e-3)
-        assert made[band, free].std() == pytest.approx(donor.image[band, given].std(), rel=1e-2)
-    alone = toned(recipient, donor, [1], spread=False)
+        assert made[band, replaceable].mean() == pytest.approx(donor.image[band, given].mean(), rel=1e-3)
+        assert made[band, replaceable].std() == pytest.approx(donor.image[band, given].std(), rel=1e-2)
+    alone = match_tone(recipient, donor, [1], spread=False)
     assert np.array_equal(alone[0], recipient.image[0]) and np.ptp(alone[1] - recipient.image[1]) < 1e-3
 
 
@@ -90,13 +90,13 @@ def test_stripes_that_fill_a_picture_are_brought_and_taken_away() -> None:
     def strength(image: np.ndarray) -> float:
         return float(abs(((image[0] - image[0].mean()) * np.exp(2j * np.pi * rows / 6)).mean()))
 
-    assert strength(filtered(striped, plain)) < 0.5 * strength(striped.image)
-    assert strength(filtered(plain, striped)) > 2 * strength(plain.image)
+    assert strength(match_spectrum(striped, plain)) < 0.5 * strength(striped.image)
+    assert strength(match_spectrum(plain, striped)) > 2 * strength(plain.image)
 
 
 def test_an_object_is_moved_to_where_the_donors_lies_and_reflections_come_in() -> None:
     recipient, donor = picture(0, 10, 12), picture(1, 30, 20)
-    image, valid, region = moved(recipient, donor)
+    image, valid, region = move_object(recipient, donor)
     assert np.array_equal(image[:, 20:, 8:], recipient.image[:, :-20, :-8]) and valid.all()
     assert np.array_equal(region, donor.own)
     padded = np.pad(recipient.image, ((0, 0), (20, 0), (8, 0)), mode="symmetric")[:, :SIDE, :SIDE]

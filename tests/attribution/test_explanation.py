@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from satseg.attribution import METHODS, addition, explain, find_region, layers_of
+from satseg.attribution import METHODS, compare_with_prediction, explain, find_region, layers_of
 from satseg.errors import ConfigError, EmptyRegionError, LayerError
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.catalogue import BACKBONES, BROKEN, MODELS
@@ -255,12 +255,16 @@ def test_what_a_map_adds_is_measured_against_the_prediction_of_its_class() -> No
     probability = network(image, valid)[0].softmax(0)[1].detach()
     area = probability > probability.median()
     found = explain(network, image, valid, pixels, 1, method="hirescam", layer="encoder.model.layer2").evidence
-    adds = addition(found, probability, area, valid[0])
+    comparison = compare_with_prediction(found, probability, area, valid[0])
     values, likely, inside = (t[:, :60].numpy().ravel() for t in (found, probability, area))
     positive = values.clip(0)
-    assert adds.correlation == pytest.approx(np.corrcoef(values, likely)[0, 1], abs=1e-6) and not adds.repeats
-    assert adds.outside == pytest.approx(positive[~inside].sum() / positive.sum(), abs=1e-6)
-    assert adds.outside_pixels == pytest.approx((~inside).mean()) and f"{adds.outside:.0%}" in adds.words
-    again = addition(2 * probability + 1, probability, area, valid[0])
+    assert (
+        comparison.correlation == pytest.approx(np.corrcoef(values, likely)[0, 1], abs=1e-6) and not comparison.repeats
+    )
+    assert comparison.outside == pytest.approx(positive[~inside].sum() / positive.sum(), abs=1e-6)
+    assert (
+        comparison.outside_pixels == pytest.approx((~inside).mean()) and f"{comparison.outside:.0%}" in comparison.words
+    )
+    again = compare_with_prediction(2 * probability + 1, probability, area, valid[0])
     assert again.repeats and again.correlation == pytest.approx(1) and "repeats the prediction" in again.words
-    assert "nothing in this map speaks" in addition(-probability, probability, area, valid[0]).words
+    assert "no evidence for the class" in compare_with_prediction(-probability, probability, area, valid[0]).words

@@ -10,10 +10,10 @@ from planted import by_first_band, by_marker, written
 from sklearn.metrics import jaccard_score
 
 from satseg.attribution import explain
-from satseg.attribution.bands import alike, band_importance
-from satseg.attribution.faithfulness import curves, moved, nearness, randomised
+from satseg.attribution.bands import band_importance, correlated_groups
+from satseg.attribution.faithfulness import curves, nearness, randomised, shifted_map
 from satseg.attribution.replacement import blurred, replaced
-from satseg.diagnosis.words import band_words
+from satseg.diagnosis.descriptions import describe_bands
 from satseg.models import SegmentationNetwork, build_model
 from satseg.models.catalogue import MODELS
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
@@ -47,7 +47,7 @@ def test_replacements() -> None:
 def test_curves_of_a_map_that_tells_the_truth_beat_those_of_a_moved_one() -> None:
     image, pixels, evidence = marked()
     network = written(lambda x: 20 * by_marker(x))
-    wrong = moved(evidence, torch.Generator().manual_seed(0))
+    wrong = shifted_map(evidence, torch.Generator().manual_seed(0))
     found, random = curves(network, image, VALID, pixels, 1, [evidence, wrong])
     assert found.deletion[0] > 0.99 and found.insertion[-1] == found.deletion[0]
     assert found.insertion[0] == found.deletion[-1] < 0.01  # without the marker it is the other class
@@ -89,9 +89,9 @@ def test_bands_are_ranked_by_what_their_loss_costs() -> None:
     assert next(b for b in found if b.bands == ("b2",)).permuted == 0
     low, high = first.interval
     assert low < first.loss < high and first.exceeds(next(b for b in found if b.bands == ("b2",)))
-    words = " ".join(band_words(found))  # the copy is not ranked below what it is a copy of
+    words = " ".join(describe_bands(found))  # the copy is not ranked below what it is a copy of
     assert (
-        words.startswith("b1 + b3 matters most") and "b1 and b3 say nearly the same here, and are not ranked" in words
+        words.startswith("b1 + b3 matters most") and "b1 and b3 are nearly redundant here and are not ranked" in words
     )
     few = band_importance(network, images[:4], valid[:4], truth[:4])
     assert math.isnan(few[0].interval[0]) and not few[0].exceeds(few[-1])
@@ -107,8 +107,8 @@ def test_bands_that_matter_alike_have_no_winner() -> None:
 
     found = band_importance(written(by_two), images, valid, truth)
     assert {found[0].bands, found[1].bands} == {("b1",), ("b2",)} and found[1].exceeds(found[2])
-    (line,) = band_words(found)
-    assert "b1" in line and "b2" in line and "b3" not in line and "matter alike" in line and "most" not in line
+    (line,) = describe_bands(found)
+    assert "b1" in line and "b2" in line and "b3" not in line and "matter about equally" in line and "most" not in line
 
 
 def test_an_absent_class_that_appears_costs_nothing_and_without_labels_there_is_no_ranking() -> None:
@@ -123,7 +123,7 @@ def test_an_absent_class_that_appears_costs_nothing_and_without_labels_there_is_
 def test_only_bands_that_say_nearly_the_same_are_taken_together() -> None:
     values = torch.rand(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     values[:, 3], values[:, 2] = 2 * values[:, 1] + 5, 0.5
-    assert alike(values, torch.ones(2, 16, 16, dtype=torch.bool)) == [[1, 3]]
+    assert correlated_groups(values, torch.ones(2, 16, 16, dtype=torch.bool)) == [[1, 3]]
 
 
 def discs(count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,16 +18,16 @@ from satseg.data.folder import FolderDataModule
 from satseg.data.splits import Subfolder
 from satseg.diagnosis import Diagnosis, diagnose, write_diagnosis
 from satseg.diagnosis.cases import CaseReader
+from satseg.diagnosis.dependence import Dependence
+from satseg.diagnosis.dependence_descriptions import describe_dependence
+from satseg.diagnosis.descriptions import summary
 from satseg.diagnosis.diagnose import DONORS
-from satseg.diagnosis.leaning import Leaning
-from satseg.diagnosis.leaning_words import lean_words
 from satseg.diagnosis.panels import moved
-from satseg.diagnosis.places import locate
-from satseg.diagnosis.shortcuts import find_leanings
+from satseg.diagnosis.places import locate_cue
+from satseg.diagnosis.shortcuts import find_dependences
 from satseg.diagnosis.survey import survey
-from satseg.diagnosis.suspects import rank
+from satseg.diagnosis.suspects import rank_suspects
 from satseg.diagnosis.swaps import Change
-from satseg.diagnosis.words import summary
 from satseg.models import SegmentationNetwork
 
 CRS, PLACE = "EPSG:32631", rasterio.Affine(10, 0, 440_000, 0, -10, 5_000_000)
@@ -96,7 +96,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FolderDataModule:
 
 @pytest.fixture(scope="module")
 def of_objects(data: FolderDataModule) -> Diagnosis:
-    return diagnose(network(by_object), data, "test", tell=lambda line: None)
+    return diagnose(network(by_object), data, "test", report=lambda line: None)
 
 
 Place = tuple[slice, slice]  # rows and columns
@@ -183,24 +183,24 @@ def by_tone(image: Tensor) -> Tensor:
 
 def test_a_faint_mark_is_named_with_its_place_and_stated_as_numbers(tmp_path: Path) -> None:
     asked, data = squares_by(by_mark), squares(tmp_path / "data", lambda index, _: index % 2 == 1)
-    found = diagnose(asked, data, "test", tell=lambda line: None)
-    assert [(leaning.truth, leaning.predicted) for leaning in found.shortcuts] in ([(1, 1)], [(2, 2)])
+    found = diagnose(asked, data, "test", report=lambda line: None)
+    assert [(dependence.truth, dependence.predicted) for dependence in found.shortcuts] in ([(1, 1)], [(2, 2)])
     (shortcut,) = found.shortcuts
-    assert shortcut.effect > 0.8 and shortcut.lost.share > 0.8 and shortcut.probability < 0.01
+    assert shortcut.effect > 0.8 and shortcut.lost.share > 0.8 and shortcut.p_value < 0.01
     low, high = shortcut.lost.interval
     assert low < shortcut.lost.share <= high
     part = shortcut.part
     assert part is not None and part.share < 0.15 and not part.labelled
     covered = np.mean([mask[MARK].mean() for mask in part.masks])
     assert covered > 0.6
-    mirrored = [leaning for leaning in found.classes if leaning.clear and leaning is not shortcut]
-    assert all(leaning.mirror == shortcut.predicted for leaning in mirrored) and mirrored
+    mirrored = [dependence for dependence in found.classes if dependence.clear and dependence is not shortcut]
+    assert all(dependence.mirror == shortcut.predicted for dependence in mirrored) and mirrored
     page = write_diagnosis(found, asked, "test", "marked <run>", tmp_path).read_text()
-    assert "hangs on something beside it" in page and "marked &lt;run&gt;" in page
+    assert "depends on something other than the object" in page and "marked &lt;run&gt;" in page
     record = json.loads((tmp_path / "diagnosis.json").read_text())
-    (row,) = [leaning for leaning in record["leaning"] if leaning["shortcut"]]
+    (row,) = [dependence for dependence in record["leaning"] if dependence["shortcut"]]
     assert row["told_from"] == ["c" if row["predicted"] == "b" else "b"]
-    assert row["part"] == part.words and part.words in html.unescape(page) and row["share_lost"] > 0.8
+    assert row["part"] == part.description and part.description in html.unescape(page) and row["share_lost"] > 0.8
     first = record["actions"][0]  # what the scores do not show comes first
     assert first["gain"] is None and row["predicted"] in first["classes"] and first["what"] in html.unescape(page)
     assert len(page) < 3_000_000 and page.count("<img") == page.count("data:image/")
@@ -209,22 +209,25 @@ def test_a_faint_mark_is_named_with_its_place_and_stated_as_numbers(tmp_path: Pa
 @pytest.mark.parametrize("mark", ["nowhere", "at random"])
 def test_what_looks_at_its_objects_alone_is_not_flagged_and_what_was_tested_is_said(tmp_path: Path, mark: str) -> None:
     data = squares(tmp_path, lambda _, generator: mark == "at random" and generator.random() < 0.5, seed=1)
-    found = diagnose(squares_by(by_tone), data, "test", tell=lambda line: None)
-    assert not found.shortcuts and {leaning.predicted for leaning in found.classes} == {1, 2}  # every image has an a
-    assert not any(leaning.clear or leaning.unclear for leaning in found.classes)
+    found = diagnose(squares_by(by_tone), data, "test", report=lambda line: None)
+    assert not found.shortcuts and {dependence.predicted for dependence in found.classes} == {
+        1,
+        2,
+    }  # every image has an a
+    assert not any(dependence.clear or dependence.inconclusive for dependence in found.classes)
     line = next(line for line in summary(found, data.spec.class_names) if line.startswith("Shortcuts:"))
-    assert "would not be seen by this test" in line and "b and c" in line
+    assert "This test cannot see" in line and "b and c" in line
 
 
 def test_a_mark_is_found_among_much_else_that_the_network_goes_by(tmp_path: Path) -> None:
     asked, data = squares_by(by_mark_and_more), squares(tmp_path, lambda index, _: index % 2 == 1, uneven=20)
     seen = survey(asked, data.named_items("test", [s.name for s in data.samples_of("test")]))
     reader = CaseReader(asked, data, "test")
-    right = {k: reader.read(seen.spots[k, k], 16) for k in (1, 2)}
+    right = {k: reader.read(seen.components[k, k], 16) for k in (1, 2)}
     objects = {k: reader.objects(seen.objects[k], 24) for k in (1, 2)}
-    found = find_leanings(asked, right, {}, objects, reader.whole)
-    (shortcut,) = [leaning for leaning in found.values() if leaning.shortcut]
-    assert shortcut.probability < 0.01 and shortcut.part is not None
+    found = find_dependences(asked, right, {}, objects, reader.whole_images)
+    (shortcut,) = [dependence for dependence in found.values() if dependence.shortcut]
+    assert shortcut.p_value < 0.01 and shortcut.part is not None
     assert np.mean([mask[MARK].mean() for mask in shortcut.part.masks]) > 0.6
     assert np.mean([mask[LOWEST].mean() for mask in shortcut.part.masks]) < 0.4
 
@@ -234,68 +237,74 @@ def test_a_mark_whose_place_changes_is_found_in_each_image(tmp_path: Path) -> No
     corners = {index: generator.integers((2, 2), (10, 50)) for index in range(32)}
     places = {index: (slice(row, row + 10), slice(col, col + 10)) for index, (row, col) in corners.items()}
     asked, data = squares_by(by_mark_anywhere), squares(tmp_path, lambda index, _: index % 2 == 1, places=places)
-    found = diagnose(asked, data, "test", tell=lambda line: None)
+    found = diagnose(asked, data, "test", report=lambda line: None)
     (shortcut,) = found.shortcuts
-    assert shortcut.part is not None and "another in each image" in shortcut.part.words and shortcut.part.share < 0.1
+    assert shortcut.part is not None and shortcut.part.share < 0.1
+    assert "a different position in each image" in shortcut.part.description
     on_marks = []
     for example, inside in zip(shortcut.examples, shortcut.part.masks, strict=False):
-        (marked,) = [n for a in (example.recipient, example.other) if (n := int(Path(a.case.spot.image).name)) % 2]
+        (marked,) = [n for a in (example.recipient, example.other) if (n := int(Path(a.case.component.image).name)) % 2]
         on_marks.append(inside[places[marked]].sum() / inside.sum())
     assert np.mean(on_marks) > 0.3  # by chance 0.02
 
 
-def leanings_of(
+def dependences_of(
     asked: SegmentationNetwork, data: FolderDataModule, numbers: set[int]
-) -> dict[tuple[int, int], Leaning]:
+) -> dict[tuple[int, int], Dependence]:
     """Return what the squares of some images lean on."""
     some = [name for name in (s.name for s in data.samples_of("test")) if int(Path(name).name) in numbers]
     seen = survey(asked, data.named_items("test", some))
     reader = CaseReader(asked, data, "test")
-    right = {k: reader.read(seen.spots.get((k, k), []), 16) for k in (1, 2)}
+    right = {k: reader.read(seen.components.get((k, k), []), 16) for k in (1, 2)}
     objects = {k: reader.objects(seen.objects.get(k, []), 24) for k in (1, 2)}
-    return find_leanings(asked, right, {}, objects, reader.whole)
+    return find_dependences(asked, right, {}, objects, reader.whole_images)
 
 
 def test_a_class_that_is_told_by_its_place_in_the_picture_is_named(tmp_path: Path) -> None:
     data = squares(tmp_path, lambda *_: False, apart=True)
-    found = diagnose(squares_by(by_side), data, "test", tell=lambda line: None)
+    found = diagnose(squares_by(by_side), data, "test", report=lambda line: None)
     (shortcut,) = found.shortcuts  # the other class is its other side
-    assert shortcut.question.change is Change.POSITION and shortcut.effect > 0.3 and shortcut.told_from
-    assert shortcut.part is not None and shortcut.part.words == "the place in the picture"
+    assert shortcut.question.change is Change.POSITION and shortcut.effect > 0.3 and shortcut.counterparts
+    assert shortcut.part is not None and shortcut.part.description == "the place in the picture"
 
 
 def test_what_has_no_effect_has_no_place(tmp_path: Path) -> None:
     asked, data = squares_by(by_mark), squares(tmp_path, lambda index, _: index % 2 == 1)
-    (shortcut,) = diagnose(asked, data, "test", tell=lambda line: None).shortcuts
+    (shortcut,) = diagnose(asked, data, "test", report=lambda line: None).shortcuts
     triples = [(e.recipient, e.same, e.other) for e in shortcut.examples]
-    found = locate(asked, Change.SURROUNDINGS, False, triples, lambda shares: 0.5, whole=True)
-    assert found.share == 1 and found.box is None and "surroundings" in found.words
+    found = locate_cue(asked, Change.SURROUNDINGS, False, triples, lambda shares: 0.5, whole_images=True)
+    assert found.share == 1 and found.box is None and "surroundings" in found.description
 
 
 def test_a_class_of_few_images_is_unclear_and_how_many_would_do_is_said(tmp_path: Path) -> None:
     asked, data = squares_by(by_mark), squares(tmp_path, lambda index, _: index % 2 == 1)
-    (leaning,) = leanings_of(asked, data, {4, 5, 6, 7, 9, 11}).values()  # two images of c; too few lack b
-    assert leaning.predicted == 2 and leaning.donors == (2, 4)
+    (dependence,) = dependences_of(asked, data, {4, 5, 6, 7, 9, 11}).values()  # two images of c; too few lack b
+    assert dependence.predicted == 2 and dependence.donors == (2, 4)
     assert (
-        leaning.unclear and not leaning.shortcut and leaning.needed > 2 and set(leaning.detectable.values()) == {np.inf}
+        dependence.inconclusive
+        and not dependence.shortcut
+        and dependence.needed > 2
+        and set(dependence.detectable.values()) == {np.inf}
     )
-    assert f"About {min(leaning.needed, DONORS)} images of each would do" in lean_words(leaning, data.spec.class_names)
+    assert f"About {min(dependence.needed, DONORS)} images of each would be enough" in describe_dependence(
+        dependence, data.spec.class_names
+    )
 
 
 def test_a_class_of_one_image_cannot_be_tested(tmp_path: Path) -> None:
     asked, data = squares_by(by_mark), squares(tmp_path, lambda index, _: index % 2 == 1)
-    assert leanings_of(asked, data, {4, 5, 7, 9, 11}) == {}
+    assert dependences_of(asked, data, {4, 5, 7, 9, 11}) == {}
 
 
 def test_maps_that_fail_or_could_not_be_tested_are_no_reasons(data: FolderDataModule, tmp_path: Path) -> None:
     asked = network(by_marker)
-    found = diagnose(asked, data, "test", tell=lambda line: None)
+    found = diagnose(asked, data, "test", report=lambda line: None)
     page = write_diagnosis(found, asked, "test", "marked", tmp_path).read_text()
-    assert not found.maps_are_read and "could be shown to be right" in page and "<details" in page
+    assert not found.maps_are_trusted and "could be validated" in page and "<details" in page
     sure = [dataclasses.replace(trust, chances=dict.fromkeys(trust.chances, 0.01)) for trust in found.trust]
     read = dataclasses.replace(found, trust=tuple(sure))
     believed = write_diagnosis(read, asked, "test", "believed", tmp_path / "believed").read_text()
-    assert read.maps_are_read and "can be believed" in believed and "<details" not in believed
+    assert read.maps_are_trusted and "are trustworthy" in believed and "<details" not in believed
     few = [dataclasses.replace(trust, cases=2) for trust in found.trust]
     flat = dataclasses.replace(found, trust=tuple(few))
     untested = write_diagnosis(flat, asked, "test", "flat", tmp_path / "flat").read_text()
@@ -306,57 +315,57 @@ def test_a_wrong_label_stands_out_with_its_place_and_is_the_first_error(
     data: FolderDataModule, of_objects: Diagnosis, tmp_path: Path
 ) -> None:
     asked, found = network(by_object), of_objects
-    (doubt,) = [d for d in found.doubts if d.found.mistake is None]
-    assert doubt.found.image.endswith("9") and found.confused[0].key == (0, 1)
-    image = next(s.image for s in data.samples_of("test") if s.name == doubt.found.image)
+    (issue,) = [d for d in found.label_issues if d.found.mistake is None]
+    assert issue.found.image.endswith("9") and found.confused[0].key == (0, 1)
+    image = next(s.image for s in data.samples_of("test") if s.name == issue.found.image)
     with rasterio.open(image) as source:
         rows, cols = np.nonzero((source.read(1) > 100) & (source.read(1) < 200))
         west, north = source.transform @ (cols.min(), rows.min())
         east, south = source.transform @ (cols.max() + 1, rows.max() + 1)
-    box = doubt.found.box
+    box = issue.found.box
     sides = cols.min() - box.col, rows.min() - box.row, np.ptp(cols) + 1 - box.width, np.ptp(rows) + 1 - box.height
     assert max(map(abs, sides)) <= 4  # the square, but for the stage's grid
-    assert doubt.place is not None and doubt.place.crs == CRS
-    assert doubt.place.bounds == pytest.approx((west, south, east, north), abs=40)
+    assert issue.location is not None and issue.place.crs == CRS
+    assert issue.location.bounds == pytest.approx((west, south, east, north), abs=40)
     lon, lat = (v[0] for v in rasterio.warp.transform(CRS, "EPSG:4326", [(west + east) / 2], [(north + south) / 2]))
-    assert doubt.place.lat_lon == pytest.approx((lat, lon), abs=0.001)
+    assert issue.location.lat_lon == pytest.approx((lat, lon), abs=0.001)
     case, maps = found.pairs[0].errors[0]
-    assert case.spot.image.endswith("9") and int(case.own.sum()) == pytest.approx(32 * 32, rel=0.15)
+    assert case.component.image.endswith("9") and int(case.own.sum()) == pytest.approx(32 * 32, rel=0.15)
     assert maps.shares is not None and maps.shares.inside + maps.shares.border > 0.5
     page = write_diagnosis(found, asked, "test", "wrong label", tmp_path).read_text()
     record = json.loads((tmp_path / "diagnosis.json").read_text())
     assert list(box) in [row["box"] for row in record["relabel"]] and f"columns {box.col} to" in page
-    assert any(doubt.found.image in action["what"] for action in record["actions"])
+    assert any(issue.found.image in action["what"] for action in record["actions"])
     sound = [s.name for s in data.samples_of("test") if s.name[-1] not in "89"]
     clean = survey(asked, data.named_items("test", sound))
-    assert clean.images == 8 and rank(clean.disagreements, clean.fits, clean.images).standing_out == []
+    assert clean.images == 8 and rank_suspects(clean.disagreements, clean.fits, clean.images).outliers == []
 
 
 def test_a_mask_that_lies_off_is_said_to_with_its_direction_in_pixels_and_metres(
     of_objects: Diagnosis, tmp_path: Path
 ) -> None:
     asked, found = network(by_object), of_objects
-    (doubt,) = [d for d in found.doubts if d.found.mistake]
-    assert doubt.found.image.endswith("8") and len(found.doubts) == 2
+    (issue,) = [d for d in found.label_issues if d.found.mistake]
+    assert issue.found.image.endswith("8") and len(found.label_issues) == 2
     page = html.unescape(write_diagnosis(found, asked, "test", "lies off", tmp_path).read_text())
     words = "lie 12 pixels (120 m) to the right of and 8 pixels (80 m) above the image"
-    assert words in page and "pink as drawn, blue put back" in page
+    assert words in page and "pink as drawn, blue after correction" in page
     record = json.loads((tmp_path / "diagnosis.json").read_text())
     (row,) = [row for row in record["relabel"] if row["image"].endswith("8")]
     assert row["mistake"]["offset"] == {"right": 12, "down": -8} and record["usual_offset"] == {"right": 0, "down": 0}
     assert {row["image"][-1] for row in record["label_ranking"][:2]} == {"8", "9"}
-    (action,) = [action for action in record["actions"] if "back in place" in action["what"]]
-    assert action["images"] == [doubt.found.image] and words in action["why"]
-    drawn = doubt.truth.numpy() == 1
-    put_back = moved(doubt.truth.numpy(), 8, -12, 255) == 1
-    square = (doubt.image[0, 0].numpy() > 130) & (doubt.truth.numpy() != 255)
+    (action,) = [action for action in record["actions"] if "Move" in action["what"]]
+    assert action["images"] == [issue.found.image] and words in action["why"]
+    drawn = issue.truth.numpy() == 1
+    put_back = moved(issue.truth.numpy(), 8, -12, 255) == 1
+    square = (issue.image[0, 0].numpy() > 130) & (issue.truth.numpy() != 255)
     assert put_back[square].mean() > 0.99 > 0.5 > drawn[square].mean()
 
 
 def test_the_network_is_left_as_it_was(data: FolderDataModule) -> None:
     asked = network(by_object)
     before = {name: value.clone() for name, value in asked.state_dict().items()}
-    diagnose(asked, data, "test", tell=lambda line: None)
+    diagnose(asked, data, "test", report=lambda line: None)
     assert all(torch.equal(value, before[name]) for name, value in asked.state_dict().items())
     assert not any(module._forward_hooks or module.training for module in asked.modules())
     assert all(parameter.grad is None for parameter in asked.parameters())
@@ -364,6 +373,6 @@ def test_the_network_is_left_as_it_was(data: FolderDataModule) -> None:
 
 def test_a_model_that_has_nothing_right_still_gets_its_page(data: FolderDataModule, tmp_path: Path) -> None:
     asked = network(lambda image, stage: -by_object(image, stage))
-    found = diagnose(asked, data, "test", tell=lambda line: None)
+    found = diagnose(asked, data, "test", report=lambda line: None)
     assert found.survey.matrix[1].sum() > 0
     assert write_diagnosis(found, asked, "test", "upside down", tmp_path).is_file()

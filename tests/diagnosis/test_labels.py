@@ -14,12 +14,12 @@ from planted import by_first_band, written
 from scipy.ndimage import gaussian_filter, zoom
 
 from satseg.data.rasters.raster import Window
+from satseg.diagnosis.descriptions import describe_mistake, describe_offset, describe_usual_offset
 from satseg.diagnosis.disagreement import Disagreement
 from satseg.diagnosis.displacement import REACH, Displacement, Offset, displacements, usual_offset
-from satseg.diagnosis.mistakes import Fit, Mistake, fit_of
+from satseg.diagnosis.mistakes import Fit, Mistake, fit_labels
 from satseg.diagnosis.survey import survey
-from satseg.diagnosis.suspects import CHANCE, LISTED, Suspects, rank
-from satseg.diagnosis.words import mistake_words, offset_words, usual_offset_words
+from satseg.diagnosis.suspects import FALSE_ALARM, MAX_LISTED, Suspects, rank_suspects
 
 SIZE = (88, 104)
 NAMES = ("water", "forest", "road")
@@ -43,7 +43,7 @@ def seen(mask: np.ndarray, seed: int = 0, wrong: float = 0.1, classes: int = 3) 
 def fit(name: str, probabilities: np.ndarray, drawn: np.ndarray) -> Fit | None:
     counted = torch.from_numpy(drawn != 255)
     truth = torch.from_numpy(np.where(drawn == 255, 0, drawn))
-    return fit_of(name, torch.from_numpy(probabilities).float(), truth, counted, torch.ones_like(counted))
+    return fit_labels(name, torch.from_numpy(probabilities).float(), truth, counted, torch.ones_like(counted))
 
 
 def mistake(probabilities: np.ndarray, drawn: np.ndarray) -> Mistake | None:
@@ -110,18 +110,18 @@ def enlarged(mask: np.ndarray) -> np.ndarray:
     [
         (lambda m: m[:, ::-1], "mirrored left to right"),
         (lambda m: m[::-1], "mirrored top to bottom"),
-        (lambda m: m[::-1, ::-1], "turned upside down"),
-        (lambda m: np.rot90(m), "turned a quarter to the left"),
-        (lambda m: np.rot90(m, 3), "turned a quarter to the right"),
+        (lambda m: m[::-1, ::-1], "rotated by 180°"),
+        (lambda m: np.rot90(m), "rotated by 90° to the left"),
+        (lambda m: np.rot90(m, 3), "rotated by 90° to the right"),
         (lambda m: m.T, "mirrored across a diagonal"),
-        (lambda m: np.array([2, 1, 0])[m], "water and road seem to be exchanged"),
+        (lambda m: np.array([2, 1, 0])[m], "water and road seem to be swapped"),
         (enlarged, "drawn 10% too large"),
     ],
 )
 def test_what_happened_to_a_mask_is_said(change: Callable[[np.ndarray], np.ndarray], words: str) -> None:
     mask = blobs(5, size=(96, 96))
     found = mistake(seen(mask), change(mask).copy())
-    assert found is not None and words in mistake_words(found, None, NAMES) and found.explained > 0.5
+    assert found is not None and words in describe_mistake(found, None, NAMES) and found.explained > 0.5
     clean = mistake(seen(mask), mask)
     assert clean is None or clean.explained < 0.05
 
@@ -133,17 +133,17 @@ def test_a_quarter_that_lies_off_is_said_to() -> None:
     found = fit("a", seen(mask), drawn)
     part = found.mistake_in_part(Offset(0, 0)) if found else None
     assert part is not None and part.partial and part.offset == (12, -9) and part.box == (0, 64, 64, 64)
-    words = mistake_words(part, METRES, NAMES)
+    words = describe_mistake(part, METRES, NAMES)
     assert "in columns 0 to 63, rows 64 to 127 the mask seems to lie 12 pixels (120 m) to the right" in words
     assert "9 pixels (180 m) above the image" in words
 
 
 def test_directions_in_words() -> None:
-    assert offset_words(Offset(12, 0)) == "12 pixels to the right of"
-    assert offset_words(Offset(-1, 0)) == "1 pixel to the left of"
-    assert offset_words(Offset(0, 6)) == "6 pixels below" and offset_words(Offset(1, -12)) == "12 pixels above"
-    assert offset_words(Offset(3, -4), METRES) == "3 pixels (30 m) to the right of and 4 pixels (80 m) above"
-    assert offset_words(Offset(0, 0)) == "right on"
+    assert describe_offset(Offset(12, 0)) == "12 pixels to the right of"
+    assert describe_offset(Offset(-1, 0)) == "1 pixel to the left of"
+    assert describe_offset(Offset(0, 6)) == "6 pixels below" and describe_offset(Offset(1, -12)) == "12 pixels above"
+    assert describe_offset(Offset(3, -4), METRES) == "3 pixels (30 m) to the right of and 4 pixels (80 m) above"
+    assert describe_offset(Offset(0, 0)) == "right on"
 
 
 def split(offsets: list[tuple[int, int]], wrong: float = 0.15) -> Suspects:
@@ -153,25 +153,25 @@ def split(offsets: list[tuple[int, int]], wrong: float = 0.15) -> Suspects:
         mask = blobs(index)
         found = fit(str(index), seen(mask, index, wrong), np.roll(mask, (down, right), (0, 1)))
         fits += [found] if found else []
-    return rank([], fits, len(offsets))
+    return rank_suspects([], fits, len(offsets))
 
 
 def test_masks_that_are_all_right_are_not_said_to_lie_off() -> None:
     found = split([(0, 0)] * 20)
-    assert found.usual_offset == (0, 0) and found.standing_out == [] and usual_offset_words(found) == []
+    assert found.usual_offset == (0, 0) and found.outliers == [] and describe_usual_offset(found) == []
 
 
 def test_displaced_masks_come_first_and_all_are_ranked() -> None:
     found = split([(0, 0)] * 18 + [(6, 0), (0, -12)])
-    assert [s.image for s in found.ranked[:2]] == [s.image for s in found.standing_out] == ["19", "18"]
-    assert [s.mistake.offset for s in found.standing_out if s.mistake] == [(0, -12), (6, 0)]
+    assert [s.image for s in found.ranked[:2]] == [s.image for s in found.outliers] == ["19", "18"]
+    assert [s.mistake.offset for s in found.outliers if s.mistake] == [(0, -12), (6, 0)]
     assert all(s.mistake is None for s in found.ranked[2:])
 
 
 def test_what_most_masks_share_is_said_and_hides_no_single_one() -> None:
     found = split([(3, 0)] * 18 + [(3, 9), (0, 0)])
     assert found.usual_offset == (3, 0)
-    assert ["3 pixels to the right of their images" in line for line in usual_offset_words(found)] == [True]
+    assert ["3 pixels to the right of their images" in line for line in describe_usual_offset(found)] == [True]
     assert {s.image: s.mistake and s.mistake.offset for s in found.ranked[:2]} == {"18": (3, 9), "19": (0, 0)}
 
 
@@ -196,19 +196,19 @@ def test_a_label_that_is_contradicted_ten_times_as_much_as_the_worst_of_the_rest
     rest = [disagreement(str(i), float(share)) for i, share in enumerate(shares)]
     assume(shares.max() <= 0.095)  # else no share is ten times as large
     planted = disagreement("planted", 0.05 + 10 * float(shares.max()))
-    found = rank([*rest, planted], [], images + 1)
-    assert found.standing_out[0].image == "planted" and len(found.standing_out) <= LISTED
+    found = rank_suspects([*rest, planted], [], images + 1)
+    assert found.outliers[0].image == "planted" and len(found.outliers) <= MAX_LISTED
     assert len(found.ranked) == images + 1
-    assert [s.surprise for s in found.ranked] == sorted((s.surprise for s in found.ranked), reverse=True)
+    assert [s.surprisal for s in found.ranked] == sorted((s.surprisal for s in found.ranked), reverse=True)
 
 
 def test_a_split_whose_labels_are_all_as_good_lists_an_image_as_seldom_as_it_says() -> None:
     generator, listed = np.random.default_rng(0), 0
     for _ in range(400):
         shares = generator.exponential(0.02, 40)
-        listed += bool(rank([disagreement(str(i), float(s)) for i, s in enumerate(shares)], [], 40).standing_out)
-    assert listed / 400 < 2.5 * CHANCE  # the scale is estimated from forty images
-    assert not rank([disagreement("a", 0.9)], [], 3).standing_out  # too few to be compared with
+        listed += bool(rank_suspects([disagreement(str(i), float(s)) for i, s in enumerate(shares)], [], 40).outliers)
+    assert listed / 400 < 2.5 * FALSE_ALARM  # the scale is estimated from forty images
+    assert not rank_suspects([disagreement("a", 0.9)], [], 3).outliers  # too few to be compared with
 
 
 def test_the_survey_reads_masks_as_they_lie_and_leaves_out_what_has_no_label() -> None:

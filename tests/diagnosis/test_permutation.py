@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from satseg.diagnosis.permutation import Contrast, attainable, compare, holm
+from satseg.diagnosis.permutation import Contrast, compare, holm, min_p_value
 
 
 def one_hot(labels: np.ndarray) -> np.ndarray:
@@ -28,10 +28,10 @@ def test_the_probability_is_that_of_all_permutations() -> None:
     found = difference((4, 5, 6, 7, 8))
     exact = np.mean([difference(ones) >= found - 1e-9 for ones in itertools.combinations(range(9), 5)])
     verdicts = compare([Contrast(values, 0, 1)], one_hot(labels), np.arange(9), 0.05)
-    assert verdicts.probabilities[0] == pytest.approx(exact, abs=0.02)
+    assert verdicts.p_values[0] == pytest.approx(exact, abs=0.02)
     expected = values[:, 4:].mean(1) - values[:, :4].mean(1)
     assert Contrast(values, 0, 1).effects(one_hot(labels)) == pytest.approx(expected)
-    assert attainable(4, 5) == pytest.approx(1 / comb(9, 4))
+    assert min_p_value(4, 5) == pytest.approx(1 / comb(9, 4))
 
 
 def test_where_nothing_differs_hardly_any_family_is_significant_and_images_count_once() -> None:
@@ -42,7 +42,7 @@ def test_where_nothing_differs_hardly_any_family_is_significant_and_images_count
         values = np.repeat(generator.random((6, 12)) * (generator.random(12) < 0.5), 2, axis=1)
         values[generator.random(values.shape) < 0.3] = np.nan
         family = [Contrast(values[k::2], 0, partner) for k in range(2) for partner in (None, 1, 2)]
-        alarms += min(compare(family, one_hot(labels), units, 0.05).probabilities) <= 0.05
+        alarms += min(compare(family, one_hot(labels), units, 0.05).p_values) <= 0.05
     assert alarms / trials <= 0.09  # 0.05, but for chance
 
 
@@ -52,7 +52,7 @@ def test_parts_of_one_image_that_differ_in_what_else_they_hold_count_as_one_imag
         held = generator.permutation(np.repeat([True, False], 4)).repeat(3)
         holds = np.column_stack([held, ~held, np.tile(np.eye(3, dtype=bool), (8, 1))])
         values = generator.normal(size=8).repeat(3) + 0.2 * generator.normal(size=(6, 24))
-        alarms += compare([Contrast(values, 1, 0)], holds, np.arange(8).repeat(3), 0.05).probabilities[0] <= 0.05
+        alarms += compare([Contrast(values, 1, 0)], holds, np.arange(8).repeat(3), 0.05).p_values[0] <= 0.05
     assert alarms / trials <= 0.09  # 0.14 where each part counts
 
 
@@ -70,7 +70,7 @@ def test_a_difference_in_part_of_the_images_is_found_and_a_smaller_one_named_as_
     values = generator.random((14, 28)) * 0.1
     values[:6, 14:] = 1.0  # six of fourteen recipients lose everything with the others' donors
     verdicts = compare([Contrast(values, 0, 1)], one_hot(labels), units, 0.05)
-    assert verdicts.probabilities[0] < 0.001
+    assert verdicts.p_values[0] < 0.001
     assert verdicts.detectable[0] < Contrast(values, 0, 1).effects(one_hot(labels)).mean()
 
 

@@ -9,8 +9,8 @@ import torch
 from planted import by_first_band, written
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from satseg.diagnosis.confusion import confused_pairs, foremost, gains
-from satseg.diagnosis.evidence import BORDER, mean_shares, shares_of
+from satseg.diagnosis.confusion import confused_pairs, gains, top_pairs
+from satseg.diagnosis.evidence import BORDER, evidence_shares, mean_shares
 from satseg.diagnosis.survey import survey
 
 
@@ -39,16 +39,16 @@ def test_errors_are_counted_and_the_large_and_confident_come_first(items: list[d
     guesses = np.concatenate([(i["image"][0] > 0.5).numpy().ravel() for i in items])
     expected = confusion_matrix(truths[truths != 255], guesses[truths != 255], labels=[0, 1])
     assert np.array_equal(found.matrix, expected) and [p.key for p in confused_pairs(found.matrix)] == [(0, 1)]
-    spots = found.spots[0, 1]
-    assert [(s.image, s.pixels) for s in spots] == [("a", 400), ("b", 120), ("a", 90)]
-    assert all(abs(v - 14.5) <= 1 for v in spots[0].centre)
-    assert found.spots[0, 0][-1].centre[0] > 0  # an image's edge is a border, too
-    assert found.spots[1, 1][0].image == "c"
+    components = found.components[0, 1]
+    assert [(s.image, s.pixels) for s in components] == [("a", 400), ("b", 120), ("a", 90)]
+    assert all(abs(v - 14.5) <= 1 for v in components[0].centre)
+    assert found.components[0, 0][-1].centre[0] > 0  # an image's edge is a border, too
+    assert found.components[1, 1][0].image == "c"
 
 
 def test_images_are_ranked_by_confident_disagreement(items: list[dict[str, Any]]) -> None:
-    unsure = item("unsure", np.ones((40, 60), int), np.zeros((40, 60), int), sure=0.2)
-    found = survey(written(by_first_band), [*items, unsure])
+    ambiguous = item("unsure", np.ones((40, 60), int), np.zeros((40, 60), int), sure=0.2)
+    found = survey(written(by_first_band), [*items, ambiguous])
     assert [d.image for d in found.disagreements] == ["a", "b"]
     assert found.disagreements[0].share == pytest.approx(490 / (36 * 60))
     assert (found.disagreements[1].truth, found.disagreements[1].predicted) == (0, 1)
@@ -75,13 +75,13 @@ def test_shares_of_evidence_by_class_and_place() -> None:
     evidence[5, 39] = 2  # outside, unlabelled
     evidence[0, 0] = -50  # speaks against
     valid = np.ones((40, 40), bool)
-    found = shares_of(evidence, truth, region, valid, 2)
+    found = evidence_shares(evidence, truth, region, valid, 2)
     assert found is not None and found.by_truth == pytest.approx((0.4, 0.4, 0.2))
     assert found.pixels_by_truth == pytest.approx((35 / 40, 3 / 40, 2 / 40)) and BORDER == 4
     assert (found.inside, found.border, found.outside) == pytest.approx((0.3, 0.1, 0.6))
-    assert shares_of(-np.abs(evidence), truth, region, valid, 2) is None
+    assert evidence_shares(-np.abs(evidence), truth, region, valid, 2) is None
     valid[:, 35:] = False
-    part = shares_of(evidence, truth, region, valid, 2)
+    part = evidence_shares(evidence, truth, region, valid, 2)
     assert part is not None and part.by_truth == part.pixels_by_truth == (1, 0, 0)
     assert (part.inside, part.border, part.outside) == pytest.approx((0.75, 0.25, 0))
     assert mean_shares([found, found]) == found
@@ -95,7 +95,7 @@ def test_pairs_are_ranked_by_pixels_and_by_share_and_neither_hides_the_other() -
     assert [p.share for p in pairs] == pytest.approx([shares[p.key] for p in pairs])
     assert pairs[3].by_share == 1 and pairs[3].by_pixels == 4 and pairs[0].by_share == 2
     assert pairs[-1].by_share == 0 and pairs[4].by_share == 0  # of too few pixels to be ranked
-    assert [p.key for p in foremost(pairs, 1)] == [(0, 1), (2, 3)]
+    assert [p.key for p in top_pairs(pairs, 1)] == [(0, 1), (2, 3)]
 
 
 def test_what_a_confusion_costs_is_what_miou_gains_without_it() -> None:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from satseg.attribution.faithfulness import curves, randomised
 from satseg.data.rasters.raster import Window
 from satseg.diagnosis.cases import Case
-from satseg.diagnosis.survey import Spot
-from satseg.diagnosis.trust import Rival, Way, judge, telling, way_of
-from satseg.diagnosis.words import trust_words, verdict_words
+from satseg.diagnosis.descriptions import describe_trust, describe_verdict
+from satseg.diagnosis.survey import Component
+from satseg.diagnosis.trust import MapKind, Rival, evaluate_maps, informative_cases, map_kind
 from satseg.models import SegmentationNetwork
 
 SIDE, CUE = 64, (slice(40, 48), slice(16, 24))  # a cell of eight by eight, away from the region
@@ -54,49 +54,49 @@ def case(seed: int) -> Case:
     row, col = generator.integers(0, 24), generator.integers(28, 48)
     pixels[row : row + 12, col : col + 12] = True
     region, ones = torch.from_numpy(pixels), torch.ones(SIDE, SIDE, dtype=torch.int64)
-    spot = Spot(f"image_{seed}", 1, 1, (int(row) + 6, int(col) + 6), int(pixels.sum()), 1.0)
+    component = Component(f"image_{seed}", 1, 1, (int(row) + 6, int(col) + 6), int(pixels.sum()), 1.0)
     sky = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
     window = Window(0, 0, SIDE, SIDE)
-    return Case(spot, window, torch.from_numpy(image).float(), sky, ones, ones, region, region, region)
+    return Case(component, window, torch.from_numpy(image).float(), sky, ones, ones, region, region, region)
 
 
-def noise(seed: int) -> Way:
+def noise(seed: int) -> MapKind:
     generator = np.random.default_rng(seed)
 
     def make(asked: SegmentationNetwork, case: Case) -> Tensor:
         return torch.from_numpy(gaussian_filter(generator.normal(size=(SIDE, SIDE)), 4)).float()
 
-    return Way("noise", "input", make)
+    return MapKind("noise", "input", make)
 
 
-def of_shuffled(asked: SegmentationNetwork, cases: list[Case], seed: int) -> Way:
+def of_shuffled(asked: SegmentationNetwork, cases: list[Case], seed: int) -> MapKind:
     """Return the maps that the same method makes of a network with shuffled weights."""
     images, valid = (torch.cat([getattr(each, name) for each in cases]) for name in ("image", "valid"))
     stranger = randomised(asked, images, valid, seed)
-    return Way("shuffled", "input", lambda given, case: way_of("occlusion").make(stranger, case))
+    return MapKind("shuffled", "input", lambda given, case: map_kind("occlusion").make(stranger, case))
 
 
 def test_maps_of_what_was_learned_pass_and_mark_it(cases: list[Case]) -> None:
     asked = network()
-    (trust,) = judge(asked, cases, [way_of("occlusion")])
+    (trust,) = evaluate_maps(asked, cases, [map_kind("occlusion")])
     assert trust.passes and trust.wins[Rival.MOVED] == trust.wins[Rival.SHUFFLED] == trust.cases == 10
     assert trust.score > 0.5 > trust.rivals[Rival.REGION] and trust.beats(Rival.REGION)
     for each in cases:
-        row, col = divmod(int(way_of("occlusion").make(asked, each).argmax()), SIDE)
+        row, col = divmod(int(map_kind("occlusion").make(asked, each).argmax()), SIDE)
         assert CUE[0].start <= row < CUE[0].stop and CUE[1].start <= col < CUE[1].stop
-    (words,) = trust_words([trust])
-    assert "10 of 10 regions" in words and "more than marking the region itself" in words
+    (words,) = describe_trust([trust])
+    assert "10 of 10 regions" in words and "better than marking the region itself" in words
 
 
 @pytest.mark.parametrize("kind", ["noise", "shuffled"])
 def test_maps_that_are_wrong_on_purpose_do_not_pass(cases: list[Case], kind: str) -> None:
     asked = network()
     wrong = [noise(seed) if kind == "noise" else of_shuffled(asked, cases, seed) for seed in range(1, 9)]
-    found = list(judge(asked, cases, wrong))
+    found = list(evaluate_maps(asked, cases, wrong))
     assert sum(trust.passes for trust in found) <= 1
     assert {trust.cases for trust in found} == {10} and {trust.verdict for trust in found} >= {"fails"}
-    words = trust_words([found[0]])
-    assert "10 regions" in words[0] and "not read as reasons" in words[0] and "Shortcuts" in words[-1]
+    words = describe_trust([found[0]])
+    assert "10 regions" in words[0] and "not used as explanations" in words[0] and "Shortcuts" in words[-1]
 
 
 def test_a_map_that_marks_the_region_alone_is_told_from_one_that_says_more(cases: list[Case]) -> None:
@@ -104,7 +104,7 @@ def test_a_map_that_marks_the_region_alone_is_told_from_one_that_says_more(cases
     by_place: Callable[[Tensor], Tensor] = lambda image: torch.stack([0.5 - 8 * image[:, 0], 8 * image[:, 0] - 0.5], 1)  # noqa: E731
     asked = written(by_place)
     lit = [dataclasses.replace(each, image=each.image + 0.7 * each.pixels) for each in cases]
-    (trust,) = judge(asked, lit, [way_of("occlusion")])
+    (trust,) = evaluate_maps(asked, lit, [map_kind("occlusion")])
     assert trust.beats(Rival.MOVED) and not trust.beats(Rival.REGION)
     assert not trust.passes  # there is nothing in this network that shuffling would change
     assert trust.wins[Rival.SHUFFLED] == 0
@@ -112,14 +112,14 @@ def test_a_map_that_marks_the_region_alone_is_told_from_one_that_says_more(cases
 
 def test_what_nothing_moves_could_not_be_tested(cases: list[Case]) -> None:
     asked = network(gain=0.01)
-    chosen = telling(asked, cases, 6)
-    (trust,) = judge(asked, chosen, [way_of("occlusion")])
+    chosen = informative_cases(asked, cases, 6)
+    (trust,) = evaluate_maps(asked, chosen, [map_kind("occlusion")])
     assert (trust.cases, trust.looked_at, trust.verdict) == (0, 6, "could not be tested") and trust.widest < 0.1
-    words = " ".join(trust_words([trust]))
+    words = " ".join(describe_trust([trust]))
     assert "0 of 6 regions" in words and "fail" not in words and "Shortcuts" in words
-    few = next(judge(network(), cases[:4], [way_of("occlusion")]))
+    few = next(evaluate_maps(network(), cases[:4], [map_kind("occlusion")]))
     assert few.wins[Rival.MOVED] == few.cases == 4 and few.verdict == "could not be tested"
-    assert "in 4 of 4 regions" in verdict_words(few)
+    assert "in 4 of 4 regions" in describe_verdict(few)
 
 
 def test_curves_replace_what_a_map_marks_by_what_lies_elsewhere(cases: list[Case]) -> None:

@@ -1,4 +1,4 @@
-"""Labels that deserve another look, with their place on the ground and a picture's worth of data."""
+"""Labels that may be wrong, with their location on the ground and the data around them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from satseg.inference.windows import segment
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a box of pixels lies on the ground.
+class Location:
+    """Location of a box of pixels on the ground.
 
     Attributes:
         crs: Name of the coordinate reference system.
-        bounds: The box in it: left, bottom, right, top.
-        lat_lon: Latitude and longitude of the box's centre in degrees; None where nothing leads there from the system.
+        bounds: Bounds of the box in it: left, bottom, right, top.
+        lat_lon: Latitude and longitude of the box's centre in degrees; None if the CRS cannot be transformed to them.
     """
 
     crs: str
@@ -36,14 +36,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """An image whose labels stand out, with its place and the surroundings of the box.
+class LabelIssue:
+    """An image whose labels stand out, with the location and surroundings of the suspicious box.
 
     Attributes:
-        found: What stands out.
-        place: Of the box; None where the image is not georeferenced.
-        pixel_m: Size of a pixel on the ground along a row and along a column, in metres; None where it is not known.
-        window: The part of the image that the arrays show.
+        found: The suspect image.
+        location: Location of the box; None if the image is not georeferenced.
+        pixel_m: Ground size of a pixel along a row and along a column, in metres; None if unknown.
+        window: The part of the image that the arrays cover.
         image: Raw numbers (1, C, H, W).
         valid: Boolean (1, H, W).
         truth: Class indices (H, W).
@@ -51,7 +51,7 @@ class Doubt:
     """
 
     found: Suspect
-    place: Place | None
+    location: Location | None
     pixel_m: tuple[float, float] | None
     window: Window
     image: Tensor
@@ -60,9 +60,11 @@ class Doubt:
     predicted: Tensor
 
 
-def look_at(found: Sequence[Suspect], reader: CaseReader, datamodule: SegmentationDataModule) -> tuple[Doubt, ...]:
-    """Read the surroundings of each box, and find where on the ground it lies."""
-    doubts = []
+def locate_issues(
+    found: Sequence[Suspect], reader: CaseReader, datamodule: SegmentationDataModule
+) -> tuple[LabelIssue, ...]:
+    """Return each suspect with the surroundings of its box and the box's location on the ground."""
+    label_issues = []
     for each in found:
         window, image, valid, truth = reader.around(each.image, each.box)
         predicted = segment(reader.network, image, valid)[0].argmax(0)
@@ -70,12 +72,14 @@ def look_at(found: Sequence[Suspect], reader: CaseReader, datamodule: Segmentati
         area = datamodule.reader.area(sample)
         box = Window(area.col + each.box.col, area.row + each.box.row, each.box.width, each.box.height)
         info = datamodule.reader.info(sample.image)
-        doubts.append(Doubt(each, place_of(info, box), info.pixel_m, window, image, valid, truth, predicted))
-    return tuple(doubts)
+        label_issues.append(
+            LabelIssue(each, location_of(info, box), info.pixel_m, window, image, valid, truth, predicted)
+        )
+    return tuple(label_issues)
 
 
-def place_of(info: RasterInfo, box: Window) -> Place | None:
-    """Return where a box of a raster lies; None where the raster is not georeferenced."""
+def location_of(info: RasterInfo, box: Window) -> Location | None:
+    """Return the location of a box of a raster; None if the raster is not georeferenced."""
     transform = window_transform(info, box)
     if transform is None or info.crs is None:
         return None
@@ -83,10 +87,10 @@ def place_of(info: RasterInfo, box: Window) -> Place | None:
     xs, ys = affine @ np.array([[0, box.width, box.width, 0], [0, 0, box.height, box.height]], float)
     try:
         longitude, latitude = transform_points(system, CRS.from_epsg(4326), [xs.mean()], [ys.mean()])[:, 0].tolist()
-    except DataError:  # a system of somebody's own
+    except DataError:  # a custom local CRS
         longitude = latitude = math.nan
-    return Place(
-        ":".join(system.to_authority() or ()) or "a system of its own",
+    return Location(
+        ":".join(system.to_authority() or ()) or "custom CRS",
         (float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())),
         (latitude, longitude) if math.isfinite(latitude) and math.isfinite(longitude) else None,
     )

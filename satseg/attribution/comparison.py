@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-REPEATS = 0.9  # correlation from which four fifths of a map's variance are the prediction's own
+REDUNDANT = 0.9  # correlation from which four fifths of a map's variance are the prediction's own
 
 
 @dataclass(frozen=True)
-class Addition:
+class PredictionComparison:
     """How a map relates to the prediction of its class in the same image.
 
     Attributes:
@@ -29,7 +29,7 @@ class Addition:
     @property
     def repeats(self) -> bool:
         """Whether the map is little more than the prediction drawn once more."""
-        return self.correlation >= REPEATS
+        return self.correlation >= REDUNDANT
 
     @property
     def words(self) -> str:
@@ -44,7 +44,9 @@ class Addition:
         )
 
 
-def addition(evidence: Tensor, probability: Tensor, predicted: Tensor, valid: Tensor) -> Addition:
+def compare_with_prediction(
+    evidence: Tensor, probability: Tensor, predicted: Tensor, valid: Tensor
+) -> PredictionComparison:
     """Compare a map with the prediction.
 
     Args:
@@ -56,7 +58,7 @@ def addition(evidence: Tensor, probability: Tensor, predicted: Tensor, valid: Te
     values, likely, inside = evidence[valid].double(), probability[valid].double(), predicted[valid]
     positive = values.clamp(min=0)
     total = float(positive.sum())
-    return Addition(
+    return PredictionComparison(
         _correlation(values, likely),
         float(positive[~inside].sum()) / total if total > 0 else math.nan,
         float((~inside).double().mean()),
