@@ -99,7 +99,7 @@ def test_files_of_the_same_name_and_other_parts_of_one_do_not_overwrite_each_oth
         (["split=test", "contrast=[water]"], "contrast= takes two classes"),
         (["split=test", "target=water", "method=banana"], "method=banana: choose gradcam"),
         (["split=test", "target=water", "method=occlusion", "layer=decoder"], "layer= is for method=gradcam"),
-        (["split=test", "target=water", "layer=banana", "region=[60,60]"], "layers that work are encoder"),
+        (["split=test", "target=water", "layer=banana", "region=[60,60]"], "usable layers are encoder"),
         (["input=nothing (1).tif", "target=water"], "nothing (1).tif is not there"),
         (["input=IMAGE", "target=water", "region=true"], "region=true needs labels"),
         (["input=IMAGE", "target=water", "window=[1,2]"], "expected '[column,row,width,height]'"),

@@ -1,4 +1,4 @@
-"""Where the evidence for a class comes from."""
+"""Attribution: maps of the evidence for a class, and their evaluation."""
 
 from satseg.attribution.comparison import PredictionComparison, compare_with_prediction
 from satseg.attribution.explanation import LAYER_METHODS, METHODS, Explanation, explain, layers_of, num_passes

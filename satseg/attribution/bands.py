@@ -1,4 +1,4 @@
-"""How much each band matters, alone and together with the bands that say the same."""
+"""Band importance: of single bands, and of groups of redundant bands."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from satseg.evaluate.metrics import confusion_matrices
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 
-MIN_CORRELATION = 0.9  # correlation, of either sign, from which bands are taken together
-DRAWS = 400  # of images with replacement, for intervals
-LEVEL = 0.95  # of the intervals
-MIN_IMAGES = 5  # images below which drawing them again says nothing of other images
+MIN_CORRELATION = 0.9  # absolute correlation from which bands are grouped
+DRAWS = 400  # bootstrap samples of images
+LEVEL = 0.95  # of the bootstrap intervals
+MIN_IMAGES = 5  # for a bootstrap to be meaningful
 
 
 @dataclass(frozen=True)
 class BandImportance:
-    """What is lost when bands are spoilt.
+    """Loss when bands are perturbed.
 
     Attributes:
-        bands: Names: one, or a group that says nearly the same.
-        permuted: Loss of mIoU when each image gets the bands of another one, over the classes that occur in truth.
-        filled: The same when they are the training split's mean everywhere.
-        by_class: Loss of IoU of each class under permutation; NaN where it does not occur.
-        drawn: The larger of the two losses (DRAWS,) on images drawn with replacement, the same ones for all bands;
-            empty where there are too few images.
+        bands: Names of one band, or of a redundant group.
+        permuted: Loss of mIoU over the classes in truth when each image gets the bands of another one.
+        filled: The same when the bands are the training split's mean everywhere.
+        by_class: Loss of IoU of each class under permutation; NaN if it does not occur.
+        drawn: The larger of the two losses in each bootstrap sample (DRAWS,), the same samples for all bands; empty if
+            there are too few images.
     """
 
     bands: tuple[str, ...]
@@ -46,11 +46,11 @@ class BandImportance:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """What `loss` would be on other images of the kind; NaN where there are too few to tell."""
+        """Bootstrap interval of `loss`; NaN if there are too few images."""
         return _interval(self.drawn)
 
     def exceeds(self, other: BandImportance) -> bool:
-        """Whether losing these bands costs more than losing the other ones, on other images of the kind, too."""
+        """Return True if losing these bands costs significantly more than losing the other ones."""
         return len(self.drawn) > 0 and _interval(self.drawn - other.drawn)[0] > 0
 
 
@@ -64,19 +64,20 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 def band_importance(
     network: SegmentationNetwork, images: Tensor, valid: Tensor, truth: Tensor, names: Sequence[str] | None = None
 ) -> list[BandImportance]:
-    """Measure bands alone and by group, on images of one size.
+    """Measure the importance of bands alone and by group, on images of one size.
 
-    Redundant bands look important under one measure and not under the other, so that both are given.
+    Redundant bands look important under one measure and not under the other, so both are given.
 
     Args:
         network: In evaluation mode.
-        images: Raw numbers (N, C, H, W), each of another place than the one before it.
+        images: Raw values (N, C, H, W), each of a different place than the one before it.
         valid: Boolean (N, H, W).
         truth: Class indices (N, H, W).
-        names: Of the image that each is a part of: parts of one are drawn together. By default each is its own.
+        names: Name of the image that each is a part of; parts of one image are drawn together. By default each is its
+            own image.
 
     Returns:
-        The most important first, by the larger of the two losses; empty where nothing is labelled.
+        Most important first, by the larger of the two losses; empty if nothing is labelled.
     """
     bands = network.spec.inputs[0].bands
     whole = _matrices(network, images, valid, truth)
@@ -85,7 +86,7 @@ def band_importance(
     if statistics is not None:
         means = torch.tensor(statistics.mean, device=images.device).view(-1, 1, 1)
     found: list[BandImportance] = []
-    both = valid & valid.roll(1, 0)  # another image's missing pixels are no content
+    both = valid & valid.roll(1, 0)  # missing pixels of the other image are no content
     reference = whole if bool((both == valid).all()) else _matrices(network, images, both, truth)
     if not reference.any():
         return found
@@ -109,7 +110,7 @@ def band_importance(
 
 
 def _drawn_times(names: Sequence[str]) -> np.ndarray:
-    """Return how often each part counts: once; then, row by row, as often as its image is drawn (1 + DRAWS, N)."""
+    """Return the weight of each part (1 + DRAWS, N): 1, then its image's count in each bootstrap sample."""
     kinds, indices = np.unique(names, return_inverse=True)
     once = np.ones((1, len(names)))
     if len(kinds) < MIN_IMAGES:
@@ -120,12 +121,12 @@ def _drawn_times(names: Sequence[str]) -> np.ndarray:
 
 
 def _loss(before: np.ndarray, after: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return the loss of IoU of each class (R, K), NaN for one that does not occur in truth, by row of `times`.
+    """Return the loss of IoU by row of `times` and class (R, K); NaN for classes not in truth.
 
     Args:
         before: Counts (N, K, K), rows truth.
-        after: The same with bands spoilt.
-        times: How often each part counts (R, N).
+        after: The same with perturbed bands.
+        times: Weight of each part (R, N).
     """
     in_truth = times @ before.sum(2) > 0
     return np.where(in_truth, _iou(before, times) - _iou(after, times), np.nan)
@@ -140,14 +141,14 @@ def _iou(matrices: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _mean(losses: np.ndarray) -> np.ndarray:
-    """Return the mean over the classes that occur (R,); 0 where none does."""
+    """Return the mean over the classes that occur (R,); 0 if none does."""
     defined = ~np.isnan(losses)
     mean: np.ndarray = np.where(defined, losses, 0).sum(1) / np.maximum(defined.sum(1), 1)
     return mean
 
 
 def correlated_groups(images: Tensor, valid: Tensor) -> list[list[int]]:
-    """Return groups of two or more bands, each correlated with another of its group by ALIKE or more."""
+    """Return groups of two or more bands that are linked by correlations of at least MIN_CORRELATION."""
     values = images.float().movedim(1, 0)[:, valid].cpu().numpy()
     if values.shape[0] < 2 or values.shape[1] < 2:
         return []

@@ -1,4 +1,4 @@
-"""What a map of evidence says beyond the prediction that it explains."""
+"""Comparison of an evidence map with the prediction that it explains."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-REDUNDANT = 0.9  # correlation from which four fifths of a map's variance are the prediction's own
+REDUNDANT = 0.9  # correlation above which 80 % of a map's variance is that of the prediction
 
 
 @dataclass(frozen=True)
 class PredictionComparison:
-    """How a map relates to the prediction of its class in the same image.
+    """Relation of a map to the prediction of its class in the same image.
 
     Attributes:
-        correlation: Of the map with the probability of the class; NaN where either is the same everywhere.
-        outside: Share of the evidence for the class that lies outside the pixels predicted as it; NaN where nothing
-            speaks for the class.
-        outside_pixels: Share of the image that lies outside them: what `outside` would be of evidence spread evenly.
+        correlation: Correlation of the map with the probability of the class; NaN if either is constant.
+        outside: Share of the evidence for the class that lies outside the pixels predicted as it; NaN if there is no
+            evidence for the class.
+        outside_pixels: Share of the image outside them: the value of `outside` for uniform evidence.
     """
 
     correlation: float
@@ -28,17 +28,17 @@ class PredictionComparison:
 
     @property
     def repeats(self) -> bool:
-        """Whether the map is little more than the prediction drawn once more."""
+        """True if the map is little more than a copy of the prediction."""
         return self.correlation >= REDUNDANT
 
     @property
     def words(self) -> str:
-        """What the map adds, in a line."""
+        """One line on what the map adds to the prediction."""
         if math.isnan(self.outside):
-            return "nothing in this map speaks for the class"
+            return "this map has no evidence for the class"
         if self.repeats:
-            return f"this map repeats the prediction (correlation {self.correlation:.2f}): it tells little of the why"
-        line = f"evidence outside the predicted area: {self.outside:.0%}, on {self.outside_pixels:.0%} of the picture"
+            return f"this map repeats the prediction (correlation {self.correlation:.2f}) and explains little"
+        line = f"evidence outside the predicted area: {self.outside:.0%}, on {self.outside_pixels:.0%} of the image"
         return (
             line if math.isnan(self.correlation) else f"{line}; correlation with the prediction {self.correlation:.2f}"
         )
@@ -51,8 +51,8 @@ def compare_with_prediction(
 
     Args:
         evidence: Map (H, W).
-        probability: Of the class (H, W).
-        predicted: Where the class is predicted (H, W), boolean.
+        probability: Probability of the class (H, W).
+        predicted: True where the class is predicted (H, W), boolean.
         valid: Boolean (H, W); the rest is no part of the image.
     """
     values, likely, inside = evidence[valid].double(), probability[valid].double(), predicted[valid]

@@ -1,4 +1,4 @@
-"""Pictures made of two: an object of one image with the surroundings, tone, spectrum or place of another."""
+"""Composites of two pictures: an object of one with the surroundings, tone, spectrum or position of the other."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from functools import cached_property
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-MARGIN = 8  # pixels around an object that stay with it
-FOOTPRINT = 4  # pixels around another image's objects that are not taken over with its surroundings
-FEATHER = 4  # pixels over which one content turns into the other
-MAX_OBJECT_COVER = (
-    0.4  # share of the picture: more of it is not left out as objects, as nothing would be left to take over
-)
-BLUR_SIGMA = 4.0  # standard deviation in pixels: what it leaves is coarse, what it takes is fine
-SPECTRUM_SIGMA = 1.5  # standard deviation in steps of frequency, of a power spectrum
-MAX_GAIN = 4.0  # most that a frequency is amplified, and by which it is weakened
-MIN_RELATIVE_POWER = 1e-8  # of the strongest frequency: weaker ones count as this
+MARGIN = 8  # pixels around an object that are kept with it
+FOOTPRINT = 4  # pixels around a donor's objects that are not transferred with its surroundings
+FEATHER = 4  # width of the blend between the two, in pixels
+MAX_OBJECT_COVER = 0.4  # largest share of a picture left out as objects, so that enough remains to transfer
+BLUR_SIGMA = 4.0  # in pixels; separates coarse from fine content
+SPECTRUM_SIGMA = 1.5  # smoothing of a power spectrum, in frequency bins
+MAX_GAIN = 4.0  # largest factor by which a frequency is amplified or attenuated
+MIN_RELATIVE_POWER = 1e-8  # floor relative to the strongest frequency
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +24,11 @@ class Picture:
     """A part of an image around an object.
 
     Attributes:
-        image: Raw numbers (C, H, W), float32.
+        image: Raw values (C, H, W), float32.
         valid: Boolean (H, W).
-        region: Pixels whose prediction is looked at (H, W), boolean.
-        own: The object that they are a part of, which is never replaced (H, W), boolean.
-        objects: What is not taken over into another picture (H, W), boolean.
+        region: Pixels whose prediction is evaluated (H, W), boolean.
+        own: The object they are part of, which is never replaced (H, W), boolean.
+        objects: Pixels that are not transferred to another picture (H, W), boolean.
         centre: Row and column of the region's centre.
     """
 
@@ -43,19 +41,19 @@ class Picture:
 
     @cached_property
     def replaceable(self) -> np.ndarray:
-        """How far each pixel may be replaced (H, W), 0 to 1: 0 within MARGIN of the object and where it is no image."""
+        """Weight for replacing each pixel (H, W), 0 to 1: 0 within MARGIN of the object and where invalid."""
         made: np.ndarray = _ramp(self.own, MARGIN) * self.valid
         return made
 
     @cached_property
     def transferable(self) -> np.ndarray:
-        """How far each pixel may be taken over into another picture (H, W), 0 to 1."""
+        """Weight for transferring each pixel to another picture (H, W), 0 to 1."""
         made: np.ndarray = _ramp(self.objects, FOOTPRINT) * self.valid
         return made
 
     @cached_property
     def outside(self) -> np.ndarray:
-        """Pixels apart from objects (H, W), boolean; whatever the region is, as it differs in size by class."""
+        """Pixels outside objects (H, W), boolean; independent of the region, whose size differs by class."""
         apart: np.ndarray = self.transferable > 0
         return apart if apart.any() else self.valid
 
@@ -67,7 +65,7 @@ class Picture:
 
     @cached_property
     def coarse(self) -> np.ndarray:
-        """The image without its fine detail (C, H, W); pixels that are not valid count for nothing."""
+        """The image without its fine detail (C, H, W); invalid pixels have no weight."""
         return _smooth(self.image, self.valid, BLUR_SIGMA)
 
     @cached_property
@@ -77,7 +75,7 @@ class Picture:
         window = np.outer(np.hanning(self.valid.shape[0] + 2)[1:-1], np.hanning(self.valid.shape[1] + 2)[1:-1])
         level = self.tone[0][:, None, None]
         spectrum = np.abs(np.fft.fft2((background - level) * window)) ** 2
-        spectrum /= (window**2)[self.outside].sum()  # what lies under objects is smooth, and has no power
+        spectrum /= (window**2)[self.outside].sum()  # the content under objects is smooth, without power
         smooth = gaussian_filter(spectrum, (0, SPECTRUM_SIGMA, SPECTRUM_SIGMA), mode="wrap")[
             :, :, : spectrum.shape[2] // 2 + 1
         ]
@@ -91,15 +89,15 @@ def swap_surroundings(recipient: Picture, donor: Picture, part: np.ndarray | Non
 
     Args:
         recipient: Keeps its object, MARGIN pixels around it, and what lies where the donor's objects are.
-        donor: Gives the rest.
-        part: Pixels outside which nothing is replaced (H, W), boolean; everything by default.
+        donor: Provides the rest.
+        part: Pixels that may be replaced (H, W), boolean; all by default.
     """
     amount = swap_weight(recipient, donor, part)
     return _mixed(recipient.image, donor.image, amount)
 
 
 def swap_weight(recipient: Picture, donor: Picture, part: np.ndarray | None = None) -> np.ndarray:
-    """Return how much of each pixel comes from the donor (H, W), 0 to 1."""
+    """Return the weight of the donor in each pixel (H, W), 0 to 1."""
     amount = recipient.replaceable * donor.transferable
     made: np.ndarray = amount if part is None else amount * part
     return made
@@ -120,7 +118,7 @@ def swap_fine(recipient: Picture, donor: Picture) -> np.ndarray:
 
 
 def swap_level(recipient: Picture, donor: Picture) -> np.ndarray:
-    """Return the recipient with its surroundings as bright, band by band, as the donor's are on average (C, H, W)."""
+    """Return the recipient with the mean of its surroundings matched to the donor's band by band (C, H, W)."""
     step = (donor.tone[0] - recipient.tone[0])[:, None, None]
     made: np.ndarray = (recipient.image + recipient.replaceable * step).astype(np.float32)
     return made
@@ -136,7 +134,7 @@ def swap_bands(recipient: Picture, donor: Picture, bands: Sequence[int]) -> np.n
 def match_tone(
     recipient: Picture, donor: Picture, bands: Sequence[int] | None = None, spread: bool = True
 ) -> np.ndarray:
-    """Return the whole recipient, its object too, with the donor's brightness, colour and contrast (C, H, W).
+    """Return the whole recipient, including its object, with the donor's brightness, colour and contrast (C, H, W).
 
     Each band's mean and, with `spread`, its standard deviation outside objects become the donor's.
     """
@@ -149,9 +147,9 @@ def match_tone(
 
 
 def match_spectrum(recipient: Picture, donor: Picture) -> np.ndarray:
-    """Return the whole recipient, its object too, with the donor's power at each frequency (C, H, W).
+    """Return the whole recipient, including its object, with the donor's power spectrum (C, H, W).
 
-    Takes stripes, blur and noise that fill a picture away, and brings them; brightness stays.
+    Removes, or adds, stripes, blur and noise that fill a picture; brightness is unchanged.
     """
     gain = np.sqrt(np.clip(donor.power.astype(np.float64) / recipient.power, MAX_GAIN**-2, MAX_GAIN**2))
     gain[:, 0, 0] = 1
@@ -162,9 +160,9 @@ def match_spectrum(recipient: Picture, donor: Picture) -> np.ndarray:
 
 
 def move_object(recipient: Picture, donor: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return image, valid and region of the recipient, moved so that its object lies where the donor's lies.
+    """Return image, valid and region of the recipient, shifted so that its object lies where the donor's does.
 
-    What comes in at an edge is the picture's reflection; the region is what of it is still in the picture.
+    Edges are filled by reflection; the region is the part of it that remains in the picture.
     """
     steps = [to - own for to, own in zip(donor.centre, recipient.centre, strict=True)]
     sides = recipient.valid.shape
@@ -179,7 +177,7 @@ def move_object(recipient: Picture, donor: Picture) -> tuple[np.ndarray, np.ndar
 
 
 def _ramp(objects: np.ndarray, margin: float) -> np.ndarray:
-    """Return 0 up to a distance from objects, 1 from FEATHER pixels farther on, and a ramp between (H, W)."""
+    """Return weights (H, W): 0 up to `margin` from objects, 1 from FEATHER pixels farther, linear in between."""
     if not objects.any():
         return np.ones(objects.shape, np.float32)
     distance = distance_transform_edt(~objects)
@@ -188,7 +186,7 @@ def _ramp(objects: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _mixed(image: np.ndarray, other: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """Return a mixture (C, H, W) that never touches what is not taken: it may be NaN."""
+    """Return a blend (C, H, W) that ignores the other image where its weight is 0, as it may be NaN there."""
     mixed = image * (1 - amount) + np.where(amount > 0, other, 0) * amount
     return np.where(amount > 0, mixed, image).astype(np.float32)
 

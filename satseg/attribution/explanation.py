@@ -1,4 +1,4 @@
-"""Maps of evidence, through Captum."""
+"""Evidence maps, computed with Captum."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ INTEGRATION_STEPS = 32
 
 LAYER_METHODS = ("gradcam", "hirescam")
 METHODS = (*LAYER_METHODS, "integrated_gradients", "occlusion")
-GRADIENT_PASSES = 3  # as long as so many passes forward takes one there and back
+GRADIENT_PASSES = 3  # cost of a forward and backward pass, in forward passes
 
 
 def num_passes(method: str) -> int:
-    """Return how many passes through the network the evidence for one class takes, about.
+    """Return the approximate cost of the evidence for one class, in forward passes.
 
     Args:
         method: One of `METHODS`.
     """
-    search = 4  # the prediction, and those that find layers
+    search = 4  # the prediction, and the search for layers
     if method == "occlusion":
         return 1 + OCCLUSION_PASSES
     return search + GRADIENT_PASSES * (INTEGRATION_STEPS if method == "integrated_gradients" else 1)
@@ -42,10 +42,10 @@ class Explanation:
     """Evidence for a class.
 
     Attributes:
-        evidence: Float32 (H, W); what is negative speaks against the class. In units of the logit, but for
+        evidence: Float32 (H, W); negative values are evidence against the class. In units of the logit, except for
             `gradcam`, which is relative.
         layer: Name of the layer, or `input`.
-        bands: Evidence (C,) summed over the image by band, where the method tells bands apart.
+        bands: Evidence (C,) summed over the image by band, if the method separates bands.
     """
 
     evidence: Tensor
@@ -54,7 +54,7 @@ class Explanation:
 
     @property
     def has_evidence(self) -> bool:
-        """Whether anything speaks for the class."""
+        """True if there is any evidence for the class."""
         return bool(self.evidence.max() > 0)
 
 
@@ -72,15 +72,16 @@ def explain(
     """Explain the sum of a class's logits over a region of one image.
 
     Args:
-        network: Left as it was: weights, buffers, mode, hooks, gradients.
+        network: Left unchanged: weights, buffers, mode, hooks, gradients.
         image: Raw numbers (1, C, H, W), on the network's device.
         valid: Boolean (1, H, W).
         pixels: The region (H, W), boolean.
         target: Index of the class.
-        against: Index of a class to contrast with: the evidence is for the one against the other.
+        against: Index of a class to contrast with: the evidence is for the one over the other.
         method: `gradcam` (Selvaraju et al., 2017), `hirescam` (Draelos and Carin, 2020), `integrated_gradients`
             (Sundararajan et al., 2017) or `occlusion` (Zeiler and Fergus, 2014; of the class's log-odds).
-        layer: For the first two: a name, as for `find_layer`, or what `layers_of` found on an image of this size.
+        layer: For the first two methods: a name, as for `find_layer`, or a result of `layers_of` on an image of this
+            size.
 
     Raises:
         LayerError: If the layer's activation is no map.
@@ -91,25 +92,27 @@ def explain(
         raise ConfigError(f"method={method}: choose {', '.join(METHODS)}.")
     if not pixels.any():
         raise EmptyRegionError("The region has no pixel, so there is nothing to explain.")
-    image = image.float().masked_fill(~valid[:, None], 0.0)  # nodata may not be a number
+    image = image.float().masked_fill(~valid[:, None], 0.0)  # nodata may be NaN
     score = RegionScore(network, valid, pixels, target, against)
     with evaluation_mode(network):
         if method in LAYER_METHODS:
             return _layer_evidence(network, score, image, valid, method, layer)
         if method == "occlusion":
             return Explanation(occlusion(network, image, valid, class_leads(pixels, (target, against)))[0], "input")
-        by_band = _integrated_gradients(score, image, network.normaliser.shift)[0]  # what standardises to zero
+        by_band = _integrated_gradients(score, image, network.normaliser.shift)[
+            0
+        ]  # the value that is standardised to zero
     return Explanation(by_band.sum(0), "input", by_band.sum((1, 2)))
 
 
 def layers_of(
     network: SegmentationNetwork, image: Tensor, valid: Tensor, names: Sequence[str] | None = None
 ) -> list[Layer]:
-    """Find layers by name; the answer holds for images of this size.
+    """Find layers by name; the result is valid for images of this size.
 
     Args:
-        network: Left as it was.
-        image: Raw numbers (1, C, H, W).
+        network: Left unchanged.
+        image: Raw values (1, C, H, W).
         valid: Boolean (1, H, W).
         names: As for `find_layer`; an outline of the network by default, from fine to coarse.
 
@@ -126,7 +129,7 @@ def layers_of(
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Evaluate, and leave every module's mode as it was."""
+    """Switch to evaluation mode and restore every module's mode afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -143,7 +146,7 @@ def _layer_evidence(
     standardised = network.standardise(image, valid)
     found = layer if isinstance(layer, Layer) else find_layer(network.net, layer, standardised)
     with found.tapped() as tap, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Captum's, about the gradients that it asks for itself
+        warnings.simplefilter("ignore", UserWarning)  # Captum's, about gradients that it requires itself
         maps = _gradcam(score, tap, image) if method == "gradcam" else _hirescam(score, tap, image)
     return Explanation(_enlarge(maps, found, standardised.shape[-2:], image.shape[-2:]), found.name)
 
@@ -159,7 +162,7 @@ def _hirescam(score: RegionScore, tap: nn.Module, image: Tensor) -> Tensor:
 
 
 def _enlarge(maps: Tensor, layer: Layer, padded: torch.Size, size: torch.Size) -> Tensor:
-    """Bring a map (1, 1, h, w), which covers the padded image, to the image's own pixels (H, W)."""
+    """Resize a map (1, 1, h, w), which covers the padded image, to the image's own pixels (H, W)."""
     whole = interpolate(maps.float(), size=tuple(padded), mode="bilinear", align_corners=False)
     return whole[0, 0, : size[0], : size[1]].contiguous()
 

@@ -1,4 +1,4 @@
-"""How far a map of evidence can be trusted."""
+"""Faithfulness of evidence maps: deletion and insertion curves, and randomised networks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FRACTIONS = (0.0, 0.03, 0.1, 0.3, 1.0)  # of the valid pixels, strongest evidenc
 
 @dataclass(frozen=True)
 class Curves:
-    """Probability of the class in the region as pixels are taken away, or put back, strongest evidence first.
+    """Probability of the class in the region as pixels are removed, or restored, strongest evidence first.
 
-    After Petsiuk, Das and Saenko (RISE, 2018). What is taken away is replaced by real content from elsewhere in the
-    image: blur leaves brightness and colour, by which many classes are known, so that nothing would move.
+    After Petsiuk, Das and Saenko (RISE, 2018). Removed pixels are replaced by real content from elsewhere in the image:
+    blur would keep brightness and colour, which identify many classes, so that nothing would change.
 
     Attributes:
-        deletion: At FRACTIONS; a map that tells the truth makes it fall early.
-        insertion: The same from the replaced image up; it rises early.
+        deletion: At FRACTIONS; a faithful map makes it fall early.
+        insertion: The same, starting from the replaced image; a faithful map makes it rise early.
     """
 
     deletion: tuple[float, ...]
@@ -36,9 +36,9 @@ class Curves:
 
     @property
     def score(self) -> float:
-        """Insertion less deletion, mean over the fractions between none and all, -1 to 1; the higher, the better.
+        """Mean of insertion minus deletion over the fractions between none and all, -1 to 1; higher is better.
 
-        Each fraction counts alike: what matters is what a map marks first.
+        Fractions have equal weight: what a map marks first matters most.
         """
         return mean(i - d for i, d in zip(self.insertion[1:-1], self.deletion[1:-1], strict=True))
 
@@ -46,7 +46,7 @@ class Curves:
 def curves(
     network: SegmentationNetwork, image: Tensor, valid: Tensor, pixels: Tensor, target: int, maps: Sequence[Tensor]
 ) -> list[Curves]:
-    """Take away, and put back, what each map says is important.
+    """Return the deletion and insertion curves of each map.
 
     Args:
         network: In evaluation mode.
@@ -72,14 +72,14 @@ def curves(
 def replacement_effect(
     network: SegmentationNetwork, image: Tensor, valid: Tensor, pixels: Tensor, target: int
 ) -> float:
-    """Return by how much the class's probability in a region falls when all of the image is replaced."""
+    """Return the drop of the class's probability in a region when the whole image is replaced."""
     seen = logits_of(network, [image.float(), shifted_content(image, valid)], valid)
     whole, nothing = (float(each.softmax(0)[target][pixels].mean()) for each in seen)
     return whole - nothing
 
 
 def _order(evidence: Tensor, valid: Tensor) -> Tensor:
-    """Return for each pixel (H, W) the share of valid pixels whose evidence is as strong; equals at random."""
+    """Return for each pixel (H, W) the share of valid pixels with at least as strong evidence; ties in random order."""
     values = evidence[valid].cpu()
     shuffled = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     rank = torch.empty(len(values))
@@ -90,7 +90,7 @@ def _order(evidence: Tensor, valid: Tensor) -> Tensor:
 
 
 def shifted_map(values: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a map (H, W) moved by a random distance around its edges: as smooth, and about nothing."""
+    """Return a map (H, W) rolled by a random distance: as smooth, but meaningless."""
     height, width = values.shape
     rows, cols = (
         int(torch.randint(n // 4, max(n - n // 4, n // 4 + 1), (1,), generator=generator)) for n in (height, width)
@@ -99,7 +99,7 @@ def shifted_map(values: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def nearness(pixels: Tensor) -> Tensor:
-    """Return how near to a region, or deep in it, each pixel lies (H, W): a map that needs no model."""
+    """Return the signed distance to a region's border (H, W), positive inside: a map that needs no model."""
     inside = pixels.cpu().numpy()
     depth = distance_transform_edt(inside) - distance_transform_edt(~inside)
     return torch.from_numpy(depth).float().to(pixels.device)
@@ -109,10 +109,10 @@ def randomised(network: SegmentationNetwork, images: Tensor, valid: Tensor, seed
     """Return a copy whose weights are shuffled within each tensor (after Adebayo et al., 2018).
 
     Args:
-        network: Left as it was.
-        images: Raw numbers (N, C, H, W), from which batch norms learn anew what they normalise.
+        network: Left unchanged.
+        images: Raw values (N, C, H, W), from which batch norms re-estimate their statistics.
         valid: Boolean (N, H, W).
-        seed: Of the order.
+        seed: Of the shuffling.
     """
     twin, generator = copy.deepcopy(network), torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -120,9 +120,9 @@ def randomised(network: SegmentationNetwork, images: Tensor, valid: Tensor, seed
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))
         for module in twin.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # its old numbers would flatten what it sees
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # the old statistics would flatten its inputs
                 module.reset_running_stats()
                 module.momentum = None  # a plain mean
         twin.train()
-        twin(images.repeat(2, 1, 1, 1), valid.repeat(2, 1, 1))  # two at least: some norms see one pixel an image
+        twin(images.repeat(2, 1, 1, 1), valid.repeat(2, 1, 1))  # at least two: some norms see one pixel per image
     return twin.eval()

@@ -1,4 +1,4 @@
-"""Layers whose activation is a map: found by name, probed before use, and brought to (N, C, h, w)."""
+"""Layers whose activation is a map: lookup by name, probing, and conversion to (N, C, h, w)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from satseg.errors import LayerError
 MAX_STRIDE = 64
 FINEST = 4  # stride of the finest stage of an outline
 WIDER = 32  # pixels by which the second probe is wider
-# Layouts that a shape alone cannot tell from others, by the module that defines the layer's class.
+# Layouts that cannot be inferred from a shape alone, by the module that defines the layer's class.
 NHWC_MODULES = ("timm.models.swin_transformer", "timm.models.swin_transformer_v2")
 TOKEN_MODULES = ("timm.models.vision_transformer", "timm.models.pvt_v2")
 INDEX = re.compile(r"\[(-?\d+)\]")
@@ -26,7 +26,7 @@ ENCODER = "encoder."
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with a map for an activation.
+    """A layer whose activation is a map.
 
     Attributes:
         name: Its name in the network.
@@ -61,7 +61,7 @@ class Layer:
 
     @contextmanager
     def tapped(self) -> Iterator[nn.Module]:
-        """Give a module through which the layer's maps (N, C, h, w) flow while the block lasts."""
+        """Context manager for a module through which the layer's maps (N, C, h, w) pass."""
         tap = nn.Identity()
 
         def through(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -80,22 +80,22 @@ def find_layer(net: nn.Module, name: str, image: Tensor) -> Layer:
     Args:
         net: The network of an encoder, a decoder and a head.
         name: As in `named_modules`, or with `[index]`; `auto` and `encoder` are the deepest encoder layer that is
-            used, `decoder` what the head sees.
-        image: What the network takes, (1, C, H, W); its output is thrown away.
+            used, `decoder` the input of the head.
+        image: Input of the network (1, C, H, W); the output is discarded.
 
     Raises:
-        LayerError: If there is no such layer, or its activation is no map; lists layers that work.
+        LayerError: If there is no such layer, or its activation is no map; lists usable layers.
     """
     found, modules = usable_layers(net, image), dict(net.named_modules())
     wanted = _resolve(net, name, list(found))
     if wanted not in found:
         reason = "its activation is no map of the image" if wanted in modules else "there is no such layer"
-        raise LayerError(f"layer={name}: {reason}; layers that work are {', '.join(_main(found))}.")
+        raise LayerError(f"layer={name}: {reason}; usable layers are {', '.join(_main(found))}.")
     return found[wanted]
 
 
 def outline(net: nn.Module, image: Tensor) -> list[Layer]:
-    """Return the encoder's deepest layer at each stride from 4 up, finest first, and what the head sees.
+    """Return the encoder's deepest layer at each stride from 4 up, finest first, and the head's input.
 
     Raises:
         LayerError: If no layer's activation is a map.
@@ -106,7 +106,7 @@ def outline(net: nn.Module, image: Tensor) -> list[Layer]:
         if name.startswith(ENCODER) and image.shape[-1] >= FINEST * layer.size[1]:
             other = by_size.get(layer.size)
             if other is None or name.count(".") <= other.name.count("."):  # a whole stage rather than a part of one
-                by_size[layer.size] = layer  # of equals, later ones are deeper
+                by_size[layer.size] = layer  # of equal layers, later ones are deeper
     stages = sorted(by_size.values(), key=lambda layer: -layer.size[1])
     stages += [found["decoder"]] if "decoder" in found else []
     if not stages:
@@ -115,7 +115,7 @@ def outline(net: nn.Module, image: Tensor) -> list[Layer]:
 
 
 def usable_layers(net: nn.Module, image: Tensor) -> dict[str, Layer]:
-    """Return the layers whose activation is certainly a map that the output depends on, in the order they finish in."""
+    """Return the layers whose activation is certainly a map that the output depends on, in order of completion."""
     outputs, used = _trace(net, image.detach().clone().requires_grad_())
     wider, _ = _trace(net, pad(image, (0, WIDER)))
     modules = dict(net.named_modules())
@@ -131,13 +131,13 @@ def usable_layers(net: nn.Module, image: Tensor) -> dict[str, Layer]:
 
 
 def _trace(net: nn.Module, image: Tensor) -> tuple[dict[str, list[Any]], set[str]]:
-    """Return what each layer gives, in the order in which layers finish, and which layers the output depends on.
+    """Return the output shapes of each layer in order of completion, and the layers that the output depends on.
 
-    Layers may be computed for nothing, such as a backbone's deep stages under a PSPNet.
+    Some layers are computed but unused, such as a backbone's deep stages under a PSPNet.
 
     Returns:
-        The shapes of each layer's outputs, None for what is no tensor; and, where the image requires a gradient, the
-        names of the layers with an output that the network's own was computed from.
+        The shapes of each layer's outputs, None for outputs that are no tensor; and, if the image requires a gradient,
+        the names of the layers that contributed to the network's output.
     """
     outputs: dict[str, list[Any]] = {}
     nodes: dict[str, Any] = {}
@@ -160,7 +160,7 @@ def _trace(net: nn.Module, image: Tensor) -> tuple[dict[str, list[Any]], set[str
 
 
 def _reached(last: Any) -> set[Any]:
-    """Return the steps of a computation that lead to the last one: cheaper than to compute gradients."""
+    """Return the autograd nodes that lead to the last one, which is cheaper than computing gradients."""
     reached, waiting = set(), [last]
     while waiting:
         node = waiting.pop()
@@ -171,7 +171,7 @@ def _reached(last: Any) -> set[Any]:
 
 
 def _describe(name: str, module: nn.Module, calls: list[Any], shape: torch.Size, prefix: int) -> Layer | None:
-    """Return the layer if it gives one map in a layout that is certain."""
+    """Return the layer if it outputs one map in a known layout, else None."""
     if len(calls) != 1 or calls[0] is None or not calls[0] or calls[0][0] != 1:
         return None
     output, origin = calls[0], type(module).__module__
@@ -185,7 +185,7 @@ def _describe(name: str, module: nn.Module, calls: list[Any], shape: torch.Size,
 
 
 def _grows(calls: list[Any], wider: list[Any] | None, layer: Layer, image: Tensor) -> bool:
-    """Tell whether a wider image widens the map alone: channels that look like a map's columns do not grow."""
+    """Return whether a wider image widens the map only: channels that look like columns do not grow."""
     if not wider or wider[0] is None:
         return False
     step, rest = divmod(WIDER * layer.size[1], image.shape[-1])
@@ -202,7 +202,7 @@ def _tokens(name: str, module: nn.Module, count: int, shape: torch.Size, prefix:
 
 
 def _plausible(size: tuple[int, int], shape: torch.Size) -> bool:
-    """A map of the image has the same whole stride along both axes."""
+    """Return whether a map of this size has the same integer stride along both axes."""
     if not all(size) or shape[0] % size[0] or shape[1] % size[1]:
         return False
     return shape[0] // size[0] == shape[1] // size[1] <= MAX_STRIDE
@@ -223,7 +223,7 @@ def _resolve(net: nn.Module, name: str, maps: list[str]) -> str:
 
 
 def _main(found: dict[str, Layer]) -> list[str]:
-    """Return the layers of an outline: no parts of a stage."""
+    """Return the names of the main layers, without parts of a stage."""
     return [name for name in found if name.count(".") <= (2 if name.startswith(ENCODER) else 1)][-20:] or list(found)[
         -20:
     ]

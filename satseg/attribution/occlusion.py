@@ -1,4 +1,4 @@
-"""What a prediction loses when a part of the image is taken away: evidence that rests on no gradient."""
+"""Occlusion maps: evidence from replacing parts of the image, without gradients."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ OCCLUSION_PASSES = BLOCKS**2 + 1
 def occlusion(
     network: SegmentationNetwork, image: Tensor, valid: Tensor, measure: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Return what some numbers lose when each block of the image is taken away (after Zeiler and Fergus, 2014).
+    """Return the drop of some scores when each block of the image is replaced (after Zeiler and Fergus, 2014).
 
-    A network that is sure of itself has flat gradients, which say nothing of what it is sure by; this asks it. Blocks
-    lie side by side, so that their number, and with it the time, does not grow with the image.
+    A confident network has flat gradients that do not show what its confidence rests on; occlusion does. Blocks do not
+    overlap, and their number, and so the time, does not grow with the image.
 
     Args:
         network: In evaluation mode.
         image: Raw numbers (1, C, H, W).
         valid: Boolean (1, H, W).
-        measure: Turns logits (K, H, W) into numbers (M,).
+        measure: Maps logits (K, H, W) to scores (M,).
 
     Returns:
-        Float32 (M, H, W), smooth between the blocks' centres; negative where a number rises.
+        Float32 (M, H, W), interpolated between the blocks' centres; negative where a score rises.
     """
     height, width = image.shape[-2:]
     side = -(-max(height, width) // BLOCKS)

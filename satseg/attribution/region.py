@@ -1,4 +1,4 @@
-"""The pixels whose logits are explained, after Seg-Grad-CAM (Vinogradova, Dibrov and Myers, 2020)."""
+"""Regions whose logits are explained, after Seg-Grad-CAM (Vinogradova, Dibrov and Myers, 2020)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHOICES = "predicted, true, a box [column, row, width, height], a pixel [column,
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels (H, W), boolean, and what they are in words."""
+    """A boolean mask (H, W) of pixels, and its description."""
 
     pixels: Tensor
     name: str
@@ -24,17 +24,17 @@ class Region:
 def find_region(
     wanted: str | Sequence[int], class_index: int, class_name: str, predicted: Tensor, truth: Tensor | None = None
 ) -> Region:
-    """Return the pixels that are asked for; there may be none.
+    """Return the requested pixels; there may be none.
 
     Args:
         wanted: `predicted` or `true` pixels of the class, a box [column, row, width, height], or one pixel.
         class_index: The class.
         class_name: Its name, for errors.
         predicted: Class indices (H, W).
-        truth: True class indices (H, W), where they are known.
+        truth: True class indices (H, W), if known.
 
     Raises:
-        ConfigError: If it lies outside the image, needs a truth that is not known, or cannot be read.
+        ConfigError: If it lies outside the image, needs an unknown truth, or cannot be parsed.
     """
     if not isinstance(wanted, str):
         return Region(_box(wanted, predicted), "pixel" if len(wanted) == 2 else "box")
@@ -60,14 +60,14 @@ def _box(wanted: Sequence[int], predicted: Tensor) -> Tensor:
 
 
 class RegionScore(nn.Module):
-    """The number that is explained: the sum of a class's logits over a region, or its lead over another class's.
+    """The explained score: the sum of a class's logits over a region, or its lead over another class's.
 
     Args:
         network: Raw images in, logits out.
         valid: Boolean (1, H, W).
         pixels: The region (H, W), boolean.
         target: Index of the class.
-        against: Index of the class to contrast with, where there is one.
+        against: Index of the class to contrast with, if any.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class RegionScore(nn.Module):
         self.target, self.against = target, against
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return one number an image (N,) for raw images (N, C, H, W)."""
+        """Return one score per image (N,) for raw images (N, C, H, W)."""
         logits = self.network(image, self.valid.expand(len(image), -1, -1))
         evidence: Tensor = logits[:, self.target]
         if self.against is not None:
@@ -87,12 +87,12 @@ class RegionScore(nn.Module):
 
 
 def class_leads(pixels: Tensor, *questions: tuple[int, int | None]) -> Callable[[Tensor], Tensor]:
-    """Return what turns logits (K, H, W) into a number a question (M,), summed over a region.
+    """Return a function from logits (K, H, W) to one score per question (M,), summed over a region.
 
     Args:
         pixels: The region (H, W), boolean.
-        questions: Index of a class, and of the one whose logit is taken from its own; without that one, the number is
-            the logit of the class's probability (its log-odds), which does not change where all logits rise alike.
+        questions: Index of a class, and of the one whose logit is subtracted; without the latter, the score is the
+            class's log-odds, which do not change if all logits rise alike.
     """
 
     def leads(logits: Tensor) -> Tensor:

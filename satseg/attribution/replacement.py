@@ -1,4 +1,4 @@
-"""What stands in for the pixels whose part in a prediction is tested."""
+"""Replacement content for pixels whose effect on a prediction is tested."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from satseg.models import SegmentationNetwork
 
 BLUR = 12.0  # pixels, standard deviation
-ON_CPU, ON_GPU = 131_072, 2_097_152  # pixels that are segmented at once: few where they must fit a processor's cache
+ON_CPU, ON_GPU = 131_072, 2_097_152  # pixels per batch: few, to fit the CPU's cache
 
 
 def blurred(image: Tensor, valid: Tensor) -> Tensor:
-    """Return an image without its detail; pixels that are not valid count for nothing.
+    """Return an image without its detail; invalid pixels have no weight.
 
     Args:
         image: Raw numbers (1, C, H, W).
@@ -33,7 +33,7 @@ def blurred(image: Tensor, valid: Tensor) -> Tensor:
 
 
 def shifted_content(image: Tensor, valid: Tensor) -> Tensor:
-    """Return the image moved by half of its valid part: real content in the wrong place, and blur where there is none.
+    """Return the image rolled by half of its valid part: real content in the wrong place, blurred where there is none.
 
     Args:
         image: Raw numbers (1, C, H, W).
@@ -48,9 +48,9 @@ def shifted_content(image: Tensor, valid: Tensor) -> Tensor:
 
 
 def neutral_content(image: Tensor, valid: Tensor) -> Tensor:
-    """Return what an image is without its content: what lies elsewhere, without its detail.
+    """Return content that is neutral for the image: that of other places, without its detail.
 
-    Blur alone keeps a place's brightness and colour, by which classes such as water are known.
+    Blur alone keeps a place's brightness and colour, which identify classes such as water.
 
     Args:
         image: Raw numbers (1, C, H, W).
@@ -68,17 +68,17 @@ def replaced(image: Tensor, content: Tensor, pixels: Tensor) -> Tensor:
 
 
 def batch_size(device: torch.device, pixels: int) -> int:
-    """Return how many pictures of so many pixels are segmented at once."""
+    """Return the number of pictures of this many pixels per batch."""
     return max(1, (ON_CPU if device.type == "cpu" else ON_GPU) // pixels)
 
 
 def logits_of(network: SegmentationNetwork, variants: Iterable[Tensor], valid: Tensor) -> Iterator[Tensor]:
-    """Give logits (K, H, W) for variants (1, C, H, W) of an image, in order, some of them computed at once.
+    """Yield logits (K, H, W) for variants (1, C, H, W) of an image, in order, computed in batches.
 
     Args:
         network: In evaluation mode.
-        variants: Raw numbers.
-        valid: Boolean (1, H, W), of all of them.
+        variants: Raw values.
+        valid: Boolean (1, H, W), for all of them.
     """
     remaining, size = iter(variants), batch_size(valid.device, valid.shape[-2] * valid.shape[-1])
     while some := list(islice(remaining, size)):

@@ -1,1 +1,1 @@
-"""Maps of evidence for images: what is asked, and the answers as files."""
+"""Evidence maps for images, written as files."""

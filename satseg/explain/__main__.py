@@ -1,4 +1,4 @@
-"""`python -m satseg.explain`: show where the evidence for a class comes from, and find out why a model is wrong."""
+"""`python -m satseg.explain`: map the evidence for a class, or diagnose a model's errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @entry_point("explain")
 def main(cfg: DictConfig) -> None:
-    """Write a map of evidence, an overlay and a sheet for every image and class; or, with `report`, a diagnosis."""
+    """Write an evidence map, an overlay and a sheet for every image and class; or, with `report`, a diagnosis."""
     from satseg.devices import choose_device
     from satseg.models import channels_last
     from satseg.models.checkpoint import fetch_checkpoints, load_model
@@ -30,16 +30,16 @@ def main(cfg: DictConfig) -> None:
 
 
 def _explain(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -> None:
-    from satseg.explain.answers import explain_pictures
     from satseg.explain.images import find_pictures
-    from satseg.explain.question import Question
+    from satseg.explain.maps import explain_pictures
+    from satseg.explain.options import ExplainOptions
     from satseg.locks import folder_lock
     from satseg.runs import run_folder
 
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "explanations"
-    question = Question.from_config(cfg, network.spec.class_names)
+    options = ExplainOptions.from_config(cfg, network.spec.class_names)
     with folder_lock(folder):
-        rows = explain_pictures(network, find_pictures(cfg, checkpoint, network.spec), question, folder)
+        rows = explain_pictures(network, find_pictures(cfg, checkpoint, network.spec), options, folder)
     print(f"{len(rows)} explanations: {folder}")
 
 
@@ -52,7 +52,7 @@ def _diagnose(cfg: DictConfig, checkpoint: Path, network: SegmentationNetwork) -
 
     folder = Path(cfg.output) if cfg.output else run_folder(checkpoint) / "diagnosis" / cfg.split
     datamodule = recorded_datamodule(checkpoint, cfg.dataset, network.spec, cfg.trusted_modules)
-    with out_of_memory_advice("The split's images are too large to be looked at on this device; try device=cpu."):
+    with out_of_memory_advice("The split's images are too large for this device; try device=cpu."):
         found = diagnose(network, datamodule, cfg.split)
     with folder_lock(folder):
         page = write_diagnosis(found, network, cfg.split, run_folder(checkpoint).name, folder)

@@ -1,4 +1,4 @@
-"""Single images for a model, from files or from a split, with what is known of their labels and their place."""
+"""Single images for a model, from files or from a split, with their labels and georeferencing if known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from satseg.inference.windows import MAX_PIXELS
 from satseg.records.dataset import recorded_bands, recorded_datamodule
 from satseg.spec import IGNORE_INDEX, DatasetSpec
 
-# How a file is read, with what is usual: a split is read as its training read it.
+# Options of reading files, with their defaults; a split is always read as in training.
 READING = {"bands": None, "nodata": None, "scale": 1.0, "offset": 0.0, "gsd_m": None}
 
 
@@ -31,12 +31,12 @@ class Picture:
 
     Attributes:
         name: The file's name without its ending, or the sample's; with the window, where it is a part.
-        image: Raw numbers (1, C, H, W).
+        image: Raw values (1, C, H, W).
         valid: Boolean (1, H, W).
-        truth: Class indices (H, W), where they are known.
-        crs: Coordinate reference system as WKT, where it is known.
-        transform: Six numbers of the affine geotransform, where they are known.
-        window: The part of the file that it is; all by default.
+        truth: Class indices (H, W), if known.
+        crs: Coordinate reference system as WKT, if known.
+        transform: Six coefficients of the affine geotransform, if known.
+        window: The part of the file; all by default.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Picture:
 
 
 def find_pictures(cfg: DictConfig, checkpoint: Path, spec: DatasetSpec) -> Iterator[Picture]:
-    """Read the images that `input=` or `split=` names.
+    """Yield the images of `input=` or `split=`.
 
     Raises:
-        ConfigError: If an image is not one that the model takes.
+        ConfigError: If an image does not fit the model.
         DataError: If there is no image.
     """
     window = parse_window(cfg.window)
@@ -72,7 +72,7 @@ def _from_file(
     width, height = scene.info.width, scene.info.height
     _check_size(path, (width, height), window)
     with scene.open() as reader:
-        # All of the scene is looked at, since a small part may be unlike the training for what it shows.
+        # The whole scene is sampled, since a small part may differ from the training data by its content alone.
         for warning in resolve_findings(inspect_open(reader, source, reader.sample()), cfg.preflight):
             print(f"Warning: {warning}", file=sys.stderr)
         image, valid = reader.read(window or Window(0, 0, width, height))
@@ -88,13 +88,13 @@ def _check_size(path: Path | str, size: tuple[int, int], window: Window | None) 
     width, height = size if window is None else (window.width, window.height)
     if window is not None and not (
         -width < window.col < size[0] and -height < window.row < size[1]
-    ):  # what hangs over the edge is filled, but there must be something
+    ):  # what lies beyond the edge is filled, but the window must overlap the image
         raise ConfigError(
             f"window={list(window)} lies outside {redacted(path)}, which has {size[0]} x {size[1]} pixels."
         )
     if width * height > MAX_PIXELS:
         raise ConfigError(
-            f"{redacted(path)} has {width} x {height} pixels, too many at once: name a part of it, such as "
+            f"{redacted(path)} has {width} x {height} pixels, too many at once: choose a part, such as "
             "window='[0,0,1024,1024]'."
         )
 

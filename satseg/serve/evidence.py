@@ -10,9 +10,9 @@ import numpy as np
 from satseg.attribution import num_passes
 from satseg.data.rasters.opening import open_raster
 from satseg.data.rasters.raster import RasterInfo, Window, window_transform
-from satseg.explain.answers import explain_pictures
 from satseg.explain.images import Picture
-from satseg.explain.question import Question
+from satseg.explain.maps import explain_pictures
+from satseg.explain.options import ExplainOptions
 from satseg.serve.estimates import EVIDENCE, Estimate
 from satseg.serve.segmenting import Segmented
 from satseg.serve.served_models import ServedModel
@@ -89,8 +89,8 @@ def explain_upload(
     region: str | list[int] = "predicted"
     if asked.region is not None:
         region = _within(asked.region, window)
-    question = Question((asked.target,), None, region, asked.method, (asked.layer,))
-    (row,) = explain_pictures(served.private_network(), [_picture(found, window)], question, folder)
+    options = ExplainOptions((asked.target,), None, region, asked.method, (asked.layer,))
+    (row,) = explain_pictures(served.private_network(), [_picture(found, window)], options, folder)
     ticket.tick()
     with open_raster(folder / row["map"]) as source:
         highest = float(np.nanmax(source.read(1)))

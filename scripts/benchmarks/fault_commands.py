@@ -40,7 +40,7 @@ MARKS: dict[str, list[Mark]] = {
         Mark("writing", "satseg.runtimes.writing:write_torchscript"),
         Mark("checking", "satseg.runtimes.writing:open_exported"),
     ],
-    "explain": [Mark("explaining", "satseg.explain.answers:explain_pictures")],
+    "explain": [Mark("explaining", "satseg.explain.maps:explain_pictures")],
     "serve": [],
 }
 

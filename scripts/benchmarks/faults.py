@@ -35,7 +35,7 @@ from fault_trials import ROWS, Outcome, served_job
 
 LIBRARIES = (  # imported once; each trial is a copy of this process
     "satseg.evaluate.options",
-    "satseg.explain.answers",
+    "satseg.explain.maps",
     "satseg.runtimes",
     "satseg.train.run",
     "satseg.train.finish",

@@ -159,7 +159,7 @@ def test_tokens_become_a_map_and_prefix_tokens_are_dropped() -> None:
 
 @pytest.mark.parametrize("layer", ["banana", "banana[-1]", "encoder.model", "decoder.blocks[9]", "decoder.blocks[-9]"])
 def test_a_layer_without_a_map_is_an_error_that_lists_layers_that_work(layer: str) -> None:
-    with pytest.raises(LayerError, match=r"layers that work are .*encoder\.model\.layer4.*decoder"):
+    with pytest.raises(LayerError, match=r"usable layers are .*encoder\.model\.layer4.*decoder"):
         explain(build(), *scene(64, 64), 1, layer=layer)
 
 

@@ -1,4 +1,4 @@
-"""What `satseg.explain` is asked."""
+"""Options of `satseg.explain`: classes, region, method and layers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from satseg.explain.images import Picture
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of every image.
+class ExplainOptions:
+    """The options of an explanation, applied to every image.
 
     Attributes:
         targets: Indices of the classes to explain.
-        against: Index of the class to contrast with, where there is one.
+        against: Index of the class to contrast with, if any.
         region: As for `find_region`, or the path of a mask file.
         method: One of METHODS.
         layers: Names, as for `find_layer`.
@@ -35,11 +35,11 @@ class Question:
     layers: tuple[str, ...]
 
     @classmethod
-    def from_config(cls, cfg: DictConfig, class_names: Sequence[str]) -> Question:
-        """Read the options.
+    def from_config(cls, cfg: DictConfig, class_names: Sequence[str]) -> ExplainOptions:
+        """Return the options of a configuration.
 
         Raises:
-            ConfigError: If a class or method is unknown, a layer is named for a method that uses none, or no class is.
+            ConfigError: If a class or method is unknown, a layer is given to a method without layers, or none is given.
         """
         method = cfg.method or ("occlusion" if cfg.layer is None else "gradcam")
         if method not in METHODS:
@@ -49,7 +49,7 @@ class Question:
         pair = list(cfg.contrast) if isinstance(cfg.contrast, ListConfig) else []
         names = [str(name) for name in (pair or [cfg.target])]  # a class may be called 1
         if cfg.contrast is not None and (cfg.target is not None or len(pair) != 2):
-            raise ConfigError("contrast= takes two classes, '[water,road]', and stands instead of target=.")
+            raise ConfigError("contrast= takes two classes, '[water,road]', in place of target=.")
         everything = names == ["all"]
         for name in [] if everything else names:
             if name not in class_names:
@@ -62,21 +62,21 @@ class Question:
 
     @property
     def region_name(self) -> str:
-        """The region as part of a file name; nothing for the default."""
+        """The region as part of a file name; empty for the default."""
         if isinstance(self.region, str):
             return "" if self.region == "predicted" else Path(self.region).stem
         return "_".join(map(str, self.region))
 
     def title(self, target: int, class_names: Sequence[str]) -> str:
-        """Return what is explained, in words."""
+        """Return a description of what is explained."""
         against = "" if self.against is None else f" against {class_names[self.against]}"
         return class_names[target] + against
 
-    def region_in(self, picture: Picture, target: int, class_name: str, predicted: Tensor) -> Region:
-        """Return the region in an image, without what is not valid; it may have no pixel.
+    def region_of(self, picture: Picture, target: int, class_name: str, predicted: Tensor) -> Region:
+        """Return the region in an image without invalid pixels; it may be empty.
 
         Raises:
-            ConfigError: If it does not fit the image, or needs a truth that is not known.
+            ConfigError: If it does not fit the image, or needs an unknown truth.
         """
         wanted = self.region
         if isinstance(wanted, str) and wanted not in ("predicted", "true"):
@@ -87,7 +87,7 @@ class Question:
 
 
 def _mask_file(path: Path, shape: torch.Size, picture: Picture) -> Region:
-    """Read a mask of the whole image or of the window alone; any band that is not 0 counts."""
+    """Read a mask of the whole image or of the window only; a pixel counts if any band is not 0."""
     info = read_info(path)
     whole = picture.window is not None and (info.height, info.width) != tuple(shape)
     mask, valid = read_image(path, picture.window if whole else None)

@@ -1,4 +1,4 @@
-"""Explaining images one by one, and the files that come of it."""
+"""Explanation of images one by one, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from satseg.data.rasters.writing import write_raster
 from satseg.devices import out_of_memory_advice
 from satseg.errors import EmptyRegionError
 from satseg.explain.images import Picture
-from satseg.explain.question import Question
+from satseg.explain.options import ExplainOptions
 from satseg.files import write_json
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
@@ -40,16 +40,16 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The evidence in one image.
+class EvidenceMap:
+    """The evidence in one image, with its context.
 
     Attributes:
         picture: The image.
         predicted: Class indices (H, W).
-        adds: What the map says beyond the prediction.
-        title: What is explained, in words.
-        region: Where.
-        method: How.
+        comparison: Comparison of the map with the prediction.
+        title: What is explained, as text.
+        region: The explained region.
+        method: One of METHODS.
         found: The evidence.
     """
 
@@ -62,7 +62,7 @@ class Answer:
     found: Explanation
 
     def row(self, band_names: Sequence[str]) -> Row:
-        """Return the answer's numbers by name."""
+        """Return the numbers for the record, by name."""
         row: Row = {"image": self.picture.name, "target": self.title, "method": self.method, "layer": self.found.layer}
         row |= {"region": self.region.name, "region_pixels": int(self.region.pixels.sum())}
         row["has_evidence"] = self.found.has_evidence
@@ -73,12 +73,12 @@ class Answer:
 
 
 def explain_pictures(
-    network: SegmentationNetwork, pictures: Iterable[Picture], question: Question, folder: Path
+    network: SegmentationNetwork, pictures: Iterable[Picture], options: ExplainOptions, folder: Path
 ) -> list[Row]:
-    """Explain images one by one; write the files, and after each image the list of them, `explanations.json`.
+    """Explain images one by one; write their files and, after each image, the list `explanations.json`.
 
     Returns:
-        What was explained, a row a map.
+        One row per map.
 
     Raises:
         EmptyRegionError: If no image has a pixel of the region.
@@ -89,7 +89,7 @@ def explain_pictures(
     for picture in pictures:
         try:
             with out_of_memory_advice(f"{picture.name}: name a part of it, such as window='[0,0,512,512]'."):
-                for row in _explain_picture(network, picture, question, folder, taken):
+                for row in _explain_picture(network, picture, options, folder, taken):
                     rows.append(row)
         finally:
             if rows:
@@ -102,62 +102,67 @@ def explain_pictures(
 
 
 def _explain_picture(
-    network: SegmentationNetwork, picture: Picture, question: Question, folder: Path, taken: set[str]
+    network: SegmentationNetwork, picture: Picture, options: ExplainOptions, folder: Path, taken: set[str]
 ) -> Iterator[Row]:
     device = next(network.parameters()).device
     image, valid = picture.image.to(device), picture.valid.to(device)
     probabilities = segment(network, image, valid)[0].softmax(0)
     predicted = probabilities.argmax(0).cpu()
     layers: Sequence[str | Layer] = ["auto"]
-    if question.method in LAYER_METHODS:
-        layers = layers_of(network, image, valid, question.layers)
-    for target in question.targets:
+    if options.method in LAYER_METHODS:
+        layers = layers_of(network, image, valid, options.layers)
+    for target in options.targets:
         name = network.spec.class_names[target]
-        region = question.region_in(picture, target, name, predicted)
+        region = options.region_of(picture, target, name, predicted)
         if not region.pixels.any():
-            print(f"{picture.name}: no pixel of the region ({region.name}) can be used for {name}.", file=sys.stderr)
+            print(f"{picture.name}: no usable pixel in the region ({region.name}) for {name}.", file=sys.stderr)
             continue
-        pixels, against, method = region.pixels.to(device), question.against, question.method
+        pixels, against, method = region.pixels.to(device), options.against, options.method
         for layer in layers:
             found = explain(network, image, valid, pixels, target, against=against, method=method, layer=layer)
-            title = question.title(target, network.spec.class_names)
-            parts = [picture.name, title, question.region_name, method, found.layer]
+            title = options.title(target, network.spec.class_names)
+            parts = [picture.name, title, options.region_name, method, found.layer]
             area = (predicted == target).to(device)
             comparison = compare_with_prediction(found.evidence, probabilities[target], area, valid[0])
-            answer = Answer(picture, predicted, comparison, title, region, method, found)
-            yield write_answer(answer, network.spec, folder, _free("_".join(filter(None, parts)), taken))
+            evidence_map = EvidenceMap(picture, predicted, comparison, title, region, method, found)
+            yield write_map(evidence_map, network.spec, folder, _unique_stem("_".join(filter(None, parts)), taken))
 
 
-def write_answer(answer: Answer, spec: DatasetSpec, folder: Path, stem: str) -> Row:
-    """Write map, overlay and sheet, and return the answer's numbers with the files' names."""
-    picture, found = answer.picture, answer.found
+def write_map(evidence_map: EvidenceMap, spec: DatasetSpec, folder: Path, stem: str) -> Row:
+    """Write map, overlay and sheet; return the numbers for the record with the file names."""
+    picture, found = evidence_map.picture, evidence_map.found
     if not found.has_evidence:
         print(
-            f"{picture.name}: nothing speaks for {answer.title} at {found.layer}; the map has no positive part.",
+            f"{picture.name}: no evidence for {evidence_map.title} at {found.layer}; the map has no positive part.",
             file=sys.stderr,
         )
     evidence, rgb = found.evidence.cpu().numpy(), to_rgb(picture.image[0], picture.valid[0], spec)
     names = {"map": f"{stem}.tif", "overlay": f"{stem}_overlay.png", "sheet": f"{stem}_sheet.png"}
     place: dict[str, Any] = {"crs": picture.crs, "transform": picture.transform}
-    write_raster(folder / names["map"], evidence[None], band_names=[f"evidence for {answer.title}"], **place)
+    write_raster(folder / names["map"], evidence[None], band_names=[f"evidence for {evidence_map.title}"], **place)
     overlaid = heat(rgb, evidence)
     save_picture(overlaid, folder / names["overlay"])
     plot_evidence(
         picture.name,
-        f"{answer.title} · {answer.method} at {found.layer} · region: {answer.region.name}",
-        (rgb, np.where(picture.valid[0].numpy(), answer.predicted.numpy(), spec.ignore_index), evidence, overlaid),
+        f"{evidence_map.title} · {evidence_map.method} at {found.layer} · region: {evidence_map.region.name}",
+        (
+            rgb,
+            np.where(picture.valid[0].numpy(), evidence_map.predicted.numpy(), spec.ignore_index),
+            evidence,
+            overlaid,
+        ),
         spec.class_names,
         spec.palette,
-        answer.region.pixels.numpy(),
+        evidence_map.region.pixels.numpy(),
         folder / names["sheet"],
-        unit="relative" if answer.method == "gradcam" else "logit",
-        note=answer.comparison.words,
+        unit="relative" if evidence_map.method == "gradcam" else "logit",
+        note=evidence_map.comparison.words,
     )
-    return answer.row(spec.inputs[0].bands) | names
+    return evidence_map.row(spec.inputs[0].bands) | names
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """Return a file name that no other map of this call has, without what file names of ours do not hold."""
+def _unique_stem(name: str, taken: set[str]) -> str:
+    """Return a file name that is unique in this call, with unsafe characters replaced."""
     stem = re.sub(r"[^\w.+-]+", "_", name)
     free = next(s for s in chain([stem], (f"{stem}_{n}" for n in count(2))) if s.casefold() not in taken)
     taken.add(free.casefold())
