@@ -13,7 +13,7 @@ from satseg.errors import RecordError
 from satseg.evaluate.scoring import EvaluationResult
 from satseg.files import write_json
 from satseg.runs.documents import MAX_LISTING_BYTES, read_json
-from satseg.validate.findings import Finding, Severity, count, some, worst_first
+from satseg.validate.findings import Finding, Severity, abbreviate, count, worst_first
 
 RECORD = "findings.json"  # findings from the headers of the data, made before training
 MIN_LOCATIONS = 10  # independent images below which a score is only a rough estimate
@@ -145,7 +145,7 @@ def _unseen(pixels: Mapping[str, int]) -> list[Finding]:
     absent = [name for name, number in pixels.items() if not number]
     if not absent:
         return []
-    what = f"No pixel of the training images is labelled {some(absent)}: the model cannot learn {_it(absent)}"
+    what = f"No pixel of the training images is labelled {abbreviate(absent)}: the model cannot learn {_it(absent)}"
     return [_warning("unseen", what, "Label some, or remove the class from dataset.classes.")]
 
 
@@ -154,14 +154,18 @@ def _classes(result: EvaluationResult, split: str) -> list[Finding]:
     found = []
     missed = names[(truth > 0) & (np.nan_to_num(result.scores.iou, nan=1.0) < MISSED_IOU)].tolist()
     if missed:
-        what = f"{some(missed)} {'is' if len(missed) == 1 else 'are'} hardly ever found in the {where} images: IoU "
+        what = (
+            f"{abbreviate(missed)} {'is' if len(missed) == 1 else 'are'} hardly ever found in the {where} images: IoU "
+        )
         rare = [n for n, share in zip(names, truth / truth.sum(), strict=True) if n in missed and share < RARE_SHARE]
         advice = "Look at the samples and the confusion below"
-        advice += f"; loss.class_weights=balanced may help {some(rare)}." if rare else "; train longer."
+        advice += f"; loss.class_weights=balanced may help {abbreviate(rare)}." if rare else "; train longer."
         found.append(_warning("missed", what + f"below {MISSED_IOU:g}", advice))
     absent = names[truth == 0].tolist()
     if absent:
-        what = f"No pixel of the {where} images is labelled {some(absent)}: it is unknown how well the model finds "
+        what = (
+            f"No pixel of the {where} images is labelled {abbreviate(absent)}: it is unknown how well the model finds "
+        )
         found.append(_warning("absent", what + _it(absent), f"Add images with {_it(absent)} to that split."))
     return found
 

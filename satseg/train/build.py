@@ -58,7 +58,7 @@ def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
 
 def check_data(datamodule: SegmentationDataModule) -> list[Finding]:
     """Check the headers of images and masks; log and return the findings, worst first."""
-    findings = [finding.below(str(datamodule.root)) for finding in check_cheaply(datamodule)]
+    findings = [finding.relative_to(str(datamodule.root)) for finding in check_cheaply(datamodule)]
     for finding in findings:
         level = logging.ERROR if finding.severity is Severity.ERROR else logging.WARNING
         logger.log(level, "Data: %s", finding.line())

@@ -1,1 +1,1 @@
-"""Finding what is wrong with a dataset before anything is trained on it."""
+"""Validation of a dataset before training."""

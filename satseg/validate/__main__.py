@@ -1,4 +1,4 @@
-"""`python -m satseg.validate`: find what is wrong with a dataset before a model learns it."""
+"""`python -m satseg.validate`: check a dataset before training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from satseg.cli import entry_point
 
 @entry_point("validate")
 def main(cfg: DictConfig) -> None:
-    """Check a whole dataset; print what was found, write it down, and exit with 1 where it is unsound."""
+    """Check a whole dataset, print and write the findings, and exit with status 1 if there are errors."""
     import time
     from pathlib import Path
 

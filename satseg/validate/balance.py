@@ -1,4 +1,4 @@
-"""Which classes each split has, and how much of them."""
+"""Class balance of each split."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from satseg.validate.findings import Finding, Severity, percent
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """One split, added up.
+    """Totals of one split.
 
     Attributes:
-        images: How many.
-        pixels: Of all images.
-        class_pixels: Those that count, by class.
-        labelled: Those of each class, also where the image has no data.
+        images: Number of images.
+        pixels: Number of pixels of all images.
+        class_pixels: Counted pixels by class.
+        labelled: Labelled pixels by class, including those without data in the image.
         outside: Pixels with a value that is no class.
     """
 
@@ -31,7 +31,7 @@ class SplitFacts:
 
     @property
     def shares(self) -> np.ndarray:
-        """Share of each class in the pixels that count."""
+        """Share of each class in the counted pixels."""
         shares: np.ndarray = self.class_pixels / max(self.class_pixels.sum(), 1)
         return shares
 
@@ -42,7 +42,7 @@ class SplitFacts:
 
 
 def add_up(splits: Mapping[str, Sequence[Facts]], num_classes: int) -> dict[str, SplitFacts]:
-    """Return each split's totals."""
+    """Return the totals of each split."""
     return {split: _add_up(facts, num_classes) for split, facts in splits.items()}
 
 
@@ -60,12 +60,12 @@ def _add_up(facts: Sequence[Facts], num_classes: int) -> SplitFacts:
 
 
 def check_balance(splits: Mapping[str, SplitFacts], class_names: Sequence[str], least: float) -> list[Finding]:
-    """Find classes that a split lacks, or has too little of.
+    """Find classes that are absent or rare in a split.
 
     Args:
         splits: Totals by split.
         class_names: K names.
-        least: Share of a split's counted pixels that a class must have.
+        least: Smallest share of a split's counted pixels that a class must have.
     """
     findings = []
     for split, facts in splits.items():
@@ -82,12 +82,12 @@ def check_balance(splits: Mapping[str, SplitFacts], class_names: Sequence[str], 
             findings.append(_hidden(split, hidden, severity))
         if lacking:
             message = f"the {split} split has no pixel of {', '.join(lacking)}"
-            repair = "Split anew (dataset/split=stratified), or add images of them."
+            repair = "Split differently (dataset/split=stratified), or add images of them."
             findings.append(Finding("absent_class", severity, message, "Every split has every class.", repair))
         if rare:
             message = f"the {split} split has little of {', '.join(f'{n} ({percent(s)})' for n, s in rare)}"
             expected = f"Every class has at least {percent(least)} of a split (min_class_share)."
-            repair = "Split anew (dataset/split=stratified), add images of them, or sample them more often."
+            repair = "Split differently (dataset/split=stratified), add images of them, or sample them more often."
             findings.append(Finding("rare_class", Severity.WARNING, message, expected, repair))
     return findings
 
@@ -97,9 +97,9 @@ def _hidden(split: str, classes: Sequence[tuple[str, int]], severity: Severity) 
     return Finding(
         "hidden_class",
         severity,
-        f"in the {split} split, all pixels that are labelled {named} lie where the images count as missing: nodata, "
+        f"in the {split} split, all pixels labelled {named} lie where the images have no data: nodata, "
         "masked or transparent",
-        "What is labelled can be seen.",
-        "Look at dataset.nodata, and at what the files call nodata and transparency: their numbers may be data "
-        "(dataset.bands takes a band as data that is flagged as transparency).",
+        "Labelled pixels have image data.",
+        "Check dataset.nodata, and the nodata values and transparency that the files declare: they may be data "
+        "(a band that is flagged as transparency is read as data if dataset.bands lists it).",
     )

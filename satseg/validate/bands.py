@@ -1,4 +1,4 @@
-"""Bands that give the label away, or that hold categories among measurements."""
+"""Detection of bands that leak the label, and of categorical bands among measurements."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ import numpy as np
 
 from satseg.data.labels.class_options import option
 from satseg.validate.facts import Facts, ImageFacts
-from satseg.validate.findings import Finding, Severity, some
+from satseg.validate.findings import Finding, Severity, abbreviate
 from satseg.validate.giveaways import ClassScore, score_all, score_border, score_each, tabulate
 
-CATEGORIES = 64  # a band with more different values is a measurement; CORINE's land cover has 44
-SURE = 32  # whole numbers in areas that are categories even where neighbouring areas are alike
-CODES = 10_000  # how far the numbers of categories may lie apart
-MEASURED = 128  # values that other bands must have, so that few are remarkable
-FLAT = 0.6  # share of pixels that equal their left neighbour: categories lie in areas
-FEW = 5  # values that are no measurement, however they change
-STEPPING = (
-    0.5  # share of changes by 1 from which more values may be a faint measurement, as of Sentinel-2's cirrus band
-)
-SMALL = 1.7  # steps that neighbours differ by on average, the same of numbers that are not whole
-UNLIKE = 0.5  # of the mean difference of any two values: neighbours that differ as much are mere names
-ROUNDED = 0.05  # of a step: how far numbers that are not whole may be off
-BUMP = 0.15  # of the highest count: how far a faint measurement may be off one hill
+MAX_CATEGORIES = 64  # a band with more distinct values is a measurement; CORINE land cover has 44
+MAX_CERTAIN_CATEGORIES = 32  # integers in patches; more need neighbouring patches that differ clearly
+MAX_CODE_RANGE = 10_000  # largest range of category codes
+MIN_MEASURED = 128  # distinct values that other bands must have for few to be unusual
+MIN_FLAT = 0.6  # share of pixels that equal their left neighbour: categories form patches
+MAX_NON_MEASURED = 5  # so few values are no measurement, however they change
+MIN_STEPPING = 0.5  # share of changes by 1 in a faint measurement, such as Sentinel-2's cirrus band
+MAX_MEAN_STEPS = 1.7  # mean difference of neighbours in steps: the same criterion for non-integers
+MIN_UNLIKE = 0.5  # of the mean difference of any two values: neighbours that differ as much are category codes
+STEP_TOLERANCE = 0.05  # of a step, for non-integers
+MAX_BUMP = 0.15  # of the highest count: deviation of a faint measurement's histogram from a single peak
 
 
 @dataclass(frozen=True)
@@ -33,20 +31,20 @@ class BandFacts:
 
     Attributes:
         name: As in the file.
-        low: Lowest usable number.
-        high: Highest.
-        distinct: Different values among the pixels drawn.
+        low: Lowest valid value.
+        high: Highest valid value.
+        distinct: Number of distinct values among the sampled pixels.
         flat: Share of pixels that equal their left neighbour.
-        stepping: Of those that do not, the share that differ by 1.
-        unlike: How much neighbours that differ do so, as a share of the mean difference of any two different values;
-            about 1 where the numbers are mere names, and 0 where the band has too many values.
-        score: Balanced accuracy of telling the classes by this band alone, on images that the rule was not made
-            from; NaN where it cannot be measured.
-        strong: Scores of the classes that it tells from all others as well as a band that gives them away.
-        step: What all differences of its values are multiples of: 1 for whole numbers, else the smallest one; 0 where
-            there is no such step or more than CODES of them.
-        counts: How often each value was drawn, step by step from the lowest to the highest; empty where step is 0.
-        change: Mean difference of neighbours that differ.
+        stepping: Share of the other pixels that differ by 1.
+        unlike: Mean difference of unequal neighbours over the mean difference of any two distinct values; about 1 for
+            category codes, and 0 if the band has too many values.
+        score: Balanced accuracy of predicting the classes from this band alone, on held-out images; NaN if it cannot be
+            measured.
+        strong: Scores of the classes that it separates from all others as well as a leaking band.
+        step: Common divisor of all differences of its values: 1 for integers, else the smallest difference; 0 if there
+            is none, or the range exceeds MAX_CODE_RANGE steps.
+        counts: Histogram of the sampled values in steps from lowest to highest; empty if step is 0.
+        change: Mean difference of unequal neighbours.
     """
 
     name: str
@@ -64,13 +62,13 @@ class BandFacts:
 
 
 def measure_bands(facts: Sequence[Facts], names: Sequence[str], num_classes: int, threshold: float) -> list[BandFacts]:
-    """Measure every band over all images that have as many bands.
+    """Measure every band over all images with this number of bands.
 
     Args:
         facts: Of all samples.
-        names: Of the bands.
+        names: Names of the bands.
         num_classes: K.
-        threshold: Balanced accuracy from which a band may give a class away.
+        threshold: Balanced accuracy above which a band may leak a class.
     """
     images = [f.image for f in facts if f.image and f.image.usable and len(f.image.minimum) == len(names)]
     if not images:
@@ -106,14 +104,14 @@ def measure_bands(facts: Sequence[Facts], names: Sequence[str], num_classes: int
 def _strong(
     scores: Sequence[ClassScore], images: Sequence[ImageFacts], band: int, threshold: float
 ) -> tuple[ClassScore, ...]:
-    """Return the scores from a threshold on, with those along borders."""
+    """Return the scores above a threshold, with those along borders."""
     strong = [score for score in scores if score.score >= threshold]
     measured = [score_border(score.index, [i.borders for i in images], band) for score in strong]
     return tuple(replace(s, border=border, order=order) for s, (border, order) in zip(strong, measured, strict=True))
 
 
 def _mean_change(images: Sequence[ImageFacts]) -> np.ndarray:
-    """Return the mean difference of neighbours that differ, by band, over images in which as many do so."""
+    """Return the mean difference of unequal neighbours by band, weighted by their number in each image."""
     weights = 1 - np.array([i.flat for i in images])
     total: np.ndarray = (weights * [i.change for i in images]).sum(0) / np.maximum(weights.sum(0), 1e-9)
     return total
@@ -121,7 +119,7 @@ def _mean_change(images: Sequence[ImageFacts]) -> np.ndarray:
 
 def _unlike(values: np.ndarray, change: float) -> float:
     distinct, counts = np.unique(values.astype(np.float64), return_counts=True)
-    if not 2 <= len(distinct) <= CATEGORIES:
+    if not 2 <= len(distinct) <= MAX_CATEGORIES:
         return 0.0
     shares = counts / counts.sum()
     apart = shares @ np.abs(distinct[:, None] - distinct) @ shares
@@ -129,13 +127,13 @@ def _unlike(values: np.ndarray, change: float) -> float:
 
 
 def _step(values: np.ndarray) -> float:
-    distinct = np.unique(values).astype(np.float64)  # differences would not fit the files' integers
-    if not 2 <= len(distinct) <= CODES:
+    distinct = np.unique(values).astype(np.float64)  # differences could overflow the files' integers
+    if not 2 <= len(distinct) <= MAX_CODE_RANGE:
         return 0.0
     is_whole = (distinct == np.rint(distinct)).all()
     step = 1.0 if is_whole else float(np.diff(distinct).min())
     steps = (distinct - distinct[0]) / step
-    return step if steps[-1] <= CODES and np.allclose(steps, np.rint(steps), atol=ROUNDED) else 0.0
+    return step if steps[-1] <= MAX_CODE_RANGE and np.allclose(steps, np.rint(steps), atol=STEP_TOLERANCE) else 0.0
 
 
 def _counts(values: np.ndarray, step: float) -> tuple[int, ...]:
@@ -146,22 +144,22 @@ def _counts(values: np.ndarray, step: float) -> tuple[int, ...]:
 
 
 def check_bands(
-    bands: Sequence[BandFacts], threshold: float, class_names: Sequence[str], called: Sequence[int | str]
+    bands: Sequence[BandFacts], threshold: float, class_names: Sequence[str], option_names: Sequence[int | str]
 ) -> list[Finding]:
-    """Find bands that predict the mask, or one of its classes, nearly alone; and categorical ones.
+    """Find bands that predict the mask, or one of its classes, nearly on their own; and categorical bands.
 
     Args:
-        bands: What was measured.
-        threshold: Balanced accuracy from which a band gives the label away.
+        bands: The measured bands.
+        threshold: Balanced accuracy above which a band leaks the label.
         class_names: K names.
-        called: What dataset.bands calls each band.
+        option_names: Number or name of each band in dataset.bands.
     """
-    giving = {b.name: _given_away(b, threshold, class_names) for b in bands}
-    categorical = [b.name for b in bands if not giving[b.name] and _is_categorical(b, bands)]
-    known = [bool(giving[b.name]) for b in bands]
-    odd = [bool(giving[b.name]) or b.name in categorical for b in bands]
+    giveaways = {b.name: _describe_giveaway(b, threshold, class_names) for b in bands}
+    categorical = [b.name for b in bands if not giveaways[b.name] and _is_categorical(b, bands)]
+    known = [bool(giveaways[b.name]) for b in bands]
+    excluded = [bool(giveaways[b.name]) or b.name in categorical for b in bands]
     expected = (
-        f"No band tells all classes alone, or one of them along its borders, too; measurements such as NDVI stay below "
+        f"No band alone separates all classes, or a class even along its borders; measurements such as NDVI stay below "
         f"{threshold:g} there (giveaway)."
     )
     findings = [
@@ -170,80 +168,90 @@ def check_bands(
             Severity.ERROR,
             f"band {name} gives {words} (threshold {threshold:g})",
             expected,
-            f"Where a model is used, no label is known: {leave_out(called, known)}.",
+            f"Labels are unknown when a model is used: {describe_exclusion(option_names, known)}.",
         )
-        for name, words in giving.items()
+        for name, words in giveaways.items()
         if words
     ]
-    return [*findings, *_strong_bands([b for b in bands if not giving[b.name]], class_names)] + [
+    return [*findings, *_strong_bands([b for b in bands if not giveaways[b.name]], class_names)] + [
         Finding(
             "categorical_band",
             Severity.WARNING,
-            f"band {b.name} is categorical: {b.distinct} {_kind(b)} from {b.low:g} to {b.high:g} in areas, where "
-            "other bands measure",
-            "Bands measure: a land-cover product or a quality mask is no reflectance.",
-            f"If it tells quality, make nodata of what it calls bad in the files; {leave_out(called, odd)}.",
+            f"band {b.name} is categorical: {b.distinct} {_kind(b)} from {b.low:g} to {b.high:g} in patches, where "
+            "other bands hold measurements",
+            "Bands hold measurements: a land-cover product or a quality mask is no reflectance.",
+            "If it is a quality band, set the pixels that it flags to nodata in the files; "
+            f"{describe_exclusion(option_names, excluded)}.",
         )
         for b in bands
         if b.name in categorical
     ]
 
 
-def leave_out(called: Sequence[int | str], is_left: Sequence[bool]) -> str:
-    """Return in words the option that reads all bands but some.
+def describe_exclusion(option_names: Sequence[int | str], is_left: Sequence[bool]) -> str:
+    """Return the option that reads all bands but some, as text.
 
     Args:
-        called: What dataset.bands calls each band that is read.
-        is_left: Which of them are left out.
+        option_names: Number or name of each band in dataset.bands.
+        is_left: True for each band that is left out.
     """
-    kept = [name for name, is_one in zip(called, is_left, strict=True) if not is_one]
+    kept = [name for name, is_one in zip(option_names, is_left, strict=True) if not is_one]
     several = "them" if sum(is_left) > 1 else "it"
-    return f"leave {several} out by {option('bands', kept)}" if kept else f"leave {several} out of the images"
+    return f"leave {several} out with {option('bands', kept)}" if kept else f"leave {several} out of the images"
 
 
-def _given_away(band: BandFacts, threshold: float, class_names: Sequence[str]) -> str:
-    """Return in words what a band gives away, or nothing; borders decide, where there are any."""
+def _describe_giveaway(band: BandFacts, threshold: float, class_names: Sequence[str]) -> str:
+    """Return a description of what a band leaks, or an empty string; borders decide if there are any."""
     known = [s for s in band.strong if s.gives_away(threshold)]
     if band.score >= threshold and (known or all(np.isnan(s.border) for s in band.strong)):
-        return f"the label away: alone it tells the classes with a balanced accuracy of {band.score:.3f}"
-    told = [f"{s.score:.3f}, and of {s.border:.3f} along its borders" for s in known]
+        return f"the label away: alone it predicts the classes with a balanced accuracy of {band.score:.3f}"
+    scores = [f"{s.score:.3f}, and of {s.border:.3f} along its borders" for s in known]
     if len(known) == 1:
         name = class_names[known[0].index]
-        return f"the class {name} away: alone it tells it from the rest with a balanced accuracy of {told[0]}"
-    each = ", ".join(f"{class_names[s.index]} ({words})" for s, words in zip(known, told, strict=True))
-    return f"classes away: alone it tells from the rest with a balanced accuracy each: {each}" if known else ""
+        return f"the class {name} away: alone it separates it from the rest with a balanced accuracy of {scores[0]}"
+    each = ", ".join(f"{class_names[s.index]} ({words})" for s, words in zip(known, scores, strict=True))
+    return f"classes away: alone it separates them from the rest with a balanced accuracy of: {each}" if known else ""
 
 
 def _strong_bands(bands: Sequence[BandFacts], class_names: Sequence[str]) -> list[Finding]:
-    """Tell of bands that are as good as a label but along borders, where this could be looked at."""
-    told = [f"{b.name} {class_names[s.index]} ({s.score:.3f}, {_along(s.border)})" for b in bands for s in b.strong]
-    if not told:
+    """Return a note about bands that separate a class as well as a label does, except along borders."""
+    strong = [
+        f"{b.name} {class_names[s.index]} ({s.score:.3f}, {_format_border(s.border)})" for b in bands for s in b.strong
+    ]
+    if not strong:
         return []
-    message = f"bands that alone tell a class from the rest, but do not know its borders: {some(told)}"
-    return [Finding("strong_band", Severity.NOTE, f"{message}; taken for measurements, such as near infrared of water")]
+    message = f"bands that alone separate a class from the rest, but not along its borders: {abbreviate(strong)}"
+    return [
+        Finding("strong_band", Severity.NOTE, f"{message}; assumed to be measurements, such as near infrared of water")
+    ]
 
 
-def _along(border: float) -> str:
+def _format_border(border: float) -> str:
     return "along borders not measured" if np.isnan(border) else f"along borders {border:.3f}"
 
 
 def _is_categorical(band: BandFacts, bands: Sequence[BandFacts]) -> bool:
     others = [b.distinct for b in bands if b is not band]
-    if not others or np.median(others) < MEASURED or band.flat < FLAT or not 2 <= band.distinct <= CATEGORIES:
+    if (
+        not others
+        or np.median(others) < MIN_MEASURED
+        or band.flat < MIN_FLAT
+        or not 2 <= band.distinct <= MAX_CATEGORIES
+    ):
         return False
-    if band.step == 1 and band.distinct <= SURE:
-        return band.distinct <= FEW or not _is_faint(band)
-    return band.unlike >= UNLIKE and (band.distinct <= FEW or not band.step or not _is_faint(band))
+    if band.step == 1 and band.distinct <= MAX_CERTAIN_CATEGORIES:
+        return band.distinct <= MAX_NON_MEASURED or not _is_faint(band)
+    return band.unlike >= MIN_UNLIKE and (band.distinct <= MAX_NON_MEASURED or not band.step or not _is_faint(band))
 
 
 def _kind(band: BandFacts) -> str:
-    return "whole numbers" if band.step == 1 else "different numbers"
+    return "integers" if band.step == 1 else "distinct values"
 
 
 def _is_faint(band: BandFacts) -> bool:
-    """Tell whether few values are one hill without gaps, and change step by step: a measurement of a narrow range."""
+    """Return whether the values form one peak without gaps and change step by step: a measurement of a narrow range."""
     counts = np.array(band.counts)
-    peak, bump = int(counts.argmax()), BUMP * counts.max()
-    is_hill = (np.diff(counts[: peak + 1]) >= -bump).all() and (np.diff(counts[peak:]) <= bump).all()
-    is_gradual = band.stepping >= STEPPING if band.step == 1 else band.change <= SMALL * band.step
-    return bool(counts.all() and is_hill and is_gradual)
+    peak, bump = int(counts.argmax()), MAX_BUMP * counts.max()
+    is_single_peak = (np.diff(counts[: peak + 1]) >= -bump).all() and (np.diff(counts[peak:]) <= bump).all()
+    is_gradual = band.stepping >= MIN_STEPPING if band.step == 1 else band.change <= MAX_MEAN_STEPS * band.step
+    return bool(counts.all() and is_single_peak and is_gradual)

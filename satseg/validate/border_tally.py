@@ -1,4 +1,4 @@
-"""Pixels on either side of classes' borders, drawn from an image part by part."""
+"""Sampling of pixel pairs along class borders, part by part."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ MULTIPLIER, MODULUS = np.uint64(2_654_435_761), np.uint64(2**32)  # Knuth's mult
 
 
 class BorderTally:
-    """Draws pairs of neighbours in a row whose labels differ; the same pairs in whatever parts an image is read.
+    """Sampler of horizontal neighbours with different labels, independent of how an image is divided into parts.
 
     Args:
-        bands: Of the image.
-        dtype: Of its numbers.
-        width: In pixels.
-        most: Pairs to keep.
+        bands: Number of bands.
+        dtype: Of the pixels.
+        width: Of the image, in pixels.
+        most: Number of pairs to keep.
     """
 
     def __init__(self, bands: int, dtype: str, width: int, most: int) -> None:
@@ -29,9 +29,9 @@ class BorderTally:
 
         Args:
             row: Its first row.
-            image: Numbers (bands, height, width).
+            image: Values (bands, height, width).
             usable: Boolean (height, width).
-            classes: Class indices (height, width), IGNORE_INDEX for what has no label.
+            classes: Class indices (height, width), IGNORE_INDEX for unlabelled pixels.
         """
         differ = (classes[:, 1:] != classes[:, :-1]) & usable[:, 1:] & usable[:, :-1]
         rows, columns = np.nonzero(differ)
@@ -47,5 +47,5 @@ class BorderTally:
         self.classes = np.concatenate([self.classes, classes[rows, sides]], axis=1)[:, order]
 
     def borders(self) -> Borders:
-        """Return the pairs that were drawn."""
+        """Return the sampled pairs."""
         return Borders(self.numbers, self.classes)

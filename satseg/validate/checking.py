@@ -1,4 +1,4 @@
-"""All checks of a dataset, in order; and the cheap ones that training begins with."""
+"""All checks of a dataset, and the cheap ones that training begins with."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from satseg.validate.ground import Footprint, axis_labels, check_ground, footpri
 from satseg.validate.headers import Pair, check_headers
 from satseg.validate.leakage import check_leakage
 from satseg.validate.masks import check_masks
-from satseg.validate.opening import open_dataset
 from satseg.validate.pixels import check_pixels
+from satseg.validate.preparation import prepare_dataset
 from satseg.validate.scanning import part_of
 from satseg.validate.shifts import check_shifts
 from satseg.validate.survey import survey
@@ -27,19 +27,19 @@ from satseg.validate.transparency import check_transparency
 if TYPE_CHECKING:  # its import brings torch, which the processes that scan do without
     from satseg.data import SegmentationDataModule
 
-DRAWN = 1_000_000  # pixels of all images together that bands are measured on
-MOST_DRAWN = 20_000  # of one image
-LEAST_DRAWN = 100
+MAX_DRAWN = 1_000_000  # sampled pixels of all images on which bands are measured
+MAX_DRAWN_PER_IMAGE = 20_000
+MIN_DRAWN_PER_IMAGE = 100
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a user may set.
+    """Thresholds of the checks.
 
     Attributes:
         min_class_share: Share of a split's pixels that each class must have.
         max_ignored: Share of an image's pixels that may be ignored or without data.
-        giveaway: Balanced accuracy from which one band alone gives the label, or a class, away.
+        giveaway: Balanced accuracy above which a single band leaks the label or a class.
     """
 
     min_class_share: float = 0.001
@@ -54,17 +54,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Validation:
-    """What a dataset is, and what is wrong with it.
+    """Contents of a dataset, and the findings about it.
 
     Attributes:
         root: The dataset's folder.
         scheme: The classes.
         splits: Facts of the samples, by split.
-        totals: Sums by split.
-        bands: Each band over all images.
-        places: Outlines on the ground, where there are coordinates.
-        axes: What the two coordinates of these are.
-        bands_read: Numbers or names of the bands that training reads; None where it reads all.
+        totals: Totals by split.
+        bands: Measurements of each band over all images.
+        places: Footprints of the georeferenced images.
+        axes: Labels of their two coordinates.
+        bands_read: Numbers or names of the bands that training reads; None if it reads all.
         findings: Worst first.
     """
 
@@ -80,12 +80,12 @@ class Validation:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing but notes was found."""
+        """True if there are only notes."""
         return all(f.severity == Severity.NOTE for f in self.findings)
 
     @property
     def has_errors(self) -> bool:
-        """Whether something was found that makes training or its scores wrong."""
+        """True if there are errors, which invalidate training or its scores."""
         return any(f.severity == Severity.ERROR for f in self.findings)
 
     @property
@@ -101,56 +101,56 @@ def validate(
 
     Args:
         datamodule: The dataset.
-        limits: When to speak.
+        limits: Thresholds of the checks.
         workers: As for `survey`.
-        progress: Whether to show a bar.
+        progress: Show a progress bar.
 
     Raises:
         DataError: If there is nothing to check.
     """
     limits = limits or Limits()
-    opened = open_dataset(datamodule)
-    drawn = min(MOST_DRAWN, max(LEAST_DRAWN, DRAWN // len(opened.samples)))
-    plan = ScanPlan(opened.scheme, datamodule.bands, datamodule.nodata, drawn)
-    by_name = {f.name: f for f in survey(opened.parts(), plan, workers, progress)}
-    splits = {split: [by_name[s.name] for s in samples] for split, samples in opened.sides.items()}
-    facts, names = list(by_name.values()), opened.scheme.names
+    prepared = prepare_dataset(datamodule)
+    drawn = min(MAX_DRAWN_PER_IMAGE, max(MIN_DRAWN_PER_IMAGE, MAX_DRAWN // len(prepared.samples)))
+    plan = ScanPlan(prepared.scheme, datamodule.bands, datamodule.nodata, drawn)
+    by_name = {f.name: f for f in survey(prepared.parts(), plan, workers, progress)}
+    splits = {split: [by_name[s.name] for s in samples] for split, samples in prepared.splits.items()}
+    facts, names = list(by_name.values()), prepared.scheme.names
     totals = add_up(splits, len(names))
-    band_names, called = _bands_read(facts, plan)
+    band_names, option_names = _bands_read(facts, plan)
     bands = measure_bands(facts, band_names, len(names), limits.giveaway)
     places = footprints(
         {s: [(f.name, f.image_file, f.image_info) for f in some if f.image_info] for s, some in splits.items()}
     )
     scale = None if datamodule.scale == "auto" else float(datamodule.scale)
     offset = float(datamodule.offset) if datamodule.offset != "auto" else 0.0
-    of_pixels = check_pixels(facts, scale, offset, called)
+    of_pixels = check_pixels(facts, scale, offset, option_names)
     filled = {file for finding in of_pixels if finding.check == "undeclared_nodata" for file in finding.files}
     findings = [
-        *opened.findings,
+        *prepared.findings,
         *of_pixels,
-        *check_shifts([f for f in facts if f.image_file not in filled], splits),  # a fill is not a unit
+        *check_shifts([f for f in facts if f.image_file not in filled], splits),  # a fill value is no unit
         *check_headers(_pairs(facts), datamodule.bands),
         *check_transparency(facts, datamodule.bands),
         *check_masks(
             facts,
-            opened.scheme,
+            prepared.scheme,
             limits.max_ignored,
             getattr(datamodule, "ignore_values", None) or (),
             given=not datamodule.finds_classes,
         ),
         *check_leakage(splits, places),
         *check_ground(places),
-        *check_bands(bands, limits.giveaway, names, called),
+        *check_bands(bands, limits.giveaway, names, option_names),
         *check_balance(totals, names, limits.min_class_share),
     ]
     root = str(datamodule.root)
-    worst = worst_first(finding.below(root) for finding in findings)
+    worst = worst_first(finding.relative_to(root) for finding in findings)
     axes = axis_labels([f.image_info for f in facts if f.image_info])
-    return Validation(root, opened.scheme, splits, totals, bands, places, axes, plan.bands, worst)
+    return Validation(root, prepared.scheme, splits, totals, bands, places, axes, plan.bands, worst)
 
 
 def check_cheaply(datamodule: SegmentationDataModule) -> list[Finding]:
-    """Check what headers tell, without reading a pixel; worst first, and no notes."""
+    """Check headers only, without reading a pixel; worst findings first, without notes."""
     infos: dict[str, Any] = {}
     pairs: dict[str, Pair] = {}
     for split, samples in datamodule.splits.items():
@@ -172,7 +172,7 @@ def _pairs(facts: Sequence[Facts]) -> list[Pair]:
 
 
 def _bands_read(facts: Sequence[Facts], plan: ScanPlan) -> tuple[list[str], list[int | str]]:
-    """Return the names of the bands that are read, and how dataset.bands calls each."""
+    """Return the names of the bands that are read, and the name or number of each in dataset.bands."""
     info = next((f.image_info for f in facts if f.image and f.image_info), None)
     numbers = band_numbers(info, plan.bands) if info else ()
     return [info.band_names[n - 1] for n in numbers] if info else [], list(plan.bands or numbers)

@@ -1,4 +1,4 @@
-"""What one reading of a sample's files leaves: small records, from which all checks are made."""
+"""Records of one pass over a sample's files, on which all checks are based."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SIDES = ("top", "right", "bottom", "left")
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """How samples are read.
+    """Settings for reading samples.
 
     Attributes:
-        scheme: What mask values mean.
+        scheme: Meaning of the mask values.
         bands: Numbers or names of the bands that training reads; all by default.
         nodata: As for `read_image`.
-        drawn: Pixels that are kept of each image, for what bands tell of classes.
+        drawn: Number of pixels sampled from each image, to relate bands to classes.
     """
 
     scheme: ClassScheme
@@ -34,12 +34,12 @@ class ScanPlan:
 
 
 class Extreme(NamedTuple):
-    """The lowest or the highest number of a band.
+    """The minimum or maximum of a band.
 
     Attributes:
-        value: Infinite where no pixel is usable.
-        number: Pixels that have it.
-        next: The usable number that comes next to it; infinite where there is none.
+        value: The extreme value; infinite if no pixel is valid.
+        number: Number of pixels with it.
+        next: The nearest other valid value; infinite if there is none.
     """
 
     value: float
@@ -48,25 +48,25 @@ class Extreme(NamedTuple):
 
 
 class Fingerprints(NamedTuple):
-    """Hashes of some of an image's places, chosen by what these hold.
+    """Hashes of some of an image's neighbourhoods, selected by content.
 
     Attributes:
         keys: The hashes (n,), uint64.
-        places: Row and column of each place's upper left corner (n, 2).
+        positions: Row and column of each neighbourhood's upper left corner (n, 2).
         limit: All hashes below it were kept.
     """
 
     keys: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     limit: int
 
 
 class Borders(NamedTuple):
-    """Neighbours in a row whose labels differ, drawn at random.
+    """A random sample of horizontal neighbours with different labels.
 
     Attributes:
-        numbers: Of the two (bands, 2, n), usable.
-        classes: Their classes (2, n), of which one may be IGNORE_INDEX.
+        numbers: Valid values of both (bands, 2, n).
+        classes: Classes of both (2, n), one of which may be IGNORE_INDEX.
     """
 
     numbers: np.ndarray
@@ -74,46 +74,46 @@ class Borders(NamedTuple):
 
 
 class Landmarks(NamedTuple):
-    """Places of an image that stand out.
+    """Distinctive points of an image.
 
     Attributes:
-        numbers: That describe what is around each, however the image lies (n, numbers), int8.
-        places: Row and column of each (n, 2).
-        turns: How each lies: the index of TURNS that leads from what is described to the image (n,).
-        strengths: How much each stands out (n,).
+        descriptors: Descriptor of each point, independent of the image's orientation (n, length), int8.
+        positions: Row and column of each (n, 2).
+        orientations: Index of ORIENTATIONS that maps each point's canonical patch to the image (n,).
+        strengths: Contrast of each (n,).
     """
 
-    numbers: np.ndarray
-    places: np.ndarray
-    turns: np.ndarray
+    descriptors: np.ndarray
+    positions: np.ndarray
+    orientations: np.ndarray
     strengths: np.ndarray
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """An image's pixels.
+    """Measurements of an image's pixels.
 
     Attributes:
-        digest: Of all numbers, their dtype and the size.
-        usable: Pixels that are not nodata, masked or not finite.
-        nan: Pixels with NaN in a band.
-        infinite: Pixels with an infinite number in a band.
+        digest: Hash of all values, their dtype and the size.
+        usable: Number of valid pixels: finite, not nodata and not masked.
+        nan: Pixels with NaN in any band.
+        infinite: Pixels with an infinite value in any band.
         zero: Pixels that are 0 in every band.
-        minimum: Lowest usable number by band; NaN where no pixel is usable.
-        maximum: Highest, the same.
-        extremes: Lowest and highest by band, with how often they come; none for images of 8 bits, whose numbers reach
-            the ends of their range.
+        minimum: Lowest valid value by band; NaN if no pixel is valid.
+        maximum: Highest valid value by band; NaN if no pixel is valid.
+        extremes: Minimum and maximum by band, with their frequency; none for 8-bit images, whose values reach the ends
+            of their range.
         flat: Share of pixels by band that equal their left neighbour.
-        stepping: Of those that do not, the share that differ by 1.
-        change: Mean difference of these by band; 0 where all are equal.
-        edges: Mean over the bands along each side, in the order of SIDES: of the outermost pixels, and of some more
-            pixels from the edge inwards, (2, length).
-        small: The mean over the bands in GRID x GRID cells; None where the image is smaller.
-        fingerprints: Of places in it.
-        landmarks: Places that stand out.
-        drawn: Numbers (bands, n) of pixels drawn at random, usable and labelled.
+        stepping: Share of the other pixels that differ by 1, by band.
+        change: Mean difference of unequal neighbours by band; 0 if all are equal.
+        edges: Band means along each side, in the order of SIDES: of the outermost pixels, and averaged over a few
+            pixels inwards, (2, length).
+        thumbnail: Band means in GRID x GRID cells; None if the image is smaller.
+        fingerprints: Fingerprints of the image.
+        landmarks: Landmarks of the image.
+        drawn: Values (bands, n) of randomly sampled valid and labelled pixels.
         classes: Their classes (n,).
-        borders: Of the classes in it.
+        borders: Sampled pairs along class borders.
     """
 
     digest: str
@@ -128,7 +128,7 @@ class ImageFacts:
     stepping: tuple[float, ...]
     change: tuple[float, ...]
     edges: tuple[np.ndarray, ...]
-    small: np.ndarray | None
+    thumbnail: np.ndarray | None
     fingerprints: Fingerprints
     landmarks: Landmarks
     drawn: np.ndarray
@@ -137,26 +137,26 @@ class ImageFacts:
 
     @property
     def is_constant(self) -> bool:
-        """Whether every band holds one number only."""
+        """True if every band is constant."""
         return self.usable > 0 and self.minimum == self.maximum
 
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """A mask's values.
+    """Statistics of a mask's values.
 
     Attributes:
-        known: Pixels by value (or packed colour) that is a class or ignored.
-        outside: Pixels by value that is neither; the most common ones, as many as there may be classes.
-        num_outside: Pixels with such a value.
-        distinct: How many such values there are, up to a limit.
+        known: Number of pixels by value (or packed colour) that is a class or ignored.
+        outside: Number of pixels by any other value; the most common values, up to the largest number of classes.
+        num_outside: Number of pixels with such a value.
+        distinct: Number of such values, up to a limit.
         thin: Share of these pixels in stripes of at most four pixels.
         near: Share of these pixels whose value is close to a known one.
-        lossy: Whether the file's compression changes values.
-        cut: What a threshold (THRESHOLD) makes of values outside; None where it would change the classes', too.
-        ignored: Pixels that are no class: ignored values, nodata, transparent.
-        class_pixels: Pixels that count, by class: labelled, where the image is usable.
-        labelled: Pixels by class, wherever they are.
+        lossy: True if the file's compression changes values.
+        thresholded: Results of applying THRESHOLD to the values outside; None if it would change those of classes, too.
+        ignored: Number of pixels of no class: ignored values, nodata, transparent.
+        class_pixels: Number of counted pixels by class: labelled, and valid in the image.
+        labelled: Number of labelled pixels by class.
     """
 
     known: Mapping[int, int]
@@ -166,7 +166,7 @@ class MaskFacts:
     thin: float
     near: float
     lossy: bool
-    cut: tuple[int, ...] | None
+    thresholded: tuple[int, ...] | None
     ignored: int
     class_pixels: np.ndarray
     labelled: np.ndarray
@@ -174,16 +174,16 @@ class MaskFacts:
 
 @dataclass
 class Facts:
-    """All that is known of one sample; a part is None where its file could not be read.
+    """All facts about one sample; a part is None if its file could not be read.
 
     Attributes:
-        sample: Which one.
-        faults: What went wrong, by file.
-        headers: Of the two files, as far as they can be read.
-        image_info: The image's header; that of its part, where the sample is one.
-        mask_info: The mask's, on the pixels of that where they can be had.
-        image: The image's pixels.
-        mask: The mask's values.
+        sample: The sample.
+        faults: Errors by file.
+        headers: Headers of the two files, as far as they can be read.
+        image_info: The image's header; that of its part, if the sample is one.
+        mask_info: The mask's header, on the image's pixel grid if possible.
+        image: Measurements of the image.
+        mask: Statistics of the mask.
     """
 
     sample: Sample
@@ -211,5 +211,5 @@ class Facts:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the image."""
+        """Number of pixels of the image."""
         return self.image_info.width * self.image_info.height if self.image_info else 0

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, in words that name files and the remedy."""
+"""Findings about a dataset, with the files concerned and a remedy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-SHOWN = 3  # examples in a line of text; report.json has them all
+MAX_EXAMPLES = 3  # in a line of text; report.json has all
 
 
 class Severity(IntEnum):
-    """How bad a finding is; all but a note make a dataset unsound."""
+    """Severity of a finding; all but notes make a dataset unsound."""
 
     NOTE = 0
     WARNING = 1
@@ -19,15 +19,15 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     Attributes:
-        check: Short name of what was looked at.
-        severity: An error stops or spoils a training, a warning spoils its scores, a note is good to know.
-        message: What was found, with numbers.
-        expected: What a sound dataset has instead.
-        repair: What to do.
-        files: The files or samples that it is about.
+        check: Short name of the check.
+        severity: An error prevents or invalidates training, a warning invalidates scores, a note is good to know.
+        message: Description with numbers.
+        expected: Expectation of a sound dataset.
+        repair: The remedy.
+        files: The files or samples concerned.
     """
 
     check: str
@@ -39,26 +39,26 @@ class Finding:
 
     def line(self) -> str:
         """Return the finding as one line of text."""
-        named = f" ({some(self.files)})" if self.files else ""
+        named = f" ({abbreviate(self.files)})" if self.files else ""
         remedy = f" {self.repair}" if self.repair else ""
         return f"{self.severity.name.lower()}: {self.message}{named}.{remedy}"
 
-    def below(self, root: str) -> Finding:
-        """Return the finding with files named as they lie below a folder, each once."""
+    def relative_to(self, root: str) -> Finding:
+        """Return the finding with file names relative to a folder, each once."""
         start = root.rstrip("/") + "/"
         files = tuple(dict.fromkeys(file.removeprefix(start) for file in self.files))
         return replace(self, message=self.message.replace(start, ""), files=files)
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings by severity, and among equals those about more files first."""
+    """Return findings by decreasing severity, then by decreasing number of files."""
     return sorted(findings, key=lambda f: (-f.severity, -len(f.files)))
 
 
-def some(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def abbreviate(names: Sequence[str]) -> str:
+    """Return the first names, and the number of the others."""
+    more = f" and {len(names) - MAX_EXAMPLES} more" if len(names) > MAX_EXAMPLES else ""
+    return ", ".join(names[:MAX_EXAMPLES]) + more
 
 
 def count(number: int, one: str, several: str = "") -> str:

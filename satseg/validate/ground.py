@@ -1,4 +1,4 @@
-"""Where images lie on the ground, and those of different splits that overlap or touch."""
+"""Footprints of images on the ground, and overlaps between splits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from satseg.data.rasters.raster import RasterInfo
 from satseg.errors import DataError
 from satseg.validate.findings import Finding, Severity, count
 
-SLACK = 0.5  # pixels: grids that are cut from one scene meet to less
-EXPECTED = "Images of different splits lie apart on the ground: neighbours look alike, and scores would be too high."
+SLACK = 0.5  # pixels; grids cut from one scene meet more closely
+EXPECTED = (
+    "Images of different splits are separated on the ground: neighbours look alike, and scores would be too high."
+)
 REMEDY = (
-    "Split by place: dataset/split=blocks, with a buffer (between images of one CRS), or dataset/split=group with "
-    "dataset.split.pattern, so that a scene stays on one side."
+    "Split by location: dataset/split=blocks, with a buffer (between images of one CRS), or dataset/split=group with "
+    "dataset.split.pattern, so that a scene stays in one split."
 )
 
 
@@ -33,13 +35,13 @@ class Footprint(NamedTuple):
 
 
 def footprints(splits: Mapping[str, Sequence[tuple[str, str, RasterInfo]]]) -> list[Footprint]:
-    """Return the outlines of all images that have coordinates.
+    """Return the footprints of all georeferenced images.
 
     Args:
         splits: Name, file and header of each image, by split.
 
     Returns:
-        Outlines in the CRS of the images where they all have the same, else in longitude and latitude.
+        Footprints in the CRS of the images if they all have the same, else in longitude and latitude.
     """
     placed = [(s, *image) for s, images in splits.items() for image in images if image[2].transform]
     codes = list(dict.fromkeys(info.crs for *_, info in placed))
@@ -56,7 +58,7 @@ def footprints(splits: Mapping[str, Sequence[tuple[str, str, RasterInfo]]]) -> l
 
 
 def axis_labels(infos: Sequence[RasterInfo]) -> tuple[str, str]:
-    """Return what the coordinates of these images' footprints are."""
+    """Return axis labels for the footprints of these images."""
     codes = {info.crs for info in infos if info.transform}
     system = CRS.from_wkt(next(iter(codes))) if len(codes) == 1 and None not in codes else None
     if len(codes) > 1 or (system and system.is_geographic):
@@ -75,11 +77,11 @@ def _corners(info: RasterInfo) -> np.ndarray:
 
 
 def _to_degrees(corners: np.ndarray, system: CRS | None) -> np.ndarray | None:
-    if system is None:  # numbers without a system cannot be compared with others
+    if system is None:  # coordinates without a CRS cannot be compared with others
         return None
     try:
         return transform_points(system, CRS.from_epsg(4326), corners[:, 0], corners[:, 1]).T
-    except DataError:  # a local grid
+    except DataError:  # a local CRS
         return None
 
 

@@ -1,34 +1,67 @@
-"""Measuring an image, part by part from top to bottom."""
+"""Measurement of an image, part by part from top to bottom."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from satseg.data.rasters.raster import RasterInfo, Window
 from satseg.spec import IGNORE_INDEX
 from satseg.validate.border_tally import BorderTally
-from satseg.validate.extremes import Extremes
-from satseg.validate.facts import ImageFacts
+from satseg.validate.facts import Extreme, ImageFacts
 from satseg.validate.fingerprints import FingerprintTally
 from satseg.validate.landmarks import LandmarkTally
 from satseg.validate.similarity import cell_weights
 
-GRID = 24  # cells a side of the small picture
-DEPTH = 4  # pixels from an edge that are averaged, so that noise drowns less
-EVERY = 4  # which rows neighbours are compared in
-BORDERS = 5  # pixels that are drawn anywhere for a pair that is drawn along a border
+GRID = 24  # cells per side of a thumbnail
+EDGE_DEPTH = 4  # pixels from an edge that are averaged to reduce noise
+ROW_STEP = 4  # neighbours are compared in every fourth row
+DRAWN_PER_BORDER = 5  # sampled pixels per sampled pair along a border
+MIN_REPEATED_SHARE = 0.001  # of a part's pixels; the neighbours of rarer extremes are not searched, to save time
+
+
+class Extremes:
+    """Minimum or maximum of each band, accumulated over the parts of an image.
+
+    Args:
+        bands: Number of bands.
+        sign: 1 for the maximum, -1 for the minimum.
+    """
+
+    def __init__(self, bands: int, sign: int) -> None:
+        self.sign = sign
+        self.reduce: Callable[..., Any] = np.max if sign > 0 else np.min
+        self.found = [Extreme(-sign * np.inf, 0, -sign * np.inf)] * bands
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Add the valid pixels (bands, n) of a part; n is at least 1."""
+        self.found = [self._merged(old, self._of(band)) for old, band in zip(self.found, pixels, strict=True)]
+
+    def _of(self, band: np.ndarray) -> Extreme:
+        value = self.reduce(band)
+        is_value = band == value
+        number = int(np.count_nonzero(is_value))
+        others = band[~is_value] if number >= MIN_REPEATED_SHARE * band.size else band[:0]
+        return Extreme(float(value), number, float(self.reduce(others)) if others.size else -self.sign * np.inf)
+
+    def _merged(self, one: Extreme, other: Extreme) -> Extreme:
+        outer, inner = (one, other) if (one.value - other.value) * self.sign >= 0 else (other, one)
+        number = outer.number + (inner.number if inner.value == outer.value else 0)
+        next_values = [outer.next, inner.next if inner.value == outer.value else inner.value]
+        return Extreme(outer.value, number, float(self.reduce(next_values)))
 
 
 class ImageTally:
-    """Adds up the parts of an image to its facts.
+    """Accumulator of an image's facts over its parts.
 
     Args:
-        info: Its header.
-        bands: How many bands are read.
-        drawn: Pixels to keep.
+        info: Header of the image.
+        bands: Number of bands that are read.
+        drawn: Number of pixels to sample.
     """
 
     def __init__(self, info: RasterInfo, bands: int, drawn: int, name: str) -> None:
@@ -51,16 +84,16 @@ class ImageTally:
         self.places = np.unique(random.integers(0, self.height * self.width, drawn))
         self.drawn: list[np.ndarray] = []
         self.classes: list[np.ndarray] = []
-        self.borders = BorderTally(bands, info.dtype, info.width, -(-drawn // BORDERS))
+        self.borders = BorderTally(bands, info.dtype, info.width, -(-drawn // DRAWN_PER_BORDER))
 
     def add(self, window: Window, image: np.ndarray, usable: np.ndarray, classes: np.ndarray | None) -> None:
         """Add one part.
 
         Args:
-            window: Where it lies; parts are as wide as the image.
-            image: Numbers (bands, height, width).
+            window: Its position; parts are as wide as the image.
+            image: Values (bands, height, width).
             usable: Boolean (height, width).
-            classes: Class indices (height, width), where there is a mask of the same size.
+            classes: Class indices (height, width), if there is a mask of the same size.
         """
         self.digest.update(np.ascontiguousarray(image).data)
         self.usable += int(np.count_nonzero(usable))
@@ -73,8 +106,8 @@ class ImageTally:
             self.low, self.high = np.minimum(self.low, pixels.min(1)), np.maximum(self.high, pixels.max(1))
             for end in self.ends:
                 end.add(pixels)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite less infinite, and numbers near it
-            self._compare_neighbours(image[:, ::EVERY].astype(np.float32), usable[::EVERY])
+        with np.errstate(invalid="ignore", over="ignore"):  # infinity minus infinity, and overflow
+            self._compare_neighbours(image[:, ::ROW_STEP].astype(np.float32), usable[::ROW_STEP])
             grey = np.where(usable, image.mean(0, dtype=np.float32), np.nan)
         self._add_edges(grey)
         self._add_cells(window, grey)
@@ -89,16 +122,16 @@ class ImageTally:
         self.neighbours += steps[0].size
         self.equal += np.count_nonzero(steps == 0, axis=(1, 2))
         self.stepping += np.count_nonzero(steps == 1, axis=(1, 2))
-        if not usable.all():  # what lies beside a hole differs by what fills that
+        if not usable.all():  # pixels beside a hole differ from its fill value
             steps[:, ~(usable[:, 1:] & usable[:, :-1])] = 0
         self.changes += steps.sum((1, 2), dtype=np.float64)
         self.changed += np.count_nonzero(steps, axis=(1, 2))
 
     def _add_edges(self, grey: np.ndarray) -> None:
-        self.top = np.concatenate([self.top, grey[: DEPTH - len(self.top)]])
-        self.bottom = np.concatenate([self.bottom, grey])[-DEPTH:]
-        self.left.append(grey[:, :DEPTH].copy())  # a view would keep the whole part
-        self.right.append(grey[:, -DEPTH:].copy())
+        self.top = np.concatenate([self.top, grey[: EDGE_DEPTH - len(self.top)]])
+        self.bottom = np.concatenate([self.bottom, grey])[-EDGE_DEPTH:]
+        self.left.append(grey[:, :EDGE_DEPTH].copy())  # a view would keep the whole part
+        self.right.append(grey[:, -EDGE_DEPTH:].copy())
 
     def _add_cells(self, window: Window, grey: np.ndarray) -> None:
         if min(self.height, self.width) < GRID:
@@ -120,10 +153,10 @@ class ImageTally:
         self.classes.append(labels[kept])
 
     def facts(self) -> ImageFacts:
-        """Return what was measured."""
+        """Return the accumulated facts."""
         defined = np.isfinite(self.low)
         mean = self.cells.sum() / max(self.weights.sum(), 1)
-        small = np.where(self.weights > 0, self.cells / np.maximum(self.weights, 1), mean).astype(np.float32)
+        thumbnail = np.where(self.weights > 0, self.cells / np.maximum(self.weights, 1), mean).astype(np.float32)
         return ImageFacts(
             digest=self.digest.hexdigest(),
             usable=self.usable,
@@ -137,7 +170,7 @@ class ImageTally:
             stepping=tuple((self.stepping / np.maximum(self.neighbours - self.equal, 1)).tolist()),
             change=tuple((self.changes / np.maximum(self.changed, 1)).tolist()),
             edges=tuple(np.stack([side[0], side.mean(0)]) for side in self._sides()),
-            small=small if min(self.height, self.width) >= GRID else None,
+            thumbnail=thumbnail if min(self.height, self.width) >= GRID else None,
             fingerprints=self.fingerprints.fingerprints(),
             landmarks=self.landmarks.landmarks(),
             drawn=np.concatenate(self.drawn, axis=1),
@@ -146,6 +179,6 @@ class ImageTally:
         )
 
     def _sides(self) -> tuple[np.ndarray, ...]:
-        """Return what lies along each side, the outermost pixels first."""
+        """Return the pixels along each side, outermost first."""
         left, right = np.concatenate(self.left).T, np.concatenate(self.right).T
         return self.top, right[::-1], self.bottom[::-1], left

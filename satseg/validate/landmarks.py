@@ -1,7 +1,7 @@
-"""Landmarks of an image: places that stand out, found again after resampling, compression, turning and mirroring.
+"""Landmarks of an image: keypoints that survive resampling, compression, rotation and mirroring.
 
-A landmark is where the difference between a small and a larger neighbourhood's mean is greatest far around, as by Lowe,
-"Distinctive image features from scale-invariant keypoints", IJCV 2004, at one scale and with quarter turns only.
+A landmark is a local maximum of the difference between the means of a small and a larger neighbourhood, as in Lowe,
+"Distinctive image features from scale-invariant keypoints", IJCV 2004, at one scale and with rotations by 90° only.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import numpy as np
 from scipy.fft import dct
 
 from satseg.validate.facts import Landmarks
-from satseg.validate.turns import TURNS
+from satseg.validate.orientations import ORIENTATIONS
 
-CELL = 3  # pixels a side of the means that describe a landmark
-CELLS = 5  # of them a side
-REACH = (CELLS // 2) * CELL + CELL // 2  # pixels from a landmark to the edge of what describes it
-WIDE = CELL + CELL // 2  # the same of the larger neighbourhood
-WANTED = 256  # landmarks of a small image, at most
-MOST = 2**13  # of any
-AREA = 1.8  # pixels, times the square of the distance that a landmark stands out in, on which there is about one
-NEAREST, FARTHEST = 2, 5  # doublings of that distance, in an image of any size but a huge one
-NUMBERS = (
+CELL_PIXELS = 3  # per side of the cells that describe a landmark
+CELLS_PER_SIDE = 5
+PATCH_RADIUS = (
+    CELLS_PER_SIDE // 2
+) * CELL_PIXELS + CELL_PIXELS // 2  # pixels from a landmark to the edge of what describes it
+CONTRAST_RADIUS = CELL_PIXELS + CELL_PIXELS // 2  # of the larger neighbourhood
+TARGET_COUNT = 256  # largest number of landmarks of a small image
+MAX_LANDMARKS = 2**13  # of any image
+PIXELS_PER_LANDMARK = (
+    1.8  # pixels, times the square of the distance that a landmark stands out in, on which there is about one
+)
+MIN_DOUBLINGS, MAX_DOUBLINGS = 2, 5  # of the suppression distance, except in huge images
+FREQUENCIES = (
     (0, 1),
     (1, 0),
     (1, 1),
@@ -34,29 +38,29 @@ NUMBERS = (
     (1, 3),
     (3, 1),
 )  # frequencies
-PRECISION = 127.0
-ROUND = 0.1  # least ratio of gradients across and along: an edge looks the same all along
+QUANTISATION = 127.0
+MIN_CORNERNESS = 0.1  # ratio of the gradient energies along both principal axes: edges are ambiguous
 
 
 class LandmarkTally:
-    """Finds an image's landmarks, part by part from top to bottom.
+    """Detector of an image's landmarks, part by part from top to bottom.
 
     Args:
-        height: Of the image, in pixels.
-        width: The same.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
     """
 
     def __init__(self, height: int, width: int) -> None:
         self.height = height
         self.doublings = _doublings(height * width)
         self.radius = 2 ** (self.doublings - 1)
-        self.margin = WIDE + self.radius + REACH  # rows above and below that decide on a place
-        self.first = self.done = 0  # rows: of what is kept, and of what is decided
+        self.margin = CONTRAST_RADIUS + self.radius + PATCH_RADIUS  # rows above and below that a decision depends on
+        self.first = self.done = 0  # first row in memory, and first undecided row
         self.rows = np.zeros((0, width), np.float32)
         self.found: list[Landmarks] = []
 
     def add(self, grey: np.ndarray) -> None:
-        """Add the next rows (height, width), NaN where a pixel is not usable."""
+        """Add the next rows (height, width), NaN where a pixel is invalid."""
         self.rows = np.concatenate([self.rows, grey]) if len(self.rows) else grey
         end = self.first + len(self.rows)
         decided = end if end == self.height else end - self.margin
@@ -69,51 +73,57 @@ class LandmarkTally:
 
     def _found(self, start: int, end: int) -> Landmarks:
         """Return the landmarks in some of the image's rows."""
-        if min(self.rows.shape) <= 2 * REACH:
-            return _none()
-        means = _mean_of_nine(self.rows, 1)
-        contrast = np.abs(means[CELL:-CELL, CELL:-CELL] - _mean_of_nine(means, CELL))
+        if min(self.rows.shape) <= 2 * PATCH_RADIUS:
+            return _empty()
+        means = _box_mean(self.rows, 1)
+        contrast = np.abs(means[CELL_PIXELS:-CELL_PIXELS, CELL_PIXELS:-CELL_PIXELS] - _box_mean(means, CELL_PIXELS))
         contrast[~np.isfinite(contrast)] = -1
-        around = _highest(np.pad(contrast, self.radius, constant_values=-1), self.doublings)
-        places = np.argwhere((contrast >= around) & (contrast > 0)) + WIDE
-        inside = (places >= REACH).all(1) & (places < np.array(self.rows.shape) - REACH).all(1)
-        places = places[inside & (places[:, 0] + self.first >= start) & (places[:, 0] + self.first < end)]
-        steps = np.arange(-(CELLS // 2), CELLS // 2 + 1) * CELL - CELL // 2  # to a mean's own row
-        rows, columns = (places[:, axis, None] + steps for axis in (0, 1))
-        near = means[rows[:, :, None], columns[:, None, :]].astype(np.float64)
-        near -= near.mean((1, 2), keepdims=True)
-        lengths = np.sqrt((near**2).sum((1, 2)))
+        around = _max_filter(np.pad(contrast, self.radius, constant_values=-1), self.doublings)
+        positions = np.argwhere((contrast >= around) & (contrast > 0)) + CONTRAST_RADIUS
+        inside = (positions >= PATCH_RADIUS).all(1) & (positions < np.array(self.rows.shape) - PATCH_RADIUS).all(1)
+        positions = positions[inside & (positions[:, 0] + self.first >= start) & (positions[:, 0] + self.first < end)]
+        steps = (
+            np.arange(-(CELLS_PER_SIDE // 2), CELLS_PER_SIDE // 2 + 1) * CELL_PIXELS - CELL_PIXELS // 2
+        )  # to a mean's own row
+        rows, columns = (positions[:, axis, None] + steps for axis in (0, 1))
+        patches = means[rows[:, :, None], columns[:, None, :]].astype(np.float64)
+        patches -= patches.mean((1, 2), keepdims=True)
+        lengths = np.sqrt((patches**2).sum((1, 2)))
         usable = np.isfinite(lengths) & (lengths > 0)
-        usable[usable] = _is_round(near[usable])
-        near, places = near[usable] / lengths[usable, None, None], places[usable]
-        strength = contrast[places[:, 0] - WIDE, places[:, 1] - WIDE]
-        near, turns = _upright(near)
-        return Landmarks(_described(near), (places + np.array([self.first, 0])).astype(np.int32), turns, strength)
+        usable[usable] = _is_corner(patches[usable])
+        patches, positions = patches[usable] / lengths[usable, None, None], positions[usable]
+        strength = contrast[positions[:, 0] - CONTRAST_RADIUS, positions[:, 1] - CONTRAST_RADIUS]
+        patches, orientations = _canonical(patches)
+        return Landmarks(
+            _describe(patches), (positions + np.array([self.first, 0])).astype(np.int32), orientations, strength
+        )
 
     def landmarks(self) -> Landmarks:
-        """Return those of the whole image, the strongest ones where there are too many."""
-        found = Landmarks(*(np.concatenate(parts) for parts in zip(_none(), *self.found, strict=True)))
-        kept = np.sort(np.argsort(-found.strengths, kind="stable")[:MOST])
+        """Return the landmarks of the whole image, the strongest if there are too many."""
+        found = Landmarks(*(np.concatenate(parts) for parts in zip(_empty(), *self.found, strict=True)))
+        kept = np.sort(np.argsort(-found.strengths, kind="stable")[:MAX_LANDMARKS])
         return Landmarks(*(part[kept] for part in found))
 
 
-def _none() -> Landmarks:
+def _empty() -> Landmarks:
     no = np.zeros(0)
     return Landmarks(
-        np.zeros((0, len(NUMBERS)), np.int8), np.zeros((0, 2), np.int32), no.astype(np.uint8), no.astype(np.float32)
+        np.zeros((0, len(FREQUENCIES)), np.int8), np.zeros((0, 2), np.int32), no.astype(np.uint8), no.astype(np.float32)
     )
 
 
 def _doublings(pixels: int) -> int:
-    """Return how often 1 pixel is doubled to the distance in which a landmark stands out."""
-    doublings = NEAREST
-    while pixels / (AREA * 4**doublings) > (WANTED if doublings < FARTHEST else MOST):
+    """Return the suppression distance as a number of doublings of 1 pixel."""
+    doublings = MIN_DOUBLINGS
+    while pixels / (PIXELS_PER_LANDMARK * 4**doublings) > (
+        TARGET_COUNT if doublings < MAX_DOUBLINGS else MAX_LANDMARKS
+    ):
         doublings += 1
     return doublings
 
 
-def _mean_of_nine(values: np.ndarray, step: int) -> np.ndarray:
-    """Return the mean of nine values, so many apart, around each; smaller by `step` on each side."""
+def _box_mean(values: np.ndarray, step: int) -> np.ndarray:
+    """Return the mean of nine values `step` apart around each; smaller by `step` on each side."""
     for axis in (0, 1):
         moved = np.moveaxis(values, axis, 0)
         values = np.moveaxis(moved[: -2 * step] + moved[step:-step] + moved[2 * step :], 0, axis)
@@ -121,8 +131,8 @@ def _mean_of_nine(values: np.ndarray, step: int) -> np.ndarray:
     return means
 
 
-def _highest(values: np.ndarray, doublings: int) -> np.ndarray:
-    """Return the highest of the values in squares of 2**doublings + 1 a side."""
+def _max_filter(values: np.ndarray, doublings: int) -> np.ndarray:
+    """Return the maximum in squares of side 2**doublings + 1."""
     for axis in (0, 1):
         moved = np.moveaxis(values, axis, 0)
         for step in (*(2**k for k in range(doublings)), 1):
@@ -131,35 +141,35 @@ def _highest(values: np.ndarray, doublings: int) -> np.ndarray:
     return values
 
 
-def _is_round(near: np.ndarray) -> np.ndarray:
-    """Tell which squares (n, side, side) change in two directions, not in one."""
-    down = np.diff(near, axis=1)[:, :, :-1] + np.diff(near, axis=1)[:, :, 1:]
-    right = np.diff(near, axis=2)[:, :-1] + np.diff(near, axis=2)[:, 1:]
+def _is_corner(patches: np.ndarray) -> np.ndarray:
+    """Return a mask (n,) of patches (n, side, side) that vary in two directions, not in one."""
+    down = np.diff(patches, axis=1)[:, :, :-1] + np.diff(patches, axis=1)[:, :, 1:]
+    right = np.diff(patches, axis=2)[:, :-1] + np.diff(patches, axis=2)[:, 1:]
     a, b, c = (down**2).sum((1, 2)), (down * right).sum((1, 2)), (right**2).sum((1, 2))
     spread = np.sqrt((a - c) ** 2 + 4 * b**2)
-    is_round: np.ndarray = a + c - spread >= ROUND * (a + c + spread)
+    is_round: np.ndarray = a + c - spread >= MIN_CORNERNESS * (a + c + spread)
     return is_round
 
 
-def _upright(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn and mirror squares (n, side, side) so that they get brighter mostly to the right, and downwards.
+def _canonical(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotate and mirror patches (n, side, side) to get brighter mostly to the right, and downwards.
 
     Returns:
-        The squares, and the indices of TURNS that lead from them to what they were.
+        The patches, and the indices of ORIENTATIONS that restore them.
     """
-    steps = np.arange(CELLS) - CELLS // 2
-    down, right = (near * steps[:, None]).sum((1, 2)), (near * steps).sum((1, 2))
+    steps = np.arange(CELLS_PER_SIDE) - CELLS_PER_SIDE // 2
+    down, right = (patches * steps[:, None]).sum((1, 2)), (patches * steps).sum((1, 2))
     swapped, up, left = np.abs(down) > np.abs(right), down < 0, right < 0
-    near = np.where(up[:, None, None], near[:, ::-1], near)
-    near = np.where(left[:, None, None], near[:, :, ::-1], near)
-    near = np.where(swapped[:, None, None], near.swapaxes(1, 2), near)
-    turns = [TURNS.index((bool(s), bool(u), bool(v))) for s, u, v in zip(swapped, up, left, strict=True)]
-    return near, np.array(turns, np.uint8)
+    patches = np.where(up[:, None, None], patches[:, ::-1], patches)
+    patches = np.where(left[:, None, None], patches[:, :, ::-1], patches)
+    patches = np.where(swapped[:, None, None], patches.swapaxes(1, 2), patches)
+    orientations = [ORIENTATIONS.index((bool(s), bool(u), bool(v))) for s, u, v in zip(swapped, up, left, strict=True)]
+    return patches, np.array(orientations, np.uint8)
 
 
-def _described(near: np.ndarray) -> np.ndarray:
-    """Return the amplitudes of a square's low frequencies (n, numbers), int8; squares of length 1."""
-    waves = dct(dct(near, axis=1, norm="ortho"), axis=2, norm="ortho")
-    rows, columns = np.array(NUMBERS).T
-    numbers: np.ndarray = np.rint(waves[:, rows, columns] * PRECISION).astype(np.int8)
-    return numbers
+def _describe(patches: np.ndarray) -> np.ndarray:
+    """Return the low-frequency amplitudes (n, length), int8, of patches of norm 1."""
+    waves = dct(dct(patches, axis=1, norm="ortho"), axis=2, norm="ortho")
+    rows, columns = np.array(FREQUENCIES).T
+    descriptors: np.ndarray = np.rint(waves[:, rows, columns] * QUANTISATION).astype(np.int8)
+    return descriptors

@@ -1,4 +1,4 @@
-"""Images of different splits that show the same, or one the continuation of the other."""
+"""Leakage between splits: duplicates, near duplicates, overlapping crops and continuing edges."""
 
 from __future__ import annotations
 
@@ -11,41 +11,40 @@ import numpy as np
 import shapely
 
 from satseg.data.rasters.raster import RasterInfo
-from satseg.validate.alignments import Pictured, alignments
-from satseg.validate.crops import Cut, overlapping
+from satseg.validate.alignments import AlignmentInput, find_alignments
 from satseg.validate.facts import SIDES, Facts, ImageFacts
 from satseg.validate.findings import Finding, Severity, count, percent
+from satseg.validate.fingerprints import Crop, find_overlaps
 from satseg.validate.ground import Footprint
-from satseg.validate.likeness import near_copies
-from satseg.validate.similarity import alike, unit_rows
-from satseg.validate.turns import WORDS
+from satseg.validate.near_duplicates import find_near_duplicates
+from satseg.validate.orientations import DESCRIPTIONS
+from satseg.validate.similarity import correlated_pairs, unit_rows
 
-LEAST_ZOOM = 1.03  # that is told
-EDGE = 0.3  # lowest correlation of the gradients along two edges that continue each other
-EDGE_MARGIN = 2.0  # standard deviations above the highest that is expected by chance among so many pairs
-LONGEST = 1024  # pixels of an edge that are compared; longer ones are averaged down
-AVERAGED = 4  # pixels, at the coarser of two scales
-SHORTEST = 8 * AVERAGED  # pixels; shorter edges tell nothing
-MEASURED = 500  # edges that chance is measured on
-IMPOSSIBLE = 1.1  # as a correlation
-MOST_WAYS = 12  # how images became others, that are told
-MOST_PAIRS = 10_000  # reported; beyond that a split is hopeless anyway
+MIN_REPORTED_ZOOM = 1.03
+MIN_EDGE_CORRELATION = 0.3  # of the gradients along two edges that continue each other
+EDGE_MARGIN = 2.0  # standard deviations above the expected maximum by chance over all pairs
+MAX_EDGE_LENGTH = 1024  # in pixels; longer edges are averaged down
+COARSE_STEP = 4  # pixels averaged at the coarser of two scales
+MIN_EDGE_LENGTH = 8 * COARSE_STEP  # in pixels; shorter edges are not informative
+MAX_CHANCE_EDGES = 500  # edges on which chance correlations are measured
+UNREACHABLE = 1.1  # as a correlation
+MAX_PAIRS = 10_000  # reported; with more, a split is hopeless anyway
 FACING = (("right", "left"), ("bottom", "top"))
 
-ANEW = "Remove the copies, or keep them on one side."
-APART = (
-    "Keep images of one scene on one side: dataset/split=group with dataset.split.pattern, a published list "
+REMEDY_COPIES = "Remove the copies, or keep them in one split."
+REMEDY_SCENES = (
+    "Keep images of one scene in one split: dataset/split=group with dataset.split.pattern, a published list "
     "(dataset/split=list), or dataset/split=blocks."
 )
-UNCUT = (
-    "Split by the mosaic that they were cut from: dataset/split=group with dataset.split.pattern, or a list of whole "
-    "mosaics (dataset/split=list)."
+REMEDY_CROPS = (
+    "Split by the mosaic that they were cropped from: dataset/split=group with dataset.split.pattern, or a list of "
+    "whole mosaics (dataset/split=list)."
 )
-EXPECTED = "A scored image shows places that no other split has seen: else scores tell of memory, not of skill."
+EXPECTED = "Scored images show places that no other split contains: otherwise scores measure memorisation, not skill."
 
 
-class Seen(NamedTuple):
-    """An image that can be compared, its header, and whether it has coordinates."""
+class ComparedImage(NamedTuple):
+    """An image to compare, its header, and whether it is georeferenced."""
 
     name: str
     file: str
@@ -55,44 +54,58 @@ class Seen(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two images, their correlation or the share of the pixels that both have, and how one became the other."""
+    """Two images, their correlation or common share of pixels, and the change from one to the other."""
 
-    one: Seen
-    other: Seen
+    one: ComparedImage
+    other: ComparedImage
     value: float
     how: str = ""
 
     @property
     def names(self) -> frozenset[str]:
-        """Of both."""
+        """Names of both images."""
         return frozenset((self.one.name, self.other.name))
 
 
 def check_leakage(splits: Mapping[str, Sequence[Facts]], places: Sequence[Footprint] = ()) -> list[Finding]:
-    """Find duplicates across splits, crops that overlap, and edges that continue in another split.
+    """Find duplicates, overlapping crops and continuing edges across splits.
 
     Args:
         splits: Facts by split.
-        places: Outlines on the ground; overlaps that these tell are left to them.
+        places: Footprints on the ground; overlaps that these show are not reported here.
     """
-    seen = {split: _seen(facts) for split, facts in splits.items()}
+    seen = {split: _comparable(facts) for split, facts in splits.items()}
     outlines = {p.name: p.outline for p in places}
-    copies = list(_copies(seen))
-    told = {p.names for p in copies}
+    duplicates = list(_duplicates(seen))
+    reported = {p.names for p in duplicates}
     aligned, whole = _aligned(seen)
-    twins = _untold((*_twins(seen), *whole), told)
-    crops = [p for p in _untold((*_cut_alike(seen), *aligned), told) if not _meet(p, outlines)]
-    edges = [p for p in _continued(seen) if p.names not in told]  # a mirrored copy has the edges of its original
+    near_duplicates = _unreported((*_near_duplicates(seen), *whole), reported)
+    crops = [p for p in _unreported((*_overlapping_crops(seen), *aligned), reported) if not _known_to_meet(p, outlines)]
+    edges = [
+        p for p in _continuing_edges(seen) if p.names not in reported
+    ]  # a mirrored copy has the edges of its original
     parts = len({f.name for p in edges for f in (p.one, p.other)})
     words = (
-        ("duplicates", Severity.ERROR, copies, "{} of images of different splits hold the same pixels", ANEW),
-        ("near_duplicates", Severity.ERROR, twins, "{} of images of different splits show nearly the same", ANEW),
+        (
+            "duplicates",
+            Severity.ERROR,
+            duplicates,
+            "{} of images of different splits hold the same pixels",
+            REMEDY_COPIES,
+        ),
+        (
+            "near_duplicates",
+            Severity.ERROR,
+            near_duplicates,
+            "{} of images of different splits show nearly the same",
+            REMEDY_COPIES,
+        ),
         (
             "overlapping_crops",
             Severity.ERROR,
             crops,
-            "{} of images of different splits are cut from one scene and overlap: they hold the same ground, moved",
-            UNCUT,
+            "{} of images of different splits are crops of one scene and overlap: they hold the same ground, shifted",
+            REMEDY_CROPS,
         ),
         (
             "continuing_edges",
@@ -100,16 +113,16 @@ def check_leakage(splits: Mapping[str, Sequence[Facts]], places: Sequence[Footpr
             edges,
             f"{parts} images of different splits continue each other's edges ({{}}): they are parts of one scene, and "
             "the split leaks",
-            APART,
+            REMEDY_SCENES,
         ),
     )
     side = {f.name: split for split, some in seen.items() for f in some}
     return [_finding(check, grade, pairs, text, repair, side) for check, grade, pairs, text, repair in words if pairs]
 
 
-def _seen(facts: Sequence[Facts]) -> list[Seen]:
+def _comparable(facts: Sequence[Facts]) -> list[ComparedImage]:
     return [
-        Seen(f.name, f.image_file, f.image, f.image_info, bool(f.image_info.transform))
+        ComparedImage(f.name, f.image_file, f.image, f.image_info, bool(f.image_info.transform))
         for f in facts
         if f.image and f.image_info and f.image.usable and not f.image.is_constant
     ]
@@ -141,8 +154,8 @@ def _order(split: str) -> int:
     return ("train", "val", "test").index(split) if split in ("train", "val", "test") else 3
 
 
-def _copies(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
-    by_digest: dict[str, list[tuple[str, Seen]]] = defaultdict(list)
+def _duplicates(splits: Mapping[str, Sequence[ComparedImage]]) -> Iterator[Pair]:
+    by_digest: dict[str, list[tuple[str, ComparedImage]]] = defaultdict(list)
     for split, facts in splits.items():
         for f in facts:
             by_digest[f.image.digest].append((split, f))
@@ -150,132 +163,143 @@ def _copies(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
         yield from (Pair(a, b, 1.0) for (s, a), (t, b) in combinations(same, 2) if s != t)
 
 
-def _pictured(splits: Mapping[str, Sequence[Seen]]) -> dict[str, list[Seen]]:
-    return {split: [f for f in some if f.image.small is not None] for split, some in splits.items()}
+def _with_thumbnails(splits: Mapping[str, Sequence[ComparedImage]]) -> dict[str, list[ComparedImage]]:
+    return {split: [f for f in some if f.image.thumbnail is not None] for split, some in splits.items()}
 
 
-def _small(seen: Sequence[Seen]) -> np.ndarray:
-    """Return small pictures, scaled so that no numbers, such as an undeclared fill of 1e20, are too large."""
-    small = np.array([f.image.small for f in seen], np.float64)
-    small -= small.mean((1, 2), keepdims=True)
-    scaled: np.ndarray = (small / np.maximum(np.abs(small).max((1, 2), keepdims=True), 1e-300)).astype(np.float32)
+def _thumbnails(seen: Sequence[ComparedImage]) -> np.ndarray:
+    """Return thumbnails, scaled so that no value, such as an undeclared fill of 1e20, is too large."""
+    thumbnail = np.array([f.image.thumbnail for f in seen], np.float64)
+    thumbnail -= thumbnail.mean((1, 2), keepdims=True)
+    scaled: np.ndarray = (thumbnail / np.maximum(np.abs(thumbnail).max((1, 2), keepdims=True), 1e-300)).astype(
+        np.float32
+    )
     return scaled
 
 
-def _twins(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
-    pictured = _pictured(splits)
-    groups = {split: _small(some) for split, some in pictured.items() if some}
-    for one, other, like in islice(near_copies(groups), MOST_PAIRS):
-        yield Pair(pictured[one][like.one], pictured[other][like.other], like.correlation, _how(like.turn, like.zoom))
+def _near_duplicates(splits: Mapping[str, Sequence[ComparedImage]]) -> Iterator[Pair]:
+    with_thumbnails = _with_thumbnails(splits)
+    groups = {split: _thumbnails(some) for split, some in with_thumbnails.items() if some}
+    for one, other, like in islice(find_near_duplicates(groups), MAX_PAIRS):
+        yield Pair(
+            with_thumbnails[one][like.one],
+            with_thumbnails[other][like.other],
+            like.correlation,
+            _describe_change(like.orientation, like.zoom),
+        )
 
 
-def _how(turn: int, zoom: float) -> str:
-    """Return in words how one image becomes another."""
+def _describe_change(orientation: int, zoom: float) -> str:
+    """Return the change from one image to another as text."""
     zoom = max(zoom, 1 / zoom)
-    enlarged = f"enlarged by about {100 * (zoom - 1):.0f} %" if zoom > LEAST_ZOOM else ""
-    return ", ".join(filter(None, (WORDS[turn], enlarged)))
+    enlarged = f"enlarged by about {100 * (zoom - 1):.0f} %" if zoom > MIN_REPORTED_ZOOM else ""
+    return ", ".join(filter(None, (DESCRIPTIONS[orientation], enlarged)))
 
 
-def _untold(pairs: Iterable[Pair], told: set[frozenset[str]]) -> list[Pair]:
-    """Return the pairs that are not told yet, each once, and note them."""
-    found = {pair.names: pair for pair in reversed(list(pairs)) if pair.names not in told}
-    told.update(found)
+def _unreported(pairs: Iterable[Pair], reported: set[frozenset[str]]) -> list[Pair]:
+    """Return the pairs that are not reported yet, each once, and record them."""
+    found = {pair.names: pair for pair in reversed(list(pairs)) if pair.names not in reported}
+    reported.update(found)
     return list(found.values())
 
 
-def _meet(pair: Pair, places: Mapping[str, shapely.Polygon]) -> bool:
-    """Tell whether coordinates tell that two images show the same ground."""
+def _known_to_meet(pair: Pair, places: Mapping[str, shapely.Polygon]) -> bool:
+    """Return whether two images overlap by their footprints."""
     one, other = (places.get(name) for name in (pair.one.name, pair.other.name))
     return bool(one and other and one.intersects(other))
 
 
-def _cut_alike(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
+def _overlapping_crops(splits: Mapping[str, Sequence[ComparedImage]]) -> Iterator[Pair]:
     images = [(f, number) for number, facts in enumerate(splits.values()) for f in facts]
-    cuts = [Cut(f.image.fingerprints, f.info.height, f.info.width, number) for f, number in images]
-    yield from (Pair(images[i][0], images[j][0], share) for i, j, share in islice(overlapping(cuts), MOST_PAIRS))
+    crops = [Crop(f.image.fingerprints, f.info.height, f.info.width, number) for f, number in images]
+    yield from (Pair(images[i][0], images[j][0], share) for i, j, share in islice(find_overlaps(crops), MAX_PAIRS))
 
 
-def _aligned(splits: Mapping[str, Sequence[Seen]]) -> tuple[list[Pair], list[Pair]]:
-    """Return the pairs of images that have some of their ground in common, and those that have all."""
-    pictured = _pictured(splits)
+def _aligned(splits: Mapping[str, Sequence[ComparedImage]]) -> tuple[list[Pair], list[Pair]]:
+    """Return the pairs of images with some ground in common, and those with all."""
+    with_thumbnails = _with_thumbnails(splits)
     groups = {
         split: [
-            Pictured(f.image.landmarks, f.info.height, f.info.width, small)
-            for f, small in zip(some, _small(some), strict=True)
+            AlignmentInput(f.image.landmarks, f.info.height, f.info.width, thumbnail)
+            for f, thumbnail in zip(some, _thumbnails(some), strict=True)
         ]
-        for split, some in pictured.items()
+        for split, some in with_thumbnails.items()
         if some
     }
     parts: list[Pair] = []
     whole: list[Pair] = []
-    for one, other, found in islice(alignments(groups), MOST_PAIRS):
-        a, b, how = pictured[one][found.one], pictured[other][found.other], _how(found.turn, found.zoom)
+    for one, other, found in islice(find_alignments(groups), MAX_PAIRS):
+        a, b, how = (
+            with_thumbnails[one][found.one],
+            with_thumbnails[other][found.other],
+            _describe_change(found.orientation, found.zoom),
+        )
         if found.is_whole:
-            whole.append(Pair(a, b, found.likeness, how))
+            whole.append(Pair(a, b, found.correlation, how))
         else:
             parts.append(Pair(a, b, found.share, how))
     return parts, whole
 
 
-def _continued(splits: Mapping[str, Sequence[Seen]]) -> Iterator[Pair]:
-    """Compare facing edges of equal length, where there are no coordinates to tell who touches whom."""
+def _continuing_edges(splits: Mapping[str, Sequence[ComparedImage]]) -> Iterator[Pair]:
+    """Yield pairs of images without coordinates whose facing edges of equal length continue each other."""
     placeless = {s: [f for f in facts if not f.is_placed] for s, facts in splits.items()}
-    by_length: dict[tuple[int, int], dict[str, list[Seen]]] = defaultdict(lambda: defaultdict(list))
+    by_length: dict[tuple[int, int], dict[str, list[ComparedImage]]] = defaultdict(lambda: defaultdict(list))
     for split, facts in placeless.items():
         for f in facts:
             for number, (side, _) in enumerate(FACING):
                 by_length[number, _edge(f, side).shape[1]][split].append(f)
     for (number, length), groups in by_length.items():
-        if length >= SHORTEST:
-            yield from _continued_in(groups, *FACING[number])
+        if length >= MIN_EDGE_LENGTH:
+            yield from _continuing_edges_of(groups, *FACING[number])
 
 
-def _continued_in(groups: Mapping[str, Sequence[Seen]], side: str, facing: str) -> Iterator[Pair]:
-    """Yield the pairs that are alike at one of two scales: pixel by pixel, or averaged where pixels are noisy."""
+def _continuing_edges_of(groups: Mapping[str, Sequence[ComparedImage]], side: str, facing: str) -> Iterator[Pair]:
+    """Yield the pairs that match at one of two scales: pixel by pixel, or averaged against noise."""
     best: dict[tuple[str, int, str, int], float] = {}
     for scale in range(2):
         rows = {s: [unit_rows(_profiles(seen, edge, scale)) for edge in (side, facing)] for s, seen in groups.items()}
-        least = _least_likeness(*(np.concatenate([pair[i] for pair in rows.values()]) for i in range(2)))
+        least = _correlation_threshold(*(np.concatenate([pair[i] for pair in rows.values()]) for i in range(2)))
         for one, other in permutations(rows, 2):
-            for i, j, r in islice(alike(rows[one][0], rows[other][1], least), MOST_PAIRS):
+            for i, j, r in islice(correlated_pairs(rows[one][0], rows[other][1], least), MAX_PAIRS):
                 best[one, i, other, j] = max(r, best.get((one, i, other, j), r))
     yield from (Pair(groups[one][i], groups[other][j], r) for (one, i, other, j), r in best.items())
 
 
-def _least_likeness(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the correlation from which two edges continue each other, far above that of edges that cannot.
+def _correlation_threshold(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the correlation above which two edges continue each other, far above that of unrelated edges.
 
-    What is usual is measured on edges of the same side, which never touch, and on edges read backwards, on Fisher's
-    scale; among n pairs the highest by chance lies about sqrt(2 ln n) standard deviations up.
+    Chance correlations are measured on edges of the same side, which never touch, and on reversed edges, after Fisher's
+    transformation; the expected maximum of n pairs is about sqrt(2 ln n) standard deviations.
     """
     pairs = max(len(a) * len(b), 2)
-    step = max(1, len(a) // MEASURED)
+    step = max(1, len(a) // MAX_CHANCE_EDGES)
     a, b = a[::step], b[::step]
     unrelated = ~np.eye(len(a), dtype=bool)
     chance = np.concatenate([(x @ y.T)[unrelated] for x, y in ((a, a), (b, b), (a, a[:, ::-1]), (a, b[:, ::-1]))])
     if not chance.size:
-        return IMPOSSIBLE
+        return UNREACHABLE
     spread = np.sqrt(np.mean(np.arctanh(np.clip(chance, -0.999, 0.999)) ** 2))
     deviations = np.sqrt(2 * np.log(pairs)) + EDGE_MARGIN
-    return float(max(EDGE, np.tanh(deviations * max(spread, 1 / np.sqrt(a.shape[1])))))
+    return float(max(MIN_EDGE_CORRELATION, np.tanh(deviations * max(spread, 1 / np.sqrt(a.shape[1])))))
 
 
-def _profiles(seen: Sequence[Seen], side: str, scale: int) -> np.ndarray:
+def _profiles(seen: Sequence[ComparedImage], side: str, scale: int) -> np.ndarray:
     return np.stack([_profile(_edge(f, side)[scale], coarse=scale > 0) for f in seen])
 
 
 def _profile(edge: np.ndarray, coarse: bool) -> np.ndarray:
-    """Return what changes along an edge, at most at LONGEST places; 0 where a pixel is not usable.
+    """Return the profile of an edge, of at most MAX_EDGE_LENGTH values; 0 where a pixel is invalid.
 
-    These are the differences of neighbours, which are the most telling; and coarsely, the averages themselves.
+    It holds the differences of neighbours, which are the most informative; at the coarse scale, the averages.
     """
-    step = max(-(-len(edge) // LONGEST), AVERAGED if coarse else 1)
+    step = max(-(-len(edge) // MAX_EDGE_LENGTH), COARSE_STEP if coarse else 1)
     means = edge[: len(edge) // step * step].reshape(-1, step).mean(1)
     usable = means[np.isfinite(means)]
-    level = usable.mean() if usable.size else 0.0  # a whole edge may be missing
+    level = usable.mean() if usable.size else 0.0  # a whole edge may be invalid
     profile: np.ndarray = np.nan_to_num(means - level if coarse else np.diff(means))
     return profile
 
 
-def _edge(seen: Seen, side: str) -> np.ndarray:
+def _edge(seen: ComparedImage, side: str) -> np.ndarray:
     return seen.image.edges[SIDES.index(side)]

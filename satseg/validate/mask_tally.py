@@ -1,4 +1,4 @@
-"""Counting a mask's values, part by part from top to bottom."""
+"""Statistics of a mask's values, part by part from top to bottom."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from satseg.data.rasters.raster import RasterInfo
 from satseg.spec import IGNORE_INDEX
 from satseg.validate.facts import MaskFacts
 
-MOST_VALUES = 4096  # different values that are kept of a mask that is none
-THRESHOLD = 128  # that mends masks of which each channel should be 0 or 255
-NEAR = 20  # in each channel: how far compression moves a colour
-APART = 3 * NEAR  # known colours nearer to each other than this could not be told from moved ones
-STRIPE = np.ones((5, 5), bool)  # what is narrower than five pixels holds no such square
+MAX_VALUES = 4096  # distinct values kept, in case a file is no mask
+THRESHOLD = 128  # repairs masks whose channels should be 0 or 255
+MAX_COLOUR_SHIFT = 20  # of compression, in each channel
+MIN_COLOUR_GAP = 3 * MAX_COLOUR_SHIFT  # between known colours, so that shifted ones are unambiguous
+STRIPE = np.ones((5, 5), bool)  # shapes narrower than five pixels contain no such square
 
 
 class MaskTally:
-    """Adds up the parts of a mask to its facts.
+    """Accumulator of a mask's facts over its parts.
 
     Args:
-        info: Its header.
-        scheme: What values mean.
-        lossy: Whether its compression changes values.
+        info: Header of the mask.
+        scheme: Meaning of its values.
+        lossy: True if its compression changes values.
     """
 
     def __init__(self, info: RasterInfo, scheme: ClassScheme, lossy: bool) -> None:
         self.info, self.scheme, self.lossy = info, scheme, lossy
         self.known: Counter[int] = Counter()
         self.outside: Counter[float] = Counter()
-        self.cut: Counter[int] = Counter()
+        self.thresholded: Counter[int] = Counter()
         self.num_outside = self.wide = self.near = self.ignored = 0
         self.class_pixels = np.zeros(len(scheme.names), np.int64)
         self.keys = np.array(sorted(scheme.values), np.int64)
         self.indices = np.array([scheme.values[k] for k in self.keys.tolist()], np.uint8)
-        self.points = _points(self.keys, scheme.by_colour)
-        gaps = np.abs(self.points[:, None] - self.points).max(-1) + np.eye(len(self.points)) * APART
-        self.can_be_cut = (
+        self.points = _coordinates(self.keys, scheme.by_colour)
+        gaps = np.abs(self.points[:, None] - self.points).max(-1) + np.eye(len(self.points)) * MIN_COLOUR_GAP
+        self.can_be_thresholded = (
             scheme.threshold is None
             and not info.palette
-            and all(is_of_ends(k, scheme.by_colour) for k in scheme.values)
+            and all(is_extreme(k, scheme.by_colour) for k in scheme.values)
         )
-        self.can_be_near = bool(gaps.size) and gaps.min() >= APART
+        self.can_be_near = bool(gaps.size) and gaps.min() >= MIN_COLOUR_GAP
 
     def add(self, raw: np.ndarray, valid: np.ndarray, usable: np.ndarray | None) -> np.ndarray:
         """Add one part.
 
         Args:
             raw: As stored, (bands, height, width).
-            valid: Boolean (height, width); False where the file says nodata or transparent.
-            usable: Boolean (height, width) of the image, where that has the same size.
+            valid: Boolean (height, width); False where the file declares nodata or transparency.
+            usable: Valid pixels of the image, boolean (height, width), if it has the same size.
 
         Returns:
-            Class indices (height, width), IGNORE_INDEX for all that is none.
+            Class indices (height, width), IGNORE_INDEX for all other values.
         """
         pure = self.scheme.binarised(raw, self.info.palette)
         keys = self._keys(pure)
         places = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         is_known = self.keys[places] == keys
         if pure is not raw:
-            is_known &= valid | (pure == raw).all(0)  # what nodata would become is no label
+            is_known &= valid | (pure == raw).all(0)  # what nodata would be converted to is no label
         classes = np.where(is_known, self.indices[places], np.uint8(IGNORE_INDEX))
         outside = ~is_known & valid & np.isfinite(keys)
         self.known.update({int(v): n for v, n in count_values(keys[is_known]).items()})
@@ -94,25 +94,27 @@ class MaskTally:
         self.wide += int(np.count_nonzero(binary_erosion(outside, STRIPE)))
         if self.can_be_near:
             values = np.array(list(counts), np.float64)
-            near = (np.abs(_points(values, self.scheme.by_colour)[:, None] - self.points).max(-1) <= NEAR).any(1)
+            near = (
+                np.abs(_coordinates(values, self.scheme.by_colour)[:, None] - self.points).max(-1) <= MAX_COLOUR_SHIFT
+            ).any(1)
             self.near += int(np.array(list(counts.values()))[near].sum())
-        if self.can_be_cut:
+        if self.can_be_thresholded:
             for value, pixels in counts.items():
-                self.cut[self._cut(value)] += pixels
+                self.thresholded[self._threshold_value(value)] += pixels
         self.outside.update(counts)
-        if len(self.outside) > MOST_VALUES:
-            self.outside = Counter(dict(self.outside.most_common(MOST_VALUES)))
+        if len(self.outside) > MAX_VALUES:
+            self.outside = Counter(dict(self.outside.most_common(MAX_VALUES)))
 
-    def _cut(self, value: float) -> int:
-        """Return the value, or packed colour, that a threshold makes of one."""
+    def _threshold_value(self, value: float) -> int:
+        """Return a value, or packed colour, after thresholding."""
         if not self.scheme.by_colour:
             return 255 * (value >= THRESHOLD)
-        if value < 0:  # what 8 bits cannot say
+        if value < 0:  # beyond 8 bits
             return -1
         return sum(255 * ((int(value) >> shift & 255) >= THRESHOLD) << shift for shift in (16, 8, 0))
 
     def facts(self) -> MaskFacts:
-        """Return what was counted."""
+        """Return the accumulated facts."""
         share = 1 / max(self.num_outside, 1)
         outside = dict(self.outside.most_common(MAX_DISCOVERED))
         return MaskFacts(
@@ -123,7 +125,7 @@ class MaskTally:
             thin=1 - self.wide * share,
             near=self.near * share,
             lossy=self.lossy,
-            cut=tuple(self.cut) if self.can_be_cut else None,
+            thresholded=tuple(self.thresholded) if self.can_be_thresholded else None,
             ignored=self.ignored,
             class_pixels=self.class_pixels,
             labelled=self._labelled(),
@@ -138,7 +140,7 @@ class MaskTally:
 
 
 def count_values(values: np.ndarray) -> Mapping[float, int]:
-    """Return how often each value occurs, by runs of equal neighbours: masks have few of them."""
+    """Return the frequency of each value, counted by runs of equal neighbours, of which masks have few."""
     flat = values.ravel()
     if not flat.size:
         return {}
@@ -149,13 +151,13 @@ def count_values(values: np.ndarray) -> Mapping[float, int]:
     return dict(zip(found.tolist(), totals.tolist(), strict=True))
 
 
-def is_of_ends(value: int, by_colour: bool) -> bool:
-    """Tell whether a value, or each channel of a packed colour, is 0 or 255, so that a threshold leaves it as it is."""
+def is_extreme(value: int, by_colour: bool) -> bool:
+    """Return whether a value, or each channel of a packed colour, is 0 or 255 and so unchanged by a threshold."""
     channels = [value >> shift & 255 for shift in (16, 8, 0)] if by_colour else [value]
     return all(channel in (0, 255) for channel in channels)
 
 
-def _points(values: np.ndarray, by_colour: bool) -> np.ndarray:
+def _coordinates(values: np.ndarray, by_colour: bool) -> np.ndarray:
     """Return values as coordinates (n, 1), packed colours as (n, 3)."""
     if not by_colour:
         return values[:, None].astype(np.float64)

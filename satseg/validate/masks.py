@@ -1,4 +1,4 @@
-"""What masks hold that no class is, and how much of them is ignored."""
+"""Checks of masks: values outside the classes, and ignored pixels."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from satseg.validate.facts import Facts, MaskFacts
 from satseg.validate.findings import Finding, Severity, count, percent
 from satseg.validate.mask_tally import THRESHOLD
 
-SEVERAL = 3  # different values from which they are a pattern, not a class that was forgotten
-MOSTLY = 0.85  # share of such pixels in thin stripes, or near known values
-EXAMPLES = 5
-FEWEST_ALIKE = 2  # masks on either side from which two ways of writing a class are no accident
-ALIKE = 0.1  # share of all masks
-SIMILAR = 4  # times as many pixels as a class has elsewhere, at most, or the other way round: borders have far fewer
+MIN_DISTINCT = 3  # values that suggest an artefact rather than a forgotten class
+PATTERN_SHARE = 0.85  # of these pixels in thin stripes, or near known values
+MAX_EXAMPLES_PER_KIND = 5
+MIN_MASKS = 2  # of either encoding of a class, for it to be no accident
+MIN_MASK_SHARE = 0.1  # of all masks
+MAX_RATIO = 4  # between the shares of pixels of both encodings: borders have far fewer
 
 EXPECTED = "A mask holds the values of classes, and those of dataset.ignore_values."
 REPAIRS = {
-    "jpeg_mask": "Export the masks again without loss, as PNG or GeoTIFF: compression has changed their values.",
+    "jpeg_mask": "Export the masks again with lossless compression, as PNG or GeoTIFF: JPEG has changed their values.",
     "antialiased_mask": (
         "Draw or resample the masks again with nearest neighbour and without anti-aliasing: values between two "
         "classes are no class."
     ),
-    "mask_values": "Repair the masks: these are too many values, or such as no class can have.",
+    "mask_values": "Repair the masks: there are too many values, or values that no class can have.",
 }
 WORDS = {
     "jpeg_mask": "JPEG-compressed masks: {} outside the classes",
@@ -43,7 +43,7 @@ def check_masks(
     facts: Sequence[Facts],
     scheme: ClassScheme,
     max_ignored: float,
-    told: Collection[int] = (),
+    ignored_by_user: Collection[int] = (),
     given: bool = True,
 ) -> list[Finding]:
     """Find values that are no class, and too many ignored pixels.
@@ -52,29 +52,29 @@ def check_masks(
         facts: Of all samples.
         scheme: The classes.
         max_ignored: Share of an image's pixels that may be ignored or without data.
-        told: Values that the user has named as ignored.
-        given: Whether the user has named the classes; else a repair has to.
+        ignored_by_user: Values that the user ignores explicitly.
+        given: True if the user has named the classes; otherwise a repair must.
     """
     masks = [(f, f.mask) for f in facts if f.mask]
     by_kind: dict[str, list[tuple[Facts, MaskFacts]]] = {}
     for f, mask in masks:
         if mask.num_outside:
-            by_kind.setdefault(kind_of(mask), []).append((f, mask))
+            by_kind.setdefault(classify_outside(mask), []).append((f, mask))
     outside = [_outside(kind, some, scheme, given) for kind, some in by_kind.items()]
     return [
         *outside,
         *_declared_classes(facts, scheme),
         *_ignored_values(masks, scheme),
-        *_two_codes(masks, scheme, told),
+        *_two_codes(masks, scheme, ignored_by_user),
         *_much_ignored(facts, max_ignored),
     ]
 
 
-def kind_of(mask: MaskFacts) -> str:
-    """Return what the values of a mask that are no class come from, as the name of a check."""
-    if mask.lossy or (mask.distinct >= SEVERAL and mask.near >= MOSTLY):
+def classify_outside(mask: MaskFacts) -> str:
+    """Return the origin of a mask's values outside the classes, as the name of a check."""
+    if mask.lossy or (mask.distinct >= MIN_DISTINCT and mask.near >= PATTERN_SHARE):
         return "jpeg_mask"
-    return "antialiased_mask" if mask.distinct >= SEVERAL and mask.thin >= MOSTLY else "mask_values"
+    return "antialiased_mask" if mask.distinct >= MIN_DISTINCT and mask.thin >= PATTERN_SHARE else "mask_values"
 
 
 def _outside(kind: str, masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme, given: bool) -> Finding:
@@ -83,7 +83,7 @@ def _outside(kind: str, masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassS
         values.update(mask.outside)
     pixels = sum(mask.num_outside for _, mask in masks)
     distinct = max(len(values), *(mask.distinct for _, mask in masks))
-    examples = ", ".join(f"{shown(v, scheme)} ({n:,} px)" for v, n in values.most_common(EXAMPLES))
+    examples = ", ".join(f"{format_value(v, scheme)} ({n:,} px)" for v, n in values.most_common(MAX_EXAMPLES_PER_KIND))
     what = f"{count(pixels, 'pixel')} of {count(distinct, 'value')}"
     message = f"{WORDS[kind].format(what)}: {examples}"
     named = _named_values(values, scheme, given) if kind == "mask_values" and distinct == len(values) else ""
@@ -92,44 +92,44 @@ def _outside(kind: str, masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassS
 
 
 def _named_values(values: Collection[float], scheme: ClassScheme, given: bool) -> str:
-    """Return the options that make classes of values, or leave them out."""
+    """Return the options that declare values as classes, or ignore them."""
     whole = {int(v) for v in values if float(v).is_integer() and abs(v) <= LARGEST_VALUE}
     if len(whole) < len(values) or (scheme.by_colour and min(whole) < 0):
         return ""
-    if wide := _wide(whole, scheme):
+    if wide := _stretched_scheme(whole, scheme):
         return (
-            f"If they are those of 8 bits, written with 16, use {class_options(wide)}; or write the masks with 8 bits."
+            f"If they are 8-bit values stretched to 16 bits, use {class_options(wide)}; or write the masks with 8 bits."
         )
     ignored = ignore_options(scheme, whole | ignored_values(scheme)) if given else class_options(scheme, ignore=whole)
     return (
-        f"To make classes of them, with names of your own, use {class_options(scheme, whole)}; to leave them out, "
+        f"To declare them as classes, with names of your own, use {class_options(scheme, whole)}; to ignore them, "
         f"{'add' if given else 'use'} {ignored}; or repair the masks."
     )
 
 
-def _wide(values: Collection[int], scheme: ClassScheme) -> ClassScheme | None:
-    """Return the scheme that knows values of 8 bits that were stretched to 16, where these are; None elsewhere."""
+def _stretched_scheme(values: Collection[int], scheme: ClassScheme) -> ClassScheme | None:
+    """Return a scheme with 8-bit values that were stretched to 16 bits, if these are such; else None."""
     narrow = {v: scheme.values.get(v // BYTE_IN_16_BITS) for v in values if v % BYTE_IN_16_BITS == 0}
     known = {v: index for v, index in narrow.items() if index is not None}
     return replace(scheme, values={**scheme.values, **known}) if len(known) == len(values) else None
 
 
 def _threshold(kind: str, masks: Sequence[MaskFacts], scheme: ClassScheme, given: bool) -> str:
-    """Return the options that read masks as they were meant, where their numbers should be 0 and 255."""
-    if any(mask.cut is None or -1 in mask.cut for mask in masks):
+    """Return the options that repair masks on reading, if their values should be 0 and 255."""
+    if any(mask.thresholded is None or -1 in mask.thresholded for mask in masks):
         return ""
-    blends = {value for mask in masks for value in mask.cut or ()} - scheme.values.keys()
+    blends = {value for mask in masks for value in mask.thresholded or ()} - scheme.values.keys()
     words = [f"dataset.mask_threshold={THRESHOLD}"]
     if not given:
         words.insert(0, class_options(scheme, ignore=blends))
     elif blends:
         words.append(ignore_options(scheme, blends | ignored_values(scheme)))
     why = REPAIRS[kind].partition(":")[0]
-    return f"Use {' '.join(words)}, by which each number means 0 or 255; or {why[0].lower()}{why[1:]}."
+    return f"Use {' '.join(words)}, which maps each value to 0 or 255; or {why[0].lower()}{why[1:]}."
 
 
-def shown(value: float, scheme: ClassScheme) -> str:
-    """Return a mask's value as people write it: a number, or a colour."""
+def format_value(value: float, scheme: ClassScheme) -> str:
+    """Return a mask's value as text: a number, or a colour."""
     if scheme.by_colour and value < 0:
         return "beyond 8 bits"
     if scheme.by_colour:
@@ -138,7 +138,7 @@ def shown(value: float, scheme: ClassScheme) -> str:
 
 
 def mask_values(facts: Sequence[Facts]) -> Mapping[int, int]:
-    """Return the pixels of each value that is known, over all masks."""
+    """Return the number of pixels of each known value over all masks."""
     total: Counter[int] = Counter()
     for f in facts:
         total.update(f.mask.known if f.mask else {})
@@ -146,7 +146,7 @@ def mask_values(facts: Sequence[Facts]) -> Mapping[int, int]:
 
 
 def _declared_classes(facts: Sequence[Facts], scheme: ClassScheme) -> list[Finding]:
-    """Say where a file's header calls nodata what dataset.classes call a class."""
+    """Return notes on values that a header declares as nodata and dataset.classes as a class."""
     found: dict[int, list[Facts]] = {}
     for f in facts:
         nodata = declared_nodata(f.mask_info, scheme.by_colour and f.mask_info.count >= 3) if f.mask_info else None
@@ -158,7 +158,7 @@ def _declared_classes(facts: Sequence[Facts], scheme: ClassScheme) -> list[Findi
         Finding(
             "nodata_class",
             Severity.NOTE,
-            f"{count(len(some), 'mask')} declaring {shown(value, scheme)} as nodata, which dataset.classes call "
+            f"{count(len(some), 'mask')} declaring {format_value(value, scheme)} as nodata, which dataset.classes call "
             f"{scheme.names[scheme.values[value]]}: these pixels count as that class",
             "",
             "",
@@ -175,22 +175,25 @@ def _ignored_values(masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassSchem
     if not ignored:
         return []
     each = [
-        f"{shown(v, scheme)} {n:,} px ({percent(n / pixels)})" for v, n in sorted(ignored.items(), key=lambda i: -i[1])
+        f"{format_value(v, scheme)} {n:,} px ({percent(n / pixels)})"
+        for v, n in sorted(ignored.items(), key=lambda i: -i[1])
     ]
     files = tuple(f.mask_file for f, mask in masks if ignored.keys() & mask.known.keys())
     return [Finding("ignored_values", Severity.NOTE, f"ignored mask values: {', '.join(each)}", "", "", files)]
 
 
-def _two_codes(masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme, told: Collection[int]) -> list[Finding]:
-    """Find masks of two classes that say 255 for what the others say 1: taken for ignored, much of a class is lost."""
+def _two_codes(
+    masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme, ignored_by_user: Collection[int]
+) -> list[Finding]:
+    """Find binary masks that encode as 255 what others encode as 1: if ignored, much of a class is lost."""
     if len(scheme.names) != 2 or scheme.by_colour:
         return []
     found = []
-    for other in sorted(v for v, index in scheme.values.items() if index == IGNORE_INDEX and v not in told):
+    for other in sorted(v for v, index in scheme.values.items() if index == IGNORE_INDEX and v not in ignored_by_user):
         instead = [(f, mask) for f, mask in masks if other in mask.known]
         for value, index in scheme.values.items():
             having = [(f, mask) for f, mask in masks if value in mask.known]
-            if index == IGNORE_INDEX or not _swapped(instead, other, having, value, len(masks)):
+            if index == IGNORE_INDEX or not _is_swapped(instead, other, having, value, len(masks)):
                 continue
             name = scheme.names[index]
             found.append(
@@ -199,7 +202,7 @@ def _two_codes(masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme, to
                     Severity.WARNING,
                     f"{count(len(instead), 'mask')} with {other} and none of the {len(having)} masks with {value} "
                     f"({name}): if {other} means {name}, too, all of it is ignored there",
-                    "All masks write a class in the same way; ignored pixels lie beside either class.",
+                    "All masks encode a class in the same way; ignored pixels lie beside either class.",
                     f"If it does, use {class_options(replace(scheme, values={**scheme.values, other: index}))}; if "
                     f"not, {class_options(scheme, ignore={other})}.",
                     tuple(f.mask_file for f, _ in instead),
@@ -208,20 +211,20 @@ def _two_codes(masks: Sequence[tuple[Facts, MaskFacts]], scheme: ClassScheme, to
     return found
 
 
-def _swapped(
+def _is_swapped(
     instead: Sequence[tuple[Facts, MaskFacts]],
     other: int,
     having: Sequence[tuple[Facts, MaskFacts]],
     value: int,
     number: int,
 ) -> bool:
-    """Tell whether a value stands in some masks for what another one does in others."""
-    if len(having) < FEWEST_ALIKE or len(instead) < max(FEWEST_ALIKE, number * ALIKE):
+    """Return whether a value seems to mean in some masks what another one means in others."""
+    if len(having) < MIN_MASKS or len(instead) < max(MIN_MASKS, number * MIN_MASK_SHARE):
         return False
     if any(value in mask.known for _, mask in instead):
         return False
     one, two = (_mean_share(some, v) for some, v in ((instead, other), (having, value)))
-    return max(one, two) < SIMILAR * min(one, two)
+    return max(one, two) < MAX_RATIO * min(one, two)
 
 
 def _mean_share(masks: Sequence[tuple[Facts, MaskFacts]], value: int) -> float:
@@ -234,8 +237,8 @@ def _much_ignored(facts: Sequence[Facts], most: float) -> list[Finding]:
     if not much:
         return []
     usual = median(share for _, share in shares)
-    if usual > most:  # as it is meant: labels of a few places in each image
-        words = f"sparse labels: of most images {percent(usual)} or more are ignored or without data"
+    if usual > most:  # intended: sparse labels in each image
+        words = f"sparse labels: in most images {percent(usual)} or more of the pixels are ignored or without data"
         return [Finding("ignored_pixels", Severity.NOTE, words, "", "", ())]
     return [
         Finding(
@@ -243,9 +246,9 @@ def _much_ignored(facts: Sequence[Facts], most: float) -> list[Finding]:
             Severity.WARNING,
             f"{count(len(much), 'image')} with more than {percent(most)} of the pixels ignored or without data, up to "
             f"{percent(much[0][1])}",
-            f"At least {percent(1 - most)} of an image count (max_ignored).",
-            f"Leave these images out, label more of them, or use max_ignored={_rounded_up(much[0][1]):g}, where it is "
-            "as it should be.",
+            f"At least {percent(1 - most)} of an image's pixels are labelled and have data (max_ignored).",
+            f"Leave these images out, label more of them, or set max_ignored={_rounded_up(much[0][1]):g} if this is "
+            "intended.",
             tuple(f.mask_file for f, _ in much),
         )
     ]

@@ -1,4 +1,4 @@
-"""Reading a sample once, by parts, into a small record of it."""
+"""Scan of a sample: one pass over its files, by parts, into a compact record."""
 
 from __future__ import annotations
 
@@ -20,46 +20,49 @@ from satseg.data.rasters.validity import Validity
 from satseg.data.samples import Sample
 from satseg.errors import DataError, RasterReadError, SatsegError
 from satseg.validate.facts import Facts, ScanPlan
-from satseg.validate.image_tally import EVERY, ImageTally
+from satseg.validate.image_tally import ROW_STEP, ImageTally
 from satseg.validate.mask_tally import MaskTally
 
-PART_VALUES = 24_000_000  # numbers of an image that are in memory at a time
-PIECE_PIXELS = 2**19  # that are measured at a time
-BLOCK = 256  # rows of a tile, so that each is read once
+MAX_PART_VALUES = 24_000_000  # values of an image in memory at a time
+PIECE_PIXELS = 2**19  # measured at a time
+BLOCK = 256  # rows of a tile, so that each tile is read once
 JPEG_END = b"\xff\xd9"
-TAIL = 4096  # bytes that a camera may add behind a JPEG's end
+JPEG_TAIL = 4096  # bytes that a camera may append to a JPEG
 LOSSY = ("JPEG", "YCBCR JPEG")
 
 Part = tuple[np.ndarray, np.ndarray]
 
 
 def scan(sample: Sample, plan: ScanPlan) -> Facts:
-    """Read a sample's image and mask; whatever is wrong with a file is noted, and the rest goes on.
+    """Read a sample's image and mask; errors in a file are recorded, and the rest is still read.
 
     Args:
         sample: The pair.
-        plan: How to read.
+        plan: Settings for reading.
     """
     facts = Facts(sample)
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), quiet():  # around those of two files, closed in any order
-        image = _noted(facts, facts.image_file, _header, sample.image, plan.bands)
-        mask = _noted(facts, facts.mask_file, read_real_info, sample.mask)
+    with (
+        rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
+        quiet(),
+    ):  # encloses the two files' environments, which close in any order
+        image = _recording_errors(facts, facts.image_file, _header, sample.image, plan.bands)
+        mask = _recording_errors(facts, facts.mask_file, read_real_info, sample.mask)
         facts.headers = image, mask
         facts.image_info, facts.mask_info = image and part_of(image, sample.window), mask
-        moved = _is_warped(sample.mask, image, plan) if image and mask else None
-        if facts.image_info and mask and moved is not None:
+        is_warped = _is_warped(sample.mask, image, plan) if image and mask else None
+        if facts.image_info and mask and is_warped is not None:
             facts.mask_info = _on_grid(mask, facts.image_info)
-            _read(facts, plan, facts.image_info, facts.mask_info, moved)
+            _read(facts, plan, facts.image_info, facts.mask_info, is_warped)
         else:
             _read(facts, plan, facts.image_info, None)
             _read(facts, plan, None, mask)
         if facts.sample.band_files and facts.image_file in facts.faults:
-            _blame(facts)
+            _attribute_fault(facts)
     return facts
 
 
 def part_of(image: RasterInfo, window: Window | None) -> RasterInfo:
-    """Return the header that a part of an image would have as a file."""
+    """Return the header of a part of an image, as if it were a file."""
     if window is None:
         return image
     return replace(image, width=window.width, height=window.height, transform=window_transform(image, window))
@@ -70,27 +73,27 @@ def _on_grid(mask: RasterInfo, image: RasterInfo) -> RasterInfo:
 
 
 def _is_warped(path: Path, image: RasterInfo, plan: ScanPlan) -> bool | None:
-    """Tell whether a mask is warped onto its image; None where it cannot belong to it, as the headers tell."""
+    """Return whether a mask is warped onto its image; None if it cannot belong to it by the headers."""
     try:
         return LabelReader(plan.scheme).check(path, image)
     except DataError:
         return None
 
 
-def _noted(facts: Facts, file: str, read: Callable[..., Any], *arguments: Any) -> Any:
+def _recording_errors(facts: Facts, file: str, read: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return read(*arguments)
     except SatsegError as error:
-        signals.check()  # which it may come from
+        signals.check()  # the error may come from a signal
         facts.faults[file] = error
         return None
 
 
-def _blame(facts: Facts) -> None:
-    """Put what is wrong with a stack down to those of its files that cannot be read."""
+def _attribute_fault(facts: Facts) -> None:
+    """Attribute the error of a stack to those of its files that cannot be read."""
     files, fault = facts.sample.band_files, facts.faults.pop(facts.image_file)
     for file in files:
-        _noted(facts, str(file), _read_through, file)
+        _recording_errors(facts, str(file), _read_through, file)
     if not facts.faults.keys() & set(map(str, files)):
         facts.faults[facts.image_file] = fault
 
@@ -110,7 +113,7 @@ def _header(path: Path, bands: Any) -> RasterInfo:
 def _read(
     facts: Facts, plan: ScanPlan, image: RasterInfo | None, mask: RasterInfo | None, warped: bool = False
 ) -> None:
-    """Read the files that are given, together, and add their facts where they could be read to the end."""
+    """Read the given files together, and add the facts of those that could be read completely."""
     info = image or mask
     if info is None:
         return
@@ -127,11 +130,11 @@ def _read(
         closing(_labels(facts, windows, corner, warped) if mask else _parts(None, [])) as masks,
     ):
         for piece in (piece for window in windows for piece in _pieces(window)):
-            pixels = _noted(facts, facts.image_file, next, images, None)
-            labels = _noted(facts, facts.mask_file, next, masks, None)
+            pixels = _recording_errors(facts, facts.image_file, next, images, None)
+            labels = _recording_errors(facts, facts.mask_file, next, masks, None)
             classes = None
             if of_mask and labels:
-                classes = _noted(facts, facts.mask_file, of_mask.add, *labels, pixels[1] if pixels else None)
+                classes = _recording_errors(facts, facts.mask_file, of_mask.add, *labels, pixels[1] if pixels else None)
             if of_image and pixels:
                 of_image.add(piece, pixels[0], pixels[1], classes)
     if of_image and facts.image_file not in facts.faults:
@@ -141,15 +144,15 @@ def _read(
 
 
 def _windows(info: RasterInfo, bands: int) -> Iterator[Window]:
-    rows = max(PART_VALUES // (info.width * bands), 1)
+    rows = max(MAX_PART_VALUES // (info.width * bands), 1)
     rows = max(rows // BLOCK, 1) * BLOCK if rows < info.height else info.height
     for row in range(0, info.height, rows):
         yield Window(0, row, info.width, min(rows, info.height - row))
 
 
 def _pieces(window: Window) -> Iterator[Window]:
-    """Cut what is read at once into what is measured at once, which takes many times its memory."""
-    rows = max(PIECE_PIXELS // window.width // EVERY, 1) * EVERY
+    """Divide a window that is read at once into pieces that are measured at once, which takes much more memory."""
+    rows = max(PIECE_PIXELS // window.width // ROW_STEP, 1) * ROW_STEP
     for row in range(window.row, window.row + window.height, rows):
         yield Window(0, row, window.width, min(rows, window.row + window.height - row))
 
@@ -161,7 +164,7 @@ def _parts(
     bands: list[int] | None = None,
     nodata: float | None = None,
 ) -> Generator[Part]:
-    """Read windows of a file's part whose upper left corner is given."""
+    """Yield pieces of a file for windows relative to a given upper left corner."""
     if path is None:
         return
     _check_end(path)
@@ -169,8 +172,8 @@ def _parts(
         validity = Validity.of(source)
         numbers = bands or [n for n in source.indexes if n not in validity.alpha]
         for window in windows:
-            yield from _cut(
-                window, *read_open_image(source, _moved(window, corner), numbers, nodata, validity=validity)
+            yield from _split_pieces(
+                window, *read_open_image(source, _shifted(window, corner), numbers, nodata, validity=validity)
             )
 
 
@@ -180,32 +183,32 @@ def _labels(facts: Facts, windows: list[Window], corner: tuple[int, int], warped
         yield from _parts(mask, windows, corner)
         return
     for window in windows:
-        yield from _cut(window, *warp_labels(mask, image, _moved(window, corner)))
+        yield from _split_pieces(window, *warp_labels(mask, image, _shifted(window, corner)))
 
 
-def _moved(window: Window, corner: tuple[int, int]) -> Window:
+def _shifted(window: Window, corner: tuple[int, int]) -> Window:
     return Window(window.col + corner[0], window.row + corner[1], window.width, window.height)
 
 
-def _cut(window: Window, pixels: np.ndarray, valid: np.ndarray) -> Iterator[Part]:
+def _split_pieces(window: Window, pixels: np.ndarray, valid: np.ndarray) -> Iterator[Part]:
     for piece in _pieces(window):
         rows = slice(piece.row - window.row, piece.row - window.row + piece.height)
         yield pixels[:, rows], valid[rows]
 
 
 def _check_end(path: Path) -> None:
-    """Refuse a JPEG that breaks off: what it lacks would be read as grey."""
+    """Raise an error for a truncated JPEG, whose missing part would be read as grey."""
     if path.suffix.lower() not in (".jpg", ".jpeg"):
         return
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - TAIL))
+        file.seek(max(0, size - JPEG_TAIL))
         if JPEG_END not in file.read():
-            raise RasterReadError(f"{path} is truncated (a JPEG's end is missing); copy or download it again.")
+            raise RasterReadError(f"{path} is truncated (the JPEG end marker is missing); copy or download it again.")
 
 
 def is_lossy(path: Path) -> bool:
-    """Tell whether a file's compression changes its numbers."""
+    """Return whether a file's compression is lossy."""
     with open_raster(path) as source:
         compression = source.compression.value if source.compression else ""
         return source.driver == "JPEG" or compression in LOSSY

@@ -1,4 +1,4 @@
-"""Scanning all samples, in parallel, with a progress bar."""
+"""Parallel scan of all samples, with a progress bar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from satseg.progress import Progress
 from satseg.validate.facts import Facts, ScanPlan
 from satseg.validate.scanning import scan
 
-FORM = "{desc}: {percentage:3.0f} % of {total} images, {rate_noinv_fmt}, {remaining} left"
+BAR_FORMAT = "{desc}: {percentage:3.0f} % of {total} images, {rate_noinv_fmt}, {remaining} left"
 
 
 def survey(samples: Sequence[Sample], plan: ScanPlan, workers: int | None = None, progress: bool = True) -> list[Facts]:
@@ -26,21 +26,21 @@ def survey(samples: Sequence[Sample], plan: ScanPlan, workers: int | None = None
 
     Args:
         samples: All pairs.
-        plan: How to read.
-        workers: Processes; as many as there are cores by default. One reads in this process.
-        progress: Whether to show a bar, or a line a minute where there is no terminal.
+        plan: Settings for reading.
+        workers: Number of processes; the number of cores by default. With 1, samples are read in this process.
+        progress: Show a bar, or a line per minute without a terminal.
 
     Raises:
-        ConfigError: If the number of workers is none.
+        ConfigError: If the number of workers is invalid.
         WorkerLostError: If one of the processes was killed.
     """
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ConfigError(f"workers={workers}: expected a whole number from 1 on.")
     number = min(workers or os.cpu_count() or 1, len(samples))
-    found = _alone(samples, plan) if number <= 1 else _together(samples, plan, number)
+    found = _scan_here(samples, plan) if number <= 1 else _scan_in_pool(samples, plan, number)
     if progress and not sys.stderr.isatty():
         return list(_with_lines(found, len(samples)))
-    bar = tqdm(found, "Checking", len(samples), unit=" images", bar_format=FORM, disable=not progress)
+    bar = tqdm(found, "Checking", len(samples), unit=" images", bar_format=BAR_FORMAT, disable=not progress)
     return list(bar)
 
 
@@ -51,18 +51,18 @@ def _with_lines(found: Iterator[Facts], total: int) -> Iterator[Facts]:
         lines.add()
 
 
-def _alone(samples: Sequence[Sample], plan: ScanPlan) -> Iterator[Facts]:
+def _scan_here(samples: Sequence[Sample], plan: ScanPlan) -> Iterator[Facts]:
     yield from (scan(sample, plan) for sample in samples)
 
 
-def _together(samples: Sequence[Sample], plan: ScanPlan, workers: int) -> Iterator[Facts]:
-    # spawned: this process has threads and GDAL's state already, which a fork would copy halfway
+def _scan_in_pool(samples: Sequence[Sample], plan: ScanPlan, workers: int) -> Iterator[Facts]:
+    # spawned: a fork would copy the threads and GDAL state of this process inconsistently
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         yield from pool.map(partial(scan, plan=plan), samples)
     except BrokenProcessPool as error:
         raise WorkerLostError(
-            "A process that checks images was killed, most likely because memory ran out: set workers lower."
+            "A worker process was killed, most likely because memory ran out: set workers lower."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

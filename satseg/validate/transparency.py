@@ -1,4 +1,4 @@
-"""Bands that are flagged as transparency, but may be data: near infrared as fourth of four bands, for one."""
+"""Detection of data bands that are flagged as transparency, such as near infrared as the fourth band."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from satseg.errors import RasterReadError
 from satseg.validate.facts import Facts
 from satseg.validate.findings import Finding, Severity, count, percent
 
-LOOKED_AT = 20  # images
-SIDE = 512  # pixels of the part in the middle of each that is looked at
-HALF_CLEAR = 0.05  # share of pixels neither clear nor opaque from which a band measures; soft edges have fewer
+MAX_IMAGES = 20  # examined
+SIDE = 512  # of the central part that is examined, in pixels
+MIN_INTERMEDIATE = 0.05  # share of pixels neither transparent nor opaque in a data band; soft edges have less
 
 
 def check_transparency(facts: Sequence[Facts], bands: Sequence[int | str] | None) -> list[Finding]:
-    """Look at the bands that take pixels out because the files call them transparency.
+    """Check the bands that mask pixels because the files flag them as transparency.
 
     Args:
         facts: Of all samples.
@@ -35,8 +35,8 @@ def check_transparency(facts: Sequence[Facts], bands: Sequence[int | str] | None
             files[f.image_file] = info, alpha
     if not files:
         return []
-    some = list(files.values())[:: max(1, -(-len(files) // LOOKED_AT))]
-    half_clear = float(np.mean([_half_clear(*one) for one in some]))
+    some = list(files.values())[:: max(1, -(-len(files) // MAX_IMAGES))]
+    intermediate = float(np.mean([_intermediate_share(*one) for one in some]))
     info, alpha = next(iter(files.values()))
     lost = sum(f.pixels - f.image.usable for f in facts if f.image and f.image_file in files)
     pixels = sum(f.pixels for f in facts if f.image and f.image_file in files)
@@ -44,16 +44,16 @@ def check_transparency(facts: Sequence[Facts], bands: Sequence[int | str] | None
         f"band {alpha} of {count(len(files), 'image')} is flagged as transparency: {percent(lost / max(pixels, 1))} of "
         "their pixels count as missing"
     )
-    if half_clear < HALF_CLEAR:
+    if intermediate < MIN_INTERMEDIATE:
         return [Finding("transparency", Severity.NOTE, message, "", "", tuple(files))]
     return [
         Finding(
             "transparency",
             Severity.WARNING,
-            f"{message}; but {percent(half_clear)} of its numbers are neither clear nor opaque, as of a band that "
-            "measures, such as near infrared",
-            "A band of transparency is 0 where nothing is to be seen, and full elsewhere.",
-            f"Where it is data, use {option('bands', list(range(1, len(info.band_names) + 1)))}.",
+            f"{message}; but {percent(intermediate)} of its values are neither transparent nor opaque, as of a "
+            "measurement such as near infrared",
+            "An alpha band is 0 where pixels are missing, and at its maximum elsewhere.",
+            f"If it is data, use {option('bands', list(range(1, len(info.band_names) + 1)))}.",
             tuple(files),
         )
     ]
@@ -63,11 +63,11 @@ def _alpha(info: RasterInfo) -> int | None:
     return next((band for band in range(1, len(info.band_names) + 1) if band not in info.bands), None)
 
 
-def _half_clear(info: RasterInfo, band: int) -> float:
-    """Return the share of numbers in the middle of an image's band that are neither 0 nor the highest of their type."""
+def _intermediate_share(info: RasterInfo, band: int) -> float:
+    """Return the share of values in the centre of a band that are neither 0 nor the maximum of their dtype."""
     width, height = min(SIDE, info.width), min(SIDE, info.height)
     window = Window((info.width - width) // 2, (info.height - height) // 2, width, height)
-    with suppress(RasterReadError), open_raster(info.path) as source:  # what is broken is told elsewhere
+    with suppress(RasterReadError), open_raster(info.path) as source:  # broken files are reported elsewhere
         numbers = source.read(band, window=window)
         full = np.iinfo(numbers.dtype).max if np.issubdtype(numbers.dtype, np.integer) else 1
         return float(((numbers != 0) & (numbers != full)).mean())

@@ -1,4 +1,4 @@
-"""A validation as text for the terminal, as JSON, and as one page."""
+"""Writing a validation: text for the terminal, JSON, and the report page."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from satseg.files import write_json, write_text
 from satseg.spec import IGNORE_INDEX
 from satseg.validate.checking import Validation
 from satseg.validate.findings import Severity, count, percent
-from satseg.validate.masks import mask_values, shown
-from satseg.validate.pictures import panels
+from satseg.validate.masks import format_value, mask_values
+from satseg.validate.sample_panels import sample_panels
 from satseg.visualization.figures import plot_balance, plot_footprints, plot_panels
 from satseg.visualization.page import Picture, read_picture, render_page
 
 COLUMNS = 4  # of the sample grid: two samples, each beside its overlay
-MOST_SIZES = 12  # in the table; the rest are few
+MAX_SIZES = 12  # in the table
 
 
 def write_validation(validation: Validation, folder: Path) -> str:
     """Write report.json and report.html; return the summary for the terminal.
 
     Args:
-        validation: What was found.
-        folder: Where to.
+        validation: The results.
+        folder: Output folder.
 
     Raises:
         ResourceError: If a file cannot be written.
@@ -40,7 +40,7 @@ def write_validation(validation: Validation, folder: Path) -> str:
 
 
 def verdict(validation: Validation) -> str:
-    """Return in words whether the dataset is sound, and what it holds."""
+    """Return a one-line verdict on the dataset and its contents."""
     sizes = ", ".join(f"{totals.images} {split}" for split, totals in validation.totals.items())
     held = f"{count(len(validation.facts), 'image')} ({sizes}), {len(validation.scheme.names)} classes"
     if validation.is_sound:
@@ -81,7 +81,7 @@ def _values(validation: Validation) -> list[tuple[str, str, int]]:
     scheme = validation.scheme
     found = sorted(mask_values(validation.facts).items(), key=lambda item: -item[1])
     names = {**dict(enumerate(scheme.names)), IGNORE_INDEX: "ignored"}
-    return [(shown(value, scheme), names[scheme.values[value]], pixels) for value, pixels in found]
+    return [(format_value(value, scheme), names[scheme.values[value]], pixels) for value, pixels in found]
 
 
 def _sizes(validation: Validation) -> Counter[tuple[int, int]]:
@@ -113,8 +113,8 @@ def _page(validation: Validation, folder: Path) -> str:
         colours=validation.scheme.palette,
         values=[(v, name, f"{n:,}", percent(n / max(total, 1))) for v, name, n in _values(validation)],
         bands=[_band_row(band) for band in validation.bands],
-        sizes=[(f"{w} x {h}", n) for (w, h), n in _sizes(validation).most_common(MOST_SIZES)],
-        more_sizes=max(0, len(_sizes(validation)) - MOST_SIZES),
+        sizes=[(f"{w} x {h}", n) for (w, h), n in _sizes(validation).most_common(MAX_SIZES)],
+        more_sizes=max(0, len(_sizes(validation)) - MAX_SIZES),
         kinds=Counter(f"{info.count} bands, {info.dtype}" for info in infos).most_common(),
         pixels=f"{sum(t.pixels for t in validation.totals.values()) / 1e6:,.1f}",
         pictures=_pictures(validation, folder),
@@ -134,7 +134,7 @@ def _pictures(validation: Validation, folder: Path) -> Mapping[str, Picture]:
         uncounted = {split: totals.uncounted for split, totals in validation.totals.items()}
         made["balance"] = figures / "balance.png"
         plot_balance(shares, uncounted, scheme.names, scheme.palette, made["balance"])
-    samples = panels(validation.splits, scheme, validation.bands_read)
+    samples = sample_panels(validation.splits, scheme, validation.bands_read)
     if samples:
         made["samples"] = figures / "samples.png"
         plot_panels(samples, made["samples"], COLUMNS)

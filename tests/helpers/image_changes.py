@@ -13,13 +13,13 @@ from rasterio.vrt import WarpedVRT
 
 Change = Callable[[np.ndarray], np.ndarray]  # of (bands, height, width)
 TURNS = {
-    "turned by 90°": lambda image: np.rot90(image, 1, (1, 2)),
-    "turned by 180°": lambda image: np.rot90(image, 2, (1, 2)),
-    "turned by 90° the other way": lambda image: np.rot90(image, 3, (1, 2)),
+    "rotated by 90°": lambda image: np.rot90(image, 1, (1, 2)),
+    "rotated by 180°": lambda image: np.rot90(image, 2, (1, 2)),
+    "rotated by 90° the other way": lambda image: np.rot90(image, 3, (1, 2)),
     "mirrored left to right": lambda image: image[:, :, ::-1],
     "mirrored top to bottom": lambda image: image[:, ::-1],
-    "turned by 90° and mirrored": lambda image: image.swapaxes(1, 2),
-    "turned by 90° and mirrored the other way": lambda image: np.rot90(image, 2, (1, 2)).swapaxes(1, 2),
+    "rotated by 90° and mirrored": lambda image: image.swapaxes(1, 2),
+    "rotated by 90° and mirrored the other way": lambda image: np.rot90(image, 2, (1, 2)).swapaxes(1, 2),
 }
 
 

@@ -125,7 +125,7 @@ def test_near_infrared_that_tells_water_is_no_label_and_a_label_beside_it_is(sha
     planted = np.random.default_rng(0).normal(100, 5, mask.shape) + 60 * (mask == 2)
     write(tmp_path / "all/images/a.tif", np.concatenate([image, planted[None].clip(0, 255).astype(np.uint8)]), **grid)
     finding = found(check(tmp_path, **options), "giveaway_band")
-    assert "band_8 gives the class forest away: alone it tells it from the rest" in finding.message
+    assert "band_8 gives the class forest away: alone it separates it from the rest" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from rasterio.enums import Resampling
 from scipy.ndimage import gaussian_filter, zoom
 
 from satseg.data.splits import Group, Random
-from satseg.validate.crops import Cut, overlapping
-from satseg.validate.fingerprints import FingerprintTally
+from satseg.validate.fingerprints import Crop, FingerprintTally, find_overlaps
 from satseg.validate.leakage import check_leakage
 
 PATTERNS = {"images": "images/*", "masks": "masks/*"}
@@ -166,7 +165,7 @@ def test_crops_that_are_made_anew(tmp_path, way):
         "another grid": lambda image: resampled(image, tmp_path / "warped", Resampling.bilinear, "EPSG:32632")[
             :, 15:-15, 15:-15
         ],
-        "turned": lambda image: TURNS["turned by 90° and mirrored"](off_by_one(image)),
+        "turned": lambda image: TURNS["rotated by 90° and mirrored"](off_by_one(image)),
         "JPEG": lambda image: jpeg(image),
     }
     scenes = generated(8)
@@ -174,7 +173,7 @@ def test_crops_that_are_made_anew(tmp_path, way):
     halves(tmp_path / "data", scenes, ways[way], 0.35 if way in ("off by one", "nearest", "bilinear") else 0.5)
     finding = found(check(tmp_path / "data"), "overlapping_crops")
     assert "8 pairs" in finding.message and len(finding.files) == 16
-    assert ("turned by 90° and mirrored" in finding.message) == (way == "turned")
+    assert ("rotated by 90° and mirrored" in finding.message) == (way == "turned")
 
 
 @pytest.mark.shared
@@ -194,9 +193,9 @@ def test_real_crops_that_are_made_anew(shared_dir, tmp_path, resampling):
 
 def test_thousands_of_images_take_seconds():
     random = np.random.default_rng(0)
-    cuts = []
+    crops = []
     for number in range(4000):
         tally = FingerprintTally(64, 64)
         tally.add(random.normal(size=(64, 64)).astype(np.float32))
-        cuts.append(Cut(tally.fingerprints(), 64, 64, number % 3))
-    assert list(overlapping(cuts)) == []
+        crops.append(Crop(tally.fingerprints(), 64, 64, number % 3))
+    assert list(find_overlaps(crops)) == []

@@ -136,11 +136,11 @@ def test_copies_that_are_turned_and_changed(tmp_path, changed, words):
     assert f"{number} pairs" in finding.message
     both = f", {words}" if words else ""
     for number, turn in (
-        (2, "turned by 90°"),
-        (1, "turned by 180°"),
+        (2, "rotated by 90°"),
+        (1, "rotated by 180°"),
         (1, "mirrored left to right"),
         (1, "mirrored top to bottom"),
-        (2, "turned by 90° and mirrored"),
+        (2, "rotated by 90° and mirrored"),
     ):
         message = finding.message.replace("about 9 %", "about 10 %").replace("about 11 %", "about 10 %")
         assert sum(int(n) for n in re.findall(rf"(\d+) {turn}{both}[;)]", message)) == number

@@ -38,7 +38,7 @@ def test_infrared_that_is_flagged_as_transparency_is_named_with_the_way_to_take_
     assert "35 % of their pixels" in finding.message  # as make_mask draws its class 1
     assert "dataset.bands='[1, 2, 3, 4]'" in finding.repair
     hidden = [f for f in validation.findings if f.check == "hidden_class"]
-    assert all("class_1" in f.message and "Split anew" not in f.repair for f in hidden)
+    assert all("class_1" in f.message and "Split differently" not in f.repair for f in hidden)
     taken = check_all(tmp_path, bands=[1, 2, 3, 4])
     assert not {"transparency", "hidden_class", "absent_class"} & {f.check for f in taken.findings}
 

@@ -11,8 +11,8 @@ from satseg.data.splits import Random
 
 HALF = ["train/images/1.tif", "train/images/3.tif", "train/images/5.tif", "val/images/7.tif", "test/images/9.tif"]
 CHANGES = {
-    "higher": (lambda i: i + 1000, "shifted: numbers about 1000 higher", "Subtract 1000"),
-    "ten times": (lambda i: i * 10, "in another unit: numbers 10", "one unit"),
+    "higher": (lambda i: i + 1000, "shifted: values about 1000 higher", "Subtract 1000"),
+    "ten times": (lambda i: i * 10, "in another unit: values 10", "one unit"),
 }
 
 
@@ -45,7 +45,7 @@ def test_decibels_among_linear_numbers_are_told_with_what_makes_them_alike(sound
 def test_pictures_of_8_bits_among_reflectances_are_told_as_such(sound):
     as_numbers(sound, lambda image: np.rint(image / 9000 * 255), HALF[:1])
     finding = found(check(sound), "distribution")
-    assert list(finding.files) == HALF[:1] and "as of pictures of 8 bits" in finding.message
+    assert list(finding.files) == HALF[:1] and "as of 8-bit pictures" in finding.message
 
 
 def test_two_other_products_at_once_and_the_split_that_one_is_are_told(sound):
@@ -53,9 +53,9 @@ def test_two_other_products_at_once_and_the_split_that_one_is_are_told(sound):
         rewrite(file, CHANGES["higher"][0])(sound)
     rewrite("train/images/2.tif", CHANGES["ten times"][0])(sound)
     findings = {f.files: f.message for f in check(sound).findings if f.check == "distribution"}
-    assert "in another unit: numbers 9.95" in findings["train/images/2.tif",]
+    assert "in another unit: values 9.95" in findings["train/images/2.tif",]
     shifted = findings["val/images/6.tif", "val/images/7.tif"]
-    assert "2 images are shifted (the val split): numbers about 1000 higher" in shifted and len(findings) == 2
+    assert "2 images are shifted (the val split): values about 1000 higher" in shifted and len(findings) == 2
 
 
 @pytest.mark.shared

@@ -47,7 +47,7 @@ def test_large_files_are_read_by_parts_with_the_same_result(sound, monkeypatch):
         t.class_pixels.tolist() for t in whole.totals.values()
     ]
     for one, other in zip(whole.facts, parts.facts, strict=True):
-        assert np.allclose(one.image.small, other.image.small)
+        assert np.allclose(one.image.thumbnail, other.image.thumbnail)
         assert all(np.array_equal(a, b) for a, b in zip(one.image.edges, other.image.edges, strict=True))
         assert np.array_equal(one.image.drawn, other.image.drawn)
 
@@ -82,8 +82,8 @@ def test_data_with_warnings_alone_can_be_trained_on(sound, tmp_path):
 
 @pytest.mark.parametrize("dataset", ["synthetic", "synthetic_multispectral"])
 def test_the_embedded_data_is_sound_and_its_classes_have_names(tmp_path, dataset):
-    small = ["dataset.size=256", "dataset.scenes={train: 3, val: 2, test: 2}"]
-    done = command("validate", f"dataset={dataset}", *small, "output=out", "workers=1", cwd=tmp_path)
+    thumbnail = ["dataset.size=256", "dataset.scenes={train: 3, val: 2, test: 2}"]
+    done = command("validate", f"dataset={dataset}", *thumbnail, "output=out", "workers=1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "building" in json.loads((tmp_path / "out/report.json").read_text())["classes"]
 

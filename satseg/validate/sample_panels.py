@@ -1,4 +1,4 @@
-"""Samples as a reader of the report sees them: small, with the classes laid over them."""
+"""Thumbnails of samples with their classes overlaid, for the report page."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from satseg.visualization.figures import Panel
 from satseg.visualization.overlays import overlay
 from satseg.visualization.palette import colourise
 
-MOST = 12
-SIDE = 256  # pixels of the longer side of a picture
+MAX_SAMPLES = 12
+SIDE = 256  # longer side of a picture in pixels
 OPACITY = 0.5
-EYE = (2, 98)  # percentiles of the picture's numbers that become black and white
+DISPLAY_PERCENTILES = (2, 98)  # of the values, which become black and white
 
 
-def panels(
+def sample_panels(
     splits: Mapping[str, Sequence[Facts]], scheme: ClassScheme, bands: Sequence[int | str] | None
 ) -> list[Panel]:
-    """Return an image and its overlay for samples spread over each split.
+    """Return panels of image and overlay for samples spread over each split.
 
     Args:
         splits: Facts by split.
@@ -42,7 +42,7 @@ def panels(
     for split, facts in _chosen(splits):
         try:
             rgb, classes = _picture(facts, bands), _classes(facts, scheme)
-        except SatsegError:  # it was there a moment ago
+        except SatsegError:  # the file has disappeared since
             continue
         found += [
             Panel(f"{split}: {facts.name}", rgb),
@@ -52,9 +52,9 @@ def panels(
 
 
 def _chosen(splits: Mapping[str, Sequence[Facts]]) -> list[tuple[str, Facts]]:
-    each = -(-MOST // max(len(splits), 1))
+    each = -(-MAX_SAMPLES // max(len(splits), 1))
     spread = [[(split, f) for f in _spread(facts, each)] for split, facts in splits.items()]
-    return [pair for turn in zip_longest(*spread) for pair in turn if pair is not None][:MOST]
+    return [pair for turn in zip_longest(*spread) for pair in turn if pair is not None][:MAX_SAMPLES]
 
 
 def _spread(facts: Sequence[Facts], number: int) -> list[Facts]:
@@ -74,7 +74,7 @@ def _picture(facts: Facts, bands: Sequence[int | str] | None) -> np.ndarray:
         low, high = np.zeros(len(image)), np.full(len(image), 255.0)
     else:
         pixels = np.where(np.isfinite(image), image, np.nan).reshape(len(image), -1)
-        low, high = np.nan_to_num(np.nanpercentile(pixels, EYE, axis=1))
+        low, high = np.nan_to_num(np.nanpercentile(pixels, DISPLAY_PERCENTILES, axis=1))
     names = [info.band_names[n - 1] for n in numbers] if info else []
     return display_rgb(image, np.ones(image.shape[1:], bool), low.tolist(), high.tolist(), band_names=names)
 

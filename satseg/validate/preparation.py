@@ -1,4 +1,4 @@
-"""What is checked: pairs, classes and splits, as far as they can be had."""
+"""Preparation of a dataset for checking: pairs, classes and splits, despite errors in single files."""
 
 from __future__ import annotations
 
@@ -18,57 +18,57 @@ from satseg.data.rasters.raster import RasterInfo, read_info, read_strips
 from satseg.data.samples import Sample
 from satseg.data.splits import left_out
 from satseg.errors import DataError, RasterReadError, SatsegError
-from satseg.validate.findings import SHOWN, Finding, Severity, count
-from satseg.validate.mask_tally import MOST_VALUES, MaskTally, count_values, is_of_ends
-from satseg.validate.masks import kind_of
+from satseg.validate.findings import MAX_EXAMPLES, Finding, Severity, count
+from satseg.validate.mask_tally import MAX_VALUES, MaskTally, count_values, is_extreme
+from satseg.validate.masks import classify_outside
 from satseg.validate.scanning import is_lossy
 
 if TYPE_CHECKING:
     from satseg.data import SegmentationDataModule
 
-UNSPLIT = "all"  # the name of the one split where none could be made
-GUESSED_FROM = 20  # masks
-LEAST = 0.01  # share of the pixels from which a value is taken for a class
+UNSPLIT = "all"  # name of the only split if the dataset cannot be split
+MAX_GUESS_MASKS = 20  # read to guess the classes
+MIN_VALUE_SHARE = 0.01  # of the pixels, for a value to be taken for a class
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A dataset that is to be checked.
+class PreparedDataset:
+    """A dataset prepared for checking.
 
     Attributes:
         samples: All pairs.
         scheme: The classes.
-        sides: Samples by split; parts of images, where these are cut.
-        findings: What was wrong so far.
+        splits: Samples by split; parts of images, if these are cut.
+        findings: Findings so far.
     """
 
     samples: list[Sample]
     scheme: ClassScheme
-    sides: dict[str, list[Sample]]
+    splits: dict[str, list[Sample]]
     findings: list[Finding]
 
     def parts(self) -> list[Sample]:
-        """Return what is read: the samples of all splits, and images that are in none."""
-        chosen = [sample for samples in self.sides.values() for sample in samples]
-        return [*chosen, *left_out(self.samples, self.sides)]
+        """Return the samples to read: those of all splits, and images that are in none."""
+        chosen = [sample for samples in self.splits.values() for sample in samples]
+        return [*chosen, *left_out(self.samples, self.splits)]
 
 
-def open_dataset(datamodule: SegmentationDataModule) -> Opened:
-    """Pair files, find classes and split; what is wrong with single files becomes a finding.
+def prepare_dataset(datamodule: SegmentationDataModule) -> PreparedDataset:
+    """Pair files, find classes and split; errors in single files become findings.
 
     Raises:
-        DataError: If there is nothing to check: no folder, no pair, no mask that can be read.
-        ConfigError: If an option cannot be used.
+        DataError: If there is nothing to check: no folder, no pair, no readable mask.
+        ConfigError: If an option is invalid.
     """
     pairs = datamodule.paired()
     samples = pairs.samples
     findings = [_unpaired(kind, files) for kind, files in pairs.unpaired.items() if files]
     findings += _unusable(pairs.faults)
     scheme, guessed = _scheme(datamodule, samples)
-    sides, unsplit = _sides(datamodule, samples)
+    splits, unsplit = _splits(datamodule, samples)
     assumed = [Finding("assumed", Severity.NOTE, text) for text in datamodule.assumptions]
-    findings += [*guessed, *unsplit, *_unused(left_out(samples, sides)), *assumed]
-    return Opened(samples, scheme, sides, findings)
+    findings += [*guessed, *unsplit, *_unused(left_out(samples, splits)), *assumed]
+    return PreparedDataset(samples, scheme, splits, findings)
 
 
 def _unpaired(kind: str, files: Sequence[Path]) -> Finding:
@@ -84,17 +84,17 @@ def _unpaired(kind: str, files: Sequence[Path]) -> Finding:
 
 
 def _unusable(faults: Sequence[tuple[Path, SatsegError]]) -> list[Finding]:
-    """Put files with faults of one kind together, in the words of the first ones."""
+    """Group files with errors of one type, quoting the first ones."""
     kinds: dict[type[SatsegError], list[tuple[Path, SatsegError]]] = {}
     for file, error in faults:
         kinds.setdefault(type(error), []).append((file, error))
-    expected = "Images have all their bands; polygons can be read, have a class and lie where their image does."
+    expected = "Images have all their bands; polygons can be read, have a class and overlap their image."
     found = []
     for some in kinds.values():
         files = tuple(dict.fromkeys(str(file) for file, _ in some))
         reasons = list(dict.fromkeys(str(error).rstrip(".") for _, error in some))
-        more = " …" if len(reasons) > SHOWN else ""
-        message = f"{count(len(files), 'file')} cannot be used: {'; '.join(reasons[:SHOWN])}{more}"
+        more = " …" if len(reasons) > MAX_EXAMPLES else ""
+        message = f"{count(len(files), 'file')} cannot be used: {'; '.join(reasons[:MAX_EXAMPLES])}{more}"
         found.append(Finding("unusable", Severity.ERROR, message, expected, "", files))
     return found
 
@@ -107,7 +107,7 @@ def _unused(samples: Sequence[Sample]) -> list[Finding]:
 
 
 def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tuple[ClassScheme, list[Finding]]:
-    """Return the classes; where they are not given, those of the masks that can be read."""
+    """Return the classes; if they are not given, those of the readable masks."""
     if not datamodule.finds_classes:
         return datamodule.scheme(), []
     with bounded_cache():
@@ -116,10 +116,10 @@ def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tu
 
 
 def _found_scheme(masks: Sequence[Path]) -> tuple[ClassScheme, list[Finding]]:
-    some = [path for path in masks[:: max(1, -(-len(masks) // GUESSED_FROM))] if _can_be_read(path)]
+    some = [path for path in masks[:: max(1, -(-len(masks) // MAX_GUESS_MASKS))] if _can_be_read(path)]
     common = _common_values(some)
-    for guess in (_ends(common), common):
-        kinds = {_kind(path, guess) for path in some} - {""} if guess else set()
+    for guess in (_extreme_values(common), common):
+        kinds = {_outside_kind(path, guess) for path in some} - {""} if guess else set()
         if guess and kinds - {"mask_values"} and (guess is common or "mask_values" not in kinds):
             return guess, [_guessed(guess)]
     try:
@@ -138,17 +138,19 @@ def _can_be_read(path: Path) -> bool:
 
 
 def _common_values(masks: Sequence[Path]) -> ClassScheme | None:
-    """Take the common values of masks for the classes, so that the others can be named."""
+    """Return the common values of masks as classes, so that the others can be reported; None if there are too few."""
     values: Counter[float] = Counter()
     infos = [read_info(path) for path in masks]
     by_colour = any(info.count >= 3 for info in infos)
     for info in infos:
         for keys, labelled in _keys(info, by_colour):
             values.update(count_values(keys[labelled]))
-            if len(values) > MOST_VALUES:
-                values = Counter(dict(values.most_common(MOST_VALUES)))
+            if len(values) > MAX_VALUES:
+                values = Counter(dict(values.most_common(MAX_VALUES)))
     total = sum(values.values())
-    common = sorted(int(v) for v, n in values.items() if n >= LEAST * total and float(v).is_integer() and v >= 0)
+    common = sorted(
+        int(v) for v, n in values.items() if n >= MIN_VALUE_SHARE * total and float(v).is_integer() and v >= 0
+    )
     return _classes_of(common, by_colour) if len(common) >= 2 else None
 
 
@@ -159,7 +161,7 @@ def _classes_of(common: Sequence[int], by_colour: bool) -> ClassScheme:
 
 
 def _keys(info: RasterInfo, by_colour: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Read a mask's values or packed colours (h, w) by parts, and which of them it does not declare as nodata."""
+    """Yield a mask's values or packed colours (h, w) by parts, with a mask of those not declared as nodata."""
     colours = by_colour and info.count >= 3
     nodata = declared_nodata(info, colours)
     for raw in read_strips(info.path):
@@ -167,36 +169,36 @@ def _keys(info: RasterInfo, by_colour: bool) -> Iterator[tuple[np.ndarray, np.nd
         yield keys, np.ones(keys.shape, bool) if nodata is None else keys != nodata
 
 
-def _ends(scheme: ClassScheme | None) -> ClassScheme | None:
-    """Return the classes that are 0 and 255, or colours of these: what lies between may be what smoothing made."""
+def _extreme_values(scheme: ClassScheme | None) -> ClassScheme | None:
+    """Return the classes with values 0 and 255, or colours of these: values in between may come from smoothing."""
     if scheme is None:
         return None
-    chosen = [value for value in sorted(scheme.values) if is_of_ends(value, scheme.by_colour)]
+    chosen = [value for value in sorted(scheme.values) if is_extreme(value, scheme.by_colour)]
     return _classes_of(chosen, scheme.by_colour) if 2 <= len(chosen) < len(scheme.values) else None
 
 
-def _kind(path: Path, scheme: ClassScheme) -> str:
-    """Return what the values of a mask that are no class come from; nothing where it has none."""
+def _outside_kind(path: Path, scheme: ClassScheme) -> str:
+    """Return the origin of a mask's values outside the classes; empty if there are none."""
     info = read_info(path)
     tally = MaskTally(info, scheme, is_lossy(path))
     for raw, (_, labelled) in zip(read_strips(path), _keys(info, scheme.by_colour), strict=True):
         tally.add(raw, labelled, None)
     facts = tally.facts()
-    return kind_of(facts) if facts.num_outside else ""
+    return classify_outside(facts) if facts.num_outside else ""
 
 
 def _guessed(scheme: ClassScheme) -> Finding:
     return Finding(
         "guessed_classes",
         Severity.WARNING,
-        f"masks hold values that are no class, and dataset.classes does not say which are; taken for classes: "
+        f"masks hold values that are no class, and dataset.classes does not declare the classes; assumed classes: "
         f"{', '.join(scheme.names)}",
-        "dataset.classes says what mask values mean.",
+        "dataset.classes declares the meaning of mask values.",
         f"Give dataset.classes, such as {class_options(scheme)}.",
     )
 
 
-def _sides(
+def _splits(
     datamodule: SegmentationDataModule, samples: Sequence[Sample]
 ) -> tuple[dict[str, list[Sample]], list[Finding]]:
     try:
@@ -207,7 +209,7 @@ def _sides(
             "split",
             Severity.ERROR,
             f"the dataset cannot be split: {str(error).rstrip('.')}",
-            "There are images to train and to validate on.",
+            "There are images for training and validation.",
             "Set dataset/split, or its options.",
         )
         return {UNSPLIT: list(samples)}, [finding]
