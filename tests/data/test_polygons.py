@@ -155,7 +155,7 @@ def test_the_class_of_a_file_without_attribute_is_said_with_how_to_name_it(root:
     save(root / "labels_osm.gpkg", [box(0, 0, 10, 10)])
     data = module(root, masks="labels_osm.gpkg", vectors={"outside": "bare"})
     data.setup()
-    said = "2 classes: bare, labels_osm; all polygons are of one class, called labels_osm after labels_osm.gpkg: "
+    said = "2 classes: bare, labels_osm; all polygons are of one class, named labels_osm after labels_osm.gpkg: "
     assert any(a.startswith(f"{said}dataset.classes=[bare,NAME] gives it another name") for a in data.assumptions)
     found = validate(data, workers=1, progress=False).findings
     assert any(said in finding.message and finding.severity == Severity.NOTE for finding in found)
@@ -179,7 +179,7 @@ def test_polygons_in_collections_are_drawn_and_what_else_these_hold_is_said(root
         data = module(root, **options)
         data.samples()
         (said,) = (a for a in data.assumptions if "lines or points" in a)
-        assert said.startswith(f"1 polygons of {root / 'all.gpkg'} hold lines or points beside polygons")
+        assert said.startswith(f"1 polygons of {root / 'all.gpkg'} hold lines or points as well as polygons")
     save(root / "none.gpkg", [shapely.GeometryCollection([line])])
     with pytest.raises(DataError, match=r"none.gpkg holds a GeometryCollection, but labels are areas"):
         module(root, masks="none.gpkg", vectors={"outside": "rest"}).samples()
