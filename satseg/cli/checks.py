@@ -124,7 +124,7 @@ def check_values(cfg: DictConfig) -> None:
     ):
         raise ConfigError(f"bands={bands}: expected one-based numbers, such as [3,2,1].")
     if cfg.get("window") is not None:
-        from satseg.data.rasters.raster import parse_window
+        from satseg.data.rasters.header import parse_window
 
         parse_window(cfg.window)
     check_vectors(cfg.get("vectors"))

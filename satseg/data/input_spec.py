@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from satseg.data.options import Normalisation
-from satseg.data.rasters.raster import RasterInfo
+from satseg.data.rasters.header import RasterInfo
 from satseg.spec import BandStatistics, InputSpec
 
 Numbers = tuple[float, ...]

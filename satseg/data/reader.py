@@ -12,8 +12,9 @@ from satseg.data.fingerprints import FileStates
 from satseg.data.labels.reader import LabelReader
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.rasters.decoded import Arrays, DecodedImageCache
+from satseg.data.rasters.header import RasterInfo, Window, read_real_info
 from satseg.data.rasters.opening import OpenRasters, bounded_cache
-from satseg.data.rasters.raster import RasterInfo, Window, read_image, read_real_info
+from satseg.data.rasters.raster import read_image
 from satseg.data.samples import Sample
 from satseg.errors import BandError, DataError
 from satseg.spec import IGNORE_INDEX

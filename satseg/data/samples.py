@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.errors import SatsegError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.data.reader import SampleReader
 from satseg.data.samples import Sample
 from satseg.errors import DataError

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from satseg.data import SegmentationDataModule
 from satseg.data.dataset import to_item
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.diagnosis.survey import Component
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects, label
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 
 MIN_LEAD = 0.5  # in probability over the labelled class, for a pixel to contradict its label
 

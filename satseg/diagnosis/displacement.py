@@ -14,7 +14,7 @@ from scipy.stats import binom
 from torch import Tensor
 from torch.nn.functional import pad
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 
 REACH = 32  # largest displacement that is tried along each axis, in pixels
 TILE = (32, 256)  # smallest and largest edge in pixels of the parts that are tested on their own

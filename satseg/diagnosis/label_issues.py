@@ -12,8 +12,8 @@ from rasterio.crs import CRS
 from torch import Tensor
 
 from satseg.data import SegmentationDataModule
-from satseg.data.projecting import transform_points
-from satseg.data.rasters.raster import RasterInfo, Window, window_transform
+from satseg.data.rasters.header import RasterInfo, Window, window_transform
+from satseg.data.reprojection import transform_points
 from satseg.diagnosis.cases import CaseReader
 from satseg.diagnosis.suspects import Suspect
 from satseg.errors import DataError

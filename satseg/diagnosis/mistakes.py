@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.diagnosis.displacement import Displacement, Offset, displacements
 
 MIN_PROBABILITY = 0.02  # probabilities are clipped to it, so that no pixel outvotes many

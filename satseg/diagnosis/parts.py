@@ -18,7 +18,7 @@ from satseg.attribution.composites import (
     swap_level,
     swap_surroundings,
 )
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.diagnosis.swaps import Change, Variant, changed
 
 EDGES = (0.03, 0.06, 0.12, 0.25, 0.5)  # of the rows, or columns

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from satseg.attribution.composites import swap_weight
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.diagnosis.parts import (
     PartialSwap,
     box_mask,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.diagnosis.disagreement import Disagreement
 from satseg.diagnosis.displacement import Offset, usual_offset
 from satseg.diagnosis.mistakes import Fit, Mistake

@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from satseg.data.dataset import to_item
+from satseg.data.rasters.header import RasterInfo, Window, parse_window, read_info, window_transform
 from satseg.data.rasters.inputs import find_inputs, source_name
 from satseg.data.rasters.opening import redacted
-from satseg.data.rasters.raster import RasterInfo, Window, parse_window, read_info, window_transform
 from satseg.errors import ConfigError
 from satseg.inference.preflight import inspect_open, resolve_findings, scene_source
 from satseg.inference.windows import MAX_PIXELS

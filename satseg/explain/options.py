@@ -11,7 +11,8 @@ from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
 from satseg.attribution import LAYER_METHODS, METHODS, Region, find_region
-from satseg.data.rasters.raster import read_image, read_info
+from satseg.data.rasters.header import read_info
+from satseg.data.rasters.raster import read_image
 from satseg.errors import ConfigError
 from satseg.explain.images import Picture
 

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from rasterio.crs import CRS
 
 from satseg.data.rasters.bands import bands_by_name
+from satseg.data.rasters.header import RasterInfo, Window, default_band_name
 from satseg.data.rasters.opening import redacted
 from satseg.data.rasters.pixel_size import size_text
-from satseg.data.rasters.raster import RasterInfo, Window, default_band_name
 from satseg.errors import BandError, ConfigError, PreflightError
 from satseg.inference.reading import SceneReader, SceneSource, scene_header
 from satseg.inference.value_checks import MIN_PIXELS, Findings, check_values

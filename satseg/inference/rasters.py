@@ -18,8 +18,8 @@ import rasterio.shutil
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from satseg.data.rasters.header import RasterInfo
 from satseg.data.rasters.opening import quiet
-from satseg.data.rasters.raster import RasterInfo
 from satseg.inference.products import Product
 from satseg.mapping.classmap import TAG
 from satseg.spec import DatasetSpec

@@ -15,9 +15,10 @@ from rasterio import Affine
 from torch import Tensor
 
 from satseg.data.dataset import to_tensor
+from satseg.data.rasters.header import RasterInfo, Window, window_transform
 from satseg.data.rasters.opening import CACHE_BYTES, open_raster, redacted
 from satseg.data.rasters.pixel_size import pixel_size
-from satseg.data.rasters.raster import RasterInfo, Window, read_bands, read_open_image, window_transform
+from satseg.data.rasters.raster import read_bands, read_open_image
 from satseg.data.rasters.validity import Validity
 from satseg.errors import ConfigError
 from satseg.inference.resampling import resample

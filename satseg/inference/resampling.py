@@ -12,7 +12,7 @@ from rasterio import Affine
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from satseg.data.rasters.raster import RasterInfo
+from satseg.data.rasters.header import RasterInfo
 from satseg.data.rasters.uniform_vrt import uniform_vrt
 from satseg.data.rasters.validity import Validity, can_hold
 from satseg.spec import is_nodata_per_band

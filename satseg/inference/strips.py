@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.errors import ConfigError
 from satseg.inference.blending import WindowLogits, blend_row
 from satseg.inference.engines import Engine

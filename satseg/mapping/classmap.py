@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from satseg.data.rasters.header import Window
 from satseg.data.rasters.opening import open_raster
-from satseg.data.rasters.raster import Window, read_open_image
+from satseg.data.rasters.raster import read_open_image
 from satseg.errors import DataError
 from satseg.mapping.ground import Ground
 

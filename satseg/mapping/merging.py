@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.mapping.polygons import Pieces
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.errors import ConfigError
 from satseg.mapping.classmap import BLOCK, ClassMap, open_class_map
 from satseg.mapping.layers import driver_of, open_layer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from satseg.data.rasters.raster import parse_window, read_info
+from satseg.data.rasters.header import parse_window, read_info
 from satseg.inference.map_values import MapValues, class_indices, training_mask_values
 from satseg.inference.plans import ScenePlan, plan_scene
 from satseg.inference.preflight import scene_source

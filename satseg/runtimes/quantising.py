@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from satseg.data.dataset import to_item
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.errors import ConfigError, ExportError
 from satseg.files import atomic_paths, write_json
 from satseg.models import SegmentationNetwork

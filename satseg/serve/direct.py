@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.devices import out_of_memory_advice
 from satseg.inference.plans import ScenePlan
 from satseg.inference.preflight import inspect, inspect_open

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from satseg.attribution import num_passes
+from satseg.data.rasters.header import RasterInfo, Window, window_transform
 from satseg.data.rasters.opening import open_raster
-from satseg.data.rasters.raster import RasterInfo, Window, window_transform
 from satseg.explain.images import Picture
 from satseg.explain.maps import explain_pictures
 from satseg.explain.options import ExplainOptions

@@ -14,8 +14,8 @@ import rasterio
 import rasterio.shutil
 
 from satseg import errors
+from satseg.data.rasters.header import Window
 from satseg.data.rasters.opening import CACHE_BYTES, quiet
-from satseg.data.rasters.raster import Window
 from satseg.files import atomic_path
 from satseg.mapping import write_vectors
 from satseg.mapping.classmap import open_class_map

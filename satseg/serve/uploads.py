@@ -12,9 +12,9 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from satseg.data.rasters.deflated import block_bytes, check_deflated
+from satseg.data.rasters.header import RasterInfo, read_info
 from satseg.data.rasters.opening import NO_SIDECARS, open_raster, quiet
 from satseg.data.rasters.orientation import as_stored
-from satseg.data.rasters.raster import RasterInfo, read_info
 from satseg.errors import RasterReadError, UploadError, UploadTooLargeError, UploadTypeError
 from satseg.files import size_text
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satseg.data.labels.discovery import ClassScheme
-from satseg.data.rasters.raster import RasterInfo
+from satseg.data.rasters.header import RasterInfo
 from satseg.data.samples import Sample
 from satseg.errors import SatsegError
 

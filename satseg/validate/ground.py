@@ -9,8 +9,8 @@ import numpy as np
 import shapely
 from rasterio.crs import CRS
 
-from satseg.data.projecting import transform_points
-from satseg.data.rasters.raster import RasterInfo
+from satseg.data.rasters.header import RasterInfo
+from satseg.data.reprojection import transform_points
 from satseg.errors import DataError
 from satseg.validate.findings import Finding, Severity, count
 

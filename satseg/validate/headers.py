@@ -15,8 +15,8 @@ from satseg.data.input_spec import most_common
 from satseg.data.labels.class_options import option
 from satseg.data.labels.reader import is_other_grid
 from satseg.data.rasters.bands import band_numbers
+from satseg.data.rasters.header import RasterInfo
 from satseg.data.rasters.pixel_size import size_text
-from satseg.data.rasters.raster import RasterInfo
 from satseg.errors import DataError
 from satseg.validate.findings import Finding, Severity, count
 

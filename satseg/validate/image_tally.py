@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from satseg.data.rasters.raster import RasterInfo, Window
+from satseg.data.rasters.header import RasterInfo, Window
 from satseg.spec import IGNORE_INDEX
 from satseg.validate.border_tally import BorderTally
 from satseg.validate.facts import Extreme, ImageFacts

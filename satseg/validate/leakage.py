@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 
-from satseg.data.rasters.raster import RasterInfo
+from satseg.data.rasters.header import RasterInfo
 from satseg.validate.alignments import AlignmentInput, find_alignments
 from satseg.validate.facts import SIDES, Facts, ImageFacts
 from satseg.validate.findings import Finding, Severity, count, percent

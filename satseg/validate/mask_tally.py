@@ -10,7 +10,7 @@ from scipy.ndimage import binary_erosion
 
 from satseg.data.labels.discovery import MAX_DISCOVERED, ClassScheme
 from satseg.data.labels.scheme import pack
-from satseg.data.rasters.raster import RasterInfo
+from satseg.data.rasters.header import RasterInfo
 from satseg.spec import IGNORE_INDEX
 from satseg.validate.facts import MaskFacts
 

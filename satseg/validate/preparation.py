@@ -13,8 +13,9 @@ import numpy as np
 from satseg.data.labels.class_options import class_options, describe_found_classes
 from satseg.data.labels.discovery import ClassScheme, declared_nodata, default_colour, discover_scheme
 from satseg.data.labels.scheme import pack
+from satseg.data.rasters.header import RasterInfo, read_info
 from satseg.data.rasters.opening import bounded_cache
-from satseg.data.rasters.raster import RasterInfo, read_info, read_strips
+from satseg.data.rasters.raster import read_strips
 from satseg.data.samples import Sample
 from satseg.data.splits import left_out
 from satseg.errors import DataError, RasterReadError, SatsegError

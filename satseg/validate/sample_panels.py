@@ -12,8 +12,9 @@ from rasterio.enums import Resampling
 
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.rasters.bands import band_numbers
+from satseg.data.rasters.header import RasterInfo, Window
 from satseg.data.rasters.opening import open_raster
-from satseg.data.rasters.raster import RasterInfo, Window, read_bands
+from satseg.data.rasters.raster import read_bands
 from satseg.errors import SatsegError
 from satseg.validate.facts import Facts
 from satseg.validate.mask_tally import MaskTally

@@ -14,8 +14,9 @@ import rasterio
 from satseg import signals
 from satseg.data.labels.reader import LabelReader, warp_labels
 from satseg.data.rasters.bands import band_numbers
+from satseg.data.rasters.header import RasterInfo, Window, read_info, read_real_info, window_transform
 from satseg.data.rasters.opening import CACHE_BYTES, open_raster, quiet
-from satseg.data.rasters.raster import RasterInfo, Window, read_info, read_open_image, read_real_info, window_transform
+from satseg.data.rasters.raster import read_open_image
 from satseg.data.rasters.validity import Validity
 from satseg.data.samples import Sample
 from satseg.errors import DataError, RasterReadError, SatsegError

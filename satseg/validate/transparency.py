@@ -9,8 +9,8 @@ import numpy as np
 from rasterio.windows import Window
 
 from satseg.data.labels.class_options import option
+from satseg.data.rasters.header import RasterInfo
 from satseg.data.rasters.opening import open_raster
-from satseg.data.rasters.raster import RasterInfo
 from satseg.errors import RasterReadError
 from satseg.validate.facts import Facts
 from satseg.validate.findings import Finding, Severity, count, percent

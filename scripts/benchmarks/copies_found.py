@@ -27,8 +27,8 @@ from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 from scipy.ndimage import gaussian_filter
 
+from satseg.data.rasters.header import Window
 from satseg.data.rasters.opening import quiet
-from satseg.data.rasters.raster import Window
 from satseg.data.samples import Sample
 from satseg.data.synthetic.scene import GAIN, make_scene
 from satseg.validate.facts import Facts

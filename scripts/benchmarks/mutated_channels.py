@@ -134,7 +134,7 @@ class Predict:
         self._models = open_models(self._cfg)
 
     def __call__(self, path: Path, kind: Kind) -> Compare:
-        from satseg.data.rasters.raster import read_info
+        from satseg.data.rasters.header import read_info
         from satseg.predict.run import predict_scenes
 
         info, output = read_info(path), path.parent / "map.tif"
@@ -193,7 +193,8 @@ class Validate:
 
     @staticmethod
     def _compared(path: Path, kind: Kind, facts: Any) -> Compare:
-        from satseg.data.rasters.raster import Window, read_image, read_info
+        from satseg.data.rasters.header import Window, read_info
+        from satseg.data.rasters.raster import read_image
 
         info = read_info(path)
         part = part_of(info.height, info.width)

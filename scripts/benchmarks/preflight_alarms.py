@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from satseg.data.rasters.header import Window, read_info
 from satseg.data.rasters.opening import quiet
-from satseg.data.rasters.raster import Window, read_info
 from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource, scene_header
 from satseg.inference.value_checks import Findings

@@ -186,7 +186,8 @@ def quantise(checkpoint: Path, scene: Path) -> None:
     """Make the int8 model, where there is none, on crops of the scene: its speed is the same as on training images."""
     import torch
 
-    from satseg.data.rasters.raster import Window, read_image
+    from satseg.data.rasters.header import Window
+    from satseg.data.rasters.raster import read_image
     from satseg.errors import EngineError
     from satseg.inference.engines import keep_int8, open_engine
     from satseg.models.checkpoint import load_model, model_path

@@ -12,8 +12,9 @@ import rasterio.shutil
 from placed_rasters import at, write
 from scipy.io import netcdf_file
 
+from satseg.data.rasters.header import read_info
 from satseg.data.rasters.inputs import find_inputs, source_name
-from satseg.data.rasters.raster import read_image, read_info
+from satseg.data.rasters.raster import read_image
 from satseg.errors import RasterReadError
 from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from satseg.data import FolderDataModule
-from satseg.data.rasters.raster import read_info
+from satseg.data.rasters.header import read_info
 from satseg.data.splits import Random
 from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource

@@ -8,8 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from satseg.data.rasters.bands import bands_by_name
+from satseg.data.rasters.header import read_info
 from satseg.data.rasters.inputs import find_inputs, source_name
-from satseg.data.rasters.raster import read_info, read_window
+from satseg.data.rasters.raster import read_window
 from satseg.data.rasters.writing import write_raster
 from satseg.errors import ConfigError, DataError
 

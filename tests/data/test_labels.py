@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.warp import transform
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.data.splits import Blocks, Splits
 from satseg.errors import DataError, MaskValueError, SizeMismatchError
 

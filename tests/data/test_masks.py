@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from satseg.data.labels.discovery import discover_scheme, scheme_from_config
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.data.rasters.writing import write_raster
 from satseg.errors import ConfigError, DataError, MaskValueError
 

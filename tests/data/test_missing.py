@@ -12,7 +12,8 @@ from placed_rasters import write
 from uneven_rasters import FIRST, KINDS, SIDE, Uneven, fifth_band_alpha, two_dtypes
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.rasters.raster import Window, read_image, read_info
+from satseg.data.rasters.header import Window, read_info
+from satseg.data.rasters.raster import read_image
 from satseg.data.rasters.stacks import Stack, write_stack
 from satseg.data.splits import Subfolder
 

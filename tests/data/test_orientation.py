@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from satseg.data.folder import FolderDataModule
-from satseg.data.rasters.raster import Window, read_image, read_info
+from satseg.data.rasters.header import Window, read_info
+from satseg.data.rasters.raster import read_image
 from satseg.data.rasters.stacks import Stack, write_stack
 from satseg.data.splits import Subfolder
 from satseg.errors import DataError, SizeMismatchError

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 from pyproj import Geod, Transformer
 
-from satseg.data.rasters.raster import RasterInfo, Window, read_info
+from satseg.data.rasters.header import RasterInfo, Window, read_info
 from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource, scene_header
 from satseg.spec import InputSpec

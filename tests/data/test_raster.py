@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.enums import ColorInterp
 
-from satseg.data.rasters.raster import Window, read_image, read_info, read_real_info, read_strips, read_window
+from satseg.data.rasters.header import Window, read_info, read_real_info
+from satseg.data.rasters.raster import read_image, read_strips, read_window
 from satseg.data.rasters.writing import write_raster
 from satseg.errors import BandError, DataError, RasterReadError
 

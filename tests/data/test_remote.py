@@ -10,9 +10,10 @@ import rasterio
 import rasterio.shutil
 from fileserver import Server, serve
 
+from satseg.data.rasters.header import Window, read_info
 from satseg.data.rasters.inputs import find_inputs, source_name
 from satseg.data.rasters.opening import redacted
-from satseg.data.rasters.raster import Window, read_image, read_info, read_window
+from satseg.data.rasters.raster import read_image, read_window
 from satseg.errors import RasterReadError
 
 SIZE = 1536

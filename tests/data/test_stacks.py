@@ -16,8 +16,9 @@ from rasterio.warp import reproject
 
 from satseg.config import CONFIG_DIR
 from satseg.data.folder import FolderDataModule
+from satseg.data.rasters.header import Window, read_info
 from satseg.data.rasters.inputs import find_inputs, source_name
-from satseg.data.rasters.raster import Window, read_image, read_info, read_window
+from satseg.data.rasters.raster import read_image, read_window
 from satseg.data.rasters.stacks import find_stacks
 from satseg.data.samples import Sample
 from satseg.data.splits import List, Random, Subfolder

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from planted import by_first_band, written
 from scipy.ndimage import gaussian_filter, zoom
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.diagnosis.descriptions import describe_mistake, describe_offset, describe_usual_offset
 from satseg.diagnosis.disagreement import Disagreement
 from satseg.diagnosis.displacement import REACH, Displacement, Offset, displacements, usual_offset

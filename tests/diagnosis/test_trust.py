@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from satseg.attribution.faithfulness import curves, randomised
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.diagnosis.cases import Case
 from satseg.diagnosis.descriptions import describe_trust, describe_verdict
 from satseg.diagnosis.survey import Component

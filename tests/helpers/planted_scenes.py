@@ -11,7 +11,7 @@ import rasterio
 import torch
 from torch import Tensor, nn
 
-from satseg.data.rasters.raster import Window, read_info
+from satseg.data.rasters.header import Window, read_info
 from satseg.inference.plans import plan_scene
 from satseg.inference.products import products_of
 from satseg.inference.reading import SceneSource, scene_header

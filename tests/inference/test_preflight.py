@@ -13,8 +13,9 @@ import torch
 from commands import command, refused
 from dataset_files import make_image, make_mask
 
+from satseg.data.rasters.header import Window, read_info
 from satseg.data.rasters.opening import quiet
-from satseg.data.rasters.raster import Window, read_info, read_window
+from satseg.data.rasters.raster import read_window
 from satseg.inference.preflight import inspect
 from satseg.inference.reading import SceneSource, scene_header
 from satseg.inference.value_checks import Findings

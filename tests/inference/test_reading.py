@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 
-from satseg.data.rasters.raster import Window, read_info
+from satseg.data.rasters.header import Window, read_info
 from satseg.inference.reading import SceneSource, scene_header
 from satseg.inference.scene import scene_identity
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from planted_scenes import SPEC, LocalEngine, PointwiseEngine, WindowEngine, task, write_scene
 from rio_cogeo.cogeo import cog_validate
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.errors import ConfigError, ResourceError
 from satseg.inference.plans import plan_scene
 from satseg.inference.scene import predict_scene

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.features import shapes
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.mapping.merging import Merger
 from satseg.mapping.polygons import cut
 

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from uneven_rasters import KINDS, Uneven
 
 from satseg.config import CONFIG_DIR
-from satseg.data.rasters.raster import Window, read_image, read_info
+from satseg.data.rasters.header import Window, read_info
+from satseg.data.rasters.raster import read_image
 from satseg.explain.images import find_pictures
 from satseg.inference.reading import SceneSource
 from satseg.models import build_model

@@ -11,7 +11,7 @@ from browsing import Material
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
-from satseg.data.rasters.raster import read_info
+from satseg.data.rasters.header import read_info
 from satseg.data.rasters.writing import write_raster
 from satseg.errors import CancelledError
 from satseg.inference.reading import SceneSource

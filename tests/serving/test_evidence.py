@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 
-from satseg.data.rasters.raster import read_info
+from satseg.data.rasters.header import read_info
 from satseg.data.rasters.writing import write_raster
 from satseg.inference.reading import SceneSource
 from satseg.mapping import ClassArea

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from satseg.data.labels.scheme import LARGEST_VALUE, ClassScheme, Colour, pack
+from satseg.data.rasters.header import RasterInfo, read_info
 from satseg.data.rasters.opening import bounded_cache
-from satseg.data.rasters.raster import RasterInfo, read_info, read_strips
+from satseg.data.rasters.raster import read_strips
 from satseg.data.rasters.validity import can_hold
 from satseg.errors import ConfigError, DataError
 from satseg.spec import IGNORE_INDEX

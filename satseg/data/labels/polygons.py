@@ -20,9 +20,9 @@ from satseg.data.file_errors import FileGuard
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.labels.polygon_classes import ClassOptions, PolygonClasses
 from satseg.data.labels.vectors import PolygonParts, VectorLayer, read_layer
-from satseg.data.projecting import Bounds
+from satseg.data.rasters.header import RasterInfo, Window, read_info, window_transform
 from satseg.data.rasters.opening import quiet, reason
-from satseg.data.rasters.raster import RasterInfo, Window, read_info, window_transform
+from satseg.data.reprojection import Bounds
 from satseg.data.samples import Sample
 from satseg.errors import DataError, ResourceError
 from satseg.files import atomic_path, cache_folder, write_text

@@ -13,11 +13,12 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from satseg.data.labels.discovery import ClassScheme
-from satseg.data.projecting import transform_points
+from satseg.data.rasters.header import RasterInfo, Window, read_real_info
 from satseg.data.rasters.opening import OpenRasters, open_raster
-from satseg.data.rasters.raster import RasterInfo, Window, read_image, read_real_info
+from satseg.data.rasters.raster import read_image
 from satseg.data.rasters.uniform_vrt import uniform_vrt
 from satseg.data.rasters.validity import Validity, has_data
+from satseg.data.reprojection import transform_points
 from satseg.errors import DataError, SizeMismatchError
 
 NEAR = 0.5  # largest distance in pixels between corners of image and mask on the same grid

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from satseg.data.rasters.raster import RasterInfo, Window, read_image, read_info
+from satseg.data.rasters.header import RasterInfo, Window, read_info
+from satseg.data.rasters.raster import read_image
 from satseg.errors import ConfigError, MaskValueError
 from satseg.spec import IGNORE_INDEX, LARGEST_MASK_VALUE, MAX_MASK_VALUES, MaskValue
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from satseg.data.labels.class_options import class_options, ignore_options, ignored_values
 from satseg.data.labels.discovery import MAX_DISCOVERED, ClassScheme, read_mask_values
 from satseg.data.labels.scheme import REPAIR
-from satseg.data.rasters.raster import read_info
+from satseg.data.rasters.header import read_info
 from satseg.data.samples import Sample
 from satseg.errors import DataError, MaskValueError
 

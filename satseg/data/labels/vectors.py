@@ -18,7 +18,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio import CRS
 from rasterio.errors import CRSError
 
-from satseg.data.projecting import Bounds, transform_bounds, transform_points
+from satseg.data.reprojection import Bounds, transform_bounds, transform_points
 from satseg.errors import ConfigError, DataError, RasterReadError
 
 PARSED_WHOLE = {".geojson", ".json"}  # drivers parse all of these whatever the area

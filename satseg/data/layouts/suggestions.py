@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from satseg.data.pairing.folder_names import KINDS, SIDES
+from satseg.data.rasters.header import read_info
 from satseg.data.rasters.names import is_image
-from satseg.data.rasters.raster import read_info
 from satseg.errors import SatsegError
 
 MAX_FOLDERS = 200

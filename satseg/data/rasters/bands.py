@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from satseg.data.rasters.header import RasterInfo
 from satseg.data.rasters.opening import redacted
-from satseg.data.rasters.raster import RasterInfo
 from satseg.errors import BandError
 
 

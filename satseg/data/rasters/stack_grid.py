@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from rasterio import CRS, Affine
 
+from satseg.data.rasters.header import RasterInfo
 from satseg.data.rasters.opening import redacted
-from satseg.data.rasters.raster import RasterInfo
 from satseg.errors import DataError
 
 EXACT = 0.01  # tolerance in pixels

@@ -12,8 +12,8 @@ import numpy as np
 from rasterio import Affine
 from rasterio.dtypes import dtype_rev, typename_fwd
 
+from satseg.data.rasters.header import RasterInfo, read_info
 from satseg.data.rasters.opening import is_remote
-from satseg.data.rasters.raster import RasterInfo, read_info
 from satseg.data.rasters.stack_grid import EXACT, Placement, band_nodata_values, common_dtype, finest_grid, locate
 
 BLOCK = 512  # coarse bands are resampled in fixed blocks, so that values do not depend on the window read

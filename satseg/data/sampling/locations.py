@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.data.reader import SampleReader
 from satseg.data.samples import Sample
 from satseg.data.statistics import mask_tiles

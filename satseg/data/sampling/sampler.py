@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.data.sampling.locations import AreaLocations, PatchLocations
 
 

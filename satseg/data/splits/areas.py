@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import shapely
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 from satseg.data.samples import Sample
 from satseg.data.splits.frames import Frame
 from satseg.data.splits.grid import Block, Grid

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from rasterio import Affine
 
+from satseg.data.rasters.header import RasterInfo, read_info
 from satseg.data.rasters.names import natural_key
-from satseg.data.rasters.raster import RasterInfo, read_info
 from satseg.data.samples import Sample
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom; y goes down

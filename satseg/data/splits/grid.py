@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from satseg.data.rasters.raster import Window
+from satseg.data.rasters.header import Window
 
 Block = tuple[int, int]  # row, column
 SLACK = 1e-6  # in pixels, against rounding errors

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rasterio import CRS
 
-from satseg.data.projecting import transform_points
+from satseg.data.reprojection import transform_points
 from satseg.errors import DataError
 from satseg.mapping import ClassArea, area_text
 from satseg.serve.describing import describe, trust_in

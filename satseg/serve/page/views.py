@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
+from satseg.data.rasters.header import RasterInfo
 from satseg.data.rasters.opening import open_raster
-from satseg.data.rasters.raster import RasterInfo
 from satseg.serve.segmenting import Segmented
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import display_bands, display_rgb
