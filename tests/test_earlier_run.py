@@ -1,0 +1,72 @@
+"""A run folder of an earlier version, made by scripts/make_earlier_run.sh, goes on working."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from commands import command
+
+from satseg.records.config import read_config
+
+EARLIER = Path(__file__).with_name("earlier_run")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EARLIER, tmp_path / "run"))
+
+
+def do(run: Path, name: str, *options: str) -> None:
+    done = command(name, *options, cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """Return what was recorded of each epoch, without time and memory."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [
+            {k: v for k, v in row.items() if not k.endswith(("seconds", "per_second", "memory_gb"))}
+            for row in csv.DictReader(file)
+        ]
+
+
+@pytest.mark.slow
+def test_it_is_scored_maps_and_is_explained(run: Path) -> None:
+    best = max(float(row["val/miou"]) for row in rows(run))
+    do(run, "evaluate", "checkpoint=run", "split=val")
+    scores = json.loads((run / "evaluation" / "val" / "scores.json").read_text())
+    assert scores["scores"]["miou"] == pytest.approx(best, abs=1e-4)
+
+    (scene,) = (run.parent / "cache").rglob("val/images/scene_00.tif")
+    do(run, "predict", "checkpoint=run", f"input={scene}", "output=maps")
+    (file,) = (run.parent / "maps").glob("*.tif")
+    with rasterio.open(file) as classes, rasterio.open(scene.parents[1] / "masks" / scene.name) as mask:
+        predicted, truth = classes.read(1), mask.read(1)
+    names = list(np.unique(truth))
+    counts = [((predicted == k) & (truth == k), (predicted == k) | (truth == k)) for k in names]
+    assert np.mean([both.sum() / either.sum() for both, either in counts]) == pytest.approx(best, abs=0.1)
+
+    do(run, "explain", "checkpoint=run", f"input={scene}", "target=water", "output=evidence")
+    assert list((run.parent / "evidence").rglob("*.png"))
+
+
+@pytest.mark.slow
+def test_it_is_resumed_where_it_stopped(run: Path) -> None:
+    before = rows(run)
+    do(run, "train", "resume_from=run")
+    after = rows(run)
+    assert after[: len(before)] == before  # the second epoch, which had not been saved, is the same again
+    assert [int(row["epoch"]) for row in after] == [0, 1, 2, 3]
+    assert json.loads((run / "summary.json").read_text())["scores"]["test"]["miou"] > 0
+
+
+def test_classes_that_have_moved_are_found_by_their_earlier_names(run: Path) -> None:
+    record = run / "config.yaml"
+    strategy = "  strategy:\n    _target_: satseg.sharding.ShardedStrategy\n"
+    record.write_text(record.read_text().replace("  devices: 1\n", f"  devices: 1\n{strategy}"))
+    found = read_config(run).trainer.strategy._target_
+    assert found == "satseg.train.sharding.ShardedStrategy"
