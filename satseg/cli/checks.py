@@ -184,9 +184,7 @@ def check_dataset(cfg: DictConfig) -> None:
     target, root = dataset.get("_target_", FOLDER), dataset.get("root")
     if target == FOLDER and not (root is None and "_target_" not in dataset):  # else the recorded root is used
         check_root(root)
-    if (
-        target in (FOLDER, SYNTHETIC) and "checkpoint" not in cfg
-    ):  # with a checkpoint, null stands for the recorded value
+    if target in (FOLDER, SYNTHETIC) and "checkpoint" not in cfg:  # with a checkpoint, null is the recorded value
         options: dict[str, Any] = dict.fromkeys((*SIZES, "scale", "offset", "normalisation"), AUTO)
         options |= {"bands": None, "nodata": None}
         options |= cast(dict[str, Any], OmegaConf.to_container(dataset, resolve=True))

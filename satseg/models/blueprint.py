@@ -86,9 +86,7 @@ def build_like(
     unsaved = [tensor for tensor in _tensors(net) if id(tensor) not in saved]
     if not unsaved and not trusted:  # a user's module may hold tensors that cannot be found
         return net.to_empty(device="cpu")
-    needed = counting.created + sum(
-        tensor.nbytes for tensor in unsaved
-    )  # their values are known only to the constructor
+    needed = counting.created + sum(tensor.nbytes for tensor in unsaved)  # only the constructor knows their values
     if needed > 2 * size + EXTRA_BYTES:
         raise ModelError(
             f"building building it would take {needed / 1e6:,.0f} MB, but the file has {size / 1e6:,.0f} MB"

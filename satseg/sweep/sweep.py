@@ -47,9 +47,7 @@ class Job:
     def command(self) -> list[str]:
         """The overrides that start or resume the run."""
         if (self.folder / "checkpoints" / "last.ckpt").is_file():
-            chosen = [
-                o for o in self.overrides if o.startswith(USER_OVERRIDES)
-            ]  # options that are not read from a record
+            chosen = [o for o in self.overrides if o.startswith(USER_OVERRIDES)]  # which no record may set
             return [*chosen, f"resume_from={quote_value(str(self.folder))}"]
         return [*self.overrides, f"run_dir={quote_value(str(self.folder))}"]
 

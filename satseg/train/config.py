@@ -26,11 +26,8 @@ from satseg.runs.renamed import read_record
 
 NAME = re.compile(r"\w{1,40}")  # loggers and options that are safe to print
 ENCODER_KEYS = ("backbone.encoder_name", "model.encoder_name")
-BACKBONE_OPTIONS = {
-    "encoder_name": "encoder_name",
-    "encoder_weights": "weights",
-    "encoder_adapt": "adapt",
-}  # options of a model, and of the backbone they come from
+# Options of a model, and the options of the backbone that they come from.
+BACKBONE_OPTIONS = {"encoder_name": "encoder_name", "encoder_weights": "weights", "encoder_adapt": "adapt"}
 DATA_PATHS = ("dataset.root", "backbone.weights", "init_from")
 
 
@@ -44,9 +41,8 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
     if cfg.resume_from is not None and cfg.from_run is not None:
         raise ConfigError("resume_from= resumes a run and from_run= repeats one: give one of them.")
     if cfg.resume_from is not None:
-        path = broadcast_result(
-            lambda: find_unfinished(cfg.resume_from, Path(cfg.runs_dir))
-        )  # before rank zero locks it
+        # All ranks must know the run before rank zero locks it.
+        path = broadcast_result(lambda: find_unfinished(cfg.resume_from, Path(cfg.runs_dir)))
         cfg = _recorded(cfg, path, "while resuming", "To start a new run from its weights, use init_from= instead.")
         cfg.resume_from = str(path)
     elif cfg.from_run is not None:
