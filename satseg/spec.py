@@ -27,7 +27,7 @@ SCHEMA: ConfigDict = {
     "allow_inf_nan": False,
 }  # pydantic settings of the dataclasses below
 
-PHRASES = {  # pydantic's wording to ours
+PYDANTIC_PHRASES = {  # pydantic's wording to ours
     "Input should be": "expected",
     "should have": "expected",
     "Unexpected keyword argument": "unknown; expected the fields that this version of satseg writes",
@@ -219,7 +219,7 @@ def first_error(error: ValidationError) -> str:
     """Return one line about pydantic's first error: the field, its value and what was expected."""
     found = error.errors(include_url=False)[0]
     message = found["msg"].removeprefix("Value error, ").rstrip(".")
-    for theirs, ours in PHRASES.items():
+    for theirs, ours in PYDANTIC_PHRASES.items():
         message = message.replace(theirs, ours)
     place = ""
     for part in found["loc"]:

@@ -14,7 +14,7 @@ from satseg.files import size_text
 Splits = Mapping[str, Sequence[Sample]]
 
 
-def assumed(splits: Splits, reader: SampleReader) -> list[str]:
+def find_assumptions(splits: Splits, reader: SampleReader) -> list[str]:
     """Return the assumptions made about a dataset's files, one sentence each.
 
     Args:
@@ -23,11 +23,11 @@ def assumed(splits: Splits, reader: SampleReader) -> list[str]:
     """
     return [
         *_transparency(splits, reader),
-        *_names(splits, reader),
+        *_band_names(splits, reader),
         *_nodata(splits, reader),
-        *_turned(splits, reader),
+        *_rotated(splits, reader),
         *_warped(splits, reader),
-        *_large(splits, reader),
+        *_large_images(splits, reader),
     ]
 
 
@@ -40,7 +40,7 @@ def _transparency(splits: Splits, reader: SampleReader) -> list[str]:
     return [f"band {alpha[0]} of the images is transparency (dataset.bands={list(there)} reads it as data)"]
 
 
-def _turned(splits: Splits, reader: SampleReader) -> list[str]:
+def _rotated(splits: Splits, reader: SampleReader) -> list[str]:
     images = {s.image for own in splits.values() for s in own}
     turned = sorted(image for image in images if reader.info(image).turned)
     if not turned:
@@ -48,7 +48,7 @@ def _turned(splits: Splits, reader: SampleReader) -> list[str]:
     return [f"{len(turned)} images, such as {turned[0].name}, are rotated upright as their headers say"]
 
 
-def _names(splits: Splits, reader: SampleReader) -> list[str]:
+def _band_names(splits: Splits, reader: SampleReader) -> list[str]:
     """Report bands whose names differ between images and that are therefore read by number."""
     infos = [reader.info(s.image) for s in splits["train"]]
     names = [tuple(info.band_names[n - 1] for n in band_numbers(info, reader.bands)) for info in infos]
@@ -87,7 +87,7 @@ def _warped(splits: Splits, reader: SampleReader) -> list[str]:
     ]
 
 
-def _large(splits: Splits, reader: SampleReader) -> list[str]:
+def _large_images(splits: Splits, reader: SampleReader) -> list[str]:
     """Report large evaluation images, which are scored whole: all bands and class scores at once."""
     sizes = {s: reader.size(s) for split in ("val", "test") for s in splits.get(split, ())}
     large = max(sizes, key=lambda s: sizes[s][0] * sizes[s][1], default=None)

@@ -14,14 +14,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from satseg.data import fingerprints
-from satseg.data.assumptions import assumed
+from satseg.data.assumptions import find_assumptions
 from satseg.data.augmentation import Augmentation
 from satseg.data.class_weights import class_weights
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
 from satseg.data.input_spec import combine_inputs, input_spec
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.labels.reader import LabelReader
-from satseg.data.labels.unknown_values import list_all_unknown
+from satseg.data.labels.unknown_values import extend_to_all_masks
 from satseg.data.options import Normalisation, check_numbers, check_options, default_workers
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.reader import SampleReader
@@ -121,7 +121,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         if not self._checked:
             _ = self.sizes
             self.reader.cache_decoded((s for own in self.splits.values() for s in own), self.cache_gb)
-            self.assumptions += assumed(self.splits, self.reader)
+            self.assumptions += find_assumptions(self.splits, self.reader)
             self._checked = True
 
     @cached_property
@@ -147,7 +147,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         try:
             yield
         except MaskValueError as error:
-            raise list_all_unknown(error, self.reader.labels.scheme, samples) from error
+            raise extend_to_all_masks(error, self.reader.labels.scheme, samples) from error
 
     @cached_property
     def reader(self) -> SampleReader:

@@ -40,7 +40,7 @@ def check_options(patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_
         ("patches_per_epoch", patches_per_epoch, 1),
         ("num_workers", num_workers, 0),
     ):
-        if value != "auto" and not _whole(value, least):
+        if value != "auto" and not _is_whole_number(value, least):
             raise ConfigError(f"dataset.{name}={value}: expected a whole number from {least} up, or auto.")
 
 
@@ -50,28 +50,30 @@ def check_numbers(bands: Any, nodata: Any, scale: Any, offset: Any, normalisatio
     Raises:
         ConfigError: Names the option and what was expected.
     """
-    named = isinstance(bands, list | tuple) and bands and all(_whole(b, 1) or isinstance(b, str) for b in bands)
+    named = (
+        isinstance(bands, list | tuple) and bands and all(_is_whole_number(b, 1) or isinstance(b, str) for b in bands)
+    )
     if bands is not None and not named:
         raise ConfigError(
             f"dataset.bands={bands}: expected a list of band numbers from 1 up, such as [4, 3, 2], or of names."
         )
     if named and len(set(bands)) < len(bands):
         raise ConfigError(f"dataset.bands={bands}: name each band once.")
-    if nodata is not None and not _number(nodata):
+    if nodata is not None and not _is_number(nodata):
         raise ConfigError(f"dataset.nodata={nodata}: expected a number, or null for the files' own.")
-    if scale != "auto" and not (_number(scale) and 0 < scale < math.inf):
+    if scale != "auto" and not (_is_number(scale) and 0 < scale < math.inf):
         raise ConfigError(f"dataset.scale={scale}: expected auto, or a number above 0.")
-    if offset != "auto" and not (_number(offset) and math.isfinite(offset)):
+    if offset != "auto" and not (_is_number(offset) and math.isfinite(offset)):
         raise ConfigError(f"dataset.offset={offset}: expected auto, or a number.")
     if normalisation not in NORMALISATIONS:
         raise ConfigError(f"dataset.normalisation={normalisation}: choose {', '.join(NORMALISATIONS)}.")
 
 
-def _whole(value: Any, least: int) -> bool:
+def _is_whole_number(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

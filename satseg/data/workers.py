@@ -14,7 +14,9 @@ from typing import Any
 from satseg import signals
 from satseg.errors import WorkerLostError, causes
 
-DEATH = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)")
+WORKER_DEATH = re.compile(
+    r"DataLoader worker \(pid.*?\) (?:is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)"
+)
 MEMORY_ADVICE = "set dataset.num_workers or dataset.cache_gb lower."
 
 
@@ -24,10 +26,10 @@ def prepare_worker(worker: int) -> None:
     A worker that cannot pass on what it has loaded, say for lack of memory, exits: training would wait for it forever.
     """
     signals.ignore()
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_give_up)  # type: ignore[attr-defined]
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_exit_worker)  # type: ignore[attr-defined]
 
 
-def _give_up(error: Exception, loaded: Any) -> None:
+def _exit_worker(error: Exception, loaded: Any) -> None:
     os._exit(1)  # from a thread; torch then reports the lost process
 
 
@@ -50,7 +52,7 @@ def worker_lost_error(error: BaseException) -> WorkerLostError | None:
 
     Torch raises it wherever the main process happens to be, so another library may have wrapped it.
     """
-    deaths = (DEATH.search(str(cause)) for cause in causes(error) if isinstance(cause, RuntimeError))
+    deaths = (WORKER_DEATH.search(str(cause)) for cause in causes(error) if isinstance(cause, RuntimeError))
     death = next(filter(None, deaths), None)
     if death is None:
         return None

@@ -16,7 +16,7 @@ import rasterio
 
 from satseg import signals
 from satseg.data.rasters.opening import CACHE_BYTES, redacted
-from satseg.data.rasters.orientation import NORTH
+from satseg.data.rasters.orientation import BOTTOMUP_VARIABLE
 from satseg.inference.blending import SeamStore, crossfade
 from satseg.inference.pipeline import BackgroundWriter, Stopwatch
 from satseg.inference.plans import ScenePlan
@@ -65,7 +65,7 @@ class SceneTask:
             "plan": [plan.rows, plan.cols, plan.zone],
             "scene": [redacted(info.path), info.width, info.height, info.crs, info.transform],
             "reading": [scene.bands, scene.nodata, scene.default_nodata, scene.scale, scene.offset, scene.area],
-            "north": [info.turned, os.environ.get(NORTH)],
+            "north": [info.turned, os.environ.get(BOTTOMUP_VARIABLE)],
             "products": [[p.name, p.band_names, p.dtype] for p in maker.products],
             "values": [p.map_values.values for p in maker.products if p.map_values and p.map_values.table is not None],
             "overviews": self.overviews,

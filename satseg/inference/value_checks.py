@@ -10,9 +10,9 @@ from scipy.optimize import linear_sum_assignment
 
 from satseg.data.rasters.opening import redacted
 from satseg.data.shifts import (
-    NARROW,
+    MIN_SPAN,
     UNITS,
-    UNLIKE,
+    UNLIKE_SHARE,
     find_factor,
     find_shift,
     fits_factor,
@@ -75,7 +75,7 @@ def check_values(
     odd = [b for b, f in zip(source.bands, factors, strict=True) if max(f, 1 / f) > UNIT_FACTOR and b not in constant]
     if odd and len(source.bands) > 1:
         found.warnings.append(f"{name}: the values of {', '.join(odd)} are far from those of the training.")
-    elif float(np.median(unlike := outlier_share(values, trained))) > UNLIKE:
+    elif float(np.median(unlike := outlier_share(values, trained))) > UNLIKE_SHARE:
         found.warnings.append(
             f"{name}: {100 * np.median(unlike):.0f} % of the values lie far outside those of the training "
             f"({_range(trained)}, 2nd to 98th percentile; here {_range(there)}), so the map may mean nothing."
@@ -193,7 +193,7 @@ def _unit(factor: float, scene: SceneSource, source: InputSpec) -> float:
 def _order(values: np.ndarray, scene: SceneSource, source: InputSpec, known: BandStatistics, found: Findings) -> None:
     """Warn if another band order fits the training far better than the one in use."""
     mean, trained = values.mean(1), np.array(known.mean)
-    spread = np.maximum(known.std, max(NARROW * float(np.median(known.std)), 1e-9))  # a faint band is mostly noise
+    spread = np.maximum(known.std, max(MIN_SPAN * float(np.median(known.std)), 1e-9))  # a faint band is mostly noise
     level = np.median(mean - trained)  # the scene may be brighter or darker as a whole
     cost = np.abs((mean[:, None] - level - trained[None]) / spread[None])
     scene_order, model_order = linear_sum_assignment(cost)

@@ -11,7 +11,7 @@ from typing import Any
 import rasterio
 from rasterio.errors import RasterioError
 
-from satseg.data.rasters.deflated import block_bytes, check_deflated
+from satseg.data.rasters.deflated import block_bytes, check_deflated_blocks
 from satseg.data.rasters.header import RasterInfo, read_info
 from satseg.data.rasters.opening import NO_SIDECARS, open_raster, quiet
 from satseg.data.rasters.orientation import as_stored
@@ -137,7 +137,7 @@ def _check_header(upload: Upload, limits: Limits) -> None:
                 f"{name} is stored in blocks of {size_text(block)}, which are too large; save it as a tiled TIFF."
             )
         try:
-            check_deflated(part, upload.path, every=True)  # else uninitialised memory could leak into the result
+            check_deflated_blocks(part, upload.path, every=True)  # else uninitialised memory could leak into the result
         except ValueError as error:
             raise RasterReadError(f"{name}: {error}.") from error
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from satseg.data.labels.class_options import option
+from satseg.data.labels.class_options import format_option
 from satseg.validate.facts import Facts, ImageFacts
 from satseg.validate.findings import Finding, Severity, abbreviate
 from satseg.validate.giveaways import ClassScore, score_all, score_border, score_each, tabulate
@@ -197,7 +197,7 @@ def describe_exclusion(option_names: Sequence[int | str], is_left: Sequence[bool
     """
     kept = [name for name, is_one in zip(option_names, is_left, strict=True) if not is_one]
     several = "them" if sum(is_left) > 1 else "it"
-    return f"leave {several} out with {option('bands', kept)}" if kept else f"leave {several} out of the images"
+    return f"leave {several} out with {format_option('bands', kept)}" if kept else f"leave {several} out of the images"
 
 
 def _describe_giveaway(band: BandFacts, threshold: float, class_names: Sequence[str]) -> str:

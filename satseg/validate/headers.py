@@ -12,7 +12,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from satseg.data.input_spec import most_common
-from satseg.data.labels.class_options import option
+from satseg.data.labels.class_options import format_option
 from satseg.data.labels.reader import is_other_grid
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.rasters.header import RasterInfo
@@ -78,7 +78,11 @@ def _reoriented(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
 
 def _bands_of_all(images: Sequence[tuple[str, RasterInfo]]) -> str:
     shared = set.intersection(*(set(info.bands) for _, info in images)) if images else set()
-    return f"Use the common bands, {option('bands', sorted(shared))}." if shared else "Give all images the same bands."
+    return (
+        f"Use the common bands, {format_option('bands', sorted(shared))}."
+        if shared
+        else "Give all images the same bands."
+    )
 
 
 def _unknown_orientation(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
@@ -130,7 +134,7 @@ def _reordered(images: Sequence[tuple[str, RasterInfo]]) -> list[Finding]:
     """Find images with the bands of the others in another order; other differences of names are only notes."""
     usual = _most_frequent(info.band_names for _, info in images) or ()
     same = [(file, info) for file, info in images if sorted(info.band_names) == sorted(usual)]
-    repair = f"Use {option('bands', list(usual))}, or these names in the order that you want."
+    repair = f"Use {format_option('bands', list(usual))}, or these names in the order that you want."
     return _deviations(
         same, "band_order", "bands in the order", lambda i: ", ".join(i.band_names), repair, Severity.ERROR
     )

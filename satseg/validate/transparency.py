@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 from rasterio.windows import Window
 
-from satseg.data.labels.class_options import option
+from satseg.data.labels.class_options import format_option
 from satseg.data.rasters.header import RasterInfo
 from satseg.data.rasters.opening import open_raster
 from satseg.errors import RasterReadError
@@ -53,7 +53,7 @@ def check_transparency(facts: Sequence[Facts], bands: Sequence[int | str] | None
             f"{message}; but {percent(intermediate)} of its values are neither transparent nor opaque, as of a "
             "measurement such as near infrared",
             "An alpha band is 0 where pixels are missing, and at its maximum elsewhere.",
-            f"If it is data, use {option('bands', list(range(1, len(info.band_names) + 1)))}.",
+            f"If it is data, use {format_option('bands', list(range(1, len(info.band_names) + 1)))}.",
             tuple(files),
         )
     ]

@@ -11,7 +11,7 @@ from PIL import Image
 from rasterio.enums import Interleaving
 
 from satseg.data.rasters import opening
-from satseg.data.rasters.deflated import block_bytes, check_deflated
+from satseg.data.rasters.deflated import block_bytes, check_deflated_blocks
 from satseg.data.rasters.opening import OpenRasters, open_raster
 from satseg.errors import RasterReadError, UploadError
 from satseg.serve import uploads
@@ -54,7 +54,7 @@ def test_whole_files_of_every_form_are_read(options: dict[str, Any], tmp_path: P
     image = write(path, **options)
     for opener in (open_raster, OpenRasters().open):
         with opener(path) as source:
-            check_deflated(source, path, every=True)
+            check_deflated_blocks(source, path, every=True)
             np.testing.assert_array_equal(source.read(), image)
     upload = check_upload(path, "image.tif", Limits(10**6, 10**6))
     assert (upload.info.width, upload.info.height) == (45, 50)
@@ -70,11 +70,11 @@ def test_one_long_strip_which_gdal_shows_by_rows_is_read(options: dict[str, Any]
         file.write(image)
     with open_raster(path) as source:
         assert source.block_shapes[0] == (1, 16)
-        check_deflated(source, path, every=True)
+        check_deflated_blocks(source, path, every=True)
         np.testing.assert_array_equal(source.read(), image)
         if profile["count"] == 3:
             with pytest.raises(ValueError, match="a block holds more than the header says"):
-                check_deflated(with_fewer_bands(source), path)
+                check_deflated_blocks(with_fewer_bands(source), path)
     assert check_upload(path, "image.tif", Limits(10**6, 10**6)).info.height == 2500
 
 
@@ -89,9 +89,9 @@ def test_all_blocks_of_an_upload_that_is_stored_turned_are_looked_at(
 
     def look(source: Any, path: Path, *, every: bool) -> None:
         sizes.append((source.height, source.width, every))
-        check_deflated(source, path, every=every)
+        check_deflated_blocks(source, path, every=every)
 
-    monkeypatch.setattr(uploads, "check_deflated", look)
+    monkeypatch.setattr(uploads, "check_deflated_blocks", look)
     upload = check_upload(tmp_path / "image.tif", "image.tif", Limits(10**6, 10**6))
     assert (upload.info.height, upload.info.width) == ((300, 60) if orientation == 3 else (60, 300))
     assert sizes == [(300, 60, True)]
@@ -104,24 +104,24 @@ def test_blocks_that_are_too_long_are_found_at_the_beginning_and_anywhere(tmp_pa
         assert block_bytes(source) == 16 * 32 * 3
         for every in (False, True):
             with pytest.raises(ValueError, match="a block holds more than the header says"):
-                check_deflated(with_fewer_bands(source), path, every=every)
+                check_deflated_blocks(with_fewer_bands(source), path, every=every)
 
         def later(name: str, *domain: str, **band: int) -> str | None:
             """Leave out the first block, so that only later ones are too long."""
             return None if name == "BLOCK_OFFSET_0_0" else source.get_tag_item(name, *domain, **band)
 
         none_at_first = with_fewer_bands(source, get_tag_item=later)
-        check_deflated(none_at_first, path)
+        check_deflated_blocks(none_at_first, path)
         with pytest.raises(ValueError, match="a block holds more"):
-            check_deflated(none_at_first, path, every=True)
+            check_deflated_blocks(none_at_first, path, every=True)
 
 
 def test_such_a_file_is_refused_wherever_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: Any, path: Path, **options: Any) -> None:
-        check_deflated(with_fewer_bands(source), path, **options)
+        check_deflated_blocks(with_fewer_bands(source), path, **options)
 
-    monkeypatch.setattr(opening, "check_deflated", refuse)
-    monkeypatch.setattr(uploads, "check_deflated", refuse)
+    monkeypatch.setattr(opening, "check_deflated_blocks", refuse)
+    monkeypatch.setattr(uploads, "check_deflated_blocks", refuse)
     path = tmp_path / "image.tif"
     write(path)
     for opener in (open_raster, OpenRasters().open):

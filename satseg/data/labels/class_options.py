@@ -39,7 +39,7 @@ def class_options(scheme: ClassScheme, more: Collection[int] = (), ignore: Colle
             name += "_"
         classes[name] = _key(value, scheme)
     ignored = ignored_values(scheme) | {v for v in more if v < 0} | set(ignore)
-    return option("classes", classes) + (f" {ignore_options(scheme, ignored)}" if ignored else "")
+    return format_option("classes", classes) + (f" {ignore_options(scheme, ignored)}" if ignored else "")
 
 
 def ignored_values(scheme: ClassScheme) -> set[int]:
@@ -50,7 +50,7 @@ def ignored_values(scheme: ClassScheme) -> set[int]:
 
 def ignore_options(scheme: ClassScheme, values: Collection[int]) -> str:
     """Return the option that ignores values, or packed colours, quoted for a shell."""
-    return option("ignore_values", [_key(value, scheme) for value in sorted(values)])
+    return format_option("ignore_values", [_key(value, scheme) for value in sorted(values)])
 
 
 def _classes(scheme: ClassScheme) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _key(value: int, scheme: ClassScheme) -> Any:
     return [value >> 16, value >> 8 & 255, value & 255] if scheme.by_colour else value
 
 
-def option(name: str, value: Any) -> str:
+def format_option(name: str, value: Any) -> str:
     """Return a dataset option quoted for a shell, or as a line of YAML if Hydra's grammar cannot express it."""
     text = _text(value)
     try:

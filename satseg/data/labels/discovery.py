@@ -190,7 +190,7 @@ def read_mask_values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int |
     is_rgb = by_colour and info.count >= 3
     found: set[float] = set()
     for strip in read_strips(info.path):
-        found |= _different(pack(strip) if is_rgb else strip[0])
+        found |= _distinct_values(pack(strip) if is_rgb else strip[0])
         if len(found) > MAX_VALUES:
             break  # too many for a mask; reported by the caller
     nodata = declared_nodata(info, is_rgb)
@@ -237,7 +237,7 @@ def declared_nodata(info: RasterInfo, is_rgb: bool = False) -> float | None:
     return float(pack(np.stack(held)[:, None, None])[0, 0] if is_rgb else held[0])
 
 
-def _different(keys: np.ndarray) -> set[float]:
+def _distinct_values(keys: np.ndarray) -> set[float]:
     """Return the distinct finite values of an array; only pixels unlike their left neighbour are sorted."""
     if np.issubdtype(keys.dtype, np.floating):
         keys = keys[np.isfinite(keys)][None]

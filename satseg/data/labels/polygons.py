@@ -79,7 +79,7 @@ class Polygons:
         by_file: dict[Path, list[RasterInfo]] = {}
         for sample in given:
             with guard(sample.file):
-                infos[sample.image] = info = _located(sample.image)
+                infos[sample.image] = info = _georeferenced_info(sample.image)
                 by_file.setdefault(sample.mask, []).append(info)
         placed = set()
         for file, images in by_file.items():
@@ -90,7 +90,7 @@ class Polygons:
         for sample in given:
             if sample.image in infos and sample.mask in placed:
                 with guard(sample.mask):
-                    drawn.append(self._drawn(sample, infos[sample.image]))
+                    drawn.append(self._with_raster(sample, infos[sample.image]))
         return drawn
 
     def remarks(self) -> list[str]:
@@ -110,7 +110,7 @@ class Polygons:
         if layer.bounds and not any(near):
             raise DataError(f"{images[0].path} and its labels {file} lie in different places: nothing would be drawn.")
 
-    def _drawn(self, sample: Sample, image: RasterInfo) -> Sample:
+    def _with_raster(self, sample: Sample, image: RasterInfo) -> Sample:
         layer = self.layers[sample.mask]
         states = [(str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in layer.files]
         grid = image.width, image.height, image.crs, image.transform
@@ -142,7 +142,9 @@ class Polygons:
                     for kind, ids in irregular.items():
                         ids |= getattr(areas, kind)
                 if any(irregular.values()):  # before the mask, whose presence marks the entry as complete
-                    write_text(_beside(path), json.dumps({kind: sorted(ids) for kind, ids in irregular.items() if ids}))
+                    write_text(
+                        _sidecar(path), json.dumps({kind: sorted(ids) for kind, ids in irregular.items() if ids})
+                    )
         except ResourceError as error:
             raise ResourceError(f"{error} The environment's SATSEG_CACHE names another folder.") from error
         except RasterioError as error:
@@ -165,14 +167,14 @@ class Polygons:
         return areas, drawn
 
 
-def _beside(path: Path) -> Path:
+def _sidecar(path: Path) -> Path:
     """Return the file that lists the irregular features of a mask; most masks have none."""
     return path.with_suffix(".json")
 
 
 def _read_irregular(path: Path) -> dict[str, list[int]]:
     try:
-        found: dict[str, list[int]] = json.loads(_beside(path).read_text(encoding="utf-8"))
+        found: dict[str, list[int]] = json.loads(_sidecar(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # missing or damaged; it only holds remarks
         return {}
     return found
@@ -216,7 +218,7 @@ def _strips(image: RasterInfo) -> Iterator[Window]:
         yield Window(0, row, image.width, min(rows, image.height - row))
 
 
-def _located(path: Path) -> RasterInfo:
+def _georeferenced_info(path: Path) -> RasterInfo:
     image = read_info(path)
     if image.crs is None or image.transform is None:
         raise DataError(

@@ -21,8 +21,8 @@ from satseg.data.rasters.validity import Validity, has_data
 from satseg.data.reprojection import transform_points
 from satseg.errors import DataError, SizeMismatchError
 
-NEAR = 0.5  # largest distance in pixels between corners of image and mask on the same grid
-OUTSIDE = -(2**31)  # occurs in no mask
+GRID_TOLERANCE = 0.5  # largest distance in pixels between corners of image and mask on the same grid
+OUTSIDE_VALUE = -(2**31)  # occurs in no mask
 
 
 @dataclass
@@ -102,7 +102,7 @@ def is_other_grid(mask: RasterInfo, image: RasterInfo) -> bool:
         )
     corners = _corners(mask, image)
     own = np.array([[0, 0], [image.width, 0], [0, image.height], [image.width, image.height]], float)
-    if same_size and np.abs(corners - own).max() < NEAR:
+    if same_size and np.abs(corners - own).max() < GRID_TOLERANCE:
         return False
     if (corners.max(0) <= 0).any() or (corners.min(0) >= (image.width, image.height)).any():
         raise DataError(f"{image.path} and its mask {mask.path} lie in different places: no pixel would be labelled.")
@@ -139,12 +139,12 @@ def warp_labels(path: Path, image: RasterInfo, window: Window) -> tuple[np.ndarr
             source = opened.enter_context(rasterio.open(uniform_vrt(source, path, dict.fromkeys(bands))))
             grid |= {"nodata": None, "add_alpha": True}
         else:
-            grid |= {"src_nodata": OUTSIDE, "nodata": OUTSIDE}
+            grid |= {"src_nodata": OUTSIDE_VALUE, "nodata": OUTSIDE_VALUE}
         warped = opened.enter_context(WarpedVRT(source, **grid, resampling=Resampling.nearest))
         part = {"window": rasterio.windows.Window(*window)}
         raw = warped.read(bands, **part)
         if validity.is_masked:
-            raw[:, warped.read(warped.count, **part) == 0] = OUTSIDE
-        return raw, (raw != OUTSIDE).all(0) & has_data(
+            raw[:, warped.read(warped.count, **part) == 0] = OUTSIDE_VALUE
+        return raw, (raw != OUTSIDE_VALUE).all(0) & has_data(
             raw, validity.nodata_values(bands), [validity.dtypes[n - 1] for n in bands]
         )

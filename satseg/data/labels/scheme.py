@@ -17,7 +17,7 @@ from satseg.spec import IGNORE_INDEX, LARGEST_MASK_VALUE, MAX_MASK_VALUES, MaskV
 
 LARGEST_VALUE = LARGEST_MASK_VALUE  # larger ones would need a lookup table of gigabytes
 BYTE_IN_16_BITS = 257  # 65535 / 255
-REPAIR = (
+REPAIR_HINT = (
     "Add the class to dataset.classes, map it in dataset.mask_values, name it in dataset.ignore_values, or repair the "
     "mask."
 )
@@ -119,7 +119,7 @@ class ClassScheme:
             self.check_grey(part, path)
             keys = pack(part) if is_rgb else part[0]
             labelled = None if valid is None else valid[rows]
-            unknown |= _map(keys, lookup, decoded[rows], labelled)
+            unknown |= _write_classes(keys, lookup, decoded[rows], labelled)
             if labelled is not None and part is not stored:  # nodata is no label, whatever the threshold makes of it
                 decoded[rows][~labelled & (part != stored).any(0)] = IGNORE_INDEX
         if unknown:
@@ -164,7 +164,7 @@ class ClassScheme:
         known += ["…"] if len(self.values) > 20 else []
         raise MaskValueError(
             f"{path} holds {'colour' if self.by_colour else 'value'} {', '.join(shown)}{more}, but the dataset has "
-            f"{len(self.names)} classes, and only {', '.join(known)} are classes or ignored. {REPAIR}"
+            f"{len(self.names)} classes, and only {', '.join(known)} are classes or ignored. {REPAIR_HINT}"
         )
 
     def mask_values(self) -> tuple[tuple[MaskValue, ...], ...] | None:
@@ -199,7 +199,7 @@ def _table(classes: tuple[tuple[int, int], ...]) -> Lookup:
     return Lookup(low - 1, table, byte_table, int(differs.argmax()) if differs.any() else 256)
 
 
-def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | None) -> set[float]:
+def _write_classes(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | None) -> set[float]:
     """Write the classes of keys to `out`, and return the valid keys of no class."""
     is_byte = keys.dtype == np.uint8
     if is_byte and keys.size and keys.max() < lookup.identity_below:  # most masks hold class indices
@@ -219,13 +219,13 @@ def _map(keys: np.ndarray, lookup: Lookup, out: np.ndarray, valid: np.ndarray | 
 
 def _codes(keys: np.ndarray, low: int, table: np.ndarray) -> np.ndarray:
     """Return class + 1 of each key; 0 for no class."""
-    places = _integers(keys)
+    places = _to_integers(keys)
     places -= low
     np.clip(places, 0, len(table) - 1, out=places)
     return table.take(places)
 
 
-def _integers(keys: np.ndarray) -> np.ndarray:
+def _to_integers(keys: np.ndarray) -> np.ndarray:
     """Return keys as int64; fractions and numbers out of range become a value outside every scheme."""
     unmatched = LARGEST_VALUE + 1
     if np.issubdtype(keys.dtype, np.floating):

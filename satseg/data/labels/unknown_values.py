@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from satseg.data.labels.class_options import class_options, ignore_options, ignored_values
 from satseg.data.labels.discovery import MAX_DISCOVERED, ClassScheme, read_mask_values
-from satseg.data.labels.scheme import REPAIR
+from satseg.data.labels.scheme import REPAIR_HINT
 from satseg.data.rasters.header import read_info
 from satseg.data.samples import Sample
 from satseg.errors import DataError, MaskValueError
@@ -15,7 +15,7 @@ from satseg.errors import DataError, MaskValueError
 TIME_LIMIT_S = 20.0  # for reading the other masks
 
 
-def list_all_unknown(error: MaskValueError, scheme: ClassScheme, samples: Iterable[Sample]) -> MaskValueError:
+def extend_to_all_masks(error: MaskValueError, scheme: ClassScheme, samples: Iterable[Sample]) -> MaskValueError:
     """Extend an error about one mask to all masks, with options to copy; return it unchanged if that adds nothing.
 
     Args:
@@ -23,7 +23,7 @@ def list_all_unknown(error: MaskValueError, scheme: ClassScheme, samples: Iterab
         scheme: The classes.
         samples: Samples whose masks are read within the time limit.
     """
-    fact = str(error).removesuffix(REPAIR)
+    fact = str(error).removesuffix(REPAIR_HINT)
     if fact == str(error) or scheme.threshold is not None:
         return error
     unknown: set[int] = set()

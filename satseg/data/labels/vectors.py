@@ -101,7 +101,7 @@ class VectorLayer:
             )
         field, layer = (text.replace('"', '\\"') for text in (attribute, self.name))
         sql = f'SELECT DISTINCT "{field}" FROM "{layer}"'
-        with _naming(self.path):
+        with _explained(self.path):
             found = pyogrio.raw.read(self.path, sql=sql, sql_dialect="OGRSQL", read_geometry=False)[3][0]
         return list(dict.fromkeys(map(as_text, found)))
 
@@ -126,7 +126,7 @@ class VectorLayer:
             found = found.take([i for i, own in enumerate(boxes) if area is None or _overlap(area, own)])
         else:
             found = _read(self, attribute, area)
-        areas = self._areas(found)
+        areas = self._split_parts(found)
         try:
             return areas._replace(shapes=_reprojected(areas.shapes, self.crs, crs))
         except DataError as error:
@@ -137,7 +137,7 @@ class VectorLayer:
         area = _reprojected_bounds(bounds, crs, self.crs)
         return self.bounds is not None and (area is None or _overlap(area, self.bounds))
 
-    def _areas(self, found: Features) -> PolygonParts:
+    def _split_parts(self, found: Features) -> PolygonParts:
         """Split features into polygons: rasterized as one, overlapping parts would leave holes."""
         parts, owners = found.shapes, np.arange(len(found.shapes))
         while np.isin(shapely.get_type_id(parts), COLLECTIONS).any():
@@ -167,14 +167,14 @@ def read_layer(path: Path, name: str | None) -> VectorLayer:
         ConfigError: If the layer does not exist, or one must be chosen.
         DataError: If it has no CRS.
     """
-    with _naming(path):
+    with _explained(path):
         layers = [str(layer) for layer, kind in pyogrio.list_layers(path) if kind is not None or name]
     if (name is None and len(layers) != 1) or (name is not None and name not in layers):
         raise ConfigError(
             f"dataset.vectors.layer={'null' if name is None else name}: {path} has the layers "
             f"{', '.join(layers) or 'none'}; choose one."
         )
-    with _naming(path):
+    with _explained(path):
         info = pyogrio.read_info(path, layer=name or layers[0], force_total_bounds=True)
     if not info["crs"]:
         raise DataError(f"{path} has no CRS: assign one (in a shapefile's .prj).")
@@ -184,7 +184,7 @@ def read_layer(path: Path, name: str | None) -> VectorLayer:
 
 def _read(layer: VectorLayer, attribute: str | None, area: Bounds | None) -> Features:
     columns = [attribute] if attribute else []
-    with _naming(layer.path):
+    with _explained(layer.path):
         _, ids, wkb, fields = pyogrio.raw.read(
             layer.path, layer=layer.name, columns=columns, bbox=area, return_fids=True
         )
@@ -245,7 +245,7 @@ def _reprojected(shapes: np.ndarray, source: str, target: str) -> np.ndarray:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (DataSourceError, DataLayerError, shapely.errors.GEOSException, ValueError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from satseg.data.layouts.suggestions import suggest_options
-from satseg.data.layouts.tree import tree
+from satseg.data.layouts.tree import folder_tree
 from satseg.data.options import FOLDER
 from satseg.data.pairing.files import named_files
 from satseg.data.pairing.folder_names import Folders, has_images, named_folders, split_folders, subfolders
@@ -58,7 +58,7 @@ class Layout:
     def description(self) -> str:
         """Return the locations of images and masks, for messages."""
         endings = [f" that end in {suffix}" if suffix else "" for suffix in (self.image_suffix, self.mask_suffix)]
-        return f"images{endings[0]} in {_shown(self.images)}, masks{endings[1]} in {_shown(self.masks)}"
+        return f"images{endings[0]} in {_pattern_text(self.images)}, masks{endings[1]} in {_pattern_text(self.masks)}"
 
     def summary(self) -> str:
         """Return a sentence about what was recognised."""
@@ -66,7 +66,7 @@ class Layout:
         return f"{self.description()}, below {self.root}{rest} (dataset.images and dataset.masks override this)"
 
 
-def _shown(pattern: str) -> str:
+def _pattern_text(pattern: str) -> str:
     return "this folder" if pattern == "*" else " and ".join(each.removesuffix("/*") for each in expand_braces(pattern))
 
 
@@ -112,7 +112,7 @@ def recognise(
             return Layout(root, images, "masks")  # pairing then reports that there is no image
         raise _nothing_recognised(root, images, masks)
     best = max(fit.grade for fit in fits)
-    return _only([fit.layout for fit in fits if fit.grade == best], root)
+    return _best([fit.layout for fit in fits if fit.grade == best], root)
 
 
 def recognise_options(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -143,7 +143,7 @@ def recognise_options(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     return found, [layout.summary(), auto.summary(layout.folders)]
 
 
-def _only(layouts: Sequence[Layout], root: Path) -> Layout:
+def _best(layouts: Sequence[Layout], root: Path) -> Layout:
     """Return the best layout.
 
     Raises:
@@ -177,10 +177,10 @@ def _fits(
 ) -> Iterator[Fit]:
     """Yield the layouts that the names of folders allow, graded by the names of their files."""
     if isinstance(images, Mapping):  # a pattern per band: files pair by what the wildcards match
-        for layout in _possible(root, next(iter(images.values()), ""), masks):
+        for layout in _candidates(root, next(iter(images.values()), ""), masks):
             yield Fit(layout, (_grade_masks(layout), True))
         return
-    found = [fit for layout in _possible(root, images, masks) for fit in _fit(layout, suffixes)]
+    found = [fit for layout in _candidates(root, images, masks) for fit in _fit(layout, suffixes)]
     yield from found
     if images is None and masks is None and not any(fit.grade[0] for fit in found):
         yield from _in_one_folder(root, suffixes)
@@ -195,7 +195,7 @@ def _is_label(path: Path) -> bool:
     return is_image(path) or is_vector(path)
 
 
-def _possible(root: Path, images: str | None, masks: str | None) -> list[Layout]:
+def _candidates(root: Path, images: str | None, masks: str | None) -> list[Layout]:
     """Return the layouts that the names of folders allow."""
     there = named_folders(root)
     if images is not None:
@@ -274,17 +274,17 @@ def _nothing_recognised(root: Path, images: Any, masks: str | None) -> DataError
     wanted = "images and masks" if images is None and masks is None else "images" if images is None else "masks"
     advice = None
     if wanted == "images and masks":
-        deeper = _deeper(root)
+        deeper = _find_deeper(root)
         advice = f"dataset.root={shlex.quote(str(deeper))}" if deeper else suggest_options(root)
     expected = (
         "expected images/ and masks/, or train/images and train/masks, val/images and val/masks, or the like; set "
         "dataset.images and dataset.masks to where they are"
     )
     message = f"{root}: no folders of {wanted} were recognised; {f'add {advice}' if advice else expected}."
-    return DataError(message, below=tree(root))
+    return DataError(message, below=folder_tree(root))
 
 
-def _deeper(root: Path) -> Path | None:
+def _find_deeper(root: Path) -> Path | None:
     """Return the only deeper folder with a recognised layout; None if there is none or more than one."""
     level, found = [root / name for name in subfolders(root)], []  # already searched
     for _ in range(MAX_DEPTH - 1):

@@ -35,7 +35,7 @@ class _Node:
                 yield f"{indent}  … {self.hidden} more folders"
 
 
-def tree(root: Path) -> tuple[str, ...]:
+def folder_tree(root: Path) -> tuple[str, ...]:
     """Return the tree of a folder, as deep as MAX_LINES lines allow; at most MAX_ENTRIES files are counted."""
     node = _node(root, str(root), MAX_DEPTH)
     drawn = [tuple(node.lines(depth)) for depth in range(MAX_DEPTH + 1)]

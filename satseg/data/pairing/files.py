@@ -156,12 +156,12 @@ def _distinct_parts(pattern: str, other: str) -> set[str]:
 
 
 def _key(path: Path, own: set[str], ending: str) -> str:
-    folders = [_rest(folder, own) for folder in path.parent.parts]
+    folders = [_wildcard_part(folder, own) for folder in path.parent.parts]
     key = "/".join([*filter(None, folders), path.stem.removesuffix(ending)])
     return unicodedata.normalize("NFC", key)  # macOS may store é as e and a combining accent
 
 
-def _rest(folder: str, own: set[str]) -> str:
+def _wildcard_part(folder: str, own: set[str]) -> str:
     """Return the text that wildcards match in a folder of one kind; any other folder unchanged."""
     for part in own:
         pieces = re.split(rf"(\*|{BRACES})", part)

@@ -23,9 +23,11 @@ SIDES = {
 }  # fmt: skip
 KINDS = dict.fromkeys(IMAGE_WORDS, "image") | dict.fromkeys(MASK_WORDS, "mask")
 _KIND, _SIDE = ("|".join(words) for words in (KINDS, SIDES))
-BOTH = re.compile(rf"(?P<side>{_SIDE})[_. -]?(?P<kind>{_KIND})|(?P<first_kind>{_KIND})[_. -]?(?P<last_side>{_SIDE})")
-ORDER = ("train", "val", "test")
-UNPACKED = ("__macosx",)  # left by archives beside the data
+KIND_AND_SIDE = re.compile(
+    rf"(?P<side>{_SIDE})[_. -]?(?P<kind>{_KIND})|(?P<first_kind>{_KIND})[_. -]?(?P<last_side>{_SIDE})"
+)
+SIDE_ORDER = ("train", "val", "test")
+ARCHIVE_FOLDERS = ("__macosx",)  # left by archives beside the data
 MAX_FOLDERS = 1000  # searched per folder
 
 
@@ -86,7 +88,7 @@ def _parse_part(part: str) -> Name:
         return Name(KINDS[name], "", "", part)
     if name in SIDES:
         return Name("", SIDES[name], part, "{}")
-    match = BOTH.fullmatch(name)
+    match = KIND_AND_SIDE.fullmatch(name)
     if match is None:
         return Name("", "", "", part)
     group = "side" if match["side"] else "last_side"
@@ -116,7 +118,7 @@ def named_folders(root: Path) -> list[tuple[str, Folders]]:
                     "files together, or give dataset.images, dataset.masks and dataset/split=subfolder."
                 )
     return [
-        (kind, Folders(path, {side: own[side] for side in ORDER if side in own}, "" if kind else "/*"))
+        (kind, Folders(path, {side: own[side] for side in SIDE_ORDER if side in own}, "" if kind else "/*"))
         for (kind, path), own in names.items()
     ]
 
@@ -133,7 +135,7 @@ def subfolders(folder: Path) -> list[str]:
     """Return the names of a folder's visible subfolders, at most MAX_FOLDERS of them."""
     with suppress(OSError), os.scandir(folder) as entries:
         visible = (e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-        return sorted(itertools.islice((name for name in visible if name.lower() not in UNPACKED), MAX_FOLDERS))
+        return sorted(itertools.islice((name for name in visible if name.lower() not in ARCHIVE_FOLDERS), MAX_FOLDERS))
     return []
 
 
@@ -167,4 +169,4 @@ def split_folders(folders: Iterable[PurePath]) -> dict[str, str]:
                 f"The folders {' and '.join(sorted(names))} are both named after the {side} split: choose with "
                 f"dataset/split=subfolder and dataset.split.{side}=, or take dataset/split=random."
             )
-    return {side: found[side].pop() for side in ORDER if side in found}
+    return {side: found[side].pop() for side in SIDE_ORDER if side in found}

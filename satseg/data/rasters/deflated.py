@@ -13,7 +13,7 @@ from rasterio.enums import Compression, Interleaving
 CHUNK = 2**16  # bytes decompressed at a time
 
 
-def check_deflated(source: Any, path: Path, *, every: bool = False) -> None:
+def check_deflated_blocks(source: Any, path: Path, *, every: bool = False) -> None:
     """Check that the deflated blocks of an open TIFF are no longer than its header says.
 
     libtiff accepts a longer block without an error and leaves the pixels unset. The first block reveals a damaged

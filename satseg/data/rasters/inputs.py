@@ -16,7 +16,7 @@ from satseg.data.rasters.wildcards import expand_folders, find_visible, has_wild
 from satseg.errors import ConfigError, DataError, RasterReadError
 
 LIST_SUFFIX = ".txt"
-NOTHING = "Give input= (a file, a folder, a pattern, a list file or a URL)."
+NO_INPUT = "Give input= (a file, a folder, a pattern, a list file or a URL)."
 
 
 def find_inputs(named: Any, nodata: float | None = None, default_nodata: float | None = None) -> list[str | Path]:
@@ -39,7 +39,7 @@ def find_inputs(named: Any, nodata: float | None = None, default_nodata: float |
     several = isinstance(named, Sequence) and not isinstance(named, str)
     found = [source for one in (named if several else [named]) for source in _find(one, nodata, default_nodata)]
     if not found:
-        raise ConfigError(NOTHING)
+        raise ConfigError(NO_INPUT)
     unique: dict[str, str | Path] = {}
     for source in found:
         unique.setdefault(str(source) if is_remote(source) else os.path.abspath(source), source)  # noqa: PTH100
@@ -58,10 +58,10 @@ def check_inputs(named: Any) -> None:
     """
     several = isinstance(named, Sequence) and not isinstance(named, str)
     if several and not named:
-        raise ConfigError(NOTHING)
+        raise ConfigError(NO_INPUT)
     for one in named if several else [named]:
         if one is None or str(one) == "":
-            raise ConfigError(NOTHING)
+            raise ConfigError(NO_INPUT)
         if isinstance(one, Mapping) or is_remote(one) or is_subdataset(one):
             continue
         path = Path(str(one)).expanduser()
@@ -81,7 +81,7 @@ def _find(named: Any, nodata: float | None, default_nodata: float | None) -> Ite
     if isinstance(named, Mapping):
         yield from (write_stack(stack, nodata, default_nodata) for stack in find_stacks(named))
     elif named is None or str(named) == "":
-        raise ConfigError(NOTHING)
+        raise ConfigError(NO_INPUT)
     elif is_remote(named):
         yield _checked_url(str(named))
     elif is_subdataset(named):

@@ -19,7 +19,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from satseg.data.rasters.deflated import check_deflated
+from satseg.data.rasters.deflated import check_deflated_blocks
 from satseg.data.rasters.orientation import upright
 from satseg.errors import RasterReadError, ResourceError
 
@@ -83,7 +83,7 @@ def open_raster(path: Path | str, driver: str | None = None) -> Iterator[Any]:
             are then not read either.
     """
     options = _options(path) | (NO_SIDECARS if driver else {})
-    with _explained(path), rasterio.Env(**options), quiet(), rasterio.open(_place(path), driver=driver) as source:
+    with _explained(path), rasterio.Env(**options), quiet(), rasterio.open(_gdal_path(path), driver=driver) as source:
         if driver is None:  # untrusted files are checked completely on upload
             _check_blocks(source, path)
         check_bands(source, path)
@@ -134,7 +134,7 @@ class OpenRasters:
             if options == PNG_OPTIONS and not is_remote(path) and _is_undamaged_png(Path(path)):
                 options = {}  # training reads it many times, so the fast path pays off
             with _explained(path), rasterio.Env(**options), quiet():
-                source = rasterio.open(_place(path))
+                source = rasterio.open(_gdal_path(path))
                 _check_blocks(source, path)
                 check_bands(source, path)
                 kept[path] = upright(source, path), options
@@ -175,7 +175,7 @@ def _check_blocks(source: Any, path: Path | str) -> None:
         return
     state = Path(path).stat()
     if (path, state.st_size, state.st_mtime_ns) not in _checked:
-        check_deflated(source, Path(path))
+        check_deflated_blocks(source, Path(path))
         _checked.add((path, state.st_size, state.st_mtime_ns))
 
 
@@ -199,7 +199,7 @@ def check_bands(source: Any, path: Path | str) -> None:
     )
 
 
-def _place(path: Path | str) -> Path | str:
+def _gdal_path(path: Path | str) -> Path | str:
     return path if is_remote(path) else Path(path)
 
 

@@ -29,7 +29,7 @@ class Turn(NamedTuple):
     reverse_cols: bool
 
 
-NORTH = "GDAL_NETCDF_BOTTOMUP"  # environment variable: whether the last stored row is north
+BOTTOMUP_VARIABLE = "GDAL_NETCDF_BOTTOMUP"  # environment variable: whether the last stored row is north
 TURNS = {
     2: Turn(False, False, True),
     3: Turn(False, True, True),
@@ -146,7 +146,7 @@ def _orientation(source: Any, path: Path | str) -> int | None:
 
 def _of_netcdf(path: Path | str) -> int | None:
     """Return the orientation by row coordinates: if GDAL knows none, it takes the last stored row for north."""
-    if NORTH in os.environ:  # decided by the user
+    if BOTTOMUP_VARIABLE in os.environ:  # decided by the user
         return 1
     for name in NORTHINGS:
         try:

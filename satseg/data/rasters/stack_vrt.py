@@ -32,7 +32,7 @@ class NodataPair(NamedTuple):
         return self.source is not None and repr(self.source) != repr(self.target)
 
 
-NOTHING = NodataPair(None, None)
+NO_NODATA = NodataPair(None, None)
 
 
 def stack_vrt(files: Mapping[str, Path | str], nodata: float | None = None, default_nodata: float | None = None) -> str:
@@ -88,7 +88,7 @@ def add_band(root: ET.Element, number: int, name: str, dtype: str, nodata: float
 
 
 def _fill_band(band: ET.Element, info: RasterInfo, grid: RasterInfo, missing: NodataPair, dtype: str) -> None:
-    _add_tags(band, info)
+    _add_scale_offset(band, info)
     placement = locate(info, grid)
     off = placement.overhang(info, grid)
     if (info.width, info.height) == (grid.width, grid.height) and max(map(abs, off)) < EXACT:
@@ -131,7 +131,7 @@ def _mask(info: RasterInfo, grid: RasterInfo) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _add_tags(band: ET.Element, info: RasterInfo) -> None:
+def _add_scale_offset(band: ET.Element, info: RasterInfo) -> None:
     """Copy the scale and offset of a file, which are reported but not applied."""
     for scale, offset in info.scale_offsets_of(info.bands) - {(1.0, 0.0)}:
         add(band, "Offset", repr(offset))
@@ -186,7 +186,7 @@ def _add_source(
     number: str,
     source: Rectangle | None = None,
     target: Rectangle | None = None,
-    missing: NodataPair = NOTHING,
+    missing: NodataPair = NO_NODATA,
 ) -> None:
     element = add(band, "ComplexSource" if missing.is_changed else "SimpleSource")
     add(element, "SourceFilename", gdal_name(info.path), relativeToVRT="0")

@@ -53,16 +53,18 @@ def _validities(source: Any, path: Path | str, validity: Validity, values: Mappi
     for number, value in values.items():
         dtype = validity.dtypes[number - 1]
         if np.issubdtype(dtype, np.floating):
-            found.append(_unlike(source, path, number, math.nan))
+            found.append(_zero_where_equal(source, path, number, math.nan))
         if value is not None and can_hold(dtype, value):
-            (found if is_nodata_per_band(value, dtype) else together).append(_unlike(source, path, number, value))
+            (found if is_nodata_per_band(value, dtype) else together).append(
+                _zero_where_equal(source, path, number, value)
+            )
     if together:
-        found.append(_any_of(source, together))
+        found.append(_zero_where_all_zero(source, together))
     alpha = () if set(validity.alpha) & values.keys() else validity.alpha
-    return found + [_unlike(source, path, number, 0.0) for number in alpha]
+    return found + [_zero_where_equal(source, path, number, 0.0) for number in alpha]
 
 
-def _unlike(source: Any, path: Path | str, number: int, value: float) -> str:
+def _zero_where_equal(source: Any, path: Path | str, number: int, value: float) -> str:
     """Return a single-band VRT that is 0 where a band of the raster has a value, and 255 elsewhere."""
     inner, outer = _dataset(source), _dataset(source)
     _add_source(add_band(inner, 1, "", source.dtypes[number - 1], value), path, str(number))
@@ -72,7 +74,7 @@ def _unlike(source: Any, path: Path | str, number: int, value: float) -> str:
     return ET.tostring(outer, encoding="unicode")
 
 
-def _any_of(source: Any, vrts: list[str]) -> str:
+def _zero_where_all_zero(source: Any, vrts: list[str]) -> str:
     """Return a single-band VRT that is 0 where all given ones are."""
     if len(vrts) == 1:
         return vrts[0]

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from satseg.devices import Machine
 
 EDGE_STEP, MAX_EDGE = 32, 256  # backbones halve an image five times
-OVERHANG = 0.1  # share of all pixels that may lie in images smaller than a patch
+MAX_OVERHANG = 0.1  # share of all pixels that may lie in images smaller than a patch
 MAX_BATCH = 32
 # Pixels per step: eight patches of 256 pixels, for which the learning rates are tuned, and twice as many on a GPU,
 # which those would not fill.
-PIXELS, PIXELS_GPU = 8 * 256**2, 16 * 256**2
+PIXELS_PER_STEP, PIXELS_PER_STEP_GPU = 8 * 256**2, 16 * 256**2
 # Measured for a U-Net on a resnet18 in float32; larger networks need several times as much, hence only a quarter.
-BYTES_A_PIXEL, SHARE_OF_MEMORY = 1500, 0.25
+BYTES_PER_PIXEL, SHARE_OF_MEMORY = 1500, 0.25
 MIN_STEPS = 8  # per epoch; batches shrink to reach it
 SMALL_BATCH = 4  # the least such batch, for batch norm; two if there are fewer patches
 
@@ -27,7 +27,7 @@ def fit_patch_size(sizes: Iterable[tuple[int, int]]) -> int:
         sizes: Height and width of each training image in pixels.
     """
     shorter = sorted((min(height, width), height * width) for height, width in sizes)
-    allowed = OVERHANG * sum(pixels for _, pixels in shorter)
+    allowed = MAX_OVERHANG * sum(pixels for _, pixels in shorter)
     fitting = MAX_EDGE
     for edge, pixels in shorter:
         fitting, allowed = edge, allowed - pixels
@@ -44,7 +44,9 @@ def fit_batch_size(edge: int, patches: int, machine: Machine) -> int:
         patches: Patches per epoch of one device.
         machine: The machine that trains.
     """
-    pixels = min(PIXELS_GPU if machine.is_gpu else PIXELS, SHARE_OF_MEMORY * machine.memory / BYTES_A_PIXEL)
+    pixels = min(
+        PIXELS_PER_STEP_GPU if machine.is_gpu else PIXELS_PER_STEP, SHARE_OF_MEMORY * machine.memory / BYTES_PER_PIXEL
+    )
     batch = MAX_BATCH
     while batch > 2 and batch * edge**2 > pixels:
         batch //= 2
