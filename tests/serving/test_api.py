@@ -205,7 +205,7 @@ def test_a_job_is_cancelled_and_those_that_wait_make_room(
     said = post(client, "predict", path)
     assert said.status_code == 413 and "/api/v1/jobs" in said.json()["detail"]
     said = post(client, "explain?target=water", path)
-    assert said.status_code == 413 and said.json()["detail"].endswith("cut out the part to explain.")
+    assert said.status_code == 413 and said.json()["detail"].endswith("crop it to the part to explain.")
 
 
 def test_evidence_for_a_class(client: httpx.Client, material: Material) -> None:
@@ -219,7 +219,7 @@ def test_evidence_for_a_class(client: httpx.Client, material: Material) -> None:
     assert shown.headers["content-type"] == "image/png", shown.text
     assert shown.content.startswith(b"\x89PNG")
     for query, said in (
-        ("target=house", "There is no class house; there is water, forest, road."),
+        ("target=house", "There is no class house; choose water, forest, road."),
         ("target=water&region=250,250,10,10", "does not lie inside image, which has 256 x 256 pixels"),
         ("target=water&method=guess", "There is no method guess"),
         ("target=water&layer=nowhere", "nowhere"),
@@ -291,7 +291,7 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
         "The image is too large: at most 20 MB are accepted.",
     )
     assert asked(Accept="text/html")[0] == 406
-    assert asked("predict?model=nobody") == (404, "There is no model nobody; there is rgb, multi.")
+    assert asked("predict?model=nobody") == (404, "There is no model nobody; choose rgb, multi.")
     assert asked("predict?preflight=off")[0] == 422
     status, said = asked("predict?model=multi&name=x.png")
     assert status == 422 and "x.png has the bands" in said and "model takes 6" in said
@@ -303,7 +303,7 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
             file.descriptions = ("b1", "b2", "x")
         unlike = memory.read()
     status, said = asked(content=unlike)
-    assert status == 422 and said.endswith("takes b1, b2, b3; ask with ?preflight=warn to have it segmented as it is.")
+    assert status == 422 and said.endswith("takes b1, b2, b3; use ?preflight=warn to have it segmented anyway.")
     with httpx.Client(base_url=api.address, timeout=120) as plain:
         assert plain.post("/api/v1/predict?preflight=warn", content=unlike).status_code == 200
         job = plain.post("/api/v1/jobs", content=unlike).json()["id"]
@@ -311,8 +311,11 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
         assert plain.delete(f"/api/v1/jobs/{job}").status_code == 204
     assert asked("nothing", "GET")[0] == 404 and asked("predict", "GET")[0] == 405
     assert asked("jobs/0", "GET")[0] == 422 and asked(f"jobs/{'0' * 32}", "GET")[0] == 404
-    assert asked(Origin="http://evil.example") == (403, f"Web pages of other sites may not ask; {HOST_HINT}.")
-    assert asked(Host="evil.example") == (421, f"This server is not called evil.example; {HOST_HINT}.")
+    assert asked(Origin="http://evil.example") == (
+        403,
+        f"Requests by web pages of other sites are not allowed; {HOST_HINT}.",
+    )
+    assert asked(Host="evil.example") == (421, f"This server does not accept the host name evil.example; {HOST_HINT}.")
     assert not list(api.temporary.glob("satseg-*/requests/*")) and not list(api.temporary.rglob("jobs/[!.]*"))
 
 
@@ -491,7 +494,7 @@ def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Materia
             state = finished(client, jobs[0])
             with rasterio.open(predicted(material.rgb_model, tmp_path / "scene.tif", tmp_path)) as source:
                 assert np.array_equal(opened(client.get(state["result"]))[0], source.read(1))
-            assert "The server died while it computed this" in finished(client, jobs[1], "failed")["detail"]
+            assert "while processing this image" in finished(client, jobs[1], "failed")["detail"]
         assert not left.exists()
     finally:
         assert server.stop() == 0
@@ -551,7 +554,7 @@ def test_jobs_are_of_the_model_that_they_were_sent_to(tmp_path: Path, monkeypatc
         with httpx.Client(base_url=server.address, timeout=120) as client:
             assert client.get("/api/v1/model").json()["models"][0]["classes"][0]["name"] == "sea"
             detail = finished(client, waiting, "failed")["detail"]
-            assert detail == "The server was restarted without the model one that this was sent to."
+            assert detail == "The server was restarted without the model one that this job uses."
             areas = client.get(f"/api/v1/jobs/{done}/result", headers={"Accept": "application/geo+json"}).json()
             assert {area["properties"]["class"] for area in areas["features"]} <= set(NAMES)
     finally:

@@ -103,11 +103,9 @@ def test_nothing_answers_without_a_login_but_the_login(closed: Starlette) -> Non
     for method, pattern in walked:
         found = browser.request(method, filled(pattern))
         if pattern in OPEN:
-            assert "Name user and password." not in found.text
+            assert "User and password are required." not in found.text
         else:
-            assert (found.status_code == 401 and b"Name user and password" in found.content) or method == "HEAD", (
-                pattern
-            )
+            assert (found.status_code == 401 and b"password are required" in found.content) or method == "HEAD", pattern
         assert "content-security-policy" in found.headers and "set-cookie" not in found.headers
     for path in ("/bokeh/static/js/bokeh.min.js", "/satseg/static/map.js", "/api/v1/static/swagger-ui.css", "/config"):
         assert browser.get(path).status_code == 401

@@ -1,1 +1,1 @@
-"""The API: what programs ask over HTTP."""
+"""The HTTP API, for programs."""

@@ -1,4 +1,4 @@
-"""The FastAPI application: the API, and beside it the page for people."""
+"""The FastAPI application: the API, and optionally the app's page."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from satseg.serve.visitors import Visitors
 logger = logging.getLogger(__name__)
 
 DOCS = "/api/v1/docs"
-ANSWER_SECONDS = 60.0  # that accepted requests have for their answers when all jobs are finished
+ANSWER_SECONDS = 60.0  # grace period for accepted requests once all jobs are finished
 
 
 MountPage = Callable[[FastAPI, "Application"], None]
 
 
 class Application:
-    """What a server is made of.
+    """The parts of a server.
 
     Args:
         cfg: The composed configuration of `satseg.app` or `satseg.serve`.
-        served: The models, the first of which answers where none is named.
-        jobs: The queue.
-        root: Folder of temporary files; the caller's to remove.
-        auth: User and password that are asked for.
+        served: The models; the first is the default.
+        jobs: The job queue.
+        root: Folder of temporary files, which the caller removes.
+        auth: Required user and password.
 
     Raises:
-        ConfigError: If another server has the folder of jobs, or it cannot be written.
+        ConfigError: If another server uses the jobs folder, or it cannot be written.
     """
 
     def __init__(
@@ -106,27 +106,27 @@ class Application:
             ticket.tick(0)
             try:
                 served.warm_up()
-            except Exception as error:  # the server stays not ready, which who started it will see
-                logger.exception("The model %s cannot compute", served.name, exc_info=error)
+            except Exception as error:  # the server never becomes ready, which /readyz shows
+                logger.exception("The model %s cannot run", served.name, exc_info=error)
                 return
         self.service.ready.set()
 
     def drain(self) -> None:
-        """Take no more, and return when what was accepted is finished and answered."""
+        """Refuse new requests, and return when all accepted ones are answered."""
         self.jobs.drain()
         deadline = time.monotonic() + ANSWER_SECONDS
         while self.monitor.num_open and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """Stop what waits or runs, and let the threads go."""
+        """Cancel all jobs and shut down the threads."""
         self.jobs.close()
         self.store.close()
         self.service.close()
 
 
 def _jobs_folder(cfg: DictConfig, root: Path) -> Path:
-    """Return where jobs lie: a server on the same address finds those of the last one."""
+    """Return the jobs folder, which depends on the address, so that a restarted server finds its jobs."""
     if cfg.jobs_dir:
         return Path(cfg.jobs_dir)
     return root / "jobs" if cfg.port == 0 else cache_folder() / "jobs" / f"{cfg.host.replace(':', '_')}_{cfg.port}"

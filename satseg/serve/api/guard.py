@@ -20,28 +20,28 @@ from satseg.serve.api.problems import problem
 from satseg.serve.hosts import LOCAL_NAMES, bracketed, parse_host
 from satseg.serve.visitors import VISITOR, Visitors
 
-OPEN = {"/healthz", "/readyz"}  # asked by machines that know no password, and tell nothing
+OPEN = {"/healthz", "/readyz"}  # health checks have no password, and these disclose nothing
 LOGIN = "/login"
 CHALLENGE = 'Basic realm="satseg", charset="UTF-8"'
-HOST_HINT = "whoever runs it can name another address for it in trusted_hosts"
-VIOLATION = 1008  # of a policy: how a websocket is closed
-MAX_ATTEMPTS, ATTEMPT_SECONDS = 20, 60  # wrong passwords of an address, in so many seconds
-MAX_ADDRESSES = 10_000  # that are remembered
+HOST_HINT = "its operator can add other host names with trusted_hosts"
+VIOLATION = 1008  # close code of a websocket: policy violation
+MAX_ATTEMPTS, ATTEMPT_SECONDS = 20, 60  # wrong passwords per address, and the period in seconds
+MAX_ADDRESSES = 10_000  # whose failures are stored
 
 
 class Guard:
-    """Stands before an application: whatever routes that has, or gets with a later release, are behind it.
+    """ASGI middleware that controls access to all routes of an application, including those of later releases.
 
     Args:
-        app: The application that is guarded.
-        visitors: Knows those who have logged in.
+        app: The application to guard.
+        visitors: Identifies visitors who have logged in.
         attempts: Counts wrong passwords.
-        auth: User and password, if these are asked for.
-        is_local: Whether the server is one of this machine alone, which answers to local names only: a web page could
-            otherwise reach it by a name of its own (DNS rebinding).
-        trusted_hosts: Further names by which the server may be called, `*.example.com` for all below one. A server
-            that is not local answers to any where there are none, else to these, and to addresses.
-        login: Whether there is a page to log in.
+        auth: User and password, if required.
+        is_local: Whether the server listens on the loopback address. It then only accepts local host names: web pages
+            could otherwise reach it by DNS rebinding.
+        trusted_hosts: Further accepted host names, `*.example.com` for all subdomains. If there are any, a server that
+            is not local accepts only these and addresses, else any name.
+        login: Whether there is a login page.
     """
 
     def __init__(
@@ -79,25 +79,25 @@ class Guard:
     def _refused(self, connection: HTTPConnection, visitor: str | None) -> ASGIApp | None:
         hosts = connection.headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
-        is_old = not hosts and connection.scope.get("http_version") == "1.0"  # a health check, and no browser
-        if not is_old and not self._is_named(parse_host(host)):
-            return problem(421, f"This server is not called {host[:80]}; {HOST_HINT}.")
+        is_old = not hosts and connection.scope.get("http_version") == "1.0"  # a health check, never a browser
+        if not is_old and not self._accepts_host(parse_host(host)):
+            return problem(421, f"This server does not accept the host name {host[:80]}; {HOST_HINT}.")
         if not self._is_same_site(connection, host):
-            return problem(403, f"Web pages of other sites may not ask; {HOST_HINT}.")
+            return problem(403, f"Requests by web pages of other sites are not allowed; {HOST_HINT}.")
         path = connection.scope["path"]
         is_open = path in OPEN or (self._login and path == LOGIN)
         if self._auth is None or is_open or visitor is not None:
             return None
         if "authorization" not in connection.headers:
-            return self._unknown(connection)
+            return self._unauthorized(connection)
         if (refusal := self._attempts.refusal(connection)) is not None:
             return refusal
-        if self._knows(connection.headers):
+        if self._has_password(connection.headers):
             return None
         self._attempts.add(connection)
-        return self._unknown(connection)
+        return self._unauthorized(connection)
 
-    def _is_named(self, name: str | None) -> bool:
+    def _accepts_host(self, name: str | None) -> bool:
         if name is None:
             return False
         if name in LOCAL_NAMES or self._is_trusted(name):
@@ -108,18 +108,18 @@ class Guard:
         return any(name.endswith(one[1:]) if one.startswith("*.") else name == one for one in self._trusted)
 
     def _is_same_site(self, connection: HTTPConnection, host: str) -> bool:
-        """Say whether no other site's page asks; a link there that leads here is followed."""
+        """Return whether a request does not come from another site's page; following a link from there is allowed."""
         headers = connection.headers
         for origin in headers.getlist("origin"):
             scheme, _, rest = origin.partition("://")
             trusted = scheme in ("http", "https") and self._is_trusted(parse_host(rest) or "")
-            if rest != host and not trusted:  # a proxy may call the server otherwise than browsers do
+            if rest != host and not trusted:  # a proxy may use another host name than browsers
                 return False
         followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
         followed = followed and connection.scope.get("method") in ("GET", "HEAD")
         return followed or headers.get("sec-fetch-site", "none") in ("none", "same-origin")
 
-    def _knows(self, headers: Headers) -> bool:
+    def _has_password(self, headers: Headers) -> bool:
         scheme, _, encoded = headers.get("authorization", "").partition(" ")
         try:
             given = base64.b64decode(encoded, validate=True)
@@ -128,13 +128,13 @@ class Guard:
         assert self._auth is not None
         return scheme.lower() == "basic" and secrets.compare_digest(given, ":".join(self._auth).encode())
 
-    def _unknown(self, connection: HTTPConnection) -> ASGIApp:
-        """Return the answer to who has not logged in: a browser that opens a page is led to where that is done."""
+    def _unauthorized(self, connection: HTTPConnection) -> ASGIApp:
+        """Return the response without valid credentials: a redirect to the login page, or status 401."""
         if self._login and connection.scope["path"] == "/" and "text/html" in connection.headers.get("accept", ""):
             return RedirectResponse(LOGIN, 303)
         is_of_page = self._login and not connection.scope["path"].startswith("/api/")
-        challenge = None if is_of_page else {"WWW-Authenticate": CHALLENGE}  # a dialogue would cover the page
-        return problem(401, "Name user and password.", challenge)
+        challenge = None if is_of_page else {"WWW-Authenticate": CHALLENGE}  # a dialog would cover the page
+        return problem(401, "User and password are required.", challenge)
 
 
 def _is_address(name: str) -> bool:
@@ -146,13 +146,13 @@ def _is_address(name: str) -> bool:
 
 
 class Attempts:
-    """Remembers when an address last named a wrong password; where several users share one, they share the limit."""
+    """Counts wrong passwords by client address; users who share an address share the limit."""
 
     def __init__(self) -> None:
         self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
 
     def add(self, connection: HTTPConnection) -> None:
-        """Note a wrong password."""
+        """Count a wrong password."""
         key = _key(connection)
         self._wrong.setdefault(key, deque(maxlen=MAX_ATTEMPTS)).append(time.monotonic())
         self._wrong.move_to_end(key)
@@ -160,7 +160,7 @@ class Attempts:
             self._wrong.popitem(last=False)
 
     def refusal(self, connection: HTTPConnection) -> Response | None:
-        """Return the answer to an address that has named too many; None for any other."""
+        """Return the refusal for an address with too many wrong passwords; None for any other."""
         times = self._wrong.get(_key(connection), deque())
         left = ATTEMPT_SECONDS - (time.monotonic() - times[0]) if len(times) == MAX_ATTEMPTS else 0.0
         if left <= 0:
@@ -170,10 +170,10 @@ class Attempts:
 
 
 def _key(connection: HTTPConnection) -> str:
-    """Return an address, of IPv6 the network that one client is given."""
+    """Return a client's address, or its /64 network for IPv6."""
     host = connection.client.host if connection.client else ""
     try:
         address = ipaddress.ip_address(host)
-    except ValueError:  # what a proxy says
+    except ValueError:  # as set by a proxy
         return host
     return str(ipaddress.ip_network((int(address), 64), strict=False)) if address.version == 6 else host

@@ -1,4 +1,4 @@
-"""Jobs for large images, kept on the disk: a server that was stopped, or killed, goes on with them when it is back."""
+"""Jobs for large images, stored on disk, so that a server that was stopped or killed resumes them on restart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from satseg.errors import CancelledError, NotFoundError, SatsegError
 from satseg.locks import LOCK_FILE, hold
 from satseg.serve.api.problems import OVERRIDE_HINT
-from satseg.serve.api.receiving import writing
+from satseg.serve.api.receiving import disk_errors
 from satseg.serve.api.records import Record, read_records
 from satseg.serve.api.responses import start_conversion
 from satseg.serve.api.service import Service
@@ -30,10 +30,10 @@ from satseg.serve.uploads import Upload, check_upload
 logger = logging.getLogger(__name__)
 
 UPLOAD, MAP = "upload", "map.tif"
-MAX_STARTS = 2  # a job during which the server died so often is not tried again
+MAX_STARTS = 2  # a job during which the server died this often is not tried again
 MAX_FINISHED = 100  # jobs whose results are kept
-PRUNE_SECONDS = 60.0  # at most, between two looks at whose time is over
-GONE = "There is no such job; it was removed, or its time is over."
+PRUNE_SECONDS = 60.0  # maximum between removals of expired jobs
+GONE = "There is no such job; it was removed, or has expired."
 ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -41,18 +41,18 @@ class JobStore:
     """All jobs of a server.
 
     Args:
-        folder: Where they lie; of this server alone.
+        folder: Folder of the jobs, exclusive to this server.
         service: Models and the queue.
-        keep_seconds: How long a result stays.
+        keep_seconds: Time for which results are kept.
 
     Raises:
-        InUseError: If another server has the folder.
+        InUseError: If another server uses the folder.
         ResourceError: If it cannot be written.
     """
 
     def __init__(self, folder: Path, service: Service, keep_seconds: float) -> None:
         self._folder, self._service, self._keep_seconds = folder, service, keep_seconds
-        self._owned = ExitStack()  # to the end of the process, as jobs may write until then
+        self._owned = ExitStack()  # until the process ends, as jobs may write until then
         self._owned.enter_context(hold(folder / LOCK_FILE, f"jobs_dir={folder}", "set another"))
         self._records: dict[str, Record] = {}
         self._running: dict[str, Job[None]] = {}
@@ -60,7 +60,7 @@ class JobStore:
         self._closed = threading.Event()
 
     def folder_of(self, job: str) -> Path:
-        """Return where a job's files lie."""
+        """Return the folder of a job's files."""
         return self._folder / job
 
     def map_of(self, job: str) -> Path:
@@ -68,22 +68,22 @@ class JobStore:
         return self.folder_of(job) / MAP
 
     def new(self) -> tuple[str, Path]:
-        """Make a folder for a job, in which its image is to be put as `upload`.
+        """Create a folder for a job; return the job's id and the path for its image.
 
         Raises:
             ResourceError: If the disk is full.
         """
         job = secrets.token_hex(16)
-        with writing():
+        with disk_errors():
             self.folder_of(job).mkdir(mode=0o700, parents=True)
         return job, self.folder_of(job) / UPLOAD
 
     def abandon(self, job: str) -> None:
-        """Remove a folder that became no job."""
+        """Remove the folder of a job that was not accepted, or is no longer needed."""
         shutil.rmtree(self.folder_of(job), ignore_errors=True)
 
     def accept(self, record: Record, upload: Upload) -> Record:
-        """Take a job whose image has come; from now on it is not lost.
+        """Accept and persist a job whose image was received.
 
         Raises:
             BusyError: If too many wait already.
@@ -93,25 +93,25 @@ class JobStore:
         return record
 
     def find(self, job: str) -> tuple[Record, float]:
-        """Return a job's record, and how much of it is done, 0 to 1.
+        """Return a job's record and its finished share, 0 to 1.
 
         Raises:
             NotFoundError: If there is none.
         """
         record = self._records.get(job)
-        if record is None or self._is_over(record):
+        if record is None or self._is_expired(record):
             raise NotFoundError(GONE)
         running = self._running.get(job)
         share = 1.0 if record.state == "done" else running.ticket.share if running is not None else 0.0
         return record, share
 
     def queue_position(self, job: str) -> QueuePosition | None:
-        """Return where a job stands; None where it is finished."""
+        """Return a job's position in the queue; None if it is finished."""
         running = self._running.get(job)
         return None if running is None else running.ticket.queue_position
 
     def forget(self, job: str) -> None:
-        """Cancel a job, and remove what there is of it.
+        """Cancel a job and remove its files.
 
         Raises:
             NotFoundError: If there is none.
@@ -130,50 +130,50 @@ class JobStore:
         running.future.add_done_callback(lambda _: self.abandon(job))
 
     def convert(self, job: str, media: str, ticket: Ticket) -> Path | Continuation[Path]:
-        """Return a finished job's map as a file of a media type, or how that is made where it may take long.
+        """Return a finished job's map as a file of a media type, or a continuation that converts it if that is slow.
 
         Raises:
             NotFoundError: If it was removed, before or meanwhile.
-            SatsegError: If it cannot be had so.
+            SatsegError: If it cannot be converted.
         """
         record, _ = self.find(job)
         made = partial(start_conversion, self.map_of(job), media, record.class_names, self._service.costs)
-        return self._while_kept(job, made, ticket)
+        return self._if_kept(job, made, ticket)
 
-    def _while_kept(
+    def _if_kept(
         self, job: str, work: Callable[[Ticket], Path | Continuation[Path]], ticket: Ticket
     ) -> Path | Continuation[Path]:
         try:
-            with writing():
+            with disk_errors():
                 made = work(ticket)
         finally:
             if job not in self._records:
-                self.abandon(job)  # what was written since
+                self.abandon(job)  # files written since
                 raise NotFoundError(GONE)
-        return replace(made, work=partial(self._while_kept, job, made.work)) if isinstance(made, Continuation) else made
+        return replace(made, work=partial(self._if_kept, job, made.work)) if isinstance(made, Continuation) else made
 
     def resume_all(self) -> None:
-        """Go on with what an earlier server had accepted, and begin to remove what is over."""
+        """Resume the jobs of an earlier server, and start to remove expired ones."""
         for record in read_records(self._folder):
             self._records[record.id] = record
             if record.state in ("waiting", "running"):
                 self._resume(record)
-        for path in self._folder.glob("*"):  # of requests that were not accepted before the end
+        for path in self._folder.glob("*"):  # of requests that the earlier server had not accepted yet
             if ID.fullmatch(path.name) and path.name not in self._records:
                 self.abandon(path.name)
-        threading.Thread(target=self._prune_often, name="prune", daemon=True).start()
+        threading.Thread(target=self._prune_periodically, name="prune", daemon=True).start()
 
     def close(self) -> None:
-        """Remove nothing more."""
+        """Stop removing expired jobs."""
         self._closed.set()
 
     def _resume(self, record: Record) -> None:
         try:
             if record.attempts >= MAX_STARTS:
-                raise SatsegError(f"The server died while it computed this, {record.attempts} times.")
+                raise SatsegError(f"The server crashed {record.attempts} times while processing this image.")
             served = self._service.served.get(record.model)
             if served is None or served.models.digests[0] != record.digest:
-                raise SatsegError(f"The server was restarted without the model {record.model} that this was sent to.")
+                raise SatsegError(f"The server was restarted without the model {record.model} that this job uses.")
             (path,) = self.folder_of(record.id).glob(f"{UPLOAD}.*")
             upload = check_upload(path, record.name, self._service.limits)
             self._submit(record, upload, force=True)
@@ -182,7 +182,7 @@ class JobStore:
 
     def _submit(self, record: Record, upload: Upload, *, force: bool) -> None:
         costs, num_pixels = self._service.model(record.model).costs, upload.info.width * upload.info.height
-        with self._lock:  # so that the job cannot end before it is known
+        with self._lock:  # so that the job cannot finish before it is registered
             estimate = costs.estimate(MAP_FILE, num_pixels)
             job = self._service.jobs.submit(partial(self._compute, record, upload), estimate, force=force)
             self._records[record.id], self._running[record.id] = record, job
@@ -198,7 +198,7 @@ class JobStore:
             self._service.count_pixels(upload)
             record.state, record.finished = "done", time.time()
             self._save(record)
-        except CancelledError:  # by its owner, who wants nothing more; or as the server ends, and the next goes on
+        except CancelledError:  # by the client, or because the server stops, in which case the next one resumes it
             record.state, record.attempts = "waiting", record.attempts - 1
             if record.id in self._records:
                 self._save(record)
@@ -220,10 +220,10 @@ class JobStore:
     def _save(self, record: Record) -> None:
         record.save(self.folder_of(record.id))
 
-    def _is_over(self, record: Record) -> bool:
+    def _is_expired(self, record: Record) -> bool:
         return record.finished is not None and record.finished < time.time() - self._keep_seconds
 
-    def _prune_often(self) -> None:
+    def _prune_periodically(self) -> None:
         while True:
             self._prune()
             if self._closed.wait(min(PRUNE_SECONDS, self._keep_seconds)):
@@ -234,5 +234,5 @@ class JobStore:
             records = list(self._records.values())
         finished = sorted((r for r in records if r.finished), key=lambda r: -(r.finished or 0))
         for number, record in enumerate(finished):
-            if number >= MAX_FINISHED or self._is_over(record):
+            if number >= MAX_FINISHED or self._is_expired(record):
                 self._remove(record.id)

@@ -1,4 +1,4 @@
-"""What a machine asks of a server: is it alive, is it ready, how is it doing."""
+"""Health checks and Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Monitor:
-    """Counts.
+    """Metrics of a server.
 
     Args:
-        service: What is watched.
+        service: The service to monitor.
 
     Attributes:
-        num_open: Requests of the API whose answers are not sent to their end.
+        num_open: Number of API requests whose responses are not complete.
     """
 
     def __init__(self, service: Service) -> None:
@@ -41,26 +41,26 @@ class Monitor:
         self.registry.register(_Queue(service))
 
     def routes(self) -> list[Route]:
-        """Return the routes that answer."""
+        """Return the routes for health checks and metrics."""
         return [Route("/healthz", self.alive), Route("/readyz", self.ready), Route("/metrics", self.metrics)]
 
     async def alive(self, request: Request) -> Response:
-        """Answer as long as the process does."""
+        """Respond while the process is alive."""
         return JSONResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """Say whether images are taken: the models have warmed up, and the server is not about to end."""
+        """Return whether images are accepted: the models have warmed up, and the server is not shutting down."""
         ready = self.service.ready.is_set() and self.service.jobs.is_open
         state = "ready" if ready else "stopping" if self.service.ready.is_set() else "warming up"
         return JSONResponse({"status": state}, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
-        """Return the counts in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return PlainTextResponse(generate_latest(self.registry), media_type="text/plain; version=0.0.4")
 
 
 class _Queue:
-    """The queue's length, looked at when it is asked for."""
+    """Collects queue metrics on each scrape."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -74,7 +74,7 @@ class _Queue:
 
 
 class RequestMetrics:
-    """Counts the requests of an application, and their time."""
+    """ASGI middleware that counts and times requests."""
 
     def __init__(self, app: ASGIApp, monitor: Monitor) -> None:
         self._app, self._monitor = app, monitor
@@ -85,17 +85,17 @@ class RequestMetrics:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), 500
-        of_api = str(scope["path"]).startswith("/api/")  # the page's may go on as long as it is looked at
+        of_api = str(scope["path"]).startswith("/api/")  # the page's may last as long as it is open
         self._monitor.num_open += of_api
 
-        async def noting(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, send_and_note)
         finally:
             self._monitor.num_open -= of_api
             route = scope.get("route")

@@ -1,4 +1,4 @@
-"""What clients are told when something is wrong: a status and one sentence, as RFC 9457 has it."""
+"""Error responses: problem details with a status and one sentence (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from satseg.serve.uploads import display_name
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-OVERRIDE_HINT = "ask with ?preflight=warn to have it segmented as it is"
-# The first that fits; whatever else satseg says on purpose is about the image.
+OVERRIDE_HINT = "use ?preflight=warn to have it segmented anyway"
+# The first match counts; all other SatsegErrors are about the image.
 STATUS: dict[type[Exception], int] = {
     errors.UploadTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.UploadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -41,32 +41,32 @@ STATUS: dict[type[Exception], int] = {
 
 
 class Problem(BaseModel):
-    """What is wrong."""
+    """Problem details of an error."""
 
     status: int = Field(description="The HTTP status.", examples=[404])
-    title: str = Field(description="What the status is called.", examples=["Not Found"])
+    title: str = Field(description="The name of the HTTP status.", examples=["Not Found"])
     detail: str = Field(
-        description="What is wrong, and what to do, in one sentence.",
-        examples=["There is no model nobody; there is my_run."],
+        description="The problem and its remedy, in one sentence.",
+        examples=["There is no model nobody; choose my_run."],
     )
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return the answer that tells of a problem."""
+    """Return a response with problem details."""
     body = Problem(status=status, title=HTTPStatus(status).phrase, detail=detail)
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
 def add_handlers(app: FastAPI, root: Path, retry_after: Callable[[], int]) -> None:
-    """Have an application tell of errors so.
+    """Make an application report errors as problem details.
 
     Args:
         app: The application.
-        root: Folder whose paths are not told.
-        retry_after: Says after how many seconds to ask again.
+        root: Folder whose paths are not disclosed.
+        retry_after: Returns the seconds after which clients should retry.
     """
 
-    def told(request: Request, error: Exception) -> Response:
+    def known(request: Request, error: Exception) -> Response:
         status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
         wait = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.CONFLICT)
         seconds = getattr(error, "seconds", None)
@@ -88,9 +88,9 @@ def add_handlers(app: FastAPI, root: Path, retry_after: Callable[[], int]) -> No
 
     def failed(request: Request, error: Exception) -> Response:
         logger.exception("A request failed", exc_info=error)
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED, PLAIN_HEADERS)  # sent past the middleware
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED, PLAIN_HEADERS)  # sent outside the middleware
 
-    app.add_exception_handler(errors.SatsegError, told)
+    app.add_exception_handler(errors.SatsegError, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(ClientDisconnect, lambda request, error: Response(status_code=HTTPStatus.BAD_REQUEST))

@@ -1,4 +1,4 @@
-"""What is known of a job, as it lies on the disk."""
+"""Job records on disk."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ RECORD = "job.json"
 
 @dataclass
 class Record:
-    """What is known of a job.
+    """The record of a job.
 
     Attributes:
-        id: Not to be guessed: whoever knows it may have the result.
+        id: A secret: anyone who knows it may fetch the result.
         model: Name of the model.
-        digest: SHA-256 of the model's file: another one may have the name later.
-        class_names: The model's.
-        name: What its owner calls the image.
+        digest: SHA-256 of the model file, as another model may have the name later.
+        class_names: Classes of the model.
+        name: The client's name for the image.
         preflight: As for `scene_of`.
         state: `waiting`, `running`, `done` or `failed`.
-        attempts: How often it was begun.
+        attempts: Number of times the job was started.
         created: Seconds since 1970.
         finished: Seconds since 1970, or None.
-        detail: Why it failed.
-        warnings: What the owner should know.
-        num_pixels: Of the image.
+        detail: Reason for the failure.
+        warnings: Warnings for the client.
+        num_pixels: Number of pixels of the image.
     """
 
     id: str
@@ -52,16 +52,16 @@ class Record:
 
     @property
     def stem(self) -> str:
-        """The name without its ending, fit for a file name."""
+        """The name without its suffix, safe as a file name."""
         return stem_of(self.name)
 
     def save(self, folder: Path) -> None:
-        """Write it into its job's folder."""
+        """Write the record to the job's folder."""
         write_json(folder / RECORD, asdict(self))
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the records below a folder; those of another version of satseg are passed over."""
+    """Read the records in a folder, skipping those of other versions of satseg."""
     found = ((path, _read(path)) for path in sorted(folder.glob(f"*/{RECORD}")))
     return [record for path, record in found if record is not None and record.id == path.parent.name]
 

@@ -17,18 +17,18 @@ from satseg.serve.estimates import POLYGONS, CostModel
 from satseg.serve.map_exports import num_corners, write_png, write_polygons
 from satseg.serve.tickets import Continuation, Ticket
 
-SMALL = 1 << 20  # bytes up to which an answer is kept in memory
+SMALL = 1 << 20  # bytes up to which a response is sent from memory
 CHUNK = 1 << 18
-MAX_WARNINGS = 4000  # characters: a header is not endless
+MAX_WARNINGS = 4000  # characters of the header
 TIFF, PNG, GEOJSON = "image/tiff", "image/png", "application/geo+json"
-MAPS, EVIDENCE = (TIFF, PNG, GEOJSON), (PNG, TIFF)  # what answers can be; the first by default
+MAPS, EVIDENCE = (TIFF, PNG, GEOJSON), (PNG, TIFF)  # possible media types; the first is the default
 SUFFIXES = {TIFF: ".tif", PNG: ".png", GEOJSON: ".geojson"}
 
 
 def start_conversion(
     classes: Path, media: str, class_names: Sequence[str], costs: CostModel, ticket: Ticket
 ) -> Path | Continuation[Path]:
-    """Return a map as a file of a media type, or how that is made where it may take long.
+    """Return a map as a file of a media type, or a continuation that converts it if that is slow.
 
     Raises:
         ResourceError: If the disk is full.
@@ -43,17 +43,17 @@ def start_conversion(
 
 
 def convert(classes: Path, media: str, class_names: Sequence[str], ticket: Ticket) -> Path:
-    """Return a map as a file of a media type; it is made where it is not there.
+    """Return a map as a file of a media type, converting it if the file does not exist.
 
     Raises:
-        DataError: If it has too many areas for GeoJSON.
+        DataError: If its polygons have too many corners for GeoJSON.
         ResourceError: If the disk is full.
         CancelledError: If the job was cancelled.
     """
     path = classes.with_suffix(SUFFIXES[media])
     if path.exists():
         return path
-    with tempfile.TemporaryDirectory(prefix=".", dir=classes.parent) as folder:  # a process that is killed leaves files
+    with tempfile.TemporaryDirectory(prefix=".", dir=classes.parent) as folder:  # hidden, in case the process is killed
         made = Path(folder) / path.name
         if media == PNG:
             write_png(classes, made)
@@ -64,8 +64,8 @@ def convert(classes: Path, media: str, class_names: Sequence[str], ticket: Ticke
     return path
 
 
-def answer(path: Path, media: str, name: str, headers: dict[str, str] | None = None) -> Response:
-    """Answer with a file, which may be removed at once: it is open already.
+def file_response(path: Path, media: str, name: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a response with a file, which may be removed at once, as it is already open.
 
     Raises:
         NotFoundError: If it was removed before.
@@ -73,7 +73,7 @@ def answer(path: Path, media: str, name: str, headers: dict[str, str] | None = N
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        raise NotFoundError("It is not there any more.") from None
+        raise NotFoundError("The file no longer exists.") from None
     size = os.fstat(file.fileno()).st_size
     safe = name.encode("ascii", "replace").decode().replace("?", "_")
     headers = {"Content-Disposition": f'attachment; filename="{safe}"'} | (headers or {})
@@ -89,8 +89,8 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
             yield piece
 
 
-def warnings(notes: Sequence[str]) -> dict[str, str]:
-    """Return the header that carries what the owner of an image should know, a JSON list."""
+def warning_header(notes: Sequence[str]) -> dict[str, str]:
+    """Return the header with the warnings for the client, a JSON list."""
     kept = list(notes)
     while len(json.dumps(kept)) > MAX_WARNINGS:
         kept.pop()
@@ -98,19 +98,19 @@ def warnings(notes: Sequence[str]) -> dict[str, str]:
 
 
 def negotiated(accept: str | None, offered: Sequence[str]) -> str:
-    """Return the media type that a client likes best (RFC 9110, 12.5.1); among equals the one offered first.
+    """Return the media type that a client prefers (RFC 9110, 12.5.1); of equals, the one offered first.
 
     Args:
         accept: Value of the header `Accept`; anything by default.
-        offered: What can be had.
+        offered: Available media types.
 
     Raises:
-        NotAcceptableError: If none of these is taken.
+        NotAcceptableError: If the client accepts none of these.
     """
     ranges = [_range(part) for part in (accept or "*/*").split(",") if part.strip()]
     best = max(offered, key=lambda media: _quality(media, ranges))  # the first of equals
     if _quality(best, ranges) <= 0:
-        raise NotAcceptableError(f"The answer can be {', '.join(offered)}; ask for one of these by the header Accept.")
+        raise NotAcceptableError(f"The response can be {', '.join(offered)}; set the header Accept to one of these.")
     return best
 
 
@@ -124,6 +124,6 @@ def _range(part: str) -> tuple[str, float]:
 
 
 def _quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """Return the weight that the most specific range gives."""
+    """Return the weight of the most specific matching range."""
     names = (media, f"{media.partition('/')[0]}/*", "*/*")
     return next((weight for name in names for found, weight in ranges if found == name), 0.0)

@@ -1,4 +1,4 @@
-"""The API's addresses."""
+"""Routes of the API."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from satseg.serve.api.document import (
     Preflight,
     Region,
     Target,
-    files,
-    wrong,
+    error_responses,
+    file_responses,
 )
 from satseg.serve.api.job_store import JobStore
-from satseg.serve.api.receiving import check_headers, writing
+from satseg.serve.api.receiving import check_headers, disk_errors
 from satseg.serve.api.records import Record
 from satseg.serve.api.responses import (
     EVIDENCE,
@@ -35,11 +35,11 @@ from satseg.serve.api.responses import (
     MAPS,
     SUFFIXES,
     TIFF,
-    answer,
     convert,
+    file_response,
     negotiated,
     start_conversion,
-    warnings,
+    warning_header,
 )
 from satseg.serve.api.schema import JobState, Models, card
 from satseg.serve.api.service import Service
@@ -57,67 +57,67 @@ class Api:
 
     Args:
         service: Models, queue and limits.
-        store: Its jobs.
+        store: The jobs.
     """
 
     def __init__(self, service: Service, store: JobStore) -> None:
         self.service, self.store = service, store
         self.router = APIRouter(prefix="/api/v1")
         # fmt: off
-        posted: dict[str, Any] = {"openapi_extra": IMAGE, "methods": ["POST"]}
-        taking = wrong(404, 408, 413, 415, 422, 429, 503)
+        post: dict[str, Any] = {"openapi_extra": IMAGE, "methods": ["POST"]}
+        upload_errors = error_responses(404, 408, 413, 415, 422, 429, 503)
         add = self.router.add_api_route
         add("/model", self.models, summary="List the models", tags=["model"], methods=["GET"], response_model=Models,
-            responses=wrong(), response_description="The models that are served, the first by default.")
-        add("/predict", self.predict, summary="Segment an image at once", tags=["image"], response_class=Response,
-            responses=files(MAPS) | taking | wrong(406), **posted)
+            responses=error_responses(), response_description="The models that are served; the first is the default.")
+        add("/predict", self.predict, summary="Segment an image", tags=["image"], response_class=Response,
+            responses=file_responses(MAPS) | upload_errors | error_responses(406), **post)
         add("/explain", self.explain, summary="Explain a class in an image", tags=["image"], response_class=Response,
-            responses=files(EVIDENCE) | taking | wrong(406), **posted)
-        add("/jobs", self.accept, summary="Have a large image segmented", tags=["jobs"], status_code=202,
-            response_model=JobState, responses=taking, response_description="The image was taken.", **posted)
-        one: dict[str, Any] = {"tags": ["jobs"], "responses": wrong(404, 422)}
-        add("/jobs/{job}", self.state, summary="Ask how far a job is", methods=["GET"], response_model=JobState,
-            response_description="How far the job is.", **one)
-        add("/jobs/{job}", self.forget, summary="Cancel and remove a job", methods=["DELETE"], status_code=204,
-            response_class=Response, response_description="The job and its files are gone.", **one)
+            responses=file_responses(EVIDENCE) | upload_errors | error_responses(406), **post)
+        add("/jobs", self.accept, summary="Create a job for a large image", tags=["jobs"], status_code=202,
+            response_model=JobState, responses=upload_errors, response_description="The image was accepted.", **post)
+        one: dict[str, Any] = {"tags": ["jobs"], "responses": error_responses(404, 422)}
+        add("/jobs/{job}", self.state, summary="Get the state of a job", methods=["GET"], response_model=JobState,
+            response_description="The state of the job.", **one)
+        add("/jobs/{job}", self.forget, summary="Cancel and delete a job", methods=["DELETE"], status_code=204,
+            response_class=Response, response_description="The job and its files were deleted.", **one)
         add("/jobs/{job}/result", self.result, summary="Fetch the map of a job", tags=["jobs"], methods=["GET"],
-            response_class=Response, responses=files(MAPS) | wrong(404, 406, 409, 422, 429, 503))
+            response_class=Response, responses=file_responses(MAPS) | error_responses(404, 406, 409, 422, 429, 503))
         # fmt: on
 
     async def models(self) -> Models:
-        """Say which models are served, with their bands, classes and scores, and the hash of each one's file."""
+        """List the served models, with their bands, classes, scores and the hash of the model file."""
         cards = [await self.service.run_alongside(partial(card, served)) for served in self.service.served.values()]
         return Models(models=cards)
 
     async def predict(
         self, request: Request, model: ModelName = None, name: Name = "image", preflight: Preflight = "stop"
     ) -> Response:
-        """Segment an image while you wait. The map comes as GeoTIFF, PNG or GeoJSON, as the header Accept says.
+        """Segment an image and return the map as GeoTIFF, PNG or GeoJSON, depending on the header Accept.
 
-        What its owner should know before trusting it is in the header Satseg-Warnings, a list in JSON. If more work
-        waits than the server takes, the answer is 429, with the seconds to wait in the header Retry-After.
+        Warnings about the result are in the header Satseg-Warnings, a JSON list. If the queue is full, the status is
+        429, with the seconds to wait in the header Retry-After.
         """
         media, served = negotiated(request.headers.get("accept"), MAPS), self.service.model(model)
         check_headers(request, self.service.limits)
         async with self.service.request_folder() as folder:
-            upload = await self._take(request, folder / "upload", folder, name)
+            upload = await self._receive(request, folder / "upload", folder, name)
             self.service.check_direct(upload, "send it to /api/v1/jobs")
             self.service.jobs.check()
             has_room, is_long = self.service.batches.has_room(), not _estimate(served, upload, MAP).is_small
-            look = partial(prepare, served, upload, preflight, has_room=has_room)
-            prepared = await self.service.run_alongside(look, is_long=is_long)
-            path = await self._mapped(request, prepared, folder / "map.tif", media)
+            prepare_upload = partial(prepare, served, upload, preflight, has_room=has_room)
+            prepared = await self.service.run_alongside(prepare_upload, is_long=is_long)
+            path = await self._compute_map(request, prepared, folder / "map.tif", media)
             self.service.count_pixels(upload)
-            return answer(path, media, f"{upload.stem}_classes{path.suffix}", warnings(prepared.notes))
+            return file_response(path, media, f"{upload.stem}_classes{path.suffix}", warning_header(prepared.notes))
 
-    async def _mapped(self, request: Request, prepared: Prepared, output: Path, media: str) -> Path:
+    async def _compute_map(self, request: Request, prepared: Prepared, output: Path, media: str) -> Path:
         batches, class_names = self.service.batches, prepared.served.spec.class_names
 
         def work(ticket: Ticket) -> Path | Continuation[Path | None] | None:
             segment(prepared, output, batches, ticket)
             if media != GEOJSON:
                 return None
-            finish(prepared, output)  # polygons take long, and can be cancelled
+            finish(prepared, output)  # in the job, as polygons are slow and can be cancelled
             return start_conversion(output, media, class_names, self.service.costs, ticket)
 
         def make() -> Path:
@@ -141,29 +141,29 @@ class Api:
         model: ModelName = None,
         name: Name = "image",
     ) -> Response:
-        """Show where the evidence for a class lies: an overlay as PNG, or the map of numbers as GeoTIFF.
+        """Explain a class in an image: an overlay of the evidence as PNG, or the evidence map as GeoTIFF.
 
-        Of an image larger than 1024 pixels a part is explained. The header Satseg-Window says which: column, row, width
-        and height in pixels.
+        If the image is larger than 1024 pixels, a part of it is explained. The header Satseg-Window has its column,
+        row, width and height in pixels.
         """
         media, served = negotiated(request.headers.get("accept"), EVIDENCE), self.service.model(model)
         if target not in served.spec.class_names:
-            raise ConfigError(f"There is no class {target}; there is {', '.join(served.spec.class_names)}.")
+            raise ConfigError(f"There is no class {target}; choose {', '.join(served.spec.class_names)}.")
         if method not in METHODS:
-            raise ConfigError(f"There is no method {method}; there is {', '.join(METHODS)}.")
+            raise ConfigError(f"There is no method {method}; choose {', '.join(METHODS)}.")
         numbers = None if region == "predicted" else tuple(int(n) for n in region.split(","))
         asked = ExplainRequest(served.spec.class_names.index(target), numbers, method, layer)
         check_headers(request, self.service.limits)
         async with self.service.request_folder() as folder:
-            upload = await self._take(request, folder / "upload", folder, name)
-            self.service.check_direct(upload, "cut out the part to explain")
+            upload = await self._receive(request, folder / "upload", folder, name)
+            self.service.check_direct(upload, "crop it to the part to explain")
             _check_region(upload, numbers)
             work = partial(_explain, served, upload, asked, folder)
             shown = await self.service.run(work, _estimate(served, upload, MAP_PAGE), request)
             self.service.count_pixels(upload)
             headers = {"Satseg-Window": json.dumps(list(shown.window))}
             path = shown.map if media == TIFF else shown.overlay
-            return answer(path, media, f"{upload.stem}_evidence{path.suffix}", headers)
+            return file_response(path, media, f"{upload.stem}_evidence{path.suffix}", headers)
 
     async def accept(
         self,
@@ -173,16 +173,16 @@ class Api:
         name: Name = "image",
         preflight: Preflight = "stop",
     ) -> JobState:
-        """Take an image of any size that the server takes. Ask for its progress and its map by the id that comes back.
+        """Accept an image of any size up to the server's limits. Query its progress and map by the returned id.
 
-        Jobs are kept over a restart of the server, and their maps for some hours.
+        Jobs survive a restart of the server, and their maps are kept for some hours.
         """
         served = self.service.model(model)
         check_headers(request, self.service.limits)
         async with self.service.request_folder(patient=True) as folder:
             job, path = await run_in_threadpool(self.store.new)
             try:
-                upload = await self._take(request, path, folder, name)
+                upload = await self._receive(request, path, folder, name)
                 digest, class_names = served.models.digests[0], list(served.spec.class_names)
                 record = Record(job, served.name, digest, class_names, upload.name, preflight)
                 record.num_pixels = upload.info.width * upload.info.height
@@ -191,19 +191,19 @@ class Api:
                 await run_in_threadpool(self.store.abandon, job)
                 raise
         response.headers["Location"] = f"{self.router.prefix}/jobs/{job}"
-        return self._told(job)
+        return self._job_state(job)
 
     async def state(self, job: JobId) -> JobState:
-        """Say how far a job is, its place among those that wait, and about how many seconds are left."""
-        return self._told(job)
+        """Return the progress of a job, its place in the queue, and about how many seconds are left."""
+        return self._job_state(job)
 
     async def forget(self, job: JobId) -> Response:
-        """Cancel a job that waits or runs, and remove its image and its map."""
+        """Cancel a waiting or running job, and delete its image and its map."""
         await run_in_threadpool(self.store.forget, job)
         return Response(status_code=204)
 
     async def result(self, request: Request, job: JobId) -> Response:
-        """Return the map of a job that is done, as GeoTIFF, PNG or GeoJSON, as the header Accept says."""
+        """Return the map of a finished job as GeoTIFF, PNG or GeoJSON, depending on the header Accept."""
         media = negotiated(request.headers.get("accept"), MAPS)
         record, _ = self.store.find(job)
         if record.state == "failed":
@@ -215,16 +215,16 @@ class Api:
         if not path.exists():
             estimate = self.service.costs.estimate(PICTURE, record.num_pixels)
             path = await self.service.run(partial(self.store.convert, job, media), estimate, request)
-        return answer(path, media, f"{record.stem}_classes{path.suffix}", warnings(record.warnings))
+        return file_response(path, media, f"{record.stem}_classes{path.suffix}", warning_header(record.warnings))
 
-    async def _take(self, request: Request, path: Path, folder: Path, name: str) -> Upload:
+    async def _receive(self, request: Request, path: Path, folder: Path, name: str) -> Upload:
         await self.service.receive(request, path, folder)
         return await self.service.check(path, name)
 
-    def _told(self, job: str) -> JobState:
+    def _job_state(self, job: str) -> JobState:
         record, share = self.store.find(job)
-        is_over = record.state not in ("waiting", "running")  # its thread may be about to take the next
-        position = None if is_over else self.store.queue_position(job)
+        is_finished = record.state not in ("waiting", "running")  # though its ticket may still be in the lane
+        position = None if is_finished else self.store.queue_position(job)
         result = f"{self.router.prefix}/jobs/{job}/result" if record.state == "done" else None
         return JobState(
             id=record.id,
@@ -247,7 +247,7 @@ def _estimate(served: ServedModel, upload: Upload, kind: str) -> Estimate:
 def _explain(
     served: ServedModel, upload: Upload, asked: ExplainRequest, folder: Path, ticket: Ticket
 ) -> Explanation | Continuation[Explanation]:
-    with writing():
+    with disk_errors():
         (folder / "map").mkdir()
     found = segment_upload(served, upload, folder / "map", ticket)
     work = partial(explain_upload, served, found, asked, folder / "evidence")
