@@ -25,10 +25,8 @@ from satseg.train import dashboards
 from satseg.train.callbacks.averaging import ExponentialMovingAverage
 from satseg.train.callbacks.checkpoint_io import AtomicCheckpointIO
 from satseg.train.callbacks.epoch_log import EpochLines
-from satseg.train.callbacks.position import Position
 from satseg.train.callbacks.records import BestModelFile, MetricsCsv, Throughput
-from satseg.train.callbacks.saving import SaveLast
-from satseg.train.callbacks.seeding import SeedBatches
+from satseg.train.callbacks.resuming import Position, SaveLast, SeedBatches
 from satseg.train.callbacks.stopping import StopOnInterrupt
 from satseg.train.optimization import scaled_lr
 from satseg.train.sharding import SyncNorms

@@ -17,7 +17,7 @@ from satseg.models.finite import nonfinite_tensor
 from satseg.spec import DatasetSpec, InputSpec
 from satseg.train.callbacks.checkpoint_io import AtomicCheckpointIO
 from satseg.train.callbacks.records import BestModelFile
-from satseg.train.callbacks.saving import SaveLast
+from satseg.train.callbacks.resuming import SaveLast
 from satseg.train.task import SegmentationTask
 
 SPEC = DatasetSpec(

@@ -15,10 +15,8 @@ from typing import Any
 import torch
 
 from satseg import files, train
-from satseg.train.callbacks.position import Position
 from satseg.train.callbacks.records import BestModelFile, MetricsCsv
-from satseg.train.callbacks.saving import SaveLast
-from satseg.train.callbacks.seeding import SeedBatches
+from satseg.train.callbacks.resuming import Position, SaveLast, SeedBatches
 
 OPTIONS = [
     "dataset=synthetic",
