@@ -112,7 +112,7 @@ def randomised(network: SegmentationNetwork, images: Tensor, valid: Tensor, seed
         network: Left unchanged.
         images: Raw values (N, C, H, W), from which batch norms re-estimate their statistics.
         valid: Boolean (N, H, W).
-        seed: Of the shuffling.
+        seed: Seed of the shuffling.
     """
     twin, generator = copy.deepcopy(network), torch.Generator().manual_seed(seed)
     with torch.no_grad():

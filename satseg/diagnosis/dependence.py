@@ -73,7 +73,7 @@ class Dependence:
         question: The one with the strongest effect; an overall one if nothing is clear.
         effect: Mean share of a region that is lost (or gained) with donors of another class beyond those of its own.
         median: The same, median over recipients.
-        p_value: Of the effect, corrected for all tests of the diagnosis.
+        p_value: p-value of the effect, corrected for all tests of the diagnosis.
         strength: Largest difference between donors, over its standard deviation under permutation.
         lost: Number of images that lose (or become) the class.
         control: Share of a region that is lost in the surroundings of other images of its own class.

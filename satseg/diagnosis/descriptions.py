@@ -139,7 +139,7 @@ def describe_issue(issue: LabelIssue, usual: float, class_names: Sequence[str]) 
     Args:
         issue: The image and its labels.
         usual: Median share over the images of the split that is contradicted.
-        class_names: Of the model.
+        class_names: Class names of the model.
     """
     found = issue.found
     lines = [f"Labels to check: {found.image}."]

@@ -59,7 +59,7 @@ class Diagnosis:
         confused: All confused pairs, most pixels first.
         suspects: Images ranked by how likely their labels are wrong.
         label_issues: Those that stand out, with their surroundings.
-        trust: Of the maps in use first, then of the quick ones; empty if no region is right.
+        trust: Test results of the maps in use first, then of the quick ones; empty if no region is right.
         pairs: The examined ones, most pixels first.
         classes: What correct predictions depend on, class by class.
         bands: Most important first; empty if the split is one small image or nothing is labelled.

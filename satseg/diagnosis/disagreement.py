@@ -39,7 +39,7 @@ def find_disagreement(
     """Return the contradiction of an image's labels; None if there is none.
 
     Args:
-        name: Of the image.
+        name: Name of the image.
         predicted: Class indices (H, W).
         truth: Class indices (H, W).
         counted: True where there is a label (H, W), boolean.

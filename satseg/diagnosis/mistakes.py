@@ -95,7 +95,7 @@ def fit_labels(name: str, probabilities: Tensor, truth: Tensor, counted: Tensor,
     """Return the fit of an image's labels under each mistake; None if they are of one class.
 
     Args:
-        name: Of the image.
+        name: Name of the image.
         probabilities: Class probabilities (K, H, W).
         truth: Class indices (H, W), 0 to K - 1 where counted.
         counted: True where there is a label (H, W), boolean.

@@ -75,7 +75,7 @@ def compare(
         holds: Boolean (D, K): donor holds class.
         images: Index of each donor's image (D,).
         level: Significance level for `detectable`.
-        seed: Of the permutations.
+        seed: Seed of the permutations.
     """
     both, index = np.unique(np.column_stack([images, holds]), axis=0, return_inverse=True)
     index = index.ravel()

@@ -86,8 +86,8 @@ def rank_suspects(disagreements: Sequence[Disagreement], fits: Sequence[Fit], im
     nothing), which a few wrong labels do not affect.
 
     Args:
-        disagreements: Of the images with any contradiction.
-        fits: Of the images with labels of more than one class.
+        disagreements: Disagreements of the images with any contradiction.
+        fits: Fits of the images with labels of more than one class.
         images: Number of labelled images.
     """
     usual = usual_offset([fit.whole for fit in fits])

@@ -31,7 +31,7 @@ MIN_RADIUS = 12.0  # in pixels, of what remains of a cut object
 
 
 class Change(StrEnum):
-    """What a recipient takes from a donor."""
+    """Kind of swap: the content that a recipient takes from a donor."""
 
     SURROUNDINGS = "surroundings"
     TONE = "tone"
@@ -127,7 +127,7 @@ def choose(
         recipients: In any order.
         donors: In any order.
         counts: Number of donors of each class, by the recipient's index.
-        seed: Of the choice among equally used donors.
+        seed: Seed of the choice among equally used donors.
     """
     generator, pairs = np.random.default_rng(seed), []
     uses: dict[int, np.ndarray] = {}  # by class of the recipient, each of which is tested separately

@@ -25,9 +25,7 @@ SIGNIFICANT = 0.05  # level of each comparison
 # magnitude is at most that range. If the probability changes by less than a tenth whatever is removed, no order of
 # pixels is better than another in a way that matters; rounding and the hard edges of replacements would decide.
 MIN_RANGE = 0.1
-MIN_CASES = math.ceil(
-    math.log(SIGNIFICANT) / math.log(0.5)
-)  # informative cases for which a win in all of them is significant
+MIN_CASES = math.ceil(math.log(SIGNIFICANT) / math.log(0.5))  # for a win in all of them to be significant
 
 MapOf = Callable[[SegmentationNetwork, Case], Tensor]
 

@@ -47,7 +47,7 @@ class EvidenceMap:
         picture: The image.
         predicted: Class indices (H, W).
         comparison: Comparison of the map with the prediction.
-        title: What is explained, as text.
+        title: The explained class, as text.
         region: The explained region.
         method: One of METHODS.
         found: The evidence.

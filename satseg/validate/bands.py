@@ -65,7 +65,7 @@ def measure_bands(facts: Sequence[Facts], names: Sequence[str], num_classes: int
     """Measure every band over all images with this number of bands.
 
     Args:
-        facts: Of all samples.
+        facts: Facts of all samples.
         names: Names of the bands.
         num_classes: K.
         threshold: Balanced accuracy above which a band may leak a class.

@@ -14,8 +14,8 @@ class BorderTally:
 
     Args:
         bands: Number of bands.
-        dtype: Of the pixels.
-        width: Of the image, in pixels.
+        dtype: Dtype of the pixels.
+        width: Width of the image, in pixels.
         most: Number of pairs to keep.
     """
 

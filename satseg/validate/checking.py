@@ -24,7 +24,7 @@ from satseg.validate.shifts import check_shifts
 from satseg.validate.survey import survey
 from satseg.validate.transparency import check_transparency
 
-if TYPE_CHECKING:  # its import brings torch, which the processes that scan do without
+if TYPE_CHECKING:  # imports torch, which the scanning processes do not need
     from satseg.data import SegmentationDataModule
 
 MAX_DRAWN = 1_000_000  # sampled pixels of all images on which bands are measured

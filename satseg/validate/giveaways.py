@@ -140,7 +140,7 @@ def score_border(index: int, borders: Sequence[Borders], band: int) -> tuple[flo
 
     Args:
         index: Index of the class.
-        borders: Of the images, which alternate between fitting and scoring.
+        borders: Borders of the images, which alternate between fitting and scoring.
         band: Index of the band.
 
     Returns:

@@ -14,17 +14,14 @@ from satseg.validate.orientations import ORIENTATIONS
 
 CELL_PIXELS = 3  # per side of the cells that describe a landmark
 CELLS_PER_SIDE = 5
-PATCH_RADIUS = (
-    CELLS_PER_SIDE // 2
-) * CELL_PIXELS + CELL_PIXELS // 2  # pixels from a landmark to the edge of what describes it
+# From a landmark to the edge of the cells that describe it, in pixels.
+PATCH_RADIUS = (CELLS_PER_SIDE // 2) * CELL_PIXELS + CELL_PIXELS // 2
 CONTRAST_RADIUS = CELL_PIXELS + CELL_PIXELS // 2  # of the larger neighbourhood
 TARGET_COUNT = 256  # largest number of landmarks of a small image
 MAX_LANDMARKS = 2**13  # of any image
-PIXELS_PER_LANDMARK = (
-    1.8  # pixels, times the square of the distance that a landmark stands out in, on which there is about one
-)
+PIXELS_PER_LANDMARK = 1.8  # times the square of the suppression distance
 MIN_DOUBLINGS, MAX_DOUBLINGS = 2, 5  # of the suppression distance, except in huge images
-FREQUENCIES = (
+FREQUENCIES = (  # of rows and columns, that describe a landmark
     (0, 1),
     (1, 0),
     (1, 1),
@@ -37,7 +34,7 @@ FREQUENCIES = (
     (2, 2),
     (1, 3),
     (3, 1),
-)  # frequencies
+)
 QUANTISATION = 127.0
 MIN_CORNERNESS = 0.1  # ratio of the gradient energies along both principal axes: edges are ambiguous
 
@@ -82,9 +79,8 @@ class LandmarkTally:
         positions = np.argwhere((contrast >= around) & (contrast > 0)) + CONTRAST_RADIUS
         inside = (positions >= PATCH_RADIUS).all(1) & (positions < np.array(self.rows.shape) - PATCH_RADIUS).all(1)
         positions = positions[inside & (positions[:, 0] + self.first >= start) & (positions[:, 0] + self.first < end)]
-        steps = (
-            np.arange(-(CELLS_PER_SIDE // 2), CELLS_PER_SIDE // 2 + 1) * CELL_PIXELS - CELL_PIXELS // 2
-        )  # to a mean's own row
+        offsets = np.arange(-(CELLS_PER_SIDE // 2), CELLS_PER_SIDE // 2 + 1) * CELL_PIXELS
+        steps = offsets - CELL_PIXELS // 2  # to the row of a cell's mean
         rows, columns = (positions[:, axis, None] + steps for axis in (0, 1))
         patches = means[rows[:, :, None], columns[:, None, :]].astype(np.float64)
         patches -= patches.mean((1, 2), keepdims=True)

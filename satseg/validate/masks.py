@@ -49,7 +49,7 @@ def check_masks(
     """Find values that are no class, and too many ignored pixels.
 
     Args:
-        facts: Of all samples.
+        facts: Facts of all samples.
         scheme: The classes.
         max_ignored: Share of an image's pixels that may be ignored or without data.
         ignored_by_user: Values that the user ignores explicitly.

@@ -23,7 +23,7 @@ def check_pixels(
     """Find unreadable files, and images without content.
 
     Args:
-        facts: Of all samples.
+        facts: Facts of all samples.
         scale: Divisor that the dataset declares; None if it is estimated from the values.
         offset: Offset that is subtracted before.
         option_names: Number or name in dataset.bands of each band that is read.

@@ -32,9 +32,7 @@ MIN_SEPARATION_SINGLE_BAND = 6.0
 MIN_SHIFTED, MAX_STRAY = 0.5, 0.1
 MIN_FACTOR = 50.0  # between values around 0: an index is 40 times as flat over snow
 MAX_ROUNDS = 10  # of reassigning images to groups
-MIN_IMAGES_ANY_SHIFT = (
-    20  # images from which a shift needs not be a usual one, such as 1000; of fewer, some differ by any number
-)
+MIN_IMAGES_ANY_SHIFT = 20  # to report any shift; with fewer, only common ones such as 1000
 MAX_DECIBEL_MEAN = -1.0  # of decibels; an index may be below 0 everywhere, too
 MAX_KINDS = 3  # of products in one dataset
 Difference = Callable[[np.ndarray, np.ndarray], float]  # of levels, common to all bands; 0 if there is none
@@ -62,7 +60,7 @@ def check_shifts(facts: Sequence[Facts], splits: Mapping[str, Sequence[Facts]] |
     units have more bits.
 
     Args:
-        facts: Of all samples.
+        facts: Facts of all samples.
         splits: The same by split.
     """
     images, findings = _comparable(facts), []

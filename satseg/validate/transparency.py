@@ -24,7 +24,7 @@ def check_transparency(facts: Sequence[Facts], bands: Sequence[int | str] | None
     """Check the bands that mask pixels because the files flag them as transparency.
 
     Args:
-        facts: Of all samples.
+        facts: Facts of all samples.
         bands: Numbers or names of the bands that training reads; all but these by default.
     """
     files: dict[str, tuple[RasterInfo, int]] = {}
