@@ -32,7 +32,7 @@ class PredictionComparison:
         return self.correlation >= REDUNDANT
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """One line on what the map adds to the prediction."""
         if math.isnan(self.outside):
             return "this map has no evidence for the class"

@@ -40,22 +40,22 @@ class Action:
 
 def actions(found: Diagnosis, class_names: Sequence[str]) -> list[Action]:
     """Return the recommended actions: shortcuts first, as they invalidate scores elsewhere; then by gain in mIoU."""
-    shortcuts = [_against_shortcut(dependence, class_names) for dependence in found.shortcuts]
-    lost = [_for_class(found, k, class_names) for k in _lost(found)]
+    shortcuts = [_for_shortcut(dependence, class_names) for dependence in found.shortcuts]
+    missed = [_for_class(found, k, class_names) for k in _missed_classes(found)]
     pairs = _for_pairs(found, class_names)
-    others = sorted([*lost, *pairs], key=lambda action: -(action.gain or 0))[:MAX_ACTIONS]
+    others = sorted([*missed, *pairs], key=lambda action: -(action.gain or 0))[:MAX_ACTIONS]
     labels = [*_for_labels(found, class_names), *_for_registration(found)]
     return [*shortcuts, *sorted([*others, *labels], key=lambda action: -(action.gain or 0))]
 
 
-def _lost(found: Diagnosis) -> list[int]:
+def _missed_classes(found: Diagnosis) -> list[int]:
     """Return the classes with a recall below MIN_RECALL."""
     matrix = found.survey.matrix
     totals = matrix.sum(1)
     return [k for k in range(len(matrix)) if totals[k] >= MIN_PIXELS and matrix[k, k] < MIN_RECALL * totals[k]]
 
 
-def _against_shortcut(dependence: Dependence, names: Sequence[str]) -> Action:
+def _for_shortcut(dependence: Dependence, names: Sequence[str]) -> Action:
     name = names[dependence.predicted]
     images = _unique([example.recipient.case.component.image for example in dependence.examples])
     cue = dependence.part.description if dependence.part else "its surroundings"
@@ -89,10 +89,10 @@ def _for_class(found: Diagnosis, index: int, names: Sequence[str]) -> Action:
 
 def _for_pairs(found: Diagnosis, names: Sequence[str]) -> list[Action]:
     """Return an action for each examined pair that is worth it, unless its class is missed as a whole."""
-    made, lost = [], _lost(found)
+    made, missed = [], _missed_classes(found)
     for pair in found.pairs:
         confused = pair.confused
-        if confused.truth in lost or confused.gain < MIN_GAIN:
+        if confused.truth in missed or confused.gain < MIN_GAIN:
             continue
         truth, predicted = names[confused.truth], names[confused.predicted]
         made.append(
@@ -115,16 +115,16 @@ def _for_labels(found: Diagnosis, names: Sequence[str]) -> list[Action]:
     others = [issue for issue in found.label_issues if issue not in moved]
     made = []
     if moved:
-        which = _which(moved)
+        which = _describe_images(moved)
         made.append(
             _issue_action(found, moved, f"Move the masks of {which} into place, or check the georeferencing.", names)
         )
     if others:
-        made.append(_issue_action(found, others, f"Check the labels of {_which(others)}.", names))
+        made.append(_issue_action(found, others, f"Check the labels of {_describe_images(others)}.", names))
     return made
 
 
-def _which(label_issues: Sequence[LabelIssue]) -> str:
+def _describe_images(label_issues: Sequence[LabelIssue]) -> str:
     images = _unique([issue.found.image for issue in label_issues])
     return join_names(images) + (
         f" ({len(label_issues)} in all, listed below)" if len(label_issues) > len(images) else ""

@@ -19,7 +19,7 @@ from satseg.data.rasters.header import Window
 REACH = 32  # largest displacement that is tried along each axis, in pixels
 TILE = (32, 256)  # smallest and largest edge in pixels of the parts that are tested on their own
 OVERLAP = 0.5  # share of the labelled pixels that must remain on the image
-FAR = 256  # pixels at which a gain is discounted to 0: along a straight edge, the nearest displacement is preferred
+DISCOUNT_DISTANCE = 256  # pixels at which a gain counts nothing, to prefer near displacements along straight edges
 MIN_OFFSET = 1.5  # pixels below which a displacement is ignored
 MAX_CHANCE = 0.01  # probability that as many images share a displacement by chance
 
@@ -64,7 +64,7 @@ class Displacement:
         """
         gains = np.nan_to_num(self.gains.astype(np.float64) - self.gain(usual), nan=-1.0)
         rows, cols = np.ogrid[-REACH : REACH + 1, -REACH : REACH + 1]
-        near = 1 - np.hypot(rows + usual.down, cols + usual.right) / FAR
+        near = 1 - np.hypot(rows + usual.down, cols + usual.right) / DISCOUNT_DISTANCE
         row, col = np.unravel_index(int((gains * near).argmax()), gains.shape)
         found = Offset(REACH - int(col), REACH - int(row))
         if max(map(abs, found)) >= REACH or math.dist(found, usual) < MIN_OFFSET or gains[row, col] <= 0:

@@ -14,7 +14,7 @@ from satseg.diagnosis.cases import Case
 from satseg.diagnosis.dependence import Dependence, Example
 from satseg.diagnosis.evidence import Maps
 from satseg.diagnosis.label_issues import LabelIssue
-from satseg.diagnosis.swaps import Change, changed
+from satseg.diagnosis.swaps import Change, apply_change
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 from satseg.spec import DatasetSpec
@@ -40,7 +40,7 @@ class Panel:
     large: bool = False
 
 
-class Album:
+class PanelEncoder:
     """Encoder of panels, up to the page's byte budget.
 
     Attributes:
@@ -68,7 +68,7 @@ class Album:
             ("label", self._classes(case.truth)),
             ("prediction", self._classes(case.predicted)),
         ]
-        return self.show([(title, outlined(picture, lines)) for title, picture in pictures])
+        return self.show([(title, draw_outlines(picture, lines)) for title, picture in pictures])
 
     def maps(self, case: Case, maps: Maps) -> list[Panel]:
         """Return the three maps of an error: contrast, predicted class and true class."""
@@ -80,7 +80,7 @@ class Album:
             (f"for {predicted}", maps.predicted),
             (f"for {truth}", maps.true),
         )
-        return self.show([(title, outlined(signed_heat(rgb, evidence), lines)) for title, evidence in pictures])
+        return self.show([(title, draw_outlines(signed_heat(rgb, evidence), lines)) for title, evidence in pictures])
 
     def issue(self, issue: LabelIssue) -> list[Panel]:
         """Return image, label and prediction, with a box; for displaced labels, the image with both outlines."""
@@ -89,18 +89,18 @@ class Album:
         mistake = issue.found.mistake
         if mistake and mistake.offset:
             drawn = issue.truth.cpu().numpy()
-            put_back = moved(drawn, -mistake.offset.down, -mistake.offset.right, self.spec.ignore_index)
+            put_back = shift_classes(drawn, -mistake.offset.down, -mistake.offset.right, self.spec.ignore_index)
             ignored = self.spec.ignore_index
-            lines = [(borders(drawn, ignored), PINK), (borders(put_back, ignored), CYAN)]
+            lines = [(class_borders(drawn, ignored), PINK), (class_borders(put_back, ignored), CYAN)]
             outlines = "image; edges of the label: pink as drawn, blue after correction"
-            panels = self.show([(outlines, traced(rgb, lines)), ("label", label), ("prediction", predicted)])
+            panels = self.show([(outlines, draw_lines(rgb, lines)), ("label", label), ("prediction", predicted)])
             return [replace(panel, large=panel.title == outlines) for panel in panels]
         box, window = issue.found.box, issue.window
         inside = np.zeros(issue.truth.shape, bool)
         row, col = box.row - window.row, box.col - window.col
         inside[max(row, 0) : max(row + box.height, 0), max(col, 0) : max(col + box.width, 0)] = True
         pictures = [("image", rgb), ("label", label), ("prediction", predicted)]
-        return self.show([(title, outlined(picture, [(inside, PINK)])) for title, picture in pictures])
+        return self.show([(title, draw_outlines(picture, [(inside, PINK)])) for title, picture in pictures])
 
     def dependence(self, network: SegmentationNetwork, dependence: Dependence, count: int) -> list[list[Panel]]:
         """Return a list per example: the image, and the image with either donor and its prediction."""
@@ -116,17 +116,17 @@ class Album:
         lines = [(recipient.region, WHITE), *([] if mask.all() else [(mask, PINK)])]
         case = example.recipient.case
         pictures = [
-            ("image", outlined(self._rgb(case.image, case.valid), lines)),
+            ("image", draw_outlines(self._rgb(case.image, case.valid), lines)),
         ]
         for donor in (example.same, example.other):
-            made, known, region = (torch.from_numpy(v)[None] for v in changed(change, recipient, donor.picture))
+            made, known, region = (torch.from_numpy(v)[None] for v in apply_change(change, recipient, donor.picture))
             classes, around = (
                 segment(network, made.to(case.image.device), known.to(case.image.device))[0].argmax(0),
                 region[0].numpy(),
             )
             title = f"with the {change} of an image of {names[donor.truth]}"
-            pictures.append((title, outlined(self._rgb(made, known), [(around, WHITE), *lines[1:]])))
-            pictures.append(("its prediction", outlined(self._classes(classes), [(around, WHITE)])))
+            pictures.append((title, draw_outlines(self._rgb(made, known), [(around, WHITE), *lines[1:]])))
+            pictures.append(("its prediction", draw_outlines(self._classes(classes), [(around, WHITE)])))
         return self.show(pictures)
 
     def _rgb(self, image: torch.Tensor, valid: torch.Tensor) -> np.ndarray:
@@ -136,7 +136,7 @@ class Album:
         return colourise(classes.cpu().numpy(), self.spec.palette)
 
 
-def outlined(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
+def draw_outlines(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
     """Draw an outline two pixels wide around pixels, with a contrasting edge so that it shows on any background."""
     drawn = picture.copy()
     for pixels, colour in lines:
@@ -145,7 +145,7 @@ def outlined(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
     return drawn
 
 
-def borders(classes: np.ndarray, ignored: int) -> np.ndarray:
+def class_borders(classes: np.ndarray, ignored: int) -> np.ndarray:
     """Return a boolean mask (H, W) of pixels with another class to the right or below."""
     found, known = np.zeros(classes.shape, bool), classes != ignored
     found[:, :-1] |= (classes[:, 1:] != classes[:, :-1]) & known[:, 1:] & known[:, :-1]
@@ -153,7 +153,7 @@ def borders(classes: np.ndarray, ignored: int) -> np.ndarray:
     return found
 
 
-def moved(classes: np.ndarray, down: int, right: int, outside: int) -> np.ndarray:
+def shift_classes(classes: np.ndarray, down: int, right: int, outside: int) -> np.ndarray:
     """Return classes (H, W) shifted by some pixels, filled with `outside`."""
     result = np.full_like(classes, outside)
     height, width = classes.shape
@@ -163,7 +163,7 @@ def moved(classes: np.ndarray, down: int, right: int, outside: int) -> np.ndarra
     return result
 
 
-def traced(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
+def draw_lines(picture: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
     """Draw thin lines, edged with black, along pixels on an enlarged picture."""
     large = picture.repeat(ENLARGED, 0).repeat(ENLARGED, 1)
     for pixels, colour in lines:

@@ -19,7 +19,7 @@ from satseg.attribution.composites import (
     swap_surroundings,
 )
 from satseg.data.rasters.header import Window
-from satseg.diagnosis.swaps import Change, Variant, changed
+from satseg.diagnosis.swaps import Change, Variant, apply_change
 
 EDGES = (0.03, 0.06, 0.12, 0.25, 0.5)  # of the rows, or columns
 CORNERS = (0.1, 0.2, 0.3, 0.5)  # of the side lengths
@@ -70,7 +70,7 @@ def full_swap(change: Change) -> PartialSwap:
         Change.SPECTRUM: "the sharpness, grain or pattern of the whole image",
         Change.POSITION: "the position in the image",
     }[change]
-    return PartialSwap(description, None, None, lambda r, d: changed(change, r, d))
+    return PartialSwap(description, None, None, lambda r, d: apply_change(change, r, d))
 
 
 def lesser_swaps(change: Change, bands: Sequence[str]) -> Iterator[PartialSwap]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from satseg.attribution.composites import Picture, swap_fine, swap_surroundings
 from satseg.diagnosis.parts import edge_swaps, ring_swaps
-from satseg.diagnosis.swaps import Change, SwapCase, Variant, changed, regions
+from satseg.diagnosis.swaps import Change, SwapCase, Variant, apply_change, evaluate_regions
 from satseg.models import SegmentationNetwork
 
 PILOT_DONORS = 6  # the same for all objects, to find the most sensitive regions
@@ -92,7 +92,7 @@ def _distinct(donors: Sequence[SwapCase]) -> tuple[list[SwapCase], list[int]]:
 
 
 def _full(change: Change) -> Callable[[Picture, Picture], Variant]:
-    return lambda r, d: changed(change, r, d)
+    return lambda r, d: apply_change(change, r, d)
 
 
 def _probes(first: Picture, whole_images: bool) -> list[Probe]:
@@ -119,7 +119,7 @@ def _odds(
         if recipient.case.component.image != donor.case.component.image
     ]
     variants = (one.make(recipients[i].picture, donors[j].picture) for i, j in pairs)
-    for (i, j), (_, odds) in zip(pairs, regions(network, variants), strict=True):
+    for (i, j), (_, odds) in zip(pairs, evaluate_regions(network, variants), strict=True):
         table[i, j] = np.clip(odds, -MAX_LOG_ODDS, MAX_LOG_ODDS)
     return table
 

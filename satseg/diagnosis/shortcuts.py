@@ -13,7 +13,7 @@ from satseg.diagnosis.dependence import SIGNIFICANT, Dependence, Example
 from satseg.diagnosis.permutation import holm
 from satseg.diagnosis.places import SMALL, Part, locate_cue
 from satseg.diagnosis.probes import ProbeResult, probe, standardised
-from satseg.diagnosis.swaps import Change, SwapCase, Trials, as_donors, choose, run_trials, swap_case
+from satseg.diagnosis.swaps import Change, SwapCase, Trials, as_donors, choose_pairs, run_trials, swap_case
 from satseg.models import SegmentationNetwork
 
 CLASS_WEIGHT = 0.8  # share of the significance level for classes; the rest is for errors
@@ -55,7 +55,7 @@ def find_dependences(
     swap_cases = {
         k: [swap_case(case, ignore) for case in cases]
         for k, cases in right.items()
-        if cases and objects.get(k) and _lacking(donors, k) >= MIN_OTHER_IMAGES
+        if cases and objects.get(k) and _num_images_without(donors, k) >= MIN_OTHER_IMAGES
     }
     donor_classes = list(dict.fromkeys(d.truth for d in donors))
     changes = [c for c in Change if whole_images or c is not Change.POSITION]
@@ -65,22 +65,22 @@ def find_dependences(
     pairs = {}
     for number, change in enumerate(changes):
         share = 1.0 if change is Change.SURROUNDINGS else 0.5
-        pairs[change] = choose(recipients, donors, _meetings(recipients, donor_classes, share), number)
+        pairs[change] = choose_pairs(recipients, donors, _donor_counts(recipients, donor_classes, share), number)
     trials = run_trials(network, recipients, donors, pairs)
     probe_results = probe(network, donors, sorted(swap_cases), whole_images)
     level = CLASS_WEIGHT * SIGNIFICANT / max(1, len(swap_cases))
     found = {(k, k): assessed for k in swap_cases if (assessed := assess(trials, probe_results, k, level)) is not None}
-    found |= _of_errors(network, wrong, donors)
+    found |= _error_dependences(network, wrong, donors)
     found = _correct(found)
     mirrors = _mirrors(trials, probe_results, found, level)
-    found = {key: _with_sides(v, mirrors, found) for key, v in found.items()}
+    found = {key: _with_counterparts(v, mirrors, found) for key, v in found.items()}
     clear = sorted(
         (key for key, v in found.items() if v.clear and v.mirror is None), key=lambda key: -found[key].effect
     )
     return found | {key: _with_location(network, found[key], whole_images, key in clear[:MAX_LOCATED]) for key in clear}
 
 
-def _of_errors(
+def _error_dependences(
     network: SegmentationNetwork, wrong: Mapping[tuple[int, int], Sequence[Case]], donors: Sequence[SwapCase]
 ) -> dict[tuple[int, int], Dependence]:
     """Return what errors of a true and a predicted class depend on."""
@@ -92,7 +92,7 @@ def _of_errors(
         errors = [swap_case(case, network.spec.ignore_index) for case in cases]
         count = max(each, -(-all_of_them // len(errors)))
         met = {i: {truth: count, predicted: count} for i in range(len(errors))}
-        tried = run_trials(network, errors, donors, {Change.SURROUNDINGS: choose(errors, donors, met)})
+        tried = run_trials(network, errors, donors, {Change.SURROUNDINGS: choose_pairs(errors, donors, met)})
         probe_results = [ProbeResult(change, standardised(odds)) for change, odds in tried.odds.items()]
         level = (1 - CLASS_WEIGHT) * SIGNIFICANT / len(asked)
         assessed = assess(tried, probe_results, predicted, level, truth)
@@ -117,7 +117,7 @@ def _affordable(classes: int, changes: int, size: int) -> int:
     return max(MIN_RECIPIENTS, min(MAX_RECIPIENTS, int(min(MAX_FORWARDS, MAX_PIXELS / size) / max(1, classes * met))))
 
 
-def _meetings(recipients: Sequence[SwapCase], classes: Sequence[int], share: float) -> dict[int, dict[int, int]]:
+def _donor_counts(recipients: Sequence[SwapCase], classes: Sequence[int], share: float) -> dict[int, dict[int, int]]:
     """Return the number of donors by recipient and class."""
     generator, met = np.random.default_rng(0), {}
     for i, recipient in enumerate(recipients):
@@ -127,7 +127,7 @@ def _meetings(recipients: Sequence[SwapCase], classes: Sequence[int], share: flo
     return met
 
 
-def _lacking(donors: Sequence[SwapCase], k: int) -> int:
+def _num_images_without(donors: Sequence[SwapCase], k: int) -> int:
     """Return the number of donor images without a class."""
     return len({d.case.component.image for d in donors if d.truth != k and k not in d.holds})
 
@@ -159,7 +159,7 @@ def _is_clear(dependence: Dependence | None, level: float) -> bool:
     return dependence is not None and dependence.clear and dependence.p_value <= level
 
 
-def _with_sides(
+def _with_counterparts(
     dependence: Dependence, mirrors: Mapping[tuple[int, int], int], found: Mapping[tuple[int, int], Dependence]
 ) -> Dependence:
     """Return a dependence with its mirror class or its counterparts."""

@@ -118,7 +118,7 @@ def as_donors(swap_cases: Sequence[SwapCase], seed: int = 0) -> list[SwapCase]:
     ]
 
 
-def choose(
+def choose_pairs(
     recipients: Sequence[SwapCase], donors: Sequence[SwapCase], counts: Mapping[int, Mapping[int, int]], seed: int = 0
 ) -> list[tuple[int, int]]:
     """Return pairs of recipient and donor from different images, using the donors of a class about equally often.
@@ -145,7 +145,7 @@ def choose(
     return pairs
 
 
-def changed(change: Change, recipient: Picture, donor: Picture) -> Variant:
+def apply_change(change: Change, recipient: Picture, donor: Picture) -> Variant:
     """Return the recipient after a change."""
     if change is Change.POSITION:
         return move_object(recipient, donor)
@@ -158,12 +158,14 @@ def changed(change: Change, recipient: Picture, donor: Picture) -> Variant:
 
 
 def shares_by_class(network: SegmentationNetwork, variants: Iterable[Variant]) -> Iterator[np.ndarray]:
-    """Yield the share of each variant's region that is predicted as each class (K,); see `regions`."""
-    for shares, _ in regions(network, variants):
+    """Yield the share of each variant's region that is predicted as each class (K,); see `evaluate_regions`."""
+    for shares, _ in evaluate_regions(network, variants):
         yield shares
 
 
-def regions(network: SegmentationNetwork, variants: Iterable[Variant]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def evaluate_regions(
+    network: SegmentationNetwork, variants: Iterable[Variant]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the share of each variant's region that is predicted as each class, and its mean log odds (K,).
 
     All variants have the same size and are processed in batches. NaN if no region is left.
@@ -199,8 +201,8 @@ def run_trials(
     outcomes, odds = {}, {}
     for change, some in pairs.items():
         tables = [np.full((len(recipients), len(donors), network.spec.num_classes), np.nan) for _ in range(2)]
-        variants = (changed(change, recipients[i].picture, donors[j].picture) for i, j in some)
-        for (i, j), found in zip(some, regions(network, variants), strict=True):
+        variants = (apply_change(change, recipients[i].picture, donors[j].picture) for i, j in some)
+        for (i, j), found in zip(some, evaluate_regions(network, variants), strict=True):
             for table, values in zip(tables, found, strict=True):
                 table[i, j] = values
         outcomes[change], odds[change] = tables

@@ -27,7 +27,7 @@ SIGNIFICANT = 0.05  # level of each comparison
 MIN_RANGE = 0.1
 MIN_CASES = math.ceil(math.log(SIGNIFICANT) / math.log(0.5))  # for a win in all of them to be significant
 
-MapOf = Callable[[SegmentationNetwork, Case], Tensor]
+MapFunction = Callable[[SegmentationNetwork, Case], Tensor]
 
 
 class Verdict(StrEnum):
@@ -58,7 +58,7 @@ class MapKind:
 
     method: str
     layer: str
-    make: MapOf
+    make: MapFunction
 
 
 @dataclass(frozen=True)

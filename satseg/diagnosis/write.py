@@ -29,7 +29,7 @@ from satseg.diagnosis.descriptions import (
 from satseg.diagnosis.diagnose import Diagnosis, Pair
 from satseg.diagnosis.displacement import REACH
 from satseg.diagnosis.label_issues import LabelIssue, Location
-from satseg.diagnosis.panels import Album, Panel
+from satseg.diagnosis.panels import Panel, PanelEncoder
 from satseg.diagnosis.record import to_record
 from satseg.diagnosis.suspects import MIN_IMAGES
 from satseg.diagnosis.trust import MIN_CASES, MIN_RANGE
@@ -76,14 +76,14 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
     plot_confusion_matrix(matrix, names, figures / "confusion_matrix.png")
     if found.trust:
         _plot_trust(found, figures / "trust.png")
-    album = Album(spec)
+    encoder = PanelEncoder(spec)
     # Most important first, so that a full page omits the least important panels.
     dependence = [
-        (each.shortcut, describe_dependence(each, names), album.dependence(network, each, SHOWN) if each.part else [])
+        (each.shortcut, describe_dependence(each, names), encoder.dependence(network, each, SHOWN) if each.part else [])
         for each in sorted(_all_dependences(found), key=lambda v: (not v.shortcut, not v.clear, -v.effect))
     ]
-    label_issues = [_issue(issue, names, album) for issue in found.label_issues]
-    errors = [_error(pair, found, names, album) for pair in sorted(found.pairs, key=lambda p: -p.confused.gain)]
+    label_issues = [_issue(issue, names, encoder) for issue in found.label_issues]
+    errors = [_error(pair, found, names, encoder) for pair in sorted(found.pairs, key=lambda p: -p.confused.gain)]
     page = render_page(
         "diagnosis.html",
         {
@@ -114,7 +114,7 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
         trust_picture=read_picture("", "", figures / "trust.png") if found.trust else None,
         label_issues=label_issues,
         registration_lines=describe_usual_offset(found.suspects),
-        left_out=album.left_out,
+        left_out=encoder.left_out,
         margin=MARGIN,
         clear=MIN_EFFECT,
         few=MIN_IMAGES,
@@ -127,7 +127,7 @@ def write_diagnosis(found: Diagnosis, network: SegmentationNetwork, split: str, 
     return folder / "diagnosis.html"
 
 
-def _issue(issue: LabelIssue, names: Sequence[str], album: Album) -> IssueView:
+def _issue(issue: LabelIssue, names: Sequence[str], encoder: PanelEncoder) -> IssueView:
     found, other = issue.found, issue.found.disagreement
     lines = []
     if found.mistake:
@@ -138,7 +138,7 @@ def _issue(issue: LabelIssue, names: Sequence[str], album: Album) -> IssueView:
         )
     place = describe_location(issue.location)
     lines += [f"Centre at {place}."] if place else []
-    return IssueView(f"{found.image}: {found.share:.1%} contradicted", " ".join(lines), album.issue(issue))
+    return IssueView(f"{found.image}: {found.share:.1%} contradicted", " ".join(lines), encoder.issue(issue))
 
 
 def describe_location(place: Location | None) -> str:
@@ -161,12 +161,12 @@ def _plot_trust(found: Diagnosis, path: Path) -> None:
     plot_trust(lines, FRACTIONS, path)
 
 
-def _error(pair: Pair, found: Diagnosis, names: Sequence[str], album: Album) -> ErrorView:
+def _error(pair: Pair, found: Diagnosis, names: Sequence[str], encoder: PanelEncoder) -> ErrorView:
     places, folded = [], []
     for case, maps in pair.errors[:SHOWN]:
         col, row, width, height = case.window
         where = f"{case.component.image}, column {col}, row {row}, {width} × {height} pixels"
-        shown, evidence = album.error(case), album.maps(case, maps)
+        shown, evidence = encoder.error(case), encoder.maps(case, maps)
         places.append((where, shown + evidence if found.maps_are_trusted else shown))
         folded.append((where, [] if found.maps_are_trusted else evidence))
     return ErrorView(

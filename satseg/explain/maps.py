@@ -66,7 +66,7 @@ class EvidenceMap:
         row: Row = {"image": self.picture.name, "target": self.title, "method": self.method, "layer": self.found.layer}
         row |= {"region": self.region.name, "region_pixels": int(self.region.pixels.sum())}
         row["has_evidence"] = self.found.has_evidence
-        row["adds"] = asdict(self.comparison) | {"repeats": self.comparison.repeats, "words": self.comparison.words}
+        row["adds"] = asdict(self.comparison) | {"repeats": self.comparison.repeats, "words": self.comparison.summary}
         if self.found.bands is not None:
             row["bands"] = dict(zip(band_names, self.found.bands.tolist(), strict=True))
         return row
@@ -156,7 +156,7 @@ def write_map(evidence_map: EvidenceMap, spec: DatasetSpec, folder: Path, stem: 
         evidence_map.region.pixels.numpy(),
         folder / names["sheet"],
         unit="relative" if evidence_map.method == "gradcam" else "logit",
-        note=evidence_map.comparison.words,
+        note=evidence_map.comparison.summary,
     )
     return evidence_map.row(spec.inputs[0].bands) | names
 

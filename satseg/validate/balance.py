@@ -12,7 +12,7 @@ from satseg.validate.findings import Finding, Severity, percent
 
 
 @dataclass(frozen=True)
-class SplitFacts:
+class SplitTotals:
     """Totals of one split.
 
     Attributes:
@@ -41,16 +41,16 @@ class SplitFacts:
         return 1 - float(self.class_pixels.sum() + self.outside) / max(self.pixels, 1)
 
 
-def add_up(splits: Mapping[str, Sequence[Facts]], num_classes: int) -> dict[str, SplitFacts]:
+def split_totals(splits: Mapping[str, Sequence[Facts]], num_classes: int) -> dict[str, SplitTotals]:
     """Return the totals of each split."""
-    return {split: _add_up(facts, num_classes) for split, facts in splits.items()}
+    return {split: _totals(facts, num_classes) for split, facts in splits.items()}
 
 
-def _add_up(facts: Sequence[Facts], num_classes: int) -> SplitFacts:
+def _totals(facts: Sequence[Facts], num_classes: int) -> SplitTotals:
     whole = [f for f in facts if f.image and f.mask]
     masks = [f.mask for f in whole if f.mask]
     none = np.zeros(num_classes, np.int64)
-    return SplitFacts(
+    return SplitTotals(
         images=len(facts),
         pixels=sum(f.pixels for f in whole),
         class_pixels=sum((mask.class_pixels for mask in masks), none),
@@ -59,7 +59,7 @@ def _add_up(facts: Sequence[Facts], num_classes: int) -> SplitFacts:
     )
 
 
-def check_balance(splits: Mapping[str, SplitFacts], class_names: Sequence[str], least: float) -> list[Finding]:
+def check_balance(splits: Mapping[str, SplitTotals], class_names: Sequence[str], least: float) -> list[Finding]:
     """Find classes that are absent or rare in a split.
 
     Args:

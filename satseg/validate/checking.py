@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.rasters.bands import band_numbers
 from satseg.errors import ConfigError
-from satseg.validate.balance import SplitFacts, add_up, check_balance
+from satseg.validate.balance import SplitTotals, check_balance, split_totals
 from satseg.validate.bands import BandFacts, check_bands, measure_bands
 from satseg.validate.facts import Facts, ScanPlan
 from satseg.validate.findings import Finding, Severity, worst_first
-from satseg.validate.ground import Footprint, axis_labels, check_ground, footprints
+from satseg.validate.ground import Footprint, axis_labels, check_footprints, footprints
 from satseg.validate.headers import Pair, check_headers
 from satseg.validate.leakage import check_leakage
 from satseg.validate.masks import check_masks
@@ -71,7 +71,7 @@ class Validation:
     root: str
     scheme: ClassScheme
     splits: dict[str, list[Facts]]
-    totals: dict[str, SplitFacts]
+    totals: dict[str, SplitTotals]
     bands: list[BandFacts]
     places: list[Footprint]
     axes: tuple[str, str]
@@ -115,7 +115,7 @@ def validate(
     by_name = {f.name: f for f in survey(prepared.parts(), plan, workers, progress)}
     splits = {split: [by_name[s.name] for s in samples] for split, samples in prepared.splits.items()}
     facts, names = list(by_name.values()), prepared.scheme.names
-    totals = add_up(splits, len(names))
+    totals = split_totals(splits, len(names))
     band_names, option_names = _bands_read(facts, plan)
     bands = measure_bands(facts, band_names, len(names), limits.giveaway)
     places = footprints(
@@ -139,7 +139,7 @@ def validate(
             given=not datamodule.finds_classes,
         ),
         *check_leakage(splits, places),
-        *check_ground(places),
+        *check_footprints(places),
         *check_bands(bands, limits.giveaway, names, option_names),
         *check_balance(totals, names, limits.min_class_share),
     ]
@@ -158,7 +158,7 @@ def check_cheaply(datamodule: SegmentationDataModule) -> list[Finding]:
             image, file = datamodule.reader.info(sample.image), str(sample.file)
             infos.setdefault(split, []).append((sample.name, file, part_of(image, sample.window)))
             pairs[file] = (file, image, str(sample.mask_file), datamodule.reader.info(sample.mask))
-    findings = [*check_headers(list(pairs.values()), datamodule.bands), *check_ground(footprints(infos))]
+    findings = [*check_headers(list(pairs.values()), datamodule.bands), *check_footprints(footprints(infos))]
     return [f for f in worst_first(findings) if f.severity > Severity.NOTE]
 
 

@@ -85,7 +85,7 @@ def _to_degrees(corners: np.ndarray, system: CRS | None) -> np.ndarray | None:
         return None
 
 
-def check_ground(found: Sequence[Footprint]) -> list[Finding]:
+def check_footprints(found: Sequence[Footprint]) -> list[Finding]:
     """Find images of different splits that overlap or touch on the ground."""
     if not found:
         return []

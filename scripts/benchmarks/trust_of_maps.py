@@ -25,7 +25,7 @@ from satseg.attribution import LAYER_METHODS, layers_of
 from satseg.attribution.faithfulness import randomised
 from satseg.diagnosis.cases import Case, CaseReader
 from satseg.diagnosis.survey import survey
-from satseg.diagnosis.trust import MapKind, MapOf, Rival, Trust, evaluate_maps, informative_cases, map_kind
+from satseg.diagnosis.trust import MapFunction, MapKind, Rival, Trust, evaluate_maps, informative_cases, map_kind
 from satseg.models import SegmentationNetwork
 from satseg.models.checkpoint import load_model
 from satseg.records.dataset import recorded_datamodule
@@ -118,7 +118,7 @@ def wrong_ways(network: SegmentationNetwork, cases: Sequence[Case], kind: MapKin
         drawn = np.random.default_rng(next(seeds)).normal(size=tuple(case.pixels.shape))
         return torch.from_numpy(gaussian_filter(drawn, max(drawn.shape) / 16)).float()
 
-    makers: tuple[MapOf, ...] = (shuffled, another, noise)
+    makers: tuple[MapFunction, ...] = (shuffled, another, noise)
     return [MapKind(f"wrong: {name}", "input", make) for name, make in zip(WRONG, makers, strict=True)]
 
 

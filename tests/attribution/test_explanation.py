@@ -263,8 +263,9 @@ def test_what_a_map_adds_is_measured_against_the_prediction_of_its_class() -> No
     )
     assert comparison.outside == pytest.approx(positive[~inside].sum() / positive.sum(), abs=1e-6)
     assert (
-        comparison.outside_pixels == pytest.approx((~inside).mean()) and f"{comparison.outside:.0%}" in comparison.words
+        comparison.outside_pixels == pytest.approx((~inside).mean())
+        and f"{comparison.outside:.0%}" in comparison.summary
     )
     again = compare_with_prediction(2 * probability + 1, probability, area, valid[0])
-    assert again.repeats and again.correlation == pytest.approx(1) and "repeats the prediction" in again.words
-    assert "no evidence for the class" in compare_with_prediction(-probability, probability, area, valid[0]).words
+    assert again.repeats and again.correlation == pytest.approx(1) and "repeats the prediction" in again.summary
+    assert "no evidence for the class" in compare_with_prediction(-probability, probability, area, valid[0]).summary

@@ -22,7 +22,7 @@ from satseg.diagnosis.dependence import Dependence
 from satseg.diagnosis.dependence_descriptions import describe_dependence
 from satseg.diagnosis.descriptions import summary
 from satseg.diagnosis.diagnose import DONORS
-from satseg.diagnosis.panels import moved
+from satseg.diagnosis.panels import shift_classes
 from satseg.diagnosis.places import locate_cue
 from satseg.diagnosis.shortcuts import find_dependences
 from satseg.diagnosis.survey import survey
@@ -357,7 +357,7 @@ def test_a_mask_that_lies_off_is_said_to_with_its_direction_in_pixels_and_metres
     (action,) = [action for action in record["actions"] if "Move" in action["what"]]
     assert action["images"] == [issue.found.image] and words in action["why"]
     drawn = issue.truth.numpy() == 1
-    put_back = moved(issue.truth.numpy(), 8, -12, 255) == 1
+    put_back = shift_classes(issue.truth.numpy(), 8, -12, 255) == 1
     square = (issue.image[0, 0].numpy() > 130) & (issue.truth.numpy() != 255)
     assert put_back[square].mean() > 0.99 > 0.5 > drawn[square].mean()
 
