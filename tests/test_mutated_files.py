@@ -83,7 +83,7 @@ def test_a_png_that_lacks_pixels_is_refused_though_it_is_ended(name: str, tmp_pa
     for opener in (open_raster, OpenRasters().open):
         with opener(path) as file:
             np.testing.assert_array_equal(file.read(), image)
-        with pytest.raises(RasterReadError, match="truncated or no raster"), opener(broken) as file:
+        with pytest.raises(RasterReadError, match="truncated or not a raster"), opener(broken) as file:
             file.read()
 
 

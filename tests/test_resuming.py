@@ -192,7 +192,7 @@ def test_a_killed_loader_ends_the_run_in_one_line_and_it_goes_on(moment: str, is
     said = ask(folder, "LOSE", moment, "run_dir=run", "dataset.num_workers=2")
     assert said.startswith("1\n") and "Traceback" not in said, said
     (line,) = [line for line in said.splitlines() if "Error" in line]
-    assert line.startswith("WorkerLostError: A process that loads data was killed, most likely because memory ran out")
+    assert line.startswith("WorkerLostError: A data loading process was killed, most likely because memory ran out")
     advice = "resume_from=run" if is_begun else "There is no checkpoint yet to resume from; start again."
     assert line.endswith(advice) and "set dataset.num_workers or dataset.cache_gb lower" in line
     assert (folder / "run/checkpoints/last.ckpt").exists() == is_begun

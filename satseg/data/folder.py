@@ -188,7 +188,7 @@ class FolderDataModule(SegmentationDataModule):
         ignored = [scheme.show(value) for value, index in sorted(scheme.values.items()) if index == IGNORE_INDEX]
         if ignored:
             self.assumptions.append(
-                f"mask {'colour' if scheme.by_colour else 'value'} {', '.join(ignored)} is no class and ignored "
+                f"mask {'colour' if scheme.by_colour else 'value'} {', '.join(ignored)} is no class and is ignored "
                 "(dataset.classes names them)"
             )
         return scheme

@@ -55,4 +55,4 @@ def _explained() -> Iterator[None]:
         yield
     except (*RASTER_ERRORS, CRSError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"coordinates cannot be brought from one CRS to the other ({reason[:SHOWN]})") from error
+        raise DataError(f"coordinates cannot be transformed from one CRS to the other ({reason[:SHOWN]})") from error

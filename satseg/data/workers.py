@@ -65,4 +65,4 @@ def worker_lost_error(error: BaseException) -> WorkerLostError | None:
             why = "was ended from outside."
         case name:
             why = f"crashed ({name}): dataset.num_workers=0 shows where."
-    return WorkerLostError(f"A process that loads data {why}")
+    return WorkerLostError(f"A data loading process {why}")

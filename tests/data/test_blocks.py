@@ -108,7 +108,7 @@ def test_small_images_belong_to_the_block_of_their_centre_and_near_ones_are_left
         assert gaps.min() >= 1  # an image of 160 m lies between, as touching ones are nearer than 100 m
     assert len(splits["test"]) == 16
     left_out = 64 - sum(map(len, splits.values()))
-    assert split.notes == [f"{left_out} of 64 images are left out: nearer than the buffer to another split"]
+    assert split.notes == [f"{left_out} of 64 images are left out: closer to another split than the buffer"]
     assert all((np.ptp(p // 4, axis=0) == 0).all() for p in (place["val"], place["test"]))
 
 

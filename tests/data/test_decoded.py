@@ -145,7 +145,7 @@ def test_files_stay_open_within_the_limit_and_a_broken_one_is_named(root: Path) 
     content = paths[0].read_bytes()
     paths[0].write_bytes(content[: len(content) // 2])
     for _ in range(2):
-        with pytest.raises(RasterReadError, match=r"0\.tif cannot be read; it is truncated or no raster"):
+        with pytest.raises(RasterReadError, match=r"0\.tif cannot be read; it is truncated or not a raster"):
             read_image(paths[0], opener=files.open)
     paths[0].write_bytes(content)
     assert read_image(paths[0], opener=files.open)[0].shape == (BANDS, SIDE, SIDE)

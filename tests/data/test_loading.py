@@ -234,7 +234,7 @@ def test_bands_are_found_by_name_wherever_a_file_has_them(tmp_path: Path) -> Non
         "B8",
         "B2",
     )
-    with pytest.raises(BandError, match=r"1\.tif has no bands called B3, only B8, B4, B2; set dataset\.bands"):
+    with pytest.raises(BandError, match=r"1\.tif has no bands named B3, only B8, B4, B2; set dataset\.bands"):
         module(tmp_path, bands=["B3"])
 
 

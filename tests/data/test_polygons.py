@@ -212,7 +212,7 @@ def test_polygons_without_a_value_are_ignored_as_the_message_says(root: Path) ->
     save(root / "all.gpkg", [box(0, 0, 10, 10), box(20, 0, 10, 10)], kind=["wood", None])
     options: dict[str, Any] = {"masks": "all.gpkg", "vectors": {"attribute": "kind", "outside": "rest"}}
     with pytest.raises(
-        MaskValueError, match=r"kind is nothing, .*ignore it by \"(dataset\.ignore_values=\[''\])\""
+        MaskValueError, match=r"kind is empty, .*ignore it by \"(dataset\.ignore_values=\[''\])\""
     ) as caught:
         module(root, **options).samples()
     (advice,) = re.findall(r'ignore it by "(.*)"', str(caught.value))

@@ -19,5 +19,5 @@ except RuntimeError as error:
 
 def test_a_batch_that_cannot_be_sent_ends_the_run_instead_of_keeping_it_waiting() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.startswith("A process that loads data was killed, most likely because memory ran out")
+    assert done.stdout.startswith("A data loading process was killed, most likely because memory ran out")
     assert "Traceback" not in done.stderr

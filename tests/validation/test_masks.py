@@ -178,7 +178,7 @@ def test_a_nodata_value_that_looks_like_a_class_is_ignored_aloud_unless_it_is_na
     assert "ignored mask values: 0 " in found(validation, "ignored_values").message
     module = FolderDataModule(sound, images="*/images/*", masks="*/masks/*", split=Subfolder(), num_workers=0)
     module.setup()
-    assert "mask value 0, 255 is no class and ignored (dataset.classes names them)" in module.assumptions
+    assert "mask value 0, 255 is no class and is ignored (dataset.classes names them)" in module.assumptions
     named = check(sound)
     assert named.is_sound and named.scheme.names == tuple(CLASSES)
     assert "10 masks declaring 0 as nodata, which dataset.classes call land" in found(named, "nodata_class").message
@@ -226,7 +226,7 @@ def test_colour_masks_of_16_bits_are_those_of_8(sound: Path) -> None:
     mask = read(path)
     mask[1, 3, 3] = 300  # of 16 bits indeed
     write(path, mask, east=int(path.stem) * 10 * SIZE)
-    with pytest.raises(DataError, match=rf"{path.name} holds colours that are none of 8 bits"):
+    with pytest.raises(DataError, match=rf"{path.name} holds colours that do not have 8 bits"):
         discover_scheme(expected)
     with pytest.raises(MaskValueError, match=rf"{path.name} holds colour beyond 8 bits"):
         given.read(path)
@@ -235,5 +235,5 @@ def test_colour_masks_of_16_bits_are_those_of_8(sound: Path) -> None:
 def test_colours_with_fractions_are_refused(sound: Path) -> None:
     for path in sound.glob("*/masks/*.tif"):
         write(path, np.stack([read(path)[0] * np.float32(0.25)] * 3), east=int(path.stem) * 10 * SIZE)  # 0 to 1
-    with pytest.raises(DataError, match=r"\.tif holds colours that are none of 8 bits"):
+    with pytest.raises(DataError, match=r"\.tif holds colours that do not have 8 bits"):
         check(sound, classes=None)

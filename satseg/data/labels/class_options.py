@@ -20,7 +20,7 @@ def describe_found_classes(scheme: ClassScheme) -> str:
     """Return a sentence about the classes discovered in the masks, and how to name them."""
     return (
         f"{len(scheme.names)} classes, found in the masks: {', '.join(scheme.names)}. To name them, add this with your "
-        f"own names, by which explain, predict and all reports will call them: {class_options(scheme)}"
+        f"own names, which explain, predict and all reports will use: {class_options(scheme)}"
     )
 
 
@@ -79,7 +79,7 @@ def format_option(name: str, value: Any) -> str:
         read = None
     if isinstance(read, type(value)) and [*map(str, read)] == [*map(str, value)]:
         return f"dataset.{name}={shlex.quote(text)}"
-    return f"(in a file of your own) {name}: {json.dumps(value, ensure_ascii=False)}"
+    return f"(in a YAML file of your own) {name}: {json.dumps(value, ensure_ascii=False)}"
 
 
 def _text(value: Any) -> str:

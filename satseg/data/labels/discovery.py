@@ -178,7 +178,7 @@ def discover_scheme(paths: Iterable[Path]) -> ClassScheme:
         if len(seen) > MAX_DISCOVERED:
             raise DataError(
                 f"{info.path} and the masks before it hold more than {MAX_DISCOVERED} different values: they are "
-                "anti-aliased, JPEG-compressed or no masks. Repair them, or give dataset.classes."
+                "anti-aliased, JPEG-compressed or not masks. Repair them, or give dataset.classes."
             )
     if by_colour:
         return _by_colour(seen, declared)
@@ -197,13 +197,13 @@ def read_mask_values(info: RasterInfo, by_colour: bool) -> tuple[set[int], int |
     is_there = nodata is not None and nodata in found
     found.discard(nodata if nodata is not None else math.nan)
     if fractions := sorted(v for v in found if v != int(v)):
-        raise DataError(f"{info.path} holds {fractions[0]:g}, which is no whole number: it is no mask of classes.")
+        raise DataError(f"{info.path} holds {fractions[0]:g}, which is not a whole number: it is not a class mask.")
     if is_rgb and -1 in found:
-        raise DataError(f"{info.path} holds colours that are none of 8 bits: write the mask with 8 bits a channel.")
+        raise DataError(f"{info.path} holds colours that do not have 8 bits: write the mask with 8 bits per channel.")
     if far := sorted(v for v in found if abs(v) > LARGEST_VALUE):
         raise DataError(
             f"{info.path} holds {far[0]:g}, beyond ±{LARGEST_VALUE}, and does not declare it as nodata: do so if it "
-            "marks what has no label (gdal_edit.py -a_nodata), or renumber the mask."
+            "marks unlabelled pixels (gdal_edit.py -a_nodata), or renumber the mask."
         )
     kept = is_there and nodata is not None and abs(nodata) <= LARGEST_VALUE  # larger ones are always ignored
     if by_colour and not is_rgb:

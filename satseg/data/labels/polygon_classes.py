@@ -45,11 +45,11 @@ class PolygonClasses:
         """
         unknown = sorted(set(texts) - self.values.keys(), key=natural_key)
         if unknown:
-            shown = ", ".join(text or "nothing" for text in unknown[:5]) + (", …" if len(unknown) > 5 else "")
+            shown = ", ".join(text or "empty" for text in unknown[:5]) + (", …" if len(unknown) > 5 else "")
             raise MaskValueError(
                 f"{path} holds polygons whose {self.attribute} is {shown}, but the classes are "
                 f"{', '.join(self.names)}. Add it to dataset.classes, map it in dataset.mask_values, or ignore it by "
-                f'"dataset.ignore_values={unknown[:5]}"{" (nothing is two quotes)" if "" in unknown else ""}.'
+                f'"dataset.ignore_values={unknown[:5]}"{" (two quotes are the empty value)" if "" in unknown else ""}.'
             )
         return [self.values[text] for text in texts]
 
@@ -146,7 +146,7 @@ class ClassOptions:
 
     def _build(self, names: Sequence[str], values: Mapping[str, int]) -> PolygonClasses:
         if len(names) < 2:
-            raise DataError(f"The polygons are of {len(names)} class ({', '.join(names)}); give two at least.")
+            raise DataError(f"The polygons are of {len(names)} class ({', '.join(names)}); give at least two.")
         given = self.classes if isinstance(self.classes, Mapping) else {}
         palette = tuple(
             display_colour(name, given.get(name), index, by_colour=False) for index, name in enumerate(names)

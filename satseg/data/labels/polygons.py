@@ -118,7 +118,7 @@ class Polygons:
         name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:24]
         path = cache_folder() / "labels" / name[:2] / f"{name}.tif"
         if not path.is_file():
-            logger.info("Drawing %s on the pixels of %s", sample.mask, image.path)
+            logger.info("Rasterizing %s onto the grid of %s", sample.mask, image.path)
             self._write(path, layer, image)
         for kind, ids in _read_irregular(path).items():
             self.irregular.setdefault((kind, sample.mask), set()).update(ids)

@@ -41,7 +41,7 @@ def _number(info: RasterInfo, band: int | str) -> int:
         return band
     if info.band_names.count(band) != 1:
         raise BandError(
-            f"{redacted(info.path)} has {info.band_names.count(band) or 'no'} bands called {band}, only "
+            f"{redacted(info.path)} has {info.band_names.count(band) or 'no'} bands named {band}, only "
             f"{', '.join(info.band_names)}; set dataset.bands to some of these, or to numbers."
         )
     return info.band_names.index(band) + 1

@@ -116,7 +116,7 @@ def read_info(path: Path | str, driver: str | None = None) -> RasterInfo:
         driver: As for `open_raster`.
 
     Raises:
-        RasterReadError: If the file is missing or no raster.
+        RasterReadError: If the file is missing or not a raster.
     """
     with open_raster(path, driver) as source:
         validity = Validity.of(source)

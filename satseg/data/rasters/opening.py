@@ -164,7 +164,7 @@ def _explained(path: Path | str) -> Iterator[None]:
     except (*RASTER_ERRORS, OSError, ValueError, OverflowError) as error:
         if is_remote(path):
             raise RasterReadError(_remote_message(str(path), error)) from None  # GDAL's message holds the whole URL
-        raise RasterReadError(f"{path} cannot be read; it is truncated or no raster ({reason(error)}).") from error
+        raise RasterReadError(f"{path} cannot be read; it is truncated or not a raster ({reason(error)}).") from error
     except MemoryError as error:
         raise ResourceError(f"{redacted(path)} does not fit into memory; read it in windows.") from error
 

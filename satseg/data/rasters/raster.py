@@ -37,7 +37,7 @@ def read_window(path: Path | str, window: Window | None = None, bands: Sequence[
         Array (bands, height, width) in the raster's own dtype.
 
     Raises:
-        RasterReadError: If the file is missing, truncated or no raster; names the file and the reason.
+        RasterReadError: If the file is missing, truncated or not a raster; names the file and the reason.
         BandError: If the raster has no such band; lists its bands.
     """
     with open_raster(path) as source:

@@ -53,8 +53,8 @@ def write_subdataset(name: str) -> Path:
             check_bands(source, name)
             if is_turned(upright(source, container), container) is not False:
                 raise RasterReadError(
-                    f"{name} has no coordinates that GDAL knows: set GDAL_NETCDF_BOTTOMUP=NO in the environment if the "
-                    "row that is stored first is north, and YES if it is south."
+                    f"{name} has no coordinates known to GDAL: set GDAL_NETCDF_BOTTOMUP=NO in the environment if the "
+                    "first stored row is north, and YES if it is south."
                 )
             if not path.is_file():  # the key includes the state of the container
                 with atomic_path(path) as temporary:

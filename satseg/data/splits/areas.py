@@ -115,7 +115,7 @@ class WholeImages:
     def notes(self, pieces: Sequence[Piece]) -> list[str]:
         """Return a remark about the number of images left out."""
         lost = len(self.frame.samples) - len(pieces)
-        found = f"{lost} of {len(self.frame.samples)} images are left out: nearer than the buffer to another split"
+        found = f"{lost} of {len(self.frame.samples)} images are left out: closer to another split than the buffer"
         return [found] if lost else []
 
     def _blocks(self) -> list[str]:

@@ -39,7 +39,9 @@ class Draw:
     def __post_init__(self) -> None:
         for split, share in (("val", self.val), ("test", self.test)):
             if isinstance(share, int | float) and not 0 <= share < 1:
-                raise ConfigError(f"dataset.split.{split}={share}: expected a share from 0 to below 1, or a list.")
+                raise ConfigError(
+                    f"dataset.split.{split}={share}: expected a share of at least 0 and below 1, or a list."
+                )
         if type(self.folds) is not int or self.folds < 2:
             raise ConfigError(f"dataset.split.folds={self.folds}: expected a whole number of 2 or more.")
         if self.fold is not None and not (type(self.fold) is int and 0 <= self.fold < self.folds):

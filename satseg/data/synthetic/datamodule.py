@@ -81,7 +81,7 @@ class SyntheticDataModule(FolderDataModule):
 
     def _write(self, folder: Path) -> None:
         total = sum(self.scenes.values())
-        logger.info("Making %d scenes in %s", total, self.root)
+        logger.info("Generating %d scenes in %s", total, self.root)
         for row, (split, count) in enumerate(sorted(self.scenes.items())):
             for number in range(count):
                 name = f"scene_{number:02d}.tif"
