@@ -45,52 +45,48 @@ def assess(
     surroundings = overall[0]
     holds, units = _holds(donors, trials.num_classes), _units(donors)
     odds_contrasts = _odds_contrasts(trials, probe_results, k, truth, kept, without)
-    chance, strength, limits = _significance(family, odds_contrasts, holds, units, level)
+    p_values, strength, limits = _significance(family, odds_contrasts, holds, units, level)
     met = _images_met(family[surroundings][1], donors, k)
     enough = min_p_value(*met) <= level
     detectable = {family[at][0].change: limits[at] if enough else np.inf for at in overall}
     effects = [float(np.nanmean(c.effects(holds))) for _, c in family]
-    best, back = _strongest(family, chance, effects, overall)
+    best, back = _strongest(family, p_values, effects, overall)
     question, contrast = family[best]
 
     def examples(at: int) -> tuple[Example, ...]:
         return _examples(family[at][1], holds, _recipients_of(trials, family[at][0], k, without), donors)
 
-    rows = _recipients_of(trials, question, k, without)
+    surrounded = _recipients_of(trials, family[surroundings][0], k, without)
     return Dependence(
-        k if truth is None else truth,
-        k,
-        question,
-        effects[best],
-        float(np.nanmedian(contrast.effects(holds))),
-        chance[best],
-        strength,
-        _loss_count(contrast, holds, rows),
-        _mean_loss(family[surroundings][1], holds, k),
-        detectable,
-        len({r.case.component.image for r in trials.recipients if r.predicted == k}),
-        met,
-        _needed(*met, limits[surroundings], level),
-        float(
-            np.mean(
-                [row.picture.replaceable.mean() for row in _recipients_of(trials, family[surroundings][0], k, without)]
-            )
-        ),
+        truth=k if truth is None else truth,
+        predicted=k,
+        question=question,
+        effect=effects[best],
+        median=float(np.nanmedian(contrast.effects(holds))),
+        p_value=p_values[best],
+        strength=strength,
+        lost=_loss_count(contrast, holds, _recipients_of(trials, question, k, without)),
+        control=_mean_loss(family[surroundings][1], holds, k),
+        detectable=detectable,
+        recipients=len({r.case.component.image for r in trials.recipients if r.predicted == k}),
+        donors=met,
+        needed=_needed(*met, limits[surroundings], level),
+        room=float(np.mean([recipient.picture.replaceable.mean() for recipient in surrounded])),
         examples=examples(best),
         reverse=() if back is None else examples(back),
     )
 
 
 def _strongest(
-    family: Sequence[tuple[Question, Contrast]], chance: Sequence[float], effects: Sequence[float], overall: list[int]
+    family: Sequence[tuple[Question, Contrast]], p_values: Sequence[float], effects: Sequence[float], overall: list[int]
 ) -> tuple[int, int | None]:
     """Return the index of the strongest contrast, and of its reverse if that is as certain.
 
     Among the certain contrasts, and those about as certain as any, it is the one with the largest effect; if none is
     significant, one of the overall contrasts.
     """
-    certain = [p <= max(CERTAIN_P, 2 * min(chance)) for p in chance]
-    candidates = [at for at, sure in enumerate(certain) if sure] if min(chance) <= SIGNIFICANT else overall
+    certain = [p <= max(CERTAIN_P, 2 * min(p_values)) for p in p_values]
+    candidates = [at for at, sure in enumerate(certain) if sure] if min(p_values) <= SIGNIFICANT else overall
     best = max(candidates, key=lambda at: effects[at])
     opposite = family[best][0]._replace(gained=not family[best][0].gained)
     return best, next((at for at, (q, _) in enumerate(family) if q == opposite and certain[at]), None)
@@ -153,11 +149,11 @@ def _significance(
     by_odds: dict[tuple[Change, int | None], float] = {}
     for (change, partner, _), p in zip(odds_contrasts, verdicts.p_values[len(family) :], strict=True):
         by_odds[change, partner] = min(p, by_odds.get((change, partner), 1.0))
-    chance = [
+    p_values = [
         min(p, by_odds.get((q.change, q.partner), 1.0))
         for (q, _), p in zip(family, verdicts.p_values[: len(family)], strict=True)
     ]
-    return chance, max(verdicts.strengths), list(verdicts.detectable[: len(family)])
+    return p_values, max(verdicts.strengths), list(verdicts.detectable[: len(family)])
 
 
 def _family(
