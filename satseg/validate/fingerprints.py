@@ -24,9 +24,7 @@ MIN_DISTINCT = 12  # values in a neighbourhood; fewer, such as of a straight edg
 FACTORS = (0x9E3779B1, 0x85EBCA6B)  # odd, for rows and columns; arithmetic is modulo 2**32
 MIX_CONSTANT = 0x7FEB352D
 MIN_SHARED = 4  # fingerprints that two images must share at one shift
-MIN_SHARED_FRACTION = (
-    0.5  # share of the fingerprints in the common area that both must have: a logo on all images is no overlap
-)
+MIN_SHARED_FRACTION = 0.5  # of the fingerprints in the common area: a logo on all images is no overlap
 MAX_IMAGES_PER_KEY = 300  # images that share one fingerprint; if more do, it is a repeated pattern
 MAX_COMPARISONS = 4_000_000  # pairs of equal fingerprints; with more, a split is hopeless anyway
 

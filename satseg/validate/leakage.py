@@ -81,43 +81,28 @@ def check_leakage(splits: Mapping[str, Sequence[Facts]], places: Sequence[Footpr
     aligned, whole = _aligned(seen)
     near_duplicates = _unreported((*_near_duplicates(seen), *whole), reported)
     crops = [p for p in _unreported((*_overlapping_crops(seen), *aligned), reported) if not _known_to_meet(p, outlines)]
-    edges = [
-        p for p in _continuing_edges(seen) if p.names not in reported
-    ]  # a mirrored copy has the edges of its original
+    # A mirrored copy has the edges of its original, so reported pairs are skipped here, too.
+    edges = [p for p in _continuing_edges(seen) if p.names not in reported]
     parts = len({f.name for p in edges for f in (p.one, p.other)})
-    words = (
-        (
-            "duplicates",
-            Severity.ERROR,
-            duplicates,
-            "{} of images of different splits hold the same pixels",
-            REMEDY_COPIES,
-        ),
-        (
-            "near_duplicates",
-            Severity.ERROR,
-            near_duplicates,
-            "{} of images of different splits show nearly the same",
-            REMEDY_COPIES,
-        ),
+    found = (
+        ("duplicates", duplicates, REMEDY_COPIES, "{} of images of different splits hold the same pixels"),
+        ("near_duplicates", near_duplicates, REMEDY_COPIES, "{} of images of different splits show nearly the same"),
         (
             "overlapping_crops",
-            Severity.ERROR,
             crops,
-            "{} of images of different splits are crops of one scene and overlap: they hold the same ground, shifted",
             REMEDY_CROPS,
+            "{} of images of different splits are crops of one scene and overlap: they hold the same ground, shifted",
         ),
         (
             "continuing_edges",
-            Severity.WARNING,
             edges,
+            REMEDY_SCENES,
             f"{parts} images of different splits continue each other's edges ({{}}): they are parts of one scene, and "
             "the split leaks",
-            REMEDY_SCENES,
         ),
     )
     side = {f.name: split for split, some in seen.items() for f in some}
-    return [_finding(check, grade, pairs, text, repair, side) for check, grade, pairs, text, repair in words if pairs]
+    return [_finding(check, pairs, repair, text, side) for check, pairs, repair, text in found if pairs]
 
 
 def _comparable(facts: Sequence[Facts]) -> list[ComparedImage]:
@@ -128,9 +113,8 @@ def _comparable(facts: Sequence[Facts]) -> list[ComparedImage]:
     ]
 
 
-def _finding(
-    check: str, severity: Severity, pairs: list[Pair], text: str, repair: str, side: Mapping[str, str]
-) -> Finding:
+def _finding(check: str, pairs: list[Pair], repair: str, text: str, side: Mapping[str, str]) -> Finding:
+    severity = Severity.WARNING if check == "continuing_edges" else Severity.ERROR
     pairs = sorted(pairs, key=lambda pair: -pair.value)
     between = sorted({"/".join(sorted((side[p.one.name], side[p.other.name]), key=_order)) for p in pairs})
     ways = Counter(p.how for p in pairs if p.how)
