@@ -23,7 +23,7 @@ from satseg.ranks import world_size
 from satseg.runs import Run, how_to_resume
 from satseg.runs.documents import read_fields, read_json, read_yaml
 
-JOB, RUN, SCORE = "read_job.yaml", "run.json", "score.json"
+JOB, RUN, SCORE = "job.yaml", "run.json", "score.json"
 SHUTDOWN_GRACE_S = 20.0  # for the others, after one process has failed
 POLL_S = 0.2
 # Variables by which a new process would join another process group.
