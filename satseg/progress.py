@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-INTERVAL_S = 60.0  # between two lines
+INTERVAL_S = 60.0  # between progress lines
 
 
 def log_line(line: str) -> None:

@@ -178,11 +178,11 @@ def _rebuild(
 
 
 def _fill(network: SegmentationNetwork, state: Mapping[str, Tensor], path: Path) -> None:
-    broken = nonfinite_tensor(state)
-    if broken is not None:
+    nonfinite = nonfinite_tensor(state)
+    if nonfinite is not None:
         raise CheckpointError(
-            f"{path} holds a model that has diverged: {broken} has values that are not finite. Train it again with a "
-            "lower optimizer.lr."
+            f"{path} holds a model that has diverged: {nonfinite} has values that are not finite. Train it again with "
+            "a lower optimizer.lr."
         )
     network.load_state_dict(dict(state))
 

@@ -54,9 +54,9 @@ def write_model_file(path: Path, network: SegmentationNetwork, document: Documen
             state[name] = whole.detach().cpu().contiguous()
     if not write:
         return
-    broken = nonfinite_tensor(state)
-    if broken is not None:
-        raise DivergedError(f"{path} was not written: {broken} holds values that are not finite.")
+    nonfinite = nonfinite_tensor(state)
+    if nonfinite is not None:
+        raise DivergedError(f"{path} was not written: {nonfinite} holds values that are not finite.")
     text = document.text()
     with atomic_path(path) as temporary:
         temporary.write_bytes(_serialize(state, text))

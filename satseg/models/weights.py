@@ -36,9 +36,9 @@ def encoder_options(encoder: str, weights: str) -> dict[str, Any]:
         return {"encoder_weights": True, **({"pretrained_cfg_overlay": {"file": file}} if file else {})}
     path = Path(weights)
     state = _load(path)
-    broken = nonfinite_tensor(state)
-    if broken is not None:
-        raise BackboneWeightsError(f"backbone.weights={path}: {broken} has values that are not finite.")
+    nonfinite = nonfinite_tensor(state)
+    if nonfinite is not None:
+        raise BackboneWeightsError(f"backbone.weights={path}: {nonfinite} has values that are not finite.")
     _check(encoder, path, state)
     return {"encoder_weights": True, "pretrained_cfg_overlay": {"file": str(path)}}
 
@@ -80,7 +80,7 @@ def _load(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, ValueError) as error:
         raise BackboneWeightsError(f"backbone.weights={path} is corrupt: {error}.") from error
-    except Exception as error:  # an unpickler refuses in many ways
+    except Exception as error:  # unpicklers raise many kinds of errors
         raise BackboneWeightsError(f"backbone.weights={path} holds more than tensors, or is corrupt.") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

@@ -35,7 +35,7 @@ def read_findings(run: Path) -> list[Finding]:
     """Read the findings on a run's data; none if an earlier version made the run.
 
     Raises:
-        RecordError: If the record is broken.
+        RecordError: If the record is invalid.
     """
     path = run / RECORD
     if not path.is_file():

@@ -45,7 +45,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """Read a checkpoint of tensors and plain data.
 
         Raises:
-            CheckpointError: If it is broken, holds other objects, belongs to another network, or has weights that are
+            CheckpointError: If it is corrupt, holds other objects, belongs to another network, or has weights that are
                 not finite.
         """
         try:
@@ -55,12 +55,12 @@ class ShardedStrategy(ModelParallelStrategy):
             raise
         except Exception as error:  # unpicklers raise many kinds of errors
             raise CheckpointError(
-                f"{checkpoint_path} is broken, holds more than tensors and plain data, or belongs to another network."
+                f"{checkpoint_path} is corrupt, holds more than tensors and plain data, or belongs to another network."
             ) from error
-        broken = nonfinite_tensor(self._root.state_dict())
-        if broken is not None:
+        nonfinite = nonfinite_tensor(self._root.state_dict())
+        if nonfinite is not None:
             raise CheckpointError(
-                f"{checkpoint_path} is from a run that has diverged: {broken} has values that are not finite."
+                f"{checkpoint_path} is from a run that has diverged: {nonfinite} has values that are not finite."
             )
         return loaded
 

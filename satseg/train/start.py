@@ -42,7 +42,7 @@ def started_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     cfg = prepare_config(cfg)
     recognised = recognise_data(cfg)
     if cfg.from_run is not None:
-        read_environment(Path(cfg.from_run))  # report a broken record before a folder is made
+        read_environment(Path(cfg.from_run))  # report an invalid record before a folder is made
     recorded = read_choices(Path(cfg.from_run)) if cfg.from_run is not None else None
     known = with_backbone(recorded or config_choices(), cfg)
     with ExitStack() as stack:

@@ -24,9 +24,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             DivergedError: If a weight is not finite, as no run could resume from it.
             ResourceError: If it cannot be written.
         """
-        broken = self._not_finite(checkpoint)
-        if broken is not None:
-            raise DivergedError(f"{path} was not written: {broken} holds values that are not finite.")
+        nonfinite = self._not_finite(checkpoint)
+        if nonfinite is not None:
+            raise DivergedError(f"{path} was not written: {nonfinite} holds values that are not finite.")
         try:
             with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
@@ -39,12 +39,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read a checkpoint.
 
         Raises:
-            CheckpointError: If it is broken, or holds more than tensors and plain data, or weights that are not finite.
+            CheckpointError: If it is corrupt, or holds other objects or weights that are not finite.
         """
         loaded: dict[str, Any] = read_torch_file(Path(path), map_location or "cpu")
-        broken = self._not_finite(loaded)
-        if broken is not None:
-            raise CheckpointError(f"{path} is from a run that has diverged: {broken} has values that are not finite.")
+        nonfinite = self._not_finite(loaded)
+        if nonfinite is not None:
+            raise CheckpointError(
+                f"{path} is from a run that has diverged: {nonfinite} has values that are not finite."
+            )
         return loaded
 
     @staticmethod
