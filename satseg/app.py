@@ -1,4 +1,4 @@
-"""`python -m satseg.app`: use a model in a browser."""
+"""`python -m satseg.app`: use models in a browser."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_six_bands_with_coordinates(
     visit.page.wait_for_selector("#evidence img", timeout=120_000)
     told = visit.page.locator("#evidence-text").inner_text()
     assert (
-        f"Rests on {pixels[1]:,} pixels predicted as forest; method gradcam at layer" in told and "Not tested" in told
+        f"Based on {pixels[1]:,} pixels predicted as forest; method gradcam at layer" in told and "Not tested" in told
     )
     assert visit.page.locator("#evidence-text .scale").inner_text().split() == ["0", "1"]
     with rasterio.open(visit.download("button:has-text('Evidence as GeoTIFF')", tmp_path)) as source:
@@ -156,7 +156,7 @@ def test_an_image_unlike_the_training_is_segmented_only_when_asked_twice(
     assert page.locator("#picture img, #areas td").count() == 0
     for tab in ("Map", "Files"):
         visit.tab(tab)
-        page.get_by_text("The tab Result says why.").locator("visible=true").wait_for()
+        page.get_by_text("See the tab Result for the reason.").locator("visible=true").wait_for()
     visit.tab("Result")
     page.locator("#anyway").click()
     page.wait_for_selector("#areas td", timeout=60_000)

@@ -34,7 +34,7 @@ def test_a_place_that_is_none_takes_nothing_else_away(visit: Visit, server: Serv
         visit.tab("Map")
         visit.page.locator("#map", has_text="no coordinates").wait_for()
         visit.tab("Files")
-        visit.page.get_by_text("GeoJSON cannot be made of this map.").wait_for(timeout=60_000)
+        visit.page.get_by_text("GeoJSON cannot be written for this map.").wait_for(timeout=60_000)
         assert visit.page.locator("#download-GeoJSON").is_hidden()
         assert pyogrio.read_info(visit.download("#download-GeoPackage", tmp_path))["features"] > 0
         visit.tab("Result")

@@ -11,7 +11,7 @@ from browsing import Material, Server, Visit, start, until
 from cables import Cable
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-LOST = "The connection was lost; give the image again."
+LOST = "The connection was lost; upload the image again."
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Files of a finished map to take away, made when they are asked for."""
+"""Downloads of a finished map, written on request."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from satseg.serve.tickets import Ticket
 
 logger = logging.getLogger(__name__)
 
-POLYGONS = ("GeoPackage", "GeoJSON")  # the latter needs longitude and latitude, which are not known everywhere
-ENDINGS = {"GeoTIFF": ".tif", "PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": ".geojson", "CSV": ".csv"}
+POLYGONS = ("GeoPackage", "GeoJSON")  # GeoJSON needs longitude and latitude, which may be unknown
+SUFFIXES = {"GeoTIFF": ".tif", "PNG": ".png", "GeoPackage": ".gpkg", "GeoJSON": ".geojson", "CSV": ".csv"}
 
 
 def write_downloads(found: Segmented, class_names: Sequence[str], ticket: Ticket) -> dict[str, Path]:
-    """Make what a user may take away, and is not there yet.
+    """Write the downloads that do not exist yet.
 
     Returns:
-        Files by kind, one of `ENDINGS`; without polygons that cannot be written.
+        Files by kind, as in `SUFFIXES`; without polygons that cannot be written.
 
     Raises:
-        SatsegError: If another file cannot be written.
-        CancelledError: If the user stopped it.
+        SatsegError: If a file other than polygons cannot be written.
+        CancelledError: If the job was cancelled.
     """
-    ticket.total, paths = len(ENDINGS), {}
-    for kind, ending in ENDINGS.items():
+    ticket.total, paths = len(SUFFIXES), {}
+    for kind, suffix in SUFFIXES.items():
         ticket.tick()
-        path = found.classes.with_suffix(ending)
+        path = found.classes.with_suffix(suffix)
         try:
             if not path.exists():
                 _write(kind, found, path, class_names, ticket)
@@ -39,7 +39,7 @@ def write_downloads(found: Segmented, class_names: Sequence[str], ticket: Ticket
         except SatsegError as error:
             if kind not in POLYGONS:
                 raise
-            logger.warning("There is no %s for a visitor: %s", kind, error)
+            logger.warning("No %s for a visitor: %s", kind, error)
     return paths
 
 

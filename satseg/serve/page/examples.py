@@ -1,4 +1,4 @@
-"""Images to try a model on: those that it was tested on, else a generated scene."""
+"""Example images for a model: from its test split, else a generated scene."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from satseg.serve.served_models import ServedModel
 from satseg.serve.uploads import SUFFIXES
 
 COUNT = 4
-PICTURES = "examples"  # a folder
+PICTURES = "examples"  # folder name
 SIDE = 256  # pixels of a thumbnail
 GENERATED: dict[tuple[int, str], Bands] = {(3, "uint8"): "rgb", (6, "uint16"): "multispectral"}
 SCENE = ((7,), 512)  # seed and size
@@ -28,12 +28,12 @@ SCENE = ((7,), 512)  # seed and size
 
 @dataclass(frozen=True)
 class Example:
-    """An image to try.
+    """An example image.
 
     Attributes:
         path: The file.
-        name: For its caption.
-        thumbnail: A small picture of it.
+        name: Caption.
+        thumbnail: A thumbnail of it.
     """
 
     path: Path
@@ -42,18 +42,18 @@ class Example:
 
 
 def find_examples(served: ServedModel, folder: Path) -> list[Example]:
-    """Return images of the model's test split where its data are there, else a generated one where it fits.
+    """Return images of the model's test split if the data exist, else a generated scene if one fits the model.
 
     Args:
         served: The model.
-        folder: For what is generated.
+        folder: Folder for generated files.
     """
     pictures, found = folder / PICTURES, []
     pictures.mkdir(parents=True, exist_ok=True)
     for path in _tested(served) or _generated(served, folder):
         try:
             found.append(_example(served, path, pictures))
-        except SatsegError:  # an example that is broken is none
+        except SatsegError:  # skip damaged examples
             continue
     return found
 
@@ -63,9 +63,9 @@ def _tested(served: ServedModel) -> Sequence[Path]:
     try:
         datamodule = recorded_datamodule(checkpoint, OmegaConf.create({}), served.spec, served.cfg.trusted_modules)
         samples = datamodule.samples_of("test")
-    except SatsegError:  # a model file alone, or data that are elsewhere
+    except SatsegError:  # no run folder, or the data are elsewhere
         return []
-    whole = [Path(sample.image) for sample in samples if sample.window is None]  # else the file was trained on, too
+    whole = [Path(sample.image) for sample in samples if sample.window is None]  # not partly trained on
     paths = [path for path in whole if path.suffix.lower() in _SUFFIXES]
     return paths[:: max(1, len(paths) // COUNT)][:COUNT]
 

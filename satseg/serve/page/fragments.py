@@ -1,4 +1,4 @@
-"""Pieces of the page: tables, bars and texts; whatever the values hold, it is shown as text."""
+"""HTML fragments of the page; all values are escaped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from satseg.spec import DatasetSpec
 from satseg.visualization.palette import Colour, css
 from satseg.visualization.report import HEADLINE, MISSING
 
-FEW_PIXELS = 100  # evidence for fewer says next to nothing
+FEW_PIXELS = 100  # evidence for fewer pixels means little
 
 
 @cache
@@ -31,7 +31,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("satseg.serve.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # Bokeh refers to what came before
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # Bokeh refers back to earlier keys
     environment.filters |= {"area": area_text, "score": _score}
     return environment
 
@@ -45,22 +45,22 @@ def _render(template: str, **values: Any) -> str:
 
 
 def areas(found: Sequence[ClassArea], palette: Sequence[Colour]) -> str:
-    """Return a table of the classes' areas, with bars."""
+    """Render a table of the classes' areas, with bars."""
     rows = [(area, css(colour)) for area, colour in zip(found, palette, strict=True)]
     return _render("areas.html", rows=rows, measured=all(area.area_m2 is not None for area in found))
 
 
 def pixel(found: Segmented, served: ServedModel, col: int, row: int, shares: Sequence[float] | None) -> str:
-    """Return what the model makes of a pixel: its classes, the most probable first."""
+    """Render the prediction for a pixel: class probabilities in descending order."""
     spec = served.spec
     rows = None
     if shares is not None:
         rows = sorted(zip(spec.class_names, shares, map(css, spec.palette), strict=True), key=lambda r: -r[1])
-    return _render("pixel.html", col=col, row=row, rows=rows, place=_place(found, col, row))
+    return _render("pixel.html", col=col, row=row, rows=rows, place=_coordinates(found, col, row))
 
 
-def _place(found: Segmented, col: int, row: int) -> str:
-    """Return latitude and longitude of a pixel; nothing where it has none."""
+def _coordinates(found: Segmented, col: int, row: int) -> str:
+    """Format latitude and longitude of a pixel; empty if unknown."""
     info = found.scene.info
     if info.transform is None or info.crs is None:
         return ""
@@ -68,25 +68,25 @@ def _place(found: Segmented, col: int, row: int) -> str:
     x, y = a * (col + 0.5) + b * (row + 0.5) + c, d * (col + 0.5) + e * (row + 0.5) + f
     try:
         (longitude,), (latitude,) = transform_points(info.crs, CRS.from_epsg(4326), [x], [y])
-    except DataError:  # a local grid, or a place outside of the projection
+    except DataError:  # a local grid, or outside the domain of the projection
         return ""
-    on_earth = abs(latitude) <= 90 and abs(longitude) <= 360  # some count from 0 to 360
+    on_earth = abs(latitude) <= 90 and abs(longitude) <= 360  # some CRSs use 0 to 360
     return f"{latitude:.6f}°, {longitude:.6f}°" if on_earth else ""
 
 
 def class_colours(spec: DatasetSpec) -> list[tuple[str, str]]:
-    """Return the classes' names, each with its colour as CSS writes it."""
+    """Return the class names with their colours in CSS notation."""
     return list(zip(spec.class_names, map(css, spec.palette), strict=True))
 
 
 def model(served: ServedModel) -> str:
-    """Return what is known of a model."""
+    """Render the description of a model."""
     known = describe(served)
     return _render("model.html", model=known, classes=class_colours(known.spec), headline=HEADLINE)
 
 
-def switches(palette: Sequence[Colour]) -> str:
-    """Return the style that gives each class's switch its colour."""
+def checkbox_style(palette: Sequence[Colour]) -> str:
+    """Render the style sheet that colours the class checkboxes."""
     rules = [
         f"#classes label:nth-of-type({number}) {{ --class: {css(colour)}; }}"
         for number, colour in enumerate(palette, 1)
@@ -95,25 +95,25 @@ def switches(palette: Sequence[Colour]) -> str:
 
 
 def unlike(findings: Sequence[str], *, refused: bool) -> str:
-    """Return what speaks against an image, which was not segmented, or in spite of it.
+    """Render the differences between an image and the training data.
 
     Args:
-        findings: A sentence each; it may end with `; set` and options of the command line.
-        refused: Whether it was not segmented.
+        findings: One sentence each, which may end with `; set` and command-line options.
+        refused: Whether the image was not segmented for that reason.
     """
     parts = [finding.removesuffix(".").partition("; set ") for finding in findings]
-    return _render("unlike.html", findings=[(said, remedy) for said, _, remedy in parts], refused=refused)
+    return _render("unlike.html", findings=[(finding, remedy) for finding, _, remedy in parts], refused=refused)
 
 
 def basis(areas: Sequence[ClassArea], target: int) -> str:
-    """Return how much of an image a class is, which a map of evidence for it would rest on."""
+    """Render the area of a class in an image, on which an explanation would be based."""
     area = areas[target]
     is_largest = area.pixels == max(each.pixels for each in areas)
     return _render("basis.html", area=area, few=area.pixels < FEW_PIXELS, largest=is_largest)
 
 
 def evidence(shown: Explanation, served: ServedModel) -> str:
-    """Return what a map of evidence rests on, whether it can be trusted, and what its colours mean."""
+    """Render the caption of an evidence map: its basis, trustworthiness and colour scale."""
     asked, info = shown.asked, shown.of
     is_subdataset = (shown.window.width, shown.window.height) != (info.width, info.height)
     return _render(
@@ -129,20 +129,20 @@ def evidence(shown: Explanation, served: ServedModel) -> str:
 
 
 def look(shown: views.Look) -> str:
-    """Return how the visitor wants to see a map, for the script of the base map's page."""
+    """Render the display options of a map, for the script of the base map's page."""
     return f'<span data-opacity="{shown.opacity:g}" data-shown="{" ".join(map(str, shown.shown or []))}"></span>'
 
 
 def scale() -> str:
-    """Return what the colours of the confidence mean."""
+    """Render the colour scale of the confidence."""
     return (
         '<div class="scale"><span>0 %</span><span class="gradient"></span><span>100 %</span></div>'
-        '<p class="hint">The probability of the class that won, as the network gives it; it was not calibrated.</p>'
+        '<p class="hint">The probability of the predicted class as given by the network, without calibration.</p>'
     )
 
 
 def progress(ticket: Ticket, what: str) -> str:
-    """Return how far a job is, or its place among those that wait, and how long it may still take."""
+    """Render a job's progress, or its place in the queue, with the estimated time left."""
     queue_position = ticket.queue_position
     left = f", done in {approximate_duration(queue_position.seconds_left)}" if queue_position is not None else ""
     if queue_position is not None and ticket.started is None:
@@ -160,37 +160,37 @@ def _ordinal(number: int) -> str:
 
 
 def note(text: str) -> str:
-    """Return a sentence for the user."""
+    """Render a message for the user."""
     return f'<div class="status" role="status">{escape(text)}</div>'
 
 
 def problem(text: str) -> str:
-    """Return a sentence that says what is wrong."""
+    """Render an error message."""
     return f'<div class="status problem" role="alert">{escape(text)}</div>'
 
 
-def notes(against: Sequence[str], told: Sequence[str]) -> str:
-    """Return what to know before trusting a result.
+def notes(differences: Sequence[str], findings: Sequence[str]) -> str:
+    """Render the warnings about a result.
 
     Args:
-        against: What is unlike the training.
-        told: All that was found; the above comes first in it.
+        differences: Differences from the training data.
+        findings: All findings, starting with the differences.
     """
-    rest = told[len(against) :]
+    rest = findings[len(differences) :]
     warnings = [f'<div class="status warning" role="status">{escape(text)}</div>' for text in rest]
-    return "".join([unlike(against, refused=False) if against else "", *warnings])
+    return "".join([unlike(differences, refused=False) if differences else "", *warnings])
 
 
 def login_page(action: str, *, is_wrong: bool = False) -> str:
-    """Return a page with a form for user and password."""
+    """Render the login page."""
     return _render("login.html", action=action, is_wrong=is_wrong)
 
 
 def map_document(**values: Any) -> str:
-    """Return a page with a map of Bokeh's, which scripts of the server show."""
+    """Render an HTML page with a Bokeh map."""
     return _render("map.html", **values)
 
 
 def frame(page: str, title: str) -> str:
-    """Return a page of ours as a frame: one in a sandbox would not tell the base map's server who asks, as it wants."""
+    """Render a page in a frame, which is not sandboxed, as the tile server requires a referrer."""
     return f'<iframe class="map" title="{escape(title)}" srcdoc="{escape(page)}"></iframe>'

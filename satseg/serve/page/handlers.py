@@ -1,4 +1,4 @@
-"""What happens when a visitor does something, apart from how the page is built."""
+"""Handlers of the page's events, independent of its layout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from satseg.serve.evidence import ExplainRequest, Explanation, estimate_evidence
 from satseg.serve.jobs import Jobs
 from satseg.serve.map_exports import num_corners
 from satseg.serve.page import fragments, views
-from satseg.serve.page.downloads import ENDINGS, write_downloads
+from satseg.serve.page.downloads import SUFFIXES, write_downloads
 from satseg.serve.page.examples import Example, find_examples
 from satseg.serve.page.sessions import Sessions, Work
 from satseg.serve.page.views import Thumbnails, probabilities_at, thumbnails
@@ -31,23 +31,23 @@ from satseg.serve.tickets import Continuation, Ticket
 from satseg.serve.uploads import Limits, check_upload
 
 Result = TypeVar("Result")
-Progress = Generator[str, None, Result]  # pieces of the page that say how far a job is; then what came of it
+Progress = Generator[str, None, Result]  # yields HTML of a job's progress, returns its result
 logger = logging.getLogger(__name__)
 
-UNLIKE = "classes_of_unlike_image"  # in the names of files that were made all the same
-PATIENCE = 0.3  # seconds between two looks at a job
+UNLIKE = "classes_of_unlike_image"  # in the file names of maps made in spite of a preflight error
+POLL_SECONDS = 0.3  # between updates of a job's progress
 
 
 @dataclass(frozen=True)
 class Handlers:
-    """What the page asks of the server.
+    """The page's backend.
 
     Attributes:
         served: The models by name.
-        jobs: The queue.
-        sessions: The visitors.
-        limits: For uploads.
-        root: Folder for what all visitors share.
+        jobs: The job queue.
+        sessions: The visitors' sessions.
+        limits: Maximum size of uploads.
+        root: Folder of files that all visitors share.
     """
 
     served: dict[str, ServedModel]
@@ -58,33 +58,33 @@ class Handlers:
     _examples: dict[str, list[Example]] = field(default_factory=dict)
 
     def examples(self, served: ServedModel) -> list[Example]:
-        """Return images to try a model on; they are looked for once."""
+        """Return example images for a model, cached after the first call."""
         if served.name not in self._examples:
             self._examples[served.name] = find_examples(served, self.root)
         return self._examples[served.name]
 
     def segment(self, work: Work, file: Path) -> Progress[bool]:
-        """Take a file and segment it, unless it is unlike the training; return whether the map is there.
+        """Check a file and segment it unless it is unlike the training data; return whether there is a map.
 
         Args:
-            work: What the visitor just began.
-            file: What the visitor chose; it may be another's, too, and stays.
+            work: The visitor's new upload.
+            file: The chosen file; left in place, as others may use it, too.
         """
         try:
-            work.upload = check_upload(_taken(file, work.folder / "upload"), file.name, self.limits)
+            work.upload = check_upload(_link_or_copy(file, work.folder / "upload"), file.name, self.limits)
             (work.folder / "map").mkdir()
         except Exception as error:
             work.discard()
-            yield told(error, work.folder, file.name)
+            yield error_html(error, work.folder, file.name)
             return False
         return (yield from self.map(work, "stop"))
 
     def map(self, work: Work, preflight: str) -> Progress[bool]:
-        """Segment the upload at hand; return whether the map is there.
+        """Segment a checked upload; return whether there is a map.
 
         Args:
-            work: With an upload that was checked; where that is unlike the training, it is noted here.
-            preflight: `stop` at a scene unlike the training, or only `warn`.
+            work: The visitor's upload; its differences from the training data are stored here.
+            preflight: `stop` at a scene unlike the training data, or only `warn`.
         """
         upload, kind = work.upload, "classes" if preflight == "stop" else UNLIKE
         assert upload is not None
@@ -102,45 +102,45 @@ class Handlers:
         except Exception as error:
             work.discard()
             work.unlike = ()
-            yield told(error, work.folder, upload.name)
+            yield error_html(error, work.folder, upload.name)
             return False
         yield ""
         return work.found is not None
 
     def explain(self, work: Work, asked: ExplainRequest) -> Progress[Explanation | None]:
-        """Explain a class in the map at hand; nothing comes back if that cannot be done."""
+        """Explain a class in the current map; return None if that fails."""
         assert work.found is not None
         name, info = work.found.upload.name, work.found.upload.info
-        folder = work.folder / secrets.token_hex(8)  # a new one: a browser keeps what it knows by its address
+        folder = work.folder / secrets.token_hex(8)  # new each time, as browsers cache by URL
         try:
             computed = partial(explain_upload, work.served, work.found, asked, folder)
             estimate = estimate_evidence(work.served, info.width * info.height, asked.method)
             shown = yield from self._watch(work, computed, estimate, "Looking for evidence")
         except Exception as error:
-            yield told(error, work.folder, name)
+            yield error_html(error, work.folder, name)
             return None
-        nothing = f"Nothing speaks for {work.served.spec.class_names[asked.target]} at this layer."
+        nothing = f"There is no evidence for {work.served.spec.class_names[asked.target]} at this layer."
         yield "" if shown.has_evidence else fragments.note(nothing)
         return shown
 
     def downloads(self, work: Work) -> Progress[dict[str, Path]]:
-        """Make the files to take away of the map at hand; there are none if that cannot be done."""
+        """Write the downloads of the current map; return none if that fails."""
         assert work.found is not None
         found, names, costs = work.found, work.served.spec.class_names, work.served.costs
 
-        def look(ticket: Ticket) -> dict[str, Path] | Continuation[dict[str, Path]]:
+        def count_corners(ticket: Ticket) -> dict[str, Path] | Continuation[dict[str, Path]]:
             corners = num_corners(found.classes, len(names), ticket)
             ticket.complete()
             return Continuation(partial(write_downloads, found, names), costs.estimate(POLYGONS, 2 * corners))
 
         try:
             estimate = costs.estimate(PICTURE, found.upload.info.width * found.upload.info.height)
-            paths = yield from self._watch(work, look, estimate, "Preparing the files")
+            paths = yield from self._watch(work, count_corners, estimate, "Preparing the files")
         except Exception as error:
-            yield told(error, work.folder, found.upload.name)
+            yield error_html(error, work.folder, found.upload.name)
             return {}
-        missing = " and ".join(kind for kind in ENDINGS if kind not in paths)
-        yield fragments.note(f"{missing} cannot be made of this map.") if missing else ""
+        missing = " and ".join(kind for kind in SUFFIXES if kind not in paths)
+        yield fragments.note(f"{missing} cannot be written for this map.") if missing else ""
         return paths
 
     def _watch(
@@ -148,27 +148,27 @@ class Handlers:
     ) -> Progress[Result]:
         job = self.jobs.submit(compute, estimate)
         work.job = job
-        while not job.wait(PATIENCE):
+        while not job.wait(POLL_SECONDS):
             if job.ticket.cancelled:  # the job may take a while to notice
                 raise CancelledError("Cancelled.")
             yield fragments.progress(job.ticket, what)
         return job.result()
 
 
-def _taken(file: Path, place: Path) -> Path:
-    """Have a file at another place, too: Gradio has one path for all uploads of the same content."""
+def _link_or_copy(file: Path, target: Path) -> Path:
+    """Link or copy a file, as Gradio has one path for all uploads of the same content."""
     try:
-        os.link(file.resolve(), place)
-    except OSError:  # on another disk, or another user's
+        os.link(file.resolve(), target)
+    except OSError:  # another disk, or not permitted
         try:
-            shutil.copyfile(file, place)
+            shutil.copyfile(file, target)
         except FileNotFoundError as error:
-            raise UploadError(f"{file.name} is no longer there; give it again.") from error
-    return place
+            raise UploadError(f"{file.name} no longer exists; upload it again.") from error
+    return target
 
 
-def told(error: Exception, folder: Path, name: str) -> str:
-    """Return what to tell a visitor: one sentence, without the server's paths and the command line's options."""
+def error_html(error: Exception, folder: Path, name: str) -> str:
+    """Render an error for a visitor: one sentence, without the server's paths or command-line options."""
     if isinstance(error, CancelledError):
         return fragments.note("Cancelled.")
     if not isinstance(error, SatsegError):
@@ -178,7 +178,7 @@ def told(error: Exception, folder: Path, name: str) -> str:
 
 
 def overlay(work: Work, look: views.Look) -> tuple[np.ndarray, np.ndarray]:
-    """Return the picture without and with the classes' colours, uint8 (h, w, 3), enlarged where they are tiny."""
+    """Return the image without and with the class colours, uint8 (h, w, 3), enlarged if it is tiny."""
     assert work.found is not None and work.small is not None
     info, small = work.found.upload.info, work.small
     base = views.picture_of(info, small.image, small.valid, look.bands)
@@ -187,7 +187,7 @@ def overlay(work: Work, look: views.Look) -> tuple[np.ndarray, np.ndarray]:
 
 
 def click(work: Work, x: int, y: int) -> str:
-    """Note a click on the enlarged picture, and return what the model makes of the pixel there."""
+    """Store a click on the enlarged image, and render the prediction for the pixel."""
     assert work.found is not None and work.small is not None
     height, width = (n * views.factor_of(work.small.valid.shape) for n in work.small.valid.shape)
     info = work.found.scene.info
@@ -198,7 +198,7 @@ def click(work: Work, x: int, y: int) -> str:
 
 
 def region(work: Work, kind: str) -> tuple[int, ...] | None:
-    """Return the region that a visitor has clicked: a pixel, or the box between two; None where there is none."""
+    """Return the clicked region: a pixel, or the box between the last two; None if there is none."""
     needed = {"pixel": 1, "box": 2}.get(kind, 0)
     if not needed or len(work.clicks) < needed:
         return None
@@ -209,7 +209,7 @@ def region(work: Work, kind: str) -> tuple[int, ...] | None:
 
 
 def on_screen(work: Work, region: Sequence[int]) -> tuple[int, ...]:
-    """Return a region of the image in pixels of the enlarged picture."""
+    """Convert a region of the image to pixels of the enlarged image."""
     assert work.found is not None and work.small is not None
     shape, info = work.small.valid.shape, work.found.scene.info
     factor = views.factor_of(shape)

@@ -1,4 +1,4 @@
-"""What the page is built of."""
+"""Layout of the page."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ import gradio as gr
 
 from satseg.attribution import METHODS
 from satseg.serve.page import fragments
-from satseg.serve.page.downloads import ENDINGS
+from satseg.serve.page.downloads import SUFFIXES
 from satseg.serve.served_models import ServedModel
 
 HEAD = "<div class='satseg-head'><h1>satseg</h1><p>Segments satellite and aerial images into classes.</p></div>"
 EMPTY = "<div class='empty'><b>No image yet</b>Drop a file into the box, or pick an example.</div>"
-LOST = "The connection was lost; give the image again."
+LOST = "The connection was lost; upload the image again."
 HINT = "<p class='hint'>Click a pixel of the overlay for its probabilities.</p>"
-REFUSED = "<div class='empty'><b>Not segmented</b>The tab Result says why.</div>"
-NO_MAP = "<p class='hint'>The image has no coordinates on the Earth, so it cannot be laid over a map.</p>"
+REFUSED = "<div class='empty'><b>Not segmented</b>See the tab Result for the reason.</div>"
+NO_MAP = "<p class='hint'>The image is not georeferenced, so it cannot be shown on a map.</p>"
 REGIONS = {
     "whole class": "class",
     "clicked pixel": "pixel",
     "clicked box": "box",
 }
 RESULT = "result"
-LOOK = "look"  # the part that says what of a map is shown, and how opaque; the base map's page reads it
+LOOK = "look"  # component with the display options, which the base map's page reads
 FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
-SWEEP_SECONDS = 60  # at most, between two looks for uploads that Gradio still has
+SWEEP_SECONDS = 60  # maximum between Gradio's removals of old uploads
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 CSS = Path(__file__).with_name("app.css")
 
 
 def theme() -> gr.themes.Base:
-    """Return a theme that asks no other server for fonts."""
+    """Return a theme that loads no fonts from other servers."""
     mono = ("ui-monospace", "SFMono-Regular", "monospace")
     return gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS, font_mono=mono)
 
 
 class Layout:
-    """The page's parts, not yet connected.
+    """The page's components, without event handlers.
 
     Args:
-        names: Of the models.
-        served: The model that is chosen first.
-        keep_seconds: How long Gradio keeps what it was sent.
+        names: Names of the models.
+        served: The model that is selected first.
+        keep_seconds: Time for which Gradio keeps uploads.
     """
 
     def __init__(self, names: list[str], served: ServedModel, keep_seconds: float) -> None:
         age = max(1, round(keep_seconds))
         with gr.Blocks(title="satseg", fill_width=True, delete_cache=(min(age, SWEEP_SECONDS), age)) as self.blocks:
             gr.HTML(HEAD)
-            self.style = gr.HTML(fragments.switches(served.spec.palette), elem_classes="unseen")
+            self.style = gr.HTML(fragments.checkbox_style(served.spec.palette), elem_classes="unseen")
             self.look = gr.HTML(elem_classes="unseen", elem_id=LOOK)
-            with gr.Row(elem_id="parts"):  # app.css says where each stands
+            with gr.Row(elem_id="parts"):  # arranged by app.css
                 with gr.Column(elem_id="give"):
                     self._build_input(names, served)
                 with gr.Column(elem_id="try"):
@@ -123,8 +123,8 @@ class Layout:
     def _build_explain(self, served: ServedModel) -> None:
         with gr.Tab("Explain"):
             gr.HTML(
-                "<p class='hint'>Where in the image the evidence for a class lies. The class that covers most of the "
-                "image is chosen first. A pixel, or the corners of a box, are chosen by clicks on the result.</p>"
+                "<p class='hint'>Shows where in the image the evidence for a class lies. The class with the largest "
+                "area is selected first. Click on the result to choose a pixel, or two corners of a box.</p>"
             )
             with gr.Row():
                 self.target = gr.Dropdown(label="Class", elem_id="target", **target_choices(served))
@@ -144,23 +144,23 @@ class Layout:
     def _build_downloads(self) -> None:
         with gr.Tab("Files") as self.downloads_tab:
             self.downloads_note = gr.HTML(EMPTY)
-            self.downloads = [gr.DownloadButton(kind, visible=False, elem_id=f"download-{kind}") for kind in ENDINGS]
+            self.downloads = [gr.DownloadButton(kind, visible=False, elem_id=f"download-{kind}") for kind in SUFFIXES]
 
 
 def _image(elem_id: str, *, visible: bool = True) -> gr.Image:
-    """Return a picture without a label: Gradio would lay it over a corner."""
+    """Return an image without a label, which Gradio would put over a corner."""
     return gr.Image(
         show_label=False, interactive=False, format="png", buttons=["fullscreen"], elem_id=elem_id, visible=visible
     )
 
 
 def class_choices(served: ServedModel) -> dict[str, Any]:
-    """Return what the classes' switches are: one a class, all on."""
+    """Return the options of the class checkboxes: one per class, all checked."""
     names = list(served.spec.class_names)
     return {"choices": names, "value": names}
 
 
 def target_choices(served: ServedModel) -> dict[str, Any]:
-    """Return what the menu of classes to explain offers."""
+    """Return the options of the menu of classes to explain."""
     names = list(served.spec.class_names)
     return {"choices": names, "value": names[0]}

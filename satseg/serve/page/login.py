@@ -1,4 +1,4 @@
-"""The page that asks for user and password: the only one that is shown before, and made of nothing of Gradio's."""
+"""The login page, which does not use Gradio."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ LOGOUT = "/logout"
 
 
 class Login:
-    """Lets visitors in, and out.
+    """Logs visitors in and out.
 
     Args:
-        visitors: Who is given a cookie.
+        visitors: Issues cookies.
         auth: User and password.
-        attempts: Counts wrong ones.
+        attempts: Counts wrong passwords.
     """
 
     def __init__(self, visitors: Visitors, auth: tuple[str, str], attempts: Attempts) -> None:
         self._visitors, self._auth, self._attempts = visitors, auth, attempts
 
     def routes(self) -> list[Route]:
-        """Return the routes that answer."""
+        """Return the routes for logging in and out."""
         return [
-            Route(LOGIN, self.ask, methods=["GET"]),
-            Route(LOGIN, self.enter, methods=["POST"]),
-            Route(LOGOUT, self.leave, methods=["GET"]),
+            Route(LOGIN, self.show, methods=["GET"]),
+            Route(LOGIN, self.log_in, methods=["POST"]),
+            Route(LOGOUT, self.log_out, methods=["GET"]),
         ]
 
-    async def ask(self, request: Request) -> Response:
+    async def show(self, request: Request) -> Response:
         """Show the form."""
         return HTMLResponse(login_page(LOGIN))
 
-    async def enter(self, request: Request) -> Response:
-        """Give whoever knows the password a cookie."""
+    async def log_in(self, request: Request) -> Response:
+        """Check user and password, and set a cookie."""
         body = b""
         async for chunk in request.stream():
             body += chunk
@@ -59,8 +59,8 @@ class Login:
         self._visitors.set_cookie(response, request.scope)
         return response
 
-    async def leave(self, request: Request) -> Response:
-        """Take the cookie back."""
+    async def log_out(self, request: Request) -> Response:
+        """Revoke the cookie."""
         response = RedirectResponse(LOGIN, 303)
         self._visitors.revoke(response, request)
         return response

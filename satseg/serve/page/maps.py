@@ -1,4 +1,4 @@
-"""A finished map over a base map: a page of its own, which needs nothing but the base map's tiles from outside."""
+"""A finished map over a base map, as a separate page that loads nothing but map tiles from other servers."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from satseg.serve.page.fragments import class_colours, map_document
 from satseg.spec import DatasetSpec
 from satseg.visualization.palette import Colour, css
 
-SIDE = 1024  # pixels, at most
+SIDE = 1024  # maximum in pixels
 WEB_MERCATOR = "EPSG:3857"
-BASE_MAP = "OpenStreetMap.Mapnik"  # free to use with its attribution, which the map shows
-BOKEH, STATIC = "bokeh/static", "satseg/static"  # where the server has Bokeh's files, and those of its own
-PICTURED, COLOURS = "classes", "colours"  # names of the picture and its colours among the figure's parts
-MARGIN = 0.15  # of the map's sides, that is seen around it
+BASE_MAP = "OpenStreetMap.Mapnik"  # requires attribution, which the map shows
+BOKEH, STATIC = "bokeh/static", "satseg/static"  # URL paths of Bokeh's files and of our own
+PICTURED, COLOURS = "classes", "colours"  # names of the image and its colour mapper in the figure
+MARGIN = 0.15  # shown around the map, as a share of its longer side
 CLEAR = "#00000000"
 
 
 def static_folders() -> dict[str, Path]:
-    """Return the folders with what the page asks of the server, by where that has them."""
+    """Return the folders of static files by URL path."""
     from bokeh.util.paths import static_path
 
     return {BOKEH: Path(static_path()), STATIC: Path(__file__).with_name("static")}
 
 
 def map_page(classes: Path, spec: DatasetSpec, title: str, look: str) -> str:
-    """Return an HTML page with a class map over a base map; where no tiles can be had, it says so.
+    """Render an HTML page with a class map over a base map, which reports if no tiles can be loaded.
 
     Args:
         classes: A map with coordinates.
-        spec: Its classes and their colours.
-        title: Of the page.
-        look: Id of the part of the page around it that says what is shown, and how opaque; the map follows it.
+        spec: Classes and their colours.
+        title: Title of the page.
+        look: Id of the element of the parent page with the display options, which the map follows.
 
     Raises:
-        DataError: If the coordinates are none of a place on the Earth.
+        DataError: If the coordinates cannot be converted to Web Mercator.
     """
     from bokeh.embed import json_item
 
@@ -57,14 +57,14 @@ def map_page(classes: Path, spec: DatasetSpec, title: str, look: str) -> str:
 
 
 def _in_web_mercator(classes: Path) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Return class indices uint8 (h, w), the lowest row first, and left, bottom, right and top."""
+    """Return class indices uint8 (h, w), bottom row first, and left, bottom, right and top."""
     try:
         with open_raster(classes) as source, WarpedVRT(source, crs=WEB_MERCATOR) as warped:
             factor = max(1.0, max(warped.width, warped.height) / SIDE)
             shape = max(1, round(warped.height / factor)), max(1, round(warped.width / factor))
             indices, bounds = warped.read(1, out_shape=shape), tuple(warped.bounds)
     except (*RASTER_ERRORS, RasterReadError) as error:
-        raise DataError(f"{classes} cannot be laid over a map ({reason(error)}).") from error
+        raise DataError(f"{classes} cannot be shown on a map ({reason(error)}).") from error
     return np.ascontiguousarray(indices[::-1]), bounds
 
 
@@ -88,10 +88,10 @@ def _figure(image: np.ndarray, bounds: tuple[float, ...], palette: Sequence[Colo
         y_axis_label="latitude (degrees)",
     )
     made.toolbar.logo = None
-    made.xaxis.ticker.desired_num_ticks = 4  # on a phone more would run into one another
+    made.xaxis.ticker.desired_num_ticks = 4  # more would overlap on a phone
     made.add_tile(BASE_MAP)
-    # A colour a class, in bins around whole numbers; what is no class is not painted. All is clear until it is known
-    # what the visitor wants to see.
+    # One colour per class, in bins centred on integers; other values are transparent. The image stays transparent until
+    # the display options are known.
     colours = LinearColorMapper(
         [css(colour) for colour in palette], low=-0.5, high=len(palette) - 0.5, high_color=CLEAR, name=COLOURS
     )

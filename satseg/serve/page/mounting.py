@@ -1,4 +1,4 @@
-"""The page for people as a part of the application."""
+"""Mounting the page in the FastAPI application."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 
 def mount_page(app: FastAPI, application: Application) -> None:
-    """Add the page at `/`, and where there is a password, the one that asks for it."""
+    """Add the page at `/`, and a login page if a password is required."""
     parts, root = application, application.root.resolve()
-    gr.set_static_paths([root / "visitors", root / PICTURES])  # not copied, so that no copy is left
+    gr.set_static_paths([root / "visitors", root / PICTURES])  # served in place, as copies would stay behind
     sessions = Sessions(root / "visitors", parts.served[0], parts.cfg.keep_pages_min * 60)
     arrivals = parts.service.arrivals
     sent = UploadFolder(Path(get_upload_folder()), arrivals.most, sessions.keep_seconds, arrivals)
-    sessions.keep_sweeping(sent.sweep)
+    sessions.start_sweeping(sent.sweep)
     route_utils.GradioMultiPartParser = SingleFileParser
     for kind in (gr.Dropdown, gr.CheckboxGroup):
         _refuse_without_traceback(kind)
     handlers = Handlers(dict(parts.service.served), parts.jobs, sessions, parts.limits, root)
     for served in parts.served:
-        _ = served.layer_names  # looked up before jobs run: while another thread is in the network, none may be found
-    for place, folder in static_folders().items():
-        app.mount(f"/{place}", StaticFiles(directory=folder))
+        _ = served.layer_names  # listed before jobs run, as a concurrent run would disturb it
+    for path, folder in static_folders().items():
+        app.mount(f"/{path}", StaticFiles(directory=folder))
     if parts.auth is not None:
         app.router.routes.extend(Login(parts.visitors, parts.auth, parts.attempts).routes())
     blocks = Page(handlers).blocks.queue(default_concurrency_limit=None, max_size=64, api_open=False)
@@ -62,17 +62,17 @@ def mount_page(app: FastAPI, application: Application) -> None:
         pwa=False,
         mcp_server=False,
     )
-    blocks.has_launched = True  # or Gradio would not check the paths in events
+    blocks.has_launched = True  # or Gradio would not check file paths in events
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)
     mounted.app = Gate(mounted.app, parts.visitors, sent, root / PICTURES, sessions, events_of(blocks))
 
 
 def _refuse_without_traceback(kind: type[gr.Dropdown] | type[gr.CheckboxGroup]) -> None:
-    """Have a kind of menu refuse what is none of its choices without a traceback in the log: nothing failed here.
+    """Make a component class refuse invalid choices without logging a traceback.
 
-    Gradio makes new menus of the kind as choices change, so it is changed as a whole; a subclass would make Gradio
-    write a file beside this one.
+    Gradio creates new components when choices change, so the class itself is patched; for a subclass, Gradio would
+    write a stub file beside this module.
     """
     preprocess = kind.preprocess
 

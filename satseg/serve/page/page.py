@@ -1,4 +1,4 @@
-"""The page: which handler answers to which part, and how an image gets on it."""
+"""The page: its event handlers, from choosing an image to showing the map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from satseg.serve.page.sessions import Session, Work
 from satseg.serve.served_models import ServedModel
 from satseg.visualization.display import display_bands
 
-# On a phone, examples are below the result.
+# On a phone, the examples are below the result.
 TO_RESULT = "() => { if (innerWidth <= 768) document.getElementById('see').scrollIntoView(); }"
 
 
@@ -24,7 +24,7 @@ class Page(Results):
     """The whole page.
 
     Args:
-        app: Its handlers.
+        app: The backend.
     """
 
     def __init__(self, app: Handlers) -> None:
@@ -42,11 +42,11 @@ class Page(Results):
         seen = [self.opacity, self.classes]
         look = [*seen, *self.bands]
         pictures = [self.picture, self.compare, self.look, self.status]
-        started = [*shown, self.tabs, self.file, self.gallery]  # at any time: the last one counts
+        started = [*shown, self.tabs, self.file, self.gallery]  # may be triggered at any time; the latest wins
         self.file.upload(self.on_upload, [self.file, self.model, *seen], started, trigger_mode="multiple", **quiet)
         self.gallery.select(self.on_example, [self.model, *seen], started, trigger_mode="multiple", **quiet)
         self.anyway.click(self.on_anyway, seen, started, **quiet)
-        # At once, not in the queue: an upload that follows soon must not be answered first.
+        # Outside the queue, so that an upload that follows at once is not handled first.
         self.gallery.select(None, js=TO_RESULT)
         self.file.clear(self.on_clear, None, shown, queue=False, **quiet)
         self.cancel.click(self.on_cancel, None, None, queue=False, **quiet)
@@ -64,11 +64,11 @@ class Page(Results):
         self.blocks.unload(self.on_unload)
 
     def on_load(self, request: gr.Request) -> Updates:
-        """Fill in what takes a moment to find."""
+        """Fill in components that take a moment to compute."""
         return self._of_model(self.app.sessions.open(request.session_hash).served)
 
     def on_unload(self, request: gr.Request) -> None:
-        """Note that a page was closed, or that its connection broke: for Gradio that is one."""
+        """Handle a closed page or a lost connection, which Gradio does not tell apart."""
         self.app.sessions.leave(request.session_hash)
 
     def on_upload(
@@ -77,7 +77,7 @@ class Page(Results):
         """Segment a file."""
         if file is not None:
             session = self._session(request)
-            session.served = self.app.served[model]  # which a visitor who was forgotten still sees in the menu
+            session.served = self.app.served[model]  # the menu may show another one than an expired session
             unchosen = {self.gallery: gr.Gallery(selected_index=None)}
             yield from self._segment(session, Path(file), opacity, classes, unchosen)
 
@@ -88,7 +88,7 @@ class Page(Results):
         session = self._session(request)
         session.served = self.app.served[model]
         examples = self.app.examples(session.served)
-        if chosen.index in range(len(examples)):  # of another model, they may have been more
+        if chosen.index in range(len(examples)):  # the previous model may have had more
             yield from self._segment(session, examples[chosen.index].path, opacity, classes, {self.file: None})
 
     def _segment(
@@ -99,17 +99,17 @@ class Page(Results):
         yield from self._map(session, work, self.app.segment(work, file), opacity, classes)
 
     def _map(
-        self, session: Session, work: Work, telling: Progress[bool], opacity: float, classes: list[str]
+        self, session: Session, work: Work, progress: Progress[bool], opacity: float, classes: list[str]
     ) -> Iterator[Updates]:
-        at_result = {self.tabs: gr.Tabs(selected=RESULT)}  # the others are filled when they are chosen
-        done = yield from self._tell(session, work, telling, self.status)
+        at_result = {self.tabs: gr.Tabs(selected=RESULT)}  # other tabs are filled when selected
+        done = yield from self._show_progress(session, work, progress, self.status)
         if done:
             yield self._shown(session, work, opacity, classes) | at_result
         elif done is False and work.unlike and session.work is work:
             yield self._refused(work) | at_result
 
     def on_anyway(self, opacity: float, classes: list[str], request: gr.Request) -> Iterator[Updates]:
-        """Segment an image that is unlike the training."""
+        """Segment an image that is unlike the training data."""
         session = self._session(request)
         work = session.work
         if work is None or not work.unlike or work.is_busy:
@@ -119,7 +119,7 @@ class Page(Results):
         yield from self._map(session, work, self.app.map(work, "warn"), opacity, classes)
 
     def _refused(self, work: Work) -> Updates:
-        """Return the page with what speaks against the image, and nothing else."""
+        """Return the updates that show why an image was refused."""
         return {
             self.empty: gr.HTML(visible=False),
             self.refusal: gr.Column(visible=True),
@@ -127,7 +127,7 @@ class Page(Results):
         }
 
     def _nothing(self) -> Updates:
-        """Return the page without a result."""
+        """Return the updates that clear the page."""
         hidden = [self.notes, self.refusal, self.result, self.bands_box, self.cancel, *self.downloads]
         return {
             self.status: "",
@@ -139,7 +139,7 @@ class Page(Results):
         }
 
     def _shown(self, session: Session, work: Work, opacity: float, classes: list[str]) -> Updates:
-        """Return the page with a result."""
+        """Return the updates that show a result."""
         assert work.found is not None and work.small is not None
         info, areas = work.found.upload.info, work.found.areas
         names = views.band_names(info)
@@ -163,23 +163,23 @@ class Page(Results):
         }  # fmt: skip
 
     def on_clear(self, request: gr.Request) -> Updates:
-        """Forget the upload."""
+        """Discard the upload."""
         self._session(request).end()
         return self._nothing()
 
     def on_cancel(self, request: gr.Request) -> None:
-        """Stop what is being computed."""
+        """Cancel the current job."""
         work = self._session(request).work
         if work is not None:
             work.cancel()
 
     def on_model(self, name: str, request: gr.Request) -> Updates:
-        """Use another model; what the last one made is no longer shown."""
+        """Switch to another model, and clear the result of the previous one."""
         session = self._session(request)
         session.end()
         session.served = served = self.app.served[name]
         return self._nothing() | self._of_model(served) | {
-            self.style: fragments.switches(served.spec.palette),
+            self.style: fragments.checkbox_style(served.spec.palette),
             self.classes: gr.CheckboxGroup(**class_choices(served)),
             self.target: gr.Dropdown(**target_choices(served)),
             self.card: fragments.model(served),

@@ -1,4 +1,4 @@
-"""What visitors do with a map that is there: look at it, ask for evidence, lay it over a base map, take it away."""
+"""Handlers of a finished map: display, explanation, base map and downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from satseg.errors import SatsegError
 from satseg.files import size_text
 from satseg.serve.evidence import ExplainRequest
 from satseg.serve.page import fragments, handlers, views
-from satseg.serve.page.downloads import ENDINGS
+from satseg.serve.page.downloads import SUFFIXES
 from satseg.serve.page.handlers import Handlers, Progress, Result
 from satseg.serve.page.layout import EMPTY, LOOK, LOST, NO_MAP, REFUSED, REGIONS, Layout
 from satseg.serve.page.maps import map_page
@@ -22,10 +22,10 @@ Updates = dict[Any, Any]
 
 
 class Results(Layout):
-    """The page's parts, and what those of a finished map do.
+    """The page's components, with the event handlers of a finished map.
 
     Args:
-        app: Its handlers.
+        app: The backend.
     """
 
     def __init__(self, app: Handlers) -> None:
@@ -36,15 +36,15 @@ class Results(Layout):
     def _session(self, request: gr.Request) -> Session:
         return self.app.sessions.of(request.session_hash)
 
-    def _tell(
-        self, session: Session, work: Work, telling: Progress[Result], part: Any
+    def _show_progress(
+        self, session: Session, work: Work, progress: Progress[Result], part: Any
     ) -> Generator[Updates, None, Result | None]:
-        """Show in a part of the page how far a job is; return what comes of it, or None if its upload is replaced."""
+        """Show a job's progress in a component; return its result, or None if the upload was replaced."""
         result, is_over = None, False
         while not is_over:
             updates: Updates = {}
             try:
-                updates = {part: next(telling)}
+                updates = {part: next(progress)}
             except StopIteration as ended:
                 result, is_over = ended.value, True
             if session.work is not work:
@@ -60,7 +60,7 @@ class Results(Layout):
     def on_look(
         self, opacity: float, classes: list[str], red: int, green: int, blue: int, request: gr.Request
     ) -> Updates:
-        """Show the map otherwise."""
+        """Update the display of the map."""
         session = self._session(request)
         work = session.work
         if work is None or work.found is None:
@@ -77,24 +77,24 @@ class Results(Layout):
         at: gr.SelectData,
         request: gr.Request,
     ) -> Updates:
-        """Tell of a pixel, and mark it, and the box that the last two make."""
+        """Show the prediction for a pixel, and mark it and the box between the last two clicks."""
         session = self._session(request)
         work = session.work
         if work is None or work.found is None:
             return {self.pixel: _missing(session)}
-        told = handlers.click(work, *at.index)
+        html = handlers.click(work, *at.index)
         _, coloured = handlers.overlay(work, look_of(work, opacity, classes, (red, green, blue)))
         for kind in ("box", "pixel"):
             region = handlers.region(work, kind)
             coloured = views.marked(coloured, handlers.on_screen(work, region)) if region else coloured
-        return {self.pixel: told, self.picture: session.picture(coloured)}
+        return {self.pixel: html, self.picture: session.picture(coloured)}
 
     def on_ask(self, target: str, region: str, method: str, layer: str, request: gr.Request) -> Iterator[Updates]:
         """Explain a class."""
         session = self._session(request)
         work = session.work
         if work is None or work.found is None:
-            yield {self.status: fragments.note(LOST if session.lost else "Give an image first.")}
+            yield {self.status: fragments.note(LOST if session.lost else "Upload an image first.")}
             return
         kind = REGIONS[region]
         clicked = handlers.region(work, kind)
@@ -103,7 +103,7 @@ class Results(Layout):
             yield {self.status: fragments.note(f"Click {clicks} on the overlay of the result first.")}
             return
         asked = ExplainRequest(work.served.spec.class_names.index(target), clicked, method, layer)
-        shown = yield from self._tell(session, work, self.app.explain(work, asked), self.status)
+        shown = yield from self._show_progress(session, work, self.app.explain(work, asked), self.status)
         if shown is not None:
             yield {
                 self.evidence_text: gr.HTML(fragments.evidence(shown, work.served), visible=True),
@@ -112,14 +112,14 @@ class Results(Layout):
             }
 
     def on_target(self, target: str, request: gr.Request) -> Updates:
-        """Say how much of the image the class is that may be explained."""
+        """Show the area of the class to explain."""
         work = self._session(request).work
         if work is None or work.found is None:
             return {self.basis: ""}
         return {self.basis: fragments.basis(work.found.areas, work.served.spec.class_names.index(target))}
 
     def on_map(self, request: gr.Request) -> Updates:
-        """Lay the map over a base map."""
+        """Show the map over a base map."""
         session = self._session(request)
         work = session.work
         if work is None or work.found is None:
@@ -135,17 +135,17 @@ class Results(Layout):
         return {self.map: fragments.frame(page, title)}
 
     def on_downloads(self, request: gr.Request) -> Iterator[Updates]:
-        """Make the files to take away."""
+        """Write the downloads."""
         session = self._session(request)
         work = session.work
         if work is None or work.found is None:
             yield {self.downloads_note: _missing(session)}
             return
-        found = yield from self._tell(session, work, self.app.downloads(work), self.downloads_note)
+        found = yield from self._show_progress(session, work, self.app.downloads(work), self.downloads_note)
         paths = found or {}
         yield {
             button: gr.DownloadButton(_label(kind, paths[kind]), value=str(paths[kind]), visible=True)
-            for kind, button in zip(ENDINGS, self.downloads, strict=True)
+            for kind, button in zip(SUFFIXES, self.downloads, strict=True)
             if kind in paths
         }
 
@@ -157,7 +157,7 @@ def _missing(session: Session) -> str:
 
 
 def look_of(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[int]) -> views.Look:
-    """Return how a visitor wants to see a map, from what the page holds."""
+    """Return the display options from the page's component values."""
     names = work.served.spec.class_names
     return views.Look(opacity / 100, [names.index(name) for name in classes if name in names], bands)
 

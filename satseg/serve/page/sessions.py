@@ -1,4 +1,4 @@
-"""What each visitor has open, in a folder that goes some time after the visitor has gone."""
+"""Sessions of the page's visitors, whose files are removed some time after they leave."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from satseg.serve.served_models import ServedModel
 from satseg.serve.tickets import Job
 from satseg.serve.uploads import Upload
 
-PICTURES = 16  # a visitor's last, of which a browser may still ask
-IDLE_SECONDS = 86_400.0  # after which a page that does nothing is taken for closed
-LOOK_SECONDS = 30.0  # at most, between two looks at who has gone
+PICTURES = 16  # kept per visitor, as a browser may still request them
+IDLE_SECONDS = 86_400.0  # after which an inactive page counts as closed
+SWEEP_SECONDS = 30.0  # maximum between removals of expired sessions
 
 
 @dataclass
 class Work:
-    """One upload, and what was made of it.
+    """An upload and its results.
 
     Attributes:
-        folder: Of its files.
+        folder: Folder of its files.
         served: The model.
-        upload: The file, once it was checked.
-        unlike: What speaks against it, a sentence each, where it is unlike the training.
-        job: What is computed last.
+        upload: The file, once checked.
+        unlike: Differences from the training data, one sentence each.
+        job: The latest job.
         found: The map.
-        small: That for the screen.
-        clicks: Pixels of the image that were clicked, (col, row); the last two at most.
+        small: The map at screen size.
+        clicks: Clicked pixels of the image, (col, row); the last two at most.
     """
 
     folder: Path
@@ -52,21 +52,21 @@ class Work:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is computed, or waits for its turn."""
+        """Whether a job is running or waiting."""
         return self.job is not None and not self.job.future.done()
 
     def cancel(self) -> None:
-        """Stop what is being computed."""
+        """Cancel the current job."""
         if self.job is not None:
             self.job.ticket.cancel()
 
     def discard(self) -> None:
-        """Stop what is being computed, and leave no file."""
+        """Cancel the current job, and remove all files."""
         self.cancel()
         if self.job is None:
             self._remove()
         else:
-            self.job.future.add_done_callback(self._remove)  # until then it may write a file or two
+            self.job.future.add_done_callback(self._remove)  # until then it may still write files
 
     def _remove(self, _: object = None) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -74,15 +74,15 @@ class Work:
 
 @dataclass
 class Session:
-    """A visitor.
+    """A visitor's open page.
 
     Attributes:
-        folder: Of the visitor's uploads, and of pictures of them.
+        folder: Folder of uploads and images.
         served: The model in use.
-        work: The upload at hand.
-        left: Whether the page was closed, or its connection broke; it may be back.
-        lost: Whether that took away what the page still shows.
-        touched: When the visitor last did something.
+        work: The current upload.
+        left: Whether the page was closed or lost its connection; it may reconnect.
+        lost: Whether results that the page still shows were discarded.
+        touched: Time of the last activity.
     """
 
     folder: Path
@@ -95,7 +95,7 @@ class Session:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> Work:
-        """Discard the upload at hand, and begin another."""
+        """Discard the current upload, and start another."""
         self.end()
         folder = self.folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
@@ -103,13 +103,13 @@ class Session:
         return self.work
 
     def end(self) -> None:
-        """Discard the upload at hand."""
+        """Discard the current upload."""
         work, self.work = self.work, None
         if work is not None:
             work.discard()
 
     def leave(self) -> None:
-        """Note that nobody is told any more; what was finished stays for a while."""
+        """Handle a closed page: discard unfinished work, and keep finished work for a while."""
         self.left = True
         if self.work is not None and self.work.found is None:
             self.end()
@@ -118,13 +118,13 @@ class Session:
             self.work.cancel()
 
     def picture(self, pixels: np.ndarray) -> Path:
-        """Return a file with a picture, uint8 (h, w, 3), which stays until some more were made."""
+        """Write an image, uint8 (h, w, 3), to a file that is kept until PICTURES newer ones exist."""
         height, width, _ = pixels.shape
         path = self.folder / f"{hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()}_{width}x{height}.png"
         with self._lock:
             if path not in self._pictures:
-                Image.fromarray(pixels).save(path, compress_level=1)  # someone waits for it
-            self._pictures.pop(path, None)  # what was asked for last comes last
+                Image.fromarray(pixels).save(path, compress_level=1)  # a user is waiting
+            self._pictures.pop(path, None)  # most recently used last
             self._pictures[path] = None
             for old in list(self._pictures)[:-PICTURES]:
                 del self._pictures[old]
@@ -132,18 +132,18 @@ class Session:
         return path
 
     def close(self) -> None:
-        """Discard all."""
+        """Discard the session and its files."""
         self.end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Sessions:
-    """All visitors.
+    """All sessions.
 
     Args:
-        root: Where folders of visitors are made.
-        served: The model that a new visitor uses.
-        keep_seconds: How long a page's uploads stay when it has gone: it may be back.
+        root: Parent of the visitors' folders.
+        served: The default model.
+        keep_seconds: Time for which files are kept after a page was closed, as it may reconnect.
     """
 
     def __init__(self, root: Path, served: ServedModel, keep_seconds: float) -> None:
@@ -154,32 +154,32 @@ class Sessions:
 
     @staticmethod
     def key(visitor: str, named: str) -> str:
-        """Return how a session of a visitor is called here; the visitor calls it as it likes."""
+        """Return the key of a visitor's session, whose own name is chosen by the browser."""
         return f"{visitor}.{named}"
 
     def is_of(self, visitor: str, path: Path) -> bool:
-        """Say whether a path lies in the folder of one of a visitor's sessions."""
+        """Return whether a path lies in the folder of one of a visitor's sessions."""
         inside = path.relative_to(self.root).parts if path.is_relative_to(self.root) else ()
         return len(inside) > 1 and inside[0].startswith(f"{visitor}-")
 
     def open(self, key: str | None) -> Session:
-        """Return the session of a visitor who has just come."""
+        """Open a visitor's session."""
         folder = self.root / f"{str(key).partition('.')[0]}-{secrets.token_hex(16)}"
         with self._lock:
             return self._sessions.setdefault(str(key), Session(folder, self._served))
 
     def of(self, key: str | None) -> Session:
-        """Return a visitor's session; of one who was forgotten, a new one that says so."""
+        """Return a visitor's session; for one that has expired, a new session marked as lost."""
         with self._lock:
             session = self._sessions.get(str(key))
         if session is None:
             session = self.open(key)
-            session.left = session.lost = True  # nobody will tell when the page is closed
+            session.left = session.lost = True  # there will be no event when the page is closed
         session.touched = time.monotonic()
         return session
 
     def leave(self, key: str | None) -> None:
-        """Note that a page was closed, or that its connection broke."""
+        """Handle a closed page or a lost connection."""
         with self._lock:
             session = self._sessions.get(str(key))
         if session is not None:
@@ -187,26 +187,26 @@ class Sessions:
             session.leave()
 
     def sweep(self) -> None:
-        """Forget visitors that will not be back."""
+        """Close expired sessions."""
         now = time.monotonic()
         with self._lock:
-            gone = {key: session for key, session in self._sessions.items() if self._is_gone(session, now)}
-            for key in gone:
+            expired = {key: session for key, session in self._sessions.items() if self._is_expired(session, now)}
+            for key in expired:
                 del self._sessions[key]
-        for session in gone.values():
+        for session in expired.values():
             session.close()
 
-    def _is_gone(self, session: Session, now: float) -> bool:
+    def _is_expired(self, session: Session, now: float) -> bool:
         busy = session.work is not None and session.work.is_busy
         return not busy and now - session.touched > (self.keep_seconds if session.left else IDLE_SECONDS)
 
-    def keep_sweeping(self, beside: Callable[[], None]) -> None:
-        """Forget visitors, and do something beside, from time to time, for as long as the process lives."""
+    def start_sweeping(self, also: Callable[[], None]) -> None:
+        """Close expired sessions and call `also` periodically, until the process ends."""
 
         def sweep() -> None:
             while True:
-                time.sleep(min(LOOK_SECONDS, self.keep_seconds / 2))
+                time.sleep(min(SWEEP_SECONDS, self.keep_seconds / 2))
                 self.sweep()
-                beside()
+                also()
 
         threading.Thread(target=sweep, name="sweep", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Files that pages have sent: one a request, few enough in all, and removed when their time is over."""
+"""Files uploaded through the page: one per request, limited in number, and removed when they expire."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from starlette.types import Message, Receive
 from satseg.errors import BusyError
 from satseg.serve.api.receiving import Arrivals
 
-FIELD = "files"  # of Gradio's form
+FIELD = "files"  # field of Gradio's form
 MAX_FILES = 1000
 
 
 class SingleFileParser(route_utils.GradioMultiPartParser):  # type: ignore[misc]
-    """A form with one file and nothing else: Gradio takes a thousand files, and keeps other fields in memory."""
+    """A form with exactly one file; by default, Gradio accepts a thousand, and holds other fields in memory."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "max_files": 1, "max_fields": 0})
 
     def on_headers_finished(self) -> None:
-        """Refuse a file that the page would not find again."""
+        """Refuse a file in another field, which the page would not use."""
         super().on_headers_finished()
         if self._current_part.field_name != FIELD:
             raise MultiPartException(f"The file must be in the field {FIELD}.")
 
     async def parse(self) -> FormData:
-        """Read the form; whatever ends it early, no file stays."""
+        """Parse the form, and remove its files on any error."""
         try:
             form: FormData = await super().parse()
             return form
@@ -42,18 +42,18 @@ class SingleFileParser(route_utils.GradioMultiPartParser):  # type: ignore[misc]
                 file.close()
                 Path(file.name).unlink(missing_ok=True)
             if isinstance(error, OSError):
-                raise MultiPartException("The image cannot be kept on the server; try again later.") from error
+                raise MultiPartException("The image cannot be stored on the server; try again later.") from error
             raise
 
 
 class UploadFolder:
-    """The folder into which Gradio puts what pages send.
+    """Gradio's folder of uploads.
 
     Args:
         folder: The folder.
-        most: Bytes that finished files may have together.
-        keep_seconds: How long a file stays; what an event has taken has a link elsewhere.
-        arrivals: Counts the bytes of unfinished ones, together with the API's.
+        most: Maximum bytes of all finished files.
+        keep_seconds: Time for which files are kept; those in use are linked elsewhere.
+        arrivals: Counts the bytes of unfinished files, together with the API's.
     """
 
     def __init__(self, folder: Path, most: int, keep_seconds: float, arrivals: Arrivals) -> None:
@@ -62,7 +62,7 @@ class UploadFolder:
 
     @contextmanager
     def arriving(self, receive: Receive) -> Iterator[Receive]:
-        """Make room for a file, and give a way to receive it that counts its bytes."""
+        """Make room for a file, and provide a `receive` that counts its bytes."""
         self._make_room()
         num_bytes = 0
 
@@ -83,17 +83,17 @@ class UploadFolder:
             self._arrivals.num_bytes -= num_bytes
 
     def sweep(self) -> None:
-        """Remove the files whose time is over."""
+        """Remove expired files."""
         for path, (changed, _) in self._finished():
             if time.time() - changed > self._keep_seconds:
                 path.unlink(missing_ok=True)
 
     def _make_room(self) -> None:
-        """Remove the oldest files while there are too many; on the event loop, where Gradio moves new ones here."""
+        """Remove the oldest files while there are too many; on the event loop, on which Gradio adds new ones."""
         found = self._finished()
         num_bytes = sum(size for _, (_, size) in found)
-        for place, (path, (_, size)) in enumerate(found):
-            if num_bytes <= self._most and len(found) - place < MAX_FILES:
+        for index, (path, (_, size)) in enumerate(found):
+            if num_bytes <= self._most and len(found) - index < MAX_FILES:
                 break
             path.unlink(missing_ok=True)
             num_bytes -= size
@@ -102,15 +102,15 @@ class UploadFolder:
                 folder.rmdir()
 
     def _finished(self) -> list[tuple[Path, tuple[float, int]]]:
-        """Return files with the time of their last change and their bytes, the oldest first.
+        """Return files with their time of change and size in bytes, oldest first.
 
-        Unfinished files lie in the folder itself, finished ones in folders named by their hashes.
+        Unfinished files are in the folder itself, finished ones in subfolders named by hash.
         """
         found = []
         for path in self.folder.glob("*/*"):
             try:
                 status = path.lstat()
-            except FileNotFoundError:  # removed since
+            except FileNotFoundError:  # removed meanwhile
                 continue
             found.append((path, (status.st_ctime, status.st_size)))
         return sorted(found, key=lambda one: one[1])

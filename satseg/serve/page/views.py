@@ -18,23 +18,23 @@ from satseg.visualization.display import display_bands, display_rgb
 from satseg.visualization.overlays import heat, overlay
 from satseg.visualization.palette import IGNORED_GREY, colourise, css
 
-SIDE = 1024  # pixels of a picture's longer side, at most
-ENLARGED = 512  # and at least: a tiny image is shown larger
-STRETCH = (2, 98)  # percentiles that become black and white
+SIDE = 1024  # maximum of an image's longer side in pixels
+ENLARGED = 512  # to which tiny images are enlarged
+STRETCH = (2, 98)  # percentiles mapped to black and white
 CONFIDENCE = "viridis"
-HEAT_STEPS = 9  # of the scale of evidence
+HEAT_STEPS = 9  # of the evidence colour scale
 MARK = (255, 255, 255)
 MARK_EDGE = (0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a user wants to see a map.
+    """Display options of a map.
 
     Attributes:
-        opacity: Of the classes' colours, 0 to 1.
-        shown: Indices of the classes that are coloured.
-        bands: Indices of the file's bands for red, green and blue; what their names tell by default.
+        opacity: Opacity of the class colours, 0 to 1.
+        shown: Indices of the visible classes; all by default.
+        bands: Indices of the file's bands for red, green and blue; chosen by band names by default.
     """
 
     opacity: float = 0.5
@@ -50,13 +50,13 @@ def band_names(info: RasterInfo) -> list[str]:
 def picture_of(
     info: RasterInfo, image: np.ndarray, valid: np.ndarray, bands: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Return an image for the eye: 8-bit photographs as they are, others stretched by band.
+    """Render an image: 8-bit photographs unchanged, others stretched by band.
 
     Args:
         info: The file's header.
-        image: Raw numbers (C, h, w) of its bands.
+        image: Raw values (C, h, w) of its bands.
         valid: Boolean (h, w).
-        bands: Indices for red, green and blue; what the bands' names tell by default.
+        bands: Indices for red, green and blue; chosen by band names by default.
 
     Returns:
         uint8 (h, w, 3).
@@ -69,7 +69,7 @@ def picture_of(
 
 
 def overlaid(base: np.ndarray, small: Thumbnails, spec: DatasetSpec, look: Look) -> np.ndarray:
-    """Lay the colours of the classes that are shown over a picture."""
+    """Blend the colours of the visible classes over an image."""
     mixed = overlay(base, colourise(small.classes, spec.palette), look.opacity)
     shown = np.isin(small.classes, list(range(spec.num_classes) if look.shown is None else look.shown))
     result: np.ndarray = np.where(shown[..., None], mixed, base)
@@ -77,37 +77,37 @@ def overlaid(base: np.ndarray, small: Thumbnails, spec: DatasetSpec, look: Look)
 
 
 def confidence_picture(small: Thumbnails) -> np.ndarray:
-    """Return the winning class's probability as colours, from dark for 0 to bright for 1."""
+    """Render the probability of the predicted class, from dark for 0 to bright for 1."""
     colours = colormaps[CONFIDENCE](np.nan_to_num(small.confidence))[..., :3] * 255
     nothing = np.isnan(small.confidence)[..., None]
     return np.where(nothing, np.array(IGNORED_GREY), colours + 0.5).astype(np.uint8)
 
 
 def heat_colours() -> list[str]:
-    """Return the colours of evidence from none to the strongest, as CSS writes them, as they are over a grey image."""
+    """Return the evidence colour scale over a grey image, from none to strongest, in CSS notation."""
     (row,) = heat(np.full((1, HEAT_STEPS, 3), 128, np.uint8), np.linspace(0, 1, HEAT_STEPS)[None])
     return [css((red, green, blue)) for red, green, blue in row.tolist()]
 
 
 def read(path: Path) -> np.ndarray:
-    """Return a picture of ours, uint8 (h, w, 3)."""
+    """Read an image file, uint8 (h, w, 3)."""
     with Image.open(path) as file:
         return np.asarray(file.convert("RGB"))
 
 
 def enlarge(picture: np.ndarray) -> np.ndarray:
-    """Return a tiny picture by a whole factor larger, so that single pixels can be seen and clicked."""
+    """Enlarge a tiny image by an integer factor, so that single pixels can be seen and clicked."""
     factor = factor_of(picture.shape[:2])
     return picture.repeat(factor, 0).repeat(factor, 1)
 
 
 def factor_of(shape: tuple[int, ...]) -> int:
-    """Return by how much a picture is enlarged."""
+    """Return the enlargement factor of an image."""
     return max(1, ENLARGED // max(shape[:2]))
 
 
 def marked(picture: np.ndarray, region: Sequence[int]) -> np.ndarray:
-    """Draw a pixel (col, row) as a cross, or a box (col, row, width, height) as its outline, in its pixels."""
+    """Mark a pixel (col, row) with a cross, or a box (col, row, width, height) with its outline."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     for colour, width in ((MARK_EDGE, 5), (MARK, 2)):
@@ -123,13 +123,13 @@ def marked(picture: np.ndarray, region: Sequence[int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """A finished map at the size of a screen.
+    """An image and its map at screen size.
 
     Attributes:
-        image: Raw numbers (C, h, w) of all bands of the file.
+        image: Raw values (C, h, w) of all bands of the file.
         valid: Boolean (h, w).
-        classes: Indices (h, w), uint8; the ignore index where there is no image.
-        confidence: Probability (h, w) of the class that won, 0 to 1; NaN where there is no image.
+        classes: Indices (h, w), uint8; the ignore index where the image is missing.
+        confidence: Probability (h, w) of the predicted class, 0 to 1; NaN where the image is missing.
     """
 
     image: np.ndarray
@@ -139,7 +139,7 @@ class Thumbnails:
 
 
 def thumbnails(found: Segmented, side: int) -> Thumbnails:
-    """Read image and map so that no side is longer than so many pixels."""
+    """Read image and map downsampled to at most `side` pixels a side."""
     scene = replace(found.scene, bands=found.upload.info.bands)
     with scene.open() as reader:
         image, valid = reader.thumbnail(side)
@@ -153,7 +153,7 @@ def thumbnails(found: Segmented, side: int) -> Thumbnails:
 
 
 def probabilities_at(found: Segmented, col: int, row: int) -> list[float] | None:
-    """Return the classes' probabilities at a pixel; None where there is no image."""
+    """Return the class probabilities of a pixel; None if it is missing."""
     with open_raster(found.probabilities) as source:
         stored = source.read(window=((row, row + 1), (col, col + 1)))[:, 0, 0]
     return None if (stored == 255).all() else (stored / 254).tolist()

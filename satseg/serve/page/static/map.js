@@ -1,7 +1,7 @@
-// Shows the map that the document holds as data, as the page around it says: which classes, and how opaque.
+// Shows the map embedded in the document, with the classes and the opacity chosen in the parent page.
 "use strict";
 
-const PATIENCE = 10000; // milliseconds for the first tile of the base map
+const TILE_TIMEOUT = 10000; // milliseconds for the first tile of the base map
 
 function followLook(place, mapper, glyph) {
   const around = window.parent.document.getElementById(place.dataset.look);
@@ -19,19 +19,19 @@ function followLook(place, mapper, glyph) {
   if (around) new MutationObserver(follow).observe(around, { childList: true, subtree: true, attributes: true });
 }
 
-function tellWhetherTilesCome(place) {
-  const told = document.getElementById("no-tiles");
+function warnWithoutTiles(place) {
+  const warning = document.getElementById("no-tiles");
   const tile = new Image();
-  const late = setTimeout(() => { told.hidden = false; }, PATIENCE);
-  tile.onload = () => { clearTimeout(late); told.hidden = true; };
-  tile.onerror = () => { clearTimeout(late); told.hidden = false; };
+  const late = setTimeout(() => { warning.hidden = false; }, TILE_TIMEOUT);
+  tile.onload = () => { clearTimeout(late); warning.hidden = true; };
+  tile.onerror = () => { clearTimeout(late); warning.hidden = false; };
   tile.src = place.dataset.tile;
 }
 
 document.addEventListener("DOMContentLoaded", async () => {
   const item = JSON.parse(document.getElementById("item").textContent);
   const place = document.getElementById("map");
-  tellWhetherTilesCome(place);
+  warnWithoutTiles(place);
   await Bokeh.embed.embed_item(item, place);
   const made = Bokeh.documents[0];
   followLook(place, made.get_model_by_name(place.dataset.colours), made.get_model_by_name(place.dataset.pictured).glyph);
