@@ -110,7 +110,7 @@ def _described(kind: Any) -> str:
     if not isinstance(base, type):
         return "another value"
     if issubclass(base, str | PathLike):
-        return "a text"
+        return "a string"
     if issubclass(base, Mapping):
         return "a mapping"
     items = " or ".join(dict.fromkeys(_described(part).removeprefix("a ") for part in parts if part is not ...))

@@ -131,12 +131,12 @@ def test_options_that_read_or_build_something_else_are_refused_at_any_depth(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"encoder_name": 5}, "option encoder_name is 5: expected a text"),
-        ({"encoder_name": None}, "option encoder_name is null: expected a text"),
-        ({"encoder_name": ["a"]}, "option encoder_name is ['a']: expected a text"),
+        ({"encoder_name": 5}, "option encoder_name is 5: expected the name of a timm model"),
+        ({"encoder_name": None}, "option encoder_name is null: expected the name of a timm model"),
+        ({"encoder_name": ["a"]}, "option encoder_name is ['a']: expected the name of a timm model"),
         ({"decoder_channels": [[1]]}, "option decoder_channels is [[1]]; expected a list, each a number"),
         ({"decoder_channels": "x"}, "option decoder_channels is x; expected a list, each a number"),
-        ({"decoder_attention_type": 5}, "option decoder_attention_type is 5; expected a text or null"),
+        ({"decoder_attention_type": 5}, "option decoder_attention_type is 5; expected a string or null"),
     ],
 )
 def test_an_option_of_another_kind_is_told_with_what_was_expected(

@@ -197,7 +197,7 @@ def test_what_is_wrong_with_options_is_one_line_before_torch_is_imported(tmp_pat
         "evaluate|split=tset": "split=tset: choose train, val, test.",
         "evaluate|checkpoint=gone": "checkpoint=gone does not exist",
         "predict": "input= has no default",
-        "predict|checkpoint=[]|input=scene.tif": "checkpoint=[]: name a run folder",
+        "predict|checkpoint=[]|input=scene.tif": "checkpoint=[]: give a run folder",
         "predict|checkpoint=scene.tif|input=gone.tif": "gone.tif is not there",
         "predict|checkpoint=scene.tif|input=empty": "input=empty: there is no image",
         "predict|checkpoint=[scene.tif,gone]|input=scene.tif": "checkpoint=gone does not exist",

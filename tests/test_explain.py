@@ -152,7 +152,7 @@ def test_a_report_shows_a_split_whole_in_one_page(run: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], "name a split"),
+        ([], "give a split"),
         (["split=banana"], "split=banana"),
         (["split=test", "target=water"], "leave out target="),
         (["split=test", "input=x.tif"], "leave out input="),

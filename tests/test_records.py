@@ -280,12 +280,16 @@ FOREIGN_OPTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "unknown": ("dataset", {"foo": 1}, "dataset.foo is unknown to FolderDataModule"),
     "nearly known": ("dataset", {"image_sufix": ""}, "did you mean image_suffix?"),
     "of a list": ("dataset.split", {"_target_": "satseg.data.splits.List", "val": [1]}, "dataset.split.val is [1]"),
-    "a number": ("dataset.split", {"_target_": "satseg.data.splits.List", "test": 5}, "expected a text or null"),
+    "a number": ("dataset.split", {"_target_": "satseg.data.splits.List", "test": 5}, "expected a string or null"),
     "null": ("dataset.split", {"_target_": "satseg.data.splits.List", "train": None}, "dataset.split.train is None"),
     "of vectors": ("dataset.vectors", {"attribute": 5}, "dataset.vectors is {'attribute': 5}; expected a mapping"),
-    "of a path": ("dataset", {"root": 5}, "dataset.root is 5; expected a text or null"),
+    "of a path": ("dataset", {"root": 5}, "dataset.root is 5; expected a string or null"),
     "of a class without any": ("dataset.sampler", {"power": 1.0}, "dataset.sampler.power is unknown to Area"),
-    "of a term": ("loss.terms.mine", {"reduction": ["mean"]}, "loss.terms.mine.reduction is ['mean']; expected a text"),
+    "of a term": (
+        "loss.terms.mine",
+        {"reduction": ["mean"]},
+        "loss.terms.mine.reduction is ['mean']; expected a string",
+    ),
     "of a callback": ("callbacks.mine", {"patience": "long"}, "callbacks.mine.patience is long; expected a number"),
 }
 
@@ -542,7 +546,7 @@ def test_a_dashboard_goes_on_where_the_command_names_it_and_no_record_starts_one
     assert len(list(again.glob("wandb/*run-*"))) == 1
     (again / "summary.json").unlink()
     done = command("train", "resume_from=again", "trainer.max_epochs=3", "logger=wandb", cwd=tmp_path)
-    assert done.returncode == 0 and "wandb_id holds no id" in done.stderr, done.stderr
+    assert done.returncode == 0 and "wandb_id does not hold a Weights & Biases id" in done.stderr, done.stderr
     assert re.fullmatch(r"[0-9a-z]{8}\n", (again / "wandb_id").read_text())
 
 

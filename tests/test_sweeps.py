@@ -53,7 +53,7 @@ def test_runs_that_fail_leave_the_rest_and_the_same_command_runs_what_is_missing
     assert first.returncode == 1 and "Traceback" not in first.stderr, first.stderr
     assert outcomes(first.stdout) == {"000": "failed", "001": "complete", "002": "diverged"}, first.stdout
     assert f"init_from={later} does not exist" in first.stdout or f"{later} does not exist" in first.stdout
-    assert first.stderr.splitlines()[-1].startswith("SweepError: 2 of 3 runs have no score. Mend the cause")
+    assert first.stderr.splitlines()[-1].startswith("SweepError: 2 of 3 runs have no score. Fix the cause")
 
     (sweep,) = (tmp_path / "runs (1)" / "sweeps").iterdir()
     runs = {path.name[:3]: path for path in sweep.iterdir() if path.name[:3].isdigit()}

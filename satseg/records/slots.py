@@ -66,7 +66,7 @@ RANGES = {
     "trainer.num_nodes": (1, 2**16),
 }
 MAX_MAGNITUDE = 2**63  # limit of all other numbers
-TYPE_NAMES = {bool: "true or false", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
+TYPE_NAMES = {bool: "true or false", float: "a number", str: "a string", list: "a list", dict: "a mapping"}
 
 
 @dataclass

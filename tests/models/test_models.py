@@ -150,7 +150,7 @@ def test_how_weights_serve_other_bands_must_be_said(rgb_file: Path) -> None:
         (
             5,
             ["b0", "b1"],
-            r"names of three bands, red, green and blue; the images have b0, b1, b2, b3, b4",
+            r"names of the red, green and blue bands; the images have b0, b1, b2, b3, b4",
         ),
         (5, ["b0", "b1", "B4"], r"expected the names of the red, green and blue bands"),
         (3, {"red": "b0"}, r"expected the names of the red, green and blue bands"),
