@@ -226,7 +226,7 @@ class _Check:
         if not is_trusted(target.rpartition(".")[0], self.trusted_modules):
             raise self._refusal(
                 name,
-                f"names {target[:100]}, which has no place there; if it is your own, add its module or package to "
+                f"names {target[:100]}, which is not allowed there; if it is your own, add its module or package to "
                 "trusted_modules",
             )
         try:

@@ -277,7 +277,7 @@ SMALL = ["dataset.patch_size=64", "dataset.batch_size=2", "dataset.patches_per_e
 SMALL += ["model=fpn", "backbone=mobilenetv4_conv_small", "backbone.weights=none", "trainer.accelerator=cpu"]
 
 
-def constructor_options(line: str) -> list[str]:
+def options_of(line: str) -> list[str]:
     """Return the options that a line has for a shell, as the shell reads them."""
     shell = subprocess.run(
         ["bash", "-c", f"printf '%s\\0' {line[line.index('dataset.classes=') :]}"], capture_output=True
@@ -297,7 +297,7 @@ def test_a_folder_of_splits_trains_by_its_root_alone_and_the_line_that_names_cla
     assert any("Recognised: split by the folders train, val; no test folder" in n for n in lines)
     (line,) = [n for n in lines if "dataset.classes=" in n]
     assert lines.index(line) < next(i for i, n in enumerate(lines) if n.startswith("Training "))
-    (classes,) = constructor_options(line)
+    (classes,) = options_of(line)
     assert classes == "dataset.classes={class_0: 0, class_3: 3, class_7: 7}"
     record = yaml.safe_load((tmp_path / "first/config.yaml").read_text())["dataset"]
     assert record["images"] == "{train,val}/images" and record["split"]["_target_"].endswith(".Subfolder")
@@ -331,7 +331,7 @@ def test_half_of_the_classes_are_completed_by_a_line_that_works(chips: Path, tmp
     assert not (tmp_path / "run/model.safetensors").exists()
     found = command("validate", *folder, *half, "output=half", cwd=tmp_path)
     for text in (refusal, next(n for n in found.stdout.splitlines() if "outside the classes" in n)):
-        classes, ignored = (word.rstrip(";") for word in constructor_options(text.replace(";", " ")))
+        classes, ignored = (word.rstrip(";") for word in options_of(text.replace(";", " ")))
         assert classes == "dataset.classes={low\\, \\(1\\): 0, class_3: 3, class_7: 7}"
         assert ignored == "dataset.ignore_values=[3, 7]"
     done = command("validate", *folder, classes, "output=whole", cwd=tmp_path)
@@ -355,6 +355,6 @@ def test_the_line_of_classes_says_the_same_scheme(classes: dict[str, object]) ->
     if "dataset.classes=" not in text:  # the grammar has no way to write these names
         found = {"classes": yaml.safe_load(text[text.index("{") : text.rindex("}") + 1]), "ignore_values": [-1, 0]}
     else:
-        pairs_said = (OverridesParser.create().parse_override(option) for option in constructor_options(text))
+        pairs_said = (OverridesParser.create().parse_override(option) for option in options_of(text))
         found = {each.key_or_group.partition(".")[2]: each.value() for each in pairs_said}
     assert scheme_from_config(found["classes"], ignore_values=found["ignore_values"]) == scheme
