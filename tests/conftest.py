@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import faulthandler
 import os
 import shutil
 from collections import Counter
@@ -15,6 +16,14 @@ settings.register_profile("satseg", deadline=None, max_examples=30, print_blob=T
 settings.load_profile("satseg")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(trylast=True)  # after pytest's own, which writes to an output that xdist's processes may lack
+def pytest_configure() -> None:
+    """Write the stacks of a crash in native code, and which libraries are loaded, to a file of this process."""
+    if folder := os.environ.get("SATSEG_CRASHES"):
+        stacks = Path(folder, f"{os.getpid()}.txt").open("w", encoding="utf-8")  # noqa: SIM115  # open until it ends
+        faulthandler.enable(stacks)
 
 
 def _shared() -> Path:
