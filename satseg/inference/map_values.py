@@ -33,7 +33,7 @@ class MapValues:
 
     @property
     def has_palette(self) -> bool:
-        """Whether a GeoTIFF with these values can have a colour table."""
+        """True if a GeoTIFF with these values can have a colour table."""
         return self.dtype in PALETTED
 
     @cached_property

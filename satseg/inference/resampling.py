@@ -47,7 +47,7 @@ def resample(
             yield warped
         return
     uniform = uniform_vrt(source, grid.path, dict(zip(bands, values, strict=True)))
-    with rasterio.open(uniform) as alike, _warped(alike, grid, add_alpha=Validity.of(alike).is_masked) as warped:
+    with rasterio.open(uniform) as masked, _warped(masked, grid, add_alpha=Validity.of(masked).is_masked) as warped:
         yield warped
 
 

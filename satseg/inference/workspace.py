@@ -37,7 +37,7 @@ class Journal:
 
     @property
     def fresh(self) -> bool:
-        """Whether there is nothing to resume."""
+        """True if there is nothing to resume."""
         return self.finished is None
 
     def start(self) -> None:

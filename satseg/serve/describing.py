@@ -84,22 +84,22 @@ def trust_in(served: ServedModel, method: str, layer: str) -> Trust:
     tested = list(_diagnosed(served))
     rows = ((split, row) for split, row in tested if (row.get("method"), row.get("layer")) == (method, layer))
     split, row = next(rows, (None, {}))
-    said = f"on images of the {split} split, maps of {method} at {layer}"
+    maps = f"on images of the {split} split, maps of {method} at {layer}"
     if row.get("passes") is True:
-        text = f"Passed the tests of trust: {said} mark what moves the prediction, and depend on what was learned."
+        text = f"Passed the tests of trust: {maps} mark what drives the prediction, and depend on what was learned."
         return Trust("passed", text)
     better = next(
         (row["method"] for _, row in tested if row.get("passes") is True and row.get("method") in METHODS), ""
     )
     remedy = f" Choose {better}, whose maps passed." if better else ""
     if split is not None and row.get("verdict") != UNTESTED:
-        text = f"Failed the tests of trust: {said} do not mark what moves the prediction. Read nothing into this one."
+        text = f"Failed the tests of trust: {maps} do not mark what drives the prediction. Do not rely on this one."
         return Trust("failed", text + remedy)
     if split is not None:
-        text = f"Could not be tested: {said} were tried, but nothing that was replaced moved the prediction enough."
+        text = f"Could not be tested: {maps} were tried, but no replacement changed the prediction enough."
         return Trust("untested", text + remedy)
     remedy = remedy or " The diagnosis (satseg.explain report=true) tests maps of occlusion, and gradcam at layer auto."
-    return Trust("untested", f"Not tested: whether maps of {method} at {layer} can be trusted is not known.{remedy}")
+    return Trust("untested", f"Not tested: it is unknown whether maps of {method} at {layer} can be trusted.{remedy}")
 
 
 def _diagnosed(served: ServedModel) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -120,7 +120,8 @@ def _record(served: ServedModel) -> tuple[Mapping[str, Any], str]:
         folder = run_folder(served.models.checkpoints[0])
         summary, data = read_summary(folder), read_fields(folder / "data.json", {"splits": dict}, MAX_LISTING_BYTES)
         counts = {split: len(names) for split, names in data["splits"].items()}
-        said = f"Trained on {counts['train']:,} images; {counts['val']:,} validated it, {counts['test']:,} tested it."
+        train, val, test = (counts[split] for split in ("train", "val", "test"))
+        sentence = f"Trained on {train:,} images, validated on {val:,} and tested on {test:,}."
     except (RunError, OSError, KeyError, TypeError):
         return {}, ""
-    return summary, said
+    return summary, sentence

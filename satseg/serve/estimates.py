@@ -83,7 +83,7 @@ class Estimate:
 
     @property
     def is_small(self) -> bool:
-        """Whether the job is short enough for others to wait for it."""
+        """True if the job is short enough for others to wait for it."""
         return self.seconds <= max(SMALL_SECONDS, self.costs.seconds(MAP, SMALL_PIXELS))
 
     def learn(self, seconds: float) -> None:

@@ -45,7 +45,7 @@ class Explanation:
     """The evidence for a class.
 
     Attributes:
-        asked: The request.
+        query: The request.
         of: Header of the image.
         window: The part of the image that was explained.
         overlay: Evidence over the image, a PNG.
@@ -55,7 +55,7 @@ class Explanation:
         highest: Maximum of the map.
     """
 
-    asked: ExplainRequest
+    query: ExplainRequest
     of: RasterInfo
     window: Window
     overlay: Path
@@ -66,17 +66,17 @@ class Explanation:
 
     @property
     def has_evidence(self) -> bool:
-        """Whether there is any evidence for the class."""
+        """True if there is any evidence for the class."""
         return self.highest > 0
 
     @property
     def is_relative(self) -> bool:
-        """Whether values are only comparable within the map, and not in units of the logit."""
-        return self.asked.method == "gradcam"
+        """True if values are only comparable within the map, and not in units of the logit."""
+        return self.query.method == "gradcam"
 
 
 def explain_upload(
-    served: ServedModel, found: Segmented, asked: ExplainRequest, folder: Path, ticket: Ticket
+    served: ServedModel, found: Segmented, query: ExplainRequest, folder: Path, ticket: Ticket
 ) -> Explanation:
     """Explain a class in a segmented upload.
 
@@ -85,17 +85,17 @@ def explain_upload(
         LayerError: If the layer's activation is not a feature map.
     """
     ticket.total = 1
-    window = part_of(found, asked)
+    window = part_of(found, query)
     region: str | list[int] = "predicted"
-    if asked.region is not None:
-        region = _within(asked.region, window)
-    options = ExplainOptions((asked.target,), None, region, asked.method, (asked.layer,))
+    if query.region is not None:
+        region = _within(query.region, window)
+    options = ExplainOptions((query.target,), None, region, query.method, (query.layer,))
     (row,) = explain_pictures(served.private_network(), [_picture(found, window)], options, folder)
     ticket.tick()
     with open_raster(folder / row["map"]) as source:
         highest = float(np.nanmax(source.read(1)))
     return Explanation(
-        asked=asked,
+        query=query,
         of=found.scene.info,
         window=window,
         overlay=folder / row["overlay"],
@@ -112,14 +112,14 @@ def estimate_evidence(served: ServedModel, num_pixels: int, method: str) -> Esti
     return served.costs.estimate(EVIDENCE, part * num_passes(method))
 
 
-def part_of(found: Segmented, asked: ExplainRequest) -> Window:
+def part_of(found: Segmented, query: ExplainRequest) -> Window:
     """Return the window to explain: around the region, or else where the class is densest."""
     height, width = found.scene.info.height, found.scene.info.width
-    if asked.region is not None:
-        col, row, wide, high = (*asked.region, 1, 1)[:4]
+    if query.region is not None:
+        col, row, wide, high = (*query.region, 1, 1)[:4]
         centre = col + wide // 2, row + high // 2
     else:
-        centre = _densest(found.classes, asked.target)
+        centre = _densest(found.classes, query.target)
     cols, rows = (_around(at, length) for at, length in zip(centre, (width, height), strict=True))
     return Window(cols[0], rows[0], cols[1], rows[1])
 

@@ -88,7 +88,7 @@ class Jobs:
 
     @property
     def is_open(self) -> bool:
-        """Whether new jobs are accepted."""
+        """True while new jobs are accepted."""
         return self._open
 
     def seconds_left(self) -> float:

@@ -131,7 +131,7 @@ class Ticket:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was cancelled."""
+        """True if the job was cancelled."""
         return self._stop.is_set()
 
     @property

@@ -20,7 +20,7 @@ MAX_SECONDS = 900.0
 
 
 @dataclass
-class Arrivals:
+class Transfers:
     """Images in transfer, which are not in the queue yet, so that slow clients do not block others.
 
     Attributes:
@@ -42,7 +42,7 @@ class Arrivals:
         self.num_bytes += size
 
 
-async def receive(request: Request, path: Path, limits: Limits, arrivals: Arrivals) -> int:
+async def receive(request: Request, path: Path, limits: Limits, transfers: Transfers) -> int:
     """Write a request's body to a file, and return its size in bytes.
 
     Raises:
@@ -58,14 +58,14 @@ async def receive(request: Request, path: Path, limits: Limits, arrivals: Arriva
         async with asyncio.timeout(MAX_SECONDS):
             with disk_errors(), path.open("wb") as file:
                 async for chunk in _chunks(request):
-                    arrivals.add(len(chunk))
+                    transfers.add(len(chunk))
                     size += len(chunk)
                     _check_size(size, limits)
                     await run_in_threadpool(file.write, chunk)
     except TimeoutError:
         raise UploadTimeoutError("The image took too long to upload.") from None
     finally:
-        arrivals.num_bytes -= size
+        transfers.num_bytes -= size
     if not size:
         raise UploadTypeError(f"Send a {ACCEPTED_TYPES} image as the body of the request; it was empty.")
     return size

@@ -152,13 +152,13 @@ class Api:
         if method not in METHODS:
             raise ConfigError(f"There is no method {method}; choose {', '.join(METHODS)}.")
         numbers = None if region == "predicted" else tuple(int(n) for n in region.split(","))
-        asked = ExplainRequest(served.spec.class_names.index(target), numbers, method, layer)
+        query = ExplainRequest(served.spec.class_names.index(target), numbers, method, layer)
         check_headers(request, self.service.limits)
         async with self.service.request_folder() as folder:
             upload = await self._receive(request, folder / "upload", folder, name)
             self.service.check_direct(upload, "crop it to the part to explain")
             _check_region(upload, numbers)
-            work = partial(_explain, served, upload, asked, folder)
+            work = partial(_explain, served, upload, query, folder)
             shown = await self.service.run(work, _estimate(served, upload, MAP_PAGE), request)
             self.service.count_pixels(upload)
             headers = {"Satseg-Window": json.dumps(list(shown.window))}
@@ -245,13 +245,13 @@ def _estimate(served: ServedModel, upload: Upload, kind: str) -> Estimate:
 
 
 def _explain(
-    served: ServedModel, upload: Upload, asked: ExplainRequest, folder: Path, ticket: Ticket
+    served: ServedModel, upload: Upload, query: ExplainRequest, folder: Path, ticket: Ticket
 ) -> Explanation | Continuation[Explanation]:
     with disk_errors():
         (folder / "map").mkdir()
     found = segment_upload(served, upload, folder / "map", ticket)
-    work = partial(explain_upload, served, found, asked, folder / "evidence")
-    return Continuation(work, estimate_evidence(served, upload.info.width * upload.info.height, asked.method))
+    work = partial(explain_upload, served, found, query, folder / "evidence")
+    return Continuation(work, estimate_evidence(served, upload.info.width * upload.info.height, query.method))
 
 
 def _check_region(upload: Upload, region: Sequence[int] | None) -> None:

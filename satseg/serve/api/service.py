@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from satseg.errors import BusyError, NotFoundError, UploadTooLargeError
-from satseg.serve.api.receiving import Arrivals, disk_errors, receive
+from satseg.serve.api.receiving import Transfers, disk_errors, receive
 from satseg.serve.direct import Batches
 from satseg.serve.estimates import CostModel, Estimate
 from satseg.serve.jobs import Jobs
@@ -48,7 +48,7 @@ class Service:
         costs: Cost model of jobs that need no model.
         ready: Set when the models have warmed up.
         megapixels: Counts segmented pixels, of all clients.
-        arrivals: Images in transfer; they may take as much of the disk as a full queue.
+        transfers: Images in transfer; they may take as much of the disk as a full queue.
     """
 
     served: Mapping[str, ServedModel]
@@ -60,14 +60,14 @@ class Service:
     costs: CostModel = field(default_factory=CostModel)
     ready: threading.Event = field(default_factory=threading.Event)
     megapixels: Counter = field(default_factory=lambda: Counter("satseg_megapixels", "Segmented.", registry=None))
-    arrivals: Arrivals = field(init=False)
+    transfers: Transfers = field(init=False)
     _pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor] = field(
         default_factory=lambda: (ThreadPoolExecutor(THREADS, "io"), ThreadPoolExecutor(THREADS, "io long"))
     )
     _stored: dict[Path, int] = field(default_factory=dict)  # bytes by request folder
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arrivals", Arrivals(self.jobs.capacity * self.limits.num_bytes))
+        object.__setattr__(self, "transfers", Transfers(self.jobs.capacity * self.limits.num_bytes))
 
     def model(self, name: str | None) -> ServedModel:
         """Return a model; the first by default.
@@ -117,7 +117,7 @@ class Service:
             BusyError: If too many images are being uploaded or processed.
             ResourceError: If the disk is full.
         """
-        size = await receive(request, path, self.limits, self.arrivals)
+        size = await receive(request, path, self.limits, self.transfers)
         self._check_room(size)
         self._stored[folder] = size
 

@@ -114,21 +114,21 @@ def basis(areas: Sequence[ClassArea], target: int) -> str:
 
 def evidence(shown: Explanation, served: ServedModel) -> str:
     """Render the caption of an evidence map: its basis, trustworthiness and colour scale."""
-    asked, info = shown.asked, shown.of
+    query, info = shown.query, shown.of
     is_subdataset = (shown.window.width, shown.window.height) != (info.width, info.height)
     return _render(
         "evidence.html",
-        name=served.spec.class_names[asked.target],
+        name=served.spec.class_names[query.target],
         shown=shown,
-        clicked=asked.region is not None,
-        is_small=asked.region is None and shown.pixels < FEW_PIXELS,
+        clicked=query.region is not None,
+        is_small=query.region is None and shown.pixels < FEW_PIXELS,
         part=f"{shown.window.width:,} × {shown.window.height:,}" if is_subdataset else "",
-        trust=trust_in(served, asked.method, shown.layer),
+        trust=trust_in(served, query.method, shown.layer),
         colours=views.heat_colours(),
     )
 
 
-def look(shown: views.Look) -> str:
+def look(shown: views.DisplayOptions) -> str:
     """Render the display options of a map, for the script of the base map's page."""
     return f'<span data-opacity="{shown.opacity:g}" data-shown="{" ".join(map(str, shown.shown or []))}"></span>'
 

@@ -195,7 +195,7 @@ class Gate:
         if b"upload_id=" in scope["query_string"]:
             scope = _with_session(scope, "upload_id")
         headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-        with self._uploads.arriving(receive) as counting:
+        with self._uploads.receiving(receive) as counting:
             await self._app({**scope, "headers": headers}, counting, rename)
 
     def _signed_name(self, visitor: str, path: Path) -> str:

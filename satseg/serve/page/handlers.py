@@ -107,19 +107,19 @@ class Handlers:
         yield ""
         return work.found is not None
 
-    def explain(self, work: Work, asked: ExplainRequest) -> Progress[Explanation | None]:
+    def explain(self, work: Work, query: ExplainRequest) -> Progress[Explanation | None]:
         """Explain a class in the current map; return None if that fails."""
         assert work.found is not None
         name, info = work.found.upload.name, work.found.upload.info
         folder = work.folder / secrets.token_hex(8)  # new each time, as browsers cache by URL
         try:
-            computed = partial(explain_upload, work.served, work.found, asked, folder)
-            estimate = estimate_evidence(work.served, info.width * info.height, asked.method)
+            computed = partial(explain_upload, work.served, work.found, query, folder)
+            estimate = estimate_evidence(work.served, info.width * info.height, query.method)
             shown = yield from self._watch(work, computed, estimate, "Looking for evidence")
         except Exception as error:
             yield error_html(error, work.folder, name)
             return None
-        nothing = f"There is no evidence for {work.served.spec.class_names[asked.target]} at this layer."
+        nothing = f"There is no evidence for {work.served.spec.class_names[query.target]} at this layer."
         yield "" if shown.has_evidence else fragments.note(nothing)
         return shown
 
@@ -177,7 +177,7 @@ def error_html(error: Exception, folder: Path, name: str) -> str:
     return fragments.problem(public_message(str(error), folder, name))
 
 
-def overlay(work: Work, look: views.Look) -> tuple[np.ndarray, np.ndarray]:
+def overlay(work: Work, look: views.DisplayOptions) -> tuple[np.ndarray, np.ndarray]:
     """Return the image without and with the class colours, uint8 (h, w, 3), enlarged if it is tiny."""
     assert work.found is not None and work.small is not None
     info, small = work.found.upload.info, work.small

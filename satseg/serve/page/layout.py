@@ -132,7 +132,7 @@ class Layout:
                 self.method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Method", elem_id="method")
                 self.layer = gr.Dropdown(label="Layer", elem_id="layer", value="auto", choices=["auto", "decoder"])
             self.basis = gr.HTML(elem_id="basis")
-            self.ask = gr.Button("Explain", variant="primary", elem_id="ask")
+            self.explain_button = gr.Button("Explain", variant="primary", elem_id="ask")
             self.evidence_text = gr.HTML(visible=False, elem_id="evidence-text")
             self.evidence = _image("evidence", visible=False)
             self.evidence_map = gr.DownloadButton("Evidence as GeoTIFF", visible=False, size="sm")

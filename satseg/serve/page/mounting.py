@@ -33,8 +33,8 @@ def mount_page(app: FastAPI, application: Application) -> None:
     parts, root = application, application.root.resolve()
     gr.set_static_paths([root / "visitors", root / PICTURES])  # served in place, as copies would stay behind
     sessions = Sessions(root / "visitors", parts.served[0], parts.cfg.keep_pages_min * 60)
-    arrivals = parts.service.arrivals
-    sent = UploadFolder(Path(get_upload_folder()), arrivals.most, sessions.keep_seconds, arrivals)
+    transfers = parts.service.transfers
+    sent = UploadFolder(Path(get_upload_folder()), transfers.most, sessions.keep_seconds, transfers)
     sessions.start_sweeping(sent.sweep)
     route_utils.GradioMultiPartParser = SingleFileParser
     for kind in (gr.Dropdown, gr.CheckboxGroup):

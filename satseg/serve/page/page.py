@@ -11,7 +11,7 @@ import gradio as gr
 from satseg.serve.page import fragments, views
 from satseg.serve.page.handlers import Handlers, Progress
 from satseg.serve.page.layout import EMPTY, HINT, LOST, RESULT, class_choices, target_choices
-from satseg.serve.page.results import Results, Updates, look_of
+from satseg.serve.page.results import Results, Updates, display_options
 from satseg.serve.page.sessions import Session, Work
 from satseg.serve.served_models import ServedModel
 from satseg.visualization.display import display_bands
@@ -55,8 +55,8 @@ class Page(Results):
         for part in look:
             part.input(self.on_look, look, pictures, trigger_mode="always_last", **quiet)
         self.picture.select(self.on_click, look, [self.picture, self.pixel], **quiet)
-        asked = [self.target, self.region, self.method, self.layer]
-        self.ask.click(self.on_ask, asked, [self.status, self.cancel, *self.of_evidence], **quiet)
+        inputs = [self.target, self.region, self.method, self.layer]
+        self.explain_button.click(self.on_explain, inputs, [self.status, self.cancel, *self.of_evidence], **quiet)
         self.target.input(self.on_target, self.target, self.basis, trigger_mode="always_last", **quiet)
         self.map_tab.select(self.on_map, None, self.map, **quiet)
         self.downloads_tab.select(self.on_downloads, None, [self.downloads_note, self.cancel, *self.downloads], **quiet)
@@ -150,7 +150,7 @@ class Page(Results):
             part: gr.Dropdown([(name, i) for i, name in enumerate(names)], value=chosen[place])
             for place, part in enumerate(self.bands)
         }
-        return updates | self._overlay(session, work, look_of(work, opacity, classes, chosen)) | {
+        return updates | self._overlay(session, work, display_options(work, opacity, classes, chosen)) | {
             self.empty: gr.HTML(visible=False),
             self.notes: gr.HTML(fragments.notes(work.unlike, work.found.notes), visible=True),
             self.target: gr.Dropdown(value=areas[largest].name),

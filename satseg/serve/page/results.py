@@ -53,7 +53,7 @@ class Results(Layout):
             yield updates | {self.cancel: gr.Button(visible=work.is_busy)}
         return result
 
-    def _overlay(self, session: Session, work: Work, look: views.Look) -> Updates:
+    def _overlay(self, session: Session, work: Work, look: views.DisplayOptions) -> Updates:
         base, coloured = map(session.picture, handlers.overlay(work, look))
         return {self.picture: coloured, self.compare: (base, coloured), self.look: fragments.look(look)}
 
@@ -65,7 +65,7 @@ class Results(Layout):
         work = session.work
         if work is None or work.found is None:
             return {self.status: fragments.problem(LOST)} if session.lost else {self.status: gr.skip()}
-        return self._overlay(session, work, look_of(work, opacity, classes, (red, green, blue)))
+        return self._overlay(session, work, display_options(work, opacity, classes, (red, green, blue)))
 
     def on_click(
         self,
@@ -83,13 +83,13 @@ class Results(Layout):
         if work is None or work.found is None:
             return {self.pixel: _missing(session)}
         html = handlers.click(work, *at.index)
-        _, coloured = handlers.overlay(work, look_of(work, opacity, classes, (red, green, blue)))
+        _, coloured = handlers.overlay(work, display_options(work, opacity, classes, (red, green, blue)))
         for kind in ("box", "pixel"):
             region = handlers.region(work, kind)
             coloured = views.marked(coloured, handlers.on_screen(work, region)) if region else coloured
         return {self.pixel: html, self.picture: session.picture(coloured)}
 
-    def on_ask(self, target: str, region: str, method: str, layer: str, request: gr.Request) -> Iterator[Updates]:
+    def on_explain(self, target: str, region: str, method: str, layer: str, request: gr.Request) -> Iterator[Updates]:
         """Explain a class."""
         session = self._session(request)
         work = session.work
@@ -102,8 +102,8 @@ class Results(Layout):
             clicks = "a pixel" if kind == "pixel" else "two corners of a box"
             yield {self.status: fragments.note(f"Click {clicks} on the overlay of the result first.")}
             return
-        asked = ExplainRequest(work.served.spec.class_names.index(target), clicked, method, layer)
-        shown = yield from self._show_progress(session, work, self.app.explain(work, asked), self.status)
+        query = ExplainRequest(work.served.spec.class_names.index(target), clicked, method, layer)
+        shown = yield from self._show_progress(session, work, self.app.explain(work, query), self.status)
         if shown is not None:
             yield {
                 self.evidence_text: gr.HTML(fragments.evidence(shown, work.served), visible=True),
@@ -156,10 +156,10 @@ def _missing(session: Session) -> str:
     return REFUSED if session.work is not None and session.work.unlike else EMPTY
 
 
-def look_of(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[int]) -> views.Look:
+def display_options(work: Work, opacity: float, classes: Sequence[str], bands: Sequence[int]) -> views.DisplayOptions:
     """Return the display options from the page's component values."""
     names = work.served.spec.class_names
-    return views.Look(opacity / 100, [names.index(name) for name in classes if name in names], bands)
+    return views.DisplayOptions(opacity / 100, [names.index(name) for name in classes if name in names], bands)
 
 
 def _label(kind: str, path: Path) -> str:

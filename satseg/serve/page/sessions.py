@@ -52,7 +52,7 @@ class Work:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is running or waiting."""
+        """True while a job is running or waiting."""
         return self.job is not None and not self.job.future.done()
 
     def cancel(self) -> None:

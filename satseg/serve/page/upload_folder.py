@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException
 from starlette.types import Message, Receive
 
 from satseg.errors import BusyError
-from satseg.serve.api.receiving import Arrivals
+from satseg.serve.api.receiving import Transfers
 
 FIELD = "files"  # field of Gradio's form
 MAX_FILES = 1000
@@ -53,15 +53,15 @@ class UploadFolder:
         folder: The folder.
         most: Maximum bytes of all finished files.
         keep_seconds: Time for which files are kept; those in use are linked elsewhere.
-        arrivals: Counts the bytes of unfinished files, together with the API's.
+        transfers: Counts the bytes of unfinished files, together with the API's.
     """
 
-    def __init__(self, folder: Path, most: int, keep_seconds: float, arrivals: Arrivals) -> None:
+    def __init__(self, folder: Path, most: int, keep_seconds: float, transfers: Transfers) -> None:
         self.folder = folder.resolve()
-        self._most, self._keep_seconds, self._arrivals = most, keep_seconds, arrivals
+        self._most, self._keep_seconds, self._arrivals = most, keep_seconds, transfers
 
     @contextmanager
-    def arriving(self, receive: Receive) -> Iterator[Receive]:
+    def receiving(self, receive: Receive) -> Iterator[Receive]:
         """Make room for a file, and provide a `receive` that counts its bytes."""
         self._make_room()
         num_bytes = 0

@@ -28,7 +28,7 @@ MARK_EDGE = (0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Look:
+class DisplayOptions:
     """Display options of a map.
 
     Attributes:
@@ -68,7 +68,7 @@ def picture_of(
     return display_rgb(image, valid, low.tolist(), high.tolist(), chosen)
 
 
-def overlaid(base: np.ndarray, small: Thumbnails, spec: DatasetSpec, look: Look) -> np.ndarray:
+def overlaid(base: np.ndarray, small: Thumbnails, spec: DatasetSpec, look: DisplayOptions) -> np.ndarray:
     """Blend the colours of the visible classes over an image."""
     mixed = overlay(base, colourise(small.classes, spec.palette), look.opacity)
     shown = np.isin(small.classes, list(range(spec.num_classes) if look.shown is None else look.shown))
