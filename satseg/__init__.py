@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-if os.name != "posix":  # locks and signals are
+if os.name != "posix":  # file locks and signals need it
     raise ImportError("satseg runs on Linux and macOS; on Windows, run it in WSL.")
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ __all__ = ["load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public API on first use: commands must answer `--help` without torch."""
+    """Import the public API on first use, so that `--help` works without importing torch."""
     if name == "load_model":
         from satseg.models.checkpoint import load_model
 

@@ -1,4 +1,4 @@
-"""`python -m satseg.export`: write a model for other runtimes."""
+"""`python -m satseg.export`: export a model for other runtimes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @entry_point("export")
 def main(cfg: DictConfig) -> None:
-    """Write the model in a format, and check it against eager PyTorch before it is kept."""
+    """Export the model, and verify the file against eager PyTorch before it is kept."""
     from satseg.locks import output_lock
     from satseg.models.checkpoint import fetch_checkpoints, load_model
     from satseg.runs import model_path, run_folder
@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> None:
             _export_int8(cfg, source, request)
             return
         difference = export_model(source, request)
-        print(f"Exported: {request.output}; its logits are PyTorch's to {difference:.1e} of the largest.")
+        print(f"Exported: {request.output}; its logits agree with PyTorch to {difference:.1e} of the largest logit.")
 
 
 def _export_int8(cfg: DictConfig, source: Source, request: Request) -> None:

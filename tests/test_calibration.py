@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satseg.errors import DataError
-from satseg.evaluate.calibration import BINS, Reliability, fit_temperature, some_pixels
+from satseg.evaluate.calibration import BINS, Reliability, fit_temperature, sample_pixels
 from satseg.spec import IGNORE_INDEX
 
 
@@ -36,7 +36,7 @@ def test_a_temperature_mends_confidence_on_pixels_that_it_was_not_fitted_on(temp
     mask = torch.distributions.Categorical(logits=honest.movedim(1, -1)).sample()
     logits, valid = honest * temperature, torch.ones(1, 400, 400, dtype=torch.bool)
     top, bottom = (slice(None), slice(None), slice(0, 200)), (slice(None), slice(None), slice(200, None))
-    fitted = fit_temperature([some_pixels(logits[top], mask[:, :200], valid[:, :200])])
+    fitted = fit_temperature([sample_pixels(logits[top], mask[:, :200], valid[:, :200])])
     assert fitted == pytest.approx(temperature, rel=0.08)
     before = Reliability.of(logits[bottom], mask[:, 200:], valid[:, 200:]).error
     after = Reliability.of(logits[bottom] / fitted, mask[:, 200:], valid[:, 200:]).error

@@ -1,4 +1,4 @@
-"""`python -m satseg.export`: files that compute what PyTorch does, in their runtimes and without satseg."""
+"""`python -m satseg.export`: files that agree with PyTorch, in their runtimes and without satseg."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from satseg.runtimes import Request, Source, export_model
 from satseg.runtimes.agreement import random_images
 from satseg.runtimes.graph import ImageToLogits
 from satseg.runtimes.packages import load_package
-from satseg.runtimes.upsampling import JoinedBlock
+from satseg.runtimes.upsampling import FusedBlock
 from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 NAMES = ("water", "forest", "road", "roof")
@@ -273,7 +273,7 @@ import sys, time
 used = []
 sys.addaudithook(lambda event, args: used.append(event) if event.startswith("socket.") else None)
 from satseg.runtimes.packages import load_package
-from satseg.runtimes.upsampling import JoinedBlock
+from satseg.runtimes.upsampling import FusedBlock
 for name in ("onnxruntime", "openvino", "nncf"):
     load_package(name)
 time.sleep(1)
@@ -346,7 +346,7 @@ def test_joined_upsampling_is_exact(options: dict[str, Any], joined: int) -> Non
             for statistic in (module.running_mean, module.running_var, module.weight, module.bias):
                 statistic.data.uniform_(0.5, 1.5)
     graph = ImageToLogits(network, join=True)
-    assert sum(isinstance(module, JoinedBlock) for module in graph.modules()) == joined
+    assert sum(isinstance(module, FusedBlock) for module in graph.modules()) == joined
     image = random_images(spec().inputs[0], (2, 75, 131))
     with torch.no_grad():
         torch.testing.assert_close(graph(image), network(image), rtol=1e-4, atol=1e-4)
@@ -389,7 +389,7 @@ def test_what_disagrees_is_not_kept_and_an_older_file_stays(
 
     path = tmp_path / f"model.{SUFFIXES[name]}"
     path.write_text("older")
-    with pytest.raises(ExportError, match=r"does not compute what PyTorch does: logits differ by up to 0\.0"):
+    with pytest.raises(ExportError, match=r"does not agree with PyTorch: logits differ by up to 0\.0"):
         export_model(tiny(Sly(), tmp_path), asked(name, path))
     assert path.read_text() == "older" and [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -420,7 +420,7 @@ def test_what_no_exporter_follows_is_one_clear_line(tmp_path: Path) -> None:
         def forward(self, image: Tensor) -> Tensor:
             return self.head(image) * float(image.numpy().any())
 
-    with pytest.raises(ExportError, match=r"Odd on None cannot be written as ONNX \(\w+: "):
+    with pytest.raises(ExportError, match=r"Odd on None cannot be exported to ONNX \(\w+: "):
         export_model(tiny(Odd(), tmp_path), asked("onnx", tmp_path / "model", size=[64, 64]))
     assert not list(tmp_path.iterdir())
 
@@ -454,9 +454,9 @@ def test_a_missing_package_names_what_to_install(
         ("onnx", "model", {"size": 512}, "size=512: expected"),
         ("onnx", "model", {"size": [512.0, 512]}, "expected"),
         ("onnx", "model", {"size": [16, 512]}, "at least 32"),
-        ("pth", "model", {"size": [512, 512]}, "size= has no meaning for format=pth"),
-        ("onnx", "model", {"int8": True}, "int8=true goes with format=openvino"),
-        ("openvino", "model", {"int8": True, "size": [64, 64]}, "int8=true goes without size="),
+        ("pth", "model", {"size": [512, 512]}, "size= has no effect for format=pth"),
+        ("onnx", "model", {"int8": True}, "int8=true needs format=openvino"),
+        ("openvino", "model", {"int8": True, "size": [64, 64]}, "int8=true does not support size="),
     ],
 )
 def test_wrong_use_is_one_clear_line(name: str, output: str, options: dict[str, Any], expected: str) -> None:

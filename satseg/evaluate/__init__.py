@@ -1,1 +1,1 @@
-"""Scoring a model on a split, and correcting map areas by the scores."""
+"""Evaluation of a model on a split, and error-adjusted map areas."""

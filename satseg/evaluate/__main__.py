@@ -9,7 +9,7 @@ from satseg.cli import entry_point
 
 @entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
-    """Write scores, a table per image and pictures; print the scores."""
+    """Write scores, a table of images and figures; print the scores."""
     import sys
     from pathlib import Path
 

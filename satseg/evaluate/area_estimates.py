@@ -1,7 +1,8 @@
-"""Area of each class with an interval: what a map says, corrected by where it was seen to be wrong.
+"""Error-adjusted class areas with confidence intervals.
 
-Olofsson et al. 2014 (Remote Sensing of Environment 148), with clusters: test images are drawn whole, and errors within
-one are alike, so the variance comes from the differences between images, not from the number of pixels.
+Olofsson et al. 2014 (Remote Sensing of Environment 148), with cluster sampling: test images are sampled whole, and
+errors within one are correlated, so the variance comes from the differences between images, not from the number of
+pixels.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from scipy.stats import t
 
 from satseg.errors import DataError
 
-FEW = 15  # clusters below which an interval is a rough one
+FEW_CLUSTERS = 15  # clusters below which an interval is only approximate
 
 
 @dataclass(frozen=True)
 class AreaEstimate:
-    """The share of each class (K,) in a map's area, with its standard error and interval.
+    """Share of each class (K,) in a map's area, with its standard error and confidence interval.
 
     Attributes:
-        mapped: Share by counting the map.
-        corrected: Share as estimated from map and test images.
+        mapped: Share by pixel counts of the map.
+        corrected: Share estimated from map and test images.
         error: Standard error of `corrected`.
-        low: Lower end of the interval, at least 0.
-        high: Upper end, at most 1.
-        num_clusters: Independent groups of test images.
+        low: Lower bound of the interval, at least 0.
+        high: Upper bound, at most 1.
+        num_clusters: Number of independent groups of test images.
     """
 
     mapped: np.ndarray
@@ -38,15 +39,15 @@ class AreaEstimate:
 
 
 def estimate_areas(matrices: np.ndarray, mapped: np.ndarray, confidence: float = 0.95) -> AreaEstimate:
-    """Correct the areas of a map by the confusion matrices of a sample of it.
+    """Adjust the class areas of a map by the confusion matrices of a sample.
 
     Args:
-        matrices: Counts (M, K, K) for each cluster of the sample, rows truth, columns prediction.
-        mapped: Area or pixels (K,) of each class in the map.
-        confidence: Of the interval.
+        matrices: Counts (M, K, K), one matrix per cluster of the sample; rows truth, columns prediction.
+        mapped: Area or pixel count (K,) of each class in the map.
+        confidence: Level of the interval.
 
     Returns:
-        Shares of the map's area. A class that is mapped but predicted nowhere in the sample is taken as it is mapped.
+        Shares of the map's area. A class that is in the map but is never predicted in the sample keeps its mapped area.
 
     Raises:
         DataError: If there are fewer than two clusters, or the map is empty.
@@ -61,7 +62,7 @@ def estimate_areas(matrices: np.ndarray, mapped: np.ndarray, confidence: float =
     ratios = np.where(seen[:, None] > 0, counts.sum(0) / np.maximum(seen, 1)[:, None], np.eye(len(mapped)))
     corrected = weights @ ratios
     scale = np.where(seen > 0, weights / np.maximum(seen, 1), 0.0)
-    residuals = np.einsum("i,mij->mj", scale, counts - ratios * predicted[:, :, None])  # linearised, by cluster
+    residuals = np.einsum("i,mij->mj", scale, counts - ratios * predicted[:, :, None])  # linearised, per cluster
     error = np.sqrt(clusters / (clusters - 1) * (residuals**2).sum(0))
     margin = t.ppf((1 + confidence) / 2, clusters - 1) * error
     low, high = np.maximum(corrected - margin, 0), np.minimum(corrected + margin, 1)
@@ -69,7 +70,7 @@ def estimate_areas(matrices: np.ndarray, mapped: np.ndarray, confidence: float =
 
 
 def by_cluster(matrices: np.ndarray, groups: list[str]) -> np.ndarray:
-    """Add up the matrices (N, K, K) of the images of each group; returns (M, K, K), by the groups' names."""
+    """Sum the matrices (N, K, K) of the images of each group; return (M, K, K), sorted by group name."""
     names, index = np.unique(groups, return_inverse=True)
     result = np.zeros((len(names), *matrices.shape[1:]), np.int64)
     np.add.at(result, index, matrices)

@@ -1,4 +1,4 @@
-"""Whether a model is right as often as it is sure, and the temperature that makes it so."""
+"""Calibration: reliability diagrams, and fitting a temperature."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from satseg.errors import DataError
 from satseg.spec import IGNORE_INDEX
 
 BINS = 15  # as in Guo et al. 2017
-MAX_PIXELS = 20_000  # of an image, that a temperature is fitted on
-COOLEST, HOTTEST = 0.05, 20.0
+MAX_PIXELS = 20_000  # per image, for fitting a temperature
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Pixels by the confidence of their prediction: the highest class's probability, in 15 equal bins.
+    """Pixels by the confidence of their prediction (the highest class probability), in 15 equal bins.
 
     Attributes:
-        counts: Pixels (15,), int64.
+        counts: Number of pixels (15,), int64.
         confidences: Sums of their confidences (15,).
-        hits: How many of them are right (15,), int64.
+        hits: Number of correct pixels (15,), int64.
     """
 
     counts: np.ndarray
@@ -35,22 +35,22 @@ class Reliability:
 
     @classmethod
     def empty(cls) -> Reliability:
-        """Return the reliability of no pixel."""
+        """Return empty bins."""
         return cls(np.zeros(BINS, np.int64), np.zeros(BINS), np.zeros(BINS, np.int64))
 
     @classmethod
     def of(cls, logits: Tensor, mask: Tensor, valid: Tensor) -> Reliability:
-        """Count a batch: logits (N, K, H, W), mask (N, H, W), valid (N, H, W)."""
+        """Bin the pixels of a batch: logits (N, K, H, W), mask (N, H, W), valid (N, H, W)."""
         counted = valid & (mask != IGNORE_INDEX)
         confidence, predicted = logits.float().softmax(1).max(1)
-        sure = confidence[counted].double()
-        right = (predicted == mask)[counted]
-        index = (sure * BINS).ceil().long().clamp(1, BINS) - 1  # a bin holds its upper border
+        confidence = confidence[counted].double()
+        correct = (predicted == mask)[counted]
+        index = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # bins include their upper edge
         counts = torch.bincount(index, minlength=BINS)
         return cls(
             counts.cpu().numpy(),
-            torch.bincount(index, sure, minlength=BINS).cpu().numpy(),
-            torch.bincount(index[right], minlength=BINS).cpu().numpy(),
+            torch.bincount(index, confidence, minlength=BINS).cpu().numpy(),
+            torch.bincount(index[correct], minlength=BINS).cpu().numpy(),
         )
 
     def __add__(self, other: Reliability) -> Reliability:
@@ -63,27 +63,27 @@ class Reliability:
         return float(np.abs(self.confidences - self.hits).sum() / total) if total else float("nan")
 
     def rows(self) -> list[tuple[float, int, float | None, float | None]]:
-        """Return upper border, pixels, mean confidence and accuracy of each bin."""
+        """Return the upper edge, pixel count, mean confidence and accuracy of each bin."""
         return [
             ((i + 1) / BINS, int(n), float(c / n) if n else None, float(h / n) if n else None)
             for i, (n, c, h) in enumerate(zip(self.counts, self.confidences, self.hits, strict=True))
         ]
 
 
-def some_pixels(logits: Tensor, mask: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits (P, K) and truth (P,) of evenly spread labelled pixels of one image, the same each time."""
+def sample_pixels(logits: Tensor, mask: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits (P, K) and truth (P,) of evenly spaced labelled pixels of one image; deterministic."""
     counted = (valid & (mask != IGNORE_INDEX)).flatten()
-    places = counted.nonzero().squeeze(1)
-    step = max(1, -(-len(places) // MAX_PIXELS))
-    chosen = places[::step]
+    labelled = counted.nonzero().squeeze(1)
+    step = max(1, -(-len(labelled) // MAX_PIXELS))
+    chosen = labelled[::step]
     return logits[0].flatten(1)[:, chosen].T.float().cpu(), mask.flatten()[chosen].long().cpu()
 
 
 def fit_temperature(pixels: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Return the temperature that makes the truth of these pixels most likely (Guo et al. 2017).
+    """Return the temperature that maximises the likelihood of these pixels (Guo et al. 2017).
 
     Args:
-        pixels: Logits (P, K) and truth (P,), image by image.
+        pixels: Logits (P, K) and truth (P,) of each image.
 
     Raises:
         DataError: If there is no pixel.
@@ -94,8 +94,8 @@ def fit_temperature(pixels: Iterable[tuple[Tensor, Tensor]]) -> float:
     if not len(truth):
         raise DataError("The split has no labelled pixel to fit a temperature on.")
 
-    def surprise(log_temperature: float) -> float:
+    def nll(log_temperature: float) -> float:
         return float(cross_entropy(logits / float(np.exp(log_temperature)), truth))
 
-    found = minimize_scalar(surprise, bounds=(np.log(COOLEST), np.log(HOTTEST)), method="bounded")
+    found = minimize_scalar(nll, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
     return float(np.exp(found.x))

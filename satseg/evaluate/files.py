@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind, and reading it back."""
+"""Writing and reading the files of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from satseg.evaluate.scoring import EvaluationResult
 from satseg.files import atomic_path, write_json, write_text
 
 MATRICES = "matrices.npz"
-MOST_IMAGES = 1_000_000
-BROKEN = (BadZipFile, zlib.error)
-MOST_BYTES = 2**30  # of all matrices unpacked: 10,000 images of 100 classes take 0.8 GB
-TIMING = "timing.json"  # apart from the scores, which are the same each time
+MAX_IMAGES = 1_000_000
+ZIP_ERRORS = (BadZipFile, zlib.error)
+MAX_BYTES = 2**30  # of all matrices, uncompressed: 10,000 images of 100 classes take 0.8 GB
+TIMING = "timing.json"  # separate from the scores, which are reproducible
 
 
 def write_evaluation(result: EvaluationResult, folder: Path, split: str) -> None:
-    """Write the scores, tables of images (worst first), confusion and reliability, and each image's matrix."""
+    """Write scores, tables of images (worst first), confusion and reliability, and each image's confusion matrix."""
     document = {"split": split, "scores": result.scores.as_dict(), "protocol": result.protocol}
     write_json(folder / "scores.json", document | {"calibration_error": result.reliability.error})
     pixels = sum(int(image.scores.matrix.sum()) for image in result.images)
@@ -47,7 +47,7 @@ def write_evaluation(result: EvaluationResult, folder: Path, split: str) -> None
 
 
 def write_matrices(path: Path, result: EvaluationResult) -> None:
-    """Write each image's confusion matrix, which comparisons and intervals are computed from."""
+    """Write the confusion matrix of each image; comparisons and confidence intervals are computed from them."""
     images = sorted(result.images, key=lambda image: image.name)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -59,28 +59,28 @@ def write_matrices(path: Path, result: EvaluationResult) -> None:
 
 
 def read_matrices(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    """Read names and groups of images, and their confusion matrices (N, K, K).
+    """Read image names, groups and confusion matrices (N, K, K).
 
     Raises:
-        RunError: If the file is missing or broken.
+        RunError: If the file is missing or corrupt.
     """
     try:
         with ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
-                raise ValueError(f"it would take more than {MOST_BYTES / 1e6:,.0f} MB")
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise ValueError(f"it would take more than {MAX_BYTES / 1e6:,.0f} MB")
         with np.load(path, allow_pickle=False) as found:
             names, groups, matrices = found["names"], found["groups"], found["matrices"]
         count, *sides = matrices.shape
         texts = all(array.shape == (count,) and array.dtype.kind == "U" for array in (names, groups))
-        if not texts or count > MOST_IMAGES or len(set(sides)) != 1 or len(sides) != 2 or matrices.dtype != np.int64:
+        if not texts or count > MAX_IMAGES or len(set(sides)) != 1 or len(sides) != 2 or matrices.dtype != np.int64:
             raise ValueError("it does not hold a name, a group and a confusion matrix for each image")
-    except (ArithmeticError, EOFError, KeyError, MemoryError, OSError, RuntimeError, ValueError, *BROKEN) as error:
+    except (ArithmeticError, EOFError, KeyError, MemoryError, OSError, RuntimeError, ValueError, *ZIP_ERRORS) as error:
         raise RunError(f"{path} cannot be read ({error}): score the run again with satseg.evaluate.") from error
     return names.tolist(), groups.tolist(), matrices
 
 
 def write_csv(path: Path, rows: list[list[Any]]) -> None:
-    """Write rows, the header first, as CSV."""
+    """Write rows as CSV, header first."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(path, text.getvalue())

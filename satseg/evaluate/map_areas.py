@@ -1,4 +1,4 @@
-"""Class areas of a map, corrected by the confusion that a split shows."""
+"""Error-adjusted class areas of a map, from the confusion matrices of a split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from satseg.data import SegmentationDataModule
 from satseg.errors import ConfigError
-from satseg.evaluate.area_estimates import FEW, AreaEstimate, by_cluster, estimate_areas
+from satseg.evaluate.area_estimates import FEW_CLUSTERS, AreaEstimate, by_cluster, estimate_areas
 from satseg.evaluate.files import write_csv
 from satseg.evaluate.scoring import EvaluationResult, Scoring
 
@@ -18,22 +18,22 @@ from satseg.evaluate.scoring import EvaluationResult, Scoring
 def corrected_areas(
     result: EvaluationResult, map_areas: Path, datamodule: SegmentationDataModule, split: str, folder: Path
 ) -> str:
-    """Correct a map's class areas by a split's confusion, write areas.csv and return a table.
+    """Adjust a map's class areas by a split's confusion matrices, write areas.csv and return a table.
 
     Args:
         result: The split's scores.
-        map_areas: What `satseg.predict areas=true` wrote.
-        datamodule: Says how the split was drawn.
+        map_areas: CSV file written by `satseg.predict areas=true`.
+        datamodule: The data; knows how the split was sampled.
         split: Its name.
-        folder: Where to write to.
+        folder: Output folder.
 
     Raises:
-        ConfigError: If the file is no table of the model's classes.
+        ConfigError: If the file is not a table of the model's classes.
     """
     mapped, unit, total = _read_areas(map_areas, result.class_names)
     matrices = np.stack([image.scores.matrix for image in result.images])
     estimate = estimate_areas(by_cluster(matrices, [image.group for image in result.images]), mapped)
-    for warning in _doubts(estimate, datamodule, split, result.scoring):
+    for warning in _caveats(estimate, datamodule, split, result.scoring):
         print(f"Warning: {warning}", file=sys.stderr)
     rows = [
         [name, *(share * total for share in shares)]
@@ -49,7 +49,7 @@ def corrected_areas(
 
 
 def _read_areas(path: Path, class_names: tuple[str, ...]) -> tuple[np.ndarray, str, float]:
-    """Return the area of each class, its unit, and the whole."""
+    """Return the area of each class, the unit, and the total."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = {row["class"]: row for row in csv.DictReader(file)}
@@ -58,24 +58,30 @@ def _read_areas(path: Path, class_names: tuple[str, ...]) -> tuple[np.ndarray, s
         values = np.array([float(rows[name][column]) for name in class_names])
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"map_areas={path}: expected the class areas that satseg.predict areas=true writes, with the classes "
+            f"map_areas={path}: expected class areas as written by satseg.predict areas=true, with the classes "
             f"{', '.join(class_names)} ({type(error).__name__}: {error})."
         ) from error
     return values, unit, float(values.sum())
 
 
-def _doubts(estimate: AreaEstimate, datamodule: SegmentationDataModule, split: str, scoring: Scoring) -> list[str]:
-    """Return what a reader of the intervals must know."""
-    doubts = []
+def _caveats(estimate: AreaEstimate, datamodule: SegmentationDataModule, split: str, scoring: Scoring) -> list[str]:
+    """Return caveats for the interpretation of the intervals."""
+    caveats = []
     if split == "train":
-        doubts.append("the model has seen these images: its errors elsewhere are more, and the areas are biased.")
-    if scoring.tta != "none":
-        doubts.append(f"the errors are those with tta={scoring.tta}: the map must have been made with it, too.")
-    if not datamodule.is_probability_sample:
-        doubts.append(
-            f"the {split} split was chosen, not drawn at random from the mapped area: the intervals hold for places "
-            "like its images only."
+        caveats.append(
+            "the model was trained on these images: it makes more errors elsewhere, and the areas are biased."
         )
-    if estimate.num_clusters < FEW:
-        doubts.append(f"{estimate.num_clusters} independent groups of images are few: the intervals are rough.")
-    return doubts
+    if scoring.tta != "none":
+        caveats.append(
+            f"the errors are those with tta={scoring.tta}: the map must have been made with the same option."
+        )
+    if not datamodule.is_probability_sample:
+        caveats.append(
+            f"the {split} split is not a random sample of the mapped area: the intervals apply only to locations "
+            "similar to its images."
+        )
+    if estimate.num_clusters < FEW_CLUSTERS:
+        caveats.append(
+            f"there are only {estimate.num_clusters} independent groups of images: the intervals are approximate."
+        )
+    return caveats

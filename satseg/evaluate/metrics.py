@@ -1,4 +1,4 @@
-"""One confusion matrix, and every score derived from it."""
+"""Confusion matrices, and the scores derived from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from satseg.spec import IGNORE_INDEX
 
-# What each score is, for the model file and for readers of tables.
+# Definition of each score, for the model file and for tables.
 SCORES = {
     "pixels": "all pixels of whole images that are labelled, not ignored and not nodata; each once",
     "iou/<class>": "TP / (TP + FP + FN) over the pixels of the whole split",
@@ -27,10 +27,10 @@ SCORES = {
 
 
 class ConfusionMatrix(Metric):
-    """Counts of pixels by true class (rows) and predicted class (columns), int64, summed over devices.
+    """Pixel counts by true class (rows) and predicted class (columns), int64, summed over devices.
 
     Args:
-        num_classes: Rows and columns.
+        num_classes: Number of rows and columns.
     """
 
     full_state_update = False
@@ -50,41 +50,41 @@ class ConfusionMatrix(Metric):
 
 
 def confusion_matrices(predicted: Tensor, mask: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-    """Count pixels for each image.
+    """Return the confusion matrix of each image.
 
     Args:
         predicted: Class indices (N, H, W).
         mask: True class indices (N, H, W); IGNORE_INDEX does not count.
-        valid: Boolean (N, H, W); what is not valid does not count.
+        valid: Boolean (N, H, W); invalid pixels do not count.
         num_classes: K.
 
     Returns:
         int64 (N, K, K), rows truth, columns prediction.
     """
     matrices = []
-    for guess, truth, usable in zip(predicted, mask, valid, strict=True):
+    for prediction, truth, usable in zip(predicted, mask, valid, strict=True):
         counted = usable & (truth != IGNORE_INDEX)
-        pairs = truth[counted].long() * num_classes + guess[counted].long()
+        pairs = truth[counted].long() * num_classes + prediction[counted].long()
         matrices.append(torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes))
     return torch.stack(matrices)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says; per-class values are NaN for a class that occurs nowhere."""
+    """Scores of a confusion matrix; per-class scores are NaN for a class that occurs nowhere."""
 
     class_names: tuple[str, ...]
     matrix: np.ndarray
 
     @classmethod
     def from_matrix(cls, matrix: Tensor | np.ndarray, class_names: Sequence[str]) -> Scores:
-        """Derive scores from int64 counts (K, K), rows truth."""
+        """Return the scores of int64 counts (K, K), rows truth."""
         array = matrix.cpu().numpy() if isinstance(matrix, Tensor) else np.asarray(matrix)
         return cls(tuple(class_names), array.astype(np.int64))
 
     @classmethod
     def empty(cls, class_names: Sequence[str]) -> Scores:
-        """Return the scores of no pixel at all: which there are, each NaN."""
+        """Return the scores of an empty confusion matrix, all NaN."""
         return cls.from_matrix(np.zeros((len(class_names), len(class_names))), class_names)
 
     @property
@@ -103,22 +103,22 @@ class Scores:
 
     @property
     def iou(self) -> np.ndarray:
-        """Intersection over union by class."""
+        """Intersection over union per class."""
         return _ratio(self._hits, self._truth + self._predicted - self._hits)
 
     @property
     def f1(self) -> np.ndarray:
-        """F1 (Dice) by class."""
+        """F1 (Dice) per class."""
         return _ratio(2 * self._hits, self._truth + self._predicted)
 
     @property
     def precision(self) -> np.ndarray:
-        """Share of what is predicted as the class that is it."""
+        """Share of the pixels predicted as the class that belong to it."""
         return _ratio(self._hits, self._predicted)
 
     @property
     def recall(self) -> np.ndarray:
-        """Share of the class that is found."""
+        """Share of the pixels of the class that are predicted as it."""
         return _ratio(self._hits, self._truth)
 
     @property
@@ -128,7 +128,7 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Share of pixels whose class is right."""
+        """Share of pixels whose class is predicted correctly."""
         return float(_ratio(self._hits.sum(), self.matrix.sum()))
 
     def as_dict(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""From an evaluation to what people look at: tables and pictures of a split."""
+"""Tables and figures of an evaluated split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from satseg.visualization.examples import Example
 from satseg.visualization.figures import plot_confusion_matrix, plot_samples
 from satseg.visualization.report import SplitPage
 
-if TYPE_CHECKING:  # its import brings Lightning, which predicting and serving do without
+if TYPE_CHECKING:  # importing it imports Lightning, which prediction and serving do not need
     from satseg.data import SegmentationDataModule
 
 NUM_PICTURES = 4
@@ -26,12 +26,12 @@ NUM_PICTURES = 4
 
 @dataclass(frozen=True)
 class SplitReport:
-    """A split's scores, and images of it with their predictions, each in one of the two groups alone.
+    """A split's scores, and example images with predictions; no image is in both groups.
 
     Attributes:
         result: The scores.
         worst: The images with the lowest mIoU, lowest first.
-        samples: Images spread over the rest, highest mIoU first.
+        samples: Images evenly spaced over the rest, highest mIoU first.
     """
 
     result: EvaluationResult
@@ -40,7 +40,7 @@ class SplitReport:
 
     @property
     def page(self) -> SplitPage:
-        """What a page shows of it."""
+        """The content of the report page."""
         result = self.result
         return SplitPage(
             num_images=len(result.images),
@@ -60,23 +60,24 @@ def report_split(
     folder: Path,
     scoring: Scoring = PLAIN,
 ) -> SplitReport:
-    """Score a split and write scores, tables and pictures to a folder."""
+    """Score a split and write scores, tables and figures to a folder."""
     device, spec = next(network.parameters()).device, network.spec
     result = evaluate(network, datamodule.eval_dataloader(split), device, scoring, datamodule.groups(split))
     write_evaluation(result, folder, split)
     plot_confusion_matrix(result.matrix, list(result.class_names), folder / "confusion_matrix.png")
-    worst, samples = (list(_examples(network, datamodule, split, names, scoring)) for names in choose(result))
+    worst, samples = (list(_examples(network, datamodule, split, names, scoring)) for names in choose_examples(result))
     for examples, path in ((worst, folder / "worst.png"), (samples, folder / "samples.png")):
-        path.unlink(missing_ok=True)  # of an earlier evaluation
+        path.unlink(missing_ok=True)  # from an earlier evaluation
         if examples:
             plot_samples(examples, list(spec.class_names), spec.palette, path)
     return SplitReport(result, worst, samples)
 
 
-def choose(result: EvaluationResult) -> tuple[list[str], list[str]]:
-    """Choose images to show: the worst, lowest mIoU first, and some spread over the rest, highest first.
+def choose_examples(result: EvaluationResult) -> tuple[list[str], list[str]]:
+    """Choose images to show: the worst, lowest mIoU first, and some evenly spaced over the rest, highest first.
 
-    None is in both. Of few images, half are the worst; images without a labelled pixel are shown if there is no other.
+    No image is in both. With few images, half are the worst; images without labelled pixels are shown if there are no
+    others.
     """
     scored = result.worst(len(result.images)) or list(result.images)
     num_worst = min(NUM_PICTURES, len(scored) // 2)
@@ -93,12 +94,12 @@ def _examples(
     names: Sequence[str],
     scoring: Scoring,
 ) -> Iterator[Example]:
-    """Segment the named images again, and keep what is shown of them."""
+    """Segment the named images again, and yield them as examples."""
     spec, device = network.spec, next(network.parameters()).device
-    looks = views(scoring.tta)
+    tta_views = views(scoring.tta)
     for item in datamodule.named_items(split, names):
         image, valid = item["image"][None].to(device), item["valid"][None].to(device)
-        predicted = segment(network, image, valid, looks)[0].argmax(0)
+        predicted = segment(network, image, valid, tta_views)[0].argmax(0)
         mask = without_edges(item["mask"][None], scoring.ignore_edges)[0]
         truth = mask.where(item["valid"], spec.ignore_index)
         rgb = to_rgb(item["image"], item["valid"], spec)

@@ -1,4 +1,4 @@
-"""Scoring a split: the same code in validation, at the end of training and in `satseg.evaluate`."""
+"""Scoring of a split, shared by validation, the end of training and `satseg.evaluate`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class BatchScores:
-    """What one batch of whole images adds to a split's scores.
+    """Contribution of one batch of whole images to a split's scores.
 
     Attributes:
         predicted: Class indices (N, H, W).
         matrices: Confusion matrices (N, K, K), int64.
         loss: Mean over the batch's valid pixels; 0 without a criterion.
-        pixels: How many they are.
+        pixels: Number of these pixels.
         logits: (N, K, H, W), float32.
     """
 
@@ -49,19 +49,19 @@ def score_batch(
     network: AnyNetwork,
     batch: Mapping[str, Any],
     criterion: Criterion | None = None,
-    looks: Sequence[View] = (IDENTITY,),
+    tta_views: Sequence[View] = (IDENTITY,),
 ) -> BatchScores:
-    """Segment a batch and count right and wrong pixels."""
+    """Segment a batch and compute its confusion matrices."""
     if "failure" in batch:
         batch["failure"].raise_error()
     image, mask, valid = batch["image"], batch["mask"], batch["valid"]
-    logits = segment(network, image, valid, looks)
+    logits = segment(network, image, valid, tta_views)
     predicted = logits.argmax(1)
     matrices = confusion_matrices(predicted, mask, valid, network.spec.num_classes)
     pixels = int(matrices.sum())
     if criterion is None:
         return BatchScores(predicted, matrices, logits.new_zeros(()), pixels, logits)
-    # image by image, so that the split's loss does not depend on the batch size
+    # per image, so that the split's loss does not depend on the batch size
     counts = matrices.sum((1, 2))
     with torch.no_grad():
         losses = torch.stack(
@@ -72,7 +72,7 @@ def score_batch(
 
 @dataclass(frozen=True)
 class ImageScores:
-    """One image's name, the tile or scene that it is a part of, and its counts."""
+    """An image's name, the tile or scene that it belongs to, and its scores."""
 
     name: str
     group: str
@@ -81,12 +81,12 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored how, by choice.
+    """Scoring options.
 
     Attributes:
-        tta: Views of an image that are averaged: `none`, `flips` or `d4`.
-        ignore_edges: Pixels this near to another class do not count: their labels are the least certain.
-        models: How many are averaged.
+        tta: Test-time augmentation: `none`, `flips` or `d4`.
+        ignore_edges: Pixels within this distance of another class do not count, as their labels are the least certain.
+        models: Number of models that are averaged.
     """
 
     tta: str = "none"
@@ -95,13 +95,13 @@ class Scoring:
 
     @property
     def suffix(self) -> str:
-        """What tells its results from those of the plain protocol, in a folder's name."""
+        """Suffix of the output folder's name; empty for the default options."""
         edges = f"_edges{self.ignore_edges}" if self.ignore_edges else ""
         return ("" if self.tta == "none" else f"_{self.tta}") + edges
 
     @property
-    def words(self) -> str:
-        """What readers of a table must know."""
+    def description(self) -> str:
+        """Non-default options as text, for the table of scores."""
         mean = "" if self.models == 1 else f", the mean of {self.models} models"
         views = "" if self.tta == "none" else f", the mean over the views of tta={self.tta}"
         return mean + views + (f", without {self.ignore_edges} px along class borders" if self.ignore_edges else "")
@@ -112,12 +112,12 @@ PLAIN = Scoring()
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A split's scores, whole and by image.
+    """A split's scores, overall and per image.
 
     Attributes:
-        scoring: The choices.
-        reliability: How sure the model was, and how often right.
-        seconds: Time that segmenting took, reading aside.
+        scoring: The options.
+        reliability: Confidence and accuracy of the predictions.
+        seconds: Time for inference, without reading.
     """
 
     class_names: tuple[str, ...]
@@ -128,19 +128,19 @@ class EvaluationResult:
 
     @property
     def protocol(self) -> dict[str, str]:
-        """What was scored how."""
+        """Definition of the scores, with the options used."""
         several = {} if self.scoring.models == 1 else {"models": f"mean of the probabilities of {self.scoring.models}"}
         return PROTOCOL | {"tta": self.scoring.tta, "ignore_edges": f"{self.scoring.ignore_edges} px"} | several
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """Counts (K, K) over all images, rows truth."""
+        """Pixel counts (K, K) over all images, rows truth."""
         total: np.ndarray = np.sum([image.scores.matrix for image in self.images], axis=0)
         return total
 
     @cached_property
     def scores(self) -> Scores:
-        """Scores over the pixels of the whole split."""
+        """Scores over all pixels of the split."""
         return Scores.from_matrix(self.matrix, self.class_names)
 
     def worst(self, count: int) -> list[ImageScores]:
@@ -149,11 +149,11 @@ class EvaluationResult:
         return sorted(scored, key=lambda image: image.scores.miou)[:count]
 
     def table(self, split: str) -> str:
-        """Return the scores as a Markdown table that says what was averaged how."""
+        """Return the scores as a Markdown table that includes their definitions."""
         scores, values = self.scores, self.scores.as_dict()
         truth = scores.matrix.sum(1)
         share = truth / max(truth.sum(), 1)
-        lines = [f"{split}: {len(self.images)} images, {int(truth.sum())} pixels{self.scoring.words}", ""]
+        lines = [f"{split}: {len(self.images)} images, {int(truth.sum())} pixels{self.scoring.description}", ""]
         lines += [
             "| class | IoU | F1 | precision | recall | share of pixels |",
             "| --- | --: | --: | --: | --: | --: |",
@@ -180,18 +180,18 @@ def evaluate(
     """Score every image of a loader, in float32.
 
     Args:
-        network: The model, or several as one.
-        loader: Whole images.
-        device: Where the network is.
-        scoring: The choices.
-        groups: The tile or scene of each image; each its own by default.
+        network: A model or an ensemble.
+        loader: Batches of whole images.
+        device: Device of the network.
+        scoring: The options.
+        groups: The tile or scene of each image; by default each image is its own group.
 
     Raises:
-        ConfigError: If there is no such test-time augmentation.
-        DataError: If no pixel of the split is labelled.
+        ConfigError: If the test-time augmentation is unknown.
+        DataError: If the split has no labelled pixel.
     """
     network.eval()
-    looks, names = views(scoring.tta), network.spec.class_names
+    tta_views, names = views(scoring.tta), network.spec.class_names
     images: list[ImageScores] = []
     reliability, seconds = Reliability.empty(), 0.0
     progress = Progress("Scoring", len(loader) if isinstance(loader, Sized) else None, "images")
@@ -200,8 +200,8 @@ def evaluate(
         if "mask" in moved:
             moved["mask"] = without_edges(moved["mask"], scoring.ignore_edges)
         start = time.perf_counter()
-        scored = score_batch(network, moved, looks=looks)
-        seconds += time.perf_counter() - start  # the counting has waited for the device
+        scored = score_batch(network, moved, tta_views=tta_views)
+        seconds += time.perf_counter() - start  # counting has synchronised with the device
         reliability += Reliability.of(scored.logits, moved["mask"], moved["valid"])
         for name, matrix in zip(moved["name"], scored.matrices, strict=True):
             images.append(ImageScores(name, (groups or {}).get(name, name), Scores.from_matrix(matrix, names)))
@@ -215,7 +215,7 @@ def evaluate(
 def without_edges(mask: Tensor, distance: int) -> Tensor:
     """Ignore the pixels of a mask (N, H, W) that are within `distance` rows and columns of another class.
 
-    As in the protocol of the ISPRS benchmarks, with a square instead of a disk. What is ignored already is no class.
+    As in the ISPRS benchmarks, with a square instead of a disk. Ignored pixels are not a class.
     """
     if distance == 0:
         return mask

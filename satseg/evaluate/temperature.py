@@ -1,4 +1,4 @@
-"""Temperature scaling of a trained model, fitted on its validation split."""
+"""Temperature scaling of a trained model on its validation split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from satseg.data import SegmentationDataModule
 from satseg.errors import CheckpointError
-from satseg.evaluate.calibration import fit_temperature, some_pixels
+from satseg.evaluate.calibration import fit_temperature, sample_pixels
 from satseg.evaluate.scoring import Scoring, without_edges
 from satseg.inference.windows import segment
 from satseg.locks import output_lock
@@ -26,16 +26,16 @@ CALIBRATED = "model_calibrated.safetensors"
 def calibrate(
     checkpoint: Path, network: SegmentationNetwork, datamodule: SegmentationDataModule, scoring: Scoring
 ) -> Path:
-    """Fit a temperature on the validation split, set it, and write the model with it to a new file beside the old.
+    """Fit a temperature on the validation split, set it, and write the calibrated model next to the original file.
 
     Args:
         checkpoint: A run folder or a model file.
-        network: The model that was loaded from it; its temperature is changed.
-        datamodule: Its data.
-        scoring: Which pixels count.
+        network: The model loaded from it; its temperature is changed.
+        datamodule: The data.
+        scoring: Options; only `ignore_edges` is used.
 
     Raises:
-        CheckpointError: If the checkpoint is for resuming only.
+        CheckpointError: If the checkpoint is a `.ckpt` file, which is for resuming only.
     """
     source = model_path(checkpoint)
     if source.suffix == ".ckpt":
@@ -58,4 +58,4 @@ def _pixels(
             batch["failure"].raise_error()
         image, mask, valid = (batch[key].to(device) for key in ("image", "mask", "valid"))
         with torch.no_grad():
-            yield some_pixels(segment(network, image, valid), without_edges(mask, scoring.ignore_edges), valid)
+            yield sample_pixels(segment(network, image, valid), without_edges(mask, scoring.ignore_edges), valid)

@@ -1,4 +1,4 @@
-"""Whether models have seen the images that they are scored on, by what their runs record."""
+"""Check that models were not trained on the images that they are scored on, using their run records."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from satseg.runs.renamed import read_record
 
 
 def check_unseen(checkpoints: Sequence[Path], datamodule: SegmentationDataModule, split: str) -> None:
-    """Refuse to score on images that a model was trained on; warn of those that chose its best epoch, and of no record.
+    """Reject images that a model was trained on; warn of those that selected its best epoch, and of missing records.
 
-    The training split is scored by who asks for it. Of a single model's own validation split nothing is said.
+    The training split may be scored if it is requested. For a single model's own validation split there is no warning.
 
     Args:
         checkpoints: The models.
-        datamodule: The data that is scored.
-        split: Of it.
+        datamodule: The data to score.
+        split: Name of the split to score.
 
     Raises:
-        ConfigError: Names the model and an image.
+        ConfigError: If a model was trained on any of the images; names the model and an image.
     """
     if split == "train":
         return
@@ -36,33 +36,34 @@ def check_unseen(checkpoints: Sequence[Path], datamodule: SegmentationDataModule
         if seen is None:
             unknown.append(str(path))
             continue
-        if trained := [name for name, where in seen.items() if where == "train"]:
+        if trained := [name for name, origin in seen.items() if origin == "train"]:
             raise ConfigError(
                 f"split={split}: {path} was trained on {len(trained)} of these {len(scored)} images (such as "
-                f"{trained[0]}), so their scores would flatter it: {_instead(checkpoints, datamodule, split)}."
+                f"{trained[0]}), so the scores would be too optimistic: {_alternative(checkpoints, datamodule, split)}."
             )
-        if len(checkpoints) > 1 and split != "val" and (chosen := [n for n, where in seen.items() if where == "val"]):
+        if len(checkpoints) > 1 and split != "val" and (chosen := [n for n, origin in seen.items() if origin == "val"]):
             print(
-                f"Warning: the best epoch of {path} was chosen on {len(chosen)} of these {len(scored)} images (such as "
-                f"{chosen[0]}): the scores are somewhat too high.",
+                f"Warning: the best epoch of {path} was selected on {len(chosen)} of these {len(scored)} images "
+                f"(such as {chosen[0]}): the scores are slightly too optimistic.",
                 file=sys.stderr,
             )
     if unknown and len(checkpoints) > 1:
         print(
-            f"Warning: no record tells which images {', '.join(unknown)} was trained on: see that these are others.",
+            f"Warning: there is no record of the images that {', '.join(unknown)} was trained on: make sure that "
+            "these are others.",
             file=sys.stderr,
         )
 
 
 def _splits_in(checkpoint: Path, scored: Mapping[str, str], root: Path) -> dict[str, str] | None:
-    """Return in which split of a model's run the images were that are scored; None where no record tells.
+    """Return the split of each scored image in a model's run; None if there is no record.
 
-    Of the same folder the name tells, too, as masks may have been repaired since.
+    Images are matched by digest, and in the same folder also by name, as masks may have been corrected since.
 
     Args:
         checkpoint: The model.
         scored: Digests of images and masks, by name.
-        root: Folder of the data that is scored.
+        root: Folder of the data to score.
     """
     try:
         folder = run_folder(checkpoint)
@@ -76,8 +77,8 @@ def _splits_in(checkpoint: Path, scored: Mapping[str, str], root: Path) -> dict[
     return {name: split for name, split in found.items() if split}
 
 
-def _instead(checkpoints: Sequence[Path], datamodule: SegmentationDataModule, split: str) -> str:
-    """Return what to score instead."""
+def _alternative(checkpoints: Sequence[Path], datamodule: SegmentationDataModule, split: str) -> str:
+    """Return a suggestion for what to score instead."""
     if split != "test" and datamodule.splits.get("test") and len(checkpoints) > 1:
         return "score split=test, which folds have in common"
     return "name a dataset, or a split of it, of images that no model was trained on"

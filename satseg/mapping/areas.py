@@ -45,7 +45,7 @@ class ClassArea:
         return None if self.area_m2 is None else self.area_m2 / SQUARE_METRES_PER_HECTARE
 
 
-def area_text(area_m2: float) -> str:
+def format_area(area_m2: float) -> str:
     """Return an area in the unit that suits its size, with three significant digits: `85.3 m²`, `1.23 ha`, `12.3 km²`.
 
     Args:

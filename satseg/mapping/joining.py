@@ -14,7 +14,7 @@ from rasterio import CRS
 from satseg.data.rasters.opening import open_raster
 from satseg.files import atomic_path
 from satseg.mapping.ground import Ground
-from satseg.mapping.layers import BATCH, driver_of, failing_clearly
+from satseg.mapping.layers import BATCH, driver_of, write_errors
 
 
 class _Kind(NamedTuple):
@@ -44,7 +44,7 @@ def join_layers(files: Mapping[str, tuple[Path, Path]], output: Path) -> dict[st
     layers = _layer_names(output.stem, list(dict.fromkeys(kinds.values())))
     counts = dict.fromkeys(layers.values(), 0)
     made: set[str] = set()
-    with failing_clearly(output), atomic_path(output) as temporary:
+    with write_errors(output), atomic_path(output) as temporary:
         for name, (polygons, _) in files.items():
             layer = layers[kinds[name]]
             for wkb, fields in _parts(polygons):

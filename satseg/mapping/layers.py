@@ -92,7 +92,7 @@ def open_layer(path: Path, crs: str | None) -> Iterator[Layer]:
         raise ConfigError(
             f"vectors={path}: the map's CRS has no longitude and latitude for GeoJSON; write .gpkg or .fgb."
         )
-    with failing_clearly(path), atomic_path(path) as temporary:
+    with write_errors(path), atomic_path(path) as temporary:
         layer = Layer(temporary.with_name("layer.gpkg"), path.stem, crs)
         target = layer.path.with_suffix(path.suffix.lower())  # FlatGeobuf makes a folder of any other name
         yield layer
@@ -128,7 +128,7 @@ def _check(target: Path, count: int, *, indexed: bool) -> None:
 
 
 @contextmanager
-def failing_clearly(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Turn what GDAL says in the block into an error that names the file.
 
     Raises:

@@ -21,7 +21,7 @@ from satseg.mapping.simplifying import simplify
 
 logger = logging.getLogger(__name__)
 
-NOTABLE = 0.01  # share of a class's area from which it is said that the polygons lack it
+REPORTED_CHANGE = 0.01  # share of a class's area from which it is said that the polygons lack it
 
 
 def write_vectors(
@@ -80,7 +80,7 @@ def write_vectors(
             fields = {"class": names[values[kept]], "value": source.values[values[kept]].astype(np.int32)}
             fields["area_m2" if ground.metric else "area_px"] = areas[kept]
             layer.add(shapely.transform(polygons[kept], ground.place), fields)
-    if off := _differing(names, covered, written):
+    if off := _changed_areas(names, covered, written):
         warn(f"{output}: by min_area_m2={min_area_m2:g} and simplify_m={simplify_m:g}, {off} than in the map.")
     return layer.count
 
@@ -108,10 +108,10 @@ def _areas(source: ClassMap, pieces: Pieces, window: Window) -> np.ndarray:
     return areas
 
 
-def _differing(names: np.ndarray, covered: np.ndarray, written: np.ndarray) -> str:
+def _changed_areas(names: np.ndarray, covered: np.ndarray, written: np.ndarray) -> str:
     """Say which classes have another area as polygons than as pixels, and by how much."""
     shares = np.divide(written - covered, covered, out=np.zeros(len(names)), where=covered > 0)
-    found = [(name, share) for name, share in zip(names, shares, strict=True) if abs(share) > NOTABLE]
+    found = [(name, share) for name, share in zip(names, shares, strict=True) if abs(share) > REPORTED_CHANGE]
     return ", ".join(f"{name} covers {abs(share):.1%} {'more' if share > 0 else 'less'}" for name, share in found)
 
 

@@ -1,4 +1,4 @@
-"""The model, or models, that segment scenes, on an engine."""
+"""Models on inference engines, for segmenting scenes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from satseg.inference.value_checks import Findings
 from satseg.runs import model_path
 from satseg.spec import DatasetSpec
 
-RUNTIMES = ("satseg", "torch", "onnxruntime", "openvino")  # whose versions a result depends on
+RUNTIMES = ("satseg", "torch", "onnxruntime", "openvino")  # packages whose versions affect results
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Combined:
 
 @dataclass(frozen=True)
 class Models(Members):
-    """Models that are averaged, on engines; mostly one.
+    """An ensemble of models on engines; usually of one.
 
     Attributes:
-        device: Where they compute.
-        engines: Name of each one's engine; `auto` where it is to be chosen.
+        device: Device of the models.
+        engines: Name of each model's engine; `auto` to choose one.
         tta: Test-time augmentation.
-        batch_size: Windows at a time; the engine's own by default.
+        batch_size: Number of windows per batch; the engine's default if None.
     """
 
     device: torch.device
@@ -55,7 +55,7 @@ class Models(Members):
     batch_size: int | None
 
     def open(self, shape: tuple[int, int]) -> Engine:
-        """Return the engine for windows of a shape; one for any shape is opened once."""
+        """Return the engine for windows of a shape; engines for any shape are opened once."""
         if not self._opened or any(getattr(e, "size", None) not in (None, shape) for e in self._opened):
             self._opened[:] = [self._open(i, shape) for i in range(len(self.networks))]
         name = "+".join(self.chosen) + ("" if self.tta == "none" else f" tta={self.tta}")
@@ -68,18 +68,18 @@ class Models(Members):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """Names of the engines that were opened last."""
+        """Names of the engines opened last."""
         return tuple(engine.name for engine in self._opened)
 
-    def told(self) -> str:
-        """Return which engine computed, and why it was chosen; empty where none was opened."""
+    def engine_line(self) -> str:
+        """Return a line with the engine and why it was chosen; empty if none was opened."""
         reasons = [(engine.name, getattr(engine, "why", "")) for engine in self._opened]
         lines = [f"{name}, {why}" if why else name for name, why in reasons]
         return f"Engine: {'; '.join(dict.fromkeys(lines))}" if lines else ""
 
     @property
     def graphs(self) -> tuple[str, ...]:
-        """Hashes of the opened engines' files, empty where these follow from the model alone."""
+        """Hashes of the opened engines' files; empty for engines that are derived from the model alone."""
         return tuple(getattr(engine, "digest", "") for engine in self._opened)
 
     @cached_property
@@ -87,13 +87,13 @@ class Models(Members):
         return []
 
     def identity(self) -> dict[str, Any]:
-        """Return what of the models a result depends on; of engines, those that were opened last."""
+        """Return the properties of models and opened engines that affect results."""
         versions = {package: package_version(package) for package in RUNTIMES}
         device = {"device": self.device.type, "threads": torch.get_num_threads()}
         return {"models": self.digests, "graphs": list(self.graphs), "tta": self.tta, "versions": versions} | device
 
     def inspect(self, scene: SceneSource) -> Findings:
-        """Compare a scene with the training of each model; return what is found of the one that it suits least."""
+        """Compare a scene with the training data of each model; return the findings of the worst match."""
         with scene.open() as reader:
             values = reader.sample()
             found = [inspect_open(reader, network.spec.inputs[0], values) for network in self.networks]
@@ -108,11 +108,11 @@ class Models(Members):
 
 
 def open_models(cfg: DictConfig) -> Models:
-    """Load what `checkpoint=` names, a model or several.
+    """Load the models of `checkpoint=`.
 
     Raises:
-        CheckpointError: If one cannot be loaded.
-        ConfigError: If they do not go together, or a choice is unknown.
+        CheckpointError: If a model cannot be loaded.
+        ConfigError: If the models are incompatible, or an option is invalid.
     """
     views(cfg.tta)
     device = choose_device(cfg.device)

@@ -1,4 +1,4 @@
-"""Checking the options of `satseg.predict`, before a model is loaded or a scene opened."""
+"""Checks of the options of `satseg.predict`, before models are loaded and scenes opened."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from satseg.inference.plans import check_windows
 
 
 def check_options(cfg: DictConfig) -> None:
-    """Refuse what no scene could be segmented with.
+    """Check the options that do not depend on a scene.
 
     Raises:
-        ConfigError: Names the option, its value, and what was expected.
+        ConfigError: If an option is invalid; names its value and the expected ones.
     """
     check_values(cfg)
     views(cfg.tta)

@@ -1,4 +1,4 @@
-"""What came of scenes, and how it is said."""
+"""Outcomes of predicted scenes, and their output as text."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from satseg.mapping.areas import ClassArea
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a scene.
+    """Outcome of a scene.
 
     Attributes:
-        name: The scene's.
-        files: What was written, the map first; none where it failed.
-        pixels: Of the scene.
-        watch: Seconds by part of the work, and `all`; and how many pixels were computed.
-        warnings: What was found before it began, and in its map.
-        error: Why it failed, on one line.
-        areas: Of the classes in the map, where they were asked for.
-        vectors: The file of its polygons, where they were asked for.
+        name: Name of the scene.
+        files: Written files, the map first; empty if it failed.
+        pixels: Number of pixels of the scene.
+        watch: Seconds by stage, and `all`; and the number of computed pixels.
+        warnings: Warnings about the scene and its map.
+        error: Reason of a failure, on one line.
+        areas: Class areas, if requested.
+        vectors: File of the polygons, if requested.
     """
 
     name: str
@@ -36,30 +36,30 @@ class Outcome:
     vectors: Path | None = None
 
     def line(self) -> str:
-        """Return what to say of it."""
+        """Return the outcome as one line."""
         if self.error:
             return f"failed: {self.error}"
         if not self.watch.pixels:
-            return f"{self.files[0]} (was there already)"
+            return f"{self.files[0]} (already complete)"
         seconds, computed = max(self.watch.seconds["all"], 1e-9), self.watch.pixels / 1e6
         of = "" if self.watch.pixels == self.pixels else f" of {self.pixels / 1e6:.3g}"
         return f"{self.files[0]} ({computed:.3g}{of} Mpx in {seconds:.3g} s, {computed / seconds:.3g} Mpx/s)"
 
-    def tell(self) -> None:
-        """Say on stderr what another process found."""
-        tell(self.warnings)
+    def print_warnings(self) -> None:
+        """Print warnings and error of another process to stderr."""
+        print_warnings(self.warnings)
         if self.error:
             print(self.error, file=sys.stderr)
 
 
-def tell(warnings: Sequence[str]) -> None:
-    """Print warnings of a scene."""
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Print warnings to stderr."""
     for warning in warnings:
         print(f"Warning: {warning}", file=sys.stderr)
 
 
 def table(outcomes: Collection[Outcome]) -> str:
-    """Return a line a scene, and how many failed."""
+    """Return a line per scene, and the number that succeeded."""
     lines = [f"- {outcome.name}: {outcome.line()}" for outcome in outcomes]
     failed = sum(bool(outcome.error) for outcome in outcomes)
     return "\n".join([*lines, f"{len(outcomes) - failed} of {len(outcomes)} scenes segmented"])

@@ -1,4 +1,4 @@
-"""A small picture of a scene and its map."""
+"""Preview image of a scene and its map."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from satseg.spec import DatasetSpec
 from satseg.visualization.display import to_rgb
 from satseg.visualization.figures import plot_map
 
-SIDE = 1024  # pixels, at most
+MAX_SIDE = 1024  # pixels
 
 
 def write_preview(name: str, scene: SceneSource, output: Path, spec: DatasetSpec, path: Path) -> None:
     """Draw a scene beside its finished map.
 
     Args:
-        name: Of the scene.
-        scene: As it was read.
+        name: Name of the scene.
+        scene: The scene.
         output: The map.
-        spec: The model's.
-        path: PNG file to write.
+        spec: Spec of the model.
+        path: Output file, a PNG.
     """
     with scene.open() as reader:
-        image, valid = reader.thumbnail(SIDE)
+        image, valid = reader.thumbnail(MAX_SIDE)
     with open_class_map(output, spec.num_classes) as opened:
         found = opened.classes(opened.source.read(1, out_shape=valid.shape))
     classes = np.where(found == INVALID, spec.ignore_index, found)

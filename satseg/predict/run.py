@@ -1,4 +1,4 @@
-"""All scenes that `input=` names, one by one, past those that are broken."""
+"""Prediction of all scenes of `input=`, skipping those that fail."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from satseg.data.rasters.inputs import find_inputs
 from satseg.predict.assemble import coding_for, products_for
 from satseg.predict.models import Models
-from satseg.predict.one_scene import _predict, predict_or_tell
-from satseg.predict.outcomes import Outcome, tell
+from satseg.predict.one_scene import predict_one, predict_or_report
+from satseg.predict.outcomes import Outcome, print_warnings
 from satseg.predict.outputs import check_paths, map_paths
 
 
@@ -20,27 +20,27 @@ def predict_scenes(cfg: DictConfig, models: Models) -> list[Outcome]:
 
     Args:
         cfg: The composed configuration of `satseg.predict`.
-        models: Loaded.
+        models: Loaded models.
 
     Returns:
-        An outcome a scene, failed ones too; an error of a single scene is raised instead.
+        An outcome per scene, also for failures; with a single scene, its error is raised instead.
 
     Raises:
-        ConfigError: If an option cannot be used.
+        ConfigError: If an option is invalid.
     """
     named = OmegaConf.to_container(cfg.input, resolve=True) if OmegaConf.is_config(cfg.input) else cfg.input
     scenes = find_inputs(named, cfg.nodata, models.spec.inputs[0].nodata)
     folder = Path(cfg.output) if cfg.output else models.folder(Path(cfg.runs_dir)) / "predictions"
     outputs = map_paths(folder, scenes)
     check_paths(cfg, scenes, outputs, products_for(cfg, models))
-    tell(coding_for(cfg, models).remarks)
+    print_warnings(coding_for(cfg, models).remarks)
     if cfg.executor == "local":
         if len(scenes) == 1:
-            return [_predict(cfg, models, scenes[0], outputs[0])]
-        return [predict_or_tell(cfg, models, *job) for job in zip(scenes, outputs, strict=True)]
+            return [predict_one(cfg, models, scenes[0], outputs[0])]
+        return [predict_or_report(cfg, models, *job) for job in zip(scenes, outputs, strict=True)]
     from satseg.predict.cluster import cluster
 
     with cluster(cfg, models) as workers:
         if len(scenes) == 1:
-            return [_predict(cfg, models, scenes[0], outputs[0], partial(workers.strips, scenes[0]))]
+            return [predict_one(cfg, models, scenes[0], outputs[0], partial(workers.strips, scenes[0]))]
         return list(workers.scenes(scenes, outputs))

@@ -1,1 +1,1 @@
-"""Many runs side by side: who leads, by how much, and whether that is more than chance."""
+"""Comparison of runs: ranking, differences, and their significance."""

@@ -9,20 +9,20 @@ from satseg.cli import entry_point
 
 @entry_point("report")
 def main(cfg: DictConfig) -> None:
-    """Write a leaderboard as Markdown, CSV and a page with pictures; print it."""
+    """Write a leaderboard as Markdown, CSV and HTML; print it."""
     import sys
     import time
     from pathlib import Path
 
     from satseg.locks import folder_lock
     from satseg.report.boards import make_boards
-    from satseg.report.records import find_runs, usual_evaluation
+    from satseg.report.records import default_evaluation, find_runs
     from satseg.report.write import write_comparison
 
     patterns = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
-    evaluation = cfg.evaluation or usual_evaluation(patterns)
+    evaluation = cfg.evaluation or default_evaluation(patterns)
     if cfg.evaluation is None and evaluation != "test":
-        print(f"Comparing evaluation={evaluation}, as no run has scores of a test split", file=sys.stderr)
+        print(f"Comparing evaluation={evaluation}, as no run has scores on a test split", file=sys.stderr)
     records, left_out = find_runs(patterns, evaluation)
     boards = make_boards(records, cfg.draws, cfg.seed)
     folder = Path(cfg.output or Path(cfg.runs_dir) / "reports" / time.strftime("%Y-%m-%d_%H-%M-%S"))

@@ -1,4 +1,4 @@
-"""Leaderboards: runs that were scored alike, by what was chosen, over seeds."""
+"""Leaderboards of runs with the same scoring, aggregated over seeds."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from satseg.report.choices import differing
+from satseg.report.choices import differing_choices
 from satseg.report.effects import SCORE, Effect, find_effects
 from satseg.report.records import RunRecord
-from satseg.report.statistics import draw_groups, interval, resampled_miou, sureness
+from satseg.report.statistics import draw_groups, interval, resampled_miou, standard_error
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One configuration, run with one seed or several.
+    """A configuration, run with one or more seeds.
 
     Attributes:
-        chosen: What tells it from the others of its board.
+        chosen: The options that differ from other entries of the board.
         drawn: Mean mIoU over seeds for each resampled test set (draws,).
-        interval: 95 % interval of the mean mIoU.
-        lead: Difference of the best entry's mIoU to this one, with its interval; None for the best.
+        interval: 95 % confidence interval of the mean mIoU.
+        lead: mIoU of the best entry minus that of this one, with its interval; None for the best.
     """
 
     chosen: Mapping[str, Any]
@@ -34,11 +34,11 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Its choices in words."""
+        """The options as text."""
         return ", ".join(f"{key}={value}" for key, value in self.chosen.items()) or self.runs[0].path.name
 
     def values(self, score: str) -> np.ndarray:
-        """Return a score of each seed."""
+        """Return the scores of all seeds."""
         return np.array([run.scores[score] for run in self.runs])
 
     @property
@@ -53,13 +53,13 @@ class Entry:
 
     @property
     def is_noise(self) -> bool:
-        """Whether the best entry's lead could be chance."""
+        """True if the lead of the best entry is not significant."""
         return self.lead is not None and self.lead[1] <= 0
 
 
 @dataclass(frozen=True)
 class Board:
-    """Runs that may be ranked together, best first."""
+    """Runs that can be ranked together, best first."""
 
     protocol: Mapping[str, str]
     class_names: tuple[str, ...]
@@ -69,29 +69,29 @@ class Board:
 
     @property
     def within_noise(self) -> int:
-        """How many entries could be as good as the best."""
+        """Number of entries that are not significantly worse than the best."""
         return sum(entry.is_noise for entry in self.entries)
 
 
 def make_boards(records: Sequence[RunRecord], draws: int = 2000, seed: int = 0) -> list[Board]:
-    """Rank runs, those under unlike protocols on boards of their own; the largest board first.
+    """Rank runs on one board per scoring protocol, the largest board first.
 
     Args:
         records: The runs.
-        draws: Resampled test sets.
-        seed: Of the resampling.
+        draws: Number of resampled test sets.
+        seed: Seed of the resampling.
     """
-    alike: dict[tuple[tuple[str, str], ...], list[RunRecord]] = {}
+    by_protocol: dict[tuple[tuple[str, str], ...], list[RunRecord]] = {}
     for record in records:
-        alike.setdefault(tuple(sorted(record.protocol.items())), []).append(record)
-    return [_board(runs, draws, seed) for runs in sorted(alike.values(), key=len, reverse=True)]
+        by_protocol.setdefault(tuple(sorted(record.protocol.items())), []).append(record)
+    return [_board(runs, draws, seed) for runs in sorted(by_protocol.values(), key=len, reverse=True)]
 
 
 def _board(runs: Sequence[RunRecord], draws: int, seed: int) -> Board:
     num_groups = len(set(runs[0].groups))
     drawn = draw_groups(num_groups, draws, seed)
     scores = {run.path: resampled_miou(run.matrices, run.groups, drawn) for run in runs}
-    columns = differing(runs)
+    columns = differing_choices(runs)
     keys = list(columns)
     chosen = {run.path: tuple(column[i] for column in columns.values()) for i, run in enumerate(runs)}
     configurations: dict[tuple[Any, ...], list[RunRecord]] = {}
@@ -112,7 +112,7 @@ def _entry(
     runs = tuple(sorted(group, key=lambda run: run.seed))
     drawn = np.stack([scores[run.path] for run in runs]).mean(0)
     values = np.array([run.scores[SCORE] for run in runs])
-    low, high = interval(float(values.mean()), sureness(drawn, num_groups, [values]))
+    low, high = interval(float(values.mean()), standard_error(drawn, num_groups, [values]))
     return Entry(chosen, runs, drawn, (max(low, 0.0), min(high, 1.0)))
 
 
@@ -120,7 +120,7 @@ def _with_leads(entries: list[Entry], num_groups: int) -> list[Entry]:
     best = entries[0]
     ranked = [best]
     for entry in entries[1:]:
-        sure = sureness(best.drawn - entry.drawn, num_groups, [best.values(SCORE), entry.values(SCORE)])
+        error = standard_error(best.drawn - entry.drawn, num_groups, [best.values(SCORE), entry.values(SCORE)])
         lead = best.mean - entry.mean
-        ranked.append(replace(entry, lead=(lead, *interval(lead, sure, compared=len(entries)))))
+        ranked.append(replace(entry, lead=(lead, *interval(lead, error, compared=len(entries)))))
     return ranked

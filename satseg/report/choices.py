@@ -1,4 +1,4 @@
-"""What tells runs from one another."""
+"""Configuration choices that differ between runs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from satseg.report.records import RunRecord
 Column = tuple[Any, ...]
 
 
-def differing(runs: Sequence[RunRecord]) -> dict[str, Column]:
-    """Return the choices that are not the same in all runs, each with its value in every run.
+def differing_choices(runs: Sequence[RunRecord]) -> dict[str, Column]:
+    """Return the choices that differ between runs, each with its value in every run.
 
-    A config group stands for what its file decides: `loss=dice` for `loss.terms` and so on. Choices that always change
-    together are named together, as nothing can be said of one alone.
+    A config group represents the options in its file: `loss=dice` stands for `loss.terms` and so on. Choices that
+    always change together are joined, because their effects cannot be separated.
     """
     groups = {key: tuple(run.named.get(key) for run in runs) for key in sorted({k for run in runs for k in run.named})}
     options = sorted({key for run in runs for key in run.choices})
     columns = {key: tuple(run.choices.get(key) for run in runs) for key in options}
     hidden = {key for key in columns if any(_is_decided(key, columns[key], name, groups[name]) for name in groups)}
-    copies = {repr(columns[key]) for key in hidden}  # `model.encoder_name` is `backbone.encoder_name`
+    copies = {repr(columns[key]) for key in hidden}  # `model.encoder_name` repeats `backbone.encoder_name`
     free = {key: column for key, column in columns.items() if key not in hidden and repr(column) not in copies}
     return _joined({key: column for key, column in (groups | free).items() if len(set(map(repr, column))) > 1})
 
 
 def _is_decided(key: str, column: Column, name: str, group: Column) -> bool:
-    """Whether an option lies in a group, and the group's choice alone decides its value."""
+    """Return whether an option is in a group and determined by the group's choice."""
     pairs = {(repr(a), repr(b)) for a, b in zip(group, column, strict=True)}
     return key.startswith(f"{name.replace('/', '.')}.") and len(pairs) == len(set(map(repr, group)))
 
@@ -35,7 +35,7 @@ def _joined(columns: dict[str, Column]) -> dict[str, Column]:
     together: dict[Hashable, list[str]] = {}
     seen: set[str] = set()
     for key, column in columns.items():
-        if repr(column) in seen:  # a copy by interpolation
+        if repr(column) in seen:  # a copy through interpolation
             continue
         seen.add(repr(column))
         codes = {value: i for i, value in enumerate(dict.fromkeys(map(repr, column)))}

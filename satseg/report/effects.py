@@ -1,4 +1,4 @@
-"""What each choice does to the score, everything else equal."""
+"""Effect of each choice on the score, all else being equal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from satseg.report.records import RunRecord
-from satseg.report.statistics import interval, sureness
+from satseg.report.statistics import interval, standard_error
 
 SCORE = "miou"
 Chosen = Mapping[Path, tuple[Any, ...]]
@@ -18,14 +18,14 @@ Chosen = Mapping[Path, tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Effect:
-    """What a value of one choice does.
+    """Effect of one value of a choice.
 
     Attributes:
-        runs: How many have the value.
+        runs: Number of runs with the value.
         mean: Their mean mIoU.
-        pairs: Runs with the value that have a twin with the choice's best value, which differs in nothing else.
-        difference: Mean mIoU of these minus that of their twins, with its 95 % interval; None for the best value, and
-            where there is no pair.
+        pairs: Number of pairs of a run with this value and a run with the best value that differ in nothing else.
+        difference: Mean difference in mIoU to the best value over these pairs, with its 95 % interval; None for the
+            best value, and if there are no pairs.
     """
 
     key: str
@@ -50,7 +50,7 @@ def find_effects(
         keys: The choices that differ.
         chosen: Their values in each run.
         scores: mIoU of each run for each resampled test set (draws,).
-        num_groups: Groups of test images.
+        num_groups: Number of groups of test images.
     """
     effects = []
     for column, key in enumerate(keys):
@@ -59,11 +59,11 @@ def find_effects(
             values = chosen[run.path]
             rest = (run.seed, *values[:column], *values[column + 1 :])
             by_value.setdefault(values[column], {})[rest] = run
-        effects += _of_choice(key, by_value, scores, num_groups)
+        effects += _effects_of(key, by_value, scores, num_groups)
     return effects
 
 
-def _of_choice(
+def _effects_of(
     key: str,
     by_value: Mapping[Any, Mapping[Any, RunRecord]],
     scores: Mapping[Path, np.ndarray],
@@ -87,4 +87,4 @@ def _difference(
     drawn = np.stack([scores[a.path] - scores[b.path] for a, b in pairs]).mean(0)
     gaps = np.array([a.scores[SCORE] - b.scores[SCORE] for a, b in pairs])
     mean = float(gaps.mean())
-    return (mean, *interval(mean, sureness(drawn, num_groups, [gaps]), compared))
+    return (mean, *interval(mean, standard_error(drawn, num_groups, [gaps]), compared))

@@ -1,4 +1,4 @@
-"""What a comparison needs to know of a run."""
+"""Reading of run records for comparison."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from satseg.runs.documents import MAX_LISTING_BYTES, read_fields, read_json
 from satseg.runs.next_steps import SPLITS, usual_split
 from satseg.runs.renamed import read_record
 
-# Where a run lies, how it was started, and what only its speed depends on: no choice that is compared.
-ASIDE = ("run_dir", "runs_dir", "resume_from", "resume_sweep", "from_run", "logger", "callbacks", "trusted_modules")
+# Paths, how a run was started, and options that only affect speed are not compared.
+SKIPPED_SECTIONS = (
+    *("run_dir", "runs_dir", "resume_from", "resume_sweep", "from_run"),
+    *("logger", "callbacks", "trusted_modules"),
+)
 RECORDS = ("config.yaml", FAILURE)  # a run that failed early has only the second
-ASIDE_KEYS = (
+SKIPPED_KEYS = (
     *("dataset.root", "dataset.num_workers", "dataset.cache_gb", "trainer.enable_progress_bar"),
     "log_every_epochs",
 )
@@ -33,14 +36,14 @@ class RunRecord:
     """One scored run.
 
     Attributes:
-        choices: Its configuration, flat: `optimizer.lr`, `model._target_` and so on.
-        named: Which file of each config group it was composed from: `loss` is `dice`.
-        protocol: All that must be equal for scores to be compared, by what it is.
+        choices: Its configuration, flattened: `optimizer.lr`, `model._target_` and so on.
+        named: Choice in each config group: `loss` is `dice`.
+        protocol: Properties that must be equal for scores to be comparable, by name.
         groups: The tile or scene of each scored image.
         matrices: Confusion matrices (N, K, K) of the images, in the order of `groups`.
-        parameters: Of the network.
-        minutes: That training took.
-        speed: Megapixels a second while scoring.
+        parameters: Number of parameters of the network.
+        minutes: Training time.
+        speed: Megapixels per second while scoring.
     """
 
     path: Path
@@ -58,24 +61,24 @@ class RunRecord:
 
     @property
     def identity(self) -> str:
-        """What a repeated run shares with the first."""
+        """Key that is the same for repetitions of a run."""
         return repr(
             (self.seed, sorted(self.choices.items()), sorted(self.named.items()), sorted(self.protocol.items()))
         )
 
 
 def find_runs(patterns: Sequence[str], evaluation: str) -> tuple[list[RunRecord], dict[str, str]]:
-    """Read all complete runs in or below the folders that the patterns name.
+    """Read all complete runs in the folders that match the patterns, recursively.
 
     Args:
         patterns: Paths with wildcards: run folders, sweeps, or folders of these.
         evaluation: The folder in each run's `evaluation/` whose scores are compared, such as `test` or `test_d4`.
 
     Returns:
-        The runs, by path, and why others were left out.
+        The runs, sorted by path, and the reasons why others were left out.
 
     Raises:
-        RunError: If a pattern fits nothing, or no run can be compared.
+        RunError: If a pattern matches nothing, or no run can be compared.
     """
     records: list[RunRecord] = []
     left_out: dict[str, str] = {}
@@ -83,13 +86,13 @@ def find_runs(patterns: Sequence[str], evaluation: str) -> tuple[list[RunRecord]
     for folder in _folders(patterns):
         record = None
         try:
-            reason = _why_not(folder, evaluation)
+            reason = _exclusion_reason(folder, evaluation)
             record = None if reason else read_run(folder, evaluation)
         except RunError as error:
             reason = str(error)
         if record is not None:
             same = known.setdefault(record.identity, folder)
-            reason = None if same == folder else f"the same configuration and seed as {same}: no other seed"
+            reason = None if same == folder else f"the same configuration and seed as {same}"
         if reason:
             left_out[str(folder)] = reason
         elif record is not None:
@@ -100,11 +103,11 @@ def find_runs(patterns: Sequence[str], evaluation: str) -> tuple[list[RunRecord]
     return records, left_out
 
 
-def usual_evaluation(patterns: Sequence[str]) -> str:
-    """Return the folder of scores that are compared where none is asked for: `val` where no run has any of `test`.
+def default_evaluation(patterns: Sequence[str]) -> str:
+    """Return the default evaluation to compare: `test`, or `val` if no run has scores on `test`.
 
     Raises:
-        RunError: If a pattern fits nothing.
+        RunError: If a pattern matches nothing.
     """
     folders = _folders(patterns)
     return usual_split([s for s in SPLITS if any((f / "evaluation" / s / MATRICES).is_file() for f in folders)])
@@ -117,7 +120,7 @@ def _folders(patterns: Sequence[str]) -> list[Path]:
     return sorted(folder for folder in found if not is_temporary_folder(folder))
 
 
-def _why_not(folder: Path, evaluation: str) -> str | None:
+def _exclusion_reason(folder: Path, evaluation: str) -> str | None:
     if not (folder / SUMMARY).is_file():
         failed = (folder / FAILURE).is_file()
         return f"failed: {read_failure(folder)['message']}" if failed else "not complete"
@@ -129,30 +132,32 @@ def _why_not(folder: Path, evaluation: str) -> str | None:
 
 
 def read_run(folder: Path, evaluation: str) -> RunRecord:
-    """Read one run's record.
+    """Read the record of a run.
 
     Raises:
-        RunError: If a part of it is missing or broken.
+        RunError: If a part of it is missing or corrupt.
     """
     try:
         return _read_run(folder, evaluation)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise RecordError(f"{folder} does not hold what satseg records ({type(error).__name__}: {error})") from error
+        raise RecordError(f"{folder} is not a valid run record ({type(error).__name__}: {error})") from error
 
 
 def _read_run(folder: Path, evaluation: str) -> RunRecord:
-    place = folder / "evaluation" / evaluation
+    scores_dir = folder / "evaluation" / evaluation
     config = read_record(folder / "config.yaml")
     summary, data = read_summary(folder), read_fields(folder / "data.json", {"class_pixels": dict}, MAX_LISTING_BYTES)
-    scored = read_fields(place / "scores.json", {"split": str, "scores": dict, "protocol": dict})
-    names, groups, matrices = read_matrices(place / MATRICES)
+    scored = read_fields(scores_dir / "scores.json", {"split": str, "scores": dict, "protocol": dict})
+    names, groups, matrices = read_matrices(scores_dir / MATRICES)
     class_names = tuple(data["class_pixels"])
     seconds = summary.get("training_seconds")
     flat = dict(_flat(config))
     seed = int(flat.pop("seed"))
     return RunRecord(
         path=folder,
-        choices={k: v for k, v in flat.items() if k.partition(".")[0] not in ASIDE and k not in ASIDE_KEYS},
+        choices={
+            k: v for k, v in flat.items() if k.partition(".")[0] not in SKIPPED_SECTIONS and k not in SKIPPED_KEYS
+        },
         named=read_json(folder / CHOICES) if (folder / CHOICES).is_file() else {},
         seed=seed,
         class_names=class_names,
@@ -162,7 +167,7 @@ def _read_run(folder: Path, evaluation: str) -> RunRecord:
         matrices=matrices,
         parameters=summary.get("parameters"),
         minutes=None if seconds is None else seconds / 60,
-        speed=read_json(place / TIMING).get("megapixels_per_second"),
+        speed=read_json(scores_dir / TIMING).get("megapixels_per_second"),
     )
 
 
@@ -173,14 +178,14 @@ def _protocol(
     groups: Sequence[str],
     matrices: np.ndarray,
 ) -> dict[str, str]:
-    """Return what must be equal: how was scored, and which images, by their groups and true pixels of each class."""
-    said = {k: str(scored["protocol"].get(k, "none")) for k in ("tta", "ignore_edges", "windows")}
+    """Return the properties that must be equal: scoring options, and a hash of the images and their true classes."""
+    options = {k: str(scored["protocol"].get(k, "none")) for k in ("tta", "ignore_edges", "windows")}
     truth = np.ascontiguousarray(matrices.sum(2)).tobytes()
     images = hashlib.sha256("\0".join([*names, *groups]).encode() + truth).hexdigest()[:12]
     return {
         "classes": ", ".join(class_names),
         "images": f"{len(names)} of split {scored['split']} ({images})",
-        **said,
+        **options,
     }
 
 

@@ -1,9 +1,9 @@
-"""How sure a mean score or a difference is: the test images and the seeds could have been others.
+"""Standard errors and confidence intervals of mean scores and their differences.
 
-Two sources add up. Groups of test images (tiles, scenes) are resampled, the same draws for every run, so that
-differences are paired: pixels and parts of one scene say the same thing twice. Seeds differ by what they are seen to
-differ, with Student's correction for being few (Bouthillier et al. 2021). Degrees of freedom follow Welch and
-Satterthwaite; the best of many is compared by Tukey's range, as it was chosen for leading.
+Two sources of variance add up. Groups of test images (tiles, scenes) are resampled, because pixels and parts of one
+scene are correlated; all runs share the same draws, so differences are paired. The variance between seeds is estimated
+from the runs, with Student's t for small numbers (Bouthillier et al. 2021). Degrees of freedom follow Welch and
+Satterthwaite; the best of several entries is compared by Tukey's range test, because it was selected for its score.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from satseg.evaluate.area_estimates import by_cluster
 CONFIDENCE = 0.95
 
 
-class Sureness(NamedTuple):
-    """A standard error, and the degrees of freedom that it is known with."""
+class StandardError(NamedTuple):
+    """A standard error with its degrees of freedom."""
 
-    error: float
-    freedom: float
+    value: float
+    dof: float
 
 
 def draw_groups(num_groups: int, draws: int, seed: int) -> np.ndarray:
-    """Return how often each group is drawn: (draws, groups), each row adds up to the number of groups."""
+    """Return bootstrap counts (draws, groups); each row sums to the number of groups."""
     random = np.random.default_rng(seed)
     return random.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=draws)
 
@@ -38,8 +38,8 @@ def resampled_miou(matrices: np.ndarray, groups: Sequence[str], drawn: np.ndarra
 
     Args:
         matrices: Confusion matrices (N, K, K) of the images.
-        groups: The group of each.
-        drawn: From `draw_groups`, for the groups by name.
+        groups: The group of each image.
+        drawn: Counts from `draw_groups`, with groups sorted by name.
     """
     clusters = by_cluster(matrices, list(groups))
     hits = drawn @ np.diagonal(clusters, axis1=1, axis2=2)
@@ -51,32 +51,36 @@ def resampled_miou(matrices: np.ndarray, groups: Sequence[str], drawn: np.ndarra
     return np.asarray(total / np.maximum(counted.sum(1), 1), np.float64)
 
 
-def sureness(resampled: np.ndarray, num_groups: int, seeds: Sequence[np.ndarray]) -> Sureness:
-    """Return how sure a mean, or a difference of means, is.
+def standard_error(resampled: np.ndarray, num_groups: int, seeds: Sequence[np.ndarray]) -> StandardError:
+    """Return the standard error of a mean, or of a difference of means.
 
     Args:
         resampled: Its value (draws,) for resampled groups of test images, with these seeds.
-        num_groups: How many groups there are; one says nothing of other places.
-        seeds: The scores by seed that each mean is taken over; one seed says nothing of other seeds.
+        num_groups: Number of groups; a single group gives no estimate of the variance between groups.
+        seeds: Scores by seed of each mean; a single seed gives no estimate of the variance between seeds.
     """
     parts = [(float(s.var(ddof=1)) / len(s), len(s) - 1) for s in seeds if len(s) > 1]
     if num_groups > 1:
         parts.append((float(resampled.var(ddof=1)) * num_groups / (num_groups - 1), num_groups - 1))
     total = sum(variance for variance, _ in parts)
     if total == 0:
-        return Sureness(0.0, np.inf)
-    return Sureness(float(np.sqrt(total)), total**2 / sum(variance**2 / freedom for variance, freedom in parts))
+        return StandardError(0.0, np.inf)
+    return StandardError(float(np.sqrt(total)), total**2 / sum(variance**2 / dof for variance, dof in parts))
 
 
-def interval(mean: float, sure: Sureness, compared: int = 0) -> tuple[float, float]:
-    """Return the 95 % interval of a mean, or of one of the differences among so many that are compared."""
-    factor = (
-        _range(compared, round(min(sure.freedom, 1e4), 1)) if compared else t.ppf((1 + CONFIDENCE) / 2, sure.freedom)
-    )
-    margin = float(factor) * sure.error
+def interval(mean: float, error: StandardError, compared: int = 0) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a mean, or of a difference between entries.
+
+    Args:
+        mean: The mean or difference.
+        error: Its standard error.
+        compared: Number of entries that are compared; 0 for a single mean.
+    """
+    factor = _range(compared, round(min(error.dof, 1e4), 1)) if compared else t.ppf((1 + CONFIDENCE) / 2, error.dof)
+    margin = float(factor) * error.value
     return mean - margin, mean + margin
 
 
 @cache
-def _range(compared: int, freedom: float) -> float:
-    return float(studentized_range.ppf(CONFIDENCE, max(compared, 2), max(freedom, 1.0)) / np.sqrt(2))
+def _range(compared: int, dof: float) -> float:
+    return float(studentized_range.ppf(CONFIDENCE, max(compared, 2), max(dof, 1.0)) / np.sqrt(2))

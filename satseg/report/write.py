@@ -1,4 +1,4 @@
-"""A comparison as Markdown, as CSV, and as one page."""
+"""Writing a comparison as Markdown, CSV and HTML."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def write_comparison(boards: Sequence[Board], left_out: Mapping[str, str], folde
     """Write leaderboard.md, leaderboard.csv and report.html; return the Markdown.
 
     Args:
-        boards: Largest first; more than one where runs were scored unlike.
-        left_out: Runs that could not be compared, and why.
-        folder: Where to.
+        boards: Largest first; one per scoring protocol.
+        left_out: Runs that could not be compared, with the reasons.
+        folder: Output folder.
     """
     sections = [_markdown(board, boards[0], number) for number, board in enumerate(boards, 1)]
     if left_out:
@@ -38,8 +38,8 @@ def write_comparison(boards: Sequence[Board], left_out: Mapping[str, str], folde
     return text
 
 
-def why_apart(board: Board, first: Board) -> list[str]:
-    """Return what the runs of a board were scored by, where those of the first were not."""
+def protocol_differences(board: Board, first: Board) -> list[str]:
+    """Return the differences in protocol between a board and the first one."""
     return [
         f"{key}: {value}, not {first.protocol[key]}"
         for key, value in board.protocol.items()
@@ -48,37 +48,37 @@ def why_apart(board: Board, first: Board) -> list[str]:
 
 
 def verdict(board: Board) -> str:
-    """Return in words who leads, and whether that is more than chance."""
+    """Return a summary: which configuration leads, and whether the lead is significant."""
     best, rest = board.entries[0], board.entries[1:]
     if not rest:
-        return "One configuration; there is nothing to compare it with."
+        return "There is one configuration only, and nothing to compare it with."
     noise = board.within_noise
-    words = f"{best.name} leads with a mean mIoU of {best.mean:.4f}. "
+    text = f"{best.name} leads with a mean mIoU of {best.mean:.4f}. "
     if noise == len(rest):
-        words += "None of the others is surely worse: every difference is within noise."
+        text += "No other configuration is significantly worse: every difference is within noise."
     elif noise:
-        words += f"{noise} of the {len(rest)} others could be as good (the difference is within noise)."
+        text += f"{noise} of the {len(rest)} others are not significantly worse (the difference is within noise)."
     else:
-        words += "All others are surely worse (at 95 %, for all of them together)."
+        text += "All others are significantly worse (at 95 %, for all comparisons together)."
     if board.num_groups < FEW_GROUPS:
-        words += f" The test images are {board.num_groups} independent groups only: the intervals are rough."
+        text += f" The test images form only {board.num_groups} independent groups: the intervals are approximate."
     if max(len(entry.runs) for entry in board.entries) == 1:
-        words += " One seed each: what another seed would change is not in the intervals."
-    return words
+        text += " There is one seed each: the intervals do not include the variation between seeds."
+    return text
 
 
-def against_best(entry: Entry) -> str:
-    """Return how far an entry is behind the best, with its interval."""
+def lead_text(entry: Entry) -> str:
+    """Return the difference of an entry to the best, with its interval, as text."""
     if entry.lead is None:
         return "leads"
     lead, low, high = entry.lead
     return _difference(-lead, -high, -low) + (", noise" if entry.is_noise else "")
 
 
-def effect_words(effect: Effect) -> str:
-    """Return what a value of a choice does to the score."""
+def effect_text(effect: Effect) -> str:
+    """Return the effect of a value of a choice on the score, as text."""
     if effect.difference is None:
-        return "best" if effect.pairs == effect.runs and effect.pairs else "no run differs in this alone"
+        return "best" if effect.pairs == effect.runs and effect.pairs else "no run differs in this choice only"
     mean, low, high = effect.difference
     return _difference(mean, low, high) + (", noise" if low <= 0 <= high else "")
 
@@ -91,7 +91,7 @@ def _markdown(board: Board, first: Board, number: int) -> str:
     lines = [f"## Leaderboard{f' {number}' if board is not first else ''}", ""]
     if board is not first:
         lines += [
-            f"Not ranked with the runs above, as these were scored unlike ({'; '.join(why_apart(board, first))}).",
+            f"Ranked separately, as they were scored differently ({'; '.join(protocol_differences(board, first))}).",
             "",
         ]
     lines += [verdict(board), ""]
@@ -101,9 +101,9 @@ def _markdown(board: Board, first: Board, number: int) -> str:
     for rank, entry in enumerate(board.entries, 1):
         lines.append("| " + " | ".join([str(rank), *_cells(entry, board.class_names)]) + " |")
     if board.effects:
-        lines += ["", "Each choice, everything else equal:", ""]
+        lines += ["", "Effect of each choice, all else being equal:", ""]
         lines += ["| choice | value | runs | mean mIoU | against the best value |", "| --- | --- | --: | --: | --- |"]
-        lines += [f"| {e.key} | {e.value} | {e.runs} | {e.mean:.4f} | {effect_words(e)} |" for e in board.effects]
+        lines += [f"| {e.key} | {e.value} | {e.runs} | {e.mean:.4f} | {effect_text(e)} |" for e in board.effects]
     return "\n".join(lines)
 
 
@@ -117,7 +117,7 @@ def _cells(entry: Entry, class_names: Sequence[str]) -> list[str]:
         str(len(entry.runs)),
         f"{entry.mean:.4f}{spread}",
         f"{low:.4f} to {high:.4f}",
-        against_best(entry),
+        lead_text(entry),
         *(f"{iou:.3f}" if np.isfinite(iou) else MISSING for iou in ious),
         f"{run.parameters / 1e6:.1f}" if run.parameters else MISSING,
         _shown(_mean([r.minutes for r in entry.runs]), 1),
@@ -135,7 +135,7 @@ def _shown(value: float, digits: int) -> str:
 
 
 def _csv(boards: Sequence[Board]) -> str:
-    """Return a row for each run; its rank is that of its configuration on its board."""
+    """Return CSV with a row for each run, ranked by its configuration within its board."""
     text = io.StringIO(newline="")
     keys = list(dict.fromkeys(key for board in boards for entry in board.entries for key in entry.chosen))
     scores = list(dict.fromkeys(key for b in boards for e in b.entries for run in e.runs for key in run.scores))
@@ -163,12 +163,12 @@ def _page(boards: Sequence[Board], left_out: Mapping[str, str], folder: Path) ->
         parts.append(
             {
                 "verdict": verdict(board),
-                "apart": why_apart(board, boards[0]),
+                "apart": protocol_differences(board, boards[0]),
                 "protocol": board.protocol,
                 "class_names": board.class_names,
                 "rows": [_cells(entry, board.class_names) for entry in board.entries],
                 "paths": [[str(run.path) for run in entry.runs] for entry in board.entries],
-                "effects": [(e.key, e.value, e.runs, f"{e.mean:.4f}", effect_words(e)) for e in board.effects],
+                "effects": [(e.key, e.value, e.runs, f"{e.mean:.4f}", effect_text(e)) for e in board.effects],
                 "pictures": [read_picture(path.stem, "", path) for path in pictures],
             }
         )

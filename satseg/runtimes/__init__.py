@@ -1,4 +1,4 @@
-"""Models as files for other runtimes, each checked against eager PyTorch before it is kept."""
+"""Export of models for other runtimes, verified against eager PyTorch."""
 
 from satseg.runtimes.quantising import calibration_crops, export_int8
 from satseg.runtimes.request import Request

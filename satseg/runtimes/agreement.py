@@ -1,4 +1,4 @@
-"""Does what was written compute the same as PyTorch?"""
+"""Verification of exported graphs against eager PyTorch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from satseg.spec import InputSpec
 Graph = Callable[[Tensor], Tensor]  # float32 raw images (N, C, H, W), NaN where invalid, to logits (N, K, H, W)
 
 TOLERANCE = 1e-3  # of the largest logit
-OTHER_SIZES = ((141, 203), (64, 128))  # one that pads differently, and one that does not pad
+OTHER_SIZES = ((141, 203), (64, 128))  # one with other padding, and one without padding
 
 
 def random_images(spec: InputSpec, shape: tuple[int, int, int], seed: int = 0, invalid: bool = True) -> Tensor:
-    """Draw raw images from the range of the training split.
+    """Return random raw images within the value range of the training split.
 
     Args:
-        spec: What raw numbers are.
+        spec: Dtype, range and nodata of the input.
         shape: Number of images, height and width.
-        seed: Of the numbers.
-        invalid: Whether a few pixels are NaN in a band, and a few nodata.
+        seed: Of the random numbers.
+        invalid: Set some pixels to NaN in one band, and some to nodata.
 
     Returns:
         float32 (N, C, H, W).
@@ -38,10 +38,10 @@ def random_images(spec: InputSpec, shape: tuple[int, int, int], seed: int = 0, i
     images = low + images * (high - low)
     images = images if spec.dtype.startswith("float") else images.round()
     if invalid:
-        places = torch.rand(count, height, width, generator=generator)
-        images[:, 0][places < 0.02] = torch.nan
+        draws = torch.rand(count, height, width, generator=generator)
+        images[:, 0][draws < 0.02] = torch.nan
         if spec.nodata is not None:
-            images.movedim(1, -1)[places > 0.98] = spec.nodata
+            images.movedim(1, -1)[draws > 0.98] = spec.nodata
     return images
 
 
@@ -53,45 +53,45 @@ def _range(spec: InputSpec) -> tuple[Tensor, Tensor]:
 
 
 def check_agreement(graph: Graph, network: SegmentationNetwork, size: Size | None, name: str) -> float:
-    """Compare what was written with eager PyTorch.
+    """Compare an exported graph with eager PyTorch.
 
     Args:
-        graph: What was written.
+        graph: The exported graph.
         network: The model, in evaluation mode.
-        size: Height and width where the graph takes one size only.
-        name: What to call it in errors.
+        size: Height and width if the graph has a fixed input size.
+        name: Name of the graph in error messages.
 
     Returns:
         The largest difference of a logit, relative to the largest logit.
 
     Raises:
         ExportError: If they disagree.
-        FixedSizeError: If they agree at the size that was exported at, but not at another.
+        FixedSizeError: If they agree at the size used for the export, but not at another.
     """
     eager = _on_cpu(network)
     largest, problem = _difference(graph, eager, (2, *(size or EXAMPLE_SIZE)))
     if problem:
-        raise ExportError(f"{name} does not compute what PyTorch does: {problem}. It was not kept.")
+        raise ExportError(f"{name} does not agree with PyTorch: {problem}. It was not kept.")
     for height, width in () if size else OTHER_SIZES:
         difference, problem = _difference(graph, eager, (2, height, width))
         largest = max(largest, difference)
         if problem:
             raise FixedSizeError(
-                f"{name}: {model_name(network)} can be written for images of one size only, as at other sizes than "
-                f"that of the export {problem}; give the size, such as size='[512,512]'."
+                f"{name}: {model_name(network)} can be exported for images of one size only, as at other sizes than "
+                f"that of the export {problem}; set the size, such as size='[512,512]'."
             )
     return largest
 
 
 def check_once(graph: Graph, network: SegmentationNetwork, size: Size | None, name: str) -> None:
-    """Compare a graph that was found to agree before with eager PyTorch, on one small image.
+    """Compare a graph that passed `check_agreement` before with eager PyTorch, on one small image.
 
     Raises:
         ExportError: If they disagree.
     """
     _, problem = _difference(graph, _on_cpu(network), (1, *(size or OTHER_SIZES[-1])))
     if problem:
-        raise ExportError(f"{name} does not compute what PyTorch does: {problem}.")
+        raise ExportError(f"{name} does not agree with PyTorch: {problem}.")
 
 
 def _on_cpu(network: SegmentationNetwork) -> SegmentationNetwork:
@@ -99,22 +99,22 @@ def _on_cpu(network: SegmentationNetwork) -> SegmentationNetwork:
 
 
 def _difference(graph: Graph, eager: SegmentationNetwork, shape: tuple[int, int, int]) -> tuple[float, str | None]:
-    """Return the largest relative difference, and what is wrong where something is."""
+    """Return the largest relative difference, and a description of the problem or None."""
     image = random_images(eager.spec.inputs[0], shape)
     with torch.no_grad():
         expected = eager(image)
     try:
         logits = graph(image)
-    except Exception as error:  # of whichever runtime
+    except Exception as error:  # runtimes raise their own types
         return torch.inf, f"it fails ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
     if logits.shape != expected.shape:
-        return torch.inf, f"it gives {tuple(logits.shape)} instead of {tuple(expected.shape)}"
+        return torch.inf, f"it returns shape {tuple(logits.shape)} instead of {tuple(expected.shape)}"
     scale = float(expected.abs().max()) or 1.0
     difference = float((logits - expected).abs().max()) / scale
-    if not difference <= TOLERANCE:  # NaN, too
+    if not difference <= TOLERANCE:  # also if NaN
         return difference, f"logits differ by up to {difference:.2g} of the largest"
     first, second = expected.topk(2, 1).values.unbind(1)
     clear = first - second > TOLERANCE * scale
     if (logits.argmax(1) != expected.argmax(1))[clear].any():
-        return difference, "clear pixels get another class"
+        return difference, "pixels with a clear prediction get another class"
     return difference, None

@@ -1,4 +1,4 @@
-"""The network as one graph from raw images to logits, which exporters can follow."""
+"""The network as one exportable graph from raw images to logits."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from torch.nn.functional import conv2d, pad
 
 from satseg.environment import package_version
 from satseg.models import STRIDE, SegmentationNetwork
-from satseg.runtimes.upsampling import join_upsampling
+from satseg.runtimes.upsampling import fuse_upsampling
 from satseg.spec import InputSpec, is_nodata_per_band
 
-KEY = "satseg"  # of the description in a file's metadata
+KEY = "satseg"  # of the description in the metadata of a file
 GRAPH_VERSION = 3
-EXAMPLE_SIZE = (97, 150)  # a multiple of nothing, so that no exporter takes padding for needless
+EXAMPLE_SIZE = (97, 150)  # not a multiple of the stride, so that no exporter optimises the padding away
 Size = tuple[int, int]
 
 
 class ImageToLogits(nn.Module):
-    """Raw images in, logits out, with normalisation, padding and cropping inside.
+    """Module from raw images to logits, including normalisation, padding and cropping.
 
     Args:
-        network: A trained network; it is copied, to the CPU, and not changed.
-        replace_pools: Whether pooling to a grid is replaced, too, for exporters that would write it for one size.
-        join: Whether upsampling and the convolution behind it become one, which OpenVINO is faster with.
+        network: A trained network; it is copied to the CPU and not changed.
+        replace_pools: Also replace pooling to a grid, for exporters that would fix its input size.
+        fuse: Fuse upsampling with the convolution that follows; OpenVINO is faster with it.
     """
 
-    def __init__(self, network: SegmentationNetwork, *, replace_pools: bool = True, join: bool = False) -> None:
+    def __init__(self, network: SegmentationNetwork, *, replace_pools: bool = True, fuse: bool = False) -> None:
         super().__init__()
         copied = copy.deepcopy(network).to("cpu").to(memory_format=torch.contiguous_format)
         self.normaliser, self.net, self.temperature = copied.normaliser, copied.net, copied.temperature
         _make_exportable(self.net, replace_pools)
-        if join:
-            join_upsampling(self.net)
+        if fuse:
+            fuse_upsampling(self.net)
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Segment float32 images (N, C, H, W) of raw numbers; NaN and nodata mark invalid pixels."""
+        """Segment float32 images (N, C, H, W) of raw values; NaN and nodata mark invalid pixels."""
         height, width = image.shape[-2:]
         valid = self.normaliser.valid(image)
         standardised = ((image - self.normaliser.shift) / self.normaliser.divisor).masked_fill(~valid[:, None], 0.0)
@@ -50,9 +50,9 @@ class ImageToLogits(nn.Module):
 
 
 class PaddedConv(nn.Module):
-    """A `Conv2dSame` of timm for inputs that its stride divides: its padding is then the same for all of them.
+    """A `Conv2dSame` of timm with constant padding, for input sizes that are multiples of its stride.
 
-    The original's depends on the input in a way that exporters cannot follow.
+    The padding of the original depends on the input size in a way that exporters cannot trace.
     """
 
     def __init__(self, conv: Conv2dSame) -> None:
@@ -75,9 +75,9 @@ def _padding(kernel: int, stride: int, dilation: int) -> tuple[int, int]:
 
 
 class GridPool(nn.Module):
-    """An `AdaptiveAvgPool2d` to several cells, as two products of matrices that are made for the image's size.
+    """An `AdaptiveAvgPool2d` to several cells, as two matrix products with matrices computed from the image size.
 
-    The ONNX exporter would write the original for one size only, as a sum over each cell's pixels.
+    The ONNX exporter writes the original for one input size only, as sums over the pixels of each cell.
     """
 
     def __init__(self, rows: int, cols: int) -> None:
@@ -91,14 +91,14 @@ class GridPool(nn.Module):
 
 
 def _shares(length: int, cells: int) -> Tensor:
-    """Return what each pixel of an axis adds to the mean of each cell (cells, length)."""
+    """Return the weight of each pixel along an axis in the mean of each cell, (cells, length)."""
     pixel, cell = torch.arange(length), torch.arange(cells)[:, None]
     inside = (pixel >= cell * length // cells) & (pixel < ((cell + 1) * length + cells - 1) // cells)
     return inside.float() / inside.float().sum(1, keepdim=True)
 
 
 def _make_exportable(module: nn.Module, replace_pools: bool) -> None:
-    """Replace the layers that exporters cannot follow."""
+    """Replace the layers that exporters cannot trace."""
     for name, child in list(module.named_children()):
         if isinstance(child, Conv2dSame):
             setattr(module, name, PaddedConv(child))
@@ -111,35 +111,37 @@ def _make_exportable(module: nn.Module, replace_pools: bool) -> None:
             _make_exportable(child, replace_pools)
 
 
-def marked(image: Tensor, valid: Tensor, spec: InputSpec) -> Tensor:
-    """Return what a graph takes: float32, NaN at pixels that are not valid, and only there.
+def mark_invalid(image: Tensor, valid: Tensor, spec: InputSpec) -> Tensor:
+    """Return the input of a graph: float32, NaN at invalid pixels and nowhere else.
 
     Args:
-        image: Raw numbers (N, C, H, W), any dtype.
+        image: Raw values (N, C, H, W), any dtype.
         valid: Boolean (N, H, W).
-        spec: Has the nodata value that the graph takes as invalid besides NaN; that of a valid pixel is moved by a
-            millionth.
+        spec: Has the nodata value, which the graph treats as invalid as well; valid pixels with this value are shifted
+            by a relative 1e-6.
     """
     filled = (image if bool(valid.all()) else torch.where(valid[:, None], image, torch.nan)).float()
     if spec.nodata is None:
         return filled
-    alike = filled == spec.nodata
+    is_nodata = filled == spec.nodata
     if not is_nodata_per_band(spec.nodata, spec.dtype):
-        alike = alike.all(1, keepdim=True)
-    return torch.where(alike, spec.nodata + 1e-6 * max(abs(spec.nodata), 1.0), filled) if bool(alike.any()) else filled
+        is_nodata = is_nodata.all(1, keepdim=True)
+    if not bool(is_nodata.any()):
+        return filled
+    return torch.where(is_nodata, spec.nodata + 1e-6 * max(abs(spec.nodata), 1.0), filled)
 
 
 def model_name(network: SegmentationNetwork) -> str:
-    """Return decoder and backbone in words."""
+    """Return the names of decoder and backbone as text."""
     return f"{str(network.config['_target_']).rpartition('.')[2]} on {network.config.get('encoder_name')}"
 
 
 def describe(network: SegmentationNetwork, size: Size | None) -> str:
-    """Return what goes into an exported file's metadata, as JSON.
+    """Return the metadata of an exported file as JSON.
 
     Args:
         network: The model.
-        size: Height and width in pixels where the file takes images of one size only.
+        size: Height and width in pixels if the file has a fixed input size.
     """
     described: dict[str, Any] = {
         "version": package_version("satseg"),

@@ -1,4 +1,4 @@
-"""ONNX: writing the graph, and running it."""
+"""Writing and running ONNX files."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from satseg.errors import ExportError, FixedSizeError
 from satseg.models import SegmentationNetwork
 from satseg.runtimes.agreement import Graph, random_images
 from satseg.runtimes.graph import EXAMPLE_SIZE, KEY, ImageToLogits, Size, describe, model_name
-from satseg.runtimes.packages import explained, load_package
+from satseg.runtimes.packages import export_errors, load_package
 from satseg.spec import InputSpec
 
-LARGEST_FILE_BYTES = 1_900_000_000  # a protobuf message holds 2 GB; beyond that the weights lie beside it
+LARGEST_FILE_BYTES = 1_900_000_000  # a protobuf message holds at most 2 GB; larger weights go to a second file
 
 
-def write_onnx(path: Path, network: SegmentationNetwork, size: Size | None, *, join: bool = False) -> None:
-    """Write an ONNX file: input `image`, output `logits`, description under `satseg` in the metadata.
+def write_onnx(path: Path, network: SegmentationNetwork, size: Size | None, *, fuse: bool = False) -> None:
+    """Write an ONNX file: input `image`, output `logits`, description in the metadata key `satseg`.
 
     Args:
-        path: Where to; weights of 2 GB and more go to a file of the same name and `.data`.
+        path: Output file; weights of 2 GB and more go to a file with the additional suffix `.data`.
         network: The model.
-        size: Height and width; any by default.
-        join: As in `ImageToLogits`.
+        size: Height and width; dynamic by default.
+        fuse: As in `ImageToLogits`.
 
     Raises:
-        ExportError: If the exporter cannot follow the model.
-        FixedSizeError: If it may do so for one size.
+        ExportError: If the model cannot be exported.
+        FixedSizeError: If it may be possible with a fixed input size.
     """
-    name = f"{model_name(network)} cannot be written as ONNX"
+    name = f"{model_name(network)} cannot be exported to ONNX"
     try:
-        with explained(name if size else f"{name} for images of any size"):
-            program = _export(ImageToLogits(network, join=join), network.spec.inputs[0], size)
+        with export_errors(name if size else f"{name} for images of any size"):
+            program = _export(ImageToLogits(network, fuse=fuse), network.spec.inputs[0], size)
     except ExportError as error:
         if size is not None:
             raise
-        raise FixedSizeError(f"{error} Give one size, such as size='[512,512]'.") from error
+        raise FixedSizeError(f"{error} Set a fixed size, such as size='[512,512]'.") from error
     program.model.metadata_props[KEY] = describe(network, size)
-    for node in program.model.graph.all_nodes():  # each names lines of code in this machine's folders
+    for node in program.model.graph.all_nodes():  # remove source paths of this machine
         node.metadata_props.clear()
         node.doc_string = None
     weights = sum(t.numel() * t.element_size() for t in network.state_dict().values())
@@ -51,7 +51,7 @@ def _export(graph: ImageToLogits, spec: InputSpec, size: Size | None) -> Any:
     example = random_images(spec, (2, *(size or EXAMPLE_SIZE)))
     names = {0: "batch"} if size else {0: "batch", 2: "height", 3: "width"}
     axes = dict.fromkeys(names, torch.export.Dim.DYNAMIC)
-    # captured here, as the exporter would try other ways for a minute where this one fails
+    # captured here, because the exporter would try fallbacks for a minute if this fails
     captured = torch.export.export(graph, (example,), dynamic_shapes={"image": axes}, strict=False)
     return torch.onnx.export(
         captured,
@@ -69,7 +69,7 @@ def open_onnx(path: Path, threads: int) -> Graph:
     runtime = load_package("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4  # warnings and errors come as exceptions, too
+    options.log_severity_level = 4  # errors are also raised as exceptions
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Optional packages: what to install where one is missing, without their chatter and without their telemetry."""
+"""Import of optional packages, without their log output and telemetry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "openvino
 
 
 def installed(*names: str) -> bool:
-    """Tell whether all packages are there, without importing them."""
+    """Return whether all packages are installed, without importing them."""
     return all(importlib.util.find_spec(name) is not None for name in names)
 
 
@@ -27,9 +27,9 @@ def load_package(name: str) -> Any:
     """Import an optional package.
 
     Raises:
-        MissingPackageError: Says which extra has it.
+        MissingPackageError: If it is not installed; names the extra that includes it.
     """
-    # Both report each use to their makers unless this is said before they are imported.
+    # Both send telemetry unless it is disabled before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
@@ -44,7 +44,7 @@ def load_package(name: str) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what exporters print, warn of and log to themselves; their errors go through."""
+    """Suppress output, warnings and logging of exporters; exceptions propagate."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -56,20 +56,20 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Run an exporter quietly, and turn whatever goes wrong in it into one line.
+def export_errors(message: str) -> Iterator[None]:
+    """Run an exporter quietly, and turn its exceptions into an `ExportError` of one line.
 
     Args:
-        what: What cannot be done then.
+        message: What failed; the start of the error message.
 
     Raises:
-        ExportError: Says what, and the reason.
+        ExportError: With the message and the reason.
     """
     try:
         with quiet():
             yield
     except (OSError, SatsegError):
         raise
-    except Exception as error:  # of whichever library
+    except Exception as error:  # exporters raise their own types
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ExportError(f"{what} ({reason}).") from error
+        raise ExportError(f"{message} ({reason}).") from error

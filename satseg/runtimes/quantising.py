@@ -1,4 +1,4 @@
-"""Eight bits instead of 32: on which images activations are measured, and what it costs."""
+"""Quantisation to 8 bits: calibration images, and the loss of accuracy."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from satseg.errors import ConfigError, ExportError
 from satseg.files import atomic_paths, write_json
 from satseg.models import SegmentationNetwork
 from satseg.runtimes.agreement import Graph, random_images
-from satseg.runtimes.graph import marked
+from satseg.runtimes.graph import mark_invalid
 from satseg.runtimes.openvino_files import open_openvino, write_int8
 from satseg.runtimes.packages import load_package
 from satseg.runtimes.writing import Source, write_checked
 from satseg.spec import DatasetSpec
 
-if TYPE_CHECKING:  # its import brings Lightning, which predicting does without
+if TYPE_CHECKING:  # importing it imports Lightning, which prediction does not need
     from satseg.data import SegmentationDataModule
 
-CROP = 512  # pixels of a calibration image's side, at most
-SPLIT = "val"  # what the loss is measured on; the test split stays unseen
+CROP = 512  # largest side of a calibration image, in pixels
+SPLIT = "val"  # for measuring the loss of accuracy; the test split stays unseen
 Score = Callable[[SegmentationNetwork], float]
 
 
 class GraphNetwork(SegmentationNetwork):
-    """An exported graph in the place of a network, to be scored by the same code."""
+    """An exported graph with the interface of a network, so that the same code scores it."""
 
     def __init__(self, graph: Graph, spec: DatasetSpec) -> None:
         torch.nn.Module.__init__(self)
@@ -39,17 +39,18 @@ class GraphNetwork(SegmentationNetwork):
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """Segment raw images (N, C, H, W)."""
-        return self.graph(image.float() if valid is None else marked(image, valid, self.spec.inputs[0]))
+        return self.graph(image.float() if valid is None else mark_invalid(image, valid, self.spec.inputs[0]))
 
 
 def calibration_crops(datamodule: SegmentationDataModule, count: int, seed: int = 0) -> Iterator[Tensor]:
-    """Cut images out of the training split at random places, larger images more often.
+    """Yield crops at random positions of the training split, sampling images in proportion to their area.
 
     Yields:
-        At most `count` float32 images (1, C, H, W) of raw numbers, NaN where invalid; all-invalid places are left out.
+        At most `count` float32 images (1, C, H, W) of raw values, NaN at invalid pixels; crops without valid pixels are
+        skipped.
 
     Raises:
-        ConfigError: If the count is none.
+        ConfigError: If the count is not a positive integer.
     """
     if type(count) is not int or count < 1:
         raise ConfigError(f"calibration_images={count}: expected a whole number of 1 or more.")
@@ -62,35 +63,35 @@ def calibration_crops(datamodule: SegmentationDataModule, count: int, seed: int 
         window = Window(int(random.integers(width - cols + 1)), int(random.integers(height - rows + 1)), cols, rows)
         item = to_item("", *datamodule.reader.read(samples[index], window))
         if item["valid"].any():
-            yield marked(item["image"][None], item["valid"][None], datamodule.spec.inputs[0])
+            yield mark_invalid(item["image"][None], item["valid"][None], datamodule.spec.inputs[0])
 
 
 def export_int8(source: Source, output: Path, crops: Iterator[Tensor], score: Score) -> dict[str, Any]:
-    """Write an OpenVINO model of 8 bits and, in a JSON file beside it, the mIoU that this costs.
+    """Write an 8-bit OpenVINO model, and a JSON file with the loss of mIoU next to it.
 
     Args:
         source: The model.
-        output: Where to, an `.xml`.
-        crops: Images to measure activations on.
+        output: Output file, an `.xml`.
+        crops: Images for calibrating activations.
         score: Returns the mIoU of a network on SPLIT.
 
     Returns:
-        What the JSON file says.
+        The content of the JSON file.
 
     Raises:
-        ExportError: If the model cannot be written, or nothing can be computed with it.
-        FixedSizeError: If it can be written for one size only.
+        ExportError: If the model cannot be exported, or its logits are not finite.
+        FixedSizeError: If it can be exported for one size only.
         MissingPackageError: If OpenVINO or NNCF is not installed.
     """
     load_package("nncf")
     spec, threads = source.network.spec, torch.get_num_threads()
     with atomic_paths(output) as path:
-        exact = path.with_name(f"{path.stem}_fp32.xml")
-        write_checked(exact, source, "openvino", None)
-        images = write_int8(path, exact, crops)
-        graphs = {"fp32": open_openvino(exact, threads), "int8": open_openvino(path, threads, by_shape=True)}
+        fp32_path = path.with_name(f"{path.stem}_fp32.xml")
+        write_checked(fp32_path, source, "openvino", None)
+        images = write_int8(path, fp32_path, crops)
+        graphs = {"fp32": open_openvino(fp32_path, threads), "int8": open_openvino(path, threads, static_shapes=True)}
         if not graphs["int8"](random_images(spec.inputs[0], (1, 70, 90))).isfinite().all():
-            raise ExportError(f"{output}: with 8 bits the logits are no numbers. It was not kept; export without int8.")
+            raise ExportError(f"{output}: the 8-bit logits are not finite. It was not kept; export without int8.")
         miou = {name: score(GraphNetwork(graph, spec)) for name, graph in graphs.items()}
         measured = {
             "miou": miou,
@@ -100,6 +101,6 @@ def export_int8(source: Source, output: Path, crops: Iterator[Tensor], score: Sc
         }
         write_json(path.with_suffix(".json"), measured)
         del graphs
-        for file in (exact, exact.with_suffix(".bin")):
+        for file in (fp32_path, fp32_path.with_suffix(".bin")):
             file.unlink()
     return measured

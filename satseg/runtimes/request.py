@@ -1,4 +1,4 @@
-"""What `satseg.export` is asked."""
+"""Options of `satseg.export`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SMALLEST_SIDE = 32
 
 @dataclass(frozen=True)
 class Request:
-    """A file that is wanted.
+    """An export request.
 
     Attributes:
         format: A key of SUFFIXES.
-        output: The file, with its suffix.
-        size: Height and width in pixels where it is to take images of one size only.
-        int8: Whether it is quantised.
+        output: Output file, with suffix.
+        size: Height and width in pixels for a fixed input size.
+        int8: Quantise to 8 bits.
     """
 
     format: str
@@ -40,20 +40,22 @@ class Request:
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> Request:
-        """Read the options.
+        """Return the request of a configuration.
 
         Raises:
-            ConfigError: If an option is unknown, or does not go with the format.
+            ConfigError: If an option is invalid, or not supported by the format.
         """
         if cfg.format not in SUFFIXES:
             raise ConfigError(f"format={cfg.format}: choose {', '.join(SUFFIXES)}.")
         size = None if cfg.size is None else _size(cfg.size)
         if size and cfg.format not in WITH_SIZE:
-            raise ConfigError(f"size= has no meaning for format={cfg.format}, which takes any: leave it out.")
+            raise ConfigError(
+                f"size= has no effect for format={cfg.format}, which takes images of any size: leave it out."
+            )
         if cfg.int8 and cfg.format != "openvino":
-            raise ConfigError(f"int8=true goes with format=openvino, not with format={cfg.format}.")
+            raise ConfigError(f"int8=true needs format=openvino, not format={cfg.format}.")
         if cfg.int8 and size:
-            raise ConfigError("int8=true goes without size=, as its loss is measured on whole images.")
+            raise ConfigError("int8=true does not support size=, as the loss of accuracy is measured on whole images.")
         return cls(cfg.format, _with_suffix(str(cfg.output), cfg.format), size, bool(cfg.int8))
 
 
@@ -72,8 +74,8 @@ def _with_suffix(output: str, name: str) -> Path:
         path = path / NAME
     if path.suffix in suffixes:
         return path
-    if path.suffix[1:2].isalpha():  # not that of model_v1.2
+    if path.suffix[1:2].isalpha():  # a suffix, unlike in model_v1.2
         raise ConfigError(
-            f"output={path}: a file of format={name} ends in {' or '.join(suffixes)}, or in nothing to have that added."
+            f"output={path}: a file of format={name} has the suffix {' or '.join(suffixes)}, which is added if missing."
         )
     return path.with_name(path.name + suffixes[0])

@@ -1,4 +1,4 @@
-"""Files for PyTorch without satseg: TorchScript, a plain state_dict, and satseg's own model file."""
+"""Files for PyTorch: TorchScript, a plain state_dict, and satseg's own model file."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from satseg.models.model_file import write_model_file
 from satseg.models.torch_file import read_torch_file
 from satseg.runtimes.agreement import Graph, random_images
 from satseg.runtimes.graph import EXAMPLE_SIZE, KEY, ImageToLogits, Size, describe, model_name
-from satseg.runtimes.packages import explained, quiet
+from satseg.runtimes.packages import export_errors, quiet
 
 
 def write_torchscript(path: Path, network: SegmentationNetwork, size: Size | None) -> None:
-    """Write a traced graph; its extra file `satseg` is the description.
+    """Write a traced graph, with the description in the extra file `satseg`.
 
     Raises:
         ExportError: If the model cannot be traced.
     """
     example = random_images(network.spec.inputs[0], (2, *(size or EXAMPLE_SIZE)))
-    with explained(f"{model_name(network)} cannot be traced"), torch.no_grad():
-        graph = ImageToLogits(network, replace_pools=False)  # tracing follows them, and on to a GPU
+    with export_errors(f"{model_name(network)} cannot be traced"), torch.no_grad():
+        graph = ImageToLogits(network, replace_pools=False)  # they can be traced, and moved to a GPU
         traced = torch.jit.trace(graph, (example,), check_trace=False)  # type: ignore[no-untyped-call]
-    with quiet(), path.open("wb") as file:  # torch itself would not say that the disk is full
+    with quiet(), path.open("wb") as file:  # torch itself does not report a full disk
         torch.jit.save(traced, file, _extra_files={KEY: describe(network, size)})
 
 
@@ -43,7 +43,7 @@ def open_torchscript(path: Path) -> Graph:
 
 
 def write_pth(path: Path, network: SegmentationNetwork) -> None:
-    """Write weights and description as plain data, for the decoder's own class.
+    """Write weights and description as plain data, for use with the decoder class alone.
 
     ```python
     saved = torch.load("model.pth", weights_only=True)
@@ -51,7 +51,7 @@ def write_pth(path: Path, network: SegmentationNetwork) -> None:
     net.load_state_dict(saved["state_dict"])
     ```
 
-    The class takes standardised images, `(raw - saved["shift"]) / saved["divisor"]` with 0 at invalid pixels, padded to
+    The model takes standardised images, `(raw - saved["shift"]) / saved["divisor"]` with 0 at invalid pixels, padded to
     a multiple of `saved["stride"]`.
     """
     spec, normaliser = network.spec, network.normaliser
@@ -76,26 +76,26 @@ def write_pth(path: Path, network: SegmentationNetwork) -> None:
 
 
 def _described(network: SegmentationNetwork) -> tuple[str, dict[str, Any]]:
-    """Return the full name of the decoder's class and the options that it is built with."""
+    """Return the full name of the decoder class and its constructor options."""
     options, spec = dict(network.config), network.spec
     target = options.pop("_target_")
     return target, options | {"in_channels": spec.in_channels, "classes": spec.num_classes, "encoder_weights": None}
 
 
 def open_pth(path: Path, network: SegmentationNetwork, trusted_modules: Collection[str]) -> Graph:
-    """Rebuild the network that an exported file describes, as one without satseg would.
+    """Rebuild the network that an exported file describes, as users without satseg would.
 
     Args:
-        path: What `write_pth` has just written.
-        network: What it was written of: class and options must be its own; normalisation is taken from it.
-        trusted_modules: Modules of the caller's own, whose classes it may name.
+        path: A file written by `write_pth`.
+        network: The exported network; class and options must match, and its normalisation is used.
+        trusted_modules: Additional modules whose classes the file may name.
 
     Raises:
-        CheckpointError: If it is broken, or of another network.
+        CheckpointError: If the file is corrupt, or describes another network.
     """
     saved: dict[str, Any] = read_torch_file(path)
     if (saved["class"], saved["options"]) != _described(network):
-        raise CheckpointError(f"{path} describes another network than it was written of.")
+        raise CheckpointError(f"{path} describes another network than the one that was exported.")
     net = resolve_target(saved["class"], trusted_modules)(**saved["options"])
     net.load_state_dict(saved["state_dict"])
     graph = SegmentationNetwork(net, network.spec, network.config, saved["temperature"]).eval()
@@ -103,12 +103,12 @@ def open_pth(path: Path, network: SegmentationNetwork, trusted_modules: Collecti
 
 
 def write_safetensors(path: Path, network: SegmentationNetwork, checkpoint: Path) -> None:
-    """Write the model file again, or make one of a Lightning checkpoint.
+    """Copy a model file, or write one from a Lightning checkpoint.
 
     Args:
-        path: Where to.
-        network: The model that `load_model` has read.
-        checkpoint: From there, a `model.safetensors` or a `.ckpt`.
+        path: Output file.
+        network: The loaded model.
+        checkpoint: The file it was loaded from, a `model.safetensors` or a `.ckpt`.
     """
     if checkpoint.suffix != ".ckpt":
         shutil.copyfile(checkpoint, path)

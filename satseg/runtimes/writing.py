@@ -1,4 +1,4 @@
-"""Writing a model in a format, so that it stands under its name only once it computes what PyTorch does."""
+"""Export of a model to a file that is kept only if it agrees with PyTorch."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class Source:
-    """A trained model, and where it comes from.
+    """A trained model and its file.
 
     Attributes:
         network: In evaluation mode.
         checkpoint: Its file.
-        trusted_modules: Modules of the caller's own that the file may name.
+        trusted_modules: Additional modules whose classes the file may name.
     """
 
     network: SegmentationNetwork
@@ -47,27 +47,27 @@ class Source:
 
 
 def export_model(source: Source, request: Request) -> float:
-    """Write a file, and compare it with eager PyTorch before it takes its name.
+    """Export a model, and compare the file with eager PyTorch before it is kept.
 
     Args:
         source: The model.
-        request: What is wanted.
+        request: The options.
 
     Returns:
         The largest difference of a logit from eager PyTorch, relative to the largest logit.
 
     Raises:
-        ExportError: If the model cannot be written, or what was written disagrees.
-        FixedSizeError: If it can be written for one size only, and none is given.
+        ExportError: If the model cannot be exported, or the file does not agree with PyTorch.
+        FixedSizeError: If it can be exported for one size only, and none is given.
         MissingPackageError: If the format needs a package that is not installed.
-        ResourceError: If there is no right or room to write.
+        ResourceError: If the file cannot be written.
     """
     with atomic_paths(request.output) as path:
         return write_checked(path, source, request.format, request.size)
 
 
 def write_checked(path: Path, source: Source, name: str, size: Size | None) -> float:
-    """Write one file of a format where it stands, and compare it with eager PyTorch; see `export_model`."""
+    """Write a file in place, and compare it with eager PyTorch; see `export_model`."""
     network = source.network
     for package in PACKAGES.get(name, ()):
         load_package(package)
@@ -86,7 +86,7 @@ def write_checked(path: Path, source: Source, name: str, size: Size | None) -> f
 
 
 def open_exported(path: Path, source: Source, name: str) -> Graph:
-    """Open what was written in its runtime, on the CPU."""
+    """Open an exported file in its runtime, on the CPU."""
     match name:
         case "onnx":
             return open_onnx(path, torch.get_num_threads())

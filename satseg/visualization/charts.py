@@ -23,8 +23,8 @@ from satseg.visualization.palette import Colour, css
 
 MAX_LINES = 32  # classes in a chart; of more, those that end lowest
 MAX_POINTS = 240  # of a line; of more, evenly some
-PAPERS: tuple[Colour, ...] = ((255, 255, 255), (21, 27, 35))  # of the light page and of the dark one
-LEAST_CONTRAST = 2.2  # of a line to the paper; of less, it has a grey rim
+BACKGROUNDS: tuple[Colour, ...] = ((255, 255, 255), (21, 27, 35))  # of the light page and of the dark one
+MIN_CONTRAST = 2.2  # of a line to the paper; of less, it has a grey rim
 MAX_DOTTED = 40  # points of a line that are marked one by one
 NEUTRAL = ("main", "second", "third", "fourth")  # lines of no class, as the page's style draws them
 
@@ -153,8 +153,8 @@ def _chart(
 def _is_faint(colour: Colour) -> bool:
     """Tell whether a line hardly stands out from light or from dark paper, by the contrast that WCAG defines."""
     own = _luminance(colour)
-    papers = [_luminance(paper) for paper in PAPERS]
-    return any((max(own, p) + 0.05) / (min(own, p) + 0.05) < LEAST_CONTRAST for p in papers)
+    backgrounds = [_luminance(paper) for paper in BACKGROUNDS]
+    return any((max(own, p) + 0.05) / (min(own, p) + 0.05) < MIN_CONTRAST for p in backgrounds)
 
 
 def _luminance(colour: Colour) -> float:

@@ -24,11 +24,11 @@ from satseg.visualization.palette import Colour, css
 
 HEADLINE = {"miou": "mIoU", "micro_iou": "micro IoU", "f1": "F1", "accuracy": "accuracy"}
 BY_CLASS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
-SHORT = 12  # lines of text that are shown unfolded
+UNFOLDED_LINES = 12  # lines of text that are shown unfolded
 MISSING = "–"
-MOST_FILES = 100  # that are listed with a notice
+MAX_FILES = 100  # that are listed with a notice
 MAX_CELLS = 26  # classes whose confusion is a table of numbers; of more, it is a picture
-MOST_CONFUSED = 10  # pairs of classes that are listed
+MAX_CONFUSED = 10  # pairs of classes that are listed
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _plain(notice: Notice) -> dict[str, Any]:
         "message": notice.message,
         "repair": notice.repair,
         "expected": "",
-        "files": notice.files[:MOST_FILES],
+        "files": notice.files[:MAX_FILES],
         "num_files": len(notice.files),
     }
 
@@ -151,7 +151,7 @@ def _split(name: str, split: SplitPage, class_names: Sequence[str], palette: Seq
         "heat": None if len(truth) <= MAX_CELLS else _heat(shares),
         "confused": _confused(split.matrix, shares, class_names),
         "bins": reliability_bins(split.bins),
-        "calibration": calibration_words(split.bins, split.calibration_error),
+        "calibration": calibration_text(split.bins, split.calibration_error),
         "groups": [
             (
                 title,
@@ -168,7 +168,7 @@ def _split(name: str, split: SplitPage, class_names: Sequence[str], palette: Seq
 def _confused(matrix: np.ndarray, shares: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, str, int, float]]:
     """Return the pairs of classes that most pixels are confused between: truth, prediction, pixels, share of truth."""
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_CONFUSED]
     pairs = [tuple(int(i) for i in np.unravel_index(place, wrong.shape)) for place in order]
     return [(class_names[a], class_names[b], int(wrong[a, b]), float(shares[a, b])) for a, b in pairs if wrong[a, b]]
 
@@ -183,7 +183,7 @@ def _heat(shares: np.ndarray) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def calibration_words(bins: Sequence[tuple[float, int, float | None, float | None]], error: float) -> str:
+def calibration_text(bins: Sequence[tuple[float, int, float | None, float | None]], error: float) -> str:
     """Return in words whether a model is as often right as it is sure."""
     known = [(n, c, a) for _, n, c, a in bins if n and c is not None and a is not None]
     total = sum(n for n, _, _ in known)
@@ -220,7 +220,7 @@ def _percent(value: float | None) -> str:
 
 
 def _unfolded(text: str) -> bool:
-    return text.count("\n") < SHORT
+    return text.count("\n") < UNFOLDED_LINES
 
 
 def _number(value: int) -> str:

@@ -125,7 +125,7 @@ def test_runs_without_a_test_split_are_compared_by_val(tmp_path: Path) -> None:
         run = made_up(tmp_path / f"runs/{seed}", seed, 0.6, {})
         (run / "evaluation/test").rename(run / "evaluation/val")
     done = command("report", "runs=runs", "output=out", cwd=tmp_path)
-    assert done.returncode == 0 and "Comparing evaluation=val, as no run has scores of a test" in done.stderr, done
+    assert done.returncode == 0 and "Comparing evaluation=val, as no run has scores on a test" in done.stderr, done
     assert "| 2 |" in done.stdout
 
 
@@ -175,7 +175,11 @@ def test_a_run_that_repeats_another_is_no_further_seed(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         made_up(tmp_path / name, 1, 0.6, {"loss": "a"})
     records, left_out = find_runs([str(tmp_path)], "test")
-    assert len(records) == 1 and all("no other seed" in why for why in left_out.values()) and len(left_out) == 2
+    assert (
+        len(records) == 1
+        and all("the same configuration and seed as" in why for why in left_out.values())
+        and len(left_out) == 2
+    )
 
 
 def test_images_of_the_same_names_with_other_labels_are_other_images(tmp_path: Path) -> None:

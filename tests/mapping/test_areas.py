@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satseg.errors import DataError, RasterReadError
-from satseg.mapping import ClassArea, area_text, class_areas, write_areas
+from satseg.mapping import ClassArea, class_areas, format_area, write_areas
 from satseg.mapping.classmap import BLOCK
 
 NAMES = ("water", "forest", "bare soil")
@@ -134,7 +134,7 @@ def test_without_a_valid_pixel_there_are_no_shares(class_map):
 
 @given(st.floats(1e-6, 1e15))
 def test_an_area_is_told_in_three_digits_of_a_unit_that_suits_it(area_m2):
-    number, unit = area_text(area_m2).split("\N{NO-BREAK SPACE}")
+    number, unit = format_area(area_m2).split("\N{NO-BREAK SPACE}")
     assert unit == ("m²" if area_m2 < 100 else "ha" if area_m2 < 1e7 else "km²")
     told = Decimal(number.replace(",", "")) * {"m²": 1, "ha": 10**4, "km²": 10**6}[unit]
     assert abs(told - Decimal(area_m2)) <= Decimal(area_m2) / 200  # half of the third digit
@@ -147,7 +147,7 @@ def test_an_area_is_told_in_three_digits_of_a_unit_that_suits_it(area_m2):
     [(0, "0 ha"), (8, "8.00 m²"), (99.4, "99.4 m²"), (123, "0.0123 ha"), (99_996, "10.0 ha"), (12_300_456, "12.3 km²")],
 )
 def test_areas_that_people_meet(area_m2, told):
-    assert area_text(area_m2) == told.replace(" ", "\N{NO-BREAK SPACE}")
+    assert format_area(area_m2) == told.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def test_what_is_no_class_map_is_refused(class_map, tmp_path):

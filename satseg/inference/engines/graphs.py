@@ -17,7 +17,7 @@ from satseg.errors import EngineError, FixedSizeError
 from satseg.inference.engines.cache import Cache, digests, graph_cache, persistent_cache
 from satseg.models import SegmentationNetwork
 from satseg.runtimes.agreement import Graph, check_once
-from satseg.runtimes.graph import GRAPH_VERSION, Size, marked
+from satseg.runtimes.graph import GRAPH_VERSION, Size, mark_invalid
 from satseg.runtimes.openvino_files import OpenVinoGraph, open_openvino
 from satseg.runtimes.packages import load_package
 from satseg.runtimes.writing import Source, open_exported, write_checked
@@ -56,7 +56,7 @@ class GraphEngine:
                 f"engine={self.name} was built for windows of {self.size[1]} x {self.size[0]} pixels, but got "
                 f"{given[1]} x {given[0]}, and this model cannot take both; choose engine=torch."
             )
-        return self.graph(marked(image, valid, self.spec.inputs[0]).contiguous())
+        return self.graph(mark_invalid(image, valid, self.spec.inputs[0]).contiguous())
 
 
 def open_graph(name: str, source: Source, shape: Size) -> GraphEngine:
@@ -75,7 +75,7 @@ def open_graph(name: str, source: Source, shape: Size) -> GraphEngine:
     cache, threads, spec = graph_cache(), torch.get_num_threads(), source.network.spec
     if name == "openvino_int8":
         path, digest = _quantised(source, cache)
-        return GraphEngine(name, open_openvino(path, threads, shape=shape, by_shape=True), spec, None, digest)
+        return GraphEngine(name, open_openvino(path, threads, shape=shape, static_shapes=True), spec, None, digest)
     graph, size = _exported(name, source, cache, shape)
     if isinstance(graph, OpenVinoGraph):
         graph.compile((1, graph.channels, *shape))

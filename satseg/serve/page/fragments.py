@@ -12,7 +12,7 @@ from rasterio import CRS
 
 from satseg.data.reprojection import transform_points
 from satseg.errors import DataError
-from satseg.mapping import ClassArea, area_text
+from satseg.mapping import ClassArea, format_area
 from satseg.serve.describing import describe, trust_in
 from satseg.serve.evidence import Explanation
 from satseg.serve.page import views
@@ -32,7 +32,7 @@ def _environment() -> Environment:
         loader=PackageLoader("satseg.serve.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # Bokeh refers back to earlier keys
-    environment.filters |= {"area": area_text, "score": _score}
+    environment.filters |= {"area": format_area, "score": _score}
     return environment
 
 

@@ -14,8 +14,8 @@ from satseg.visualization.figures.canvas import FAINT, INK, add_legend, save_fig
 from satseg.visualization.palette import IGNORED_GREY, Colour, css
 
 ROW = 0.5  # inches
-MOST_NAMED = 40  # classes in the legend, the largest first
-WRITTEN = 0.04  # share from which a part has room for its number
+MAX_NAMED = 40  # classes in the legend, the largest first
+MIN_LABELLED = 0.04  # share from which a part has room for its number
 NAME_LIMIT = 28
 EDGE = "#8c959f"
 
@@ -36,7 +36,7 @@ def plot_balance(
         palette: K colours.
         path: PNG file to write.
     """
-    lines = -(-min(len(class_names), MOST_NAMED) // 5)
+    lines = -(-min(len(class_names), MAX_NAMED) // 5)
     figure = Figure(figsize=(9.6, 1.0 + ROW * len(shares) + 0.26 * lines), dpi=110, layout="constrained")
     axes = figure.subplots()
     for row, split in enumerate(shares):
@@ -45,7 +45,7 @@ def plot_balance(
         left = 0.0
         for width, colour in parts:
             axes.barh(row, width, left=left, height=0.62, color=css(colour), edgecolor="white", linewidth=0.8)
-            if width >= WRITTEN:
+            if width >= MIN_LABELLED:
                 style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "color": _ink(colour)}
                 axes.text(left + width / 2, row, f"{width:.0%}", **style)
             left += width
@@ -64,7 +64,7 @@ def _legend(
     figure: Figure, shares: Mapping[str, np.ndarray], class_names: Sequence[str], palette: Sequence[Colour]
 ) -> None:
     most = np.max(list(shares.values()), axis=0)
-    shown = sorted(np.argsort(-most, kind="stable")[:MOST_NAMED].tolist())
+    shown = sorted(np.argsort(-most, kind="stable")[:MAX_NAMED].tolist())
     colours, names = [palette[i] for i in shown], [shorten(class_names[i], NAME_LIMIT) for i in shown]
     handles = [Patch(facecolor=css(c), edgecolor=EDGE, linewidth=0.6) for c in (*colours, IGNORED_GREY)]
     add_legend(figure, handles, [*names, "ignored or no data"], loc="outside lower center", ncols=5, fontsize=9)

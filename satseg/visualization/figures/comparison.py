@@ -13,7 +13,7 @@ from satseg.visualization.figures.canvas import FAINT, INK, save_figure, shorten
 
 LEADS, NOISE, BEHIND = "#1a7f37", "#8c959f", "#4c78a8"
 NAME_LIMIT = 60
-MOST_ROWS = 60  # more would make a picture that nobody reads; the table has them all
+MAX_ROWS = 60  # more would make a picture that nobody reads; the table has them all
 ROW = 0.34  # inches
 SEEDS_BELOW = 0.26  # of a row
 
@@ -36,7 +36,7 @@ def plot_leaderboard(entries: Sequence[Ranked], path: Path) -> None:
         entries: Best first.
         path: PNG file to write.
     """
-    shown = entries[:MOST_ROWS]
+    shown = entries[:MAX_ROWS]
     axes, figure = _rows([entry.name for entry in shown])
     for row, entry in enumerate(shown):
         colour = LEADS if row == 0 else NOISE if entry.is_noise else BEHIND
@@ -55,7 +55,7 @@ def plot_effects(effects: Sequence[tuple[str, str, float, tuple[float, float, fl
         effects: Choice, value, mean score, and the difference with its interval; None for the best value.
         path: PNG file to write.
     """
-    shown = effects[:MOST_ROWS]
+    shown = effects[:MAX_ROWS]
     axes, figure = _rows([f"{key}={value}" for key, value, _, _ in shown])
     for row, (_, _, _, difference) in enumerate(shown):
         mean, low, high = difference or (0.0, 0.0, 0.0)

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from satseg.visualization.figures.canvas import FAINT, INK, save_figure, shorten
 
-MAX_COUNTED = 12  # classes for which a cell has room for its share and its count
-MAX_WRITTEN = 26  # for which it has room for its share
+MAX_WITH_COUNTS = 12  # classes for which a cell has room for its share and its count
+MAX_WITH_SHARES = 26  # for which it has room for its share
 NAME_LIMIT = 22
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 DARK_CELL = 0.65  # share from which white text reads better
-SLIGHT = 0.02  # share below which text steps back
+FAINT_CELL = 0.02  # share below which text steps back
 
 
 def plot_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
@@ -39,14 +39,14 @@ def plot_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: 
     cell = _cell(count)
     names = [shorten(name, NAME_LIMIT) for name in class_names]
     longest = max(map(len, names))
-    width = cell * count + 0.7 + 0.09 * longest + (0.8 if count > MAX_WRITTEN else 0)
+    width = cell * count + 0.7 + 0.09 * longest + (0.8 if count > MAX_WITH_SHARES else 0)
     height = cell * count + 1.0 + (0 if _fits(names, cell) else 0.065 * longest)
     figure = Figure(figsize=(max(width, 3.8), height), dpi=110, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     _ticks(axes, names, totals, cell)
-    if count <= MAX_WRITTEN:
-        _numbers(axes, matrix, shares, with_counts=count <= MAX_COUNTED)
+    if count <= MAX_WITH_SHARES:
+        _numbers(axes, matrix, shares, with_counts=count <= MAX_WITH_COUNTS)
     else:
         figure.colorbar(image, ax=axes, shrink=0.4, fraction=0.03, pad=0.02, label="share of the true class")
     _empty_rows(axes, totals)
@@ -57,9 +57,9 @@ def plot_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: 
 
 def _cell(count: int) -> float:
     """Return a cell's side in inches."""
-    if count <= MAX_COUNTED:
+    if count <= MAX_WITH_COUNTS:
         return 1.05 if count <= 4 else 0.82
-    return 0.5 if count <= MAX_WRITTEN else max(0.1, 12 / count)
+    return 0.5 if count <= MAX_WITH_SHARES else max(0.1, 12 / count)
 
 
 def short_count(count: float) -> str:
@@ -80,7 +80,7 @@ def _ticks(axes: Axes, names: Sequence[str], totals: np.ndarray, cell: float) ->
     turned: dict[str, Any] = {} if _fits(names, cell) else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(names)), names, parse_math=False, fontsize=size, color=INK, **turned)
     counted = [f"{name}\n{short_count(total)} px" for name, total in zip(names, totals, strict=True)]
-    labels = counted if len(names) <= MAX_COUNTED else names
+    labels = counted if len(names) <= MAX_WITH_COUNTS else names
     axes.set_yticks(range(len(names)), labels, parse_math=False, fontsize=size, color=INK)
     axes.set_xlabel("prediction", color=FAINT, fontsize=10)
     axes.set_ylabel("truth", color=FAINT, fontsize=10)
@@ -96,7 +96,7 @@ def _numbers(axes: Axes, matrix: np.ndarray, shares: np.ndarray, with_counts: bo
         share, count = float(shares[row, column]), int(matrix[row, column])
         if not count:
             continue
-        colour = "white" if share > DARK_CELL else FAINT if share < SLIGHT else INK
+        colour = "white" if share > DARK_CELL else FAINT if share < FAINT_CELL else INK
         weight = "bold" if row == column else "normal"
         text = _percent(share, digits=1 if with_counts else 0)
         style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}

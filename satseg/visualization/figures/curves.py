@@ -114,13 +114,13 @@ def _draw(
         if (found := points(rows, key))
     ]
     lines = [curve.draw(axes) for curve in curves]
-    _dress(axes, title)
+    _style_axes(axes, title)
     if not curves:
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", va="center", color=FAINT)
     elif best is not None:
         axes.axvline(best[0], color=FAINT, linestyle=(0, (2, 3)), linewidth=1, zorder=0)
     named = [(curve.last, curve.name, line) for curve, line in zip(curves, lines, strict=True) if curve.label]
-    _name(axes, sorted(named, key=lambda entry: -entry[0])[-MAX_NAMED:])
+    _label_curves(axes, sorted(named, key=lambda entry: -entry[0])[-MAX_NAMED:])
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class _Curve:
         return line
 
 
-def _name(axes: Axes, entries: Sequence[tuple[float, str, Line2D]]) -> None:
+def _label_curves(axes: Axes, entries: Sequence[tuple[float, str, Line2D]]) -> None:
     """Add a legend, the highest last value first: within the panel where it is short, else beside it."""
     if not entries:
         return
@@ -158,7 +158,7 @@ def _name(axes: Axes, entries: Sequence[tuple[float, str, Line2D]]) -> None:
     add_legend(axes, lines, names, fontsize=8.5, ncols=-(-len(entries) // PER_COLUMN), **place)
 
 
-def _dress(axes: Axes, title: str) -> None:
+def _style_axes(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel("epoch", color=FAINT, fontsize=9)
     axes.grid(color="#d0d7de", linewidth=0.6)

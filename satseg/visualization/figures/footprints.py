@@ -15,7 +15,7 @@ from satseg.visualization.figures.canvas import FAINT, INK, add_legend, save_fig
 from satseg.visualization.palette import OKABE_ITO, css
 
 SIDE = 7.5  # inches
-LEAST_SEEN = 0.008  # of the map's side: smaller outlines are drawn as dots
+MIN_VISIBLE = 0.008  # of the map's side: smaller outlines are drawn as dots
 
 
 def plot_footprints(outlines: Mapping[str, Sequence[np.ndarray]], labels: tuple[str, str], path: Path) -> None:
@@ -37,7 +37,7 @@ def plot_footprints(outlines: Mapping[str, Sequence[np.ndarray]], labels: tuple[
         axes.add_collection(
             PolyCollection(list(some), facecolors=[(*_unit(colour), 0.35)], edgecolors=[colour], linewidths=0.9)
         )
-        tiny = np.array([c.mean(0) for c in some if np.ptp(c, axis=0).max() < LEAST_SEEN * side])
+        tiny = np.array([c.mean(0) for c in some if np.ptp(c, axis=0).max() < MIN_VISIBLE * side])
         if len(tiny):
             axes.scatter(tiny[:, 0], tiny[:, 1], s=14, color=colour, linewidths=0, alpha=0.8)
     axes.set_xlim(low[0] - 0.04 * side, high[0] + 0.04 * side)

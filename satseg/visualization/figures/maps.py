@@ -13,7 +13,7 @@ from satseg.visualization.figures.canvas import INK, add_legend, save_figure, sh
 from satseg.visualization.palette import IGNORED_GREY, Colour, colourise, css
 
 WIDTH = 12.0  # inches of the two pictures together
-MOST_HEIGHT = 9.0
+MAX_HEIGHT = 9.0
 MAX_NAMED = 24  # classes in the legend, the largest first
 
 
@@ -36,7 +36,7 @@ def plot_map(
         path: PNG file to write.
     """
     height, width = classes.shape
-    tall = min(WIDTH / 2 * height / width, MOST_HEIGHT)
+    tall = min(WIDTH / 2 * height / width, MAX_HEIGHT)
     figure = Figure(figsize=(min(WIDTH, 2 * tall * width / height) + 0.3, tall + 1.0), dpi=100, layout="constrained")
     pictures = (shorten(name, 60, keep_end=True), rgb), ("classes", colourise(classes, palette))
     for axes, (title, picture) in zip(figure.subplots(1, 2), pictures, strict=True):
