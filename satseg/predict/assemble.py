@@ -18,10 +18,8 @@ from satseg.inference.strips import StripMaker
 from satseg.predict.models import Models
 from satseg.records.dataset import recorded_bands
 
-WINDOW = {
-    False: 1536,
-    True: 1024,
-}  # side in pixels, by is_gpu: larger windows overlap less, but a GPU takes several at a time
+# Side in pixels, by is_gpu: larger windows overlap less, but a GPU takes several at a time.
+WINDOW = {False: 1536, True: 1024}
 
 
 def task_of(cfg: DictConfig, models: Models, source: SceneSource, output: Path) -> SceneTask:

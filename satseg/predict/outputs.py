@@ -14,10 +14,8 @@ from satseg.data.rasters.opening import is_remote, redacted
 from satseg.errors import ConfigError
 from satseg.inference.products import Product, product_paths
 
-ALL_POLYGONS, ALL_AREAS = (
-    "all_scenes.gpkg",
-    "all_scenes_areas.csv",
-)  # for several scenes, besides their own files
+# Of several scenes, besides their own files.
+ALL_POLYGONS, ALL_AREAS = "all_scenes.gpkg", "all_scenes_areas.csv"
 MAP_SUFFIXES = (".tif", ".tiff")
 OTHER_SUFFIXES = {".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".gpkg", ".geojson", ".json", ".fgb", ".shp", ".csv"}
 

@@ -104,10 +104,10 @@ def test_runs_that_were_scored_unlike_are_not_ranked_together(tmp_path: Path) ->
     made_up(tmp_path / "runs/fewer", 1, 0.9, {"loss": "a"}, images=23)
     done = command("report", "runs=runs", "output=out", cwd=tmp_path)
     text = done.stdout
-    assert text.count("## Leaderboard") == 4 and text.index("loss=a leads") < text.index("Not ranked")
+    assert text.count("## Leaderboard") == 4 and text.index("loss=a leads") < text.index("Ranked separately")
     for why in ("tta: d4, not none", "ignore_edges: 3 px, not 0 px", "images: 23 of split test"):
         assert why in text
-    assert "One seed each" in text
+    assert "one seed each" in text
 
 
 def test_what_cannot_be_compared_is_told_in_one_line(tmp_path: Path) -> None:
