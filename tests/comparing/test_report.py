@@ -175,11 +175,8 @@ def test_a_run_that_repeats_another_is_no_further_seed(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         made_up(tmp_path / name, 1, 0.6, {"loss": "a"})
     records, left_out = find_runs([str(tmp_path)], "test")
-    assert (
-        len(records) == 1
-        and all("the same configuration and seed as" in why for why in left_out.values())
-        and len(left_out) == 2
-    )
+    assert len(records) == 1 and len(left_out) == 2
+    assert all("the same configuration and seed as" in why for why in left_out.values())
 
 
 def test_images_of_the_same_names_with_other_labels_are_other_images(tmp_path: Path) -> None:
