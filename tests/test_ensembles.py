@@ -157,7 +157,7 @@ def test_images_that_a_member_was_trained_on_are_not_scored(folder: Path) -> Non
     [
         ("explain", [BOTH, "split=test", "target=dry"], "explain takes one model"),
         ("export", [BOTH], "export takes one model"),
-        ("evaluate", [BOTH, "calibrate=true"], "calibrate each by itself"),
+        ("evaluate", [BOTH, "calibrate=true"], "calibrate each separately"),
         ("evaluate", ["checkpoint=[]"], "checkpoint=[]: give a run folder"),
         ("evaluate", ["checkpoint=null"], "checkpoint=null: expected a run folder"),
         ("evaluate", ["checkpoint=[runs/fold_0,[runs/fold_1]]"], "expected a run folder"),

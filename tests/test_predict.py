@@ -213,7 +213,7 @@ def test_other_bands_values_and_pixel_sizes_are_stopped_or_warned_of(run: Path, 
         (["overlap=900"], "overlap=900: expected 0 to 384"),
         (["window_size=500"], "window_size=500: expected a multiple of 32"),
         (["output=map.png"], "output=map.png"),
-        (["output={scene}"], "is a scene, which would be lost"),
+        (["output={scene}"], "is an input scene, which would be overwritten"),
         (["vectors=map.shp"], "vectors=map.shp: choose"),
         (["tta=all"], "tta=all: choose none, flips, d4"),
         (["engine=fast"], "engine=fast"),
@@ -314,8 +314,8 @@ def test_no_scene_is_written_over_and_no_file_twice(run: Path, scene: Path, tmp_
         (tmp_path / name).write_bytes(scene.read_bytes())
     given = [f"checkpoint={run}", "engine=torch"]
     said = refused("predict", *given, "input=a_entropy.tif", "output=a.tif", "entropy=true", cwd=tmp_path)
-    assert "a_entropy.tif is a scene" in said
-    assert "is a scene" in refused("predict", *given, "input=.", "output=.", cwd=tmp_path)
+    assert "a_entropy.tif is an input scene" in said
+    assert "is an input scene" in refused("predict", *given, "input=.", "output=.", cwd=tmp_path)
     said = refused("predict", *given, "input=[a.tif,a_entropy.tif]", "output=maps", "entropy=true", cwd=tmp_path)
     assert "would be written twice" in said
     assert all((tmp_path / name).read_bytes() == scene.read_bytes() for name in ("a.tif", "a_entropy.tif"))

@@ -1,4 +1,4 @@
-"""What becomes of finished class maps: polygons for a GIS, and the area of each class."""
+"""Products of class maps: polygons for a GIS, and the area of each class."""
 
 from satseg.mapping.areas import ClassArea, class_areas, format_area, write_all_areas, write_areas
 from satseg.mapping.joining import join_layers

@@ -1,4 +1,4 @@
-"""How much ground each class covers."""
+"""Ground area of each class."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from satseg.mapping.classmap import INVALID, ClassMap, open_class_map
 COLUMNS = ("class", "pixels", "share", "area_m2", "area_ha")
 TOTAL = "all scenes"
 SQUARE_METRES_PER_HECTARE = 10_000
-UNITS = ((10e6, 1e6, "km²"), (100, SQUARE_METRES_PER_HECTARE, "ha"), (0, 1, "m²"))  # from so many m² on, of so many
+UNITS = ((10e6, 1e6, "km²"), (100, SQUARE_METRES_PER_HECTARE, "ha"), (0, 1, "m²"))  # smallest area, size, name
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
-DIGITS = 3  # that are significant
+DIGITS = 3  # significant digits
 
 
 @dataclass(frozen=True)
 class ClassArea:
-    """What one class covers.
+    """Area of one class.
 
     Attributes:
-        name: Of the class.
-        pixels: How many it has.
-        share: Of the valid pixels, 0 to 1; None where none is valid.
-        area_m2: On the ground, in square metres; None for a map without coordinates.
+        name: Name of the class.
+        pixels: Number of its pixels.
+        share: Share of the valid pixels, 0 to 1; None if no pixel is valid.
+        area_m2: Ground area in square metres; None for a map without coordinates.
     """
 
     name: str
@@ -46,10 +46,10 @@ class ClassArea:
 
 
 def format_area(area_m2: float) -> str:
-    """Return an area in the unit that suits its size, with three significant digits: `85.3 m²`, `1.23 ha`, `12.3 km²`.
+    """Return an area as text in a suitable unit, with three significant digits: `85.3 m²`, `1.23 ha`, `12.3 km²`.
 
     Args:
-        area_m2: In square metres; hectares begin at 100 of them, square kilometres at 1,000 hectares.
+        area_m2: Area in square metres; hectares are used from 100 m² on, square kilometres from 1,000 ha on.
     """
     if area_m2 == 0:
         return f"0{NO_BREAK_SPACE}ha"
@@ -60,21 +60,21 @@ def format_area(area_m2: float) -> str:
 
 
 def class_areas(raster: Path, class_names: Sequence[str]) -> list[ClassArea]:
-    """Sum up the area of each class, block by block.
+    """Return the area of each class; the map is read block by block.
 
-    Areas are those of the grid where it keeps them to 0.25 % all over the map, as that of a UTM zone does. Elsewhere,
-    as where the CRS is geographic, Mercator or polar stereographic, they are those on the ellipsoid.
+    If the CRS preserves areas to 0.25 % all over the map, as in a UTM zone, areas are those of the projected grid.
+    Otherwise, such as for geographic, Mercator or polar stereographic CRSs, areas are those on the ellipsoid.
 
     Args:
-        raster: Class map, one band; nodata marks what is invalid.
-        class_names: Name of value 0, 1, …
+        raster: Class map with one band; nodata marks invalid pixels.
+        class_names: Names of the values 0, 1, …
 
     Returns:
-        One entry a class, in their order, also for a class that the map does not have.
+        One entry per class, in order, including classes that do not occur.
 
     Raises:
-        RasterReadError: If the file is missing, truncated or no raster.
-        DataError: If it is no class map, or holds a value that is no class.
+        RasterReadError: If the file is missing, truncated or not a raster.
+        DataError: If it is not a class map, or holds a value that is not a class.
     """
     pixels, sizes = np.zeros(len(class_names), np.int64), np.zeros(len(class_names))
     with open_class_map(raster, len(class_names)) as source:
@@ -90,7 +90,7 @@ def class_areas(raster: Path, class_names: Sequence[str]) -> list[ClassArea]:
 
 
 def _by_block(source: ClassMap) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Yield pixels and area by class."""
+    """Yield the pixels and the area by class for each block."""
     for window in source.blocks():
         classes = source.read(window)
         valid = classes != INVALID
@@ -104,7 +104,7 @@ def _by_block(source: ClassMap) -> Iterable[tuple[np.ndarray, np.ndarray]]:
 
 
 def write_areas(areas: Iterable[ClassArea], output: Path) -> None:
-    """Write class areas as CSV; what is not known, such as square metres without coordinates, stays empty.
+    """Write class areas as CSV; unknown values, such as square metres without coordinates, are empty.
 
     Raises:
         ResourceError: If the file cannot be written.
@@ -113,13 +113,13 @@ def write_areas(areas: Iterable[ClassArea], output: Path) -> None:
 
 
 def write_all_areas(areas: Mapping[str, Sequence[ClassArea]], output: Path) -> None:
-    """Write the class areas of several maps as CSV: a row a map and class, then the sum of each class.
+    """Write the class areas of several maps as CSV: one row per map and class, then the sum of each class.
 
-    What two maps both cover counts twice in the sums. Where a map has no square metres, the sums have none.
+    Overlap between maps counts twice in the sums. If a map has no square metres, neither have the sums.
 
     Args:
-        areas: Of the same classes, by the map's name.
-        output: The file.
+        areas: Areas of the same classes, by map name.
+        output: Output file.
 
     Raises:
         ResourceError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Putting the polygons of several maps into one GeoPackage."""
+"""Combination of the polygons of several maps in one GeoPackage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from satseg.mapping.layers import BATCH, driver_of, write_errors
 
 
 class _Kind(NamedTuple):
-    """What the polygons of a layer have in common: their CRS, as WKT, and the unit of their areas."""
+    """Key of a layer: the CRS of the polygons, as WKT, and whether their areas are in square metres."""
 
     crs: str | None
     metric: bool
@@ -27,14 +27,14 @@ class _Kind(NamedTuple):
 def join_layers(files: Mapping[str, tuple[Path, Path]], output: Path) -> dict[str, int]:
     """Write the polygons of several maps into one GeoPackage: a layer for each CRS, with the map's name as `scene`.
 
-    They are read and written in parts, so that memory does not grow with them.
+    Polygons are read and written in batches, so memory does not grow with their number.
 
     Args:
-        files: By the map's name: its polygons, as `write_vectors` wrote them, and the map.
+        files: Polygons as written by `write_vectors`, and the map, by map name.
         output: The GeoPackage.
 
     Returns:
-        The number of polygons, by layer. A single layer is called as the file; of several, each as its CRS, too.
+        The number of polygons by layer. A single layer has the name of the file; with several, the CRS is appended.
 
     Raises:
         RasterReadError: If a map cannot be read.
@@ -47,7 +47,7 @@ def join_layers(files: Mapping[str, tuple[Path, Path]], output: Path) -> dict[st
     with write_errors(output), atomic_path(output) as temporary:
         for name, (polygons, _) in files.items():
             layer = layers[kinds[name]]
-            for wkb, fields in _parts(polygons):
+            for wkb, fields in _batches(polygons):
                 counts[layer] += len(wkb)
                 columns = {"scene": np.full(len(wkb), name, object), **fields}
                 pyogrio.raw.write(
@@ -64,7 +64,7 @@ def join_layers(files: Mapping[str, tuple[Path, Path]], output: Path) -> dict[st
                 made.add(layer)
         for layer in made:
             if pyogrio.read_info(temporary, layer=layer)["features"] != counts[layer]:
-                raise pyogrio.errors.DataSourceError("its end is missing; make room on the disk")
+                raise pyogrio.errors.DataSourceError("the end of the file is missing; free some disk space")
     return counts
 
 
@@ -77,26 +77,26 @@ def _kind(polygons: Path, raster: Path) -> _Kind:
 
 
 def _layer_names(stem: str, kinds: list[_Kind]) -> dict[_Kind, str]:
-    """Name a layer for each kind; CRSs that are the same in other words share one."""
+    """Return a layer name for each kind; equivalent CRSs share a layer."""
     codes = {kind: (_code(kind.crs), kind.metric) for kind in kinds}
-    unlike = list(dict.fromkeys(codes.values()))
-    if len(unlike) == 1:
+    unique = list(dict.fromkeys(codes.values()))
+    if len(unique) == 1:
         return dict.fromkeys(kinds, stem)
-    known = [code if metric or code == "pixels" else f"{code}_pixels" for code, metric in unlike]
+    known = [code if metric or code == "pixels" else f"{code}_pixels" for code, metric in unique]
     names = [f"{stem}_{n if len(n) < 20 else f'crs_{number}'}" for number, n in enumerate(known, 1)]
-    return {kind: names[unlike.index(codes[kind])] for kind in kinds}
+    return {kind: names[unique.index(codes[kind])] for kind in kinds}
 
 
 def _code(crs: str | None) -> str:
-    """Return a short name of a CRS that has one, or all of it."""
+    """Return the EPSG code of a CRS as a name, or its WKT if it has none."""
     if crs is None:
         return "pixels"
     epsg = CRS.from_wkt(crs).to_epsg()
     return crs if epsg is None else f"epsg_{epsg}"
 
 
-def _parts(path: Path) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Yield polygons as WKB with their attributes; one part without any where the file has attributes alone."""
+def _batches(path: Path) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Yield batches of polygons as WKB with attributes; one empty batch if the file has fields but no polygons."""
     start = 0
     while True:
         meta, _, wkb, columns = pyogrio.raw.read(path, skip_features=start, max_features=BATCH)

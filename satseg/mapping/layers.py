@@ -1,4 +1,4 @@
-"""Writing polygons to a file for a GIS: appended to a GeoPackage, from which other formats are then streamed."""
+"""Writing of polygon layers: appended to a GeoPackage, and then converted to other formats."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from satseg.errors import ConfigError, ResourceError
 from satseg.files import atomic_path
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf"}
-BATCH = 50_000  # polygons: opening and closing the file again takes longer than writing a few
+BATCH = 50_000  # polygons per write: reopening the file takes longer than writing a few
 
 
 def driver_of(path: Path) -> str:
-    """Return GDAL's name of the format that a file's name asks for.
+    """Return the GDAL driver for a file suffix.
 
     Raises:
-        ConfigError: If it is none of ours.
+        ConfigError: If the suffix is not supported.
     """
     try:
         return DRIVERS[path.suffix.lower()]
@@ -36,30 +36,30 @@ def driver_of(path: Path) -> str:
 
 @dataclass
 class Layer:
-    """A layer of polygons that grows; `open_layer` makes one."""
+    """A polygon layer that is being written; see `open_layer`."""
 
     path: Path
     name: str
     crs: str | None
     count: int = 0
-    _waiting: list[tuple[np.ndarray, dict[str, np.ndarray]]] = field(default_factory=list)
-    _made: bool = False
+    _pending: list[tuple[np.ndarray, dict[str, np.ndarray]]] = field(default_factory=list)
+    _exists: bool = False
 
     def add(self, polygons: np.ndarray, fields: dict[str, np.ndarray]) -> None:
         """Add polygons in the layer's CRS, with their attributes."""
-        self._waiting.append((shapely.to_wkb(shapely.orient_polygons(polygons)), fields))
+        self._pending.append((shapely.to_wkb(shapely.orient_polygons(polygons)), fields))
         self.count += len(polygons)
-        if sum(len(wkb) for wkb, _ in self._waiting) >= BATCH:
+        if sum(len(wkb) for wkb, _ in self._pending) >= BATCH:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
-        if not self._waiting:
+        """Write buffered polygons."""
+        if not self._pending:
             return
-        wkb = np.concatenate([w for w, _ in self._waiting])
-        names = list(self._waiting[0][1])
-        data = [np.concatenate([f[name] for _, f in self._waiting]) for name in names]
-        self._waiting.clear()
+        wkb = np.concatenate([w for w, _ in self._pending])
+        names = list(self._pending[0][1])
+        data = [np.concatenate([f[name] for _, f in self._pending]) for name in names]
+        self._pending.clear()
         pyogrio.raw.write(
             self.path,
             wkb,
@@ -69,22 +69,22 @@ class Layer:
             driver="GPKG",
             geometry_type="Polygon",
             crs=self.crs,
-            append=self._made,
+            append=self._exists,
         )
-        self._made = True
+        self._exists = True
 
 
 @contextmanager
 def open_layer(path: Path, crs: str | None) -> Iterator[Layer]:
-    """Give a layer to add polygons to; the file is there, whole, when the block ends well.
+    """Open a layer for adding polygons; the file is written atomically at the end of the block.
 
     Args:
-        path: Ends in .gpkg, .geojson or .fgb. GeoJSON is written in WGS84 longitude and latitude, as its standard (RFC
-            7946) asks, the others in the CRS.
-        crs: As WKT; None for none.
+        path: A .gpkg, .geojson or .fgb file. GeoJSON is written in WGS84 longitude and latitude, as required by RFC
+            7946, other formats in the given CRS.
+        crs: CRS as WKT, or None.
 
     Raises:
-        ConfigError: If the path has another ending, or GeoJSON cannot hold the CRS.
+        ConfigError: If the suffix is not supported, or the CRS cannot be converted for GeoJSON.
         ResourceError: If the file cannot be written.
     """
     driver = driver_of(path)
@@ -94,7 +94,7 @@ def open_layer(path: Path, crs: str | None) -> Iterator[Layer]:
         )
     with write_errors(path), atomic_path(path) as temporary:
         layer = Layer(temporary.with_name("layer.gpkg"), path.stem, crs)
-        target = layer.path.with_suffix(path.suffix.lower())  # FlatGeobuf makes a folder of any other name
+        target = layer.path.with_suffix(path.suffix.lower())  # FlatGeobuf creates a folder for other suffixes
         yield layer
         layer.flush()
         if driver != "GPKG":
@@ -121,18 +121,18 @@ def _convert(layer: Layer, target: Path, driver: str) -> None:
 
 
 def _check(target: Path, count: int, *, indexed: bool) -> None:
-    """Look whether the last polygon and the spatial index are there: GDAL keeps silent when closing a file fails."""
-    there = len(pyogrio.raw.read(target, skip_features=max(count - 1, 0), max_features=2)[2])
-    if there != min(count, 1) or (indexed and not pyogrio.read_info(target)["capabilities"]["fast_spatial_filter"]):
-        raise pyogrio.errors.DataSourceError("its end is missing; make room on the disk")
+    """Check that the last polygon and the spatial index exist, as GDAL does not report errors on closing a file."""
+    found = len(pyogrio.raw.read(target, skip_features=max(count - 1, 0), max_features=2)[2])
+    if found != min(count, 1) or (indexed and not pyogrio.read_info(target)["capabilities"]["fast_spatial_filter"]):
+        raise pyogrio.errors.DataSourceError("the end of the file is missing; free some disk space")
 
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn what GDAL says in the block into an error that names the file.
+    """Turn GDAL errors in the block into an error that names the file.
 
     Raises:
-        ResourceError: Instead.
+        ResourceError: If GDAL cannot write the file.
     """
     try:
         with warnings.catch_warnings():

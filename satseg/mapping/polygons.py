@@ -1,7 +1,7 @@
-"""Turning a block of a class map into polygons, all of them at once.
+"""Vectorised polygonisation of a block of a class map.
 
-GDAL's polygonizer leaves out the corner where three polygons meet on a straight line, so that its polygons do not share
-their borders vertex by vertex, as simplification without gaps and merging across blocks need; these do.
+GDAL's polygonizer omits the vertex where three polygons meet on a straight line, so neighbouring polygons do not share
+all vertices of their common border. Simplification without gaps and merging across blocks need shared vertices.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from scipy.sparse.csgraph import connected_components
 
 from satseg.mapping.classmap import INVALID
 
-# The sides of a pixel, clockwise: upper, right, lower, left; going along one, the pixel lies on the right hand.
+# The sides of a pixel, clockwise: top, right, bottom, left; walking along a side, the pixel is on the right.
 SIDES = range(4)
-STEP = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])  # rows and columns to go along a side
-BEGIN = np.array([(0, 0), (0, 1), (1, 1), (1, 0)])  # the corner where a side begins, as row and column
+STEP = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])  # row and column step along a side
+BEGIN = np.array([(0, 0), (0, 1), (1, 1), (1, 0)])  # start corner of a side, as row and column
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Pieces:
     """The connected areas of a block.
 
     Attributes:
-        labels: int32 (height, width): one more than the index of a pixel's piece; 0 where the map is invalid.
-        polygons: One a piece, in pixel coordinates: column and row of pixel corners.
+        labels: int32 (height, width): index of the piece plus one; 0 where the map is invalid.
+        polygons: One per piece, in pixel coordinates (column, row) of pixel corners.
         values: The class of each piece.
-        areas: Of the pixels of each piece; in pixels, as `cut` makes them.
+        areas: Area of each piece; `cut` sets it in pixels.
     """
 
     labels: np.ndarray
@@ -40,15 +40,16 @@ class Pieces:
 
 
 def cut(classes: np.ndarray, row: int = 0, col: int = 0) -> Pieces:
-    """Cut a block into its connected areas; pixels that touch at a corner only are not connected.
+    """Return the connected areas of a block as polygons; pixels that touch only at a corner are not connected.
 
-    Each polygon has a vertex wherever its border turns or meets that of another, also of one beyond the block's edge:
-    so neighbours share their borders vertex by vertex.
+    Each polygon has a vertex wherever its border turns or meets the border of another polygon, including those outside
+    the block, so that neighbours share all vertices of their common border.
 
     Args:
-        classes: int16 (height + 2, width + 2): the block and one pixel around it; -1 where the map is invalid or ends.
-        row: Of the block's first pixel in the map.
-        col: Likewise.
+        classes: int16 (height + 2, width + 2): the block with a margin of one pixel; -1 where invalid or
+            outside the map.
+        row: Row of the block's first pixel in the map.
+        col: Column of that pixel.
     """
     labels, count = _connected(classes[1:-1, 1:-1])
     values = np.full(count + 1, INVALID, np.int16)
@@ -58,7 +59,7 @@ def cut(classes: np.ndarray, row: int = 0, col: int = 0) -> Pieces:
 
 
 def _connected(classes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Label the connected areas of all classes at once: on a grid of pixels and of the links between equal ones."""
+    """Label the connected areas of all classes at once, on a grid of pixels and of the links between equal pixels."""
     height, width = classes.shape
     valid = classes != INVALID
     grid = np.zeros((2 * height - 1, 2 * width - 1), bool)
@@ -70,7 +71,7 @@ def _connected(classes: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _nodes(classes: np.ndarray) -> np.ndarray:
-    """Find the corners where three or four borders meet, (height + 1, width + 1); the block's edge counts as one."""
+    """Return the corners where three or four borders meet, (height + 1, width + 1); the block edge is a border."""
     upright = classes[:, 1:] != classes[:, :-1]
     level = classes[1:] != classes[:-1]
     left, right, above, below = level[:, :-1].copy(), level[:, 1:].copy(), upright[:-1].copy(), upright[1:].copy()
@@ -83,14 +84,14 @@ def _nodes(classes: np.ndarray) -> np.ndarray:
 
 
 def _polygons(labels: np.ndarray, nodes: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
-    """Trace all rings: a run goes straight along one label's border, from one vertex to the next."""
+    """Trace all rings; a run is a straight part of a label's border, from one vertex to the next."""
     side, first, last = _runs(labels, nodes)
     width = labels.shape[1]
     owner = labels.ravel()[first]
     ring, place, leaders = _rings(_following(labels.ravel(), width, side, first, last))
-    # A label's outer ring holds its topmost run, and runs are numbered from the top: its leader comes first.
+    # A label's exterior ring contains its topmost run, and runs are numbered from the top: its leader comes first.
     order = np.lexsort((leaders, owner[leaders]))
-    sizes = np.bincount(ring)[order] + 1  # a ring ends where it began
+    sizes = np.bincount(ring)[order] + 1  # rings are closed
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     start = np.empty_like(order)
     start[order] = offsets[:-1]
@@ -104,31 +105,31 @@ def _polygons(labels: np.ndarray, nodes: np.ndarray, origin: tuple[int, int]) ->
 
 
 def _runs(labels: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each run's side and the flat indices of its first and last pixel."""
+    """Return the side of each run, and the flat indices of its first and last pixel."""
     parts = []
     for side in SIDES:
         border = (labels != _neighbour(labels, STEP[side - 1])) & (labels > 0)
         before, after = _neighbour(border, -STEP[side]), _neighbour(border, STEP[side])
         begins = border & ~(before & ~_at(nodes, BEGIN[side]))
         ends = border & ~(after & ~_at(nodes, BEGIN[(side + 1) % 4]))
-        first, last = _scan(begins, side), _scan(ends, side)  # runs do not overlap: the n-th begins and ends n-th
+        first, last = _scan(begins, side), _scan(ends, side)  # runs do not overlap: starts and ends have the same order
         parts.append((np.full(len(first), side), first, last))
     sides, firsts, lasts = (np.concatenate(p) for p in zip(*parts, strict=True))
     return sides, firsts, lasts
 
 
 def _neighbour(array: np.ndarray, step: np.ndarray) -> np.ndarray:
-    return np.roll(array, tuple(-step), (0, 1))  # what comes round lands in the padding, which has no border
+    return np.roll(array, tuple(-step), (0, 1))  # wrapped values end up in the padding, which has no border
 
 
 def _at(nodes: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """Return, for each pixel and the padding, whether one of its corners is a node."""
+    """Return for each pixel, including the padding, whether the given corner is a node."""
     top, left = 1 - corner
     return np.pad(nodes, ((top, 1 - top), (left, 1 - left)))
 
 
 def _scan(where: np.ndarray, side: int) -> np.ndarray:
-    """Return flat indices along the side: by rows, or by columns."""
+    """Return flat indices in the direction of a side: by rows or by columns."""
     if side % 2 == 0:
         return np.flatnonzero(where)
     cols, rows = np.nonzero(where.T)
@@ -137,9 +138,9 @@ def _scan(where: np.ndarray, side: int) -> np.ndarray:
 
 
 def _following(labels: np.ndarray, width: int, side: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Return which run comes after each: to the left if the label goes on there, else straight on, else to the right.
+    """Return the run that follows each run: left if the label continues there, else straight on, else right.
 
-    An area that touches itself at a corner is passed by on the left there, so that a ring never touches itself.
+    Turning left first keeps rings from touching themselves if an area touches itself at a corner.
     """
     step = STEP @ (width, 1)
     ahead = last + step[side]
@@ -154,18 +155,18 @@ def _following(labels: np.ndarray, width: int, side: np.ndarray, first: np.ndarr
 
 
 def _rings(following: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each run's ring and place in it, and each ring's leader: its run of the lowest number, at place 0."""
+    """Return the ring of each run, its position in it, and the leader of each ring: its lowest run, at position 0."""
     count = len(following)
     graph = csr_array((np.ones(count, np.int8), following, np.arange(count + 1)), shape=(count, count))
     num_rings, ring = connected_components(graph)
     leaders = np.empty(num_rings, np.int64)
-    leaders[ring[::-1]] = np.arange(count)[::-1]  # the last one that is assigned stays
+    leaders[ring[::-1]] = np.arange(count)[::-1]  # the last assignment wins
     back = np.empty(count, np.int64)
     back[following] = np.arange(count)
     place = np.ones(count, np.int64)
     place[leaders], back[leaders] = 0, leaders
     active = np.flatnonzero(back != leaders[ring])
-    while active.size:  # each looks back twice as far in every round, until it sees the leader
+    while active.size:  # pointer jumping: the distance doubles every round, until the leader is reached
         target = back[active]
         place[active] += place[target]
         back[active] = back[target]

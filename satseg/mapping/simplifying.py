@@ -1,27 +1,27 @@
-"""Taking vertices out of the borders between polygons, as long as these keep their areas."""
+"""Simplification of polygon borders that approximately preserves areas."""
 
 from __future__ import annotations
 
 import numpy as np
 import shapely
 
-MAX_POLYGON_CHANGE = 0.1  # how much of its area a polygon may win or lose
-MAX_CLASS_CHANGE = 0.01  # and all those of a class together
-MIN_TOLERANCE = 0.7  # pixels: a step of one pixel is a triangle of half of one, and nothing is smaller
+MAX_POLYGON_CHANGE = 0.1  # largest relative change in the area of a polygon
+MAX_CLASS_CHANGE = 0.01  # and in the total area of a class
+MIN_TOLERANCE = 0.7  # pixels: the smallest triangle, at a step of one pixel, has half a pixel
 
 
 def simplify(polygons: np.ndarray, values: np.ndarray, tolerance: float) -> np.ndarray:
-    """Simplify a coverage: neighbours go on sharing their borders vertex by vertex, and its outline stays.
+    """Simplify a coverage; neighbours still share all vertices of their common border, and the outline is unchanged.
 
-    Vertices are taken out by the area of the triangle that goes with each (Visvalingam and Whyatt 1993). That alone
-    would make a triangle of a small square, and all that is compact smaller. So it is done in steps, each twice as
-    coarse as the one before, and a polygon whose area a step would change by more than MAX_POLYGON_CHANGE stays as the
-    step before left it; so do those that would change the total of their class by more than MAX_CLASS_CHANGE.
+    Vertices are removed by the area of their triangle (Visvalingam and Whyatt 1993). On its own, this would turn small
+    squares into triangles and shrink compact shapes. Therefore the tolerance is doubled step by step, and a polygon
+    whose area would change by more than MAX_POLYGON_CHANGE keeps its shape of the previous step; so do polygons that
+    would change the total area of their class by more than MAX_CLASS_CHANGE.
 
     Args:
-        polygons: A block's, in pixel coordinates, which share their borders vertex by vertex.
-        values: The class of each.
-        tolerance: Root of the area of the triangles, in pixels.
+        polygons: Polygons of a block, in pixel coordinates, that share all vertices of common borders.
+        values: The class of each polygon.
+        tolerance: Square root of the triangle area, in pixels.
 
     Returns:
         The polygons in the same order.
@@ -32,7 +32,7 @@ def simplify(polygons: np.ndarray, values: np.ndarray, tolerance: float) -> np.n
     for step in _steps(tolerance):
         while not is_done.all():
             tried = simpler.copy()
-            # What is left out makes its neighbours' borders with it outlines, and these stay.
+            # Borders with finished polygons become outlines, which are kept.
             tried[~is_done] = shapely.coverage_simplify(simpler[~is_done], step, simplify_boundary=False)
             refused = _refused(areas, shapely.area(simpler), shapely.area(tried), values)
             if not refused.any():
@@ -51,7 +51,7 @@ def _steps(tolerance: float) -> list[float]:
 
 
 def _refused(areas: np.ndarray, before: np.ndarray, after: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return which polygons a step must leave alone, a boolean (n,), by their areas: at first, before it, after it."""
+    """Return the polygons that a step must not change, boolean (n,), from their original, previous and new areas."""
     error, change = after - areas, after - before
     refused: np.ndarray = (np.abs(error) > MAX_POLYGON_CHANGE * areas) & (change != 0)
     if refused.any():
@@ -59,8 +59,8 @@ def _refused(areas: np.ndarray, before: np.ndarray, after: np.ndarray, values: n
     totals, errors = np.bincount(values, weights=areas), np.bincount(values, weights=error)
     for index in np.flatnonzero(np.abs(errors) > MAX_CLASS_CHANGE * totals).tolist():
         growth = np.sign(errors[index]) * change
-        guilty = np.flatnonzero((values == index) & (growth > 0))
-        worst = guilty[np.argsort(-(growth / areas)[guilty], kind="stable")]
+        candidates = np.flatnonzero((values == index) & (growth > 0))
+        worst = candidates[np.argsort(-(growth / areas)[candidates], kind="stable")]
         excess = abs(errors[index]) - MAX_CLASS_CHANGE * totals[index]
         refused[worst[: np.searchsorted(np.cumsum(growth[worst]), excess) + 1]] = True
     return refused

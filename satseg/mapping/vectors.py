@@ -1,4 +1,4 @@
-"""From a class map to polygons by class."""
+"""Conversion of class maps to polygons."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from satseg.mapping.simplifying import simplify
 
 logger = logging.getLogger(__name__)
 
-REPORTED_CHANGE = 0.01  # share of a class's area from which it is said that the polygons lack it
+REPORTED_CHANGE = 0.01  # relative change of a class area that is reported
 
 
 def write_vectors(
@@ -34,45 +34,45 @@ def write_vectors(
     block_size: int = BLOCK,
     warn: Callable[[str], object] = logger.warning,
 ) -> int:
-    """Write the connected areas of a class map as polygons: each whole, and neighbours without gaps.
+    """Write the connected areas of a class map as polygons, complete and without gaps between neighbours.
 
-    Pixels that touch at a corner only are not connected. Attributes: `class` (name), `value` (its number there) and
-    `area_m2`, the true area of the polygon as it is written, see `class_areas`. The map is read block by block; what
-    stays in memory are the polygons that go on in a block still to come, such as a background across all of the map.
+    Pixels that touch only at a corner are not connected. Attributes: `class` (name), `value` (in the map) and
+    `area_m2`, the true area of the written polygon, see `class_areas`. The map is read block by block; only polygons
+    that continue in later blocks stay in memory, such as a background across the whole map.
 
-    A map without a CRS gives a layer without one: in pixels from the upper left corner, y down, unless the file has a
-    geotransform. Its attribute is `area_px`, and `min_area_m2` and `simplify_m` then count in pixels.
+    A map without a CRS gives a layer without a CRS: in pixels from the upper left corner, y down, unless the file has a
+    geotransform. The attribute is then `area_px`, and `min_area_m2` and `simplify_m` are in pixels.
 
     Args:
-        raster: Class map, one band; nodata marks what is invalid and becomes no polygon.
-        output: Ends in .gpkg, .geojson or .fgb. GeoJSON is in WGS84 longitude and latitude, the others in the map's
+        raster: Class map with one band; invalid (nodata) pixels are not in any polygon.
+        output: A .gpkg, .geojson or .fgb file. GeoJSON is in WGS84 longitude and latitude, the others in the map's
             CRS.
-        class_names: Name of value 0, 1, …
-        min_area_m2: Polygons whose pixels cover less are left out; where they were, there is none.
-        simplify_m: Takes vertices out of the borders between two polygons, where the triangle that goes with each is
-            smaller than about the square of this length, and no polygon's area changes much; see `simplify`. The
-            outline of the valid area and the points where the borders of blocks are crossed stay.
-        block_size: Pixels along a block's side; without simplification the polygons do not depend on it.
-        warn: Is told of each class whose polygons cover more than 1 % less or more than its pixels.
+        class_names: Names of the values 0, 1, …
+        min_area_m2: Smaller polygons are dropped, leaving holes.
+        simplify_m: Removes vertices from borders between polygons whose triangle is smaller than about the square of
+            this length, as long as areas change little; see `simplify`. The outline of the valid area, and the points
+            where borders cross block edges, are kept.
+        block_size: Side of a block in pixels; without simplification the polygons do not depend on it.
+        warn: Called with a message about classes whose polygons cover more than 1 % less or more than their pixels.
 
     Returns:
         The number of polygons.
 
     Raises:
-        ConfigError: If the output has another ending, or an option is negative.
-        RasterReadError: If the map is missing, truncated or no raster.
-        DataError: If it is no class map, or holds a value that is no class.
+        ConfigError: If the suffix is not supported, or an option is negative.
+        RasterReadError: If the map is missing, truncated or not a raster.
+        DataError: If it is not a class map, or holds a value that is not a class.
         ResourceError: If the output cannot be written.
     """
     driver_of(output)
     for name, value in (("min_area_m2", min_area_m2), ("simplify_m", simplify_m)):
         if not 0 <= value < math.inf:
-            raise ConfigError(f"{name}={value}: expected a number from 0 on.")
+            raise ConfigError(f"{name}={value}: expected a number of 0 or more.")
     names = np.array(class_names, object)
     with open_class_map(raster, len(names)) as source, open_layer(output, source.ground.crs) as layer:
         ground = source.ground
         covered, written = np.zeros(len(names)), np.zeros(len(names))
-        for polygons, values, pixels in _sweep(source, simplify_m, block_size):
+        for polygons, values, pixels in _complete_polygons(source, simplify_m, block_size):
             areas = ground.areas(polygons)
             kept = pixels >= min_area_m2
             covered += np.bincount(values, weights=pixels, minlength=len(names))
@@ -80,13 +80,15 @@ def write_vectors(
             fields = {"class": names[values[kept]], "value": source.values[values[kept]].astype(np.int32)}
             fields["area_m2" if ground.metric else "area_px"] = areas[kept]
             layer.add(shapely.transform(polygons[kept], ground.place), fields)
-    if off := _changed_areas(names, covered, written):
-        warn(f"{output}: by min_area_m2={min_area_m2:g} and simplify_m={simplify_m:g}, {off} than in the map.")
+    if changed := _changed_areas(names, covered, written):
+        warn(f"{output}: with min_area_m2={min_area_m2:g} and simplify_m={simplify_m:g}, {changed} than in the map.")
     return layer.count
 
 
-def _sweep(source: ClassMap, simplify_m: float, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield whole polygons in pixel coordinates, their classes and their pixels' areas, as they become whole."""
+def _complete_polygons(
+    source: ClassMap, simplify_m: float, block_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield completed polygons in pixel coordinates, with their classes and pixel areas."""
     merger = Merger(source.source.width)
     for window in source.blocks(block_size):
         classes = source.read(Window(window.col - 1, window.row - 1, window.width + 2, window.height + 2))
@@ -99,7 +101,7 @@ def _sweep(source: ClassMap, simplify_m: float, block_size: int) -> Iterator[tup
 
 
 def _areas(source: ClassMap, pieces: Pieces, window: Window) -> np.ndarray:
-    """Return the area of each piece's pixels on the ground."""
+    """Return the ground area of the pixels of each piece."""
     if source.ground.pixel_area is not None:
         return pieces.areas * source.ground.pixel_area
     sizes = source.ground.pixel_areas(window.row, window.col, window.height, window.width)
@@ -109,13 +111,13 @@ def _areas(source: ClassMap, pieces: Pieces, window: Window) -> np.ndarray:
 
 
 def _changed_areas(names: np.ndarray, covered: np.ndarray, written: np.ndarray) -> str:
-    """Say which classes have another area as polygons than as pixels, and by how much."""
+    """Return a text about the classes whose area differs between polygons and pixels."""
     shares = np.divide(written - covered, covered, out=np.zeros(len(names)), where=covered > 0)
     found = [(name, share) for name, share in zip(names, shares, strict=True) if abs(share) > REPORTED_CHANGE]
     return ", ".join(f"{name} covers {abs(share):.1%} {'more' if share > 0 else 'less'}" for name, share in found)
 
 
 def _pixel_side(source: ClassMap, window: Window) -> float:
-    """Return the root of a pixel's area amid a window: simplification goes by areas, so pixels need not be square."""
+    """Return the square root of the pixel area at the centre of a window; simplification is based on areas."""
     row, col = window.row + window.height // 2, window.col + window.width // 2
     return math.sqrt(source.ground.pixel_areas(row, col, 1, 1).item())

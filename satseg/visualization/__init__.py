@@ -1,1 +1,1 @@
-"""Pictures and pages. Takes arrays and plain numbers."""
+"""Figures and HTML pages from arrays and plain numbers."""

@@ -1,4 +1,4 @@
-"""Charts of a page: drawn as SVG that takes the page's colours and width, with labels that keep their size."""
+"""SVG charts for HTML pages, with the page's colours and width, and labels of constant size."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from satseg.visualization.figures.curves import (
 )
 from satseg.visualization.palette import Colour, css
 
-MAX_LINES = 32  # classes in a chart; of more, those that end lowest
-MAX_POINTS = 240  # of a line; of more, evenly some
-BACKGROUNDS: tuple[Colour, ...] = ((255, 255, 255), (21, 27, 35))  # of the light page and of the dark one
-MIN_CONTRAST = 2.2  # of a line to the paper; of less, it has a grey rim
-MAX_DOTTED = 40  # points of a line that are marked one by one
-NEUTRAL = ("main", "second", "third", "fourth")  # lines of no class, as the page's style draws them
+MAX_LINES = 32  # classes in a chart; beyond that, those with the lowest final value
+MAX_POINTS = 240  # per line; longer ones are thinned evenly
+BACKGROUNDS: tuple[Colour, ...] = ((255, 255, 255), (21, 27, 35))  # of the light and the dark page
+MIN_CONTRAST = 2.2  # of a line to the background; below it, a line gets a grey rim
+MAX_DOTTED = 40  # points per line that are drawn as dots
+NEUTRAL = ("main", "second", "third", "fourth")  # CSS classes of lines that are not classes
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Line:
 
     Attributes:
         label: Its name.
-        value: The number that the legend gives, as text.
+        value: The value in the legend, as text.
         path: SVG path in percent of the chart, from its top left corner.
-        dots: SVG path of its points, "" where they are too many.
-        colour: `#rrggbb` of a class; "" for a line of no class.
-        style: Which of the page's neutral styles it has, where it is of no class.
-        rimmed: Whether its colour is hard to see on light or dark paper by itself.
+        dots: SVG path of its points; empty if there are too many.
+        colour: `#rrggbb` of a class; empty for other lines.
+        style: The neutral CSS class of a line that is not a class.
+        rimmed: Whether it has a rim, as its colour has low contrast to the light or dark background.
     """
 
     label: str
@@ -57,12 +57,12 @@ class Chart:
     """Lines over epochs.
 
     Attributes:
-        title: Above it.
-        note: Below it.
-        lines: What is drawn.
-        x_ticks: Place from the left in percent, and label.
-        y_ticks: Place from the top in percent, and label.
-        marked: Place of the best epoch from the left in percent, where there is one.
+        title: Title.
+        note: Text below the chart.
+        lines: The lines.
+        x_ticks: Position from the left in percent, and label.
+        y_ticks: Position from the top in percent, and label.
+        marked: Position of the best epoch from the left in percent, if there is one.
     """
 
     title: str
@@ -76,10 +76,10 @@ class Chart:
 def training_charts(
     rows: Sequence[Mapping[str, Any]], monitor: str, class_names: Sequence[str], palette: Sequence[Colour]
 ) -> dict[str, Chart]:
-    """Return the charts of a run by name, those without values left out: loss, scores, classes, lr, speed.
+    """Return the charts of a run by name (loss, scores, classes, lr, speed), without empty ones.
 
     Args:
-        rows: As of metrics.csv, one an epoch.
+        rows: Rows of metrics.csv, one per epoch.
         monitor: The score whose highest value marks the best epoch.
         class_names: K names.
         palette: K colours.
@@ -89,7 +89,7 @@ def training_charts(
     colours = dict(zip(labels, class_colours(labels, dict(zip(class_names, palette, strict=True))), strict=True))
     ious = {key: curve for key in labels if (curve := points(rows, key))}
     lowest = sorted(ious, key=lambda key: ious[key][-1][1])[:MAX_LINES]
-    few = f"The {MAX_LINES} classes that end lowest, of {len(ious)}." if len(ious) > MAX_LINES else ""
+    few = f"The {MAX_LINES} of {len(ious)} classes with the lowest final value." if len(ious) > MAX_LINES else ""
     own = {key.removeprefix(CLASS_PREFIX): ious[key] for key in ious if key in lowest}
     of_classes = [colours[CLASS_PREFIX + name] for name in own]
     speed = next((curve for key in SPEEDS if (curve := points(rows, key))), [])
@@ -98,7 +98,7 @@ def training_charts(
         "scores": _chart("Validation scores", {n: points(rows, k) for k, n in SCORES.items()}, best, top=1.0),
         "classes": _chart("Validation IoU by class", own, best, top=1.0, colours=of_classes, note=few),
         "lr": _chart("Learning rate", {"": points(rows, "lr")}, None),
-        "speed": _chart("Training images a second", {"": speed}, None),
+        "speed": _chart("Training images per second", {"": speed}, None),
     }
     return {name: chart for name, chart in made.items() if chart is not None}
 
@@ -131,9 +131,9 @@ def _chart(
 
     lines = []
     for number, (label, curve) in enumerate(drawn.items()):
-        places = [(x(epoch), y(value)) for epoch, value in _thinned(curve)]
-        path = "M" + "L".join(f"{a:g} {b:g}" for a, b in places)
-        dots = "".join(f"M{a:g} {b:g}h0" for a, b in places) if len(places) <= MAX_DOTTED else ""
+        positions = [(x(epoch), y(value)) for epoch, value in _thinned(curve)]
+        path = "M" + "L".join(f"{a:g} {b:g}" for a, b in positions)
+        dots = "".join(f"M{a:g} {b:g}h0" for a, b in positions) if len(positions) <= MAX_DOTTED else ""
         value = dict(curve).get(best[0], curve[-1][1]) if best else curve[-1][1]
         line = Line(label, f"{value:.3f}", path, dots, style=NEUTRAL[number % len(NEUTRAL)])
         if colours:
@@ -151,7 +151,7 @@ def _chart(
 
 
 def _is_faint(colour: Colour) -> bool:
-    """Tell whether a line hardly stands out from light or from dark paper, by the contrast that WCAG defines."""
+    """Return whether a line has low contrast to the light or dark background, as defined by WCAG."""
     own = _luminance(colour)
     backgrounds = [_luminance(paper) for paper in BACKGROUNDS]
     return any((max(own, p) + 0.05) / (min(own, p) + 0.05) < MIN_CONTRAST for p in backgrounds)
@@ -169,7 +169,7 @@ def _thinned(curve: Sequence[Point]) -> list[Point]:
 
 @dataclass(frozen=True)
 class Bin:
-    """A bar of the chart of calibration, in percent of the chart: its left edge, width and height, and confidence."""
+    """A bar of the reliability diagram: left edge, width, accuracy and confidence in percent; share of the pixels."""
 
     left: float
     width: float
@@ -179,10 +179,10 @@ class Bin:
 
 
 def reliability_bins(rows: Sequence[tuple[float, int, float | None, float | None]]) -> list[Bin]:
-    """Return the bars of a chart of accuracy by confidence, empty ones left out.
+    """Return the non-empty bars of a reliability diagram.
 
     Args:
-        rows: Upper border, pixels, mean confidence and accuracy of each bin; None where it is empty.
+        rows: Upper edge, pixels, mean confidence and accuracy of each bin; None for empty bins.
     """
     width, total = 100 / max(len(rows), 1), max(sum(row[1] for row in rows), 1)
     return [

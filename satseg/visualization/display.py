@@ -1,4 +1,4 @@
-"""Stretching raw numbers to 8-bit RGB for display."""
+"""Stretching of raw values to 8-bit RGB for display."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ RGB_NAMES = (("red", "b04", "b4", "r"), ("green", "b03", "b3", "g"), ("blue", "b
 
 
 def display_bands(band_names: Sequence[str]) -> list[int]:
-    """Return the indices of red, green and blue by name; else the first three, or the one band thrice.
+    """Return the indices of red, green and blue by name; otherwise of the first three bands, or one band three times.
 
-    Names are matched whole, then by word: "B04", "Red", "B4 - red" are red, "red edge" is not.
+    Names are matched as a whole, then by word: "B04", "Red", "B4 - red" are red, "red edge" is not.
     """
     words = [re.findall(r"[a-z0-9]+", name.lower()) for name in band_names]
     found = [_find(wanted, words) for wanted in RGB_NAMES]
@@ -40,16 +40,16 @@ def display_rgb(
     bands: Sequence[int] | None = None,
     band_names: Sequence[str] = (),
 ) -> np.ndarray:
-    """Stretch an image for the eye by constants, so that neighbours in one scene stay comparable.
+    """Stretch an image for display by constants, so that images of the same scene stay comparable.
 
     Args:
-        image: Raw numbers (C, H, W).
-        valid: Boolean (H, W); what is not valid becomes black.
-        low: Raw numbers that become black, one a band or one for all.
-        high: Raw numbers that become white.
-        bands: Indices of red, green and blue; by default those that `band_names` tell, else the first three
-            bands, or the first one as grey where there are fewer.
-        band_names: To find red, green and blue.
+        image: Raw values (C, H, W).
+        valid: Boolean (H, W); invalid pixels become black.
+        low: Raw values that become black, one per band or one for all.
+        high: Raw values that become white.
+        bands: Indices of red, green and blue; by default found by `band_names`, otherwise the first three bands, or the
+            first one as grey if there are fewer.
+        band_names: Names for finding red, green and blue.
 
     Returns:
         uint8 (H, W, 3).
@@ -63,7 +63,7 @@ def display_rgb(
         raise BandError(f"bands={chosen}: expected three indices, each from 0 to {count - 1}, for red, green and blue.")
     lows = np.broadcast_to(np.asarray(low, np.float32), count)[chosen, None, None]
     highs = np.broadcast_to(np.asarray(high, np.float32), count)[chosen, None, None]
-    with np.errstate(over="ignore", invalid="ignore"):  # huge or non-finite numbers are clipped below
+    with np.errstate(over="ignore", invalid="ignore"):  # huge or non-finite values are clipped below
         unit = (image[chosen].astype(np.float32) - lows) / np.maximum(highs - lows, 1e-6)
         rgb = np.clip(np.nan_to_num(unit) * 255 + 0.5, 0, 255).astype(np.uint8)
     return np.moveaxis(np.where(valid, rgb, np.uint8(0)), 0, -1)
@@ -73,15 +73,15 @@ def to_rgb(image: Tensor, valid: Tensor, spec: DatasetSpec) -> np.ndarray:
     """Stretch an image for display by constants of the training split.
 
     Args:
-        image: Raw numbers (C, H, W).
+        image: Raw values (C, H, W).
         valid: Boolean (H, W).
-        spec: What the model knows of its data.
+        spec: The dataset spec.
 
     Returns:
         uint8 (H, W, 3).
     """
     source = spec.inputs[0]
     low, high = (source.statistics.p02, source.statistics.p98) if source.statistics else ((0,), (255,))
-    if source.dtype == "uint8" and len(source.bands) in (1, 3):  # already made for the eye
+    if source.dtype == "uint8" and len(source.bands) in (1, 3):  # already made for display
         low, high = (0,), (255,)
     return display_rgb(image.numpy(), valid.numpy(), low, high, band_names=source.bands)

@@ -1,4 +1,4 @@
-"""Pictures inside a page: small files whose size is bounded whatever they show."""
+"""Encoding of images for HTML pages, with a bounded file size."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from PIL import Image
 from satseg.visualization.examples import Example, nearest, resize
 from satseg.visualization.palette import Colour, colourise
 
-BUDGET = 56_000  # bytes of the four pictures of an example
-MARGIN = 0.9  # by which pictures that took more become smaller than their files' size asks for
-QUALITY = 78  # of WebP: photographs without visible loss at this size
+BUDGET = 56_000  # bytes for the four images of an example
+MARGIN = 0.9  # safety factor when images over the budget are scaled down
+QUALITY = 78  # of WebP: no visible loss in photographs at this size
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A picture as text for a page.
+    """An image embedded in a page as text.
 
     Attributes:
-        label: What it shows.
-        data: Its WebP file as base64.
-        width: Pixels.
-        height: Pixels.
+        label: Its label.
+        data: The WebP file as base64.
+        width: Width in pixels.
+        height: Height in pixels.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Embedded:
 def embed_example(example: Example, palette: Sequence[Colour]) -> list[Embedded]:
     """Encode image, truth, prediction and errors; masks keep their exact colours.
 
-    All four together take at most `BUDGET` bytes: pictures that hardly compress, such as noise, become smaller.
+    The four files take at most `BUDGET` bytes in total: images that compress badly, such as noise, are scaled down.
     """
     masks = {"truth": colourise(example.truth, palette), "prediction": colourise(example.predicted, palette)}
     size = example.truth.shape
@@ -49,15 +49,15 @@ def embed_example(example: Example, palette: Sequence[Colour]) -> list[Embedded]
             **{label: webp(nearest(mask, size), lossless=True) for label, mask in masks.items()},
             "errors": webp(resize(example.errors, size), lossless=False),
         }
-        taken = sum(map(len, files.values()))
-        if taken <= BUDGET or max(size) == 1:
+        num_bytes = sum(map(len, files.values()))
+        if num_bytes <= BUDGET or max(size) == 1:
             return _embedded(files, size)
-        scale = MARGIN * math.sqrt(BUDGET / taken)
+        scale = MARGIN * math.sqrt(BUDGET / num_bytes)
         size = (max(1, int(size[0] * scale)), max(1, int(size[1] * scale)))
 
 
 def webp(picture: np.ndarray, *, lossless: bool, quality: int = QUALITY) -> bytes:
-    """Return a picture, uint8 (H, W, 3), as a WebP file."""
+    """Return an image, uint8 (H, W, 3), as a WebP file."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(file, "WEBP", lossless=lossless, quality=quality, method=4)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Images beside their truth and prediction, at the size at which they are shown."""
+"""Example images with truth and prediction, at display size."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MAX_HEIGHT = 525
 
 @dataclass(frozen=True)
 class Example:
-    """One image, reduced to at most `MAX_WIDTH` by `MAX_HEIGHT` pixels, and how well it was segmented.
+    """An image with its segmentation, reduced to at most `MAX_WIDTH` by `MAX_HEIGHT` pixels, and its scores.
 
     Attributes:
-        name: The image's name.
-        miou: Mean IoU over the classes that occur in its truth or prediction; NaN without a labelled pixel.
-        wrong: Share of its labelled pixels that are wrong; NaN without one.
+        name: Name of the image.
+        miou: Mean IoU over the classes that occur in truth or prediction; NaN without labelled pixels.
+        wrong: Share of labelled pixels with a wrong prediction; NaN without labelled pixels.
         rgb: Colours (H, W, 3), uint8.
-        truth: Class indices (H, W), uint8; an index that is no class is ignored.
+        truth: Class indices (H, W), uint8; other indices are ignored.
         predicted: Class indices (H, W), uint8.
         errors: Colours (H, W, 3), uint8: wrong pixels red, ignored ones grey.
     """
@@ -38,7 +38,7 @@ class Example:
 
     @classmethod
     def of(cls, name: str, rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> Example:
-        """Score an image and reduce it; the arguments are those of the class at full size."""
+        """Return the scored and reduced example of an image; arguments as for the class, at full size."""
         counted = is_counted(truth, num_classes)
         pairs = truth[counted].astype(np.int64) * num_classes + predicted[counted]
         matrix = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -54,7 +54,7 @@ class Example:
         )
 
     @property
-    def words(self) -> str:
+    def caption(self) -> str:
         """The scores as text."""
         if math.isnan(self.miou):
             return "no labelled pixel"
@@ -68,14 +68,14 @@ def _miou(matrix: np.ndarray) -> float:
 
 
 def fit(shape: tuple[int, ...], enlarge: bool) -> tuple[int, int]:
-    """Return the height and width at which a picture is shown, at the same aspect."""
+    """Return the display height and width of an image, keeping its aspect ratio."""
     scale = min(MAX_WIDTH / shape[1], MAX_HEIGHT / shape[0])
     scale = scale if enlarge else min(scale, 1.0)
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Take the values of a mask (H, W) at the centres of so many rows and columns."""
+    """Resize a mask (H, W) to a height and width by nearest neighbours."""
     rows, columns = (
         ((np.arange(n) + 0.5) * length / n).astype(int) for n, length in zip(size, mask.shape[:2], strict=True)
     )
@@ -84,6 +84,6 @@ def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Average a larger picture (H, W, 3) down; enlarge a smaller one without blur."""
+    """Resize an image (H, W, 3): by averaging when reducing, without blur when enlarging."""
     method = Image.Resampling.BOX if picture.shape[0] > size[0] else Image.Resampling.NEAREST
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), method))

@@ -1,4 +1,4 @@
-"""Colours laid over images."""
+"""Colour overlays on images."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from satseg.visualization.palette import ERROR_RED, IGNORED_GREY
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 HEAT_OPACITY = 0.75
-FADE = 0.3  # how much of an image's contrast stays under its errors
+FADE = 0.3  # share of an image's contrast that is kept under errors
 
 
 def overlay(rgb: np.ndarray, mask_rgb: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """Lay a coloured mask over an image.
+    """Blend a coloured mask over an image.
 
     Args:
         rgb: The image, uint8 (H, W, 3).
         mask_rgb: The colours, uint8 (H, W, 3).
-        opacity: 0 shows the image alone, 1 the colours alone.
+        opacity: 0 shows only the image, 1 only the colours.
 
     Returns:
         uint8 (H, W, 3).
@@ -28,17 +28,17 @@ def overlay(rgb: np.ndarray, mask_rgb: np.ndarray, opacity: float = 0.5) -> np.n
         ConfigError: If the opacity is not between 0 and 1.
     """
     if not 0 <= opacity <= 1:
-        raise ConfigError(f"opacity={opacity}: expected a number from 0 (image alone) to 1 (mask alone).")
+        raise ConfigError(f"opacity={opacity}: expected a number from 0 (image only) to 1 (mask only).")
     mixed = rgb.astype(np.float32) * (1 - opacity) + mask_rgb.astype(np.float32) * opacity
     return (mixed + 0.5).astype(np.uint8)
 
 
 def heat(rgb: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-    """Lay the positive part of a map over an image: the stronger, the brighter and the more opaque.
+    """Overlay the positive part of a heat map on an image; larger values are brighter and more opaque.
 
     Args:
         rgb: The image, uint8 (H, W, 3).
-        evidence: Any numbers (H, W); where none is positive, the image stays as it is.
+        evidence: Values (H, W); without positive values, the image is unchanged.
 
     Returns:
         uint8 (H, W, 3).
@@ -52,11 +52,11 @@ def heat(rgb: np.ndarray, evidence: np.ndarray) -> np.ndarray:
 
 
 def signed_heat(rgb: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-    """Lay a map over an image faded to pale grey: red where it is positive, blue where it is negative.
+    """Overlay a heat map on an image faded to pale grey: positive values red, negative values blue.
 
     Args:
         rgb: The image, uint8 (H, W, 3).
-        evidence: Any numbers (H, W); the largest magnitude is the strongest colour.
+        evidence: Values (H, W); the largest magnitude has the strongest colour.
 
     Returns:
         uint8 (H, W, 3).
@@ -64,7 +64,7 @@ def signed_heat(rgb: np.ndarray, evidence: np.ndarray) -> np.ndarray:
     defined = np.nan_to_num(evidence)
     unit = defined / max(float(np.abs(defined).max()), np.finfo(np.float32).tiny)
     glow = colormaps["RdBu_r"](0.5 + 0.5 * unit)[..., :3] * 255
-    opacity = np.sqrt(np.abs(unit))[..., None]  # weak evidence is seen, too
+    opacity = np.sqrt(np.abs(unit))[..., None]  # makes weak evidence visible
     mixed: np.ndarray = pale_grey(rgb) * (1 - opacity) + glow * opacity + 0.5
     return mixed.astype(np.uint8)
 
@@ -77,11 +77,11 @@ def pale_grey(rgb: np.ndarray) -> np.ndarray:
 
 
 def show_errors(rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Show where a prediction is wrong, on the image faded to pale grey.
+    """Return a map of prediction errors on the image faded to pale grey.
 
     Args:
         rgb: The image, uint8 (H, W, 3).
-        truth: True class indices (H, W); an index that is no class is ignored.
+        truth: True class indices (H, W); other indices are ignored.
         predicted: Predicted class indices (H, W).
         num_classes: K.
 
@@ -96,6 +96,6 @@ def show_errors(rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, num_c
 
 
 def is_counted(truth: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return where the truth is one of the classes, boolean (H, W)."""
+    """Return a mask of the pixels whose truth is a class, boolean (H, W)."""
     counted: np.ndarray = (truth >= 0) & (truth < num_classes)
     return counted

@@ -1,4 +1,4 @@
-"""What self-contained HTML pages share: templates, and pictures inside them."""
+"""Self-contained HTML pages: templates and embedded images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 class Picture(NamedTuple):
-    """A figure of the page: its PNG file's content as base64, and its size in pixels."""
+    """A figure in a page: its PNG file as base64, and its size in pixels."""
 
     title: str
     caption: str
@@ -22,18 +22,18 @@ class Picture(NamedTuple):
 
 
 def read_picture(title: str, caption: str, path: Path) -> Picture:
-    """Read a PNG file into a page.
+    """Read a PNG file for embedding.
 
     Raises:
         OSError: If it cannot be read.
     """
     content = path.read_bytes()
-    width, height = struct.unpack(">II", content[16:24])  # a PNG's header, always first
+    width, height = struct.unpack(">II", content[16:24])  # the PNG header is always first
     return Picture(title, caption, base64.b64encode(content).decode(), width, height)
 
 
 def render_page(template: str, filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
-    """Fill a template of this folder; whatever the values hold, it is shown as text."""
+    """Render a template; values are escaped."""
     environment = Environment(
         loader=PackageLoader("satseg.visualization"),
         autoescape=True,

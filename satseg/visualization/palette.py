@@ -1,4 +1,4 @@
-"""Colours for classes, and class indices as colours."""
+"""Class colours, and colouring of class indices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Colour = tuple[int, int, int]
 
 IGNORED_GREY: Colour = (128, 128, 128)
 ERROR_RED: Colour = (214, 20, 40)
-# Okabe and Ito, "Color Universal Design" (2008), without black, which stands for pixels outside the raster.
+# Okabe and Ito, "Color Universal Design" (2008), without black, which marks pixels outside the raster.
 OKABE_ITO: tuple[Colour, ...] = (
     (0, 114, 178),
     (230, 159, 0),
@@ -25,10 +25,10 @@ OKABE_ITO: tuple[Colour, ...] = (
     (240, 228, 66),
 )
 RESERVED: tuple[Colour, ...] = (IGNORED_GREY, ERROR_RED, (0, 0, 0), (255, 255, 255))
-LIGHTNESS = (0.35, 0.93)  # of OKLab: neither nearly black nor nearly white
-LIGHTNESS_WEIGHT = 0.7  # differences of lightness count less: texture and shade disguise them
-DICHROMAT_WEIGHT = 1.7  # what colour-blind readers see counts, but does not rule out hues that others tell apart
-# Viénot, Brettel and Mollon (1999): linear RGB as protanopes and deuteranopes see it; and as it is.
+LIGHTNESS = (0.35, 0.93)  # in OKLab: not too close to black or white
+LIGHTNESS_WEIGHT = 0.7  # differences in lightness count less, as texture and shade mask them
+DICHROMAT_WEIGHT = 1.7  # differences in dichromat vision count, but do not rule out hues that are otherwise distinct
+# Viénot, Brettel and Mollon (1999): linear RGB in normal, protanope and deuteranope vision.
 VISION = np.array(
     [
         np.eye(3),
@@ -54,20 +54,20 @@ TO_LAB = np.array(
 
 
 def default_palette(num_classes: int) -> tuple[Colour, ...]:
-    """Return different colours that colour-blind readers can tell apart as far as their number allows.
+    """Return distinct colours that are, as far as their number allows, distinguishable for colour-blind readers.
 
-    The first seven are Okabe and Ito's; each further one is, of a grid over RGB, the colour farthest from all
-    before it in OKLab, in the worst of normal, protanope and deuteranope vision. A longer palette begins with the
-    shorter one. Black, white, the grey of ignored pixels and the red of errors are kept free.
+    The first seven are those of Okabe and Ito; each further one is the colour of an RGB grid farthest from all previous
+    ones in OKLab, in the worst of normal, protanope and deuteranope vision. Shorter palettes are prefixes of longer
+    ones. Black, white, the grey of ignored pixels and the red of errors are reserved.
 
     Args:
-        num_classes: How many, up to 255.
+        num_classes: Number of colours, up to 255.
 
     Raises:
         ConfigError: If the number is below 1 or above 255.
     """
     if not 1 <= num_classes <= MAX_CLASSES:
-        raise ConfigError(f"A palette has 1 to {MAX_CLASSES} colours, but {num_classes} are asked for.")
+        raise ConfigError(f"A palette has 1 to {MAX_CLASSES} colours, but {num_classes} are requested.")
     return _palette(max(num_classes, len(OKABE_ITO)))[:num_classes]
 
 
@@ -110,9 +110,8 @@ def colourise(mask: np.ndarray, palette: Sequence[Colour], ignore_index: int = I
 
     Args:
         mask: Class indices (H, W), any integer dtype.
-        palette: A colour a class.
-        ignore_index: The index of pixels without a class; they become grey, and so does any other index that
-            has no colour.
+        palette: One colour per class.
+        ignore_index: Index of pixels without a class; they become grey, as do other indices without a colour.
 
     Returns:
         uint8 (H, W, 3).
@@ -125,5 +124,5 @@ def colourise(mask: np.ndarray, palette: Sequence[Colour], ignore_index: int = I
 
 
 def css(colour: Colour) -> str:
-    """Return a colour as matplotlib and CSS write it, `#rrggbb`."""
+    """Return a colour as `#rrggbb`, for matplotlib and CSS."""
     return "#{:02x}{:02x}{:02x}".format(*colour)

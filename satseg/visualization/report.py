@@ -1,4 +1,4 @@
-"""One page that shows a run whole: no other file, no request to anywhere."""
+"""Self-contained HTML report of a run."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from satseg.visualization.palette import Colour, css
 
 HEADLINE = {"miou": "mIoU", "micro_iou": "micro IoU", "f1": "F1", "accuracy": "accuracy"}
 BY_CLASS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
-UNFOLDED_LINES = 12  # lines of text that are shown unfolded
+UNFOLDED_LINES = 12  # longest text that is shown unfolded
 MISSING = "–"
-MAX_FILES = 100  # that are listed with a notice
-MAX_CELLS = 26  # classes whose confusion is a table of numbers; of more, it is a picture
-MAX_CONFUSED = 10  # pairs of classes that are listed
+MAX_FILES = 100  # listed per notice
+MAX_CELLS = 26  # classes up to which the confusion matrix is a table; beyond that, it is an image
+MAX_CONFUSED = 10  # listed pairs of classes
 
 
 @dataclass(frozen=True)
 class Notice:
-    """What a reader must know before the numbers.
+    """A notice at the top of a report.
 
     Attributes:
         grade: error, warning or note.
-        message: What was found.
-        repair: What to do.
-        files: Which files it is about.
+        message: The finding.
+        repair: How to fix it.
+        files: The affected files.
     """
 
     grade: str
@@ -50,13 +50,13 @@ class Notice:
 
 @dataclass(frozen=True)
 class SplitPage:
-    """What a page shows of one split.
+    """Content of a report for one split.
 
     Attributes:
-        num_images: How many were scored.
-        matrix: Counts of pixels (K, K), rows truth.
+        num_images: Number of scored images.
+        matrix: Pixel counts (K, K), rows truth.
         scores: By name (`miou`, `iou/<class>` and so on); None and NaN are shown as a dash.
-        bins: Upper border, pixels, mean confidence and accuracy of each bin of confidence.
+        bins: Upper edge, pixels, mean confidence and accuracy of each confidence bin.
         calibration_error: Mean gap between confidence and accuracy.
         worst: Images with the lowest mIoU, lowest first.
         samples: Other images, highest mIoU first.
@@ -86,24 +86,24 @@ def write_report(
     protocol: Mapping[str, str] | None = None,
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a self-contained HTML page: light and dark, for wide screens and phones, of at most 3 MB.
+    """Write a self-contained HTML page of at most 3 MB, with light and dark themes, for wide screens and phones.
 
     Args:
-        path: The file to write.
-        title: What the page is about.
+        path: Output file.
+        title: Title.
         class_names: K names.
-        palette: K colours, which stand for the classes in tables, pictures and charts.
-        splits: By name, in the order in which they are shown.
-        subtitle: Where it is.
-        facts: What it is, in words, by topic.
-        notices: What a reader must know before the numbers, worst first.
-        rows: The course of the training, as in metrics.csv.
-        monitor: The score that chose the best epoch.
-        protocol: What each score is, by its name.
-        texts: Long texts, which are folded away.
+        palette: K class colours, for tables, images and charts.
+        splits: Splits by name, in display order.
+        subtitle: Location of the run.
+        facts: Facts about the run, by topic.
+        notices: Notices, worst first.
+        rows: Rows of metrics.csv.
+        monitor: The score that selected the best epoch.
+        protocol: Definition of each score, by name.
+        texts: Long texts, which are folded.
 
     Raises:
-        ResourceError: If the page cannot be written.
+        ResourceError: If the file cannot be written.
     """
     text = render_page(
         "report.html",
@@ -137,8 +137,8 @@ def _plain(notice: Notice) -> dict[str, Any]:
 def _split(name: str, split: SplitPage, class_names: Sequence[str], palette: Sequence[Colour]) -> dict[str, Any]:
     truth = split.matrix.sum(1)
     shares = split.matrix / np.maximum(truth, 1)[:, None]
-    others = "Of the other images, from the highest mIoU to the lowest." if split.worst else "The only image."
-    groups = [("Worst images", "The lowest mIoU first.", split.worst), ("Samples", others, split.samples)]
+    others = "Evenly spaced over the other images, highest mIoU first." if split.worst else "The only image."
+    groups = [("Worst images", "Lowest mIoU first.", split.worst), ("Samples", others, split.samples)]
     return {
         "name": name,
         "num_images": split.num_images,
@@ -155,47 +155,47 @@ def _split(name: str, split: SplitPage, class_names: Sequence[str], palette: Seq
         "groups": [
             (
                 title,
-                words,
-                [(e.name, e.words, embed_example(e, palette)) for e in examples],
+                lead,
+                [(e.name, e.caption, embed_example(e, palette)) for e in examples],
                 [(label, css(colour)) for label, colour in legend_entries(examples, class_names, palette)],
             )
-            for title, words, examples in groups
+            for title, lead, examples in groups
             if examples
         ],
     }
 
 
 def _confused(matrix: np.ndarray, shares: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, str, int, float]]:
-    """Return the pairs of classes that most pixels are confused between: truth, prediction, pixels, share of truth."""
+    """Return the most confused pairs of classes: truth, prediction, pixels, share of truth."""
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_CONFUSED]
-    pairs = [tuple(int(i) for i in np.unravel_index(place, wrong.shape)) for place in order]
+    pairs = [tuple(int(i) for i in np.unravel_index(index, wrong.shape)) for index in order]
     return [(class_names[a], class_names[b], int(wrong[a, b]), float(shares[a, b])) for a, b in pairs if wrong[a, b]]
 
 
 def _heat(shares: np.ndarray) -> str:
-    """Return a picture of a pixel for each cell, as opaque as its share, as a WebP file in base64."""
+    """Return an image with one pixel per cell, its opacity given by the share, as a base64 WebP file."""
     picture = np.zeros((*shares.shape, 4), np.uint8)
     picture[..., :3] = (9, 105, 218)
-    picture[..., 3] = np.sqrt(shares) * 255  # small shares are seen, too
+    picture[..., 3] = np.sqrt(shares) * 255  # makes small shares visible
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "WEBP", lossless=True, exact=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
 def calibration_text(bins: Sequence[tuple[float, int, float | None, float | None]], error: float) -> str:
-    """Return in words whether a model is as often right as it is sure."""
+    """Return a text on the calibration of a model: its mean confidence against its accuracy."""
     known = [(n, c, a) for _, n, c, a in bins if n and c is not None and a is not None]
     total = sum(n for n, _, _ in known)
     if not total:
         return "No pixel was scored."
-    sure, right = (sum(row[0] * row[i] for row in known) / total for i in (1, 2))
-    if abs(sure - right) < 0.02:
-        words = "The model is about as often right as it is sure"
+    confidence, accuracy = (sum(row[0] * row[i] for row in known) / total for i in (1, 2))
+    if abs(confidence - accuracy) < 0.02:
+        text = "The model is well calibrated on average"
     else:
-        words = f"The model is {'more' if sure > right else 'less'} sure than it is right"
-    words += f" (calibration error {error:.3f})"
-    return f"{words}: its mean confidence is {100 * sure:.1f} %, and {100 * right:.1f} % of the pixels are right."
+        text = f"The model is {'over' if confidence > accuracy else 'under'}confident"
+    text += f" (calibration error {error:.3f})"
+    return f"{text}: its mean confidence is {100 * confidence:.1f} %, and its accuracy {100 * accuracy:.1f} %."
 
 
 def _defined(value: float | None) -> bool:
@@ -211,7 +211,7 @@ def _exact(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    """Return a share in percent with as many digits as it needs."""
+    """Return a share in percent as text."""
     if value is None or not _defined(value):
         return MISSING
     if 0 < value < 0.0005:

@@ -252,4 +252,4 @@ def test_a_map_that_goes_on_counts_what_this_run_computed(
     lines = [predict_scenes(cfg, models)[0].line() for _ in range(2)]
     (computed,) = re.findall(r"\(([0-9.]+) of 0\.049 Mpx in", lines[0])
     assert float(computed) == pytest.approx(0.049 / 2, rel=0.1)  # two of four strips
-    assert "was there already" in lines[1] and "Mpx/s" not in lines[1]
+    assert "already complete" in lines[1] and "Mpx/s" not in lines[1]

@@ -101,8 +101,8 @@ def test_the_page_holds_the_numbers_and_texts(html):
     assert "0.71234567" in html
     assert "70.0 %" in page.text and "30.0 %" in page.text and "75.0 %" in page.text  # of the true class
     assert "no pixel is labelled <script>" in page.text
-    sure, right = (50 * 0.4 + 150 * 0.9) / 200, (50 * 0.3 + 150 * 0.8) / 200
-    assert f"its mean confidence is {100 * sure:.1f} %, and {100 * right:.1f} % of the pixels are right" in page.text
+    confidence, accuracy = (50 * 0.4 + 150 * 0.9) / 200, (50 * 0.3 + 150 * 0.8) / 200
+    assert f"its mean confidence is {100 * confidence:.1f} %, and its accuracy {100 * accuracy:.1f} %." in page.text
 
 
 def test_what_is_wrong_stands_above_the_scores_and_the_test_before_the_validation(html):
@@ -167,7 +167,7 @@ def test_a_page_needs_neither_pictures_nor_options(tmp_path):
     write_report(tmp_path / "r.html", title="t", class_names=(), palette=(), splits={})
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "h1" in page.tags
-    assert "before you read" not in page.text
+    assert "Notices" not in page.text
 
 
 def test_the_largest_page_has_no_more_than_three_megabytes(tmp_path):

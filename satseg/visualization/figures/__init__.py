@@ -1,4 +1,4 @@
-"""Figures of a run, as PNG files."""
+"""Figures as PNG files."""
 
 from satseg.visualization.figures.balance import plot_balance
 from satseg.visualization.figures.comparison import Ranked, plot_effects, plot_leaderboard

@@ -1,4 +1,4 @@
-"""Which share each class has of each split."""
+"""Figure of the class balance of each split."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from satseg.visualization.figures.canvas import FAINT, INK, add_legend, save_fig
 from satseg.visualization.palette import IGNORED_GREY, Colour, css
 
 ROW = 0.5  # inches
-MAX_NAMED = 40  # classes in the legend, the largest first
-MIN_LABELLED = 0.04  # share from which a part has room for its number
+MAX_NAMED = 40  # classes in the legend, largest first
+MIN_LABELLED = 0.04  # share from which a part is labelled
 NAME_LIMIT = 28
 EDGE = "#8c959f"
 
@@ -27,11 +27,11 @@ def plot_balance(
     palette: Sequence[Colour],
     path: Path,
 ) -> None:
-    """Draw a bar for each split, divided by class, and what is ignored or without data.
+    """Draw a stacked bar for each split: classes, and ignored pixels or nodata.
 
     Args:
-        shares: Share of each class (K,) in the pixels that count, by split.
-        uncounted: Share of all pixels that do not count, by split.
+        shares: Share of each class (K,) of the labelled, valid pixels, by split.
+        uncounted: Share of ignored or invalid pixels, by split.
         class_names: K names.
         palette: K colours.
         path: PNG file to write.
@@ -71,5 +71,5 @@ def _legend(
 
 
 def _ink(colour: Colour) -> str:
-    """Return black or white, whichever reads better on a colour."""
+    """Return black or white text, whichever is more legible on a colour."""
     return INK if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else "white"

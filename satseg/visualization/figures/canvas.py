@@ -1,4 +1,4 @@
-"""What all figures share: saving, legends, and text that may hold anything."""
+"""Shared parts of figures: saving, legends, and safe text."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ ELLIPSIS = "…"
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG at its own resolution; its folder is made where it is missing."""
+    """Write a figure as PNG at its own resolution; create the folder if it is missing."""
     FigureCanvasAgg(figure)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi="figure", format="png", facecolor="white")
 
 
 def shorten(text: str, limit: int, keep_end: bool = False) -> str:
-    """Return a name on one line of at most `limit` characters, every character drawable.
+    """Return a text on one line, with at most `limit` characters, all of them drawable.
 
     Args:
-        text: A class name or a path, with whatever it holds: line breaks, undecodable bytes of a file name.
-        limit: Most characters.
-        keep_end: Leave out the beginning instead of the end, as for paths.
+        text: A class name or path; may contain line breaks, or undecodable bytes of a file name.
+        limit: Maximum number of characters.
+        keep_end: Cut off the beginning instead of the end, as for paths.
     """
     line = " ".join(text.encode("utf-8", "replace").decode().split())
     if len(line) <= limit:
@@ -41,9 +41,9 @@ def shorten(text: str, limit: int, keep_end: bool = False) -> str:
 
 
 def add_legend(parent: Axes | Figure, handles: Sequence[Artist], names: Sequence[str], **options: Any) -> Legend:
-    """Add a frameless legend whose names are shown as they are.
+    """Add a frameless legend that shows names literally.
 
-    Matplotlib itself leaves out names that begin with an underscore and sets those with dollar signs as formulas.
+    By default, Matplotlib omits names that start with an underscore, and renders those with dollar signs as formulas.
     """
     legend = parent.legend(handles=handles, labels=["name"] * len(names), frameon=False, labelcolor=INK, **options)
     for text, name in zip(legend.get_texts(), names, strict=True):

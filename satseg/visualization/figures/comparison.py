@@ -1,4 +1,4 @@
-"""Runs side by side: scores with intervals, and what each choice does."""
+"""Figures comparing runs: scores with confidence intervals, and effects of choices."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from satseg.visualization.figures.canvas import FAINT, INK, save_figure, shorten
 
 LEADS, NOISE, BEHIND = "#1a7f37", "#8c959f", "#4c78a8"
 NAME_LIMIT = 60
-MAX_ROWS = 60  # more would make a picture that nobody reads; the table has them all
+MAX_ROWS = 60  # more would be illegible; the table has all of them
 ROW = 0.34  # inches
-SEEDS_BELOW = 0.26  # of a row
+OFFSET = 0.26  # of a row, below the mean
 
 
 class Ranked(NamedTuple):
-    """A configuration's scores: each seed's, their mean, its interval, and whether the best one's lead is noise."""
+    """Scores of a configuration: of each seed, mean with interval, and whether the lead of the best one is noise."""
 
     name: str
     scores: list[float]
@@ -41,7 +41,7 @@ def plot_leaderboard(entries: Sequence[Ranked], path: Path) -> None:
     for row, entry in enumerate(shown):
         colour = LEADS if row == 0 else NOISE if entry.is_noise else BEHIND
         axes.plot([entry.low, entry.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="round")
-        axes.scatter(entry.scores, [row + SEEDS_BELOW] * len(entry.scores), s=12, color=colour, alpha=0.7, linewidths=0)
+        axes.scatter(entry.scores, [row + OFFSET] * len(entry.scores), s=12, color=colour, alpha=0.7, linewidths=0)
         axes.scatter([entry.mean], [row], s=34, color=colour, edgecolors="white", linewidths=0.8, zorder=3)
     axes.axvline(shown[0].mean, color=FAINT, linewidth=0.7, linestyle=":")
     axes.set_xlabel("mIoU")
@@ -49,7 +49,7 @@ def plot_leaderboard(entries: Sequence[Ranked], path: Path) -> None:
 
 
 def plot_effects(effects: Sequence[tuple[str, str, float, tuple[float, float, float] | None]], path: Path) -> None:
-    """Draw what each value of each choice does against the best value of the choice.
+    """Draw the effect of each value of each choice, relative to the best value.
 
     Args:
         effects: Choice, value, mean score, and the difference with its interval; None for the best value.
@@ -66,7 +66,7 @@ def plot_effects(effects: Sequence[tuple[str, str, float, tuple[float, float, fl
         if shown[row][0] != shown[row - 1][0]:
             axes.axhline(row - 0.5, color=FAINT, linewidth=0.4)
     axes.axvline(0, color=FAINT, linewidth=0.7, linestyle=":")
-    axes.set_xlabel("mIoU against the best value, everything else equal")
+    axes.set_xlabel("difference in mIoU to the best value, all else being equal")
     save_figure(figure, path)
 
 

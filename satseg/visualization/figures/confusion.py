@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""Figure of a confusion matrix."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 
 from satseg.visualization.figures.canvas import FAINT, INK, save_figure, shorten
 
-MAX_WITH_COUNTS = 12  # classes for which a cell has room for its share and its count
-MAX_WITH_SHARES = 26  # for which it has room for its share
+MAX_WITH_COUNTS = 12  # classes up to which cells show share and count
+MAX_WITH_SHARES = 26  # classes up to which cells show the share
 NAME_LIMIT = 22
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-DARK_CELL = 0.65  # share from which white text reads better
-FAINT_CELL = 0.02  # share below which text steps back
+DARK_CELL = 0.65  # share from which text is white
+FAINT_CELL = 0.02  # share below which text is faint
 
 
 def plot_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix, each row in shares of its true class, with counts where there is room.
+    """Draw a confusion matrix, normalised by row, with counts if there are few classes.
 
     Args:
         matrix: Counts (K, K), rows truth, columns prediction.
@@ -63,7 +63,7 @@ def _cell(count: int) -> float:
 
 
 def short_count(count: float) -> str:
-    """Return a count in at most five characters or so: 950, 12.3k, 4.1M."""
+    """Return a short text for a count: 950, 12.3k, 4.1M."""
     for size, unit in UNITS:
         if count >= size * 0.99995:
             return f"{count / size:.3g}{unit}" if count < 999.5 * size else f"{count / size:.0f}{unit}"
@@ -71,14 +71,14 @@ def short_count(count: float) -> str:
 
 
 def _fits(names: Sequence[str], cell: float) -> bool:
-    """Tell whether names fit side by side below cells of so many inches."""
+    """Return whether names fit side by side below cells of a width in inches."""
     return max(map(len, names)) <= cell * 13
 
 
 def _ticks(axes: Axes, names: Sequence[str], totals: np.ndarray, cell: float) -> None:
     size = min(9.5, max(4.0, cell * 40))
-    turned: dict[str, Any] = {} if _fits(names, cell) else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(len(names)), names, parse_math=False, fontsize=size, color=INK, **turned)
+    rotation: dict[str, Any] = {} if _fits(names, cell) else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(names)), names, parse_math=False, fontsize=size, color=INK, **rotation)
     counted = [f"{name}\n{short_count(total)} px" for name, total in zip(names, totals, strict=True)]
     labels = counted if len(names) <= MAX_WITH_COUNTS else names
     axes.set_yticks(range(len(names)), labels, parse_math=False, fontsize=size, color=INK)
@@ -111,7 +111,7 @@ def _percent(share: float, digits: int) -> str:
 
 
 def _empty_rows(axes: Axes, totals: np.ndarray) -> None:
-    """Say of a class without true pixels that its row is empty for that reason."""
+    """Mark the rows of classes without true pixels."""
     for row in np.flatnonzero(totals == 0).tolist():
         axes.axhspan(row - 0.5, row + 0.5, color="#f0f1f3", linewidth=0)
         axes.text(len(totals) / 2 - 0.5, row, "not in the truth", ha="center", va="center", fontsize=8, color=FAINT)

@@ -1,4 +1,4 @@
-"""A run's course over its epochs."""
+"""Figure of the training curves of a run."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SCORES = {MONITOR: "mIoU", "val/micro_iou": "micro IoU", "val/f1": "F1", "val/ac
 SPEEDS = {"train/images_per_second": "", "images_per_second": ""}
 MAX_NAMED = 32  # curves in a legend
 PER_COLUMN = 16
-MAX_MARKED = 40  # epochs; of more, single points are not drawn
-STYLES = ((INK, "-"), (FAINT, "--"), (INK, ":"), (FAINT, "-."))  # of what is no class: colours stand for classes
-CASING = withStroke(linewidth=2.9, foreground="#8c959f")  # a light colour is seen on white, and stays what it is
+MAX_MARKED = 40  # epochs up to which points have markers
+STYLES = ((INK, "-"), (FAINT, "--"), (INK, ":"), (FAINT, "-."))  # of curves that are not classes
+CASING = withStroke(linewidth=2.9, foreground="#8c959f")  # makes light colours visible on white
 Row = Mapping[str, Any]
 Point = tuple[float, float]
 
@@ -35,31 +35,31 @@ Point = tuple[float, float]
 def plot_curves(
     rows: Sequence[Row], path: Path, colours: Mapping[str, Colour] | None = None, monitor: str = MONITOR
 ) -> None:
-    """Draw losses, scores, IoU by class, learning rate and speed over epochs; the best epoch is marked.
+    """Draw losses, scores, IoU by class, learning rate and speed over epochs; mark the best epoch.
 
     Args:
-        rows: One mapping an epoch, as in metrics.csv: `epoch` (from 0; shown from 1), `train/loss`, `val/loss`,
-            `val/miou`, `val/iou/<class>`, `lr`, `train/images_per_second`. Values may be numbers, their text, blank,
+        rows: One mapping per epoch, as in metrics.csv: `epoch` (from 0; shown from 1), `train/loss`, `val/loss`,
+            `val/miou`, `val/iou/<class>`, `lr`, `train/images_per_second`. Values may be numbers, text, blank,
             None or NaN; columns may be missing.
         path: PNG file to write.
-        colours: A colour for each class by name; satseg's own by default.
+        colours: Colour of each class by name; the default palette if None.
         monitor: The score whose highest value marks the best epoch.
     """
     figure = Figure(figsize=(12, 8), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
-    halves = figure.add_gridspec(2, 1)
-    above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
-    axes = above.subplot_mosaic([["loss", "scores", "lr"], ["loss", "scores", "speed"]], width_ratios=[1.2, 1.2, 0.8])
-    axes["classes"] = below.subplots()
+    rows_spec = figure.add_gridspec(2, 1)
+    top, bottom = figure.add_subfigure(rows_spec[0]), figure.add_subfigure(rows_spec[1])
+    axes = top.subplot_mosaic([["loss", "scores", "lr"], ["loss", "scores", "speed"]], width_ratios=[1.2, 1.2, 0.8])
+    axes["classes"] = bottom.subplots()
     best = best_point(points(rows, monitor))
     _draw(axes["loss"], rows, LOSSES, "Loss", best)
     _draw(axes["scores"], rows, SCORES, "Validation scores", best)
     labels = class_labels(rows)
     _draw(axes["classes"], rows, labels, "Validation IoU by class", best, class_colours(labels, colours))
     _draw(axes["lr"], rows, {"lr": ""}, "Learning rate", None)
-    _draw(axes["speed"], rows, SPEEDS, "Training images a second", None)
+    _draw(axes["speed"], rows, SPEEDS, "Training images per second", None)
     if best is not None:
-        words = f"best {SCORES.get(monitor, monitor)} {best[1]:.3f}, epoch {best[0]:g}"
-        axes["scores"].set_title(words, loc="right", fontsize=8.5, color=FAINT)
+        title = f"best {SCORES.get(monitor, monitor)} {best[1]:.3f}, epoch {best[0]:g}"
+        axes["scores"].set_title(title, loc="right", fontsize=8.5, color=FAINT)
     for name in ("scores", "classes"):
         axes[name].set_ylim(0, 1)
     for name in ("lr", "speed"):
@@ -69,13 +69,13 @@ def plot_curves(
 
 
 def class_labels(rows: Sequence[Row]) -> dict[str, str]:
-    """Return the classes by their column, in the order of the file, which is that of the classes."""
+    """Return the class name of each column, in class order."""
     columns = dict.fromkeys(key for row in rows for key in row)
     return {key: key.removeprefix(CLASS_PREFIX) for key in columns if key.startswith(CLASS_PREFIX)}
 
 
 def class_colours(labels: Mapping[str, str], colours: Mapping[str, Colour] | None) -> list[Colour]:
-    """Return the colour of each class, those without one of their own filled up from satseg's palette."""
+    """Return the colour of each class; missing ones are taken from the default palette."""
     own = dict(zip(labels.values(), default_palette(max(len(labels), 1)), strict=False))
     return [(colours or own).get(label, own[label]) for label in labels.values()]
 
@@ -88,13 +88,13 @@ def _number(value: Any) -> float | None:
 
 
 def points(rows: Sequence[Row], key: str) -> list[Point]:
-    """Return the epochs, counted from 1, and values of a column where it has numbers."""
+    """Return epochs, counted from 1, and values of a column, without blanks."""
     numbers = [(_number(row.get("epoch", i)), _number(row.get(key))) for i, row in enumerate(rows)]
     return [(epoch + 1, value) for epoch, value in numbers if epoch is not None and value is not None]
 
 
 def best_point(curve: Sequence[Point]) -> Point | None:
-    """Return the first epoch of the highest value, and that value."""
+    """Return the first epoch with the highest value, and that value."""
     return max(curve, key=lambda point: point[1], default=None)
 
 
@@ -106,11 +106,11 @@ def _draw(
     best: Point | None,
     colours: Sequence[Colour] | None = None,
 ) -> None:
-    """Draw one panel: a curve for each column that has values, in colours where they are classes."""
-    looks = [(css(c), "-") for c in colours] if colours else [STYLES[i % len(STYLES)] for i in range(len(keys))]
+    """Draw one panel: a curve for each column that has values, in class colours if given."""
+    styles = [(css(c), "-") for c in colours] if colours else [STYLES[i % len(STYLES)] for i in range(len(keys))]
     curves = [
-        _Curve(label, found, *look, cased=bool(colours))
-        for (key, label), look in zip(keys.items(), looks, strict=True)
+        _Curve(label, found, *style, cased=bool(colours))
+        for (key, label), style in zip(keys.items(), styles, strict=True)
         if (found := points(rows, key))
     ]
     lines = [curve.draw(axes) for curve in curves]
@@ -149,7 +149,7 @@ class _Curve:
 
 
 def _label_curves(axes: Axes, entries: Sequence[tuple[float, str, Line2D]]) -> None:
-    """Add a legend, the highest last value first: within the panel where it is short, else beside it."""
+    """Add a legend, highest final value first: inside the panel if it is short, otherwise beside it."""
     if not entries:
         return
     _, names, lines = zip(*entries, strict=True)

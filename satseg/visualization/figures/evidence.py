@@ -1,4 +1,4 @@
-"""An image, what a model makes of it, and the evidence for a class."""
+"""Figure of an image, its prediction, and the evidence for a class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_NAMED = 24
 
 
 def save_picture(picture: np.ndarray, path: Path) -> None:
-    """Write colours (H, W, 3), uint8, as PNG, pixel by pixel."""
+    """Write an image, uint8 (H, W, 3), as PNG."""
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
 
@@ -36,18 +36,18 @@ def plot_evidence(
     unit: str = "logit",
     note: str = "",
 ) -> None:
-    """Draw image, prediction, evidence with its scale, and overlay side by side.
+    """Draw image, prediction, evidence with a colour bar, and overlay side by side.
 
     Args:
-        name: Of the image.
-        subtitle: What was asked.
+        name: Name of the image.
+        subtitle: The target and method.
         panels: Colours (H, W, 3), predicted class indices (H, W), evidence (H, W), and overlay (H, W, 3).
         class_names: K names.
         palette: K colours.
-        region: The pixels that were explained (H, W), boolean; outlined on evidence and overlay.
+        region: The explained pixels (H, W), boolean; outlined on evidence and overlay.
         path: PNG file to write.
-        unit: Of the evidence.
-        note: What to know before the map is read; below the name.
+        unit: Unit of the evidence.
+        note: A caveat, shown below the name.
     """
     rgb, predicted, evidence, overlaid = panels
     height = 4.1 * min(max(rgb.shape[0] / rgb.shape[1], 0.4), 2.0) + 1.5

@@ -1,4 +1,4 @@
-"""Where images lie on the ground."""
+"""Figure of the ground footprints of images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from satseg.visualization.figures.canvas import FAINT, INK, add_legend, save_fig
 from satseg.visualization.palette import OKABE_ITO, css
 
 SIDE = 7.5  # inches
-MIN_VISIBLE = 0.008  # of the map's side: smaller outlines are drawn as dots
+MIN_VISIBLE = 0.008  # share of the figure: smaller outlines are drawn as dots
 
 
 def plot_footprints(outlines: Mapping[str, Sequence[np.ndarray]], labels: tuple[str, str], path: Path) -> None:
-    """Draw outlines, a colour for each split.
+    """Draw the outlines of images, coloured by split.
 
     Args:
         outlines: Corners (n, 2) of each image, by split.
-        labels: What the two axes are.
+        labels: Labels of the two axes.
         path: PNG file to write.
     """
     corners = np.concatenate([c for some in outlines.values() for c in some])
@@ -59,7 +59,7 @@ def plot_footprints(outlines: Mapping[str, Sequence[np.ndarray]], labels: tuple[
 
 
 def _colours(count: int) -> list[str]:
-    order = (0, 5, 2, 3, 4, 1, 6)  # blue, vermilion and green first: the farthest apart
+    order = (0, 5, 2, 3, 4, 1, 6)  # blue, vermilion and green first, as they differ most
     return [css(OKABE_ITO[order[i % len(order)]]) for i in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""A scene beside the map that was made of it."""
+"""Figure of a scene and its map."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from matplotlib.patches import Patch
 from satseg.visualization.figures.canvas import INK, add_legend, save_figure, shorten
 from satseg.visualization.palette import IGNORED_GREY, Colour, colourise, css
 
-WIDTH = 12.0  # inches of the two pictures together
+WIDTH = 12.0  # inches, of both images
 MAX_HEIGHT = 9.0
-MAX_NAMED = 24  # classes in the legend, the largest first
+MAX_NAMED = 24  # classes in the legend, largest first
 
 
 def plot_map(
@@ -28,9 +28,9 @@ def plot_map(
     """Draw a scene and its map side by side, with the share of each class.
 
     Args:
-        name: Of the scene.
+        name: Name of the scene.
         rgb: Colours (H, W, 3).
-        classes: Class indices (H, W); others are pixels without data.
+        classes: Class indices (H, W); other values are nodata.
         class_names: K names.
         palette: K colours.
         path: PNG file to write.

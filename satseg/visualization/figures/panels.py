@@ -1,4 +1,4 @@
-"""Pictures of one place side by side: colours, maps of evidence, outlines."""
+"""Figures of image panels side by side, and of deletion and insertion curves."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CELL = 2.6  # inches
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture.
+    """One panel.
 
     Attributes:
-        title: Above it.
+        title: Title.
         picture: Colours (H, W, 3).
-        outlines: Colour, and the pixels (H, W) that it goes around.
+        outlines: Colour and region (H, W) of each outline.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Panel:
 
 
 def plot_panels(panels: Sequence[Panel], path: Path, columns: int) -> None:
-    """Draw panels in rows of `columns`, as a PNG file."""
+    """Draw panels in rows of `columns` panels, as a PNG file."""
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(CELL * columns, (CELL + 0.3) * rows), dpi=100, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -55,11 +55,11 @@ def plot_trust(
     fractions: Sequence[float],
     path: Path,
 ) -> None:
-    """Draw deletion and insertion curves beside those of a random map, layer by layer.
+    """Draw deletion and insertion curves of each layer, compared with those of a random map.
 
     Args:
-        layers: Title; deletion and insertion by the map; the same by a random one.
-        fractions: Of the pixels, where the curves are known.
+        layers: Title; deletion and insertion curves of the map; those of a random map.
+        fractions: Fractions of pixels at which the curves are sampled.
         path: PNG file to write.
     """
     figure = Figure(figsize=(2.9 * len(layers) + 0.4, 3.1), dpi=100, layout="constrained")

@@ -1,4 +1,4 @@
-"""Images beside their truth and prediction."""
+"""Figure of example images with truth and prediction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from satseg.visualization.figures.canvas import FAINT, INK, add_legend, save_fig
 from satseg.visualization.palette import ERROR_RED, IGNORED_GREY, Colour, colourise, css
 
 DPI = 100
-CELL = MAX_WIDTH  # all lengths in pixels
+CELL = MAX_WIDTH  # lengths are in pixels
 GAP = 10
 MARGIN = 16
 HEADING = 30
@@ -24,17 +24,17 @@ LEGEND_LINE = 24
 FONT_SIZE = 11  # points
 EM = FONT_SIZE * DPI / 72
 CHARACTER = 0.6 * EM
-MAX_NAMED = 40  # classes in the legend; of more, those in the pictures
+MAX_NAMED = 40  # classes in the legend; beyond that, those in the images only
 COLUMNS = ("image", "truth", "prediction", "errors")
 
 
 def plot_samples(
     examples: Sequence[Example], class_names: Sequence[str], palette: Sequence[Colour], path: Path
 ) -> None:
-    """Draw image, truth, prediction and errors, a row for each image, with one legend.
+    """Draw image, truth, prediction and errors in one row per image, with a legend.
 
     Args:
-        examples: The images, which may differ in size.
+        examples: The images; sizes may differ.
         class_names: K names.
         palette: K colours.
         path: PNG file to write.
@@ -57,7 +57,7 @@ def plot_samples(
 
 
 class _Page:
-    """A figure on which things are placed by pixels from its top left corner."""
+    """A figure with positions in pixels from the top left corner."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -80,7 +80,7 @@ def _draw_row(page: _Page, top: int, example: Example, size: tuple[int, int], pa
     limit = int(CELL / CHARACTER)
     name = shorten(example.name, limit, keep_end=True)
     page.write(name, 0, top + CAPTION - 7, fontsize=FONT_SIZE, color=FAINT)
-    page.write(example.words, 3, top + CAPTION - 7, fontsize=FONT_SIZE, color=FAINT)
+    page.write(example.caption, 3, top + CAPTION - 7, fontsize=FONT_SIZE, color=FAINT)
     masks = [colourise(nearest(mask, size), palette) for mask in (example.truth, example.predicted)]
     for column, picture in enumerate((resize(example.rgb, size), *masks, resize(example.errors, size))):
         page.show(picture, column, top + CAPTION)
@@ -89,7 +89,7 @@ def _draw_row(page: _Page, top: int, example: Example, size: tuple[int, int], pa
 def legend_entries(
     examples: Sequence[Example], class_names: Sequence[str], palette: Sequence[Colour]
 ) -> list[tuple[str, Colour]]:
-    """Return names and colours of what the pictures show: of many classes those that occur in them."""
+    """Return names and colours for the legend; with many classes, only those that occur in the images."""
     shown = list(range(len(class_names)))
     if len(class_names) > MAX_NAMED:
         present = {int(i) for e in examples for i in np.union1d(e.truth, e.predicted)}
