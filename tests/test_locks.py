@@ -75,6 +75,47 @@ def test_a_lock_ends_with_its_process_though_a_copy_of_that_lives_on(tmp_path: P
     assert not list(folder.iterdir())
 
 
+ADOPTS = """
+import os, subprocess, sys, time
+from pathlib import Path
+from satseg.locks import adopt, folder_lock, held_descriptors
+if sys.argv[1] == "first":
+    with folder_lock(Path(sys.argv[2])):
+        passed = held_descriptors()
+        command = [sys.executable, "-c", sys.argv[3], "second", ",".join(map(str, passed))]
+        subprocess.Popen(command, pass_fds=passed)
+        time.sleep(600)
+adopt(map(int, sys.argv[2].split(",")))
+worker = os.fork()  # as a loader's worker is made
+if worker:
+    print(os.getpid(), worker, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_that_writes_in_its_stead_keeps_the_lock_of_one_that_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = [sys.executable, "-c", ADOPTS, "first", str(folder), ADOPTS]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as first:
+        pids: list[int] = []
+        try:
+            assert first.stdout is not None
+            pids = [int(number) for number in first.stdout.readline().split()]
+            first.kill()
+            first.wait()
+            assert not is_free(folder / LOCK_FILE)
+            with pytest.raises(InUseError, match=f"in use by process {first.pid} on "), folder_lock(folder):
+                pass
+            os.kill(pids[0], signal.SIGKILL)
+            with folder_lock(folder, patience_s=10):  # though the worker lives on
+                os.kill(pids[1], 0)
+        finally:
+            first.kill()
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
 def test_a_refused_process_leaves_nothing(tmp_path: Path) -> None:
     with folder_lock(tmp_path / "held"):
         before = sorted(tmp_path.rglob("*"))
