@@ -166,7 +166,7 @@ def test_a_network_of_one_size_is_made_for_the_windows_size(name: str, tmp_path:
     network, cache = tiny(bound=True), tmp_path / "engines"
     engine = opened(network, name, cache, shape=(75, 131))
     check(engine, network, (2, 75, 131), dtype=torch.uint8)
-    with pytest.raises(EngineError, match=r"windows of 131 x 75 pixels, but is given 64 x 64.*engine=torch"):
+    with pytest.raises(EngineError, match=r"windows of 131 x 75 pixels, but got 64 x 64.*engine=torch"):
         engine(*windows(1, 64, 64))
     other = opened(network, name, cache, shape=(50, 60))
     check(other, network, (1, 50, 60), dtype=torch.uint8)

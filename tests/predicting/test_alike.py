@@ -86,7 +86,7 @@ def test_models_that_standardise_otherwise_are_averaged(
     choices = {"engine": engine, "probabilities": "all", "probability_dtype": "float32"}
     cfg = options(scene, models, **choices)
     predict_scenes(cfg, open_models(cfg))
-    assert "(-9999.0, 0.0, None)" in (said := capsys.readouterr().err) and "0 is taken for one; nodata=" in said
+    assert "(-9999.0, 0.0, None)" in (said := capsys.readouterr().err) and "0 is used; set nodata=" in said
     with rasterio.open(scene) as source:
         image = source.read()
     valid = ~(image == 0).all(0)  # which the first model's training knew for missing
@@ -123,7 +123,7 @@ def test_models_of_other_classes_bands_or_numbers_are_named_with_what_to_do(
     with pytest.raises(ConfigError) as caught:
         open_models(options(scene, models))
     said = str(caught.value)
-    assert expected in said and all(str(model) in said for model in models) and "make a map with each" in said
+    assert expected in said and all(str(model) in said for model in models) and "make a separate map with each" in said
 
 
 def test_a_scene_unlike_the_training_of_any_member_is_stopped(scene: Path, tmp_path: Path) -> None:

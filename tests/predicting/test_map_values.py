@@ -104,8 +104,8 @@ def test_values_are_those_of_the_masks(
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (None, "does not record what its masks hold"),
-        ((((255, 0, 0),), ((0, 0, 0),), ((1, 2, 3),)), "have colours"),
+        (None, "does not record its mask values"),
+        ((((255, 0, 0),), ((0, 0, 0),), ((1, 2, 3),)), "are coloured"),
         (((1,), (), (2,)), "have no value for b"),
     ],
 )

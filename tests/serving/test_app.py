@@ -117,7 +117,7 @@ def test_six_bands_with_coordinates(
     frame = visit.page.frame_locator("iframe.map")
     frame.locator("canvas").first.wait_for(timeout=60_000)
     visit.until(lambda: num_green(frame.locator("#map")) > 1000)
-    frame.locator("#no-tiles", has_text="tile.openstreetmap.org does not answer").wait_for()
+    frame.locator("#no-tiles", has_text="tile.openstreetmap.org does not respond").wait_for()
     assert [name.strip() for name in frame.locator("[data-class]").all_inner_texts()] == list(NAMES)
     assert visit.colours("[data-class] .swatch", frame) == list(PALETTE)
     forest = visit.page.locator("#classes label", has_text="forest")

@@ -166,7 +166,7 @@ def test_what_pages_sent_is_bounded_and_nothing_of_it_is_needed_later(server: Se
     assert visitor.get(first).status_code == 403 and other.get(name).status_code == 200
     files = next(e for e in visitor.events.values() if len(e["outputs"]) == 7 and not e["inputs"])
     assert len(paths_in(visitor.told(files, []))) >= 3  # made of what the session has kept
-    assert "no longer there" in visitor.segment(first)
+    assert "no longer exists" in visitor.segment(first)
 
 
 def test_events_that_are_none_leave_no_traceback(server: Server) -> None:

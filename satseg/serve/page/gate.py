@@ -35,10 +35,8 @@ PLAIN = {"/", "/favicon.ico", "/theme.css", f"{API}/theme.css", f"{API}/startup-
 EVENTS = {f"{API}/queue/join", f"{API}/run/predict"}
 CANCELLATIONS = {f"{API}/cancel", f"{API}/reset"}
 UPLOAD = f"{API}/upload"
-STREAMS = {
-    f"{API}/queue/data": "session_hash",
-    f"{API}/upload_progress": "upload_id",
-}  # with their query keys
+# Event streams, with the query key of the session or upload.
+STREAMS = {f"{API}/queue/data": "session_hash", f"{API}/upload_progress": "upload_id"}
 MAX_BYTES = 1 << 20  # of an event
 SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 NO_STORE = (b"cache-control", b"no-store")  # for shared caches
