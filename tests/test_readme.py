@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from satseg.cli import quote_paths
+from satseg.cli.quoting import quote_paths
 from satseg.config import CONFIG_DIR
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,14 +15,14 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from satseg import cli
+from satseg.cli import entry
 from satseg.data import SegmentationDataModule
 from satseg.evaluate import scoring
 from satseg.train import dashboards, finish
 from satseg.train.task import SegmentationTask
 
 MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the n-th call
-    "the options are checked": (cli, "check_types", 1),
+    "the options are checked": (entry, "check_types", 1),
     "the trainer is built": (pl.Trainer, "__init__", 1),
     "the data is measured": (SegmentationDataModule, "setup", 1),
     "training starts": (SegmentationTask, "configure_optimizers", 1),
