@@ -1,4 +1,4 @@
-"""The ground below a map: where its pixels lie, and how large they and polygons over them are there."""
+"""Georeferencing of a map, and the areas of its pixels and polygons on the ground."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ GAUSS = tuple(zip(*np.polynomial.legendre.leggauss(2), strict=True))
 
 @dataclass(frozen=True)
 class Ground:
-    """The ground below a map.
+    """Georeferencing of a map.
 
     Attributes:
         transform: From pixel coordinates (column, row) to those of the CRS; identity where the map has none.
-        crs: As WKT; None where there is none, or the map has no place in it.
-        metric: Whether areas are in square metres; else they are in pixels.
-        pixel_area: Of every pixel, in square metres or pixels; None where it depends on the place.
-        varying: How it depends on the place, where it does.
+        crs: As WKT; None if there is none, or the map has no geotransform.
+        metric: Whether areas are in square metres, not in pixels.
+        pixel_area: Of every pixel, in square metres or pixels; None if it varies.
+        varying: The areas of pixels, if they vary.
     """
 
     transform: Affine
@@ -43,35 +43,35 @@ class Ground:
 
     @classmethod
     def of(cls, source: Any) -> Ground:
-        """Return the ground below an open raster."""
+        """Return the georeferencing of an open raster."""
         crs, transform = source.crs, source.transform
-        if not crs or transform.is_identity:  # a CRS without a place in it says nothing
+        if not crs or transform.is_identity:  # a CRS without a geotransform gives no coordinates
             return cls(transform, None, metric=False, pixel_area=1.0)
         wkt, pixel_area = crs.to_wkt(), None
         if not crs.is_geographic:
             try:
                 pixel_area = abs(transform.determinant) * float(crs.linear_units_factor[1]) ** 2
-            except CRSError:  # a local grid: lengths of no known unit
+            except CRSError:  # a local grid without a known unit
                 return cls(transform, wkt, metric=False, pixel_area=1.0)
         varying = PixelAreas.of(source)
-        if pixel_area is not None and (varying is None or varying.near(pixel_area, NEAR_TRUE)):
+        if pixel_area is not None and (varying is None or varying.all_near(pixel_area, NEAR_TRUE)):
             return cls(transform, wkt, True, pixel_area)
         return cls(transform, wkt, varying is not None, None if varying else 1.0, varying)
 
-    def place(self, points: np.ndarray) -> np.ndarray:
-        """Return pixel coordinates (N, 2), column and row, in the CRS."""
+    def to_crs(self, points: np.ndarray) -> np.ndarray:
+        """Return pixel coordinates (N, 2), column and row, as coordinates of the CRS."""
         x, y = self.transform @ points.T
         return np.stack([x, y], axis=1)
 
     def areas(self, polygons: np.ndarray) -> np.ndarray:
-        """Return true areas of polygons in pixel coordinates: square metres, or pixels where there are no metres."""
+        """Return true areas of polygons in pixel coordinates: square metres, or pixels if there are no metres."""
         if self.varying is not None:
             return self.varying.areas(polygons)
         areas: np.ndarray = shapely.area(polygons) * self.pixel_area
         return areas
 
     def pixel_areas(self, row: int, col: int, height: int, width: int) -> np.ndarray:
-        """Return the areas of a window's pixels; (height, width), or (height, 1) where those of each row are equal."""
+        """Return the areas of a window's pixels; (height, width), or (height, 1) if those of each row are equal."""
         if self.varying is not None:
             return self.varying.pixel_areas(row, col, height, width)
         return np.full((height, 1), self.pixel_area)
@@ -79,11 +79,11 @@ class Ground:
 
 @dataclass(frozen=True)
 class PixelAreas:
-    """Areas on the ground of pixels that differ by their place in the map; `PixelAreas.of` makes one.
+    """Pixel areas that vary over a map, interpolated between nodes; made by `PixelAreas.of`.
 
     Attributes:
-        nodes: Square metres a pixel, at nodes in rows and columns over the map.
-        along: Of each row, the area from the map's left edge to a column, in square metres per row.
+        nodes: Square metres per pixel, at nodes in rows and columns over the map.
+        along: The area from the map's left edge to a column, by row and column, in square metres per row.
     """
 
     nodes: np.ndarray
@@ -91,7 +91,7 @@ class PixelAreas:
 
     @classmethod
     def of(cls, source: Any) -> PixelAreas | None:
-        """Measure an open raster's pixels; None where its CRS is not one of the Earth's."""
+        """Measure an open raster's pixels; return None if its CRS is not one of the Earth's."""
         rows, cols = np.linspace(0, source.height, NODES), np.linspace(0, source.width, NODES)
         try:
             nodes = _measure(pyproj.CRS.from_wkt(source.crs.to_wkt()), source.transform, rows, cols)
@@ -101,15 +101,15 @@ class PixelAreas:
         if not known.any():
             return None
         nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-        nodes = nodes[tuple(nearest)]  # beyond the edge of the world no pixel counts
+        nodes = nodes[tuple(nearest)]  # beyond the edge of the world: no pixel there counts
         return cls(nodes, RectBivariateSpline(rows, cols, CubicSpline(cols, nodes, axis=1).antiderivative()(cols)))
 
-    def near(self, pixel_area: float, tolerance: float) -> bool:
-        """Return whether all pixels have an area, within a share of it."""
+    def all_near(self, pixel_area: float, tolerance: float) -> bool:
+        """Return whether all pixels have an area, within a relative tolerance."""
         return bool(np.abs(self.nodes / pixel_area - 1).max() <= tolerance)
 
     def pixel_areas(self, row: int, col: int, height: int, width: int) -> np.ndarray:
-        """Return the areas of a window's pixels in square metres; (height, 1) where those of each row are equal."""
+        """Return the areas of a window's pixels in square metres; (height, 1) if those of each row are equal."""
         if np.ptp(self.nodes, axis=1).max() <= EQUAL * self.nodes.max():
             width = 1
         rows, cols = np.arange(row, row + height), np.arange(col, col + width + 1)
@@ -132,13 +132,13 @@ class PixelAreas:
 
 
 def _measure(crs: pyproj.CRS, transform: Affine, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Return square metres a pixel at places; not finite beyond the edge of the world.
+    """Return square metres per pixel at positions; NaN beyond the edge of the world.
 
-    They are those of a small rhombus about each place, from geodesics to its corners. (`pyproj.Proj.get_factors` knows
-    no geographic CRS, and takes web Mercator's sphere for the Earth, which is wrong by up to 0.7 %.)
+    They are measured on a small rhombus around each position, by geodesics to its corners. (`pyproj.Proj.get_factors`
+    works for projected CRSs only, and takes web Mercator's sphere for the ellipsoid, which is off by up to 0.7 %.)
 
     Raises:
-        ProjError: If nothing leads from the CRS to longitudes and latitudes.
+        ProjError: If the CRS cannot be transformed to longitude and latitude.
     """
     x, y = transform @ np.meshgrid(cols, rows)
     unit = crs.axis_info[0].unit_conversion_factor  # radians or metres
@@ -156,9 +156,9 @@ def _measure(crs: pyproj.CRS, transform: Affine, rows: np.ndarray, cols: np.ndar
 
 
 def _lonlat(crs: pyproj.CRS, places: np.ndarray, step: float) -> np.ndarray:
-    """Return longitudes and latitudes in degrees of places (2, …) in a CRS; NaN beyond the edge of the world.
+    """Return longitudes and latitudes in degrees of positions (2, …) in a CRS; NaN beyond the edge of the world.
 
-    What lies beyond is known by coming back elsewhere; a longitude may do so too.
+    Positions beyond the edge do not return to themselves when transformed back; longitudes may differ by a turn.
     """
     found = np.array(pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True).transform(*places))
     there = np.isfinite(found).all(0)

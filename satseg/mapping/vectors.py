@@ -79,7 +79,7 @@ def write_vectors(
             written += np.bincount(values[kept], weights=areas[kept], minlength=len(names))
             fields = {"class": names[values[kept]], "value": source.values[values[kept]].astype(np.int32)}
             fields["area_m2" if ground.metric else "area_px"] = areas[kept]
-            layer.add(shapely.transform(polygons[kept], ground.place), fields)
+            layer.add(shapely.transform(polygons[kept], ground.to_crs), fields)
     if changed := _changed_areas(names, covered, written):
         warn(f"{output}: with min_area_m2={min_area_m2:g} and simplify_m={simplify_m:g}, {changed} than in the map.")
     return layer.count
