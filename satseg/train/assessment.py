@@ -125,20 +125,26 @@ def _learning_curve(rows: Sequence[Mapping[str, Any]], monitor: str, max_epochs:
                 "Look at the labels, and try a lower optimizer.lr.",
             )
         ]
+    return _overfitting(scored, best) if len(scores) > 4 and fell > SCORE_DROP else []
+
+
+def _overfitting(scored: Sequence[tuple[int, Mapping[str, Any]]], best: int) -> list[Finding]:
+    """Return a warning if the validation loss rose while the training loss fell."""
     losses = np.array([[row.get(key) or np.nan for key in ("train/loss", "val/loss")] for _, row in scored], float)
-    if len(scores) > 4 and fell > SCORE_DROP and not np.isnan(losses).any():
-        lowest = int(losses[:, 1].argmin())
-        if losses[-1, 1] > LOSS_INCREASE * losses[lowest, 1] and losses[-1, 0] < losses[lowest, 0]:
-            return [
-                _warning(
-                    "overfit",
-                    f"The model overfits its training images after epoch "
-                    f"{scored[lowest][0]}: since then the validation loss rose from {losses[lowest, 1]:.2f} to "
-                    f"{losses[-1, 1]:.2f} while the training loss fell; the weights of epoch {best} are kept",
-                    "Use more images, a stronger augmentation=, or a smaller backbone=.",
-                )
-            ]
-    return []
+    if np.isnan(losses).any():
+        return []
+    lowest = int(losses[:, 1].argmin())
+    if losses[-1, 1] <= LOSS_INCREASE * losses[lowest, 1] or losses[-1, 0] >= losses[lowest, 0]:
+        return []
+    return [
+        _warning(
+            "overfit",
+            f"The model overfits its training images after epoch {scored[lowest][0]}: since then the validation loss "
+            f"rose from {losses[lowest, 1]:.2f} to {losses[-1, 1]:.2f} while the training loss fell; the weights of "
+            f"epoch {best} are kept",
+            "Use more images, a stronger augmentation=, or a smaller backbone=.",
+        )
+    ]
 
 
 def _unseen(pixels: Mapping[str, int]) -> list[Finding]:
