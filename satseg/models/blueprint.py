@@ -88,9 +88,7 @@ def build_like(
         return net.to_empty(device="cpu")
     needed = counting.created + sum(tensor.nbytes for tensor in unsaved)  # only the constructor knows their values
     if needed > 2 * size + EXTRA_BYTES:
-        raise ModelError(
-            f"building it would take {needed / 1e6:,.0f} MB, but the file has {size / 1e6:,.0f} MB"
-        )
+        raise ModelError(f"building it would take {needed / 1e6:,.0f} MB, but the file has {size / 1e6:,.0f} MB")
     return make()
 
 
