@@ -1,10 +1,10 @@
-"""Time training on a GPU from files on the disk: through satseg, against a bare loop whose batches lie in its memory.
+"""Measure training speed on a GPU: satseg reading from disk, against a bare loop with its batches in memory.
 
-For each network it prints images a second of both, their ratio, the share of satseg's time that is spent waiting for
-data, and the peak of memory. Both compute in bfloat16, with channels last and AdamW, and take turns.
+For each network it prints images per second of both, their ratio, the share of time that satseg waits for data, and the
+peak memory. Both use bfloat16, channels last and AdamW, and alternate.
 
     python scripts/bench_gpu.py --rounds 3 --batches 60 -- dataset.num_workers=8
-    python scripts/bench_gpu.py --device cpu --size 64 --rounds 1 --batches 4 -- model=unet   # that it runs at all
+    python scripts/bench_gpu.py --device cpu --size 64 --rounds 1 --batches 4 -- model=unet   # smoke test
 """
 
 import argparse
@@ -35,7 +35,7 @@ WARM = 4  # batches before the clock starts
 
 
 class Clock(pl.Callback):
-    """Times batches once they are warm, and of that the waiting between one batch's end and the next one's begin."""
+    """Measures batches after warm-up, and the waiting time between the end of one and the start of the next."""
 
     def __init__(self) -> None:
         self.images, self.waited = 0, 0.0
@@ -63,7 +63,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def through_satseg(cfg: DictConfig, datamodule: Any, folder: Path) -> tuple[float, float]:
-    """Return images a second and the share of time spent waiting."""
+    """Return images per second and the share of time spent waiting."""
     clock = Clock()
     with training.built_trainer(cfg, Run(folder, None)) as trainer:
         trainer.callbacks.append(clock)
@@ -72,7 +72,7 @@ def through_satseg(cfg: DictConfig, datamodule: Any, folder: Path) -> tuple[floa
 
 
 def bare(cfg: DictConfig, datamodule: Any, batches: int, device: torch.device) -> float:
-    """Return images a second."""
+    """Return images per second."""
     task = training.build_task(cfg, datamodule).to(device)
     network, criterion = task.network.train(), task.criterion
     optimizer = torch.optim.AdamW(network.parameters(), cfg.optimizer.lr, fused=device.type == "cuda")
@@ -130,7 +130,7 @@ def row(args: argparse.Namespace, model: str, backbone: str, device: torch.devic
 
 @contextmanager
 def peak_of(name: str, peaks: dict[str, float], device: torch.device) -> Iterator[None]:
-    """Note the peak of memory of a block alone, where the device tells it."""
+    """Record the peak memory of a block, if the device reports it."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

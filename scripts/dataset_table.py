@@ -1,4 +1,4 @@
-"""Write the table of known datasets, from the comments of their YAML files, into docs/datasets.md."""
+"""Update the table of known datasets in docs/datasets.md from the comments of their YAML files."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ MARKERS = "<!-- dataset-table -->", "<!-- /dataset-table -->"
 
 
 def known() -> list[str]:
-    """Return the names of datasets that say where they come from."""
+    """Return the names of datasets with a documented source."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if "# Source:" in path.read_text(encoding="utf-8"))
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Set up and run the main job on the embedded data: make and validate it, train, evaluate, explain, diagnose, and
-# segment a larger scene. Options go to training. With --app, open the app on the newest model, which is trained where
-# there is none yet.
+# Run the whole workflow on synthetic data: generate and validate it, train, evaluate, explain, diagnose, and segment a
+# larger scene. Options are passed to training. With --app, open the app on the newest model, after training one if there
+# is none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh

@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes a virtual environment from the constraints and activates it.
-# It is kept in a cache folder named by a hash of the dependency files; satseg itself is installed every time.
+# Sourced by the other scripts: creates a virtual environment from the constraints and activates it.
+# It is cached in a folder named by a hash of the dependency files; satseg itself is installed every time.
 
 satseg_environment() {
     local python="${PYTHON:-python3}" key root

@@ -1,4 +1,4 @@
-"""Write a generated scene larger than any that the embedded dataset has, to try `satseg.predict` on.
+"""Write a generated scene larger than those of the synthetic dataset, for trying `satseg.predict`.
 
 python scripts/make_scene.py runs/demo_scene.tif
 """

@@ -1,4 +1,4 @@
-"""Write the table of models and backbones into docs/models.md, between its two markers."""
+"""Update the table of models and backbones in docs/models.md."""
 
 import re
 from pathlib import Path

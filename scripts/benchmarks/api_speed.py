@@ -1,8 +1,8 @@
-"""Time the API on a 512 x 512 image against the bare model on the same engine, one image at a time.
+"""Measure API latency on a 512 x 512 image against the bare model on the same engine, one image at a time.
 
     python scripts/benchmarks/api_speed.py --checkpoint latest --rounds 5
 
-Bare model, one client and many clients take turns; the medians over the rounds are printed.
+Bare model, one client and many clients alternate; the medians over the rounds are printed.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def seconds(call: Callable[[], object], count: int) -> list[float]:
 
 
 def of_many(ask: Callable[[httpx.Client], None], client: Callable[[], httpx.Client], count: int) -> float:
-    """Return images a second of many clients."""
+    """Return images per second with many clients."""
     clients = [client() for _ in range(CLIENTS)]
     begun = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as pool:
         asked = [pool.submit(lambda own=own: [ask(own) for _ in range(count)]) for own in clients]
     for future in asked:
-        future.result()  # the server may have refused
+        future.result()  # raises if the server refused
     took = time.perf_counter() - begun
     for own in clients:
         own.close()
@@ -108,7 +108,7 @@ def main() -> None:
             def ask(own: httpx.Client) -> None:
                 own.post("/api/v1/predict?preflight=warn", content=body).raise_for_status()
 
-            for number in range(options.rounds + 1):  # the first is for warming up
+            for number in range(options.rounds + 1):  # the first is a warm-up
                 bare_now = seconds(lambda: engine(tensor, valid).max(1), options.images)
                 one_now = seconds(lambda: ask(single), options.images)
                 stop = threading.Event()

@@ -1,8 +1,8 @@
-"""Time the app in a real browser: from start to first page, and from an upload to its mask, against the bare model.
+"""Measure the app in a browser: start to first page, and upload to mask, against the bare model.
 
     python scripts/benchmarks/app_speed.py --checkpoint latest --rounds 7
 
-Needs Chromium; SATSEG_CHROMIUM names it.
+Needs Chromium; set SATSEG_CHROMIUM to its path.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def start(checkpoint: str, engine: str) -> tuple[subprocess.Popen[str], str, flo
 
 def upload_seconds(page: Page, path: Path, rounds: int) -> float:
     seconds = []
-    for number in range(rounds + 1):  # the first is for warming up
+    for number in range(rounds + 1):  # the first is a warm-up
         if number:
             page.locator("#upload button[aria-label='Clear']").first.click()
             page.wait_for_selector("#picture img", state="hidden")

@@ -1,8 +1,8 @@
-"""How well measurements and indices of real data tell a class alone, and what is made from the labels.
+"""Measure how well single bands separate a class: real measurements and indices, and bands derived from labels.
 
-For each dataset the highest scores of honest bands: everywhere, along borders, and the order of neighbours across
-them; then the lowest of bands that were made from the labels, and how many of either `satseg.validate` would name. It
-needs the data that the tests know as `shared`.
+For each dataset it prints the highest scores of real bands: everywhere, along borders, and by the order of neighbours
+across them; then the lowest scores of bands derived from the labels, and how many of each `satseg.validate` would
+report. It needs the shared test data.
 
     python scripts/benchmarks/band_scores.py ../shared/data
 """
@@ -29,14 +29,14 @@ from satseg.validate.border_tally import BorderTally
 from satseg.validate.checking import Limits
 from satseg.validate.giveaways import score_border, score_each, tabulate
 
-DRAWN, PAIRS = 20_000, 4_000  # of an image at most
+DRAWN, PAIRS = 20_000, 4_000  # per image, at most
 COLOURS = [(132, 41, 246), (226, 169, 41), (60, 16, 152), (254, 221, 58), (110, 193, 228)]
 Bands = dict[str, np.ndarray]  # each (height, width)
 Pair = tuple[Bands, np.ndarray]  # and class indices (height, width)
 
 
 class Score(NamedTuple):
-    """What a band tells of a class, and whether it is named for it."""
+    """Scores of a band for a class, and whether validation reports it."""
 
     score: float
     border: float
@@ -142,7 +142,7 @@ def embedded(data: Path) -> Iterator[Pair]:
         yield with_indices(bands, "green", "red", "nir", "swir1"), scene.mask
 
 
-Make = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # of where a class is: a band
+Make = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # from a class mask to a band
 PLANTED: dict[str, Make] = {
     "the class": lambda one, random: one,
     "with noise": lambda one, random: 3000 + 2000 * one + random.normal(size=one.shape) * 250,
@@ -191,7 +191,7 @@ def shown(found: list[Score], best: Callable[..., float]) -> str:
 
 
 def main(data: Path) -> int:
-    """Print the scores; return how many honest bands would be named."""
+    """Print the scores; return the number of real bands that would be reported."""
     false = 0
     for dataset in (
         sen1floods11,

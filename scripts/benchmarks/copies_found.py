@@ -1,10 +1,10 @@
-"""Which copies and overlapping crops across splits validation finds, which false pairs it tells, and what that costs.
+"""Measure duplicate detection in validation: found copies and overlapping crops, false pairs, and the cost.
 
 python scripts/benchmarks/copies_found.py found              # on embedded images
-python scripts/benchmarks/copies_found.py found a.jpg b.jpg  # on images of your own
-python scripts/benchmarks/copies_found.py cost 1000          # of so many images of 64 x 64 pixels
+python scripts/benchmarks/copies_found.py found a.jpg b.jpg  # on your own images
+python scripts/benchmarks/copies_found.py cost 1000          # with 1000 images of 64 x 64 pixels
 
-Run it with PYTHONPATH set to another checkout to measure that.
+Set PYTHONPATH to measure another checkout.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ def turn(number: int) -> Change:
 
 
 def jpeg(image: np.ndarray) -> np.ndarray:
-    """Compress the first three bands, or all numbers as three bands' worth of 8 bits."""
+    """Compress the first three bands as JPEG, or all values scaled to 8 bits."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image[..., :3])).save(file, "JPEG", quality=QUALITY)
     return np.asarray(Image.open(file))
 
 
 def noise(image: np.ndarray) -> np.ndarray:
-    """Add noise to each number."""
+    """Add noise to each value."""
     return np.clip(image + RANDOM.normal(size=image.shape) * NOISE, 0, 255).round().astype(np.uint8)
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:
-    """Enlarge the middle to the size of the image."""
+    """Enlarge the centre to the size of the image."""
     height, width = image.shape[:2]
     edge_x, edge_y = width * (1 - 1 / ZOOM) / 2, height * (1 - 1 / ZOOM) / 2
     box = (edge_x, edge_y, width - edge_x, height - edge_y)
@@ -77,7 +77,7 @@ def reduced(image: np.ndarray) -> np.ndarray:
 
 
 def both(first: Change, second: Change) -> Change:
-    """Return one change after the other."""
+    """Return the composition of two changes."""
     return lambda image: np.ascontiguousarray(second(np.ascontiguousarray(first(image))))
 
 
@@ -114,7 +114,7 @@ def warped(image: np.ndarray, resampling: Resampling, crs: str = "EPSG:32633") -
 
 
 def one_off(image: np.ndarray) -> np.ndarray:
-    """Change 2 % of the numbers by 1."""
+    """Change 2 % of the values by 1."""
     change: np.ndarray = RANDOM.choice([-1, 0, 1], size=image.shape, p=(0.01, 0.98, 0.01))
     changed: np.ndarray = np.clip(image.astype(np.int64) + change, 0, None).astype(image.dtype)
     return changed
@@ -154,14 +154,14 @@ def embedded(number: int) -> np.ndarray:
 
 
 def told(train: list[Facts], test: list[Facts]) -> tuple[set[str], int, str]:
-    """Return the names of images in pairs that are told, how many pairs these are, and what is said of them."""
+    """Return the names of images in reported pairs, the number of pairs, and the messages."""
     findings = [f for f in check_leakage({"train": train, "test": test}) if f.check in COPIES]
     pairs = sum(int(re.search(r"([\d,]+) pair", f.message)[1].replace(",", "")) for f in findings)  # type: ignore[index]
     return {name for f in findings for name in f.files}, pairs, " | ".join(f.message for f in findings)
 
 
 def found(images: list[np.ndarray]) -> None:
-    """Print which pairs the images themselves are in, which planted copies and crops are found, and what else is."""
+    """Print the pairs among the images themselves, the planted copies and crops that are found, and other pairs."""
     originals = [facts_of(f"a{n}", image) for n, image in enumerate(images)]
     for bit in range(max(1, (len(images) - 1).bit_length())):  # each pair is apart in one of these
         halves = [[f for n, f in enumerate(originals) if (n >> bit) % 2 == side] for side in (0, 1)]
@@ -183,14 +183,14 @@ def found(images: list[np.ndarray]) -> None:
 
 
 def _score(originals: list[Facts], copies: list[Facts]) -> str:
-    """Return how many of the planted pairs are found, and how many other ones are told."""
+    """Return the number of planted pairs that are found, and of other pairs that are reported."""
     names, pairs, _ = told(originals, copies)
     number = sum({f"a{n}", f"b{n}"} <= names for n in range(len(originals)))
     return f"{number} of {len(originals)}{f' and {pairs - number}' if pairs > number else ''}"
 
 
 def cost(number: int) -> None:
-    """Print what so many images of 64 x 64 pixels cost: seconds to measure, to compare, and memory."""
+    """Print the cost of images of 64 x 64 pixels: seconds for measuring and comparing, and memory."""
     started = time.process_time()
     facts: dict[str, list[Facts]] = {"train": [], "val": [], "test": []}
     for n in range(number):
@@ -210,7 +210,7 @@ def cost(number: int) -> None:
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the command line."""
     what, *arguments = sys.argv[1:]
     if what == "cost":
         cost(int(arguments[0]))

@@ -1,13 +1,13 @@
-"""Do satseg's defaults keep up with a plain loop? Trains both on the same images and budget, and scores them alike.
+"""Compare satseg's defaults with a plain training loop, on the same images and budget.
 
     python scripts/benchmarks/defaults.py --shared ../shared --output defaults
     python scripts/benchmarks/defaults.py --output defaults --table --page experiments/defaults/README.md
 
-An arm is `loop`, `loop lr=3e-4`, `satseg`, or satseg with options: `satseg ema=true`. satseg is told nothing but data,
-backbone, weights, patch, batch and budget, how weights for three bands serve others, which it asks for (`repeat`, as
-the loop has it), and `channels_last=true`, which saves a third of the time, as in the loop. It validates on images that
-the loop, which needs none, trains on, too; the test images are seen by neither. Each result is a file in the output
-folder; what is there is not trained again.
+An arm is `loop`, `loop lr=3e-4`, `satseg`, or satseg with options: `satseg ema=true`. The only options given to satseg
+are data, backbone, weights, patch size, batch size and budget, the required adaptation of three-band weights to other
+bands (`repeat`, as in the loop), and `channels_last=true`, which saves a third of the time, as in the loop. satseg
+validates on images that the loop, which has no validation, uses for training; neither sees the test images. Each
+result is a file in the output folder; existing results are not trained again.
 """
 
 import argparse
@@ -27,14 +27,14 @@ import plain_loop
 import torch
 from defaults_data import SETS, prepare
 
-# a budget is divided into epochs, for the arm that has them: 187 and 1000 steps in both
+# the budget is divided into epochs for satseg: 187 and 1000 steps in both
 EPOCHS = {1500: 11, 8000: 20}
 EDGE, BATCH = 64, 8
 MARK = "<!-- scores -->"
 
 
 def loop(data: Path, weights: Path, classes: int, crops: int, seed: int, options: list[str]) -> dict[str, object]:
-    """Train and score the plain loop, on all that the user has."""
+    """Train the plain loop on train and val, and score it."""
     lr = float(dict(option.split("=") for option in options).get("lr", "1e-3"))
     pairs = [pair for split in ("train", "val") for pair in plain_loop.read_pairs(data / "mine" / split)]
     predict = plain_loop.train(pairs, weights, classes, crops=crops, edge=EDGE, batch=BATCH, lr=lr, seed=seed)
@@ -44,7 +44,7 @@ def loop(data: Path, weights: Path, classes: int, crops: int, seed: int, options
 def satseg(
     data: Path, weights: Path, names: tuple[str, ...], crops: int, seed: int, options: list[str], run: Path
 ) -> dict[str, object]:
-    """Train by the command, and score the model file that it leaves."""
+    """Train with the command, and score its model file."""
     from satseg.models.checkpoint import load_model
     from satseg.train.__main__ import main
 
@@ -78,7 +78,7 @@ def satseg(
 
 
 def in_a_copy(work: object, log: Path) -> bool:
-    """Run a function in a copy of this process, which has imported the libraries; tell whether it ended well."""
+    """Run a function in a fork of this process, with libraries imported; return whether it succeeded."""
     number = os.fork()
     if number == 0:
         code = 1
@@ -125,7 +125,7 @@ def measure(name: str, crops: int, seed: int, arm: str, output: Path, args: argp
 
 
 def table(output: Path) -> str:
-    """Return what has been measured: the mean of each arm over its seeds, and each seed."""
+    """Return a table of the results: the mean of each arm over its seeds, and each seed."""
     results = [json.loads(path.read_text()) for path in sorted((output / "results").glob("*.json"))]
     lines = ["| data | crops | arm | mean mIoU | deviation | each seed |", "| --- | --: | --- | --: | --: | --- |"]
     by_row = lambda r: (list(SETS).index(r["set"]), r["crops"], r["arm"])  # noqa: E731

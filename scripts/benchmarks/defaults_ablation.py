@@ -1,10 +1,11 @@
-"""Which choices make the scores of a short training? One change of the plain loop at a time.
+"""Ablation of the plain loop in short trainings, one change at a time.
 
     python scripts/benchmarks/defaults_ablation.py --data defaults/data/chip --decoder-lr 3e-3 --warmup 0.05
 
-From one training it tells the test mIoU of the last weights, of averages of the weights with different memories, and of
-the best of ten validations with and without averaging: these differences are free of the noise between trainings.
-`--data` is what `defaults.py` has prepared; training images alone are trained on, the middle of test images is scored.
+From one training it reports the test mIoU of the last weights, of weight averages with different decays, and of the
+best of ten validations with and without averaging, so that these differences exclude the noise between trainings.
+`--data` is a folder prepared by `defaults.py`; only training images are used for training, and the centre of test
+images is scored.
 """
 
 import argparse
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def build(args: argparse.Namespace, bands: int, classes: int) -> nn.Module:
-    """Build the plain loop's network, its first layer adapted."""
+    """Build the network of the plain loop, with the first layer adapted."""
     net = smp.Unet(
         "tu-tf_efficientnet_lite0",
         encoder_weights="imagenet",
@@ -70,7 +71,7 @@ def build(args: argparse.Namespace, bands: int, classes: int) -> nn.Module:
 
 
 def middle(pairs: Pairs, edge: int) -> Pairs:
-    """Cut the middle out of images."""
+    """Crop the centre of images."""
     cut = []
     for image, mask in pairs:
         top, left = (max(0, (length - edge) // 2) for length in mask.shape)
@@ -79,7 +80,7 @@ def middle(pairs: Pairs, edge: int) -> Pairs:
 
 
 def train(args: argparse.Namespace) -> dict[str, float]:
-    """Train once; return the scores of all weights that it gives."""
+    """Train once; return the scores of all its weights."""
     torch.manual_seed(args.seed)
     random = np.random.default_rng(args.seed)
     name, classes = args.data.name, len(SETS[args.data.name][1])
@@ -119,7 +120,7 @@ def train(args: argparse.Namespace) -> dict[str, float]:
 
 
 def score(net: nn.Module, pairs: Pairs, standardise: Standardise, classes: int) -> float:
-    """Return the mIoU of a network that is still to be trained."""
+    """Return the mIoU of a network, and keep it in training mode."""
     net.eval()
 
     def predict(image: np.ndarray) -> np.ndarray:
@@ -134,7 +135,7 @@ def score(net: nn.Module, pairs: Pairs, standardise: Standardise, classes: int) 
 
 
 def groups(net: nn.Module, backbone: float, decoder: float) -> list[dict[str, object]]:
-    """Divide the weights by their rate, and by whether they decay, as norms and biases do not."""
+    """Group the weights by learning rate and weight decay; norms and biases have none."""
     encoder: nn.Module = net.encoder  # type: ignore[assignment]
     inner = {id(p) for p in encoder.parameters()}
     parts = [(list(encoder.parameters()), backbone), ([p for p in net.parameters() if id(p) not in inner], decoder)]
@@ -146,7 +147,7 @@ def groups(net: nn.Module, backbone: float, decoder: float) -> list[dict[str, ob
 
 
 def rate(step: int, warmup: int, steps: int) -> float:
-    """A straight rise, then half a cosine."""
+    """Linear warm-up, then cosine decay."""
     return (
         (step + 1) / (warmup + 1) if step < warmup else (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
     )
@@ -155,7 +156,7 @@ def rate(step: int, warmup: int, steps: int) -> float:
 def patch(
     args: argparse.Namespace, pairs: Pairs, shares: np.ndarray, standardise: Standardise, random: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Cut a patch, and change its size and light."""
+    """Crop a patch, and augment its scale and brightness."""
     zoom = math.exp(random.uniform(*np.log(args.zoom))) if args.zoom else 1.0
     image, mask = plain_loop.crop(pairs, shares, round(EDGE / zoom), random)
     values = standardise(np.ascontiguousarray(image)[None])

@@ -1,6 +1,6 @@
-"""The data of `defaults.py`: three datasets as folders that satseg and the plain loop both read.
+"""Datasets of `defaults.py`, as folders that both satseg and the plain loop read.
 
-`<folder>/mine/{train,val}` is what a user has, `<folder>/test` what scores are made on; in each `images` and `masks`.
+`<folder>/mine/{train,val}` is for training, `<folder>/test` for scoring; each has `images` and `masks`.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from plain_loop import IGNORE
 
 Part = tuple[str, str, np.ndarray, np.ndarray]  # train, val or test; name; image (C, H, W); mask (H, W) uint8
 
-TILES = {"mine/train": (1, 3, 4, 5, 7), "mine/val": (2,), "test": (6, 8)}  # the nine parts of a tile touch
+TILES = {"mine/train": (1, 3, 4, 5, 7), "mine/val": (2,), "test": (6, 8)}  # the nine parts of a tile are adjacent
 COLOURS = {
     "land": (132, 41, 246),
     "water": (226, 169, 41),
@@ -21,9 +21,10 @@ COLOURS = {
     "vegetation": (254, 221, 58),
     "road": (110, 193, 228),
 }
-SHRINK = 3  # of Dubai: time goes to training, not to scoring 34 million pixels
+SHRINK = 3  # of Dubai, so that scoring 34 million pixels does not take most of the time
 CELL, GAP = 128, 8  # of the chip: blocks of 112 x 112 pixels, 16 apart
-BLOCKS = {"mine/val": [(1, 3), (3, 2)], "test": [(0, 3), (1, 1), (2, 2), (3, 0)]}  # row and column; the others train
+# Row and column; the others are for training.
+BLOCKS = {"mine/val": [(1, 3), (3, 2)], "test": [(0, 3), (1, 1), (2, 2), (3, 0)]}
 
 
 def dubai(shared: Path) -> Iterator[Part]:
@@ -42,7 +43,7 @@ def dubai(shared: Path) -> Iterator[Part]:
 
 
 def chip(shared: Path) -> Iterator[Part]:
-    """One flood in 13 bands of int16, cut into blocks with a gap."""
+    """One flood scene in 13 bands of int16, cut into blocks with gaps."""
     folder = shared / "data/sen1floods11"
     (image,), (mask,) = (list(folder.glob(f"*_{kind}.tif")) for kind in ("S2Hand", "LabelHand"))
     with rasterio.open(image) as bands, rasterio.open(mask) as labels:
@@ -80,7 +81,7 @@ SETS: dict[str, tuple[Callable[[Path], Iterator[Part]], tuple[str, ...]]] = {
 
 
 def prepare(name: str, shared: Path, folder: Path) -> None:
-    """Write a dataset, unless it is there."""
+    """Write a dataset, unless it exists."""
     if (folder / "done").exists():
         return
     for split, stem, image, mask in SETS[name][0](shared):

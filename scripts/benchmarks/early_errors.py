@@ -1,4 +1,4 @@
-"""How long a wrong command takes to say so: median seconds, and of the processor, of several checkouts in turn.
+"""Measure the time until an invalid command fails: median wall and CPU seconds of several checkouts.
 
 python scripts/benchmarks/early_errors.py 5 /path/to/old /path/to/new
 """
@@ -24,7 +24,7 @@ COMMANDS = (
 
 
 def seconds(checkout: str, command: str, folder: str) -> tuple[float, float]:
-    """Run a command that is refused; return how long it took, and how long it computed."""
+    """Run an invalid command; return its wall time and CPU time."""
     name, *options = command.split()
     environment = os.environ | {"PYTHONPATH": checkout, "OMP_NUM_THREADS": "1"}
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -38,7 +38,7 @@ def seconds(checkout: str, command: str, folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a table: a row a command, a column a checkout."""
+    """Print a table with a row per command and a column per checkout."""
     rounds, checkouts = int(sys.argv[1]), sys.argv[2:]
     print(f"| command | {' | '.join(checkouts)} |\n| --- |{' --: |' * len(checkouts)}")
     with tempfile.TemporaryDirectory() as folder:

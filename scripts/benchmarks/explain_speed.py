@@ -1,6 +1,6 @@
-"""Time maps of evidence against a plain forward and backward pass of the same model on the same image.
+"""Measure explanations against a plain forward and backward pass of the same model on the same image.
 
-Both take turns, round by round, so that a busy machine slows both; the ratio is the median over rounds.
+Both alternate, so that other load affects both; the ratio is the median over rounds.
 
     python scripts/benchmarks/explain_speed.py --rounds 15
 """

@@ -1,4 +1,4 @@
-"""The commands that faults hit, on data so small that each takes seconds, and what each does undisturbed."""
+"""Commands under test for fault injection, on tiny data, and their reference runs."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ MARKS: dict[str, list[Mark]] = {
 
 @dataclass
 class Undisturbed:
-    """What a command does when nothing happens to it.
+    """Result of a command without faults.
 
     Attributes:
-        seconds: That it takes.
-        marks: Its phases, and when each begins.
-        lines: What it writes to stderr, numbers left out.
-        contents: Of its output, see `fault_files.contents`.
+        seconds: Its duration.
+        marks: Its phases, and when each starts.
+        lines: Its stderr, without numbers.
+        contents: Digests of its output, see `fault_files.contents`.
     """
 
     seconds: float
@@ -74,7 +74,7 @@ class Commands:
 
     @property
     def cache(self) -> Path:
-        """Satseg's cache, which holds the data."""
+        """The satseg cache, which contains the data."""
         return self.work / "cache"
 
     @property
@@ -104,11 +104,11 @@ class Commands:
                 return [*loading, "engine=torch", "port=0", f"jobs_dir={OUT}"]
 
     def start(self, command: str, folder: Path, name: str = "first", options: list[str] | None = None) -> Process:
-        """Start a command in a folder; `name` tells it from others there."""
+        """Start a command in a folder; `name` identifies it there."""
         return start(command, options or self.options(command), folder, name, self.cache, MARKS[command])
 
     def scene(self) -> Path:
-        """Return a scene of 1.3 megapixels in several rows of windows, made where it is missing."""
+        """Return a scene of 1.3 megapixels in several rows of windows, created if it is missing."""
         path = self.work / "scene.tif"
         if not path.exists():
             coarse = np.random.default_rng(0).integers(20, 235, (3, SCENE // 32, SCENE // 32), np.uint8)
@@ -119,7 +119,7 @@ class Commands:
         return path
 
     def undisturbed(self, command: str) -> Undisturbed:
-        """Run a command to its end, once for all trials.
+        """Run a command without faults, once for all trials.
 
         Raises:
             RuntimeError: If it fails.
@@ -139,6 +139,6 @@ class Commands:
 
 
 def lines(said: str) -> list[str]:
-    """Return lines without their numbers and names of folders, so that those of two runs can be compared."""
+    """Return lines without numbers and folder names, so that two runs can be compared."""
     stripped = (re.sub(r"\S*/\S*|[-+0-9.]+(e[-+]\d+)?|nan", "#", line).strip() for line in said.splitlines())
     return [line for line in dict.fromkeys(stripped) if line]

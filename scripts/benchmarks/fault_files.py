@@ -1,4 +1,4 @@
-"""Whether files are whole, and whether they hold what those of an undisturbed run do."""
+"""Checks that output files are complete, and equal those of a reference run."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ OF_ITS_TIME = (
     "choices.json",
     "curves.png",
 )  # paths and clocks
-# What summary.json, report.json and the header of a model file say of time and place.
+# Keys of summary.json, report.json and model file headers that depend on time and place.
 MEASURED = ("finished", "training_seconds", "seconds", "started", "folder", "output", "time", "git", "environment")
 SOURCES = (".debug_pkl", "serialization_id")  # where in the source a graph comes from, which differs; and their hash
-LOCK = ".lock"  # the only hidden file that may stay: it marks a folder that one server keeps
+LOCK = ".lock"  # the only hidden file that may remain: it marks a folder in use by a server
 
 
 def whole_files(folder: Path) -> list[Path]:
-    """Return the files that have their final names."""
+    """Return the files with final names."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def left_over(folder: Path) -> list[str]:
-    """Return what is there only while something is written."""
+    """Return temporary files."""
     hidden = (path for path in folder.rglob(".*") if path.name != LOCK)
     return sorted(str(path.relative_to(folder)) for path in hidden)
 
 
 def broken(folder: Path) -> list[str]:
-    """Read every file under its final name to its end; return what is wrong."""
+    """Read every file with a final name completely; return the errors."""
     found = []
     for path in whole_files(folder):
         try:
@@ -96,7 +96,7 @@ def _read(path: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return a digest of each file that has its final name.
+    """Return a digest of each file with a final name.
 
     That of GeoTIFFs, pictures and most tables is of their bytes. Times and places are left out of the others: of a
     model file the tensors count, of TorchScript all but where in the source a graph comes from, of a GeoPackage the
@@ -142,7 +142,7 @@ def _timeless(known: Any) -> Any:
 
 
 def same_map(path: Path, other: Path) -> bool:
-    """Tell whether two maps hold the same pixels, overviews, place, colours and classes; of their work only a hash."""
+    """Return whether two maps hold the same pixels, overviews, georeference, colours and classes."""
     return _map(path) == _map(other)
 
 
@@ -158,7 +158,7 @@ def _map(path: Path) -> list[Any]:
 
 
 def differences(folder: Path, expected: dict[str, str]) -> list[str]:
-    """Return the files that are missing, too many, or hold something else than those of an undisturbed run."""
+    """Return the files that are missing, unexpected, or different from those of the reference run."""
     found = contents(folder)
     names = sorted(found.keys() | expected.keys())
     return [f"{name} differs" for name in names if found.get(name) != expected.get(name)]

@@ -1,4 +1,4 @@
-"""Faults: what happens to a process at one moment, and what mends it."""
+"""Kinds of faults that are injected into a process, and their removal."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from pathlib import Path
 from fault_processes import LOOK_S, OUT, Process
 
 DISK_MB = 512
-MARGIN_BYTES = 16_000_000  # that a process may take at most when its memory becomes short
+MARGIN_BYTES = 16_000_000  # headroom of a process when memory becomes short
 FULL_FILE_BYTES = 4096
 
 
 class Fault:
-    """Something that happens while a command runs; this kind kills it.
+    """A fault during a command; this base class kills it.
 
     Attributes:
-        speaks: Whether the process can say what happened.
+        speaks: Whether the process can report the fault.
     """
 
     speaks = False
 
     @contextmanager
     def place(self, folder: Path) -> Iterator[None]:
-        """Prepare the working folder for the length of a trial."""
+        """Prepare the working folder for a trial."""
         folder.mkdir(parents=True)
         yield
 
     def hit(self, process: Process, folder: Path, generator: random.Random) -> bool:
-        """Happen now; return whether it did before the process ended."""
+        """Inject the fault; return whether it happened before the process ended."""
         process.signal(signal.SIGKILL)
         return True
 
     def mend(self, folder: Path) -> None:
-        """Take away what stood in the way."""
+        """Remove the fault."""
 
 
 class StopRequested(Fault):
@@ -49,18 +49,18 @@ class StopRequested(Fault):
     speaks = True
 
     def hit(self, process: Process, folder: Path, generator: random.Random) -> bool:
-        """Ask the process alone."""
+        """Signal only the process itself."""
         process.signal(signal.SIGTERM)
         return True
 
 
 class WorkerKilled(Fault):
-    """SIGKILL of a process that loads data, as the system does it that has no memory left."""
+    """SIGKILL of a data loading process, as by the system's out-of-memory killer."""
 
     speaks = True
 
     def hit(self, process: Process, folder: Path, generator: random.Random) -> bool:
-        """Kill the next worker that there is."""
+        """Kill the next worker."""
         while not process.poll():
             if workers := process.children():
                 with suppress(ProcessLookupError):
@@ -71,7 +71,7 @@ class WorkerKilled(Fault):
 
 
 class MemoryShort(Fault):
-    """A limit on the process's address space, a little above what it has."""
+    """A limit on the address space, slightly above its present size."""
 
     speaks = True
 
@@ -87,7 +87,7 @@ class MemoryShort(Fault):
 
 
 class OnDisk(Fault):
-    """Something that is wrong with the disk: a file system of the folder's own, where the system lets us mount one."""
+    """A disk fault, on a separate file system for the folder if mounting is allowed."""
 
     speaks = True
     mounts = os.geteuid() == 0
@@ -109,10 +109,10 @@ class OnDisk(Fault):
 
 
 class DiskFull(OnDisk):
-    """Another program fills the disk; without a file system of our own, a limit on the size of files stands in."""
+    """The disk is full; without a separate file system, a limit on the file size is used instead."""
 
     def hit(self, process: Process, folder: Path, generator: random.Random) -> bool:
-        """Take what is free, also what the process gives back, until it ends."""
+        """Fill the free space, including what the process releases, until it ends."""
         if not self.mounts:
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (FULL_FILE_BYTES, FULL_FILE_BYTES))
             return True
@@ -125,15 +125,15 @@ class DiskFull(OnDisk):
         return True
 
     def mend(self, folder: Path) -> None:
-        """Make room."""
+        """Free the space."""
         (folder / "filler").unlink(missing_ok=True)
 
 
 class ReadOnly(OnDisk):
-    """The disk can only be read any more; where we cannot mount one, the folders' permission bits say so."""
+    """The disk becomes read-only; without a separate file system, by permission bits of the folders."""
 
     def hit(self, process: Process, folder: Path, generator: random.Random) -> bool:
-        """Mount the output on itself, for reading only: what is open already can still be written to, as logs are."""
+        """Remount the output read-only; files that are already open, such as logs, remain writable."""
         out = folder / OUT
         out.mkdir(exist_ok=True)
         if not self.mounts:
@@ -141,7 +141,7 @@ class ReadOnly(OnDisk):
             return True
         subprocess.run(["mount", "--bind", out, out], check=True)
         while subprocess.run(["mount", "-o", "remount,bind,ro", out], capture_output=True).returncode:
-            time.sleep(LOOK_S)  # a file has just been opened for writing
+            time.sleep(LOOK_S)  # wait until a file is being written
         return True
 
     def mend(self, folder: Path) -> None:

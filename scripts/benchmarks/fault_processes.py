@@ -1,4 +1,4 @@
-"""Commands as processes that a fault may hit: forked from one that has imported the libraries, and watched."""
+"""Commands as processes for fault injection, forked from one with libraries imported, and monitored."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/helpers"))
 
 import forking
 
-OUT = "out"  # where each command writes to, below its working folder
-LOOK_S = 0.002  # between two looks at a process
-MOST_S = 180.0  # that a process may take
+OUT = "out"  # output folder of each command, in its working folder
+LOOK_S = 0.002  # polling interval
+MOST_S = 180.0  # time limit of a process
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A call by which a phase of a command is known.
+    """A function call that marks a phase of a command.
 
     Attributes:
-        phase: Begins with the call.
-        function: Its module, a colon, and its name in it.
+        phase: Name of the phase that starts with the call.
+        function: `module:name`.
     """
 
     phase: str
@@ -37,15 +37,15 @@ class Mark:
 
 @dataclass
 class Process:
-    """A command that runs, or has ended.
+    """A running or finished command.
 
     Attributes:
-        pid: Also that of its process group.
-        folder: Where its output and its marks are.
-        name: Of these files.
-        begun: On the monotonic clock.
-        code: How it ended; None while it runs.
-        seconds: How long it took.
+        pid: Process id, also of its process group.
+        folder: Folder of its output and marks.
+        name: Base name of these files.
+        begun: Start time on the monotonic clock.
+        code: Exit code; None while it runs.
+        seconds: Its duration.
     """
 
     pid: int
@@ -56,7 +56,7 @@ class Process:
     seconds: float = 0.0
 
     def poll(self) -> bool:
-        """Return whether it has ended."""
+        """Return whether the process has ended."""
         if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -64,7 +64,7 @@ class Process:
         return self.code is not None
 
     def sleep(self, until: float) -> bool:
-        """Wait until so many seconds after the begin; return whether it still runs then."""
+        """Wait until a time after the start; return whether the process still runs."""
         while time.monotonic() - self.begun < until:
             if self.poll():
                 return False
@@ -72,7 +72,7 @@ class Process:
         return not self.poll()
 
     def wait(self) -> int:
-        """Wait for its end; one that hangs is killed, and its code is that of SIGKILL."""
+        """Wait for the process to end; if it hangs, kill it, with the exit code of SIGKILL."""
         if self.sleep(time.monotonic() - self.begun + MOST_S):
             self.signal(signal.SIGKILL)
             while not self.poll():
@@ -81,44 +81,44 @@ class Process:
         return self.code
 
     def signal(self, number: int) -> None:
-        """Send a signal to it, not to those that it started; none where it has ended."""
+        """Send a signal to the process only, unless it has ended."""
         if not self.poll():
             os.kill(self.pid, number)
 
     def end_group(self) -> None:
-        """Kill what it has left behind."""
+        """Kill the remaining processes of its group."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def children(self) -> list[int]:
-        """Return the processes that it has started."""
+        """Return its child processes."""
         try:
             text = "".join(path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/children"))
-        except OSError:  # it has just ended
+        except OSError:  # it has ended meanwhile
             return []
         return [int(pid) for pid in text.split()]
 
     def said(self) -> str:
-        """Return what it wrote to stderr."""
+        """Return its stderr."""
         return (self.folder / f"{self.name}.err").read_text(errors="replace")
 
     def marks(self) -> list[tuple[str, float]]:
-        """Return the phases so far, and when each began, in seconds."""
+        """Return the phases so far, with their start times in seconds."""
         lines = (self.folder / f"{self.name}.marks").read_text().splitlines()
         return [(phase, float(at)) for phase, _, at in (line.rpartition(" ") for line in lines)]
 
     def phase(self) -> str:
-        """Return the phase that it is in."""
+        """Return the current phase."""
         return self.marks()[-1][0]
 
 
 def start(command: str, options: Sequence[str], folder: Path, name: str, cache: Path, marks: Sequence[Mark]) -> Process:
-    """Start a command as a copy of this process, which must have no threads.
+    """Start a command as a fork of this process, which must not have threads.
 
     Args:
         command: As in `python -m satseg.<command>`.
-        options: Of the command line.
-        folder: The working folder; its output and marks are beside it, in the folder's name with `.said`.
+        options: Command line options.
+        folder: The working folder; output and marks go to a folder with the suffix `.said` next to it.
         name: Of these files.
         cache: Of satseg.
         marks: Of the command.
@@ -150,7 +150,7 @@ def start(command: str, options: Sequence[str], folder: Path, name: str, cache: 
 
 
 def _watch(mark: Mark, descriptor: int, begun: float) -> None:
-    """Note each call of a function in a file, also those of a class."""
+    """Log each call of a function to a file; methods as well."""
     module, _, path = mark.function.partition(":")
     owner = importlib.import_module(module)
     *owners, attribute = path.split(".")

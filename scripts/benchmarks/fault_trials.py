@@ -1,4 +1,4 @@
-"""One trial: a command, a fault at a random moment, the command again, and what is wrong then."""
+"""Trials: run a command, inject a fault at a random moment, run the command again, and check the result."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from fault_processes import LOOK_S, OUT, Process
 
 ERROR = re.compile(r"(?m)^\w+Error: .+$")
 ORDERLY = (1, 2, 130)
-ABORTED = (-signal.SIGABRT, -signal.SIGSEGV)  # what native code does that gets no memory
-DRAWS = 6  # of a moment, where the process had ended before
-ORPHANS_S = 15.0  # that workers of a process that was killed take to notice
+ABORTED = (-signal.SIGABRT, -signal.SIGSEGV)  # native code that cannot allocate memory
+DRAWS = 6  # retries if the process ended before the chosen moment
+ORPHANS_S = 15.0  # until workers notice that their parent was killed
 PHASES = ("measuring data", "before the first batch", "mid epoch", "validation", "final scoring")
 
 
 @dataclass
 class Outcome:
-    """What came of a trial.
+    """Outcome of a trial.
 
     Attributes:
-        phase: In which the fault came.
-        problems: What was wrong afterwards; nothing where it was survived.
-        said: The line with which the process ended.
+        phase: Phase in which the fault happened.
+        problems: Problems afterwards; empty if the fault was survived.
+        said: The last line of the process.
     """
 
     phase: str = ""
@@ -47,10 +47,10 @@ class Row:
     """A kind of trial.
 
     Attributes:
-        name: By which it is chosen.
-        fault: In words.
-        command: That it hits.
-        trial: Makes one, in a folder of its own.
+        name: Name for selecting it.
+        fault: Description of the fault.
+        command: The command under test.
+        trial: Runs one trial in its own folder.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Row:
 def hit(
     command: str, fault: Fault, phase: str | None, commands: Commands, folder: Path, generator: random.Random
 ) -> Outcome:
-    """Have a fault hit a command once: at a moment of a phase, or at any."""
+    """Inject a fault into a command once, within a phase or at any time."""
     known = commands.undisturbed(command)
     for number in range(DRAWS):
         where = folder.with_name(f"{folder.name}_{number}")
@@ -90,7 +90,7 @@ def _hit(
     known: Undisturbed,
     share: float,
 ) -> Outcome | None:
-    """Return None where the process ended first."""
+    """Return None if the process ended first."""
     running = _wait_for(process, phase, known, generator) if phase else True
     begin, span = (time.monotonic() - process.begun, _span(phase, known)) if phase else (0.0, known.seconds)
     if not running or not process.sleep(begin + generator.uniform(0, span) * share):
@@ -114,7 +114,7 @@ def _hit(
 
 
 def _wait_for(process: Process, phase: str, known: Undisturbed, generator: random.Random) -> bool:
-    """Wait for one of the calls that begin a phase; return whether it came."""
+    """Wait for one of the calls that start a phase; return whether it happened."""
     calls = generator.randint(1, max(sum(name == phase for name, _ in known.marks), 1))
     while not process.poll():
         if sum(name == phase for name, _ in process.marks()) >= calls:
@@ -124,14 +124,14 @@ def _wait_for(process: Process, phase: str, known: Undisturbed, generator: rando
 
 
 def _span(phase: str | None, known: Undisturbed) -> float:
-    """Return how long a phase lasts that begins with a call: the mean over its calls."""
+    """Return the mean duration of the phase that starts with a call."""
     ends = [at for _, at in known.marks[1:]] + [known.seconds]
     spans = [end - at for (name, at), end in zip(known.marks, ends, strict=True) if name == phase]
     return sum(spans) / max(len(spans), 1)
 
 
 def _spoken(process: Process, code: int, known: Undisturbed, outcome: Outcome) -> str:
-    """Look at how a process that could speak ended; return its line."""
+    """Check how a process that can report ended; return its last line."""
     said = process.said()
     errors = ERROR.findall(said)
     strange = [line for line in lines(ERROR.sub("", said)) if line not in known.lines]
@@ -142,7 +142,7 @@ def _spoken(process: Process, code: int, known: Undisturbed, outcome: Outcome) -
     if code == 0 and not errors:
         return ""
     if code == -signal.SIGTERM and outcome.phase == "start" and not said:
-        return ""  # before Python was told of signals, or any file was touched
+        return ""  # before signal handlers were installed, or any file was written
     if code not in ORDERLY:
         outcome.problems.append(f"exit code {code}")
     elif len(errors) != 1 and "Traceback" not in said:
@@ -151,7 +151,7 @@ def _spoken(process: Process, code: int, known: Undisturbed, outcome: Outcome) -
 
 
 def _go_on(command: str, commands: Commands, folder: Path, known: Undisturbed, outcome: Outcome) -> None:
-    """Give the command again, or the one that resumes; what is there then is what an undisturbed run writes."""
+    """Run the command again, or resume; check the output against the reference run."""
     out = folder / OUT
     options = None
     if command == "train" and (out / "summary.json").exists():
@@ -175,7 +175,7 @@ def _compare(folder: Path, known: Undisturbed, outcome: Outcome) -> None:
 
 
 def _gone(process: Process) -> bool:
-    """Wait until nothing is left of what a process started."""
+    """Wait until all processes of a group have ended."""
     deadline = time.monotonic() + ORPHANS_S
     while time.monotonic() < deadline:
         if not _group(process.pid):
@@ -197,7 +197,7 @@ def _group(group: int) -> list[int]:
 
 
 def two_writers(command: str, commands: Commands, folder: Path, generator: random.Random) -> Outcome:
-    """Give the same command twice, the second at a random moment of the first."""
+    """Run the same command twice, the second at a random moment during the first."""
     known, outcome = commands.undisturbed(command), Outcome()
     folder.mkdir(parents=True)
     first = commands.start(command, folder, "first")
@@ -216,7 +216,7 @@ def two_writers(command: str, commands: Commands, folder: Path, generator: rando
 
 
 def served_job(commands: Commands) -> tuple[Path, float]:
-    """Return the result of an undisturbed job, and how long it took; made once."""
+    """Return the reference result of a job, and its duration; computed once."""
     folder = commands.work / "undisturbed" / "serve"
     result, record = folder.with_name("serve.tif"), folder.with_name("serve.json")
     if not record.exists():
@@ -238,7 +238,7 @@ def served_job(commands: Commands) -> tuple[Path, float]:
 
 
 def kill_server(commands: Commands, folder: Path, generator: random.Random) -> Outcome:
-    """Kill a server at a random moment of a job that it has accepted, and start it again."""
+    """Kill a server at a random moment during a job, and restart it."""
     folder.mkdir(parents=True)
     outcome = Outcome()
     expected, seconds = served_job(commands)
@@ -283,7 +283,7 @@ def _address(server: Process) -> str:
 
 
 def _request(address: str, body: bytes | None = None) -> Any:
-    """Ask the server; return what it says as JSON, or a file's bytes."""
+    """Send a request to the server; return the JSON response or the bytes of a file."""
     request = urllib.request.Request(address, body, {"Content-Type": "image/tiff"} if body else {})
     with urllib.request.urlopen(request, timeout=60) as answer:
         found = answer.read()
@@ -291,7 +291,7 @@ def _request(address: str, body: bytes | None = None) -> Any:
 
 
 def _result(address: str, job: str) -> Any:
-    """Wait for a job; return its map, or why there is none."""
+    """Wait for a job; return its map, or the reason for failure."""
     for _ in range(1200):
         state = _request(f"{address}/api/v1/jobs/{job}")
         if state["state"] == "done":

@@ -1,14 +1,14 @@
-"""Faults that satseg survives, counted.
+"""Fault injection: count the faults that satseg survives.
 
-    python scripts/benchmarks/faults.py                                    # all of them, 20 times each
+    python scripts/benchmarks/faults.py                                    # all rows, 20 trials each
     python scripts/benchmarks/faults.py rows='[kill_train,disk_*]' trials=2
     python scripts/benchmarks/faults.py output=experiments/faults/README.md work=/tmp/faults
 
-Each trial runs a command on tiny data, has a fault hit it at a random moment (seeded), and gives the command again.
-Survived is: every file with a final name can be read to its end, also right after the fault; where the process could
-speak, it ended with one line and exit code 1, 2 or 130, without a traceback; the same command goes on, or the one with
-resume_from; its files then hold what those of an undisturbed run do, and nothing is left of what was half written.
-Trials that are finished are kept in the folder `work` and not repeated; the table of all rows is printed at the end.
+Each trial runs a command on tiny data, injects a fault at a random (seeded) moment, and runs the command again. A
+fault is survived if every file with a final name is complete, also right after the fault; if the process, where it can
+report, ends with one line and exit code 1, 2 or 130, without a traceback; and if the same command, or resume_from,
+continues and produces the files of a reference run, without leftover temporary files. Finished trials are kept in the
+folder `work` and not repeated; the table of all rows is printed at the end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fault_commands import Commands
 from fault_kinds import OnDisk
 from fault_trials import ROWS, Outcome, served_job
 
-LIBRARIES = (  # imported once; each trial is a copy of this process
+LIBRARIES = (  # imported once; each trial is a fork of this process
     "satseg.evaluate.options",
     "satseg.explain.maps",
     "satseg.runtimes",
@@ -59,7 +59,7 @@ memory, before Python could say anything; all else is asked of these trials, too
 
 
 def main() -> None:
-    """Run what is missing, and print the table."""
+    """Run the missing trials, and print the table."""
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
     patterns = given.get("rows", "*").strip("[]").split(",")
     rows = [name for name in ROWS if any(fnmatch.fnmatch(name, pattern.strip()) for pattern in patterns)]
@@ -88,7 +88,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _run(commands: Commands, jobs: list[tuple[str, int]], lanes: int, seed: int, results: Path) -> None:
-    """Share trials out over processes, each of which makes one after the other."""
+    """Distribute trials over processes."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import forking
 
@@ -135,7 +135,7 @@ def _lane(commands: Commands, queue: Any, seed: int, results: Path, lane: int) -
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """Return a line a row."""
+    """Return a table with a line per row."""
     text = ["| fault | command | survived | hit in | what failed |", "| --- | --- | --: | --- | --- |"]
     for name, row in ROWS.items():
         own = [r for r in found if r["row"] == name]
@@ -149,7 +149,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def page(text: str, trials: int, seed: int) -> str:
-    """Return the record of the study."""
+    """Return the record of the study as a page."""
     disk = "tmpfs of its own" if OnDisk.mounts else "a limit on the size of files, permission bits"
     machine = f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
     return f"""# Faults to survive

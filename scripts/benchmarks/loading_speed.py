@@ -1,8 +1,8 @@
-"""Time how many training patches a second come from the disk, against reading the same windows the plainest way.
+"""Measure training patches per second from disk, against plain reads of the same windows.
 
-GeoTIFFs (tiled deflate, 3 and 8 bands), with nothing kept decoded, against window reads of image and mask from files
-that are open already. JPEGs and PNGs (Dubai's where SATSEG_SHARED names the shared folder, else generated ones), kept
-decoded, against decoding the whole image and mask for each patch. Variants take turns.
+GeoTIFFs (tiled deflate, 3 and 8 bands), without a cache of decoded images, against window reads of image and mask from
+open files. JPEGs and PNGs (of Dubai if SATSEG_SHARED is set, otherwise generated), with cached decoded images, against
+decoding the whole image and mask for each patch. Variants alternate.
 
     python scripts/benchmarks/loading_speed.py --rounds 5 --batches 40
 """
@@ -30,12 +30,12 @@ from satseg.data.splits import Group, Random
 
 PATCH, BATCH = 256, 8
 CLASSES = 6
-WARM_UP = 16  # batches before each turn that is timed
+WARM_UP = 16  # batches before each measurement
 COLOURS = {"water": "#e2a929", "land": "#8429f6", "road": "#6ec1e4", "building": "#3c1098", "vegetation": "#fedd3a"}
 
 
 def texture(random: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """Return uint8 bands (count, size, size) that compress about as imagery does."""
+    """Return uint8 bands (count, size, size) that compress about as well as imagery."""
     coarse = random.integers(40, 200, (count, size // 16, size // 16)).repeat(16, 1).repeat(16, 2)
     return (coarse + random.integers(-20, 20, (count, size, size))).astype(np.uint8)
 
@@ -84,14 +84,14 @@ def module(root: Path, workers: int, cache_gb: float, **options: Any) -> FolderD
 
 
 def drawn(data: FolderDataModule) -> Iterator[PatchRequest]:
-    """Draw windows as training does, on and on."""
+    """Yield windows sampled as in training, endlessly."""
     _ = data.train_dataloader()
     for batch in data.train_sampler:
         yield from batch
 
 
 def through_satseg(data: FolderDataModule) -> Callable[[int], float]:
-    """Return what times some batches of one epoch that goes on and on; workers have begun."""
+    """Return a function that times batches of an endless epoch, with workers started."""
     loader: Iterator[Any] = iter(data.train_dataloader())
 
     def run(batches: int) -> float:
@@ -105,7 +105,7 @@ def through_satseg(data: FolderDataModule) -> Callable[[int], float]:
 
 
 def open_files(data: FolderDataModule) -> Callable[[int], float]:
-    """Return what times window reads of images and masks that are open, a band list and a window each."""
+    """Return a function that times window reads of open images and masks."""
     train, windows = data.splits["train"], drawn(data)
     files = [(rasterio.open(s.image), rasterio.open(s.mask)) for s in train]
 
@@ -122,7 +122,7 @@ def open_files(data: FolderDataModule) -> Callable[[int], float]:
 
 
 def whole_files(data: FolderDataModule) -> Callable[[int], float]:
-    """Return what times decoding whole images and masks, and cutting the windows out."""
+    """Return a function that times decoding of whole images and masks, and cropping."""
     train, windows = data.splits["train"], drawn(data)
 
     def run(batches: int) -> float:
@@ -138,7 +138,7 @@ def whole_files(data: FolderDataModule) -> Callable[[int], float]:
 
 
 def peak_mb(pid: int) -> float:
-    """Return the most memory that a process has had, what it shares with others too (Linux)."""
+    """Return the peak memory of a process, including shared memory (Linux)."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1e3
 
@@ -147,7 +147,7 @@ def compare(name: str, bare: Callable[[int], float], ours: dict[str, Callable[[i
     times: dict[str, list[float]] = {"bare": [], **{label: [] for label in ours}}
     for _ in range(args.rounds):
         for label, run in {"bare": bare, **ours}.items():
-            run(WARM_UP)  # the reader before has filled GDAL's cache with its own blocks
+            run(WARM_UP)  # the previous reader has filled GDAL's cache with its blocks
             times[label].append(run(args.batches))
     patches = args.batches * BATCH
     print(f"{name}: the plain way {patches / statistics.median(times['bare']):.0f} patches/s")
@@ -157,7 +157,7 @@ def compare(name: str, bare: Callable[[int], float], ours: dict[str, Callable[[i
 
 
 def one(kind: str, root: Path, args: Any) -> None:
-    """Time one dataset, in a process of its own so that its peak of memory is its own."""
+    """Measure one dataset in a separate process, for its own peak memory."""
     make, cache, plain = (photographs, 4.0, whole_files) if kind == "photographs" else (geotiffs, 0.0, open_files)
     alone, shared = make(root, 0, cache), make(root, 2, cache)
     for data in (alone, shared):
@@ -199,7 +199,7 @@ def main() -> None:
         for kind, root in roots.items():
             numbers = ["--rounds", str(args.rounds), "--batches", str(args.batches)]
             command = [sys.executable, __file__, "--one", kind, str(root), *numbers]
-            # Both keep as much decoded, far less than the scenes: those of users are larger yet.
+            # Both cache the same amount, far less than the size of the scenes, as with real scenes.
             subprocess.run(command, check=True, env=os.environ | {"GDAL_CACHEMAX": "64"})
 
 

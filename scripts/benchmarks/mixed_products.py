@@ -1,9 +1,9 @@
-"""What validation finds of images of another offset, unit or product mixed into a dataset, and what it misses.
+"""Measure detection of images with another offset, unit or product that are mixed into a dataset.
 
-Real scenes are cut to images, or taken date by date; one image, a tenth or half of each set is changed as another
-product would be. It is found where a finding names the very files, but for one in ten of them, and partly where it
-names the better part; any finding in a set that was left alone, or in a few images of it, is a false alarm. It needs
-the data that the tests know as `shared`.
+Real scenes are cut into images, or used by date; one image, a tenth or half of each set is changed to resemble another
+product. A change is found if a finding names the changed files, apart from one in ten, and partly found if it names
+most of them; any finding in an unchanged set, or in a few images of it, is a false alarm. It needs the shared test
+data.
 
     python scripts/benchmarks/mixed_products.py ../shared/data
 """
@@ -81,7 +81,7 @@ def ndvi(data: Path) -> Iterator[np.ndarray]:
 
 
 def radar(data: Path) -> Iterator[np.ndarray]:
-    """Backscatter of two polarisations, made up: a scene's brightness as the mean of four looks."""
+    """Simulated backscatter in two polarisations: a scene's brightness as the mean of four looks."""
     random = np.random.default_rng(0)
     for image in sentinel2(data):
         yield (image[[3, 4]] / 30_000 * random.gamma(4, 1 / 4, (2, *image.shape[1:]))).astype(np.float32) + 1e-4
@@ -131,13 +131,13 @@ def facts_of(images: list[np.ndarray], folder: Path) -> list[Facts]:
 
 
 def verdict(findings: list[set[str]], planted: set[str]) -> str:
-    """Tell whether a finding names what was planted: all but a tenth, or the better part of it."""
+    """Return whether a finding names the changed files: all but a tenth, or most of them."""
     wrong = min((len(files ^ planted) for files in findings), default=len(planted))
     return "found" if wrong <= 0.1 * len(planted) else "partly" if wrong <= 0.5 * len(planted) else "MISSED"
 
 
 def mixed(honest: list[Facts], changed: list[Facts], share: float) -> tuple[str, str]:
-    """Return what becomes of a share of changed images, and in which words."""
+    """Return the verdict on a share of changed images, and the message."""
     number = max(1, round(share * len(honest)))
     chosen = set(np.random.default_rng(1).choice(len(honest), number, replace=False).tolist())
     facts = [changed[i] if i in chosen else honest[i] for i in range(len(honest))]
@@ -151,14 +151,14 @@ def mixed(honest: list[Facts], changed: list[Facts], share: float) -> tuple[str,
 
 
 def small_sets(honest: list[Facts]) -> tuple[int, int]:
-    """Return how many small sets of images that were left alone raise an alarm, and how many there are."""
+    """Return the number of small unchanged sets with a false alarm, and the number of sets."""
     random, sizes = np.random.default_rng(0), [s for s in SMALL for _ in range(TURNS) if s <= len(honest)]
     some = [[honest[i] for i in random.choice(len(honest), size, replace=False)] for size in sizes]
     return sum(bool(check_shifts(facts)) for facts in some), len(some)
 
 
 def main(data: Path) -> int:
-    """Print what is found; return how many false alarms there were."""
+    """Print the results; return the number of false alarms."""
     false, verdicts, small = 0, Counter[str](), np.zeros(2, int)
     for dataset, changes in SETS.items():
         images = list(dataset(data))

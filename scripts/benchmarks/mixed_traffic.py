@@ -1,10 +1,10 @@
-"""How long do small images wait while the server segments a large one?
+"""Measure the latency of small images while the server segments a large one.
 
     python scripts/benchmarks/mixed_traffic.py [--checkpoint runs/demo] [--side 4000] [--engine auto]
 
-Starts the server of whichever satseg PYTHONPATH names, with a model made here unless one is named. It sends small
-images one after the other, alone at first and then beside a large one that is a job; and at last from many clients at
-once. It prints what the clients waited, and how many were refused.
+Starts the server of the satseg in PYTHONPATH, with a generated model unless one is given. It sends small images one
+after the other, first alone and then next to a large job, and finally from many clients at once. It prints the waiting
+times of the clients, and how many requests were refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOOK_SECONDS = 0.2
 
 
 def write_model(path: Path) -> Path:
-    """Write a small network of random weights."""
+    """Write a small network with random weights."""
     numbers = InputSpec(("red", "green", "blue"), "uint8", scale=255.0, mean=(0.5,) * 3, std=(0.25,) * 3)
     config = {"_target_": MODELS["unet"], "encoder_name": "tu-mobilenetv4_conv_small", "encoder_weights": "none"}
     torch.manual_seed(0)
@@ -92,7 +92,7 @@ def is_done(client: httpx.Client, job: str) -> bool:
 
 
 def beside_large(client: httpx.Client, small: bytes, large: bytes) -> tuple[list[float], float]:
-    """Send small images while there is a large one; return their times and its own."""
+    """Send small images during a large job; return their times and its own."""
     begun, times = time.perf_counter(), []
     job = begin_job(client, large)
     while not is_done(client, job):
@@ -139,7 +139,7 @@ def main() -> None:
         small = write_scene(folder / "small.tif", options.small).read_bytes()
         large = write_scene(folder / "large.tif", options.side).read_bytes()
         with server(checkpoint, options.engine, folder) as address, httpx.Client(base_url=address, timeout=3600) as one:
-            ask(one, small)  # to warm up
+            ask(one, small)  # warm-up
             told("small images alone", [took for _ in range(options.images) if (took := ask(one, small)) is not None])
             print(f"the large image alone: {alone(one, large):.1f} s", flush=True)
             times, took = beside_large(one, small, large)

@@ -1,4 +1,4 @@
-"""The ways into satseg for a changed file: a scene to predict, a request to a server, a dataset's file, a model's."""
+"""Input channels of satseg for mutated files: prediction, server requests, datasets and model files."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ ANSWERS = (200, 400, 408, 413, 415, 422)  # what a server may say to an image; a
 
 
 class UnclearError(Exception):
-    """A refusal that is not one line that names the file."""
+    """An error message that is not one line naming the file."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that share a process: of one way in and, where images are segmented, of one model.
+    """Cases that share a process: one input channel and, for segmentation, one model.
 
     Attributes:
-        channel: The way in.
+        channel: The input channel.
         bands: Of the model's images.
         dtype: Of these.
     """
@@ -79,12 +79,12 @@ CHANNELS: dict[str, tuple[str, ...]] = {
 
 
 def group_of(channel: str, kind: Kind) -> Group:
-    """Return which process a case belongs to."""
+    """Return the group of a case."""
     return Group(channel, kind.bands, kind.dtype) if channel in ("predict", "api") else Group(channel)
 
 
 class PixelsAsClasses:
-    """An engine whose class of each pixel is a hash of that pixel's raw numbers alone: the map shows what was read."""
+    """An engine that maps each pixel to a hash of its raw values, so that the map shows what was read."""
 
     name, batch_size = "torch", 1
 
@@ -99,7 +99,7 @@ class PixelsAsClasses:
 
 
 def show_pixels() -> None:
-    """Let all of satseg in this process segment by `PixelsAsClasses`."""
+    """Use `PixelsAsClasses` for all segmentation in this process."""
     from satseg.predict import models
 
     models.open_engine = lambda path, network, *options, **more: PixelsAsClasses(network.spec)  # type: ignore[assignment]
@@ -113,7 +113,7 @@ def _composed(name: str, *options: str) -> Any:
 
 
 def make_models(work: Path, kinds: Sequence[Kind]) -> None:
-    """Write the models of kinds of images."""
+    """Write the models for the kinds of images."""
     for kind in kinds:
         if kind.part == "image":
             path = work / "models" / group_of("predict", kind).model / "model.safetensors"
@@ -122,7 +122,7 @@ def make_models(work: Path, kinds: Sequence[Kind]) -> None:
 
 
 class Predict:
-    """Segments files as scenes."""
+    """Channel that segments files as scenes."""
 
     def __init__(self, work: Path, group: Group, limit_s: float) -> None:
         from satseg.predict.models import open_models
@@ -144,13 +144,13 @@ class Predict:
         return lambda: compare_map(output, path, kind.bands, part)
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove all files."""
 
 
 class Validate:
-    """Validates datasets of four samples, of which the file belongs to one, and reads it as training does.
+    """Channel that validates datasets of four samples, one with the file, and reads it as in training.
 
-    The samples are alike, which is a finding of its own, so the verdict is whether the file can be used.
+    The samples are similar, which is reported as well, so the verdict is whether the file can be used.
     """
 
     def __init__(self, work: Path, group: Group, limit_s: float) -> None:
@@ -216,7 +216,7 @@ class Validate:
             compare_polygons(path, validation.scheme.names, dict(facts.mask.known), grid)
 
     def _lay_out(self, root: Path, path: Path, kind: Kind) -> Path:
-        """Write the dataset; return the file's place in it."""
+        """Write the dataset; return the path of the file in it."""
         images, masks = root / "images", root / ("labels" if kind.part == "polygons" else "masks")
         images.mkdir(parents=True)
         masks.mkdir()
@@ -238,11 +238,11 @@ class Validate:
         return place
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove all files."""
 
 
 class LoadModel:
-    """Opens files as trained models, or as what stands beside one."""
+    """Channel that opens files as trained models, or as run records."""
 
     PLACES: ClassVar = {
         "model": "model.safetensors",
@@ -273,11 +273,11 @@ class LoadModel:
         return lambda: compare_weights(own, network.state_dict())
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove all files."""
 
 
 class Api:
-    """Sends files to a running server, which segments by `PixelsAsClasses`."""
+    """Channel that sends files to a running server with `PixelsAsClasses`."""
 
     def __init__(self, work: Path, group: Group, limit_s: float) -> None:
         self._limit_s, self._log = limit_s, work / f"server_{group.model}.log"
@@ -323,7 +323,7 @@ class Api:
         return lambda: compare_map(answer, path, kind.bands)
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self.process.terminate()
         self.process.wait(30)
 
@@ -337,7 +337,7 @@ WAYS: dict[str, type[Predict | Validate | LoadModel | Api]] = {
 
 
 def use_in(way: Any, path: Path, kind: Kind) -> dict[str, Any]:
-    """Give a file to satseg; return the verdict, what it is for, and bytes of memory.
+    """Pass a file to satseg; return the verdict, its reason, and the memory in bytes.
 
     These are the most that the process that does satseg's work had meanwhile, without the comparison, and how much more
     that is than before.
@@ -403,7 +403,7 @@ def _quiet() -> Iterator[None]:
 
 
 def peak_bytes(pid: int, reset: bool = False) -> int:
-    """Return the most memory that a process has had since the last reset."""
+    """Return the peak memory of a process since the last reset."""
     if reset:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())

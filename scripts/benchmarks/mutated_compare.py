@@ -1,4 +1,4 @@
-"""Comparing what satseg made of a changed file with what other libraries read of it."""
+"""Comparison of satseg's results for mutated files with those of other libraries."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Part = tuple[int, int, int, int]  # column, row, width, height
 
 
 class WrongError(Exception):
-    """Something was read that is not what the file holds."""
+    """The values read are not those in the file."""
 
 
 def hashed(image: np.ndarray) -> np.ndarray:
-    """Return the class (h, w) of raw numbers (C, h, w)."""
+    """Return the hash class (h, w) of raw values (C, h, w)."""
     bits = np.ascontiguousarray(image.astype(np.float32)).view(np.uint32).astype(np.uint64)
     weights = (np.uint64(2_654_435_761) * np.arange(1, len(bits) + 1, dtype=np.uint64)).reshape(-1, 1, 1)
     return ((bits * weights).sum(0) >> np.uint64(9)).astype(np.int64) % CLASSES
 
 
 def part_of(height: int, width: int) -> Part | None:
-    """Return the part of a raster that is looked at, where the whole is too large."""
+    """Return the part of a raster that is compared if the whole is too large."""
     return (0, 0, min(width, SIDE), min(height, SIDE)) if height * width > LARGEST_PIXELS else None
 
 
@@ -54,7 +54,7 @@ def read(path: Path, bands: int, part: Part | None = None) -> tuple[np.ndarray, 
 
 
 def compare_map(map_path: Path, path: Path, bands: int, part: Part | None = None) -> None:
-    """Compare a map of hashed pixels with the file that it was made of.
+    """Compare a map of hashed pixels with its input file.
 
     Raises:
         WrongError: If a pixel has the class of other numbers, or is left out without a reason in the file.
@@ -138,7 +138,7 @@ def compare_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
 
 
 def compare_record(found: Any, stored: Any, place: str = "record") -> None:
-    """See that each value that was read is the file's; what only the user may say is left out on purpose.
+    """Check that each value read is that of the file; values that only users may set are left out.
 
     Raises:
         WrongError: If one is not.

@@ -1,4 +1,4 @@
-"""Files whose bytes were changed at random, given to satseg by every way in, and counted.
+"""Fuzzing: pass randomly mutated files to all input channels of satseg, and count the outcomes.
 
     python scripts/benchmarks/mutated_files.py num=1000 seed=0 work=/tmp/mutated
     python scripts/benchmarks/mutated_files.py num=40 kinds=jpeg,cog
@@ -39,7 +39,7 @@ DEFAULTS = {"num": "1000", "seed": "0", "work": "", "limit_s": "120", "kinds": "
 
 
 def kinds_of(options: dict[str, str]) -> list[Kind]:
-    """Return the kinds that are wanted."""
+    """Return the selected kinds."""
     names = options["kinds"].split(",") if options["kinds"] else [kind.name for kind in KINDS]
     if unknown := set(names) - {kind.name for kind in KINDS}:
         raise SystemExit(f"kinds={','.join(unknown)}: choose {', '.join(kind.name for kind in KINDS)}.")
@@ -47,7 +47,7 @@ def kinds_of(options: dict[str, str]) -> list[Kind]:
 
 
 def way_of(index: int, options: dict[str, str]) -> tuple[Kind, str]:
-    """Return the kind and the way in of one case."""
+    """Return the kind and the input channel of a case."""
     kinds = kinds_of(options)
     kind, turn = kinds[index % len(kinds)], index // len(kinds)
     ways_in = channels.CHANNELS[kind.part]
@@ -55,7 +55,7 @@ def way_of(index: int, options: dict[str, str]) -> tuple[Kind, str]:
 
 
 def changed(index: int, kind: Kind, seed: str, originals: dict[Kind, bytes]) -> tuple[str, bytes]:
-    """Return the change and the bytes of one case."""
+    """Return the mutation and the bytes of a case."""
     random = np.random.default_rng([int(seed), index])
     other = originals[KINDS[int(random.integers(len(KINDS)))]]
     return mutate(originals[kind], other, random)
@@ -135,7 +135,7 @@ class Worker:
         return answer
 
     def use(self, index: int, limit_s: float) -> dict[str, Any]:
-        """Return what became of a case."""
+        """Return the outcome of a case."""
         try:
             return self._ask(f"{index}\n", limit_s)
         except queue.Empty:
@@ -144,7 +144,7 @@ class Worker:
             return {"index": index, "verdict": "crash", "reason": str(error), "peak": 0, "added": 0}
 
     def end(self) -> None:
-        """End the process, and the server that it started."""
+        """Stop the process and its server."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.close()
@@ -159,7 +159,7 @@ class Worker:
 
 
 def run(options: dict[str, str], work: Path) -> tuple[list[dict[str, Any]], dict[Group, int]]:
-    """Use all cases that were not used before.
+    """Run all remaining cases.
 
     Returns:
         What became of each, and how many unchanged files each group's process was given first.
@@ -211,7 +211,7 @@ def table(options: dict[str, str], found: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run, print the table, and end with 1 where a file was not handled as it should be."""
+    """Run, print the table, and exit with status 1 if a file was not handled correctly."""
     role = sys.argv[1] if sys.argv[1:2] in (["work"], ["serve"]) else ""
     if role == "serve":
         channels.show_pixels()

@@ -1,4 +1,4 @@
-"""Small valid files of every kind that satseg takes, and random changes to their bytes."""
+"""Small valid files of every kind that satseg reads, and random mutations of their bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Kind:
     """A kind of file.
 
     Attributes:
-        name: Of the kind; the file is called so, too.
+        name: Name of the kind and of the file.
         suffix: Of the file.
         part: What it is in satseg: `image`, `mask`, `polygons`, `band` of a stack, `model` or `run`.
         bands: Of an image.
@@ -92,7 +92,7 @@ def write_originals(folder: Path) -> None:
 
 
 def place_of(folder: Path, kind: Kind) -> Path:
-    """Return where the valid file of a kind is."""
+    """Return the path of the valid file of a kind."""
     return folder / f"{kind.name}{kind.suffix}"
 
 
@@ -105,7 +105,7 @@ def _write_checkpoint(run: Path) -> None:
 
 
 def _write_records(run: Path) -> None:
-    """Write what training leaves beside a model."""
+    """Write the run records that training writes with a model."""
     from satseg.config import CONFIG_DIR
 
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -189,12 +189,12 @@ def _square(col: int, row: int) -> list[tuple[int, int]]:
 
 
 def mutate(data: bytes, other: bytes, random: np.random.Generator) -> tuple[str, bytes]:
-    """Change a file's bytes in one of eight ways; return the way's name and the bytes.
+    """Mutate a file's bytes in one of eight ways; return the name of the mutation and the bytes.
 
     Args:
         data: The file.
         other: Another, for splices.
-        random: Decides all.
+        random: Random generator.
     """
     ways = {
         "flip": _flip,

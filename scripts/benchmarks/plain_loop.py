@@ -1,4 +1,4 @@
-"""A plain training loop, without satseg: the yardstick that satseg's defaults must not trail.
+"""A plain training loop without satseg, as a baseline for satseg's defaults.
 
 What a good engineer writes in a hundred lines: SMP's U-Net on an ImageNet backbone, crops anywhere, flips and quarter
 turns, cross-entropy plus Dice, AdamW, half a cosine by the step, no validation, the last weights. Bands that are not
@@ -52,7 +52,7 @@ def standardiser(pairs: Pairs) -> Callable[[np.ndarray], torch.Tensor]:
 
 
 def crop(pairs: Pairs, shares: np.ndarray, edge: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a square anywhere, from an image that is drawn by its area; turn and mirror it."""
+    """Crop a square at random, sampling images by area; rotate and flip it."""
     image, mask = pairs[random.choice(len(pairs), p=shares)]
     top, left = (int(random.integers(length - edge + 1)) for length in mask.shape)
     image, mask = image[:, top : top + edge, left : left + edge], mask[top : top + edge, left : left + edge]
@@ -64,7 +64,7 @@ def crop(pairs: Pairs, shares: np.ndarray, edge: int, random: np.random.Generato
 def train(
     pairs: Pairs, weights: Path, classes: int, *, crops: int, edge: int, batch: int, lr: float, seed: int
 ) -> Predict:
-    """Train on so many crops; return what predicts."""
+    """Train on a number of crops; return a prediction function."""
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     standardise = standardiser(pairs)

@@ -1,4 +1,4 @@
-"""At which place of the list of labels to check do errors come that were planted in labels?
+"""Measure the rank of planted label errors in the list of labels to check.
 
 One error at a time goes into the labels of an image of a split, among those that the model has most nearly right. The
 list is made of all images of the split, that one with its error. Printed are the places by the share of the image that
@@ -36,7 +36,7 @@ Plant = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, Telling]]
 
 
 class Trial(NamedTuple):
-    """Places of an image in the two lists, and whether what is wrong was said."""
+    """Ranks of an image in the two lists, and whether the error was identified."""
 
     by_share: int
     place: int
@@ -101,7 +101,7 @@ KINDS: dict[str, Plant] = {
 
 
 def together(surveys: dict[str, Survey]) -> Suspects:
-    """Rank the images of a split by what was found in each of them alone."""
+    """Rank the images of a split by their individual findings."""
     disagreements = [d for each in surveys.values() for d in each.disagreements]
     return rank_suspects(disagreements, [f for each in surveys.values() for f in each.fits], len(surveys))
 

@@ -1,8 +1,8 @@
-"""How often real scenes of one kind are taken for changed ones, and changed ones are found.
+"""Measure false alarms and detections of the preflight check on real scenes.
 
 Each scene is compared with the numbers of all others but those of its own group (a tile, a year, a month), as
 `satseg.predict` compares it with the training: as it is, which must raise no alarm, and with an offset or in another
-unit, which must. It needs the data that the tests know as `shared`.
+unit, which must. It needs the shared test data.
 
     python scripts/benchmarks/preflight_alarms.py ../shared/data
 """
@@ -97,12 +97,12 @@ def pixels_of(scene: SceneSource) -> np.ndarray:
 
 
 def alarmed(found: Findings) -> bool:
-    """Tell whether anything but a constant band is told of."""
+    """Return whether anything other than a constant band is reported."""
     return bool(found.errors) or any("the same value everywhere" not in warning for warning in found.warnings)
 
 
 def main(data: Path) -> int:
-    """Print the shares of scenes with an alarm; return how many alarms were false."""
+    """Print the shares of scenes with an alarm; return the number of false alarms."""
     false = 0
     with tempfile.TemporaryDirectory() as folder, quiet():
         for kind in (dubai, fields, modis, ndvi, sentinel2, reflectance, landsat):

@@ -1,4 +1,4 @@
-"""Megapixels a second over whole scenes: satseg's engines, the loop that users write, and the bare model.
+"""Measure megapixels per second on whole scenes: satseg's engines, a typical user's loop, and the bare model.
 
     python scripts/benchmarks/scene_speed.py --size 4096                    # engines, the loop, the bare model
     python scripts/benchmarks/scene_speed.py --size 4096 16384 --only auto  # speed and memory over sizes
@@ -28,7 +28,7 @@ VARIANTS = ("loop", "torch", "onnx", "openvino", "auto", "bare", "openvino_int8"
 
 
 def make_scene(path: Path, size: int, parts: Path | None) -> None:
-    """Write a tiled RGB scene: real parts joined where they are there, else generated."""
+    """Write a tiled RGB scene, from real parts if available, otherwise generated."""
     import numpy as np
     import rasterio
     from rasterio.windows import Window
@@ -60,7 +60,7 @@ def _tile(parts: Path | None):
 
 
 def make_model(folder: Path) -> None:
-    """Save `unet` on `resnet18` with six classes; its weights say nothing, its speed is that of any."""
+    """Save `unet` on `resnet18` with six classes and random weights."""
     import torch
 
     from satseg.models import build_model
@@ -82,7 +82,7 @@ def make_model(folder: Path) -> None:
 
 
 def loop(checkpoint: Path, scene: Path, output: Path) -> dict[str, float]:
-    """Segment as users do today: windows of a DataLoader, an eager model, one array, written at the end."""
+    """Segment with a typical user's loop: windows from a DataLoader, an eager model, one array, written at the end."""
     import numpy as np
     import rasterio
     import torch
@@ -136,7 +136,7 @@ def satseg(engine: str, checkpoint: Path, scene: Path, output: Path, window: int
 
 
 def bare(engine: str, checkpoint: Path, scene: Path, output: Path, window: int | None) -> dict[str, float]:
-    """Run the engine alone on the same windows, which are in memory already; their reading is not counted."""
+    """Run only the engine on the same windows, already in memory."""
     from hydra import compose, initialize_config_dir
 
     from satseg.config import CONFIG_DIR
@@ -151,14 +151,14 @@ def bare(engine: str, checkpoint: Path, scene: Path, output: Path, window: int |
     models = open_models(cfg)
     maker = maker_of(cfg, models, source_of(cfg, models, scene))
     batches = list(maker._read(range(len(maker.plan.rows)), Stopwatch()))
-    start = time.perf_counter()  # opened, but not yet run, as everywhere
+    start = time.perf_counter()  # opened, but not yet run, as in the other variants
     for batch in batches:
         maker.engine(*batch)
     return {"all": time.perf_counter() - start}
 
 
 def run_one(arguments: argparse.Namespace) -> None:
-    """Run one variant in this process and print what it took."""
+    """Run one variant in this process and print its measurements."""
     variant, engine = arguments.run, arguments.engine
     paths = arguments.checkpoint, arguments.scene, arguments.output
     if variant == "loop":
@@ -175,7 +175,7 @@ def spawn(arguments: argparse.Namespace, variant: str, scene: Path, output: Path
     command = [sys.executable, __file__, "--run", variant, "--checkpoint", str(arguments.checkpoint)]
     command += ["--scene", str(scene), "--output", str(output), "--engine", arguments.engine]
     command += ["--window", str(arguments.window)] if arguments.window else []
-    output.unlink(missing_ok=True)  # a finished map would be taken as it is
+    output.unlink(missing_ok=True)  # a finished map would be reused
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -183,7 +183,7 @@ def spawn(arguments: argparse.Namespace, variant: str, scene: Path, output: Path
 
 
 def quantise(checkpoint: Path, scene: Path) -> None:
-    """Make the int8 model, where there is none, on crops of the scene: its speed is the same as on training images."""
+    """Create the int8 model, if missing, with crops of the scene; calibration does not affect its speed."""
     import torch
 
     from satseg.data.rasters.header import Window
@@ -249,7 +249,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         if "openvino_int8" in arguments.only:
             quantise(arguments.checkpoint, scene)
         results: dict[str, list[dict]] = {variant: [] for variant in arguments.only}
-        for variant in arguments.only:  # once unmeasured: engines are built, and files read
+        for variant in arguments.only:  # warm-up: builds engines and reads files
             if variant not in ("loop", "bare"):
                 spawn(arguments, variant, scene, folder / f"{variant}.tif")
         for _ in range(arguments.rounds):

@@ -1,4 +1,4 @@
-"""Time an image's request while other clients send slowly: 20 unfinished images, then 300 unfinished headers.
+"""Measure the latency of requests during slow-client attacks: 20 unfinished images, then 300 unfinished headers.
 
     python scripts/benchmarks/slow_clients.py --seconds 45
 
@@ -67,7 +67,7 @@ def start(checkpoint: Path) -> tuple[subprocess.Popen[str], str]:
 
 @contextmanager
 def attacked(address: str, count: int, begin: bytes) -> Iterator[dict[str, int]]:
-    """Keep so many connections open, each of which has sent this, and sends a byte now and then; count what ends."""
+    """Keep a number of slow connections open, and count those that are closed."""
     end, told = threading.Event(), {"ended by the server": 0}
     parts = urlsplit(address)
 
@@ -93,7 +93,7 @@ def attacked(address: str, count: int, begin: bytes) -> Iterator[dict[str, int]]
                 for connection, moment in due.items():
                     if moment < time.monotonic():
                         due[connection] = time.monotonic() + BYTE_SECONDS
-                        with suppress(OSError):  # it will be seen to be closed
+                        with suppress(OSError):  # found closed on the next read
                             connection.send(b"x")
             for connection in due:
                 connection.close()
@@ -109,7 +109,7 @@ def attacked(address: str, count: int, begin: bytes) -> Iterator[dict[str, int]]
 
 
 def ask(address: str, body: bytes, seconds: float) -> tuple[list[float], int]:
-    """Return how long each of the requests took that were answered, and how many were not."""
+    """Return the durations of answered requests, and the number of unanswered ones."""
     found, failed, last = [], 0, time.monotonic() + seconds
     while time.monotonic() < last:
         begun = time.perf_counter()

@@ -1,8 +1,7 @@
-"""Time a training epoch through satseg's own parts against a bare PyTorch loop, and the loader against the model.
+"""Measure a training epoch of satseg against a bare PyTorch loop, and the loader against the model.
 
-Both loops train the same network on the same batches, which lie in memory already; they take turns, so that
-other work on the machine falls on both alike. Through satseg all loggers are on. Options after `--` go to the
-configuration.
+Both loops train the same network on the same batches in memory; they alternate, so that other load affects both. satseg
+runs with all loggers. Options after `--` go to the configuration.
 
     python scripts/benchmarks/train_speed.py --rounds 5 --batches 20 -- experiment=demo
 """
@@ -30,7 +29,7 @@ from satseg.train.task import SegmentationTask
 
 
 class EpochTime(pl.Callback):
-    """Time from an epoch's first batch to its end, without what comes before and after training."""
+    """Time from the first batch of an epoch to its end, without setup and teardown."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Which maps of evidence can be believed? Methods and layers side by side, on runs, by the tests of the diagnosis.
+"""Compare the trustworthiness of explanation methods and layers on runs, with the tests of the diagnosis.
 
 Each run's regions that the model gets right are taken in turn from its classes. Every kind of map is compared, in each
 region, with itself in a wrong place, with the map of the network with shuffled weights, and with marking the region
@@ -84,7 +84,7 @@ def open_run(run: Path, args: argparse.Namespace) -> tuple[SegmentationNetwork, 
 
 
 class Timed:
-    """A kind of maps whose time is taken, and whose maps are kept."""
+    """A kind of map with its time and cached results."""
 
     def __init__(self, kind: MapKind) -> None:
         self.kind, self.seconds = MapKind(kind.method, kind.layer, self.make), 0.0
@@ -103,7 +103,7 @@ class Timed:
 
 
 def wrong_ways(network: SegmentationNetwork, cases: Sequence[Case], kind: MapKind) -> list[MapKind]:
-    """Return maps that are wrong on purpose: no method of theirs looks at the network and the image both."""
+    """Return deliberately wrong maps, which do not depend on both network and image."""
     images, valid = (torch.cat([getattr(case, name) for case in cases]) for name in ("image", "valid"))
     seeds = itertools.count(1)
     following = {id(case): cases[(i + 1) % len(cases)] for i, case in enumerate(cases)}
@@ -123,7 +123,7 @@ def wrong_ways(network: SegmentationNetwork, cases: Sequence[Case], kind: MapKin
 
 
 def on_mark(maps: Sequence[tuple[str, np.ndarray]], marks: dict[str, list[int]]) -> str:
-    """Return the mean share of the evidence that lies on the mark, and the mark's share of the picture."""
+    """Return the mean share of the evidence on the mark, and the mark's share of the image."""
     shares, areas = [], []
     for image, values in maps:
         if image in marks:

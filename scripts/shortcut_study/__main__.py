@@ -1,6 +1,6 @@
-"""Does the diagnosis name what was planted, and nothing where nothing was?
+"""Study of shortcut detection: planted cues that the diagnosis reports, and false alarms.
 
-python scripts/shortcut_study train --output runs/shortcut_study               # what is there is not done again
+python scripts/shortcut_study train --output runs/shortcut_study               # existing results are kept
 python scripts/shortcut_study diagnose --output runs/shortcut_study --label now
 python scripts/shortcut_study table --output runs/shortcut_study --label now
 python scripts/shortcut_study picture --output experiments/shortcut_study/cues.png

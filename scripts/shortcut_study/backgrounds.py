@@ -1,4 +1,4 @@
-"""Pictures to put objects on: satseg's embedded scenes, and real ones from Dubai."""
+"""Background images: satseg's synthetic scenes, and real ones from Dubai."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ RGB = [2, 1, 0]  # of the embedded scenes' bands
 
 
 def shared() -> Path:
-    """Return the folder of real data and weights, which need not exist."""
+    """Return the folder of real data and weights, which may not exist."""
     beside = Path(__file__).parents[2].parent / "shared"
     return Path(os.environ.get("SATSEG_SHARED", beside))
 
 
 def has_real() -> bool:
-    """Return whether there are real pictures."""
+    """Return whether real images are available."""
     return (shared() / "data" / "dubai").is_dir()
 
 

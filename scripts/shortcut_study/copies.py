@@ -1,4 +1,4 @@
-"""Runs functions and satseg's commands in copies of this process, so that libraries are imported once."""
+"""Running functions and satseg's commands in forks of this process, so that libraries are imported once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ COMMANDS = ("satseg.train.build", "satseg.diagnosis")  # modules that bring the 
 
 
 def get_ready() -> None:
-    """Import what each copy would import."""
+    """Import the libraries that each fork needs."""
     for name in COMMANDS:
         import_module(name)
     gc.freeze()
 
 
 def in_a_copy(log: Path, function: Callable[..., None], *arguments: Any) -> bool:
-    """Run a function in a copy of this process, what it prints in a file; return whether it succeeded."""
+    """Run a function in a fork of this process, with output to a file; return whether it succeeded."""
     process = multiprocessing.get_context("fork").Process(target=_logged, args=(log, function, arguments))
     process.start()
     try:
@@ -45,7 +45,7 @@ def _logged(log: Path, function: Callable[..., None], arguments: tuple[Any, ...]
 
 
 def run_command(name: str, *options: str) -> None:
-    """Be `python -m satseg.<name>`, to be called in a copy.
+    """Run `python -m satseg.<name>` within a fork.
 
     Raises:
         RuntimeError: If the command failed.

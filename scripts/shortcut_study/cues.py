@@ -1,4 +1,4 @@
-"""Draws pictures of three classes of objects, in which a cue gives the first class away; and the same without the cue.
+"""Synthetic images of three object classes with a cue that identifies the first class, and the same without the cue.
 
 A picture is a crop of a background with discs (a, b) and squares (c) on it. The tones of a and b overlap, so that a cue
 that stands in every picture with an a, and in no other, is easier to learn than the objects. Everything but the cue

@@ -1,4 +1,4 @@
-"""Has a model diagnosed by satseg's command, and reads what that says of shortcuts."""
+"""Diagnosis of a model with satseg's command, and reading of its shortcut verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws what the cues look like, on embedded backgrounds."""
+"""Gallery of the cues on synthetic backgrounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models the study trains, and in which order."""
+"""Models of the study, in training order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts what was named: recall over models that depend on their cue, false alarms over their twins."""
+"""Tables of the results: recall over models that depend on their cue, false alarms over their twins."""
 
 from __future__ import annotations
 

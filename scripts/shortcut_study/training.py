@@ -1,4 +1,4 @@
-"""Trains one model of the study, and measures what it loses when its cue is really taken away."""
+"""Training of one model of the study, and measurement of its loss when the cue is removed."""
 
 from __future__ import annotations
 
