@@ -40,7 +40,6 @@ def make(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     os.environ |= OFFLINE_ENVIRONMENT
     from satseg.serve.api.application import Application
     from satseg.serve.jobs import Jobs
-    from satseg.serve.page.mounting import mount_page
     from satseg.serve.served_models import load_models
 
     with ExitStack() as stack, initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -50,6 +49,8 @@ def make(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             root = tmp_path_factory.mktemp("root")
             os.environ["GRADIO_TEMP_DIR"] = f"{root}/gradio"
             stack.callback(os.environ.pop, "GRADIO_TEMP_DIR", None)
+            from satseg.serve.page.mounting import mount_page  # Gradio reads the variable above on import
+
             cfg = compose("app", [f"jobs_dir={root / 'jobs'}", *options])
             application = Application(cfg, served, Jobs(8), root, auth)
             stack.callback(application.close)
