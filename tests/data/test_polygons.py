@@ -363,7 +363,7 @@ def test_wrong_files_are_named(root: Path) -> None:
     save(root / "away.gpkg", [box(500, 500, 9, 9)])
     assert "a.tif and its labels" in refusal("away.gpkg") and "lie in different places" in refusal("away.gpkg")
     save(root / "nowhere.shp", [box(0, 0, 9, 9)], None)
-    assert "nowhere.shp does not say which CRS" in refusal("nowhere.shp")
+    assert "nowhere.shp has no CRS" in refusal("nowhere.shp")
     (root / "broken.geojson").write_text('{"type": "FeatureCollection", "features": [')
     assert "broken.geojson cannot be read as polygons" in refusal("broken.geojson")
     for layer in ("one", "two"):
@@ -376,4 +376,4 @@ def test_wrong_files_are_named(root: Path) -> None:
     assert "a.tif has no coordinates, so polygons cannot be drawn on it" in refusal("good.gpkg")
     local = {"crs": 'LOCAL_CS["site",UNIT["metre",1]]', "transform": at(0, 0)["transform"]}
     write(root / "images/a.tif", np.ones((60, 80), np.uint16), **local)
-    assert "good.gpkg cannot be drawn on its image: coordinates cannot be brought" in refusal("good.gpkg")
+    assert "good.gpkg cannot be drawn on its image: coordinates cannot be transformed" in refusal("good.gpkg")
