@@ -158,7 +158,7 @@ def test_a_truncated_file_is_one_line_that_names_it(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"no raster", "no raster")])
+@pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"not a raster", "no raster")])
 def test_an_empty_file_and_one_that_is_no_raster(tmp_path, content, reason):
     path = tmp_path / "a.tif"
     path.write_bytes(content)

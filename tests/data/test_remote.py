@@ -95,7 +95,7 @@ def test_a_busy_server_is_asked_again(host: str, scene: np.ndarray, monkeypatch:
 def test_what_cannot_be_read_is_one_line_without_secrets(
     host: str, url: str, expected: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (Server.folder / "text.tif").write_text("no raster")
+    (Server.folder / "text.tif").write_text("not a raster")
     caplog.set_level(logging.INFO)
     with pytest.raises(RasterReadError, match=expected) as error:
         read_info(url.replace("HOST", host))

@@ -94,7 +94,7 @@ def test_groups_that_cannot_work_are_refused():
         Group(r"Tile (\d+)", ["1"], ["1"])(make(TILES), ROOT)
     with pytest.raises(DataError, match="is not found in the name other"):
         Group(r"Tile (\d+)")(make([*TILES, "other"]), ROOT)
-    with pytest.raises(ConfigError, match="no regular expression"):
+    with pytest.raises(ConfigError, match="not a regular expression"):
         Group("Tile (")
 
 

@@ -246,7 +246,7 @@ def test_bands_of_integers_keep_the_nodata_value_of_their_own(tmp_path: Path, gs
         ("crs", r"a_B8A_20m\.tif and .*a_B02_10m\.tif differ in their coordinate reference system"),
         ("elsewhere", r"a_B8A_20m\.tif and .*a_B02_10m\.tif do not cover the same area"),
         ("smaller", r"a_B8A_20m\.tif and .*a_B02_10m\.tif do not cover the same area"),
-        ("turned", r"a_B8A_20m\.tif and .*a_B02_10m\.tif are turned"),
+        ("turned", r"a_B8A_20m\.tif and .*a_B02_10m\.tif are rotated"),
         ("unplaced", r"a_B8A_20m\.tif has no georeference, unlike .*a_B02_10m\.tif"),
         ("bands", r"a_B8A_20m\.tif has 2 bands"),
         ("broken", r"a_B8A_20m\.tif cannot be read"),

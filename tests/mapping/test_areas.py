@@ -153,6 +153,6 @@ def test_areas_that_people_meet(area_m2, told):
 def test_what_is_no_class_map_is_refused(class_map, tmp_path):
     with pytest.raises(DataError, match=r"holds value 3, but there are 3 classes \(0-2\)"):
         class_areas(class_map(np.array([[3]]), crs="EPSG:32633", transform=rasterio.Affine(1, 0, 9, 0, -1, 9)), NAMES)
-    (tmp_path / "a.tif").write_text("no raster")
+    (tmp_path / "a.tif").write_text("not a raster")
     with pytest.raises(RasterReadError, match=r"a\.tif cannot be read"):
         class_areas(tmp_path / "a.tif", NAMES)
