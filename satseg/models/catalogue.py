@@ -23,7 +23,7 @@ MODELS = {
     "pspnet": f"{_DECODERS}.pspnet.model.PSPNet",
 }
 ALLOWED_TARGETS = frozenset(MODELS.values())  # classes that a model file may name
-USES_FEW_STAGES = frozenset({MODELS["pspnet"]})  # decoders that skip the backbone's last stages
+USES_FEW_STAGES = frozenset({MODELS["pspnet"]})  # decoders that leave out the last stages of most backbones
 BACKBONES = (
     "resnet18",
     "resnet34",

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError
+from satseg.losses import MapLoss, WeightedSum
 
 LOSSES = sorted(p.stem for p in Path(CONFIG_DIR, "loss").glob("*.yaml"))
 
@@ -100,3 +101,22 @@ def test_half_precision_logits_are_computed_in_float32(batch: tuple[torch.Tensor
     with torch.autocast("cpu", torch.bfloat16):
         value = build("ce_dice")(logits.bfloat16(), mask, valid)
     assert value.dtype == torch.float32
+
+
+class Seen(MapLoss):
+    def forward(self, logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        self.seen = logits, target, valid
+        return logits[:, 0][valid].mean()
+
+
+def test_a_term_may_ask_for_maps(batch: tuple[torch.Tensor, ...]) -> None:
+    logits, mask, valid = batch
+    terms = {"maps": Seen, "pixels": torch.nn.CrossEntropyLoss}
+    criterion = WeightedSum(terms, {"maps": 2.0})
+    counted = valid & (mask != 255)
+    expected = 2 * logits[:, 0][counted].mean() + WeightedSum({"pixels": terms["pixels"]})(logits, mask, valid)
+    assert torch.isclose(criterion(logits, mask, valid), expected)
+    given, target, where = criterion.terms["maps"].seen
+    assert torch.equal(given, logits) and torch.equal(where, counted)
+    assert torch.equal(target, torch.where(counted, mask, 255).long())
+    assert criterion(logits, torch.full_like(mask, 255)) == 0  # without asking it

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from satseg.errors import BackboneWeightsError, ConfigError, ModelError, ModelPairError
 from satseg.models import build_model, freeze_backbone, init_from
-from satseg.models.catalogue import BACKBONES, INCOMPATIBLE, MODELS, table
+from satseg.models.catalogue import BACKBONES, INCOMPATIBLE, MODELS, may_leave_layers_unused, table
 from satseg.spec import DatasetSpec, InputSpec
 
 
@@ -265,3 +265,12 @@ def test_a_plain_name_of_timm_is_its_backbone() -> None:
     assert plain.config["encoder_name"] == "tu-test_efficientnet"
     own = build_model(config() | {"encoder_name": "resnet18"}, spec())  # which SMP has itself, as records of runs say
     assert own.config["encoder_name"] == "resnet18"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_catalogue_knows_which_decoders_leave_stages_unused(model: str) -> None:
+    network = build_model(config(model, "mobilenetv4_conv_small"), spec()).train()
+    network(torch.rand(2, 3, 64, 64)).sum().backward()
+    unused = any(p.grad is None for p in network.parameters())
+    assert may_leave_layers_unused(MODELS[model]) == unused
+    assert may_leave_layers_unused("my_package.models.MyModel")
