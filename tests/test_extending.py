@@ -60,7 +60,7 @@ def test_every_command_takes_a_run_with_a_loss_of_its_own(readme_run: Path) -> N
     scene = next((folder / "cache").rglob("test/images/*.tif"))
     for name, *more in (
         ("evaluate", "split=val"),
-        ("predict", f"input={scene}", "output=map.tif"),
+        ("predict", f"input={scene}", "output=map.tif", "engine=torch"),
         ("explain", f"input={scene}", "target=water"),
         ("explain", "split=val", "target=water"),
         ("export", "format=torchscript"),
@@ -108,7 +108,8 @@ def test_dataset_decoder_and_backbone_of_the_users_own(page_run: Path) -> None:
     assert "my_package.models.MyModel, which is not allowed" in refused("evaluate", "checkpoint=latest", cwd=folder)
     scored = command("evaluate", *options(PAGE, "evaluate"), cwd=folder)
     assert scored.returncode == 0, scored.stderr
-    mapped = command("predict", f"input={folder / 'data/images/0.tif'}", "trusted_modules=[my_package]", cwd=folder)
+    scene = f"input={folder / 'data/images/0.tif'}"
+    mapped = command("predict", scene, "engine=torch", "trusted_modules=[my_package]", cwd=folder)
     assert mapped.returncode == 0, mapped.stderr
 
 
