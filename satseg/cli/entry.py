@@ -148,6 +148,10 @@ def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
     try:
         with signals.startup(is_process):
             command()
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has closed it, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt as error:
         _reserve.release()
         _clear_frames(error)

@@ -39,13 +39,17 @@ class Action:
 
 
 def actions(found: Diagnosis, class_names: Sequence[str]) -> list[Action]:
-    """Return the recommended actions: shortcuts first, as they invalidate scores elsewhere; then by gain in mIoU."""
+    """Return the recommended actions, by gain in mIoU within each group.
+
+    Shortcuts come first, as they invalidate scores elsewhere; then labels, as wrong ones show up as errors that no
+    training can mend; then the rest.
+    """
     shortcuts = [_for_shortcut(dependence, class_names) for dependence in found.shortcuts]
     missed = [_for_class(found, k, class_names) for k in _missed_classes(found)]
     pairs = _for_pairs(found, class_names)
     others = sorted([*missed, *pairs], key=lambda action: -(action.gain or 0))[:MAX_ACTIONS]
     labels = [*_for_labels(found, class_names), *_for_registration(found)]
-    return [*shortcuts, *sorted([*others, *labels], key=lambda action: -(action.gain or 0))]
+    return [*shortcuts, *sorted(labels, key=lambda action: -(action.gain or 0)), *others]
 
 
 def _missed_classes(found: Diagnosis) -> list[int]:

@@ -102,7 +102,7 @@ def _images_met(contrast: Contrast, donors: Sequence[SwapCase], k: int) -> tuple
     """Return the number of donor images that regions were combined with: of a class, and of others."""
     tried = np.isfinite(contrast.values).any(0)
     met = [d for d, one in zip(donors, tried, strict=True) if one]
-    own = {d.case.component.image for d in met if k == d.truth or k in d.holds}
+    own = {d.case.component.image for d in met if d.has(k)}
     return len(own), len({d.case.component.image for d in met} - own)
 
 
@@ -196,7 +196,7 @@ def _kept(donors: Sequence[SwapCase], without: Sequence[int]) -> np.ndarray:
 
 def _holds(donors: Sequence[SwapCase], num_classes: int) -> np.ndarray:
     """Return a boolean matrix (D, K): donor holds class."""
-    return np.array([[k == d.truth or k in d.holds for k in range(num_classes)] for d in donors])
+    return np.array([[d.has(k) for k in range(num_classes)] for d in donors])
 
 
 def _recipients_of(trials: Trials, question: Question, k: int, without: Sequence[int]) -> list[SwapCase]:

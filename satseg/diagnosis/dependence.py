@@ -147,6 +147,11 @@ class Dependence:
         return {change: max(MIN_EFFECT, effect) for change, effect in self.detectable.items()}
 
     @property
+    def weakly_tested(self) -> dict[Change, float]:
+        """Kinds of swap for which a relevant effect could have been missed, with the smallest effect found."""
+        return {change: effect for change, effect in self.reportable.items() if effect > RELEVANT_EFFECT}
+
+    @property
     def inconclusive(self) -> bool:
         """True if a relevant effect could have been missed."""
         return not self.clear and (self.needed > 0 or self.fragile or self.cramped)

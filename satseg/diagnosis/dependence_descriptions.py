@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from satseg.attribution.composites import MARGIN
 from satseg.diagnosis.dependence import RELEVANT_EFFECT, Dependence
@@ -41,9 +42,8 @@ def describe_coverage(found: Diagnosis, class_names: Sequence[str]) -> str:
         names = join_names([class_names[v.predicted] for v in negative])
         line += (
             f" objects of {names} from {count} images per class were given the "
-            f"{join_names([SWAPPED[c] for c in negative[0].reportable])} of other images, and those of other classes "
-            f"cost them no more than those of their own class. A loss of {_describe_detectable(negative)} would have "
-            "been found."
+            f"{join_names([SWAPPED[c] for c in negative[0].reportable])} of other images; no loss beyond that with "
+            f"images of their own class was significant. {_describe_power(negative)}"
         )
     elif conclusive:
         line += f" see above for {join_names([class_names[v.predicted] for v in conclusive])}."
@@ -51,9 +51,10 @@ def describe_coverage(found: Diagnosis, class_names: Sequence[str]) -> str:
         line += f" Inconclusive for {join_names([class_names[v.predicted] for v in inconclusive])}."
     untested = [name for k, name in enumerate(class_names) if all(v.predicted != k for v in found.classes)]
     if untested:
+        more = f", {CLASSES} more frequent classes" if len(class_names) > CLASSES else ""
         line += (
-            f" Not tested, because there are no correct regions, no images without the class, or {CLASSES} more "
-            f"frequent classes: {join_names(untested)}."
+            f" Not tested, because there are no correct regions{more} or no images without the class: "
+            f"{join_names(untested)}."
         )
     return (
         f"{line} This test cannot see a cue on the object itself or within {MARGIN} pixels of it, a cue that the "
@@ -135,18 +136,41 @@ def _describe_inconclusive(dependence: Dependence, name: str) -> str:
 def _describe_no_effect(dependence: Dependence, name: str) -> str:
     swapped = join_names([SWAPPED[c] for c in dependence.reportable])
     return (
-        f"the {swapped} of other classes' images ({dependence.donors[1]}) cost {dependence.recipients} images no more "
-        f"than those of images of {name} ({dependence.donors[0]}). A loss of {_describe_detectable([dependence])} "
-        "would have been found."
+        f"with the {swapped} of other classes' images ({dependence.donors[1]}), {dependence.recipients} images lost no "
+        f"significantly larger share than with those of images of {name} ({dependence.donors[0]}). "
+        f"{_describe_power([dependence])}"
     )
 
 
-def _describe_detectable(dependences: Sequence[Dependence]) -> str:
-    """Return which effects would have been found in all of the given classes, the smallest first."""
+def _describe_power(dependences: Sequence[Dependence]) -> str:
+    """Return which effects would have been found in all of the given classes, and which could have been missed."""
     reportable = {c: max(v.reportable.get(c, 0.0) for v in dependences) for c in dependences[0].reportable}
+    found = {c: effect for c, effect in reportable.items() if effect <= RELEVANT_EFFECT}
+    missed = {c: effect for c, effect in reportable.items() if effect > RELEVANT_EFFECT}
+    sentences = []
+    if found:
+        sentences.append(f"A loss of {_describe_effects(found)} would have been found.")
+    if missed:
+        weak = [v for v in dependences if v.weakly_tested]
+        enough = max(
+            min(v.donors) * (effect / RELEVANT_EFFECT) ** 2 for v in weak for effect in v.weakly_tested.values()
+        )
+        sentences.append(
+            f"A loss below {_describe_effects(missed)} could have been missed; "
+            + (
+                f"about {math.ceil(enough)} images of each class would show one of {RELEVANT_EFFECT:.0%}."
+                if enough <= DONORS
+                else "predictions change too much with any other image for more images to help."
+            )
+        )
+    return " ".join(sentences)
+
+
+def _describe_effects(effects: Mapping[Change, float]) -> str:
+    """Return shares of a region with the kinds of swap that they belong to, the smallest first."""
     by_share: dict[str, list[str]] = {}
-    for change in sorted(reportable, key=lambda c: reportable[c]):
-        by_share.setdefault(f"{min(1.0, reportable[change]):.0%}", []).append(SWAPPED[change].split(" (")[0])
+    for change in sorted(effects, key=lambda c: effects[c]):
+        by_share.setdefault(f"{min(1.0, effects[change]):.0%}", []).append(SWAPPED[change].split(" (")[0])
     return join_names([f"{share} of a region (by {', '.join(names)})" for share, names in by_share.items()])
 
 

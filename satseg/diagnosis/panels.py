@@ -107,12 +107,14 @@ class PanelEncoder:
         masks = dependence.part.masks if dependence.part else ()
         change = dependence.question.change
         return [
-            self._example(network, example, mask, change)
+            self._example(network, example, mask, change, dependence.predicted)
             for example, mask in zip(dependence.examples[:count], masks, strict=False)
         ]
 
-    def _example(self, network: SegmentationNetwork, example: Example, mask: np.ndarray, change: Change) -> list[Panel]:
-        names, recipient = self.spec.class_names, example.recipient.picture
+    def _example(
+        self, network: SegmentationNetwork, example: Example, mask: np.ndarray, change: Change, k: int
+    ) -> list[Panel]:
+        name, recipient = self.spec.class_names[k], example.recipient.picture
         lines = [(recipient.region, WHITE), *([] if mask.all() else [(mask, PINK)])]
         case = example.recipient.case
         pictures = [
@@ -124,7 +126,9 @@ class PanelEncoder:
                 segment(network, made.to(case.image.device), known.to(case.image.device))[0].argmax(0),
                 region[0].numpy(),
             )
-            title = f"with the {change} of an image of {names[donor.truth]}"
+            title = (
+                f"with the {change} of {donor.case.component.image} ({'with' if donor.has(k) else 'without'} {name})"
+            )
             pictures.append((title, draw_outlines(self._rgb(made, known), [(around, WHITE), *lines[1:]])))
             pictures.append(("its prediction", draw_outlines(self._classes(classes), [(around, WHITE)])))
         return self.show(pictures)

@@ -60,6 +60,10 @@ class SwapCase:
         """Predicted class of the region."""
         return self.case.component.predicted
 
+    def has(self, k: int) -> bool:
+        """Return True if a class is in its part of the image, or is that of its region."""
+        return k == self.truth or k in self.holds
+
 
 @dataclass(frozen=True, eq=False)
 class Trials:

@@ -95,10 +95,14 @@ class Trust:
 
     @property
     def verdict(self) -> Verdict:
-        """Outcome of the tests: a map passes if it marks what changes the prediction and depends on the weights."""
+        """Outcome of the tests: a map passes if it marks what changes the prediction and depends on the weights.
+
+        A score of 0 or less is that of a map that marks nothing, however much worse its baselines are.
+        """
         if self.cases < MIN_CASES:
             return Verdict.UNTESTED
-        return Verdict.PASSES if self.beats(Rival.MOVED) and self.beats(Rival.SHUFFLED) else Verdict.FAILS
+        beats_both = self.beats(Rival.MOVED) and self.beats(Rival.SHUFFLED)
+        return Verdict.PASSES if beats_both and self.score > 0 else Verdict.FAILS
 
     @property
     def passes(self) -> bool:

@@ -175,6 +175,12 @@ def test_a_threshold_is_refused_where_no_mask_can_hold_a_class_after_it(classes,
         scheme_from_config(classes, threshold=128)
 
 
+@pytest.mark.parametrize("threshold", [0, 256, 300, -1, True, 127.5, "half"])
+def test_a_threshold_outside_eight_bits_is_refused(threshold):
+    with pytest.raises(ConfigError, match=rf"mask_threshold={threshold}: expected a whole number from 1 to 255"):
+        scheme_from_config({"ground": 0, "road": 255}, threshold=threshold)
+
+
 def test_hydra_containers_are_read_like_plain_ones():
     config = OmegaConf.create({"classes": DUBAI, "ignore": [[0, 0, 0]]})
     assert scheme_from_config(config.classes, None, config.ignore) == scheme_from_config(DUBAI, None, [[0, 0, 0]])

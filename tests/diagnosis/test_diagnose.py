@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -197,6 +198,11 @@ def test_a_faint_mark_is_named_with_its_place_and_stated_as_numbers(tmp_path: Pa
     assert all(dependence.mirror == shortcut.predicted for dependence in mirrored) and mirrored
     page = write_diagnosis(found, asked, "test", "marked <run>", tmp_path).read_text()
     assert "depends on something other than the object" in page and "marked &lt;run&gt;" in page
+    items = data.named_items("test", [s.name for s in data.samples_of("test")])
+    held = {item["name"]: set(item["mask"].unique().tolist()) for item in items}
+    captions = re.findall(r"with the \w+ of (\S+) \((with|without) (\w)\)", html.unescape(page))
+    assert {word for _, word, _ in captions} == {"with", "without"}
+    assert all((data.spec.class_names.index(k) in held[name]) is (word == "with") for name, word, k in captions)
     record = json.loads((tmp_path / "diagnosis.json").read_text())
     (row,) = [dependence for dependence in record["leaning"] if dependence["shortcut"]]
     assert row["told_from"] == ["c" if row["predicted"] == "b" else "b"]

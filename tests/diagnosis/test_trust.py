@@ -81,6 +81,7 @@ def test_maps_of_what_was_learned_pass_and_mark_it(cases: list[Case]) -> None:
     (trust,) = evaluate_maps(asked, cases, [map_kind("occlusion")])
     assert trust.passes and trust.wins[Rival.MOVED] == trust.wins[Rival.SHUFFLED] == trust.cases == 10
     assert trust.score > 0.5 > trust.rivals[Rival.REGION] and trust.beats(Rival.REGION)
+    assert not dataclasses.replace(trust, score=-0.1).passes  # better than worse ones, and yet no better than none
     for each in cases:
         row, col = divmod(int(map_kind("occlusion").make(asked, each).argmax()), SIDE)
         assert CUE[0].start <= row < CUE[0].stop and CUE[1].start <= col < CUE[1].stop

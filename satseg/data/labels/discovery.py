@@ -70,7 +70,9 @@ def scheme_from_config(
 
 
 def _check_threshold_values(threshold: int, keys: Collection[int], by_colour: bool) -> None:
-    """Check that all class values are 0 or 255, the only ones after a threshold."""
+    """Check that a threshold lies within 8 bits, and that all class values are 0 or 255, the only ones after it."""
+    if isinstance(threshold, bool) or not isinstance(threshold, int) or not 1 <= threshold <= 255:
+        raise ConfigError(f"dataset.mask_threshold={threshold}: expected a whole number from 1 to 255, such as 128.")
     channels = {(k >> shift & 255) for k in keys for shift in (16, 8, 0)} if by_colour else set(keys)
     if others := sorted(channels - {0, 255}):
         example = "colours such as [255, 0, 0]" if by_colour else "values such as {ground: 0, road: 255}"

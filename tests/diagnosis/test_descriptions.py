@@ -1,0 +1,41 @@
+"""What the diagnosis says where nothing was found: what it would have found, and what it could have missed."""
+
+import pytest
+
+from satseg.diagnosis.dependence import Dependence, LossCount, Question
+from satseg.diagnosis.dependence_descriptions import describe_dependence
+from satseg.diagnosis.swaps import Change
+
+
+def nothing_found(tone: float) -> Dependence:
+    return Dependence(
+        truth=1,
+        predicted=1,
+        question=Question(Change.SURROUNDINGS, False, None),
+        effect=0.16,
+        median=0.1,
+        p_value=0.48,
+        strength=1.0,
+        lost=LossCount(4, 15),
+        control=0.05,
+        detectable={Change.SURROUNDINGS: 0.2, Change.TONE: tone},
+        recipients=15,
+        donors=(10, 12),
+        needed=0,
+        room=0.6,
+    )
+
+
+@pytest.mark.parametrize(
+    ("tone", "words"),
+    [
+        (0.25, "A loss of 20% of a region (by surroundings) and 25% of a region (by tone) would have been found."),
+        (0.4, "A loss below 40% of a region (by tone) could have been missed; about 18 images of each class would"),
+        (0.85, "A loss below 85% of a region (by tone) could have been missed; predictions change too much"),
+    ],
+)
+def test_what_could_have_been_missed_is_named_with_the_images_that_would_be_enough(tone: float, words: str) -> None:
+    described = describe_dependence(nothing_found(tone), ["ground", "a"])
+    assert words in described
+    assert "lost no significantly larger share" in described  # four of fifteen did lose it, by chance
+    assert ("could have been missed" in described) is (tone > 0.3)
