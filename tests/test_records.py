@@ -616,7 +616,7 @@ def test_matrices_that_would_unpack_to_too_much_are_not_unpacked(
     path, names = tmp_path / "matrices.npz", np.array(["a", "b"])
     np.savez_compressed(path, names=names, groups=names, matrices=np.zeros((2, 99, 99), np.int64))
     read_matrices(path)
-    monkeypatch.setattr("satseg.evaluate.files.MOST_BYTES", 100_000)
+    monkeypatch.setattr("satseg.evaluate.files.MAX_BYTES", 100_000)
     with pytest.raises(RunError, match="more than 0 MB"):
         read_matrices(path)
 

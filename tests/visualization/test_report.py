@@ -133,7 +133,7 @@ def test_each_picture_stands_once_with_the_exact_colours_of_its_classes(html):
         _, truth, predicted, _ = pictures[4 * place : 4 * place + 4]
         assert (truth == np.array(PALETTE)[example.truth]).all()
         assert (predicted == np.array(PALETTE)[example.predicted]).all()
-        assert example.words in page.text
+        assert example.caption in page.text
 
 
 def test_a_class_has_one_colour_everywhere(html):
