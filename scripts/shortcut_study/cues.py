@@ -26,7 +26,7 @@ Random = np.random.Generator
 
 
 class Twin(StrEnum):
-    """Which pictures have the cue: those with an a, none, or one half of every class's."""
+    """Pictures with the cue: those with an a, none, or half of the pictures of every class."""
 
     CUED = "cued"
     CLEAN = "clean"
@@ -35,7 +35,7 @@ class Twin(StrEnum):
 
 @dataclass(frozen=True)
 class Cue:
-    """What gives class a away.
+    """The cue that identifies class a.
 
     Attributes:
         kind: A key of CHANGES, or `position`: objects a lie in the left part of the picture, others in the rest.
@@ -51,7 +51,7 @@ class Cue:
 
     @property
     def amount(self) -> float:
-        """How much it changes, in the unit of its kind (see AMOUNTS)."""
+        """Size of the change, in the unit of its kind (see AMOUNTS)."""
         return AMOUNTS[self.kind][self.strength == "strong"]
 
 
@@ -99,7 +99,7 @@ def draw(
 
     Args:
         backgrounds: Returns a crop (3, SIDE, SIDE), 0 to 255.
-        cue: What gives class a away.
+        cue: The cue that identifies class a.
         twin: Which pictures have it.
         seed: Of the dataset, and of its split.
         number: Of the picture in its split.

@@ -38,7 +38,7 @@ class Model:
     """A model of the study.
 
     Attributes:
-        cue: What gives class a away; of a clean twin, what it would be.
+        cue: The cue that identifies class a; for a clean twin, the cue of its counterpart.
         twin: Which pictures have the cue.
         background: `embedded`, `real`, or `both`, which is that of starts alone.
         seed: Of data and training.
@@ -67,7 +67,7 @@ class Model:
 
     @property
     def start(self) -> Model | None:
-        """Which model it is trained from: one that has learned such a cue where it is plainer; twins have none."""
+        """Model to start training from, which has learned a stronger version of the cue; None for twins."""
         before = STARTS.index(self.emphasis) if self.emphasis in STARTS else len(STARTS)
         if self.twin is not Twin.CUED or not before:
             return None
