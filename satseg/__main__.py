@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from pathlib import Path
 
 COMMANDS = {
     "validate": "check a dataset before training",
@@ -28,6 +29,9 @@ def main() -> None:
         print(f"satseg: unknown command {name!r}; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
         sys.exit(2)
     del sys.argv[1]
+    folder = str(Path.cwd())
+    if not sys.flags.safe_path and folder not in sys.path:  # as by `python -m`: the user's own modules are there
+        sys.path.insert(0, folder)
     runpy.run_module(f"satseg.{name}", run_name="__main__", alter_sys=True)
 
 

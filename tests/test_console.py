@@ -1,12 +1,15 @@
 """The console script: `satseg COMMAND …` is `python -m satseg.COMMAND …`."""
 
 import os
+import runpy
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from satseg.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,3 +64,15 @@ def test_an_error_is_one_line_and_its_exit_code_the_same(tmp_path: Path) -> None
     both = [run(*name, "lr=abc", cwd=tmp_path) for name in (["satseg", "train"], ["satseg.train"])]
     assert both[0].returncode == both[1].returncode == 1
     assert both[0].stderr == both[1].stderr and "Traceback" not in both[0].stderr
+
+
+def test_modules_of_the_current_folder_are_found_as_by_python_m(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/where/the/script/lies"])
+    monkeypatch.setattr(sys, "argv", ["satseg", "train"])
+    monkeypatch.setattr(runpy, "run_module", lambda *_, **__: seen.append(sys.path[0]))
+    main()
+    assert seen == [str(tmp_path)]
