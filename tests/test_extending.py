@@ -79,8 +79,7 @@ def page_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run trained by the lines of docs/extend.md: dataset, loss, backbone and decoder of its own."""
     folder = tmp_path_factory.mktemp("page")
     write_files(PAGE, folder)
-    pairs = [(f"{kind}s/{number}.tif" for kind in ("image", "mask")) for number in range(8)]
-    rows = [tuple(pair) for pair in pairs]
+    rows = [(f"images/{number}.tif", f"masks/{number}.tif") for number in range(8)]
     for number, (image, mask) in enumerate(rows):
         write_scene(
             make_scene((0, 0, number), 128), folder / "data" / image, folder / "data" / mask, "rgb", (number, 0)
