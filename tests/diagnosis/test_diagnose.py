@@ -331,7 +331,7 @@ def test_a_wrong_label_stands_out_with_its_place_and_is_the_first_error(
     box = issue.found.box
     sides = cols.min() - box.col, rows.min() - box.row, np.ptp(cols) + 1 - box.width, np.ptp(rows) + 1 - box.height
     assert max(map(abs, sides)) <= 4  # the square, but for the stage's grid
-    assert issue.location is not None and issue.place.crs == CRS
+    assert issue.location is not None and issue.location.crs == CRS
     assert issue.location.bounds == pytest.approx((west, south, east, north), abs=40)
     lon, lat = (v[0] for v in rasterio.warp.transform(CRS, "EPSG:4326", [(west + east) / 2], [(north + south) / 2]))
     assert issue.location.lat_lon == pytest.approx((lat, lon), abs=0.001)
