@@ -117,10 +117,10 @@ def test_a_netcdf_file_is_read_north_up_and_said_to_be_without_a_place(
 def test_only_a_scene_that_lacks_what_the_training_had_is_said_to_be_without_a_place(tmp_path: Path) -> None:
     write(tmp_path / "placed.tif", PICTURE, **at(0, 0))
     write(tmp_path / "photograph.tif", PICTURE)
-    assert "where it lies" not in warned(tmp_path / "placed.tif")
+    assert "no georeference" not in warned(tmp_path / "placed.tif")
     assert "photograph.tif has no georeference" in warned(tmp_path / "photograph.tif")
     unplaced = InputSpec(("red",), "int16", 100.0, mean=(0.5,), std=(0.2,))
-    assert "where it lies" not in warned(tmp_path / "photograph.tif", unplaced)
+    assert "no georeference" not in warned(tmp_path / "photograph.tif", unplaced)
 
 
 def test_a_part_that_is_named_again_is_the_same_file_and_a_list_may_name_parts(
