@@ -62,7 +62,7 @@ RECORD: dict[str, Any] = {
         "batch_size": 2,
         "num_workers": "auto",
         "split": {"_target_": "satseg.data.splits.Random", "val": 0.5, "seed": 0},
-        "sampler": {"_target_": "satseg.data.sampling.locations.Area"},
+        "sampler": {"_target_": "satseg.data.sampling.Area"},
     },
     "augmentation": {"_target_": "satseg.data.augmentation.Augmentation", "flips": True, "zoom": [0.5, 2.0]},
     "model": {"_target_": MODELS["unet"], "encoder_name": "tu-resnet18", "encoder_weights": "none"},
@@ -154,7 +154,7 @@ def test_a_slot_takes_its_own_classes_and_none_of_any_other(slot: str, tmp_path:
 
 @pytest.mark.parametrize("place", leaves(RECORD))
 def test_no_class_is_taken_where_there_is_a_value(place: str, tmp_path: Path) -> None:
-    for name in (DASHBOARD, "satseg.data.sampling.locations.Area", MODELS["unet"]):
+    for name in (DASHBOARD, "satseg.data.sampling.Area", MODELS["unet"]):
         for value in ({"_target_": name}, [{"_target_": name}], {"deep": [{"_target_": name}]}):
             with pytest.raises(ConfigError, match=re.escape(place.split(".")[0])):
                 read(changed(place, value), tmp_path)
