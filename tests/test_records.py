@@ -189,7 +189,7 @@ def test_a_class_of_the_callers_own_is_taken_in_every_slot_and_no_other_through_
                 read(changed(slot, own | {"_target_": name}), tmp_path, ["of_mine"])
             with pytest.raises(ConfigError, match=slot):
                 read(changed(slot, own | {"option": {"_target_": name}}), tmp_path, ["of_mine"])
-    with pytest.raises(ConfigError, match="no place there"):
+    with pytest.raises(ConfigError, match="not allowed there"):
         read(RECORD | {"trusted_modules": ["of_mine"], "model": {"_target_": "of_mine.Mine"}}, tmp_path)
 
 
