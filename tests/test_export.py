@@ -38,7 +38,7 @@ import onnxruntime
 import rasterio
 
 session = onnxruntime.InferenceSession("models/segmentation_model.onnx")
-image = rasterio.open("scene.tif").read().astype(np.float32)[None]  # raw numbers, NaN where there is no data
+image = rasterio.open("scene.tif").read().astype(np.float32)[None]  # raw pixel values, NaN for nodata
 logits = session.run(["logits"], {"image": image})[0]  # (1, classes, height, width)
 class_names = json.loads(session.get_modelmeta().custom_metadata_map["satseg"])["class_names"]
 """,
@@ -79,7 +79,7 @@ saved = torch.load("models/segmentation_model.pth", weights_only=True)
 model = smp.Unet(**saved["options"]).eval()  # the class is saved["class"]
 model.load_state_dict(saved["state_dict"])
 image = torch.from_numpy(rasterio.open("scene.tif").read().astype(np.float32)[None])
-with torch.no_grad():  # normalised by hand; height and width must be multiples of saved["stride"]
+with torch.no_grad():  # normalise yourself; height and width must be multiples of saved["stride"]
     logits = model((image - saved["shift"]) / saved["divisor"])
 class_names = saved["class_names"]
 """,
@@ -345,7 +345,7 @@ def test_joined_upsampling_is_exact(options: dict[str, Any], joined: int) -> Non
         if isinstance(module, nn.BatchNorm2d):
             for statistic in (module.running_mean, module.running_var, module.weight, module.bias):
                 statistic.data.uniform_(0.5, 1.5)
-    graph = ImageToLogits(network, join=True)
+    graph = ImageToLogits(network, fuse=True)
     assert sum(isinstance(module, FusedBlock) for module in graph.modules()) == joined
     image = random_images(spec().inputs[0], (2, 75, 131))
     with torch.no_grad():
