@@ -28,7 +28,7 @@ from satseg.models import build_model
 from satseg.models.catalogue import MODELS
 from satseg.models.checkpoint import save_model
 from satseg.records.classes import check_classes
-from satseg.records.config import read_config
+from satseg.records.config import read_bands, read_config, read_dataset
 from satseg.records.dataset import recorded_datamodule
 from satseg.records.facts import read_environment
 from satseg.records.slots import checked_record
@@ -453,7 +453,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 READERS = {
     "evaluate": ["evaluate", "checkpoint=run"],
     "explain": ["explain", "checkpoint=run", "split=test", "report=true"],
-    "predict": ["predict", "checkpoint=run", "input=scene.png", "output=map.tif"],
+    "predict": ["predict", "checkpoint=run", "input=scene.png", "output=map.tif", "engine=torch", "preflight=warn"],
     "export": ["export", "checkpoint=run", "format=openvino", "int8=true", "output=model"],
     "resume_from": ["train", "resume_from=run"],
     "from_run": ["train", "from_run=run", "run_dir=again"],
@@ -469,8 +469,12 @@ def test_no_command_builds_or_connects_to_what_a_record_names(reader: str, run: 
         environment["SATSEG_CACHE"] = str(run.parent / "cache")
         (run / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(changed("dataset", board))))
         done = run_module(f"satseg.{name}", *options, cwd=run.parent, environment=environment)
-        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-        assert f"config.yaml: dataset names {DASHBOARD}" in done.stderr.splitlines()[-1]
+        if name == "predict":  # which reads the numbers of bands alone
+            assert done.returncode == 0, done.stderr
+            (run.parent / "map.tif").unlink()
+        else:
+            assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+            assert f"config.yaml: dataset names {DASHBOARD}" in done.stderr.splitlines()[-1]
         assert server.connections == 0 and not (run.parent / "sent").exists()
     write(run / "config.yaml", YAML_FAULTS["an alias"])
     assert "has an anchor or an alias" in refused(name, *options, cwd=run.parent)
@@ -483,6 +487,18 @@ def test_report_passes_over_a_run_whose_record_is_broken(run: Path, tmp_path: Pa
     (tmp_path / "evaluation/test").mkdir(parents=True)
     (tmp_path / "evaluation/test/matrices.npz").touch()
     assert "no run can be compared" in refused("report", f"runs={tmp_path}", cwd=tmp_path)
+
+
+def test_the_data_section_is_read_whatever_else_a_record_names(tmp_path: Path) -> None:
+    record = changed("loss", {"_target_": "my_package.losses.Mine"}) | {"optimizer": "${x}"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(record))
+    assert read_dataset(tmp_path) == RECORD["dataset"] and read_bands(tmp_path) == [1, 2, 3]
+    with pytest.raises(ConfigError, match="loss names my_package"):
+        read_config(tmp_path)
+    for bands in ("${x}", {"_target_": DASHBOARD}, 5):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(changed("dataset.bands", bands)))
+        with pytest.raises(RecordError, match="expected a list"):
+            read_bands(tmp_path)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10**9, "2", True, 1.5, None, [1]])
