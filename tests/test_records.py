@@ -338,6 +338,7 @@ CHOICES = [
             "scheduler",
             "trainer",
         )
+        and path != CONF / "dataset" / "base.yaml"  # options for other files, not a dataset
     ),
     *(f"dataset=folder dataset/split={path.stem}" for path in sorted(CONF.glob("dataset/split/*.yaml"))),
     "dataset/sampler=balanced",
