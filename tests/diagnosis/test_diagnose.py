@@ -271,7 +271,7 @@ def test_a_class_that_is_told_by_its_place_in_the_picture_is_named(tmp_path: Pat
     found = diagnose(squares_by(by_side), data, "test", report=lambda line: None)
     (shortcut,) = found.shortcuts  # the other class is its other side
     assert shortcut.question.change is Change.POSITION and shortcut.effect > 0.3 and shortcut.counterparts
-    assert shortcut.part is not None and shortcut.part.description == "the place in the picture"
+    assert shortcut.part is not None and shortcut.part.description == "the position in the image"
 
 
 def test_what_has_no_effect_has_no_place(tmp_path: Path) -> None:
