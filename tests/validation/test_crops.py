@@ -88,7 +88,7 @@ def test_a_small_crop_of_a_large_image(sound):
     assert "train/large (train) and test/small (test), with 100 % of" in finding.message
 
 
-@pytest.mark.parametrize(("kind", "field", "least"), [("fingerprints", "keys", 100), ("landmarks", "places", 30)])
+@pytest.mark.parametrize(("kind", "field", "least"), [("fingerprints", "keys", 100), ("landmarks", "positions", 30)])
 def test_parts_of_an_image_give_the_same(sound, monkeypatch, kind, field, least):
     whole = check(sound).facts
     monkeypatch.setattr("satseg.validate.scanning.PIECE_PIXELS", 1600)

@@ -38,7 +38,7 @@ def test_what_cannot_be_opened_at_all_is_an_error(tmp_path):
 
 def test_large_files_are_read_by_parts_with_the_same_result(sound, monkeypatch):
     whole = check(sound)
-    monkeypatch.setattr("satseg.validate.scanning.PART_VALUES", 1)
+    monkeypatch.setattr("satseg.validate.scanning.MAX_PART_VALUES", 1)
     monkeypatch.setattr("satseg.validate.scanning.BLOCK", 40)
     monkeypatch.setattr("satseg.validate.scanning.PIECE_PIXELS", 1600)
     parts = check(sound)
@@ -95,7 +95,7 @@ def test_a_sound_dataset_is_told_so(sound, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("satseg.validate.scanning.PART_VALUES", 1)  # a row of tiles at a time
+    monkeypatch.setattr("satseg.validate.scanning.MAX_PART_VALUES", 1)  # a row of tiles at a time
     plan = ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1000)
     peaks = []
     for height in (2_000, 16_000):
