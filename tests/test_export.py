@@ -448,8 +448,8 @@ def test_a_missing_package_names_what_to_install(
     ("name", "output", "options", "expected"),
     [
         ("banana", "model", {}, "format=banana: choose onnx, torchscript, openvino, safetensors, pth"),
-        ("onnx", "model.pth", {}, r"output=model\.pth: a file of format=onnx ends in \.onnx"),
-        ("torchscript", "model.onnx", {}, r"ends in \.ts or \.pt"),
+        ("onnx", "model.pth", {}, r"output=model\.pth: a file of format=onnx has the suffix \.onnx"),
+        ("torchscript", "model.onnx", {}, r"has the suffix \.ts or \.pt"),
         ("onnx", "model", {"size": [512]}, r"size=\[512\]: expected '\[height,width\]'"),
         ("onnx", "model", {"size": 512}, "size=512: expected"),
         ("onnx", "model", {"size": [512.0, 512]}, "expected"),

@@ -124,7 +124,7 @@ def test_processes_that_are_forked_share_it_and_others_begin_anew() -> None:
 
 @pytest.mark.parametrize("side", [10**7, 10**10])
 def test_more_memory_than_there_is_is_refused_by_name(side: int) -> None:
-    with pytest.raises(ConfigError, match=r"^dataset\.cache_gb=1e\+12: .* set less\.$"):
+    with pytest.raises(ConfigError, match=r"^dataset\.cache_gb=1e\+12: .* set a lower value\.$"):
         DecodedImageCache({Path("a"): ((1, side, side), "uint8")}, 10**21)
 
 

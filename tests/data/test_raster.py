@@ -158,7 +158,7 @@ def test_a_truncated_file_is_one_line_that_names_it(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"not a raster", "no raster")])
+@pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"not a raster", "not a raster")])
 def test_an_empty_file_and_one_that_is_no_raster(tmp_path, content, reason):
     path = tmp_path / "a.tif"
     path.write_bytes(content)
@@ -220,7 +220,7 @@ def test_a_palette_is_written_and_read(tmp_path):
     palette = read_info(tmp_path / "a.tif").palette
     assert (palette[0], palette[3]) == ((1, 2, 3), (9, 8, 7))
     write_raster(tmp_path / "b.tif", np.array([[[0, 3]]], np.uint8))
-    assert read_info(tmp_path / "b.tif").colors is None
+    assert read_info(tmp_path / "b.tif").palette is None
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

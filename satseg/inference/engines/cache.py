@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -20,6 +21,7 @@ from satseg.runs.documents import read_json
 logger = logging.getLogger(__name__)
 
 MANIFEST = "files.json"
+MAX_ATTEMPTS = 100  # to replace an entry that others replace, too
 MAX_BYTES = 10_000_000_000  # of all entries; beyond that, the least recently used are removed
 REMEDY = "Set SATSEG_CACHE in the environment to use another folder."
 
@@ -111,9 +113,7 @@ class Cache:
                 fresh.mkdir()
                 write(fresh)
                 write_json(fresh / MANIFEST, _digests(fresh))
-                with suppress(FileNotFoundError):
-                    entry.rename(folder / "old")
-                fresh.rename(entry)
+                _replace(entry, fresh, folder)
         except OSError as error:
             if error.errno is None:  # a library's own error
                 raise
@@ -141,6 +141,20 @@ class Cache:
         for manifest in self.folder.glob(f"*/{MANIFEST}"):
             with suppress(OSError):  # another process has removed it
                 yield manifest.stat().st_mtime_ns, manifest.parent
+
+
+def _replace(entry: Path, fresh: Path, folder: Path) -> None:
+    """Move a folder to an entry's place, and what is there to another folder; other processes may do the same."""
+    for number in range(MAX_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            entry.rename(folder / f"old{number}")
+        try:
+            fresh.rename(entry)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or number + 1 == MAX_ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def digests(entry: Path) -> dict[str, str]:
