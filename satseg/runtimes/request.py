@@ -76,6 +76,6 @@ def _with_suffix(output: str, name: str) -> Path:
         return path
     if path.suffix[1:2].isalpha():  # a suffix, unlike in model_v1.2
         raise ConfigError(
-            f"output={path}: a file of format={name} has the suffix {' or '.join(suffixes)}; it is added if you give none."
+            f"output={path}: a file of format={name} has the suffix {' or '.join(suffixes)}; without one it is added."
         )
     return path.with_name(path.name + suffixes[0])
