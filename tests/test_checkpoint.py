@@ -104,7 +104,7 @@ def test_a_target_that_is_not_on_the_list_is_refused(file: Path, target: str) ->
 
 def test_a_trusted_module_cannot_be_walked_through(file: Path) -> None:
     name = "segmentation_models_pytorch.base.model.torch"
-    with pytest.raises(CheckpointError, match=r"not there|no class of that module"):
+    with pytest.raises(CheckpointError, match=r"does not exist|no class of that module"):
         load_model(rewrite(file, set_model(_target_=f"{name}.load")), trusted_modules=[name])
 
 
@@ -124,7 +124,7 @@ def test_a_trusted_module_cannot_be_walked_through(file: Path) -> None:
 def test_options_that_read_or_build_something_else_are_refused_at_any_depth(
     file: Path, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"not allowed in a file|no plain timm name"):
+    with pytest.raises(CheckpointError, match=r"not allowed in a file|not a plain timm name"):
         load_model(rewrite(file, set_model(**options)))
 
 
@@ -283,7 +283,7 @@ def test_a_model_of_wandb_is_fetched_and_opened_as_any_other(
         with pytest.raises(CheckpointError, match=r"entity/project/model:best"):
             fetch_checkpoint("wandb:someone/nothing")
     else:
-        with pytest.raises(CheckpointError, match=r"holds no model\.safetensors"):
+        with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
             fetch_checkpoint("wandb:someone/land cover/model:best")
 
 

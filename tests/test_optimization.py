@@ -85,7 +85,7 @@ def test_one_kernel_steps_as_many_do_where_there_is_one(name: str) -> None:
         ({"name": "adamax9"}, "optimizer.name=adamax9"),
         ({"name": "adahessian"}, "optimizer.name=adahessian: it needs second derivatives"),
         ({"lr": "abc"}, "optimizer.lr=abc"),
-        ({"banana": 1}, "adamw does not"),
+        ({"banana": 1}, "adamw rejects these options"),
     ],
 )
 def test_wrong_options_are_named(change: dict[str, Any], message: str) -> None:

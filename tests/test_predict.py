@@ -101,7 +101,7 @@ def test_a_scene_that_fits_a_window_is_what_the_model_says_of_it(run: Path, scen
         assert int(rows[name]["pixels"]) == (found == index).sum()
         assert float(rows[name]["area_m2"]) == pytest.approx((found == index).sum() * pixel_m2)
     assert (tmp_path / "map.gpkg").is_file()
-    assert "Warning: " in said and "map.gpkg: by min_area_m2=1e+09" in said and "covers 100.0% less" in said
+    assert "Warning: " in said and "map.gpkg: with min_area_m2=1e+09" in said and "covers 100.0% less" in said
 
 
 def test_the_default_output_lies_in_the_run_folder(run: Path, scene: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_folder_goes_on_past_a_broken_scene(run: Path, scene: Path, tmp_path: 
     assert done.returncode == 1 and "Traceback" not in done.stderr
     own = [f"{name}{ending}" for name in "ac" for ending in (".gpkg", ".tif", "_areas.csv")]
     assert sorted(p.name for p in output.iterdir()) == sorted([*own, "all_scenes.gpkg", "all_scenes_areas.csv"])
-    assert "all_scenes_areas.csv lacks 1 of 3 scenes" in done.stderr and "\nEngine: torch\n" in done.stdout
+    assert "all_scenes_areas.csv is missing 1 of 3 scenes" in done.stderr and "\nEngine: torch\n" in done.stdout
     assert "b.tif" in done.stderr and "2 of 3 scenes segmented" in done.stdout and "- b: failed" in done.stdout
     assert np.array_equal(read(output / "a.tif")[0, 50:], read(output / "c.tif")[0, 50:])
     check_together(output, ("a", "c"), satseg.load_model(run).spec.class_names)

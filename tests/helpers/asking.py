@@ -72,12 +72,12 @@ def ask_before(owner: Any, name: str, calls: int, signal_name: str) -> None:
 
 
 def main() -> None:
-    from satseg import train
+    from satseg.train.__main__ import main as train
 
     os.setsid()
     signal_name, moment = sys.argv.pop(1), sys.argv.pop(1)
     ask_before(*MOMENTS[moment], signal_name)
-    train.main()
+    train()
 
 
 if __name__ == "__main__":

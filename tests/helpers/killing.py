@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from satseg import files, train
+from satseg import files
+from satseg.train.__main__ import main as train
 from satseg.train.callbacks.records import BestModelFile, MetricsCsv
 from satseg.train.callbacks.resuming import Position, SaveLast, SeedBatches
 
@@ -105,7 +106,7 @@ def start(options: list[str], moments: int, kind: str | None) -> int:
         ):
             countdown.watch(owner, name)
         sys.argv = ["train", *options]
-        train.main()
+        train()
         code = 0
     except BaseException:
         traceback.print_exc()
