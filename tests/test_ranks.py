@@ -124,7 +124,7 @@ def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: 
     last = tmp_path / "stopped/checkpoints/last.ckpt"
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
-    assert "last.ckpt is broken" in refused("train", "resume_from=stopped", cwd=tmp_path, ranks=2)
+    assert "last.ckpt is corrupt" in refused("train", "resume_from=stopped", cwd=tmp_path, ranks=2)
     last.write_bytes(whole)
     done = command("train", "resume_from=stopped", cwd=tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr
