@@ -62,7 +62,7 @@ def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Ca
     with rasterio.open(visit.download("#download-PNG", tmp_path)) as source:
         assert source.driver == "PNG" and np.array_equal(source.read(1), classes)
     visit.tab("Map")
-    visit.page.locator("#map", has_text="no coordinates").wait_for()
+    visit.page.locator("#map", has_text="not georeferenced").wait_for()
     assert not visit.outside and not visit.errors and canary.connections == 0
 
 
@@ -226,7 +226,7 @@ def test_a_result_is_shown_wherever_the_visitor_is(visit: Visit, material: Mater
     visit.tab(tab)
     visit.segment(material.rgb_image)
     visit.tab(tab)
-    visit.page.wait_for_selector("#download-CSV" if tab == "Files" else "#map :text('no coordinates')", timeout=60_000)
+    visit.page.wait_for_selector("#download-CSV" if tab == "Files" else "#map :text('not georeferenced')", timeout=60_000)
     visit.upload(material.rgb_image)
     visit.page.wait_for_selector("#areas td", timeout=60_000)
 

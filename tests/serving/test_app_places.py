@@ -32,7 +32,7 @@ def test_a_place_that_is_none_takes_nothing_else_away(visit: Visit, server: Serv
         visit.page.wait_for_selector(".pixel td")
         assert "°" not in visit.page.locator(".pixel h4").inner_text()
         visit.tab("Map")
-        visit.page.locator("#map", has_text="no coordinates").wait_for()
+        visit.page.locator("#map", has_text="not georeferenced").wait_for()
         visit.tab("Files")
         visit.page.get_by_text("GeoJSON cannot be written for this map.").wait_for(timeout=60_000)
         assert visit.page.locator("#download-GeoJSON").is_hidden()
