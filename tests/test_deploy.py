@@ -51,8 +51,9 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.slow
 def test_the_image_steps_give_a_server_that_answers(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "opt"
-    kept = shutil.ignore_patterns(".git", "runs", "__pycache__", ".*_cache", "*.egg-info")
-    shutil.copytree(ROOT, source, ignore=kept)
+    ignored = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "*.egg-info")
+    top = {"runs"}  # the package has a folder of that name, too
+    shutil.copytree(ROOT, source, ignore=lambda at, names: ignored(at, names) | (top if Path(at) == ROOT else set()))
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     clean |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")} | {"OMP_NUM_THREADS": "1"}
     made = subprocess.run(

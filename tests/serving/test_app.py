@@ -226,7 +226,9 @@ def test_a_result_is_shown_wherever_the_visitor_is(visit: Visit, material: Mater
     visit.tab(tab)
     visit.segment(material.rgb_image)
     visit.tab(tab)
-    visit.page.wait_for_selector("#download-CSV" if tab == "Files" else "#map :text('not georeferenced')", timeout=60_000)
+    visit.page.wait_for_selector(
+        "#download-CSV" if tab == "Files" else "#map :text('not georeferenced')", timeout=60_000
+    )
     visit.upload(material.rgb_image)
     visit.page.wait_for_selector("#areas td", timeout=60_000)
 
