@@ -15,6 +15,8 @@ from commands import Forked, cluster, command, refused, run_program
 from killing import OPTIONS
 from safetensors.numpy import load_file
 
+from satseg.runs import how_to_resume
+
 HELPERS = Path(__file__).parent / "helpers"
 CLOCKS = ("seconds", "train/images_per_second", "train/memory_gb")
 
@@ -200,3 +202,20 @@ def test_a_killed_loader_ends_the_run_in_one_line_and_it_goes_on(moment: str, is
         done = command("train", "resume_from=run", "dataset.num_workers=1", cwd=folder)
         assert done.returncode == 0, done.stderr
         assert_same(folder / "run", whole)
+
+
+def test_the_advice_trusts_the_packages_that_a_run_names_beside_the_libraries(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
+    record = tmp_path / "config.yaml"
+    record.write_text(
+        "loss:\n  _target_: satseg.losses.WeightedSum\n  terms: {ce: {_target_: torch.nn.CrossEntropyLoss}}\n"
+    )
+    plain = how_to_resume(tmp_path)
+    assert plain.endswith(f"resume_from={tmp_path}")
+    record.write_text(
+        "loss: {terms: [{_target_: mine.losses.Border}]}\nmodel: {_target_: theirs.Model, x: {_target_: mine.X}}"
+    )
+    assert how_to_resume(tmp_path) == f"{plain} trusted_modules=[mine,theirs]"
+    record.write_text("[broken")
+    assert how_to_resume(tmp_path) == plain
