@@ -87,7 +87,7 @@ def test_no_checkpoint_of_a_diverged_run_is_written_or_gone_on_from(part: str, t
         states.save_checkpoint(broken, path)
     assert path.read_bytes() == before
     torch.save(broken, path)
-    with pytest.raises(CheckpointError, match=r"last\.ckpt is of a run that has diverged: w has"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is from a run that has diverged: w has"):
         states.load_checkpoint(path)
 
 
