@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
-from browsing import noise, predicted, start, until, write_model
+from browser_visitor import noise, predicted, start, until, write_model
 from commands import run_program
 
 from satseg.data.rasters.writing import write_raster

@@ -23,9 +23,9 @@ import rasterio.rpc
 import rasterio.shutil
 import torch
 from commands import TINY, command, refused
-from fileserver import serve
 from hydra import compose, initialize_config_dir
 from PIL import Image
+from range_server import serve
 
 import satseg
 from satseg.config import CONFIG_DIR

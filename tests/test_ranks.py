@@ -228,7 +228,7 @@ def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on
     for name, value in cluster(tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "helpers"), prepend=os.pathsep)
-    options = [*TINY, *TWO, "+callbacks.ask._target_=asking.AskInScoring", "ema=false"]
+    options = [*TINY, *TWO, "+callbacks.ask._target_=stop_requests.AskInScoring", "ema=false"]
     process = started(options, tmp_path / "run")
     _, said = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in said and "resume_from=run" in said, said

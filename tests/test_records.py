@@ -16,10 +16,10 @@ import pytest
 import torch
 import yaml
 from commands import TINY, command, refused, run_module
+from connection_counter import listener
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
-from listening import listener
 from omegaconf import OmegaConf
 
 from satseg.errors import ConfigError, RecordError, RunError, SatsegError

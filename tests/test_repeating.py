@@ -96,7 +96,7 @@ def test_a_run_is_repeated_bit_for_bit_and_a_changed_file_is_named(run: Path) ->
 def test_a_file_that_changes_ends_the_run_which_goes_on_once_it_is_put_back(run: Path) -> None:
     folder = run.parent
     path, unread = folder / "data/images/train/train1.tif", ["dataset.cache_gb=0", "dataset.num_workers=1"]
-    before, script = path.read_bytes(), str(Path(__file__).parent / "helpers/asking.py")
+    before, script = path.read_bytes(), str(Path(__file__).parent / "helpers/stop_requests.py")
     options = [
         *OPTIONS,
         f"dataset.root={folder / 'data'}",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import Forked, cluster, command, refused, run_program
-from killing import OPTIONS
+from kill_and_resume import OPTIONS
 from safetensors.numpy import load_file
 
 from satseg.runs import how_to_resume
@@ -23,7 +23,7 @@ CLOCKS = ("seconds", "train/images_per_second", "train/memory_gb")
 
 def trained(folder: Path, kills: int) -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(folder.parent / "cache")}
-    arguments = [sys.executable, str(HELPERS / "killing.py"), str(folder), str(kills), "0"]
+    arguments = [sys.executable, str(HELPERS / "kill_and_resume.py"), str(folder), str(kills), "0"]
     done = run_program(arguments, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -97,7 +97,7 @@ def ask(folder: Path, number: str, moment: str, *options: str) -> str:
     """Run a training, as a job of a cluster, that is asked to end; return what it said. Each process is asked."""
     command = [
         sys.executable,
-        str(HELPERS / "asking.py"),
+        str(HELPERS / "stop_requests.py"),
         number,
         moment,
         *sorted((*OPTIONS, *options), key=lambda option: option != "-m"),

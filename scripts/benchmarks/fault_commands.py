@@ -11,7 +11,7 @@ import numpy as np
 import rasterio
 from fault_files import contents
 from fault_processes import OUT, Mark, Process, start
-from killing import OPTIONS  # found by fault_processes
+from kill_and_resume import OPTIONS  # found by fault_processes
 
 SCENE = 1152
 DATA = [option for option in OPTIONS if option.startswith("dataset")]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/helpers"))
 
-import forking
+import preloaded_processes
 
 OUT = "out"  # output folder of each command, in its working folder
 LOOK_S = 0.002  # polling interval
@@ -141,7 +141,7 @@ def start(command: str, options: Sequence[str], folder: Path, name: str, cache: 
             for mark in marks:
                 _watch(mark, descriptor, begun)
             said = (os.open(notes / f"{name}.{suffix}", os.O_WRONLY) for suffix in ("out", "err"))
-            code = forking.run(asked, [os.open(os.devnull, os.O_RDONLY), *said])
+            code = preloaded_processes.run(asked, [os.open(os.devnull, os.O_RDONLY), *said])
         except BaseException:
             traceback.print_exc()
         finally:

@@ -90,12 +90,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _run(commands: Commands, jobs: list[tuple[str, int]], lanes: int, seed: int, results: Path) -> None:
     """Distribute trials over processes."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    import forking
+    import preloaded_processes
 
-    sys.modules[forking.NOT_SHARED] = None  # type: ignore[assignment]
-    for name in (*forking.LIBRARIES, *LIBRARIES):
+    sys.modules[preloaded_processes.NOT_SHARED] = None  # type: ignore[assignment]
+    for name in (*preloaded_processes.LIBRARIES, *LIBRARIES):
         __import__(name)
-    del sys.modules[forking.NOT_SHARED]
+    del sys.modules[preloaded_processes.NOT_SHARED]
     for command in sorted({ROWS[row].command for row, _ in jobs} - {"serve"}, key="train".__ne__):
         commands.undisturbed(command)
     if any(ROWS[row].command == "serve" for row, _ in jobs):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from planted import by_first_band, by_marker, written
+from known_networks import by_first_band, by_marker, written
 from sklearn.metrics import jaccard_score
 
 from satseg.attribution import explain

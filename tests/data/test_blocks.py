@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from georeferenced_rasters import at, write
 from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from placed_rasters import at, write
 from scipy.ndimage import distance_transform_cdt, gaussian_filter
 from sklearn.neighbors import KNeighborsClassifier
 

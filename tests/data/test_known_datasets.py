@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from dataset_trees import TREES
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from known_trees import TREES
 
 from satseg.config import CONFIG_DIR
 from satseg.data import SegmentationDataModule

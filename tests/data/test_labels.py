@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from placed_rasters import at, write
+from georeferenced_rasters import at, write
 from rasterio.enums import ColorInterp
 from rasterio.warp import transform
 

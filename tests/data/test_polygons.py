@@ -10,8 +10,8 @@ import pyproj
 import pytest
 import rasterio
 import shapely
+from georeferenced_rasters import at, write
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from placed_rasters import at, write
 
 from satseg.data.folder import FolderDataModule
 from satseg.data.labels import polygons

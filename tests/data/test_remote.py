@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from fileserver import Server, serve
+from range_server import Server, serve
 
 from satseg.data.rasters.header import Window, read_info
 from satseg.data.rasters.inputs import find_inputs, source_name

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from georeferenced_rasters import at, write
 from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from placed_rasters import at, write
 
 from satseg.data.folder import FolderDataModule
 from satseg.data.sampling.locations import Balanced, ClassLocations

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from placed_rasters import at, write
+from georeferenced_rasters import at, write
 from scipy.io import netcdf_file
 
 from satseg.data.rasters.header import read_info

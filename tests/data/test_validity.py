@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from placed_rasters import write
-from uneven_rasters import FIRST, KINDS, SIDE, Uneven, fifth_band_alpha, two_dtypes
+from georeferenced_rasters import write
+from mixed_band_rasters import FIRST, KINDS, SIDE, Uneven, fifth_band_alpha, two_dtypes
 
 from satseg.data.folder import FolderDataModule
 from satseg.data.rasters.header import Window, read_info

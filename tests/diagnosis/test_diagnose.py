@@ -12,7 +12,7 @@ import pytest
 import rasterio
 import rasterio.warp
 import torch
-from planted import written
+from known_networks import written
 from torch import Tensor, nn
 
 from satseg.data.folder import FolderDataModule

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from planted import by_first_band, written
+from known_networks import by_first_band, written
 from scipy.ndimage import gaussian_filter, zoom
 
 from satseg.data.rasters.header import Window

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import by_first_band, written
+from known_networks import by_first_band, written
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from satseg.diagnosis.confusion import confused_pairs, gains, top_pairs

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from planted import written
+from known_networks import written
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 

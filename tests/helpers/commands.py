@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import forking
+import preloaded_processes
 
 TINY = [
     "experiment=demo",
@@ -76,7 +76,7 @@ def run_program(arguments: list[str], ranks: int = 0, **options: Any) -> subproc
     return subprocess.CompletedProcess(arguments, process.returncode, said, complained)
 
 
-class Forked(forking.Handed):
+class Forked(preloaded_processes.Handed):
     """A process started as by `subprocess.Popen` that has the libraries ready: `python -m`, `-c` or a script.
 
     Args:
@@ -114,7 +114,7 @@ class Forked(forking.Handed):
 @functools.cache
 def _starter() -> socket.socket:
     orders, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    arguments = [sys.executable, str(Path(forking.__file__)), str(its.fileno())]
+    arguments = [sys.executable, str(Path(preloaded_processes.__file__)), str(its.fileno())]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, pass_fds=[its.fileno()])
     its.close()

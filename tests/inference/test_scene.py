@@ -19,7 +19,7 @@ import torch
 from commands import Forked, run_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_scenes import SPEC, LocalEngine, PointwiseEngine, WindowEngine, task, write_scene
+from known_scenes import SPEC, LocalEngine, PointwiseEngine, WindowEngine, task, write_scene
 from rio_cogeo.cogeo import cog_validate
 
 from satseg.data.rasters.header import Window
@@ -193,7 +193,7 @@ KILLED = """
 import sys, time, os, signal
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from planted_scenes import WindowEngine, task
+from known_scenes import WindowEngine, task
 from satseg.inference.scene import predict_scene
 engine, left = WindowEngine(), int(sys.argv[4])
 def dying(image, valid):
@@ -297,7 +297,7 @@ PEAK = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from planted_scenes import PointwiseEngine, task
+from known_scenes import PointwiseEngine, task
 from satseg.inference.scene import predict_scene
 predict_scene(task(PointwiseEngine(), Path(sys.argv[2]), Path(sys.argv[3]), window=512))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -321,7 +321,7 @@ FULL = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from planted_scenes import PointwiseEngine, task
+from known_scenes import PointwiseEngine, task
 from satseg.errors import ResourceError
 from satseg.inference.scene import predict_scene
 job = task(PointwiseEngine(), Path(sys.argv[2]), Path(sys.argv[3]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import Material
+from browser_visitor import Material
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import browsing
+import browser_visitor
 import httpx
 import numpy as np
 import psutil
 import pytest
 import rasterio
-from browsing import CRS, NAMES, PLACE, Material, Server, noise, predicted, start, write_model
+from browser_visitor import CRS, NAMES, PLACE, Material, Server, noise, predicted, start, write_model
 from commands import Forked
 
 from satseg.data.rasters.writing import write_raster
@@ -547,7 +547,7 @@ def test_jobs_are_of_the_model_that_they_were_sent_to(tmp_path: Path, monkeypatc
         waiting = post(client, "jobs?preflight=warn", tmp_path / "endless.tif").json()["id"]
     server.process.kill()
     server.process.wait()
-    monkeypatch.setattr(browsing, "NAMES", ("sea", "wood", "street"))
+    monkeypatch.setattr(browser_visitor, "NAMES", ("sea", "wood", "street"))
     write_model(model, 3, "uint8", image // 2)
     server = start(*options, temporary=tmp_path / "server", name="serve")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from browsing import Material
+from browser_visitor import Material
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR

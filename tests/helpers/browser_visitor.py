@@ -99,7 +99,7 @@ def start(
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     if proxy:
         environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": "127.0.0.1"}
-    program = [str(Path(__file__).with_name("impatient.py")), name] if impatient else ["-m", f"satseg.{name}"]
+    program = [str(Path(__file__).with_name("short_timeouts.py")), name] if impatient else ["-m", f"satseg.{name}"]
     arguments = [sys.executable, *program, "port=0", "engine=torch", *options]
     begin = subprocess.Popen if proxy else Forked  # libraries may ask somebody while they are imported
     process = begin(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import rasterio
-from placed_rasters import at, write
+from georeferenced_rasters import at, write
 from rasterio.enums import ColorInterp
 
 SIDE = 64

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from browsing import CRS, PLACE, Material, Server, start, until
+from browser_visitor import CRS, PLACE, Material, Server, start, until
 
 from satseg.data.rasters.writing import write_raster
 

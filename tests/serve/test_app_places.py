@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyogrio
 import pytest
-from browsing import PLACE, Server, Visit, noise
+from browser_visitor import PLACE, Server, Visit, noise
 
 from satseg.data.rasters.writing import write_raster
 

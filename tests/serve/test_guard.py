@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from browsing import Material
+from browser_visitor import Material
 from hydra import compose, initialize_config_dir
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route, WebSocketRoute

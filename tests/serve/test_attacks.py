@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import rasterio
-from browsing import Canary, Material, Server, noise, start
+from browser_visitor import Canary, Material, Server, noise, start
 
 SECRET = 97  # the only value in a file that must not be read
 TAKEN_OR_TOLD = {200, 413, 415, 422}

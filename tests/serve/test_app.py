@@ -14,7 +14,7 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
-from browsing import CRS, NAMES, PALETTE, PLACE, Canary, Material, Server, Visit, predicted, start
+from browser_visitor import CRS, NAMES, PALETTE, PLACE, Canary, Material, Server, Visit, predicted, start
 from commands import refused
 from PIL import Image
 

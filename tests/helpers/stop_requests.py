@@ -1,4 +1,4 @@
-"""Runs `satseg.train` and asks it to end, as the system does, at one moment: `asking.py signal moment option...`.
+"""Runs `satseg.train` and asks it to stop at one moment: `stop_requests.py signal moment option...`.
 
 As Slurm does, it asks all processes of the run: it is the leader of a group of its own. With `LOSE` for the signal it
 kills a process that loads data instead, and with a file's path it cuts the file in half.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Material, Server, Visit, start, until
-from cables import Cable
+from broken_connections import Cable
+from browser_visitor import Material, Server, Visit, start, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 LOST = "The connection was lost; upload the image again."

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from browsing import CRS, PLACE, Canary, Material, Server, Visit, noise, start, write_model
+from browser_visitor import CRS, PLACE, Canary, Material, Server, Visit, noise, start, write_model
 
 from satseg.data.rasters.writing import write_raster
 

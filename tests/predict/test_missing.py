@@ -14,8 +14,8 @@ import rasterio
 import rasterio.shutil
 import torch
 from hydra import compose, initialize_config_dir
+from mixed_band_rasters import KINDS, Uneven
 from omegaconf import OmegaConf
-from uneven_rasters import KINDS, Uneven
 
 from satseg.config import CONFIG_DIR
 from satseg.data.rasters.header import Window, read_info

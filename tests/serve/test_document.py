@@ -11,7 +11,7 @@ import httpx
 import jsonschema_rs
 import pytest
 import schemathesis
-from browsing import Material, Server, start
+from browser_visitor import Material, Server, start
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from browsing import Material, Server
-from visiting import API, Visitor, paths_in
+from browser_visitor import Material, Server
+from gradio_visitor import API, Visitor, paths_in
 
 pytestmark = pytest.mark.slow
 REFUSED = {

@@ -1,4 +1,4 @@
-"""Runs `satseg.train` again and again, killed at seeded moments and resumed: `killing.py folder kills seed`.
+"""Runs `satseg.train` again and again, killed at seeded moments and resumed: `kill_and_resume.py folder kills seed`.
 
 Each start is a process of its own, forked so that the libraries are imported once. It prints what it killed.
 """

@@ -1,4 +1,4 @@
-"""Runs `satseg.serve` or `satseg.app` with a server that loses its patience sooner: `impatient.py serve option...`."""
+"""Runs `satseg.serve` or `satseg.app` with shorter timeouts: `short_timeouts.py serve option...`."""
 
 import runpy
 import sys
