@@ -234,7 +234,7 @@ def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on
     assert process.returncode == 130 and "Traceback" not in said and "resume_from=run" in said, said
     assert (tmp_path / "asked").read_text() == "requeue 17\n"
     assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 2  # the second epoch has no score
-    done = command("train", "resume_from=run", "trusted_modules=[asking]", cwd=tmp_path, ranks=2)  # finds `asking`
+    done = command("train", "resume_from=run", "trusted_modules=[stop_requests]", cwd=tmp_path, ranks=2)
     assert done.returncode == 0 and (tmp_path / "run/summary.json").is_file(), done.stderr
     assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 3
 
