@@ -70,3 +70,25 @@ def test_classes_that_have_moved_are_found_by_their_earlier_names(run: Path) -> 
     record.write_text(record.read_text().replace("  devices: 1\n", f"  devices: 1\n{strategy}"))
     found = read_config(run).trainer.strategy._target_
     assert found == "satseg.train.sharding.ShardedStrategy"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("satseg.data.places.Balanced", "satseg.data.places.Balanced, which is now satseg.data.sampling.Balanced"),
+        ("my_package.Sampler", "my_package.Sampler, which cannot be imported: No module named 'my_package'. Check"),
+        ("satseg.data.sampling.Ballanced", "cannot be imported: module 'satseg.data.sampling' has no attribute 'Ball"),
+    ],
+)
+def test_a_class_in_the_users_yaml_that_cannot_be_imported_is_named_in_one_line(
+    name: str, expected: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "conf" / "dataset" / "sampler" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"_target_: {name}\n")
+    done = command("train", "--config-dir", "conf", "dataset/sampler=mine", "trainer=debug", cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "Error" in line]
+    assert line.startswith(f"ConfigError: dataset.sampler._target_ names {name}") and expected in line
+    assert "Traceback" not in done.stderr
