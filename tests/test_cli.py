@@ -1,5 +1,6 @@
 """The command line: paths as people have them, types, one-line errors."""
 
+import os
 import re
 import subprocess
 import sys
@@ -161,6 +162,33 @@ def test_where_no_memory_is_left_one_line_tells_of_it_and_there_is_some_for_the_
     assert started.startswith("satseg validate: starting")
     assert done.returncode == 1 and said.startswith(line) and said.count("\n") == 1, done
     assert done.stdout == f"{30 << 20}\n"
+
+
+PIPES = """
+from satseg.cli import entry_point
+
+def send(cfg):
+    {}
+
+entry_point("validate")(send)()
+"""
+
+
+def test_a_pipe_that_is_closed_ends_a_command_quietly_if_it_is_its_output() -> None:
+    ends = (
+        ("print('map')", ""),
+        ("print('map', flush=True)", ""),
+        ("raise BrokenPipeError('of a worker')", "of a worker"),
+    )
+    for body, expected in ends:
+        reader, writer = os.pipe()
+        if not expected:
+            os.close(reader)
+        command = [sys.executable, "-c", PIPES.format(body)]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+        os.close(writer)
+        errors = done.stderr.partition("\n")[2]  # of the line that it starts
+        assert done.returncode == 1 and expected in errors and bool(errors) == bool(expected), done.stderr
 
 
 REFUSED_EARLY = """

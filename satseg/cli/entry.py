@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import mmap
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -127,6 +128,7 @@ def _report(error: Exception, cfg: DictConfig) -> None:
         if world_size() > 1:  # torchrun's other processes would wait for this one: stop all, to resume the sweep later
             raise SystemExit(1)
         raise SweepError(message or repr(error)) from None  # an error that every launcher can pickle
+    _exit_if_output_is_closed(error)
     if message is not None and os.environ.get(SHOW_TRACEBACK) != "1":
         print(message, file=sys.stderr)
         raise SystemExit(1)
@@ -142,6 +144,18 @@ def _clear_frames(error: BaseException) -> None:
         sys.unraisablehook = hook
 
 
+def _exit_if_output_is_closed(error: Exception) -> None:
+    """Exit without a message if stdout is a pipe whose reader has closed it, as `| head` does."""
+    if not isinstance(error, BrokenPipeError):
+        return
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, 0)
+    if any(events & select.POLLERR for _, events in poll.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # Python flushes it once more
+        raise SystemExit(1)
+
+
 def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
     os.environ[SHOW_TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them and exiting
@@ -149,14 +163,12 @@ def _one_line_errors(command: Callable[[], Any], is_process: bool) -> None:
         with signals.startup(is_process):
             command()
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader of a pipe has closed it, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except KeyboardInterrupt as error:
         _reserve.release()
         _clear_frames(error)
         sys.exit(130)
     except Exception as error:
+        _exit_if_output_is_closed(error)
         message = describe(error)
         if message is None or os.environ[SHOW_TRACEBACK] == "1":
             raise
