@@ -3,8 +3,8 @@
 For each network it prints images per second of both, their ratio, the share of time that satseg waits for data, and the
 peak memory. Both use bfloat16, channels last and AdamW, and alternate.
 
-    python scripts/bench_gpu.py --rounds 3 --batches 60 -- dataset.num_workers=8
-    python scripts/bench_gpu.py --device cpu --size 64 --rounds 1 --batches 4 -- model=unet   # smoke test
+    python scripts/benchmarks/gpu_speed.py --rounds 3 --batches 60 -- dataset.num_workers=8
+    python scripts/benchmarks/gpu_speed.py --device cpu --size 64 --rounds 1 --batches 4 -- model=unet   # smoke test
 """
 
 import argparse
