@@ -15,7 +15,7 @@ from commands import Forked, cluster, command, refused, run_program
 from kill_and_resume import OPTIONS
 from safetensors.numpy import load_file
 
-from satseg.runs import how_to_resume
+from satseg.records.resuming import how_to_resume, modules_to_trust
 
 HELPERS = Path(__file__).parent / "helpers"
 CLOCKS = ("seconds", "train/images_per_second", "train/memory_gb")
@@ -216,6 +216,15 @@ def test_the_advice_trusts_the_packages_that_a_run_names_beside_the_libraries(tm
     record.write_text(
         "loss: {terms: [{_target_: mine.losses.Border}]}\nmodel: {_target_: theirs.Model, x: {_target_: mine.X}}"
     )
-    assert how_to_resume(tmp_path) == f"{plain} trusted_modules=[mine,theirs]"
+    assert how_to_resume(tmp_path) == f"{plain} trusted_modules='[mine,theirs]'"
     record.write_text("[broken")
     assert how_to_resume(tmp_path) == plain
+
+
+def test_classes_of_a_dataset_and_of_a_library_that_the_configuration_does_not_name_need_trust() -> None:
+    sampler = {"_target_": "mine.samplers.Hard", "_partial_": True}
+    dataset = {"_target_": "satseg.data.folder.FolderDataModule", "sampler": sampler}
+    model = {"_target_": "segmentation_models_pytorch.decoders.linknet.model.Linknet"}
+    library = "segmentation_models_pytorch.decoders.linknet.model"
+    logger = {"board": {"_target_": "mine.Board"}}  # which a record may not set
+    assert modules_to_trust({"model": model, "dataset": dataset, "logger": logger}) == [library, "mine"]

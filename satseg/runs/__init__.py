@@ -9,7 +9,7 @@ from satseg.runs.finding import (
     model_path,
     run_folder,
 )
-from satseg.runs.folder import Run, clear_first_epoch, how_to_resume, open_run
+from satseg.runs.folder import Run, clear_first_epoch, open_run
 from satseg.runs.layout import AUTO, AUTO_OPTIONS, CHOICES, DATA, FAILURE, MODEL_FILE, SUMMARY, SWEEP
 from satseg.runs.results import read_failure, read_metrics, read_summary, write_failure
 
@@ -29,7 +29,6 @@ __all__ = [
     "find_complete",
     "find_paths",
     "find_unfinished",
-    "how_to_resume",
     "model_path",
     "open_run",
     "read_failure",

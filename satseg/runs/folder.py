@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
 from satseg import locks
-from satseg.errors import InterruptedRunError, RecordError, ResourceError, RunError
+from satseg.errors import InterruptedRunError, ResourceError, RunError
 from satseg.runs.finding import find_unfinished
 from satseg.runs.layout import AUTO, AUTO_OPTIONS, FIRST_EPOCH, LAST_CHECKPOINT, OVERWRITTEN, SUMMARY, SWEEP
 from satseg.runs.renamed import read_record
 
-LIBRARIES = ("satseg", "torch", "segmentation_models_pytorch", "pytorch_lightning")  # whose classes need no trust
 LOCK_PATIENCE_S = 3.0  # time for the processes of a killed run to end
 
 
@@ -140,27 +137,3 @@ def _free_folder(runs_dir: Path, name: str) -> Path:
             ) from error
         return path
     raise RunError(f"No free name for a run folder in {runs_dir}.")
-
-
-def how_to_resume(folder: Path) -> str:
-    """Return advice on resuming a stopped run."""
-    if (folder / SUMMARY).exists():
-        return "The run is complete."
-    if not (folder / LAST_CHECKPOINT).exists():
-        return "There is no checkpoint yet to resume from; start again."
-    own: list[str] = []
-    with suppress(OSError, RecordError):  # the advice must not hide what stopped the run
-        own = _own_packages(read_record(folder / "config.yaml"))
-    trust = f" trusted_modules=[{','.join(own)}]" if own else ""
-    command = f"python -m satseg.train resume_from={shlex.quote(str(folder))}{trust}"
-    return f"The last good checkpoint is kept; resume with: {command}"
-
-
-def _own_packages(node: Any) -> list[str]:
-    """Return the packages of the user's own that a record names."""
-    if isinstance(node, list):
-        return list(dict.fromkeys(name for each in node for name in _own_packages(each)))
-    if not isinstance(node, dict):
-        return []
-    package = str(node.get("_target_", "satseg")).partition(".")[0]
-    return list(dict.fromkeys([*([] if package in LIBRARIES else [package]), *_own_packages(list(node.values()))]))

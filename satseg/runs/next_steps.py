@@ -14,6 +14,11 @@ def usual_split(splits: Collection[str]) -> str:
     return next((split for split in SPLITS if split in splits), SPLITS[0])
 
 
+def trust_option(modules: Collection[str]) -> str:
+    """Return the option that trusts the user's own modules, to append to a command; empty if there are none."""
+    return f" trusted_modules={shlex.quote('[' + ','.join(modules) + ']')}" if modules else ""
+
+
 def after_training(folder: Path, scene: Path | str, split: str, trusted_modules: Collection[str] = ()) -> list[str]:
     """Return commands, with a description each, that score, map, diagnose and serve the model.
 
@@ -24,7 +29,7 @@ def after_training(folder: Path, scene: Path | str, split: str, trusted_modules:
         trusted_modules: The user's own modules that the model needs.
     """
     checkpoint = f"checkpoint={shlex.quote(str(folder))}"
-    trusted = f" trusted_modules={shlex.quote('[' + ','.join(trusted_modules) + ']')}" if trusted_modules else ""
+    trusted = trust_option(trusted_modules)
     return [
         f"Score it again: python -m satseg.evaluate {checkpoint}{trusted}",
         f"Map a scene, here an image of {split}; put yours there: "

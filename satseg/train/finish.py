@@ -8,15 +8,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from satseg import signals
 from satseg.data import SegmentationDataModule
 from satseg.evaluate.report import report_split
 from satseg.files import write_json
 from satseg.locks import folder_lock
-from satseg.models.catalogue import ALLOWED_TARGETS
 from satseg.models.checkpoint import load_model
+from satseg.records.resuming import modules_to_trust
 from satseg.runs import SUMMARY, Run, read_metrics
 from satseg.runs.next_steps import after_training, usual_split
 from satseg.train import dashboards
@@ -68,9 +68,8 @@ def finish_run(cfg: DictConfig, run: Run, datamodule: SegmentationDataModule, tr
 
 def _trusted_modules(cfg: DictConfig) -> list[str]:
     """Return the user's own modules that the model file and the record may name, as the user has named them."""
-    targets = [str(node._target_) for node in (cfg.model, cfg.dataset)]
-    own = [t.rpartition(".")[0] for t in targets if t not in ALLOWED_TARGETS and not t.startswith("satseg.")]
-    return list(dict.fromkeys([*cfg.trusted_modules, *own]))
+    named = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "dataset")}
+    return list(dict.fromkeys([*cfg.trusted_modules, *modules_to_trust(named)]))
 
 
 def _device(cfg: DictConfig) -> str:

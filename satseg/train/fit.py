@@ -17,7 +17,8 @@ from satseg.errors import (
     ResourceError,
     is_out_of_memory,
 )
-from satseg.runs import Run, how_to_resume
+from satseg.records.resuming import how_to_resume
+from satseg.runs import Run
 from satseg.train.task import SegmentationTask
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from satseg import errors, locks, signals
 from satseg.files import write_json, write_text
 from satseg.ranks import world_size
-from satseg.runs import Run, how_to_resume
+from satseg.records.resuming import how_to_resume
+from satseg.runs import Run
 from satseg.runs.documents import read_fields, read_json, read_yaml
 
 JOB, RUN, SCORE = "job.yaml", "run.json", "score.json"

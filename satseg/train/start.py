@@ -18,7 +18,8 @@ from satseg.errors import DataChangedError, InterruptedRunError, WorkerLostError
 from satseg.files import write_json
 from satseg.ranks import broadcast_result, is_rank_zero
 from satseg.records.facts import read_choices, read_environment
-from satseg.runs import CHOICES, FAILURE, Run, how_to_resume, open_run, write_failure
+from satseg.records.resuming import how_to_resume
+from satseg.runs import CHOICES, FAILURE, Run, open_run, write_failure
 from satseg.train.config import config_choices, prepare_config, recognise_data, run_name, with_backbone
 
 logger = logging.getLogger(__name__)
