@@ -223,6 +223,8 @@ def test_what_is_wrong_with_options_is_one_line_before_torch_is_imported(tmp_pat
         "train|backbone.weights=gone.pth": "backbone.weights=gone.pth does not exist",
         "validate|dataset=dubai|dataset.root=gone": "dataset.root=gone is not a folder",
         "evaluate|split=tset": "split=tset: choose train, val, test.",
+        "train|dataset=base": "dataset._target_ is missing",
+        "evaluate|dataset=base": "dataset._target_ is missing",
         "evaluate|checkpoint=gone": "checkpoint=gone does not exist",
         "predict": "input= has no default",
         "predict|checkpoint=[]|input=scene.tif": "checkpoint=[]: give a run folder",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.data.options import FOLDER
@@ -179,7 +180,8 @@ def check_dataset(cfg: DictConfig) -> None:
         return
     from satseg.data.options import check_numbers, check_options, check_root
 
-    if "_target_" not in dataset and "checkpoint" not in cfg:
+    is_chosen = HydraConfig.get().runtime.choices.get("dataset") not in (None, "null")
+    if "_target_" not in dataset and is_chosen:  # else its values override those of the recorded dataset
         raise ConfigError("dataset._target_ is missing: the file of a dataset names its class; see docs/extend.md.")
     target, root = dataset.get("_target_", FOLDER), dataset.get("root")
     if target == FOLDER and not (root is None and "_target_" not in dataset):  # else the recorded root is used
