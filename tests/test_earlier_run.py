@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import rasterio
 from commands import command
+from hydra.utils import get_class
 
 from satseg.records.config import read_config
+from satseg.records.slots import schema
+from satseg.runs.renamed import RENAMED
 
 EARLIER = Path(__file__).with_name("earlier_run")
 
@@ -70,6 +73,12 @@ def test_classes_that_have_moved_are_found_by_their_earlier_names(run: Path) -> 
     record.write_text(record.read_text().replace("  devices: 1\n", f"  devices: 1\n{strategy}"))
     found = read_config(run).trainer.strategy._target_
     assert found == "satseg.train.sharding.ShardedStrategy"
+
+
+@pytest.mark.parametrize("present", RENAMED.values())
+def test_a_class_that_has_moved_is_where_its_record_is_read_to_name_it(present: str) -> None:
+    assert get_class(present).__qualname__ == present.rpartition(".")[2]
+    assert any(present in slot.targets for slot in schema().slots.values()) or ".Dashboard" in present  # the user's
 
 
 @pytest.mark.slow
