@@ -15,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from satseg.inference.plans import ScenePlan
-from satseg.inference.windows import Piece
+from satseg.inference.windows import Piece, ScenePlan
 
 
 class WindowLogits(NamedTuple):

@@ -9,12 +9,12 @@ from omegaconf import DictConfig
 
 from satseg.data.rasters.header import parse_window, read_info
 from satseg.inference.map_values import MapValues, class_indices, training_mask_values
-from satseg.inference.plans import ScenePlan, plan_scene
 from satseg.inference.preflight import scene_source
 from satseg.inference.products import Product, products_of
 from satseg.inference.reading import SceneSource
 from satseg.inference.scene import SceneTask, scene_identity
 from satseg.inference.strips import StripMaker
+from satseg.inference.windows import ScenePlan, plan_scene
 from satseg.predict.models import Models
 from satseg.records.dataset import recorded_bands
 

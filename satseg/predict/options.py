@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from satseg.cli.checks import check_values
 from satseg.inference.averaging import views
-from satseg.inference.plans import check_windows
+from satseg.inference.windows import check_windows
 
 
 def check_options(cfg: DictConfig) -> None:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from satseg.data.rasters.header import Window, read_info
-from satseg.inference.plans import plan_scene
 from satseg.inference.products import products_of
 from satseg.inference.reading import SceneSource, scene_header
 from satseg.inference.scene import SceneTask
 from satseg.inference.strips import StripMaker
+from satseg.inference.windows import plan_scene
 from satseg.spec import DatasetSpec, InputSpec
 
 SPEC = DatasetSpec(

@@ -24,8 +24,8 @@ from rio_cogeo.cogeo import cog_validate
 
 from satseg.data.rasters.header import Window
 from satseg.errors import ConfigError, ResourceError
-from satseg.inference.plans import plan_scene
 from satseg.inference.scene import predict_scene
+from satseg.inference.windows import plan_scene
 from satseg.mapping.classmap import class_names_of
 
 
