@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satseg.errors import DataError
-from satseg.evaluate.calibration import BINS, Reliability, fit_temperature, sample_pixels
+from satseg.evaluate.metrics import BINS, Reliability
+from satseg.evaluate.temperature import fit_temperature, sample_pixels
 from satseg.spec import IGNORE_INDEX
 
 

@@ -1,4 +1,4 @@
-"""Confusion matrices, and the scores derived from them."""
+"""Confusion matrices and the scores derived from them, and the calibration error."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ SCORES = {
     "absent": "a class that occurs in neither truth nor prediction has no score (NaN) and is left out of means",
     "precision_of_numbers": "float32 logits; counts are int64",
 }
+BINS = 15  # of confidence, as in Guo et al. 2017
 
 
 class ConfusionMatrix(Metric):
@@ -155,3 +156,54 @@ def _ratio(above: np.ndarray | np.int64, below: np.ndarray | np.int64) -> np.nda
 def _mean(values: np.ndarray) -> float:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Pixels by the confidence of their prediction (the highest class probability), in 15 equal bins.
+
+    Attributes:
+        counts: Number of pixels (15,), int64.
+        confidences: Sums of their confidences (15,).
+        hits: Number of correct pixels (15,), int64.
+    """
+
+    counts: np.ndarray
+    confidences: np.ndarray
+    hits: np.ndarray
+
+    @classmethod
+    def empty(cls) -> Reliability:
+        """Return empty bins."""
+        return cls(np.zeros(BINS, np.int64), np.zeros(BINS), np.zeros(BINS, np.int64))
+
+    @classmethod
+    def of(cls, logits: Tensor, mask: Tensor, valid: Tensor) -> Reliability:
+        """Bin the pixels of a batch: logits (N, K, H, W), mask (N, H, W), valid (N, H, W)."""
+        counted = valid & (mask != IGNORE_INDEX)
+        confidence, predicted = logits.float().softmax(1).max(1)
+        confidence = confidence[counted].double()
+        correct = (predicted == mask)[counted]
+        index = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # bins include their upper edge
+        counts = torch.bincount(index, minlength=BINS)
+        return cls(
+            counts.cpu().numpy(),
+            torch.bincount(index, confidence, minlength=BINS).cpu().numpy(),
+            torch.bincount(index[correct], minlength=BINS).cpu().numpy(),
+        )
+
+    def __add__(self, other: Reliability) -> Reliability:
+        return Reliability(self.counts + other.counts, self.confidences + other.confidences, self.hits + other.hits)
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean gap between confidence and accuracy, weighted by pixels."""
+        total = self.counts.sum()
+        return float(np.abs(self.confidences - self.hits).sum() / total) if total else float("nan")
+
+    def rows(self) -> list[tuple[float, int, float | None, float | None]]:
+        """Return the upper edge, pixel count, mean confidence and accuracy of each bin."""
+        return [
+            ((i + 1) / BINS, int(n), float(c / n) if n else None, float(h / n) if n else None)
+            for i, (n, c, h) in enumerate(zip(self.counts, self.confidences, self.hits, strict=True))
+        ]

@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from satseg.errors import DataError
-from satseg.evaluate.calibration import Reliability
-from satseg.evaluate.metrics import SCORES, Scores, confusion_matrices
+from satseg.evaluate.metrics import SCORES, Reliability, Scores, confusion_matrices
 from satseg.inference.averaging import IDENTITY, AnyNetwork, View, views
 from satseg.inference.windows import PLAN, segment
 from satseg.progress import Progress

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from satseg.data import SegmentationDataModule
-from satseg.errors import CheckpointError
-from satseg.evaluate.calibration import fit_temperature, sample_pixels
+from satseg.errors import CheckpointError, DataError
 from satseg.evaluate.scoring import Scoring, without_edges
 from satseg.inference.windows import segment
 from satseg.locks import output_lock
@@ -19,8 +21,11 @@ from satseg.models import SegmentationNetwork
 from satseg.models.checkpoint import read_document
 from satseg.models.model_file import write_model_file
 from satseg.runs import model_path
+from satseg.spec import IGNORE_INDEX
 
 CALIBRATED = "model_calibrated.safetensors"
+MAX_PIXELS = 20_000  # per image, for fitting
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 def calibrate(
@@ -59,3 +64,34 @@ def _pixels(
         image, mask, valid = (batch[key].to(device) for key in ("image", "mask", "valid"))
         with torch.no_grad():
             yield sample_pixels(segment(network, image, valid), without_edges(mask, scoring.ignore_edges), valid)
+
+
+def sample_pixels(logits: Tensor, mask: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits (P, K) and truth (P,) of evenly spaced labelled pixels of one image; deterministic."""
+    counted = (valid & (mask != IGNORE_INDEX)).flatten()
+    labelled = counted.nonzero().squeeze(1)
+    step = max(1, -(-len(labelled) // MAX_PIXELS))
+    chosen = labelled[::step]
+    return logits[0].flatten(1)[:, chosen].T.float().cpu(), mask.flatten()[chosen].long().cpu()
+
+
+def fit_temperature(pixels: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Return the temperature that maximises the likelihood of these pixels (Guo et al. 2017).
+
+    Args:
+        pixels: Logits (P, K) and truth (P,) of each image.
+
+    Raises:
+        DataError: If there is no pixel.
+    """
+    parts = list(pixels)
+    logits = torch.cat([part[0] for part in parts]) if parts else torch.empty(0, 1)
+    truth = torch.cat([part[1] for part in parts]) if parts else torch.empty(0)
+    if not len(truth):
+        raise DataError("The split has no labelled pixel to fit a temperature on.")
+
+    def nll(log_temperature: float) -> float:
+        return float(cross_entropy(logits / float(np.exp(log_temperature)), truth))
+
+    found = minimize_scalar(nll, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
+    return float(np.exp(found.x))
