@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
 
     from satseg.devices import choose_device
     from satseg.evaluate import options
-    from satseg.evaluate.map_areas import corrected_areas
+    from satseg.evaluate.area_estimates import corrected_areas
     from satseg.evaluate.report import report_split
     from satseg.evaluate.temperature import calibrate
     from satseg.evaluate.unseen import check_unseen
