@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from satseg.report.choices import differing_choices
-from satseg.report.effects import SCORE, Effect, find_effects
+from satseg.report.choices import SCORE, Effect, differing_choices, find_effects
 from satseg.report.records import RunRecord
 from satseg.report.statistics import draw_groups, interval, resampled_miou, standard_error
 

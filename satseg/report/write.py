@@ -12,7 +12,7 @@ import numpy as np
 
 from satseg.files import write_text
 from satseg.report.boards import Board, Entry
-from satseg.report.effects import Effect
+from satseg.report.choices import Effect
 from satseg.visualization.figures import Ranked, plot_effects, plot_leaderboard
 from satseg.visualization.page import read_picture, render_page
 
