@@ -25,9 +25,9 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from satseg.data.rasters.opening import quiet
 from satseg.data.synthetic.scene import make_scene
 from satseg.spec import IGNORE_INDEX
-from satseg.validate.border_tally import BorderTally
 from satseg.validate.checking import Limits
 from satseg.validate.giveaways import score_border, score_each, tabulate
+from satseg.validate.image_tally import BorderTally
 
 DRAWN, PAIRS = 20_000, 4_000  # per image, at most
 COLOURS = [(132, 41, 246), (226, 169, 41), (60, 16, 152), (254, 221, 58), (110, 193, 228)]
