@@ -19,7 +19,7 @@ from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork
 from satseg.spec import DatasetSpec
 from satseg.visualization.display import to_rgb
-from satseg.visualization.encoding import webp
+from satseg.visualization.examples import webp
 from satseg.visualization.overlays import signed_heat
 from satseg.visualization.palette import colourise
 

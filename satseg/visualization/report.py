@@ -15,8 +15,7 @@ from PIL import Image
 
 from satseg.files import write_text
 from satseg.visualization.charts import reliability_bins, training_charts
-from satseg.visualization.encoding import embed_example
-from satseg.visualization.examples import Example
+from satseg.visualization.examples import Example, embed_example
 from satseg.visualization.figures.confusion import short_count
 from satseg.visualization.figures.samples import legend_entries
 from satseg.visualization.page import render_page
