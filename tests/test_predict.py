@@ -31,7 +31,7 @@ import satseg
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError
 from satseg.locks import output_lock
-from satseg.predict.options import check_options
+from satseg.predict.run import check_options
 from satseg.runs.documents import read_json
 
 BAND_NAMES = ("red", "green", "blue")

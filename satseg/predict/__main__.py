@@ -10,11 +10,9 @@ from satseg.cli import entry_point
 @entry_point("predict")
 def main(cfg: DictConfig) -> None:
     """Write a map and the requested extra files of every scene; print their paths and the speed."""
-    from satseg.predict.combined import write_combined
     from satseg.predict.models import open_models
-    from satseg.predict.options import check_options
     from satseg.predict.outcomes import table
-    from satseg.predict.run import predict_scenes
+    from satseg.predict.run import check_options, predict_scenes, write_combined
 
     check_options(cfg)
     models = open_models(cfg)
