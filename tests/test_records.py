@@ -27,8 +27,7 @@ from satseg.evaluate.files import read_matrices
 from satseg.models import build_model
 from satseg.models.catalogue import MODELS
 from satseg.models.checkpoint import save_model
-from satseg.records.classes import check_classes
-from satseg.records.config import read_bands, read_config, read_dataset
+from satseg.records.config import check_classes, read_bands, read_config, read_dataset
 from satseg.records.dataset import recorded_datamodule
 from satseg.records.facts import read_environment
 from satseg.records.slots import checked_record

@@ -11,8 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.errors import ConfigError, RunError
-from satseg.records.classes import check_classes
-from satseg.records.config import read_bands, read_dataset
+from satseg.records.config import check_classes, read_bands, read_dataset
 from satseg.runs import run_folder
 from satseg.spec import DatasetSpec, InputSpec
 

@@ -18,8 +18,7 @@ from satseg.errors import ConfigError, ModelError, RecordError
 from satseg.models.catalogue import BACKBONES, MODELS
 from satseg.models.encoders import PREFIX, is_known, unknown_backbone_message, with_prefix
 from satseg.ranks import broadcast_result, is_rank_zero
-from satseg.records.classes import check_classes
-from satseg.records.config import read_config
+from satseg.records.config import check_classes, read_config
 from satseg.records.slots import USER_KEYS
 from satseg.runs import find_complete, find_unfinished
 from satseg.runs.renamed import read_record
