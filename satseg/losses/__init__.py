@@ -1,7 +1,6 @@
 """Losses over valid pixels."""
 
 from satseg.losses.focal import FocalLoss
-from satseg.losses.map_loss import MapLoss
-from satseg.losses.weighted_sum import WeightedSum
+from satseg.losses.weighted_sum import MapLoss, WeightedSum
 
 __all__ = ["FocalLoss", "MapLoss", "WeightedSum"]

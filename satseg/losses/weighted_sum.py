@@ -1,4 +1,4 @@
-"""Training criterion: a weighted sum of losses over valid pixels."""
+"""Training criterion: a weighted sum of losses over valid pixels, or over maps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from satseg.errors import ConfigError
-from satseg.losses.map_loss import MapLoss
 from satseg.spec import IGNORE_INDEX
+
+
+class MapLoss(nn.Module):
+    """A term of `WeightedSum` over whole maps instead of a list of valid pixels, such as a boundary loss.
+
+    `WeightedSum` cannot remove invalid pixels from a map: `forward` must give them no weight.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """Return the loss, a scalar.
+
+        Args:
+            logits: (N, K, H, W), float32.
+            target: Class indices (N, H, W), int64; the ignore index, 255, wherever `valid` is False.
+            valid: Boolean (N, H, W): labelled and not nodata. At least one pixel is.
+        """
+        raise NotImplementedError
 
 
 class WeightedSum(nn.Module):
