@@ -12,7 +12,7 @@ from torch import Tensor
 
 from satseg import signals
 from satseg.errors import CheckpointError, ConfigError
-from satseg.train.callbacks.finite import check_finite
+from satseg.train.callbacks.records import check_finite
 
 KEY = "position"  # in checkpoints
 SYNC_STEPS = 8  # optimizer steps between reductions over all ranks, each of which synchronises CPU and GPU
