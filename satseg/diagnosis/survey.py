@@ -11,8 +11,8 @@ from scipy.ndimage import distance_transform_edt, find_objects, label
 from torch import Tensor
 
 from satseg.data.dataset import Item
-from satseg.diagnosis.disagreement import Disagreement, find_disagreement
 from satseg.diagnosis.mistakes import Fit, fit_labels
+from satseg.diagnosis.suspects import Disagreement, find_disagreement
 from satseg.evaluate.metrics import confusion_matrices
 from satseg.inference.windows import segment
 from satseg.models import SegmentationNetwork

@@ -15,11 +15,10 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from satseg.data.rasters.header import Window
 from satseg.diagnosis.descriptions import describe_mistake, describe_offset, describe_usual_offset
-from satseg.diagnosis.disagreement import Disagreement
 from satseg.diagnosis.displacement import REACH, Displacement, Offset, displacements, usual_offset
 from satseg.diagnosis.mistakes import Fit, Mistake, fit_labels
 from satseg.diagnosis.survey import survey
-from satseg.diagnosis.suspects import FALSE_ALARM, MAX_LISTED, Suspects, rank_suspects
+from satseg.diagnosis.suspects import FALSE_ALARM, MAX_LISTED, Disagreement, Suspects, rank_suspects
 
 SIZE = (88, 104)
 NAMES = ("water", "forest", "road")
