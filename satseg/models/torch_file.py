@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickletools
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +34,35 @@ def read_torch_file(path: Path, map_location: Any = "cpu", mmap: bool = False) -
         CheckpointError: If it is corrupt, holds more than tensors and plain data, or would take more memory than it
             has bytes.
     """
-    try:
-        check_torch_file(path)
+    with checked_torch_file(path):
         return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+
+
+@contextmanager
+def checked_torch_file(
+    path: Path, faults: str = "is corrupt, or holds more than tensors and plain data"
+) -> Iterator[None]:
+    """Check a file written by `torch.save`, and let the block read it.
+
+    Args:
+        path: The file.
+        faults: What an error of the block says about the file.
+
+    Raises:
+        CheckpointError: If the file is refused, or the block cannot read it.
+    """
+    try:
+        _check(path)
+        yield
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     except CheckpointError:
         raise
     except Exception as error:  # unpicklers raise many kinds of errors
-        raise CheckpointError(
-            f"{path} is corrupt, or holds more than tensors and plain data; it was not executed."
-        ) from error
+        raise CheckpointError(f"{path} {faults}; it was not executed.") from error
 
 
-def check_torch_file(path: Path) -> None:
+def _check(path: Path) -> None:
     """Check, before torch opens a file, that it is uncompressed and names only tensor types.
 
     Raises:

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from satseg.errors import CheckpointError
 from satseg.models import SegmentationNetwork
 from satseg.models.finite import nonfinite_tensor
-from satseg.models.torch_file import check_torch_file
+from satseg.models.torch_file import checked_torch_file
 
 MIN_PARAMETERS = 1_000_000  # of a module sharded on its own; for smaller ones communication costs more than it saves
 
@@ -48,15 +48,9 @@ class ShardedStrategy(ModelParallelStrategy):
             CheckpointError: If it is corrupt, holds other objects, belongs to another network, or has weights that are
                 not finite.
         """
-        try:
-            check_torch_file(Path(checkpoint_path))  # rejects folders, whose index torch would unpickle
+        faults = "is corrupt, holds more than tensors and plain data, or belongs to another network"
+        with checked_torch_file(Path(checkpoint_path), faults):  # refuses folders, whose index torch would unpickle
             loaded = super().load_checkpoint(checkpoint_path, weights_only=True)
-        except CheckpointError:
-            raise
-        except Exception as error:  # unpicklers raise many kinds of errors
-            raise CheckpointError(
-                f"{checkpoint_path} is corrupt, holds more than tensors and plain data, or belongs to another network."
-            ) from error
         nonfinite = nonfinite_tensor(self._root.state_dict())
         if nonfinite is not None:
             raise CheckpointError(
