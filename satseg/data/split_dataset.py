@@ -15,9 +15,9 @@ from satseg.data import fingerprints
 from satseg.data.assumptions import find_assumptions
 from satseg.data.class_weights import class_weights
 from satseg.data.input_spec import combine_inputs, input_spec
+from satseg.data.labels.class_options import extend_to_all_masks
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.labels.reader import LabelReader
-from satseg.data.labels.unknown_values import extend_to_all_masks
 from satseg.data.options import Normalisation, check_numbers
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.reader import SampleReader

@@ -1,19 +1,25 @@
-"""Command-line options that define a dataset's classes, ready to copy."""
+"""Command-line options that define a dataset's classes, ready to copy, and errors about unknown mask values."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from satseg.data.labels.discovery import ClassScheme, default_colour
+from satseg.data.labels.discovery import MAX_DISCOVERED, ClassScheme, default_colour, read_mask_values
+from satseg.data.labels.scheme import REPAIR_HINT
+from satseg.data.rasters.header import read_info
+from satseg.data.samples import Sample
+from satseg.errors import DataError, MaskValueError
 from satseg.spec import IGNORE_INDEX
 
 SPECIAL = "\\()[]{}:=,"  # special in Hydra's grammar unless escaped by a backslash
+TIME_LIMIT_S = 20.0  # for reading the other masks
 
 
 def describe_found_classes(scheme: ClassScheme) -> str:
@@ -92,3 +98,38 @@ def _text(value: Any) -> str:
 
 def _escaped(key: str) -> str:
     return "".join(f"\\{letter}" if letter in SPECIAL else letter for letter in key)
+
+
+def extend_to_all_masks(error: MaskValueError, scheme: ClassScheme, samples: Iterable[Sample]) -> MaskValueError:
+    """Extend an error about one mask to all masks, with options to copy; return it unchanged if that adds nothing.
+
+    Args:
+        error: The error raised for one mask.
+        scheme: The classes.
+        samples: Samples whose masks are read within the time limit.
+    """
+    fact = str(error).removesuffix(REPAIR_HINT)
+    if fact == str(error) or scheme.threshold is not None:
+        return error
+    unknown: set[int] = set()
+    having = read = 0
+    until = time.monotonic() + TIME_LIMIT_S
+    for path in dict.fromkeys(sample.mask for sample in samples):
+        try:
+            found = read_mask_values(read_info(path), scheme.by_colour)[0] - scheme.values.keys()
+        except DataError:  # not a class mask, which the first error covers
+            return error
+        unknown |= found
+        having, read = having + bool(found), read + 1
+        if len(unknown) > MAX_DISCOVERED:
+            return error
+        if time.monotonic() > until:
+            break
+    if not unknown:
+        return error
+    shown = ", ".join(map(scheme.show, sorted(unknown)))
+    return MaskValueError(
+        f"{fact}{having} of {read} masks hold values of no class: {shown}. To make classes of these, with names of "
+        f"your own, use {class_options(scheme, unknown)}; to leave them out, add "
+        f"{ignore_options(scheme, unknown | ignored_values(scheme))}; or repair the masks."
+    )

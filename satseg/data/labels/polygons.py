@@ -16,14 +16,13 @@ from rasterio import CRS, Affine
 from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 
-from satseg.data.file_errors import FileGuard
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.labels.polygon_classes import ClassOptions, PolygonClasses
 from satseg.data.labels.vectors import PolygonParts, VectorLayer, read_layer
 from satseg.data.rasters.header import RasterInfo, Window, read_info, window_transform
 from satseg.data.rasters.opening import quiet, reason
 from satseg.data.reprojection import Bounds
-from satseg.data.samples import Sample
+from satseg.data.samples import FileGuard, Sample
 from satseg.errors import DataError, ResourceError
 from satseg.files import atomic_path, cache_folder, write_text
 from satseg.spec import IGNORE_INDEX
