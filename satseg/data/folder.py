@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from satseg.data.datamodule import SegmentationDataModule
-from satseg.data.file_errors import FileErrors
 from satseg.data.labels.class_options import describe_found_classes
 from satseg.data.labels.discovery import ClassScheme, discover_scheme, scheme_from_config
 from satseg.data.labels.polygon_classes import ClassOptions
@@ -18,7 +17,7 @@ from satseg.data.options import NO_ROOT
 from satseg.data.pairing.files import check_all_paired, find_files, find_unpaired, find_vectors, pair
 from satseg.data.pairing.stacks import find_stack_files, stack_sample
 from satseg.data.rasters.stacks import Stack, check_complete
-from satseg.data.samples import Pairs, Sample
+from satseg.data.samples import FileErrors, Pairs, Sample
 from satseg.errors import ConfigError, DataError
 from satseg.spec import IGNORE_INDEX
 

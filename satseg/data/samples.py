@@ -1,13 +1,16 @@
-"""Samples of a dataset: an image and its mask."""
+"""Samples of a dataset, each an image and its mask, and errors of single files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from satseg.data.rasters.header import Window
-from satseg.errors import SatsegError
+from satseg.errors import ConfigError, DataError, SatsegError
+
+FileGuard = Callable[[Path], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,33 @@ class Pairs:
     samples: list[Sample]
     unpaired: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     faults: Sequence[tuple[Path, SatsegError]] = ()
+
+
+class FileErrors:
+    """Raise errors of files at once, or collect them and leave the files out."""
+
+    def __init__(self) -> None:
+        self.collected: list[tuple[Path, SatsegError]] | None = None
+
+    def collect(self) -> None:
+        """Collect errors from now on instead of raising them."""
+        self.collected = self.collected or []
+
+    @contextmanager
+    def guard(self, file: Path) -> Iterator[None]:
+        """Context in which a file is processed.
+
+        Raises:
+            SatsegError: As the block; a DataError or ConfigError only while errors are not collected.
+        """
+        try:
+            yield
+        except (DataError, ConfigError) as error:
+            if self.collected is None:
+                raise
+            self.collected.append((file, error))
+
+    def raise_first(self) -> None:
+        """Raise the first collected error, if any; for callers left without a usable file."""
+        if self.collected:
+            raise self.collected[0][1]
