@@ -14,9 +14,9 @@ def main(cfg: DictConfig) -> None:
     from pathlib import Path
 
     from satseg.devices import choose_device
-    from satseg.evaluate import options
     from satseg.evaluate.area_estimates import corrected_areas
     from satseg.evaluate.report import report_split
+    from satseg.evaluate.scoring import read_scoring
     from satseg.evaluate.temperature import calibrate
     from satseg.evaluate.unseen import check_unseen
     from satseg.inference.members import load_members
@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     from satseg.records.dataset import recorded_datamodule
     from satseg.runs.next_steps import usual_split
 
-    scoring = options.scoring(cfg)
+    scoring = read_scoring(cfg)
     models = load_members(cfg, choose_device(cfg.device))
     first = models.checkpoints[0]
     datamodule = recorded_datamodule(first, cfg.dataset, models.spec, cfg.trusted_modules)

@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from satseg.errors import DataError
+from satseg.errors import ConfigError, DataError
 from satseg.evaluate.metrics import SCORES, Reliability, Scores, confusion_matrices
 from satseg.inference.averaging import IDENTITY, AnyNetwork, View, views
 from satseg.inference.windows import PLAN, segment
 from satseg.progress import Progress
+from satseg.runs.finding import named_models
 from satseg.spec import IGNORE_INDEX
 
 PROTOCOL = SCORES | {"windows": PLAN}
@@ -107,6 +110,25 @@ class Scoring:
 
 
 PLAIN = Scoring()
+
+
+def read_scoring(cfg: DictConfig) -> Scoring:
+    """Return the scoring options of `satseg.evaluate`.
+
+    Raises:
+        ConfigError: If an option is out of range, or options conflict.
+    """
+    views(cfg.tta)
+    if not isinstance(cfg.ignore_edges, int) or not 0 <= cfg.ignore_edges <= 100:
+        raise ConfigError(f"ignore_edges={cfg.ignore_edges}: expected a number of pixels from 0 to 100.")
+    if cfg.ignore_edges and cfg.map_areas:
+        raise ConfigError("map_areas= needs all pixels, as most errors are along borders: leave ignore_edges at 0.")
+    several = len(named_models(cfg.checkpoint, Path(cfg.runs_dir), verbose=False))
+    if cfg.calibrate and several > 1:
+        raise ConfigError(
+            "calibrate=true fits one model: calibrate each separately, and average the model_calibrated.safetensors."
+        )
+    return Scoring(cfg.tta, cfg.ignore_edges, several)
 
 
 @dataclass(frozen=True)

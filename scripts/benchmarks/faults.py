@@ -34,7 +34,7 @@ from fault_kinds import OnDisk
 from fault_trials import ROWS, Outcome, served_job
 
 LIBRARIES = (  # imported once; each trial is a fork of this process
-    "satseg.evaluate.options",
+    "satseg.evaluate.scoring",
     "satseg.explain.maps",
     "satseg.runtimes",
     "satseg.train.run",
