@@ -14,7 +14,7 @@ from typing import Any, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from satseg.data.options import FOLDER
+from satseg.data.loading_options import FOLDER
 from satseg.errors import BackboneWeightsError, ConfigError, RunError
 from satseg.ranks import world_size
 from satseg.runs import AUTO, find_complete, find_paths, find_unfinished, model_path
@@ -178,7 +178,7 @@ def check_dataset(cfg: DictConfig) -> None:
     is_recorded = any(cfg.get(key) is not None for key in ("resume_from", "from_run"))
     if not isinstance(dataset, DictConfig) or is_recorded:
         return
-    from satseg.data.options import check_numbers, check_options, check_root
+    from satseg.data.loading_options import check_numbers, check_options, check_root
 
     is_chosen = HydraConfig.get().runtime.choices.get("dataset") not in (None, "null")
     if "_target_" not in dataset and is_chosen:  # else its values override those of the recorded dataset

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from satseg.data.augmentation import Augmentation
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
-from satseg.data.options import check_options, default_workers
+from satseg.data.loading_options import check_options, default_workers
 from satseg.data.reader import SampleReader
 from satseg.data.samples import Sample
 from satseg.data.sampling.locations import Area, PatchLocations

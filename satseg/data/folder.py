@@ -13,7 +13,7 @@ from satseg.data.labels.discovery import ClassScheme, discover_scheme, scheme_fr
 from satseg.data.labels.polygon_classes import ClassOptions
 from satseg.data.labels.polygons import Polygons, read_polygons
 from satseg.data.layouts.recognition import recognise
-from satseg.data.options import NO_ROOT
+from satseg.data.loading_options import NO_ROOT
 from satseg.data.pairing.files import check_all_paired, find_files, find_unpaired, find_vectors, pair
 from satseg.data.pairing.stacks import find_stack_files, stack_sample
 from satseg.data.rasters.stacks import Stack, check_complete

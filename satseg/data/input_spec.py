@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from satseg.data.options import Normalisation
+from satseg.data.loading_options import Normalisation
 from satseg.data.rasters.header import RasterInfo
 from satseg.spec import BandStatistics, InputSpec
 

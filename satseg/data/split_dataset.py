@@ -18,7 +18,7 @@ from satseg.data.input_spec import combine_inputs, input_spec
 from satseg.data.labels.class_options import extend_to_all_masks
 from satseg.data.labels.discovery import ClassScheme
 from satseg.data.labels.reader import LabelReader
-from satseg.data.options import Normalisation, check_numbers
+from satseg.data.loading_options import Normalisation, check_numbers
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.reader import SampleReader
 from satseg.data.samples import Pairs, Sample

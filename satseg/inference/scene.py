@@ -20,10 +20,10 @@ from satseg.data.rasters.orientation import BOTTOMUP_VARIABLE
 from satseg.inference.blending import SeamStore, crossfade
 from satseg.inference.pipeline import BackgroundWriter, Stopwatch
 from satseg.inference.products import product_paths
-from satseg.inference.rasters import WorkRaster, is_finished
 from satseg.inference.reading import SceneSource
 from satseg.inference.strips import StripMaker, StripPart
 from satseg.inference.windows import ScenePlan
+from satseg.inference.work_rasters import WorkRaster, is_finished
 from satseg.inference.workspace import Journal, allocate, publish, write_errors
 
 Strips = Generator[tuple[int, Iterator[StripPart]]]

@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 from satseg.data.rasters.opening import reason
 from satseg.errors import RecordError, ResourceError
 from satseg.files import size_text, write_json
-from satseg.inference.rasters import WorkRaster
+from satseg.inference.work_rasters import WorkRaster
 from satseg.runs.documents import read_json
 
 NAME = "journal.json"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from satseg.models.build import build_model
+    from satseg.models.decoder_options import check_options
     from satseg.models.network import STRIDE, SegmentationNetwork, channels_last
-    from satseg.models.options import check_options
     from satseg.models.transfer import freeze_backbone, init_from
 
 _MODULES = {
@@ -16,7 +16,7 @@ _MODULES = {
     "SegmentationNetwork": "satseg.models.network",
     "build_model": "satseg.models.build",
     "channels_last": "satseg.models.network",
-    "check_options": "satseg.models.options",
+    "check_options": "satseg.models.decoder_options",
     "freeze_backbone": "satseg.models.transfer",
     "init_from": "satseg.models.transfer",
 }

@@ -14,10 +14,10 @@ from torch import nn
 
 from satseg.errors import ModelError, ModelPairError, SatsegError, is_out_of_memory
 from satseg.models.catalogue import BACKBONES, check_pair
+from satseg.models.decoder_options import check_options, check_types
 from satseg.models.encoders import PREFIX, is_known, unknown_backbone_message, unsuitable_backbone_message, with_prefix
 from satseg.models.input_layer import adapt_input, check_rule, rgb_backbone
 from satseg.models.network import STRIDE, SegmentationNetwork
-from satseg.models.options import check_options, check_types
 from satseg.models.weights import encoder_options
 from satseg.spec import DatasetSpec
 

@@ -16,10 +16,10 @@ from satseg.files import cache_folder
 from satseg.models import SegmentationNetwork
 from satseg.models.blueprint import TensorInfo, build_like
 from satseg.models.catalogue import ALLOWED_TARGETS, resolve_target
+from satseg.models.decoder_options import check_types
 from satseg.models.document import Document
 from satseg.models.finite import nonfinite_tensor
 from satseg.models.model_file import read_header, read_tensors, write_model_file
-from satseg.models.options import check_types
 from satseg.models.torch_file import bounded_tensors, read_torch_file
 from satseg.runs import LATEST, MODEL_FILE, find_checkpoint, model_path
 from satseg.runs.finding import WANDB, named_models

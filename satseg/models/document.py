@@ -12,8 +12,8 @@ from pydantic import AfterValidator, Field, JsonValue, TypeAdapter, ValidationEr
 
 from satseg.environment import package_version
 from satseg.errors import ModelError, SpecError
+from satseg.models.decoder_options import check_options
 from satseg.models.network import SegmentationNetwork
-from satseg.models.options import check_options
 from satseg.spec import SCHEMA, DatasetSpec, Name, Positive, first_error
 
 FORMAT_VERSION = 1

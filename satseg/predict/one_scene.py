@@ -25,7 +25,7 @@ from satseg.mapping import ClassArea, class_areas, write_areas, write_vectors
 from satseg.predict.assemble import source_of, task_of
 from satseg.predict.models import Models
 from satseg.predict.outcomes import Outcome, print_warnings
-from satseg.predict.outputs import extra_paths
+from satseg.predict.output_paths import extra_paths
 from satseg.progress import Progress
 
 ADVICE = "Set a smaller window_size or batch_size, or device=cpu."

@@ -19,7 +19,7 @@ from satseg.predict.assemble import coding_for, products_for
 from satseg.predict.models import Models
 from satseg.predict.one_scene import predict_one, predict_or_report
 from satseg.predict.outcomes import Outcome, print_warnings
-from satseg.predict.outputs import check_paths, combined_paths, map_paths
+from satseg.predict.output_paths import check_paths, combined_paths, map_paths
 
 
 def check_options(cfg: DictConfig) -> None:

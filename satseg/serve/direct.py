@@ -14,10 +14,10 @@ from torch import Tensor
 from satseg.data.rasters.header import Window
 from satseg.devices import out_of_memory_advice
 from satseg.inference.preflight import inspect, inspect_open
-from satseg.inference.rasters import write_product
 from satseg.inference.reading import SceneSource, cache_bytes, sample
 from satseg.inference.strips import Batch, StripMaker
 from satseg.inference.windows import ScenePlan
+from satseg.inference.work_rasters import write_product
 from satseg.predict.assemble import maker_of, plan_of, products_for, source_of
 from satseg.serve.estimates import MAP, Estimate
 from satseg.serve.segmenting import TOO_LARGE, map_upload, notes_of

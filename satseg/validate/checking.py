@@ -17,11 +17,11 @@ from satseg.validate.ground import Footprint, axis_labels, check_footprints, foo
 from satseg.validate.headers import Pair, check_headers
 from satseg.validate.leakage import check_leakage
 from satseg.validate.masks import check_masks
+from satseg.validate.parallel_scan import scan_all
 from satseg.validate.pixels import check_pixels
 from satseg.validate.preparation import prepare_dataset
 from satseg.validate.scanning import part_of
 from satseg.validate.shifts import check_shifts
-from satseg.validate.survey import survey
 from satseg.validate.transparency import check_transparency
 
 if TYPE_CHECKING:  # imports torch, which the scanning processes do not need
@@ -102,7 +102,7 @@ def validate(
     Args:
         datamodule: The dataset.
         limits: Thresholds of the checks.
-        workers: As for `survey`.
+        workers: As for `scan_all`.
         progress: Show a progress bar.
 
     Raises:
@@ -112,7 +112,7 @@ def validate(
     prepared = prepare_dataset(datamodule)
     drawn = min(MAX_DRAWN_PER_IMAGE, max(MIN_DRAWN_PER_IMAGE, MAX_DRAWN // len(prepared.samples)))
     plan = ScanPlan(prepared.scheme, datamodule.bands, datamodule.nodata, drawn)
-    by_name = {f.name: f for f in survey(prepared.parts(), plan, workers, progress)}
+    by_name = {f.name: f for f in scan_all(prepared.parts(), plan, workers, progress)}
     splits = {split: [by_name[s.name] for s in samples] for split, samples in prepared.splits.items()}
     facts, names = list(by_name.values()), prepared.scheme.names
     totals = split_totals(splits, len(names))

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
-from satseg.inference.rasters import WORK_TAG
+from satseg.inference.work_rasters import WORK_TAG
 
 CLOCKS = ("seconds", "train/images_per_second", "train/memory_gb")  # columns of metrics.csv
 OF_ITS_TIME = (

@@ -14,8 +14,8 @@ from satseg.data.samples import Sample
 from satseg.data.splits import Random
 from satseg.errors import ConfigError, DataError
 from satseg.validate.facts import ScanPlan
+from satseg.validate.parallel_scan import scan_all
 from satseg.validate.scanning import scan
-from satseg.validate.survey import survey
 from satseg.validate.write import write_validation
 
 
@@ -114,4 +114,4 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("workers", [0, 1.5, "many"])
 def test_workers_are_a_number(workers):
     with pytest.raises(ConfigError, match=f"workers={workers}: expected a whole number"):
-        survey([], ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1), workers)
+        scan_all([], ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1), workers)

@@ -13,7 +13,7 @@ from typing import Any
 
 from satseg.data.layouts.suggestions import suggest_options
 from satseg.data.layouts.tree import folder_tree
-from satseg.data.options import FOLDER
+from satseg.data.loading_options import FOLDER
 from satseg.data.pairing.files import named_files
 from satseg.data.pairing.folder_names import Folders, has_images, named_folders, split_folders, subfolders
 from satseg.data.pairing.suffixes import find_suffixes, has_mask_suffix, split_by_suffix

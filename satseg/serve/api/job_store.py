@@ -16,9 +16,9 @@ from pathlib import Path
 
 from satseg.errors import CancelledError, NotFoundError, SatsegError
 from satseg.locks import LOCK_FILE, hold
+from satseg.serve.api.job_records import Record, read_records
 from satseg.serve.api.problems import OVERRIDE_HINT
 from satseg.serve.api.receiving import disk_errors
-from satseg.serve.api.records import Record, read_records
 from satseg.serve.api.responses import start_conversion
 from satseg.serve.api.service import Service
 from satseg.serve.estimates import MAP_FILE

@@ -26,9 +26,9 @@ from satseg.serve.api.document import (
     error_responses,
     file_responses,
 )
+from satseg.serve.api.job_records import Record
 from satseg.serve.api.job_store import JobStore
 from satseg.serve.api.receiving import check_headers, disk_errors
-from satseg.serve.api.records import Record
 from satseg.serve.api.responses import (
     EVIDENCE,
     GEOJSON,

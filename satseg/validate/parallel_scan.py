@@ -21,7 +21,9 @@ from satseg.validate.scanning import scan
 BAR_FORMAT = "{desc}: {percentage:3.0f} % of {total} images, {rate_noinv_fmt}, {remaining} left"
 
 
-def survey(samples: Sequence[Sample], plan: ScanPlan, workers: int | None = None, progress: bool = True) -> list[Facts]:
+def scan_all(
+    samples: Sequence[Sample], plan: ScanPlan, workers: int | None = None, progress: bool = True
+) -> list[Facts]:
     """Read every sample once.
 
     Args:
