@@ -31,7 +31,7 @@ class ExplainRequest:
         region: In pixels of the image: a pixel (col, row), a box (col, row, width, height), or None for all pixels
             predicted as the class.
         method: One of `satseg.attribution.METHODS`.
-        layer: As for `satseg.attribution.find_layer`.
+        layer: As for `satseg.attribution.layers.find_layer`.
     """
 
     target: int
