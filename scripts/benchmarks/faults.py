@@ -25,13 +25,16 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fault_commands import Commands
-from fault_kinds import OnDisk
-from fault_trials import ROWS, Outcome, served_job
+from fault_kinds import DiskFull, Fault, MemoryShort, OnDisk, ReadOnly, StopRequested, WorkerKilled
+from fault_server import kill_server, served_job
+from fault_trials import Outcome, hit, two_writers
 
 LIBRARIES = (  # imported once; each trial is a fork of this process
     "satseg.evaluate.scoring",
@@ -47,6 +50,7 @@ LIBRARIES = (  # imported once; each trial is a fork of this process
     "satseg.serve.api.application",
     "uvicorn",
 )
+PHASES = ("measuring data", "before the first batch", "mid epoch", "validation", "final scoring")
 LEGEND = """Survived: every file under a final name can be read to its end, right after the fault and at the end; a
 process that could speak ended with one line and exit code 1, 2 or 130 (or finished with 0); the same
 command goes on (in train the one with `resume_from=`, once there is a checkpoint); the files then hold
@@ -56,6 +60,49 @@ where in the source a graph comes from, of a GeoPackage the polygons and attribu
 date), of JSON and `metrics.csv` all but clocks and paths; pages, logs, checkpoints and the curves (which
 show the speed) only have to be readable. "aborted": a library ended the process itself when it got no
 memory, before Python could say anything; all else is asked of these trials, too."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kind of trial.
+
+    Attributes:
+        name: Name for selecting it.
+        fault: Description of the fault.
+        command: The command under test.
+        trial: Runs one trial in its own folder.
+    """
+
+    name: str
+    fault: str
+    command: str
+    trial: Callable[[Commands, Path, random.Random], Outcome]
+
+
+def _rows() -> list[Row]:
+    made = [
+        Row(f"kill_{command}", "kill -9", command, partial(hit, command, Fault(), None))
+        for command in ("train", "predict")
+    ]
+    made.append(Row("kill_serve", "kill -9 of the server in a job, restart", "serve", kill_server))
+    for phase in PHASES:
+        trial = partial(hit, "train", StopRequested(), phase)
+        made.append(Row(f"sigterm_train_{phase.replace(' ', '_')}", f"SIGTERM, {phase}", "train", trial))
+    for command in ("predict", "evaluate", "validate", "export", "explain"):
+        made.append(Row(f"sigterm_{command}", "SIGTERM", command, partial(hit, command, StopRequested(), None)))
+    for name, words, fault, hits in (
+        ("disk", "full disk", DiskFull(), ("train", "predict", "export")),
+        ("worker", "killed loader worker", WorkerKilled(), ("train", "evaluate")),
+        ("readonly", "output becomes read-only", ReadOnly(), ("train", "predict", "export")),
+        ("memory", "memory limit reached", MemoryShort(), ("train", "predict")),
+    ):
+        made += [Row(f"{name}_{command}", words, command, partial(hit, command, fault, None)) for command in hits]
+    for command in ("train", "predict", "export"):
+        made.append(Row(f"writers_{command}", "two writers", command, partial(two_writers, command)))
+    return made
+
+
+ROWS = {row.name: row for row in _rows()}
 
 
 def main() -> None:

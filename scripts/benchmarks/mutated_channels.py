@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import rasterio
-import torch
 from hydra import compose, initialize_config_dir
 from mutated_compare import (
-    CLASSES,
     WrongError,
     compare_digest,
     compare_image,
@@ -29,80 +22,15 @@ from mutated_compare import (
     compare_polygons,
     compare_record,
     compare_weights,
-    hashed,
     part_of,
 )
-from mutated_originals import Kind, write_model
+from mutated_groups import CHANNELS, Group, show_pixels
+from mutated_originals import Kind
 from omegaconf import OmegaConf
-from torch import Tensor
 
 Compare = Callable[[], None]
-Way = Callable[[Path, Kind], Compare]
-FILL, OTHER_FILL = 85, 170  # what memory is filled with for satseg and for the comparison, so that none is read unset
-M_PERTURB = -6  # of mallopt in glibc
 REPORTED = 8  # of so many datasets one has its report written, pictures and all, which takes longer than the rest
 ANSWERS = (200, 400, 408, 413, 415, 422)  # what a server may say to an image; anything else is a fault of its own
-
-
-class UnclearError(Exception):
-    """An error message that is not one line naming the file."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Cases that share a process: one input channel and, for segmentation, one model.
-
-    Attributes:
-        channel: The input channel.
-        bands: Of the model's images.
-        dtype: Of these.
-    """
-
-    channel: str
-    bands: int = 0
-    dtype: str = ""
-
-    @property
-    def model(self) -> str:
-        """The model's folder."""
-        return f"m{self.bands}_{self.dtype}"
-
-
-CHANNELS: dict[str, tuple[str, ...]] = {
-    "image": ("predict", "api", "validate"),
-    "mask": ("validate",),
-    "band": ("validate",),
-    "polygons": ("validate",),
-    "model": ("load_model",),
-    "run": ("load_model",),
-}
-
-
-def group_of(channel: str, kind: Kind) -> Group:
-    """Return the group of a case."""
-    return Group(channel, kind.bands, kind.dtype) if channel in ("predict", "api") else Group(channel)
-
-
-class PixelsAsClasses:
-    """An engine that maps each pixel to a hash of its raw values, so that the map shows what was read."""
-
-    name, batch_size = "torch", 1
-
-    def __init__(self, spec: Any) -> None:
-        self.spec = spec
-
-    def __call__(self, image: Tensor, valid: Tensor) -> Tensor:
-        scores = torch.zeros(len(image), CLASSES, *image.shape[2:])
-        for one, own in zip(image.numpy(), scores, strict=True):
-            own.scatter_(0, torch.from_numpy(hashed(one))[None], 9.0)
-        return scores
-
-
-def show_pixels() -> None:
-    """Use `PixelsAsClasses` for all segmentation in this process."""
-    from satseg.predict import models
-
-    models.open_engine = lambda path, network, *options, **more: PixelsAsClasses(network.spec)  # type: ignore[assignment]
 
 
 def _composed(name: str, *options: str) -> Any:
@@ -110,15 +38,6 @@ def _composed(name: str, *options: str) -> Any:
 
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose(name, list(options))
-
-
-def make_models(work: Path, kinds: Sequence[Kind]) -> None:
-    """Write the models for the kinds of images."""
-    for kind in kinds:
-        if kind.part == "image":
-            path = work / "models" / group_of("predict", kind).model / "model.safetensors"
-            if not path.exists():
-                write_model(path, kind)
 
 
 class Predict:
@@ -334,77 +253,3 @@ WAYS: dict[str, type[Predict | Validate | LoadModel | Api]] = {
     "load_model": LoadModel,
     "api": Api,
 }
-
-
-def use_in(way: Any, path: Path, kind: Kind) -> dict[str, Any]:
-    """Pass a file to satseg; return the verdict, its reason, and the memory in bytes.
-
-    These are the most that the process that does satseg's work had meanwhile, without the comparison, and how much more
-    that is than before.
-    """
-    found: dict[str, Any] = {"verdict": "crash", "reason": "", "peak": 0, "added": 0}
-    verdict, reason = _judged(way, path, kind, found)
-    return found | {"verdict": verdict, "reason": reason}
-
-
-def _judged(way: Any, path: Path, kind: Kind, memory: dict[str, Any]) -> tuple[str, str]:
-    from satseg.cli import describe
-    from satseg.errors import SatsegError
-
-    try:
-        before = peak_bytes(way.pid, reset=True)
-        try:
-            with _quiet():
-                compare = way(path, kind)
-        finally:
-            memory["peak"] = peak_bytes(way.pid)
-            memory["added"] = memory["peak"] - before
-        _fill_memory(OTHER_FILL)
-        compare()
-    except SatsegError as error:
-        said = describe(error) or ""
-        clear = "\n" not in str(error).strip() and path.suffix in said and len(said) < 1000
-        return ("refused", type(error).__name__) if clear else ("unclear", said)
-    except WrongError as error:
-        return "wrong", str(error)
-    except TimeoutError:
-        return "hang", ""
-    except (ConnectionError, ProcessLookupError, FileNotFoundError) as error:
-        if isinstance(error, FileNotFoundError) and Path(f"/proc/{way.pid}").exists():
-            return "traceback", traceback.format_exc()
-        return "crash", str(error)
-    except Exception:
-        return "traceback", traceback.format_exc()
-    finally:
-        _fill_memory(FILL)
-    return "accepted", ""
-
-
-def _fill_memory(value: int) -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
-    if mallopt:
-        mallopt(M_PERTURB, value)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what is said on standard error, also by libraries in C, out of the terminal; a traceback in it is raised."""
-    with tempfile.TemporaryFile() as said:
-        kept = os.dup(2)
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        said.seek(0)
-        if b"Traceback" in (text := said.read()):
-            raise RuntimeError(text.decode(errors="replace")[-3000:])
-
-
-def peak_bytes(pid: int, reset: bool = False) -> int:
-    """Return the peak memory of a process since the last reset."""
-    if reset:
-        Path(f"/proc/{pid}/clear_refs").write_text("5")
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) * 1024 if found else 0

@@ -26,10 +26,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import mutated_channels as channels
 import numpy as np
-from mutated_channels import Group, group_of
+from mutated_channels import WAYS
+from mutated_groups import CHANNELS, Group, group_of, make_models, show_pixels
 from mutated_originals import KINDS, Kind, mutate, place_of, write_originals
+from mutated_verdicts import FILL, use_in
 
 VERDICTS = ("accepted", "refused", "unclear", "traceback", "crash", "hang", "wrong")
 GOOD = ("accepted", "refused")
@@ -50,7 +51,7 @@ def way_of(index: int, options: dict[str, str]) -> tuple[Kind, str]:
     """Return the kind and the input channel of a case."""
     kinds = kinds_of(options)
     kind, turn = kinds[index % len(kinds)], index // len(kinds)
-    ways_in = channels.CHANNELS[kind.part]
+    ways_in = CHANNELS[kind.part]
     return kind, ways_in[turn % len(ways_in)]
 
 
@@ -66,16 +67,16 @@ def work_off(options: dict[str, str], group: Group) -> None:
     work = Path(options["work"])
     originals = {kind: place_of(work / "originals", kind).read_bytes() for kind in KINDS}
     answers, sys.stdout = sys.stdout, sys.stderr
-    way = channels.WAYS[group.channel](work, group, float(options["limit_s"]))
+    way = WAYS[group.channel](work, group, float(options["limit_s"]))
 
     def use(kind: Kind, data: bytes) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=work) as folder:
             path = place_of(Path(folder), kind)
             path.write_bytes(data)
-            return channels.use_in(way, path, kind)
+            return use_in(way, path, kind)
 
     try:
-        own = [k for k in kinds_of(options) if group in [group_of(channel, k) for channel in channels.CHANNELS[k.part]]]
+        own = [k for k in kinds_of(options) if group in [group_of(channel, k) for channel in CHANNELS[k.part]]]
         control = {kind.name: use(kind, originals[kind]) for kind in own}
         print(json.dumps(control), file=answers, flush=True)
         for line in sys.stdin:
@@ -110,7 +111,7 @@ class Worker:
                 stderr=log,
                 text=True,
                 start_new_session=True,  # so that its server can be ended with it
-                env=os.environ | {"SATSEG_CACHE": str(work / "cache"), "MALLOC_PERTURB_": str(channels.FILL)},
+                env=os.environ | {"SATSEG_CACHE": str(work / "cache"), "MALLOC_PERTURB_": str(FILL)},
             )
         self.answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -214,7 +215,7 @@ def main() -> None:
     """Run, print the table, and exit with status 1 if a file was not handled correctly."""
     role = sys.argv[1] if sys.argv[1:2] in (["work"], ["serve"]) else ""
     if role == "serve":
-        channels.show_pixels()
+        show_pixels()
         sys.argv = ["satseg.serve", *sys.argv[2:]]
         from satseg.serve.__main__ import main as serve
 
@@ -228,7 +229,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(options["work"] or temporary).absolute()
         write_originals(work / "originals")
-        channels.make_models(work, kinds_of(options))
+        make_models(work, kinds_of(options))
         found, controls = run(options | {"work": str(work)}, work)
     bad = [one for one in found if one["verdict"] not in GOOD or one["added"] > MOST_ADDED]
     for one in bad:
