@@ -4,10 +4,9 @@ from satseg.visualization.figures.balance import plot_balance
 from satseg.visualization.figures.comparison import Ranked, plot_effects, plot_leaderboard
 from satseg.visualization.figures.confusion import plot_confusion_matrix
 from satseg.visualization.figures.curves import plot_curves
-from satseg.visualization.figures.evidence import plot_evidence, save_picture
+from satseg.visualization.figures.evidence import plot_evidence, plot_trust, save_picture
 from satseg.visualization.figures.footprints import plot_footprints
-from satseg.visualization.figures.maps import plot_map
-from satseg.visualization.figures.panels import Panel, plot_panels, plot_trust
+from satseg.visualization.figures.panels import Panel, plot_map, plot_panels
 from satseg.visualization.figures.samples import plot_samples
 
 __all__ = [

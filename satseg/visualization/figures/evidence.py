@@ -1,4 +1,4 @@
-"""Figure of an image, its prediction, and the evidence for a class."""
+"""Figures of the evidence for a class beside image and prediction, and of deletion and insertion curves."""
 
 from __future__ import annotations
 
@@ -79,3 +79,33 @@ def plot_evidence(
 def _outline(axes: Axes, region: np.ndarray, colour: str) -> None:
     if 0 < np.count_nonzero(region) < region.size and min(region.shape) > 1:
         axes.contour(region, levels=[0.5], colors=[colour], linewidths=0.8)
+
+
+def plot_trust(
+    layers: Sequence[tuple[str, Sequence[float], Sequence[float], Sequence[float], Sequence[float]]],
+    fractions: Sequence[float],
+    path: Path,
+) -> None:
+    """Draw deletion and insertion curves of each layer, compared with those of a random map.
+
+    Args:
+        layers: Title; deletion and insertion curves of the map; those of a random map.
+        fractions: Fractions of pixels at which the curves are sampled.
+        path: PNG file to write.
+    """
+    figure = Figure(figsize=(2.9 * len(layers) + 0.4, 3.1), dpi=100, layout="constrained")
+    grid = figure.subplots(1, len(layers), squeeze=False, sharey=True).ravel()
+    styles = (("deletion", "#0072b2", "-"), ("insertion", "#d55e00", "-"), ("", "#0072b2", ":"), ("", "#d55e00", ":"))
+    for axes, (title, *lines) in zip(grid, layers, strict=True):
+        for (name, colour, style), line in zip(styles, lines, strict=True):
+            axes.plot(fractions, line, style, color=colour, linewidth=1.6, label=name)
+        axes.set_title(shorten(title, 30, keep_end=True), loc="left", fontsize=9, color=INK, parse_math=False)
+        axes.set_xlabel("share of pixels", fontsize=8, color=FAINT)
+        axes.tick_params(labelsize=8, colors=FAINT)
+        axes.set_ylim(-0.02, 1.02)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = grid[0].get_lines()
+    names = ("deletion", "insertion", "deletion, random map", "insertion, random map")
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    grid[0].set_ylabel("probability of the class", fontsize=8, color=FAINT)
+    save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""Figures of image panels side by side, and of deletion and insertion curves."""
+"""Figures of images side by side, such as a scene and its map."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from satseg.visualization.figures.canvas import FAINT, INK, save_figure, shorten
+from satseg.visualization.figures.canvas import INK, add_legend, save_figure, shorten
+from satseg.visualization.palette import IGNORED_GREY, Colour, colourise, css
 
-CELL = 2.6  # inches
+CELL = 2.6  # inches, of a panel
+WIDTH = 12.0  # inches, of a scene and its map
+MAX_HEIGHT = 9.0
+MAX_NAMED = 24  # classes in the legend, largest first
 
 
 @dataclass(frozen=True)
@@ -50,31 +55,39 @@ def _draw(axes: Axes, panel: Panel) -> None:
             axes.contour(pixels, levels=[0.5], colors=[colour], linewidths=1.2)
 
 
-def plot_trust(
-    layers: Sequence[tuple[str, Sequence[float], Sequence[float], Sequence[float], Sequence[float]]],
-    fractions: Sequence[float],
+def plot_map(
+    name: str,
+    rgb: np.ndarray,
+    classes: np.ndarray,
+    class_names: Sequence[str],
+    palette: Sequence[Colour],
     path: Path,
 ) -> None:
-    """Draw deletion and insertion curves of each layer, compared with those of a random map.
+    """Draw a scene and its map side by side, with the share of each class.
 
     Args:
-        layers: Title; deletion and insertion curves of the map; those of a random map.
-        fractions: Fractions of pixels at which the curves are sampled.
+        name: Name of the scene.
+        rgb: Colours (H, W, 3).
+        classes: Class indices (H, W); other values are nodata.
+        class_names: K names.
+        palette: K colours.
         path: PNG file to write.
     """
-    figure = Figure(figsize=(2.9 * len(layers) + 0.4, 3.1), dpi=100, layout="constrained")
-    grid = figure.subplots(1, len(layers), squeeze=False, sharey=True).ravel()
-    styles = (("deletion", "#0072b2", "-"), ("insertion", "#d55e00", "-"), ("", "#0072b2", ":"), ("", "#d55e00", ":"))
-    for axes, (title, *lines) in zip(grid, layers, strict=True):
-        for (name, colour, style), line in zip(styles, lines, strict=True):
-            axes.plot(fractions, line, style, color=colour, linewidth=1.6, label=name)
-        axes.set_title(shorten(title, 30, keep_end=True), loc="left", fontsize=9, color=INK, parse_math=False)
-        axes.set_xlabel("share of pixels", fontsize=8, color=FAINT)
-        axes.tick_params(labelsize=8, colors=FAINT)
-        axes.set_ylim(-0.02, 1.02)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles = grid[0].get_lines()
-    names = ("deletion", "insertion", "deletion, random map", "insertion, random map")
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    grid[0].set_ylabel("probability of the class", fontsize=8, color=FAINT)
+    height, width = classes.shape
+    tall = min(WIDTH / 2 * height / width, MAX_HEIGHT)
+    figure = Figure(figsize=(min(WIDTH, 2 * tall * width / height) + 0.3, tall + 1.0), dpi=100, layout="constrained")
+    pictures = (shorten(name, 60, keep_end=True), rgb), ("classes", colourise(classes, palette))
+    for axes, (title, picture) in zip(figure.subplots(1, 2), pictures, strict=True):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(title, loc="left", fontsize=11, color=INK, parse_math=False)
+        axes.set_axis_off()
+    counts = np.bincount(classes.ravel(), minlength=len(class_names))[: len(class_names)]
+    order = [i for i in np.argsort(-counts, kind="stable") if counts[i]][:MAX_NAMED]
+    shares = counts / max(counts.sum(), 1)
+    handles = [Patch(facecolor=css(palette[i]), edgecolor="#8c959f", linewidth=0.6) for i in order]
+    labels = [f"{shorten(class_names[i], 28)} {shares[i]:.1%}" for i in order]
+    if counts.sum() < classes.size:
+        handles.append(Patch(facecolor=css(IGNORED_GREY), edgecolor="#8c959f", linewidth=0.6))
+        labels.append("no data")
+    add_legend(figure, handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=9)
     save_figure(figure, path)
