@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from satseg.data.layouts.suggestions import suggest_options
-from satseg.data.layouts.tree import folder_tree
+from satseg.data.layouts.unrecognised import folder_tree, suggest_options
 from satseg.data.loading_options import FOLDER
 from satseg.data.pairing.files import named_files
 from satseg.data.pairing.folder_names import Folders, has_images, named_folders, split_folders, subfolders

@@ -1,22 +1,84 @@
-"""Suggested options for a folder whose layout is not recognised."""
+"""Help with a folder whose layout is not recognised: its tree, and options to copy."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from satseg.data.pairing.folder_names import KINDS, SIDES
 from satseg.data.rasters.header import read_info
 from satseg.data.rasters.names import is_image
-from satseg.errors import SatsegError
+from satseg.errors import SatsegError, printable
 
+MAX_DEPTH = 4  # levels of folders
+# Of the tree.
+MAX_LINES = 12
+MAX_ENTRIES = 20_000  # counted per folder
+MAX_SHOWN_FOLDERS = 4  # per folder
+MAX_ENDINGS = 4
+# Of the search for options.
 MAX_FOLDERS = 200
 MAX_NAMES = 5000  # per folder
 PHOTOGRAPHS = (".jpg", ".jpeg")
-MAX_DEPTH = 4  # levels of folders
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A folder: its line, its shown subfolders, and the number of hidden ones."""
+
+    line: str
+    inside: list[_Node]
+    hidden: int
+
+    def lines(self, depth: int, indent: str = "") -> Iterator[str]:
+        """Yield the lines of the folder and its subfolders down to a depth."""
+        yield indent + self.line
+        if depth:
+            for node in self.inside:
+                yield from node.lines(depth - 1, f"{indent}  ")
+            if self.hidden:
+                yield f"{indent}  … {self.hidden} more folders"
+
+
+def folder_tree(root: Path) -> tuple[str, ...]:
+    """Return the tree of a folder, as deep as MAX_LINES lines allow; at most MAX_ENTRIES files are counted."""
+    node = _node(root, str(root), MAX_DEPTH)
+    drawn = [tuple(node.lines(depth)) for depth in range(MAX_DEPTH + 1)]
+    return max((lines for lines in drawn if len(lines) <= MAX_LINES), key=len)
+
+
+def _node(folder: Path, name: str, depth: int) -> _Node:
+    folders, endings, whole = _contents(folder)
+    files = [f"{number} {ending}" for ending, number in endings.most_common(MAX_ENDINGS)]
+    files += [] if whole and len(endings) <= MAX_ENDINGS else ["and more"]
+    held = ", ".join(files) or ("" if folders else "empty")
+    inside = [_node(folder / each, each, depth - 1) for each in folders[:MAX_SHOWN_FOLDERS]] if depth else []
+    return _Node(f"{printable(name)}/  {held}".rstrip(), inside, len(folders) - len(inside))
+
+
+def _contents(folder: Path) -> tuple[list[str], Counter[str], bool]:
+    """Return a folder's visible subfolders, its file counts by suffix, and whether the listing is complete."""
+    folders: list[str] = []
+    endings: Counter[str] = Counter()
+    try:
+        with os.scandir(folder) as entries:
+            for number, entry in enumerate(entries):
+                if number == MAX_ENTRIES:
+                    return sorted(folders), endings, False
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                else:
+                    endings[printable(Path(entry.name).suffix.lower()) or "without ending"] += 1
+    except OSError:
+        return folders, endings, False
+    return sorted(folders), endings, True
 
 
 def suggest_options(root: Path) -> str | None:
