@@ -7,7 +7,7 @@ from pathlib import Path
 
 from satseg.data.pairing.files import shared_labels
 from satseg.data.rasters.names import is_image, is_vector
-from satseg.data.rasters.stacks import Stack, _common_name, _find_band, _gather, _visible, write_stack
+from satseg.data.rasters.stacks import Stack, common_name, find_band, gather_stacks, visible_files, write_stack
 from satseg.data.rasters.wildcards import expand_folders
 from satseg.data.samples import Sample
 from satseg.errors import ConfigError, DataError
@@ -34,11 +34,11 @@ def find_stack_files(
     """
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder; give the one that holds your images and masks.")
-    gathered = _gather(images, root, "dataset.images")
-    stacks = [Stack(s.name or _common_name(s), s.files) for s in gathered]
+    gathered = gather_stacks(images, root, "dataset.images")
+    stacks = [Stack(s.name or common_name(s), s.files) for s in gathered]
     files = {s.name: tuple(Path(f) for f in s.files.values()) for s in stacks}
-    rasters = any(map(is_image, _visible(root, expand_folders(root, masks), "dataset.masks")))
-    found = _find_band("dataset.masks", masks, root, is_image if rasters else is_vector)
+    rasters = any(map(is_image, visible_files(root, expand_folders(root, masks), "dataset.masks")))
+    found = find_band("dataset.masks", masks, root, is_image if rasters else is_vector)
     named = {name.removesuffix(mask_suffix): Path(file) for name, file in found.items() if name.endswith(mask_suffix)}
     named = shared_labels(named, files)
     both = {file for own in files.values() for file in own} & {*named.values()}

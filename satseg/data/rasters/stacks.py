@@ -46,23 +46,44 @@ def find_stacks(patterns: Mapping[Any, Any], root: Path | None = None, option: s
         ConfigError: If a pattern cannot be used.
         DataError: If a pattern finds nothing, or an image lacks a band.
     """
-    stacks = _gather(patterns, root, option)
+    stacks = gather_stacks(patterns, root, option)
     for stack in stacks:
         check_complete(stack, patterns, option)
-    return [Stack(s.name or _common_name(s), s.files) for s in stacks]
+    return [Stack(s.name or common_name(s), s.files) for s in stacks]
 
 
-def _gather(patterns: Mapping[Any, Any], root: Path | None, option: str) -> list[Stack]:
+def gather_stacks(patterns: Mapping[Any, Any], root: Path | None, option: str) -> list[Stack]:
+    """Return stacks by the text that the wildcards match, in natural order; some perhaps without all bands.
+
+    Args:
+        patterns: File or pattern by band.
+        root: The dataset's folder; None if patterns are paths, which may be URLs.
+        option: Name of the option, for messages.
+
+    Raises:
+        ConfigError: If a pattern is invalid.
+        DataError: If a pattern finds nothing.
+    """
     if not patterns:
         raise ConfigError(f"{option}={{}}: name a file or a pattern for each band.")
-    found = {str(band): _find_band(f"{option}.{band}", pattern, root) for band, pattern in patterns.items()}
+    found = {str(band): find_band(f"{option}.{band}", pattern, root) for band, pattern in patterns.items()}
     names = sorted({name for files in found.values() for name in files}, key=natural_key)
     return [Stack(name, {b: files[name] for b, files in found.items() if name in files}) for name in names]
 
 
-def _find_band(
-    option: str, pattern: Any, root: Path | None, accepts: FilePredicate = is_image
-) -> dict[str, Path | str]:
+def find_band(option: str, pattern: Any, root: Path | None, accepts: FilePredicate = is_image) -> dict[str, Path | str]:
+    """Return the files of one band by the text that the pattern's wildcards match.
+
+    Args:
+        option: Name of the option, for messages.
+        pattern: A file or a pattern.
+        root: As for `gather_stacks`.
+        accepts: Which files count.
+
+    Raises:
+        ConfigError: If the pattern is invalid.
+        DataError: If it finds nothing.
+    """
     if not isinstance(pattern, str | Path) or not str(pattern):
         raise ConfigError(f"{option}={pattern}: expected a file or a pattern.")
     if root is None and is_remote(pattern):
@@ -79,7 +100,7 @@ def _find_band(
     folder, rest = (root, path.as_posix()) if root is not None else split_pattern(path)
     rest = expand_folders(folder, rest) if rest else "*"
     files: dict[str, Path | str] = {}
-    visible = _visible(folder, rest, option)
+    visible = visible_files(folder, rest, option)
     for file in filter(accepts, visible):
         name = wildcard_text(rest, file.relative_to(folder).as_posix())
         if name in files:
@@ -92,7 +113,12 @@ def _find_band(
     return files
 
 
-def _visible(folder: Path, pattern: str, option: str) -> list[Path]:
+def visible_files(folder: Path, pattern: str, option: str) -> list[Path]:
+    """Return the files that match a pattern in a folder, sorted, without hidden ones.
+
+    Raises:
+        ConfigError: If the pattern is invalid; names the option.
+    """
     try:
         return sorted(find_visible(folder, pattern))
     except (ValueError, NotImplementedError, OSError) as error:
@@ -124,7 +150,7 @@ def check_complete(stack: Stack, patterns: Mapping[Any, Any], option: str = "dat
             raise ConfigError(f"{option}: the bands {band} and {twice[str(file)]} are both {redacted(file)}.")
 
 
-def _common_name(stack: Stack) -> str:
+def common_name(stack: Stack) -> str:
     """Return the common beginning of the file names, up to the last separator."""
     stems = [Path(urlsplit(f).path if is_remote(f) else f).stem for f in map(str, stack.files.values())]
     same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*stems, strict=False))
