@@ -218,7 +218,7 @@ def test_a_checkpoint_whose_weights_are_none_is_refused(file: Path, tmp_path: Pa
 
 def test_a_broken_pickle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"\x80\x02.")
-    with pytest.raises(CheckpointError, match="broken"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is corrupt"):
         load_model(tmp_path / "last.ckpt")
 
 
@@ -243,6 +243,29 @@ def test_a_pickle_with_a_payload_is_refused_and_not_run(tmp_path: Path, name: st
     with pytest.raises(CheckpointError):
         load_model(path if path.suffix == ".ckpt" else tmp_path)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("payload", r"last\.ckpt holds more than tensors and plain data \("),
+        ("cut", r"last\.ckpt is corrupt"),
+        ("folder", r"last\.ckpt cannot be read: Is a directory"),
+    ],
+)
+def test_a_sharded_run_resumes_from_tensors_and_plain_data_only(tmp_path: Path, content: str, message: str) -> None:
+    from satseg.train.sharding import ShardedStrategy
+
+    path = tmp_path / "last.ckpt"
+    if content == "folder":
+        path.mkdir()
+    else:
+        torch.save({"state_dict": {}, "epoch": Payload(tmp_path / "ran") if content == "payload" else 0}, path)
+    if content == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=message):
+        ShardedStrategy().load_checkpoint(path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_latest_without_a_run_says_how_to_get_one(tmp_path: Path) -> None:
