@@ -1,4 +1,4 @@
-"""Pictures made of two, against arrays that are computed otherwise."""
+"""Composite images, against independently computed arrays."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def distances(objects: np.ndarray) -> np.ndarray:
 
 @given(st.integers(0, 999), *(st.integers(6, SIDE - 7) for _ in range(4)))
 @settings(max_examples=15, deadline=None)
-def test_a_composite_keeps_the_object_with_its_margin_and_gives_no_object_of_the_donor(
+def test_swapped_surroundings_keep_the_object_with_its_margin_and_show_no_object_of_the_donor(
     seed: int, row: int, col: int, other_row: int, other_col: int
 ) -> None:
     recipient, donor = picture(seed, row, col), picture(seed + 1, other_row, other_col)
@@ -54,10 +54,10 @@ def test_a_composite_keeps_the_object_with_its_margin_and_gives_no_object_of_the
     part[:10] = True
     assert np.array_equal(swap_surroundings(recipient, donor, part)[:, 10:], recipient.image[:, 10:])
     both = swap_coarse(recipient, donor) + swap_fine(recipient, donor) - recipient.image
-    assert np.allclose(both, made, atol=0.01)  # coarse and fine content together are all
+    assert np.allclose(both, made, atol=0.01)  # coarse and fine content add up to the whole
 
 
-def test_what_is_no_image_is_neither_taken_nor_replaced() -> None:
+def test_invalid_pixels_are_neither_copied_nor_replaced() -> None:
     recipient, donor = picture(0, 10, 10), picture(1, 30, 30)
     recipient.valid[:, 40:], donor.valid[:5] = False, False
     recipient.image[:, :, 40:], donor.image[:, :5] = np.nan, np.nan
@@ -68,7 +68,7 @@ def test_what_is_no_image_is_neither_taken_nor_replaced() -> None:
         assert np.isfinite(change(recipient, donor)[:, :, :40]).all()
 
 
-def test_the_whole_picture_gets_the_donors_brightness_and_contrast_outside_objects() -> None:
+def test_match_tone_gives_the_donors_brightness_and_contrast_outside_objects() -> None:
     recipient, donor = picture(0, 12, 12), picture(1, 30, 30)
     donor.image[:] = 90 + (donor.image - 90) / 3
     made = match_tone(recipient, donor)
@@ -76,11 +76,11 @@ def test_the_whole_picture_gets_the_donors_brightness_and_contrast_outside_objec
     for band in range(2):
         assert made[band, replaceable].mean() == pytest.approx(donor.image[band, given].mean(), rel=1e-3)
         assert made[band, replaceable].std() == pytest.approx(donor.image[band, given].std(), rel=1e-2)
-    alone = match_tone(recipient, donor, [1], spread=False)
-    assert np.array_equal(alone[0], recipient.image[0]) and np.ptp(alone[1] - recipient.image[1]) < 1e-3
+    one_band = match_tone(recipient, donor, [1], spread=False)
+    assert np.array_equal(one_band[0], recipient.image[0]) and np.ptp(one_band[1] - recipient.image[1]) < 1e-3
 
 
-def test_stripes_that_fill_a_picture_are_brought_and_taken_away() -> None:
+def test_match_spectrum_adds_and_removes_periodic_stripes() -> None:
     rows = np.indices((SIDE, SIDE))[0]
     stripes = 8 * np.sin(2 * np.pi * rows / 6)
     plain, striped = picture(0, 24, 24), picture(1, 24, 24)
@@ -94,7 +94,7 @@ def test_stripes_that_fill_a_picture_are_brought_and_taken_away() -> None:
     assert strength(match_spectrum(plain, striped)) > 2 * strength(plain.image)
 
 
-def test_an_object_is_moved_to_where_the_donors_lies_and_reflections_come_in() -> None:
+def test_move_object_shifts_to_the_donors_position_and_pads_by_reflection() -> None:
     recipient, donor = picture(0, 10, 12), picture(1, 30, 20)
     image, valid, region = move_object(recipient, donor)
     assert np.array_equal(image[:, 20:, 8:], recipient.image[:, :-20, :-8]) and valid.all()

@@ -1,4 +1,4 @@
-"""Maps of evidence against ones computed by hand and by another library, and what they must leave alone."""
+"""Evidence maps, against manual computations and pytorch-grad-cam; the model must stay unchanged."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def scene(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def by_hand(network: SegmentationNetwork, module: nn.Module, target: int, against: int | None = None) -> Any:
-    """Return activation and gradient of a layer on `scene(90, 75)`, without any library."""
+    """Return activation and gradient of a layer on `scene(90, 75)`, computed with a hook and autograd."""
     image, valid, pixels = scene(90, 75)
     kept: list[Tensor] = []
 
@@ -68,7 +68,7 @@ def close(found: Tensor, expected: Tensor) -> bool:
 
 @pytest.mark.parametrize("layer", ["encoder.model.layer4", "encoder.model.layer2", "decoder", "decoder.blocks[1]"])
 @pytest.mark.parametrize("against", [None, 2])
-def test_gradcam_and_hirescam_equal_those_by_hand_where_the_image_is_padded(layer: str, against: int | None) -> None:
+def test_gradcam_and_hirescam_equal_a_manual_computation_on_a_padded_image(layer: str, against: int | None) -> None:
     network = build()
     image, valid, pixels = scene(90, 75)
     module = network.net.get_submodule(layer.replace("[1]", ".1"))
@@ -81,7 +81,7 @@ def test_gradcam_and_hirescam_equal_those_by_hand_where_the_image_is_padded(laye
 
 
 @pytest.mark.parametrize(("method", "other"), [("gradcam", GradCAM), ("hirescam", HiResCAM)])
-def test_equals_pytorch_grad_cam_on_the_same_region(method: str, other: Any) -> None:
+def test_maps_equal_those_of_pytorch_grad_cam_for_the_same_region(method: str, other: Any) -> None:
     network = build()
     image, valid, pixels = scene(96, 64)
     found = explain(network, image, valid, pixels, 2, method=method, layer="decoder").evidence.clamp(min=0)
@@ -93,18 +93,18 @@ def test_equals_pytorch_grad_cam_on_the_same_region(method: str, other: Any) -> 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_has_a_default_layer_at_encoder_and_decoder(model: str) -> None:
-    check_default(model, "resnet18")
+def test_every_model_has_default_layers_in_encoder_and_decoder(model: str) -> None:
+    check_default_layers(model, "resnet18")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", [b for b in BACKBONES if b not in ("resnet18", "convnext_large")])
-def test_every_backbone_has_a_default_layer(backbone: str) -> None:
+def test_every_backbone_has_default_layers(backbone: str) -> None:
     model = "unet" if ("unet", backbone) not in INCOMPATIBLE else "fpn"
-    check_default(model, backbone)
+    check_default_layers(model, backbone)
 
 
-def check_default(model: str, backbone: str) -> None:
+def check_default_layers(model: str, backbone: str) -> None:
     network = build(model, backbone)
     image, valid, pixels = scene(70, 100)
     for layer, start in (("auto", "encoder."), ("decoder", "decoder")):
@@ -114,8 +114,8 @@ def check_default(model: str, backbone: str) -> None:
             assert torch.isfinite(found.evidence).all() and found.evidence.std() > 0
 
 
-def test_layers_that_are_computed_for_nothing_are_not_explained() -> None:
-    network = build("pspnet", "tf_efficientnet_lite0")  # which needs the backbone's first three stages alone
+def test_layers_that_do_not_affect_the_output_are_not_offered() -> None:
+    network = build("pspnet", "tf_efficientnet_lite0")  # which uses only the first three stages of the backbone
     image, valid, pixels = scene(96, 96)
     layers = layers_of(network, image, valid)
     assert [layer.size[0] for layer in layers] == [24, 12, 12]
@@ -132,7 +132,7 @@ def native(network: SegmentationNetwork, module: nn.Module, image: Tensor, pixel
     return (kept[0] * torch.autograd.grad(logits[0, 1][pixels].sum(), kept[0])[0]).detach()
 
 
-def test_a_layer_with_channels_last_is_read_as_such() -> None:
+def test_a_channels_last_layer_is_recognised() -> None:
     network = build("unet", "swin_tiny_patch4_window7_224", strict_img_size=False)
     image, valid, pixels = scene(64, 96)
     found = explain(network, image, valid, pixels, 1, method="hirescam", layer="encoder.model.layers_1")
@@ -158,19 +158,19 @@ def test_tokens_become_a_map_and_prefix_tokens_are_dropped() -> None:
 
 
 @pytest.mark.parametrize("layer", ["banana", "banana[-1]", "encoder.model", "decoder.blocks[9]", "decoder.blocks[-9]"])
-def test_a_layer_without_a_map_is_an_error_that_lists_layers_that_work(layer: str) -> None:
+def test_a_layer_without_a_spatial_map_raises_an_error_that_lists_usable_layers(layer: str) -> None:
     with pytest.raises(LayerError, match=r"usable layers are .*encoder\.model\.layer4.*decoder"):
         explain(build(), *scene(64, 64), 1, layer=layer)
 
 
-def test_channels_that_look_like_columns_are_not_taken_for_a_map() -> None:
+def test_as_many_channels_as_columns_are_not_mistaken_for_a_map() -> None:
     network = build("fpn", "convnext_tiny")  # 96 channels last, where a map of 384 pixels has 96 columns
     with pytest.raises(LayerError, match="no map of the image"):
         explain(network, *scene(384, 384), 1, layer="encoder.model.stages_0.blocks.0.norm")
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nodata_that_is_not_a_number_leaves_numbers(method: str) -> None:
+def test_nan_nodata_gives_finite_evidence(method: str) -> None:
     image, valid, pixels = scene(64, 64)
     image = image.float()
     image[..., 40:], valid[..., 40:] = torch.nan, False
@@ -178,7 +178,7 @@ def test_nodata_that_is_not_a_number_leaves_numbers(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_model_is_untouched_after(method: str) -> None:
+def test_explaining_leaves_the_model_unchanged(method: str) -> None:
     network = build().train()
     network.net.encoder.eval()
     network.net.decoder.requires_grad_(False)
@@ -193,7 +193,7 @@ def test_the_model_is_untouched_after(method: str) -> None:
     assert torch.equal(explain(network, *scene(64, 64), 1, method=method).evidence, found.evidence)
 
 
-def test_integrated_gradients_add_up_to_the_difference_from_the_background() -> None:
+def test_integrated_gradients_sum_to_the_score_difference_from_the_baseline() -> None:
     network, (image, valid, pixels) = build(), scene(64, 64)
     found = explain(network, image, valid, pixels, 1, method="integrated_gradients")
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_integrated_gradients_add_up_to_the_difference_from_the_background() -> 
     assert found.bands is not None and float(found.bands.sum()) == pytest.approx(float(found.evidence.sum()), rel=1e-4)
 
 
-def test_occlusion_is_what_a_block_takes_from_the_log_odds() -> None:
+def test_occlusion_is_the_drop_in_log_odds_when_a_block_is_blurred() -> None:
     network, (image, valid, pixels) = build(), scene(72, 56)  # blocks of 9 by 9
     found = explain(network, image, valid, pixels, 1, method="occlusion").evidence
     against = explain(network, image, valid, pixels, 1, against=2, method="occlusion").evidence
@@ -218,7 +218,7 @@ def test_occlusion_is_what_a_block_takes_from_the_log_odds() -> None:
     assert float(against[22, 13]) == pytest.approx(lead[0] - lead[1], rel=1e-3, abs=1e-3)
 
 
-def test_regions() -> None:
+def test_find_region_selects_pixels_and_rejects_invalid_requests() -> None:
     predicted = torch.zeros(4, 5, dtype=torch.int64)
     predicted[1, 2] = 1
     assert find_region("predicted", 1, "b", predicted).pixels.nonzero().tolist() == [[1, 2]]
@@ -237,18 +237,18 @@ def test_regions() -> None:
             find_region(wrong, 1, "b", predicted)
 
 
-def test_an_unknown_method_is_named_with_the_choices() -> None:
+def test_an_unknown_method_raises_an_error_that_lists_the_choices() -> None:
     with pytest.raises(ConfigError, match="method=banana: choose gradcam"):
         explain(build(), *scene(64, 64), 1, method="banana")
 
 
-def test_an_empty_region_is_said_so() -> None:
+def test_an_empty_region_raises_an_error() -> None:
     image, valid, pixels = scene(64, 64)
     with pytest.raises(EmptyRegionError, match="no pixel"):
         explain(build(), image, valid, torch.zeros_like(pixels), 1)
 
 
-def test_what_a_map_adds_is_measured_against_the_prediction_of_its_class() -> None:
+def test_compare_with_prediction_reports_correlation_and_evidence_outside_the_area() -> None:
     network = build()
     image, valid, pixels = scene(64, 64)
     valid[..., 60:] = False

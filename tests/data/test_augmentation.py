@@ -1,4 +1,4 @@
-"""Image and mask move together, masks are never mixed, and light changes at unit scale."""
+"""Geometric and photometric augmentation, on the CPU and on a device, and resizing."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SPECS = {
 
 
 def patch(dtype: str, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image whose first band is the mask, times ten."""
+    """Return an image whose bands all equal ten times the mask, the mask, and valid pixels."""
     random = np.random.default_rng(seed)
     mask = random.integers(0, 7, (size, size), dtype=np.uint8)
     image = np.stack([mask.astype(dtype) * 10] * len(SPECS[dtype].bands))
@@ -27,18 +27,18 @@ def patch(dtype: str, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.nda
 
 @pytest.mark.parametrize("dtype", SPECS)
 @given(seed=st.integers(0, 2**40))
-def test_flips_and_turns_keep_image_mask_and_valid_together(dtype: str, seed: int) -> None:
-    given_ = patch(dtype)
+def test_flips_and_rotations_transform_image_mask_and_valid_alike(dtype: str, seed: int) -> None:
+    original = patch(dtype)
     augmentation = Augmentation(quarter_turns=True, flips=True)
-    image, mask, valid = augmentation(*given_, seed, SPECS[dtype], 32)
+    image, mask, valid = augmentation(*original, seed, SPECS[dtype], 32)
     assert image.dtype == dtype and (image[0] == mask.astype(dtype) * 10).all()
-    images = [np.rot90(f, k) for k in range(4) for f in (given_[1], given_[1][:, ::-1])]
-    place = [i for i, candidate in enumerate(images) if (candidate == mask).all()]
-    valids = [np.rot90(f, k) for k in range(4) for f in (given_[2], given_[2][:, ::-1])]
-    assert len(place) == 1 and (valids[place[0]] == valid).all()
+    images = [np.rot90(f, k) for k in range(4) for f in (original[1], original[1][:, ::-1])]
+    matches = [i for i, candidate in enumerate(images) if (candidate == mask).all()]
+    valids = [np.rot90(f, k) for k in range(4) for f in (original[2], original[2][:, ::-1])]
+    assert len(matches) == 1 and (valids[matches[0]] == valid).all()
 
 
-def test_all_eight_positions_occur_equally() -> None:
+def test_all_eight_orientations_are_about_equally_frequent() -> None:
     image, mask, valid = patch("uint8")
     augmentation = Augmentation(quarter_turns=True, flips=True)
     seen = [augmentation(image, mask, valid, seed, SPECS["uint8"], 32)[1].tobytes() for seed in range(800)]
@@ -47,7 +47,7 @@ def test_all_eight_positions_occur_equally() -> None:
 
 
 @pytest.mark.parametrize("dtype", SPECS)
-def test_light_changes_valid_pixels_only_and_never_the_mask(dtype: str) -> None:
+def test_photometric_augmentation_changes_only_valid_pixels_and_never_the_mask(dtype: str) -> None:
     image, mask, valid = patch(dtype)
     strong = Augmentation(brightness=0.2, contrast=0.4, gamma=0.3, noise=0.05, band_shift=0.1)
     changed, same_mask, same_valid = strong(image, mask, valid, 5, SPECS[dtype], 32)
@@ -60,20 +60,20 @@ def test_light_changes_valid_pixels_only_and_never_the_mask(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", SPECS)
-def test_a_device_changes_a_batch_as_a_worker_changes_each_patch(dtype: str) -> None:
+def test_photometric_augmentation_of_a_batch_equals_that_of_each_patch_in_a_worker(dtype: str) -> None:
     strong = Augmentation(True, True, brightness=0.2, contrast=0.4, gamma=0.3, noise=0.05, band_shift=0.1)
     patches, seeds = [patch(dtype, seed=s) for s in range(4)], [7, 2**63 - 1, 8, 7]
     whole = [strong(*p, seed, SPECS[dtype], 32) for p, seed in zip(patches, seeds, strict=True)]
-    placed = [to_item("", *strong.geometric(*p, seed, 32)) for p, seed in zip(patches, seeds, strict=True)]
-    batch = collate(placed)
-    light = strong.photometric(batch["image"], batch["valid"], seeds, SPECS[dtype])
+    geometric_items = [to_item("", *strong.geometric(*p, seed, 32)) for p, seed in zip(patches, seeds, strict=True)]
+    batch = collate(geometric_items)
+    augmented = strong.photometric(batch["image"], batch["valid"], seeds, SPECS[dtype])
     expected = collate([to_item("", *arrays) for arrays in whole])
-    assert light.dtype == expected["image"].dtype
-    assert torch.allclose(light.double(), expected["image"].double(), rtol=1e-5, atol=1e-5)
+    assert augmented.dtype == expected["image"].dtype
+    assert torch.allclose(augmented.double(), expected["image"].double(), rtol=1e-5, atol=1e-5)
     assert torch.equal(batch["mask"], expected["mask"]) and torch.equal(batch["valid"], expected["valid"])
 
 
-def test_the_formula_of_light_is_what_its_options_say() -> None:
+def test_gamma_contrast_and_noise_follow_their_formulas_at_unit_scale() -> None:
     image = np.linspace(-0.9, 2.9, 32 * 32, dtype=np.float32).reshape(1, 32, 32)  # -1 to 2 at unit scale: from 0.05
     mask, valid = np.zeros((32, 32), np.uint8), np.ones((32, 32), bool)
     unit = (image.astype(float) + 1) / 2
@@ -88,7 +88,7 @@ def test_the_formula_of_light_is_what_its_options_say() -> None:
     assert abs(noise.mean()) < 0.05 and 0 < noise.std() <= 0.52
 
 
-def test_what_lies_under_invalid_pixels_changes_nothing() -> None:
+def test_values_of_invalid_pixels_do_not_affect_valid_ones() -> None:
     image, mask, valid = patch("float32")
     strong = Augmentation(brightness=0.2, contrast=0.4, gamma=0.3, noise=0.05, band_shift=0.1)
     results = []
@@ -107,10 +107,12 @@ def test_brightness_is_a_shift_at_unit_scale() -> None:
 
 
 @given(st.integers(8, 90), st.sampled_from([16, 32, 33]))
-def test_resizing_never_makes_a_new_class_and_spreads_invalid_pixels(size: int, edge: int) -> None:
+def test_resizing_adds_no_class_and_never_mixes_invalid_pixels_in(size: int, edge: int) -> None:
     image, mask, valid = patch("uint8", size)
     resized, small, usable = resize(image, mask, valid, edge)
     assert resized.shape == (3, edge, edge) and small.shape == usable.shape == (edge, edge)
     assert set(np.unique(small)) <= set(np.unique(mask))
     image[:, ~valid] = 255
-    assert (resize(image, mask, valid, edge)[0][:, usable] <= 60).all()  # none was mixed with an invalid one
+    assert (
+        resize(image, mask, valid, edge)[0][:, usable] <= 60
+    ).all()  # no valid pixel contains a share of an invalid one

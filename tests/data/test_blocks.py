@@ -1,4 +1,4 @@
-"""Blocks: what they cover, how far apart they are, and that they stop a model from remembering places."""
+"""Splits by blocks: coverage, buffers, and no leakage between neighbours."""
 
 import random
 from pathlib import Path
@@ -30,8 +30,8 @@ def sample(folder: Path, name: str, shape: tuple[int, int], **options: Any) -> S
     return Sample(name, path, folder / "masks" / f"{name}.tif")
 
 
-def painted(splits: Splits, shape: tuple[int, int]) -> np.ndarray:
-    """Return which split (1, 2, 3) uses each pixel of the one image; checks that none is used twice."""
+def split_map(splits: Splits, shape: tuple[int, int]) -> np.ndarray:
+    """Return the split (1, 2, 3; 0 for none) of each pixel of the image; checks that none is used twice."""
     found = np.zeros(shape, int)
     for number, samples in enumerate(splits.values(), 1):
         for part in samples:
@@ -43,8 +43,8 @@ def painted(splits: Splits, shape: tuple[int, int]) -> np.ndarray:
     return found
 
 
-def least_distance(found: np.ndarray) -> int:
-    """Return how many pixels lie at least between two splits, along rows or columns."""
+def smallest_gap(found: np.ndarray) -> int:
+    """Return the smallest number of pixels between two splits, along rows or columns."""
     distances = [
         distance_transform_cdt(found != one, "chessboard")[(found != one) & (found > 0)].min()
         for one in (1, 2, 3)
@@ -54,14 +54,14 @@ def least_distance(found: np.ndarray) -> int:
 
 
 @given(st.integers(40, 150), st.integers(40, 150), st.integers(12, 20), st.integers(0, 8), st.integers(0, 10_000))
-def test_blocks_of_a_scene_cover_it_but_for_the_buffer(
+def test_blocks_cover_a_scene_except_for_the_buffer(
     tmp_path_factory: pytest.TempPathFactory, height: int, width: int, size: int, buffer: int, seed: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / f"scene {height} {width}"
     scene = sample(folder, "scene", (height, width))
     splits = Blocks(size, buffer, val=0.2, test=0.3, seed=seed)([scene], folder)
-    found = painted(splits, (height, width))
-    assert least_distance(found) >= buffer
+    found = split_map(splits, (height, width))
+    assert smallest_gap(found) >= buffer
     rows, cols = round(height / size), round(width / size)
     windows = [s.window for own in splits.values() for s in own]
     assert len(windows) == rows * cols and len(splits["test"]) == round(0.3 * (rows * cols))
@@ -69,20 +69,22 @@ def test_blocks_of_a_scene_cover_it_but_for_the_buffer(
     assert buffer or found.all()
 
 
-def test_neighbours_of_one_split_share_their_edge(tmp_path: Path) -> None:
+def test_there_is_no_buffer_between_blocks_of_the_same_split(tmp_path: Path) -> None:
     scene = sample(tmp_path, "scene", (90, 90))
     splits = Blocks(30, 10, val=["scene:0_0"], test=None)([scene], tmp_path)
     assert {s.window for s in splits["val"]} == {(0, 0, 25, 25)}
     expected = np.ones((90, 90), int)
     expected[:35, :30] = expected[:60, 30:35] = 0
     expected[:25, :25] = 2
-    assert (painted(splits, (90, 90)) == expected).all()
+    assert (split_map(splits, (90, 90)) == expected).all()
     assert splits["val"][0].name == "scene_0_0_25_25" and splits["val"][0].mask == scene.mask
 
 
 def test_blocks_can_be_given_in_metres_and_overlapping_scenes_share_them(tmp_path: Path) -> None:
     east = sample(tmp_path, "a", (100, 100), **at(0, 0))
-    other = sample(tmp_path, "b", (200, 200), **at(500, 0, 5))  # the same ground from half way on, in pixels of 5 m
+    other = sample(
+        tmp_path, "b", (200, 200), **at(500, 0, 5)
+    )  # overlaps the first from its middle on, in pixels of 5 m
     split = Blocks(250, 50, "metres", val=0.2, test=0.2, seed=3)
     splits = split([east, other], tmp_path)
     used = np.zeros((3, 200, 300), bool)  # pixels of 5 m
@@ -92,11 +94,11 @@ def test_blocks_can_be_given_in_metres_and_overlapping_scenes_share_them(tmp_pat
             col += 100 if part.name.startswith("b") else 0
             used[number, row : row + height, col : col + width] = True
     assert (used.sum(0) <= 1).all() and used.any((1, 2)).all()
-    assert least_distance(np.where(used.any(0), used.argmax(0) + 1, 0)) >= 10
+    assert smallest_gap(np.where(used.any(0), used.argmax(0) + 1, 0)) >= 10
     assert {split.group_of(s) for s in splits["val"]}.isdisjoint({split.group_of(s) for s in splits["train"]})
 
 
-def test_small_images_belong_to_the_block_of_their_centre_and_near_ones_are_left_out(tmp_path: Path) -> None:
+def test_small_images_belong_to_the_block_of_their_centre_and_those_in_the_buffer_are_left_out(tmp_path: Path) -> None:
     samples = [sample(tmp_path, f"{r}_{c}", (16, 16), **at(c * 160, r * 160)) for r in range(8) for c in range(8)]
     near = Blocks(40, 0, val=0.2, test=0.2, seed=1)
     assert sum(map(len, near(samples, tmp_path).values())) == 64 and near.notes == []
@@ -105,14 +107,14 @@ def test_small_images_belong_to_the_block_of_their_centre_and_near_ones_are_left
     place = {side: np.array([[int(n) for n in s.name.split("_")] for s in found]) for side, found in splits.items()}
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         gaps = np.abs(place[one][:, None] - place[other]).max(2) - 1
-        assert gaps.min() >= 1  # an image of 160 m lies between, as touching ones are nearer than 100 m
+        assert gaps.min() >= 1  # touching images are nearer than 100 m, so one of 160 m lies between
     assert len(splits["test"]) == 16
     left_out = 64 - sum(map(len, splits.values()))
     assert split.notes == [f"{left_out} of 64 images are left out: closer to another split than the buffer"]
     assert all((np.ptp(p // 4, axis=0) == 0).all() for p in (place["val"], place["test"]))
 
 
-def test_that_no_buffer_lies_between_two_coordinate_systems_is_told(tmp_path: Path) -> None:
+def test_a_note_says_that_there_is_no_buffer_between_different_crs(tmp_path: Path) -> None:
     samples = [sample(tmp_path, f"{c}", (200, 200), **at(c * 2000, 0)) for c in range(2)]
     split = Blocks(50, 10, seed=1)
     split(samples, tmp_path)
@@ -123,7 +125,7 @@ def test_that_no_buffer_lies_between_two_coordinate_systems_is_told(tmp_path: Pa
 
 
 @given(st.integers(0, 5), st.integers(0, 3))
-def test_blocks_and_folds_are_the_same_for_any_order(
+def test_blocks_and_folds_do_not_depend_on_the_order_of_samples(
     tmp_path_factory: pytest.TempPathFactory, seed: int, fold: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "many"
@@ -137,17 +139,17 @@ def test_blocks_and_folds_are_the_same_for_any_order(
     assert found[0] == found[1]
 
 
-def test_folds_of_blocks_take_turns(tmp_path: Path) -> None:
+def test_each_block_outside_the_test_split_is_validated_in_exactly_one_fold(tmp_path: Path) -> None:
     scene = sample(tmp_path, "scene", (120, 120))
     covered = np.zeros((120, 120), int)
     for fold in range(4):
         splits = Blocks(20, 0, test=0.1, fold=fold, folds=4)([scene], tmp_path)
-        covered += painted({"val": splits["val"]}, (120, 120)) > 0
+        covered += split_map({"val": splits["val"]}, (120, 120)) > 0
     assert covered.max() == 1
     assert (covered == 0).sum() == sum(s.window.width * s.window.height for s in splits["test"])
 
 
-def test_blocks_that_cannot_be_are_refused(tmp_path: Path) -> None:
+def test_impossible_blocks_raise_an_error(tmp_path: Path) -> None:
     photo = sample(tmp_path, "photo", (50, 50))
     with pytest.raises(DataError, match=r"photo\.tif has no georeference and is no larger than a block"):
         Blocks(100, 10)([photo], tmp_path)
@@ -200,14 +202,14 @@ def test_a_scene_is_trained_on_and_scored_by_its_blocks(scene: Path) -> None:
         assert (batch["mask"][~batch["valid"]] == 255).all()
 
 
-def test_a_patch_larger_than_its_block_sees_nothing_beyond(scene: Path) -> None:
+def test_a_patch_larger_than_its_block_has_no_valid_pixels_outside_it(scene: Path) -> None:
     data = module(scene, split=Blocks(50, 10), patch_size=96)
     largest = max(s.window.width * s.window.height for s in data.samples_of("train"))
     for batch in data.train_dataloader():
         assert (batch["valid"].sum((1, 2)) <= largest).all() and (batch["mask"][~batch["valid"]] == 255).all()
 
 
-def test_the_manifest_holds_windows_and_its_hash_follows_them(scene: Path) -> None:
+def test_the_manifest_holds_windows_and_its_hash_depends_on_them(scene: Path) -> None:
     first, again = module(scene).manifest(), module(scene).manifest()
     other = module(scene, split=Blocks(100, 22)).manifest()
     assert first == again and first["split_hash"] != other["split_hash"]
@@ -215,10 +217,12 @@ def test_the_manifest_holds_windows_and_its_hash_follows_them(scene: Path) -> No
     assert all(name == f"scene_{'_'.join(map(str, window))}" for name, window in first["windows"].items())
     assert module(scene).fingerprint != module(scene, split=Blocks(100, 22)).fingerprint
     groups = [set(module(scene).groups(split).values()) for split in ("train", "val", "test")]
-    assert sum(map(len, groups)) == len(set().union(*groups)) == len(first["windows"])  # each block by itself
+    assert (
+        sum(map(len, groups)) == len(set().union(*groups)) == len(first["windows"])
+    )  # each block is a group of its own
 
 
-def test_the_choice_of_blocks_can_be_built_from_its_file(root_dir: Path, scene: Path) -> None:
+def test_the_configuration_file_of_blocks_can_be_instantiated(root_dir: Path, scene: Path) -> None:
     config = OmegaConf.load(root_dir / "conf/dataset/split/blocks.yaml")
     config.size, config.buffer = 100, 12
     assert module(scene, split=instantiate(config)).manifest()["windows"]
@@ -230,7 +234,7 @@ def field(random: np.random.Generator, sigma: float) -> np.ndarray:
 
 
 def skill(root: Path, split: Any) -> float:
-    """Return how much better than chance labels are guessed, from pixels alone, where no training image lies."""
+    """Return the balanced accuracy above chance of a nearest-neighbour classifier of single test pixels."""
     data = module(root, classes=["no", "yes"], split=split)
 
     def pixels(side: str) -> tuple[np.ndarray, np.ndarray]:
@@ -240,14 +244,14 @@ def skill(root: Path, split: Any) -> float:
 
     model = KNeighborsClassifier(1).fit(*pixels("train"))
     inputs, truth = pixels("test")
-    guessed = model.predict(inputs)
-    return float(np.mean([(guessed[truth == c] == c).mean() for c in (0, 1)])) - 0.5
+    predicted = model.predict(inputs)
+    return float(np.mean([(predicted[truth == c] == c).mean() for c in (0, 1)])) - 0.5
 
 
 def test_a_random_split_scores_above_chance_on_noise_and_buffered_blocks_do_not(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
-    image = np.stack([field(random, 12) for _ in range(6)])  # alike nearby, so that it tells the place
-    labels = (field(random, 6) > 0).astype(np.uint8)  # alike nearby, too, but of nothing that the image shows
+    image = np.stack([field(random, 12) for _ in range(6)])  # spatially correlated, so that it identifies the location
+    labels = (field(random, 6) > 0).astype(np.uint8)  # spatially correlated, but independent of the image
     for row, col in np.ndindex(16, 16):
         name, area = f"{row:02d}_{col:02d}.tif", np.s_[..., 16 * row : 16 * row + 16, 16 * col : 16 * col + 16]
         write(tmp_path / "images" / name, image[area], **at(col * 160, row * 160))

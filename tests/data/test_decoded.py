@@ -1,4 +1,4 @@
-"""Decoded images: once for all processes of a loader, read-only, as far as the memory goes, and the same bytes."""
+"""The cache of decoded images: shared by the workers of a loader, read-only, limited in size, and exact."""
 
 import multiprocessing
 import pickle
@@ -51,7 +51,7 @@ def batches(data: FolderDataModule) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kept", [0, 2, 6])
-def test_what_is_kept_changes_no_patch(root: Path, workers: int, kept: int) -> None:
+def test_caching_does_not_change_patches(root: Path, workers: int, kept: int) -> None:
     expected = batches(module(root, cache_gb=0))
     found = batches(module(root, cache_gb=kept * (BYTES + 128) / 1e9, num_workers=workers))
     assert len(found) == 12
@@ -59,26 +59,26 @@ def test_what_is_kept_changes_no_patch(root: Path, workers: int, kept: int) -> N
         assert torch.equal(image, own_image) and torch.equal(mask, own_mask)
 
 
-def test_an_image_that_a_worker_has_decoded_is_decoded_no_more(root: Path) -> None:
+def test_an_image_decoded_by_one_worker_is_not_decoded_again(root: Path) -> None:
     data = module(root, num_workers=2)
-    _ = data.spec  # measured in this process
+    _ = data.spec  # computed in this process
     decoded = data.reader.decoded
     assert decoded is not None
     paths = sorted((root / "images").glob("*.tif"))
     assert all(path in decoded for path in paths)
     assert len(batches(data)) == 12
-    there = [path for path in paths if decoded.get(path) is not None]
-    assert {s.image for s in data.splits["train"]} <= set(there)
-    for path in there:
+    cached = [path for path in paths if decoded.get(path) is not None]
+    assert {s.image for s in data.splits["train"]} <= set(cached)
+    for path in cached:
         arrays = decoded.get(path)
         assert arrays is not None and not any(array.flags.writeable for array in arrays)
         with rasterio.open(path) as file:
             assert np.array_equal(arrays[0], file.read())
-        path.write_bytes(b"")  # nobody reads it again
+        path.write_bytes(b"")  # a second read would fail
     assert len(batches(data)) == 12
 
 
-def test_no_more_is_kept_than_was_allowed(root: Path) -> None:
+def test_the_cache_stays_within_its_limit(root: Path) -> None:
     decoded = module(root, cache_gb=2.5 * BYTES / 1e9).reader.decoded
     assert decoded is not None
     assert [path in decoded for path in sorted((root / "images").glob("*.tif"))].count(True) == 2
@@ -89,10 +89,10 @@ def _fill(decoded: DecodedImageCache, arrays: Any) -> None:
 
 
 @given(bands=st.integers(1, 9), height=st.integers(1, 70), width=st.integers(1, 70), dtype=st.sampled_from("BHhIfd"))
-def test_any_shape_and_dtype_comes_back(bands: int, height: int, width: int, dtype: str) -> None:
+def test_arrays_of_any_shape_and_dtype_are_cached_exactly(bands: int, height: int, width: int, dtype: str) -> None:
     random = np.random.default_rng(0)
-    form = (bands, height, width), dtype
-    decoded = DecodedImageCache({Path(name): form for name in "abc"}, 1 << 22)
+    shape_and_dtype = (bands, height, width), dtype
+    decoded = DecodedImageCache({Path(name): shape_and_dtype for name in "abc"}, 1 << 22)
     arrays = {
         Path(name): (
             random.integers(0, 100, (bands, height, width)).astype(dtype),
@@ -111,7 +111,7 @@ def test_any_shape_and_dtype_comes_back(bands: int, height: int, width: int, dty
             assert array.dtype == expected.dtype and np.array_equal(array, expected)
 
 
-def test_processes_that_are_forked_share_it_and_others_begin_anew() -> None:
+def test_forked_processes_share_the_cache_and_a_pickled_copy_is_empty() -> None:
     decoded = DecodedImageCache({Path("b"): ((1, 2, 2), "uint8")}, 1000)
     ones = np.ones((1, 2, 2), np.uint8), np.ones((2, 2), np.uint8), np.ones((2, 2), bool)
     process = multiprocessing.get_context("fork").Process(target=_fill, args=(decoded, ones))
@@ -123,12 +123,12 @@ def test_processes_that_are_forked_share_it_and_others_begin_anew() -> None:
 
 
 @pytest.mark.parametrize("side", [10**7, 10**10])
-def test_more_memory_than_there_is_is_refused_by_name(side: int) -> None:
+def test_a_cache_larger_than_memory_raises_an_error_that_names_the_option(side: int) -> None:
     with pytest.raises(ConfigError, match=r"^dataset\.cache_gb=1e\+12: .* set a lower value\.$"):
         DecodedImageCache({Path("a"): ((1, side, side), "uint8")}, 10**21)
 
 
-def test_files_stay_open_within_the_limit_and_a_broken_one_is_named(root: Path) -> None:
+def test_files_stay_open_up_to_the_limit_and_errors_name_a_broken_file(root: Path) -> None:
     files = OpenRasters(limit=2)
     paths = sorted((root / "images").glob("*.tif"))
     for path in [*paths, *paths]:

@@ -1,4 +1,4 @@
-"""Blocks of a TIFF that hold more than its header says: whole files, whose header is said to name fewer bands."""
+"""The check for TIFF blocks longer than the header allows, on valid files and with a mocked header of fewer bands."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from satseg.serve import uploads
 from satseg.serve.uploads import Limits, check_upload
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-FORMS: dict[str, dict[str, Any]] = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "strips": {"blockysize": 7},
     "one strip": {"blockysize": 50},
     "tiles": {"tiled": True, "blockxsize": 16, "blockysize": 32},
@@ -42,14 +42,14 @@ def write(path: Path, **options: Any) -> np.ndarray:
 
 
 def with_fewer_bands(source: Any, **changes: Any) -> Any:
-    """Return what a damaged header would say of an open raster."""
+    """Return a stand-in for an open raster whose damaged header names only one band."""
     names = ("driver", "compression", "block_shapes", "dtypes", "tags", "get_tag_item", "height", "width", "indexes")
     true = {name: getattr(source, name) for name in names}
     return SimpleNamespace(**true | {"count": 1, "interleaving": Interleaving.pixel} | changes)
 
 
-@pytest.mark.parametrize("options", FORMS.values(), ids=FORMS)
-def test_whole_files_of_every_form_are_read(options: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
+def test_valid_files_of_every_layout_are_read(options: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
     image = write(path, **options)
     for opener in (open_raster, OpenRasters().open):
@@ -61,7 +61,7 @@ def test_whole_files_of_every_form_are_read(options: dict[str, Any], tmp_path: P
 
 
 @pytest.mark.parametrize("options", [{}, {"count": 1}, {"count": 1, "nbits": 1}, {"count": 2, "interleave": "band"}])
-def test_one_long_strip_which_gdal_shows_by_rows_is_read(options: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_with_one_long_strip_that_gdal_reports_as_rows_is_read(options: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
     profile = {"driver": "GTiff", "count": 3, "height": 2500, "width": 16, "dtype": "uint8", "compress": "deflate"}
     profile |= {"blockysize": 2500} | options
@@ -79,44 +79,46 @@ def test_one_long_strip_which_gdal_shows_by_rows_is_read(options: dict[str, Any]
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_all_blocks_of_an_upload_that_is_stored_turned_are_looked_at(
+def test_all_stored_blocks_of_a_rotated_upload_are_checked(
     orientation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 60, 3)).astype(np.uint8))
-    tags = {274: orientation, 278: 30}  # rows of a strip
+    tags = {274: orientation, 278: 30}  # 278: rows per strip
     stored.save(tmp_path / "image.tif", compression="tiff_adobe_deflate", tiffinfo=tags)
     sizes = []
 
-    def look(source: Any, path: Path, *, every: bool) -> None:
+    def recording_check(source: Any, path: Path, *, every: bool) -> None:
         sizes.append((source.height, source.width, every))
         check_deflated_blocks(source, path, every=every)
 
-    monkeypatch.setattr(uploads, "check_deflated_blocks", look)
+    monkeypatch.setattr(uploads, "check_deflated_blocks", recording_check)
     upload = check_upload(tmp_path / "image.tif", "image.tif", Limits(10**6, 10**6))
     assert (upload.info.height, upload.info.width) == ((300, 60) if orientation == 3 else (60, 300))
     assert sizes == [(300, 60, True)]
 
 
-def test_blocks_that_are_too_long_are_found_at_the_beginning_and_anywhere(tmp_path: Path) -> None:
+def test_an_oversized_first_block_is_always_found_and_later_ones_with_every(tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
-    write(path, **FORMS["tiles"])
+    write(path, **LAYOUTS["tiles"])
     with rasterio.open(path) as source:
         assert block_bytes(source) == 16 * 32 * 3
         for every in (False, True):
             with pytest.raises(ValueError, match="a block holds more than the header says"):
                 check_deflated_blocks(with_fewer_bands(source), path, every=every)
 
-        def later(name: str, *domain: str, **band: int) -> str | None:
-            """Leave out the first block, so that only later ones are too long."""
+        def without_first_block(name: str, *domain: str, **band: int) -> str | None:
+            """Hide the first block, so that only later ones are too long."""
             return None if name == "BLOCK_OFFSET_0_0" else source.get_tag_item(name, *domain, **band)
 
-        none_at_first = with_fewer_bands(source, get_tag_item=later)
-        check_deflated_blocks(none_at_first, path)
+        later_blocks_only = with_fewer_bands(source, get_tag_item=without_first_block)
+        check_deflated_blocks(later_blocks_only, path)
         with pytest.raises(ValueError, match="a block holds more"):
-            check_deflated_blocks(none_at_first, path, every=True)
+            check_deflated_blocks(later_blocks_only, path, every=True)
 
 
-def test_such_a_file_is_refused_wherever_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_blocks_raise_an_error_wherever_the_file_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(source: Any, path: Path, **options: Any) -> None:
         check_deflated_blocks(with_fewer_bands(source), path, **options)
 

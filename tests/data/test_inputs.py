@@ -1,4 +1,4 @@
-"""What `input=` may name: files, folders, patterns, list files and URLs."""
+"""Resolution of `input=`: files, folders, patterns, list files and URLs."""
 
 import os
 from pathlib import Path
@@ -33,14 +33,14 @@ def names(*named: object) -> list[str]:
     return [path.name for path in map(Path, find_inputs(list(named) if len(named) > 1 else named[0]))]
 
 
-def test_a_folder_and_a_pattern_find_rasters_in_natural_order_and_nothing_else(folder: Path) -> None:
+def test_a_folder_or_a_pattern_gives_only_rasters_in_natural_order(folder: Path) -> None:
     assert names(str(folder)) == names(folder) == names(str(folder / "*")) == ["a9.TIF", "a10.tif", "b.png"]
     assert names(str(folder / "**/*")) == ["a9.TIF", "a10.tif", "b.png", "d.jpg", "c.jp2"]
     assert names(str(folder / "**/*.j*")) == ["d.jpg", "c.jp2"]
     assert names(str(folder.parent / "d*/a?.T*")) == ["a9.TIF"]
 
 
-def test_rasters_of_any_format_are_found_and_what_is_passed_over_is_said(folder: Path) -> None:
+def test_rasters_of_any_format_are_found_and_errors_count_skipped_files(folder: Path) -> None:
     for name in ("s/a.img", "s/b.bil", "s/b.hdr", "s/c.dat", "s/c.hdr", "s/d.dat", "s/e.nc"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
@@ -53,20 +53,22 @@ def test_rasters_of_any_format_are_found_and_what_is_passed_over_is_said(folder:
         find_inputs({"B1": str(folder / "s/d*")})
 
 
-def test_patterns_are_relative_to_where_the_user_stands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_are_relative_to_the_working_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert find_inputs("*.tif") == [Path("a10.tif")] and find_inputs("./sub/*") == [Path("sub/d.jpg")]
     monkeypatch.setenv("HOME", str(folder))
     assert find_inputs("~/b.png") == [folder / "b.png"]
 
 
-def test_what_is_named_comes_once_and_in_the_order_given(folder: Path) -> None:
+def test_inputs_are_deduplicated_and_keep_the_given_order(folder: Path) -> None:
     listed = OmegaConf.create([str(folder / "b.png"), str(folder), f"{folder}/sub/../b.png", URL, URL])
     assert names(*listed) == ["b.png", "a9.TIF", "a10.tif", os.path.basename(URL)]  # noqa: PTH119
-    assert find_inputs(folder / "notes.md") == [folder / "notes.md"]  # a file of any ending, if it is named itself
+    assert find_inputs(folder / "notes.md") == [folder / "notes.md"]  # a file named explicitly may have any suffix
 
 
-def test_a_list_file_names_paths_beside_it_and_urls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_a_list_file_are_relative_to_it_and_urls_are_allowed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lists = folder / "sub/scenes.txt"
     content = f"\ufeff# of June\r\n\r\n  ../a9.TIF \n{URL}\nd.jpg\n{folder / 'b.png'}\n../a9.TIF\n"
     lists.write_text(content, encoding="utf-8")
@@ -75,7 +77,7 @@ def test_a_list_file_names_paths_beside_it_and_urls(folder: Path, monkeypatch: p
     assert find_inputs(str(lists)) == expected and isinstance(find_inputs(lists)[1], str)
 
 
-def test_urls_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     for url in (URL, "s3://bucket/key [1].tif", "gs://bucket/*.tif".replace("*", "x"), "http://host:8080/a?list=*"):
         assert find_inputs(url) == [url]
 
@@ -91,7 +93,7 @@ def test_urls_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         ("relative/ü=1.jp2", "ü=1"),
     ],
 )
-def test_names_of_files_and_urls(source: str | Path, expected: str) -> None:
+def test_source_names_of_paths_and_urls(source: str | Path, expected: str) -> None:
     assert source_name(source) == expected
 
 
@@ -115,7 +117,7 @@ def test_names_of_files_and_urls(source: str | Path, expected: str) -> None:
         ("binary.txt", DataError, r"binary\.txt cannot be read \(it is not UTF-8 text\)"),
     ],
 )
-def test_what_cannot_be_found_is_one_line(
+def test_missing_inputs_raise_an_error_of_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, named: object, error: type[Exception], expected: str
 ) -> None:
     monkeypatch.chdir(folder)
@@ -128,7 +130,7 @@ def test_what_cannot_be_found_is_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_a_vrt_of_the_users_own_is_an_input(tmp_path: Path) -> None:
+def test_a_vrt_can_be_an_input(tmp_path: Path) -> None:
     array = np.arange(12, dtype=np.uint16).reshape(1, 3, 4)
     write_raster(tmp_path / "a.tif", array)
     (tmp_path / "own.vrt").write_text(
@@ -140,7 +142,7 @@ def test_a_vrt_of_the_users_own_is_an_input(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_window(path), array[:, 1:3, 1:3])
 
 
-def test_bands_are_found_by_the_names_that_the_file_gives(tmp_path: Path) -> None:
+def test_bands_are_found_by_the_names_in_the_file(tmp_path: Path) -> None:
     write_raster(tmp_path / "a.tif", np.zeros((3, 2, 2), np.uint8), band_names=["B04", "B03", "B04"])
     info = read_info(tmp_path / "a.tif")
     assert bands_by_name(info, ["B03"]) == (2,)

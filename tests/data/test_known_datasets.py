@@ -1,4 +1,4 @@
-"""Every known dataset, on a tiny copy of its published layout."""
+"""The configurations of known datasets, on tiny copies of their published layouts."""
 
 import importlib.util
 from pathlib import Path
@@ -29,7 +29,7 @@ def build(name: str, root: Path, *options: str) -> SegmentationDataModule:
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_known_dataset_is_read_as_published(name: str, tmp_path: Path) -> None:
+def test_a_known_dataset_is_read_from_its_published_layout(name: str, tmp_path: Path) -> None:
     tree = TREES[name]()
     tree.write(tmp_path)
     module = build(name, tmp_path)
@@ -43,14 +43,14 @@ def test_a_known_dataset_is_read_as_published(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", [n for n in KNOWN if isinstance(next(iter(TREES[n]().values)), tuple)])
-def test_the_colours_shown_are_those_of_the_masks(name: str, tmp_path: Path) -> None:
+def test_the_palette_has_the_colours_of_the_masks(name: str, tmp_path: Path) -> None:
     tree = TREES[name]()
     tree.write(tmp_path)
     assert list(build(name, tmp_path).spec.palette) == list(tree.values)
 
 
 @pytest.mark.parametrize("name", ["massachusetts_buildings", "massachusetts_roads"])
-def test_the_copies_on_kaggle_lie_otherwise(name: str, tmp_path: Path) -> None:
+def test_the_options_for_the_kaggle_layout_in_the_header_of_the_file_work(name: str, tmp_path: Path) -> None:
     tree = TREES[name]()
     tree.pairs = [
         (f"tiff/{split}/{i}.tiff", f"tiff/{split}_labels/{i}.tif") for i, split in enumerate(("train", "val", "test"))
@@ -64,7 +64,7 @@ def test_the_copies_on_kaggle_lie_otherwise(name: str, tmp_path: Path) -> None:
     assert module.reader.read(module.splits["val"][0])[1].ravel()[:2].tolist() == [0, 1]
 
 
-def test_the_two_labels_of_potsdam_that_are_not_pure(tmp_path: Path) -> None:
+def test_off_palette_colours_in_two_potsdam_labels_are_mapped_to_their_classes(tmp_path: Path) -> None:
     tree = TREES["potsdam"]()
     tree.write(tmp_path)
     impure = {"4_12": [(225, 227, 227), (9, 222, 221)], "6_7": [(252, 255, 0), (0, 0, 255)]}
@@ -77,10 +77,10 @@ def test_the_two_labels_of_potsdam_that_are_not_pure(tmp_path: Path) -> None:
     assert read == {"4_12": [0, 2], "6_7": [4, 1]}
 
 
-def test_what_openearthmap_lacks_is_told(tmp_path: Path) -> None:
+def test_missing_parts_of_openearthmap_are_reported(tmp_path: Path) -> None:
     TREES["openearthmap"]().write(tmp_path)
-    told = build("openearthmap", tmp_path).assumptions
-    assert [t.split(" (")[0] for t in told] == [
+    reported = build("openearthmap", tmp_path).assumptions
+    assert [t.split(" (")[0] for t in reported] == [
         "1 images without a mask are left out",
         "1 masks without an image are left out",
         "1 images are in no split",

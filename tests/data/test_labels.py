@@ -1,4 +1,4 @@
-"""Labels that come on another grid than their images, against places worked out by hand."""
+"""Masks on a different pixel grid than their images, against positions computed in the tests."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def module(root: Path, **options: Any) -> FolderDataModule:
 
 
 def pair(root: Path, labels: np.ndarray, place: dict[str, Any], **options: Any) -> Path:
-    """Write an image of 60 x 80 pixels of 10 m, and a mask that lies as told."""
+    """Write an image of 60 x 80 pixels of 10 m, and a mask with the given georeference."""
     write(root / "images/a.tif", np.ones((60, 80), np.uint16), **at(0, 0))
     return write(root / "masks/a.tif", labels, **place, **options)
 
@@ -41,7 +41,7 @@ def labels(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 3, (height, width)).astype(np.uint8)
 
 
-def test_labels_of_another_resolution_are_the_nearest_and_beyond_them_is_ignored(tmp_path: Path) -> None:
+def test_coarser_masks_are_resampled_by_nearest_neighbour_and_pixels_outside_are_ignored(tmp_path: Path) -> None:
     coarse = labels(10, 30)
     pair(tmp_path, coarse, at(-300, 150, 30))  # pixels of 30 m; the image's rows 15 to 44, and more to both sides
     data = module(tmp_path)
@@ -49,43 +49,43 @@ def test_labels_of_another_resolution_are_the_nearest_and_beyond_them_is_ignored
     expected = np.full((60, 80), 255, np.uint8)
     expected[15:45, :60] = np.kron(coarse, np.ones((3, 3), np.uint8))[:, 30:]
     assert (mask == expected).all()
-    assert any("1 masks lie on other pixel grids than their images, such as a.tif" in said for said in data.assumptions)
+    assert any("1 masks lie on other pixel grids than their images, such as a.tif" in note for note in data.assumptions)
     assert (data.class_counts == np.bincount(expected.ravel(), minlength=256)[:3]).all()
 
 
-def test_finer_labels_are_taken_where_the_pixels_centre_lies(tmp_path: Path) -> None:
+def test_finer_masks_are_sampled_at_the_centres_of_image_pixels(tmp_path: Path) -> None:
     fine = labels(300, 400)
     pair(tmp_path, fine, at(0, 0, 2))
     mask = module(tmp_path).reader.read(module(tmp_path).samples()[0])[1]
     assert (mask == fine[2::5, 2::5]).all()
 
 
-def degrees(height: int, width: int) -> dict[str, Any]:
+def geographic_grid(height: int, width: int) -> dict[str, Any]:
     (west, east), (north, south) = transform("EPSG:32633", "EPSG:4326", [500_000, 500_800], [4_600_000, 4_599_400])
     affine = rasterio.Affine((east - west) / width, 0, west, 0, (south - north) / height, north)
     return {"crs": "EPSG:4326", "transform": affine}
 
 
-def test_labels_in_another_crs_are_warped_the_same_whatever_the_window(tmp_path: Path) -> None:
+def test_warping_a_mask_from_another_crs_does_not_depend_on_the_window(tmp_path: Path) -> None:
     geographic = labels(30, 40).repeat(10, 0).repeat(10, 1)
-    pair(tmp_path, geographic, degrees(300, 400))
+    pair(tmp_path, geographic, geographic_grid(300, 400))
     data = module(tmp_path)
     sample = data.samples()[0]
     mask = data.reader.read(sample)[1]
     rows, cols = np.indices((60, 80))
     xs, ys = 500_000 + 10 * (cols.ravel() + 0.5), 4_600_000 - 10 * (rows.ravel() + 0.5)
     lon, lat = transform("EPSG:32633", "EPSG:4326", xs, ys)
-    col, row = ~degrees(300, 400)["transform"] @ (np.array(lon), np.array(lat))
+    col, row = ~geographic_grid(300, 400)["transform"] @ (np.array(lon), np.array(lat))
     inside = (col >= 0) & (col < 400) & (row >= 0) & (row < 300)
     expected = np.full(60 * 80, 255)
     expected[inside] = geographic[row[inside].astype(int), col[inside].astype(int)]
-    assert (mask.ravel() == expected).mean() > 0.995  # GDAL's warp is right to an eighth of a pixel
+    assert (mask.ravel() == expected).mean() > 0.995  # GDAL's warp is accurate to an eighth of a pixel
     for window in (Window(7, 3, 20, 30), Window(50, 40, 30, 20)):
         part = data.reader.read(sample, window)[1]
         assert (part == mask[window.row : window.row + window.height, window.col : window.col + window.width]).all()
 
 
-def test_missing_labels_and_zero_are_told_apart_when_warped(tmp_path: Path) -> None:
+def test_warping_distinguishes_nodata_from_class_zero(tmp_path: Path) -> None:
     coarse = labels(20, 27)
     coarse[4:8] = 99
     pair(tmp_path, coarse, at(0, 0, 30), nodata=99)
@@ -98,7 +98,7 @@ def test_missing_labels_and_zero_are_told_apart_when_warped(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("hiding", ["mask", "alpha"])
-def test_what_a_mask_or_an_alpha_band_hides_is_no_label_when_warped(hiding: str, tmp_path: Path) -> None:
+def test_warping_ignores_labels_masked_by_a_mask_band_or_an_alpha_band(hiding: str, tmp_path: Path) -> None:
     coarse, hidden = labels(20, 27), np.zeros((20, 27), bool)
     hidden[4:8], hidden[:, 20] = True, True
     bands = [coarse, np.where(hidden, 0, 255).astype(np.uint8)] if hiding == "alpha" else [coarse]
@@ -112,7 +112,7 @@ def test_what_a_mask_or_an_alpha_band_hides_is_no_label_when_warped(hiding: str,
     assert (mask == np.kron(np.where(hidden, 255, coarse), np.ones((3, 3)))[:, :80]).all()
 
 
-def test_colours_are_warped_too(tmp_path: Path) -> None:
+def test_colour_masks_are_warped(tmp_path: Path) -> None:
     coarse = labels(20, 27)
     palette = np.array([[0, 0, 255], [150, 100, 0], [0, 120, 0]], np.uint8)
     pair(tmp_path, palette[coarse].transpose(2, 0, 1), at(0, 0, 30))
@@ -120,7 +120,7 @@ def test_colours_are_warped_too(tmp_path: Path) -> None:
     assert (data.reader.read(data.samples()[0])[1] == np.kron(coarse, np.ones((3, 3)))[:, :80]).all()
 
 
-def test_a_mask_of_another_size_needs_a_place_and_must_lie_on_its_image(tmp_path: Path) -> None:
+def test_a_mask_of_another_size_needs_a_georeference_and_must_overlap_its_image(tmp_path: Path) -> None:
     pair(tmp_path, labels(30, 40), {})
     with pytest.raises(SizeMismatchError, match=r"80x60 pixels, but its mask .* is 40x30"):
         module(tmp_path)
@@ -129,7 +129,7 @@ def test_a_mask_of_another_size_needs_a_place_and_must_lie_on_its_image(tmp_path
         module(tmp_path)
 
 
-def test_a_mask_of_the_same_size_is_taken_pixel_by_pixel_unless_its_place_says_otherwise(tmp_path: Path) -> None:
+def test_a_mask_of_the_same_size_is_warped_only_if_its_georeference_differs_by_half_a_pixel(tmp_path: Path) -> None:
     numbers = labels(60, 80)
     for place in ({}, at(0, 0), at(4, -4)):  # less than half a pixel of 10 m
         pair(tmp_path, numbers, place)
@@ -140,7 +140,7 @@ def test_a_mask_of_the_same_size_is_taken_pixel_by_pixel_unless_its_place_says_o
     assert (mask[:, :3] == 255).all() and (mask[:, 3:] == numbers[:, :-3]).all()
 
 
-def test_blocks_of_a_scene_take_warped_labels(tmp_path: Path) -> None:
+def test_blocks_of_a_scene_use_warped_masks(tmp_path: Path) -> None:
     coarse = labels(20, 27)
     pair(tmp_path, coarse, at(0, 0, 30))
     expected = np.kron(coarse, np.ones((3, 3), np.uint8))[:, :80]
@@ -150,7 +150,7 @@ def test_blocks_of_a_scene_take_warped_labels(tmp_path: Path) -> None:
         assert (data.reader.read(sample)[1] == expected[row : row + height, col : col + width]).all()
 
 
-def test_grids_between_which_nothing_leads_are_named(tmp_path: Path) -> None:
+def test_grids_without_a_transformation_between_them_raise_an_error_that_names_both_files(tmp_path: Path) -> None:
     numbers = labels(60, 80)
     local = {"crs": 'LOCAL_CS["site",UNIT["metre",1]]', "transform": at(0, 0)["transform"]}
     pair(tmp_path, numbers, local)  # its image is in UTM

@@ -1,4 +1,4 @@
-"""One scene of any size is a training set: windows are read, never the whole, and memory does not grow."""
+"""Memory use of training on one large scene, which is read by windows."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-PEAKS = """
+CODE = """
 import resource, sys
 from pathlib import Path
 from satseg.data import reader
@@ -31,7 +31,7 @@ for root in sys.argv[1:]:
 
 
 def write_scene(root: Path, size: int) -> None:
-    """Write a sparse scene with a few pixels of a rare class, amid a block."""
+    """Write a sparse scene with 1000 pixels of a rare class in the middle of a block."""
     profile = {"driver": "GTiff", "dtype": "uint8", "height": size, "width": size, "tiled": True, "sparse_ok": True}
     profile |= {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 4.6e6), "compress": "deflate"}
     for kind, count in (("images", 4), ("masks", 1)):
@@ -42,10 +42,10 @@ def write_scene(root: Path, size: int) -> None:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_scene(tmp_path: Path) -> None:
-    for size in (1500, 5000):  # the second as a whole would take 125 MB once decoded
+def test_memory_does_not_grow_with_the_size_of_the_scene(tmp_path: Path) -> None:
+    for size in (1500, 5000):  # the second would take 125 MB if it were decoded as a whole
         write_scene(tmp_path / str(size), size)
-    arguments = [sys.executable, "-c", PEAKS, str(tmp_path / "1500"), str(tmp_path / "5000")]
+    arguments = [sys.executable, "-c", CODE, str(tmp_path / "1500"), str(tmp_path / "5000")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GDAL_CACHEMAX": "16"}
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Folders as people have them: which images and masks are found, how they pair and split, and what is refused."""
+"""Recognition of folder layouts: pairing, splits, ambiguous and unknown layouts, and the options printed for them."""
 
 import json
 import shlex
@@ -26,7 +26,7 @@ from satseg.data.layouts.recognition import recognise_options
 from satseg.data.splits import Auto, Random
 from satseg.errors import ConfigError, DataError
 
-PNG = b"\x89PNG"  # only names are looked at before the classes are
+PNG = b"\x89PNG"  # only names matter until the classes are read
 
 
 def fill(root: Path, *files: str) -> Path:
@@ -36,11 +36,11 @@ def fill(root: Path, *files: str) -> Path:
     return root
 
 
-def many(pattern: str, number: int = 10) -> list[str]:
+def numbered(pattern: str, number: int = 10) -> list[str]:
     return [pattern.format(i) for i in range(number)]
 
 
-def opened(root: Path, **options: object) -> FolderDataModule:
+def open_folder(root: Path, **options: object) -> FolderDataModule:
     return FolderDataModule(root, split=options.pop("split", Auto()), **options)  # type: ignore[arg-type]
 
 
@@ -48,7 +48,7 @@ def pairs(data: FolderDataModule) -> set[tuple[str, str]]:
     return {tuple(p.relative_to(data.root).as_posix() for p in (s.image, s.mask)) for s in data.samples()}  # type: ignore[misc]
 
 
-FLAT = {
+WITHOUT_SPLITS = {
     "images, masks": ("images/{}.tif", "masks/{}.png"),
     "image, mask": ("image/{}.tif", "mask/{}.tif"),
     "imgs, gt": ("imgs/{}.tif", "gt/{}.tif"),
@@ -68,22 +68,22 @@ FLAT = {
 }
 
 
-@pytest.mark.parametrize("files", FLAT.values(), ids=FLAT)
-def test_images_and_masks_without_splits(tmp_path: Path, files: tuple[str, ...]) -> None:
-    fill(tmp_path, *(name for pattern in files for name in many(pattern)))
-    data = opened(tmp_path)
+@pytest.mark.parametrize("files", WITHOUT_SPLITS.values(), ids=WITHOUT_SPLITS)
+def test_images_and_masks_without_split_folders_are_recognised(tmp_path: Path, files: tuple[str, ...]) -> None:
+    fill(tmp_path, *(name for pattern in files for name in numbered(pattern)))
+    data = open_folder(tmp_path)
     root = "download/" if files[0].startswith("download") else ""
     assert pairs(data) == {
         (files[0].format(i).removeprefix(root), files[1].format(i).removeprefix(root)) for i in range(10)
     }
-    drawn = Random()(data.samples(), data.root)
-    assert data.divide(data.samples()) == drawn and len(drawn["test"]) == 2
-    said = " ".join(data.assumptions)
+    by_hash = Random()(data.samples(), data.root)
+    assert data.divide(data.samples()) == by_hash and len(by_hash["test"]) == 2
+    printed = " ".join(data.assumptions)
     folders = {Path(file.removeprefix(root)).parent for file in files[:2]}
-    assert all(folder.parts[0] in said for folder in folders if folder.parts) and "split by a hash" in said
+    assert all(folder.parts[0] in printed for folder in folders if folder.parts) and "split by a hash" in printed
 
 
-SPLIT = {
+WITH_SPLITS = {
     "train/images": ("{split}/images/{}.tif", "{split}/masks/{}.tif"),
     "images/train": ("images/{split}/{}.tif", "masks/{split}/{}.tif"),
     "train_images": ("{split}_images/{}.tif", "{split}_masks/{}.tif"),
@@ -97,12 +97,12 @@ NAMES = {"train": ["train", "training", "Train"], "val": ["val", "valid", "Valid
 
 
 @given(
-    st.sampled_from(list(SPLIT.values())),
+    st.sampled_from(list(WITH_SPLITS.values())),
     st.fixed_dictionaries({split: st.sampled_from(names) for split, names in NAMES.items()}),
     st.sets(st.sampled_from(["val", "test"])),
     st.sampled_from(["", "_mask", "_gt", " label"]),
 )
-def test_splits_are_those_that_folders_name(
+def test_split_folders_define_the_splits(
     tmp_path_factory: pytest.TempPathFactory,
     patterns: tuple[str, str],
     called: dict[str, str],
@@ -119,31 +119,31 @@ def test_splits_are_those_that_folders_name(
         files = [p.format(f"{side[0]}{number}").format(split=called[side]) for p in (image, mask)]
         fill(root, *files)
         expected[side].add(Path(files[0]).name)
-    data = opened(root)
+    data = open_folder(root)
     assert len(pairs(data)) == 8 * len(sides)
     splits = {side: {s.image.name for s in samples} for side, samples in data.divide(data.samples()).items()}
-    said = " ".join(data.assumptions)
-    if not others:  # the one folder tells nothing
-        assert len(splits["val"]) == len(splits["test"]) == 1 and "split by a hash" in said
+    printed = " ".join(data.assumptions)
+    if not others:  # a single folder defines no split
+        assert len(splits["val"]) == len(splits["test"]) == 1 and "split by a hash" in printed
     elif others == {"test"}:
         assert splits["val"] | splits["train"] == expected["train"] and len(splits["val"]) == 1
-        assert splits["test"] == expected["test"] and "no validation folder" in said
+        assert splits["test"] == expected["test"] and "no validation folder" in printed
     else:
-        assert splits == expected and ("no test folder" in said) == ("test" not in others)
+        assert splits == expected and ("no test folder" in printed) == ("test" not in others)
 
 
-def composed(root: Path, *options: str) -> dict[str, object]:
-    """Return the options of the dataset that a run records."""
+def recorded_options(root: Path, *options: str) -> dict[str, object]:
+    """Return the dataset options that a run records."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         made = compose("train", ["dataset=folder", f"dataset.root={root}", *options]).dataset
     dataset: dict[str, object] = OmegaConf.to_container(made, resolve=True)  # type: ignore[assignment]
     return dataset | recognise_options(dataset)[0]
 
 
-def test_a_record_holds_the_folders_and_the_split_that_were_recognised(tmp_path: Path) -> None:
+def test_a_run_records_the_recognised_folders_and_split(tmp_path: Path) -> None:
     files = [f"data/{split}/{kind}/{i}.tif" for split in ("train", "valid") for kind in ("img", "gt") for i in range(5)]
     fill(tmp_path, *files)
-    found = composed(tmp_path)
+    found = recorded_options(tmp_path)
     assert found["root"] == str(tmp_path / "data")
     assert (found["images"], found["masks"]) == ("{train,valid}/img", "{train,valid}/gt")
     assert found["split"] == {
@@ -155,31 +155,37 @@ def test_a_record_holds_the_folders_and_the_split_that_were_recognised(tmp_path:
         "fold": None,
         "folds": 5,
     }
-    fill(tmp_path, *(f"data/test/{kind}/9.tif" for kind in ("img", "gt")))  # later, and no part of what is recorded
-    recorded = opened(tmp_path / "data", images=found["images"], masks=found["masks"])
+    fill(tmp_path, *(f"data/test/{kind}/9.tif" for kind in ("img", "gt")))  # added later, so not part of the record
+    recorded = open_folder(tmp_path / "data", images=found["images"], masks=found["masks"])
     assert len(recorded.samples()) == 10
-    chosen = composed(tmp_path, "dataset/split=random", "dataset.split.val=0.3")["split"]
+    chosen = recorded_options(tmp_path, "dataset/split=random", "dataset.split.val=0.3")["split"]
     assert chosen["_target_"] == "satseg.data.splits.Random" and chosen["val"] == 0.3  # type: ignore[index]
     given_patterns = ["dataset.images='{train,valid}/img'", "dataset.masks='{train,valid}/gt'"]
-    kept = composed(tmp_path / "data", *given_patterns)
+    kept = recorded_options(tmp_path / "data", *given_patterns)
     assert kept["images"] == "{train,valid}/img" and kept["split"]["_target_"] == "satseg.data.splits.Auto"  # type: ignore[index]
 
 
-def test_images_of_a_split_that_has_no_masks_are_left_out_and_said(tmp_path: Path) -> None:
-    fill(tmp_path, *many("train/images/{}.tif"), *many("train/masks/{}.tif"), *many("test/images/{}.tif"))
-    data = opened(tmp_path)
+def test_images_of_a_split_without_masks_are_left_out_and_reported(tmp_path: Path) -> None:
+    fill(tmp_path, *numbered("train/images/{}.tif"), *numbered("train/masks/{}.tif"), *numbered("test/images/{}.tif"))
+    data = open_folder(tmp_path)
     assert {image.partition("/")[0] for image, _ in pairs(data)} == {"train"}
     assert "test/images" in data.assumptions[0] and "left out" in data.assumptions[0]
 
 
-def test_one_of_the_two_may_be_given(tmp_path: Path) -> None:
-    fill(tmp_path, *many("photos/{}.tif"), *many("images/{}.tif"), *many("masks/{}.tif"), *many("truth/{}.tif"))
-    assert {image for image, _ in pairs(opened(tmp_path, images="photos"))} == {*many("photos/{}.tif")}
-    assert {mask for _, mask in pairs(opened(tmp_path, masks="truth"))} == {*many("truth/{}.tif")}
+def test_either_images_or_masks_may_be_given(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        *numbered("photos/{}.tif"),
+        *numbered("images/{}.tif"),
+        *numbered("masks/{}.tif"),
+        *numbered("truth/{}.tif"),
+    )
+    assert {image for image, _ in pairs(open_folder(tmp_path, images="photos"))} == {*numbered("photos/{}.tif")}
+    assert {mask for _, mask in pairs(open_folder(tmp_path, masks="truth"))} == {*numbered("truth/{}.tif")}
 
 
-def said_options(text: str) -> dict[str, str]:
-    """Return the options of a dataset that a message says, as a shell reads them."""
+def options_in(text: str) -> dict[str, str]:
+    """Return the dataset options in a message, parsed as a shell does."""
     words = (word for word in shlex.split(text) if word.startswith("dataset."))
     return {key.removeprefix("dataset."): value.rstrip(".,") for key, _, value in (w.partition("=") for w in words)}
 
@@ -194,22 +200,20 @@ AMBIGUOUS = {
 
 
 @pytest.mark.parametrize("files", AMBIGUOUS.values(), ids=AMBIGUOUS)
-def test_two_layouts_that_fit_equally_are_refused_with_the_options_that_choose(
-    tmp_path: Path, files: list[str]
-) -> None:
-    fill(tmp_path, *(name for pattern in files for name in many(pattern)))
+def test_an_ambiguous_layout_raises_an_error_with_options_for_each_choice(tmp_path: Path, files: list[str]) -> None:
+    fill(tmp_path, *(name for pattern in files for name in numbered(pattern)))
     with pytest.raises(ConfigError) as error:
-        opened(tmp_path)
+        open_folder(tmp_path)
     line = str(error.value)
     assert "\n" not in line
     found = []
     for choice in line[line.index("dataset.") :].split(" or "):
-        options = said_options(choice)
-        found.append(pairs(opened(Path(options.pop("root", tmp_path)), **options)))
+        options = options_in(choice)
+        found.append(pairs(open_folder(Path(options.pop("root", tmp_path)), **options)))
     assert len(found) == 2 and found[0] != found[1] and all(found), line
 
 
-NOTHING = {
+UNKNOWN = {
     "other names": (["photos/{}.jpg", "truth/{}.png"], 10),
     "other names in splits": (["train/rgb/{}.jpg", "train/ref/{}.png", "val/rgb/{}.jpg", "val/ref/{}.png"], 20),
     "masks inside": (["scenes/{}.jpg", "scenes/truth/{}.png"], 10),
@@ -218,48 +222,48 @@ NOTHING = {
 }
 
 
-@pytest.mark.parametrize(("files", "number"), NOTHING.values(), ids=NOTHING)
-def test_where_nothing_is_recognised_the_tree_and_options_that_work_are_shown(
+@pytest.mark.parametrize(("files", "number"), UNKNOWN.values(), ids=UNKNOWN)
+def test_an_unknown_layout_raises_an_error_with_the_folder_tree_and_options_that_work(
     tmp_path: Path, files: list[str], number: int
 ) -> None:
-    fill(tmp_path, *(name for pattern in files for name in many(pattern)))
+    fill(tmp_path, *(name for pattern in files for name in numbered(pattern)))
     for file in tmp_path.rglob("*.jpg"):
         Image.new("RGB", (4, 4)).save(file)
     for file in tmp_path.rglob("*.png"):
         Image.new("L", (4, 4)).save(file)
     with pytest.raises(DataError) as error:
-        opened(tmp_path)
+        open_folder(tmp_path)
     assert "\n" not in str(error.value)
     shown = "\n".join(error.value.below)
     assert all(f"{Path(pattern).parent.name}/" in shown for pattern in files if "/" in pattern) and "10 ." in shown
-    options = said_options(str(error.value))
-    data = opened(Path(options.pop("root", tmp_path)), **options)
+    options = options_in(str(error.value))
+    data = open_folder(Path(options.pop("root", tmp_path)), **options)
     assert len(pairs(data)) == number
     assert all(Path(mask).parent.name in ("truth", "ref", "masks") for _, mask in pairs(data))
 
 
-def test_the_tree_is_short_whatever_there_is(tmp_path: Path) -> None:
+def test_the_printed_folder_tree_is_short_and_printable(tmp_path: Path) -> None:
     fill(tmp_path, *(f"f{i}/g{j}/h{k}/x.y{k}" for i, j, k in product(range(9), range(6), range(3))))
     (tmp_path / "evil\x1b[31m").mkdir()
     with pytest.raises(DataError) as error:
-        opened(tmp_path)
+        open_folder(tmp_path)
     lines = error.value.below
     assert lines[-1] == "  … 6 more folders" and "  f0/" in lines and len(lines) == 6
     assert all(line.isprintable() for line in lines)
 
 
-def test_endings_that_no_word_tells_are_named_in_the_error(tmp_path: Path) -> None:
-    fill(tmp_path, *many("images/s_{}_B2.tif"), *many("masks/s_{}_lulc.tif"))
+def test_unknown_file_name_suffixes_are_suggested_as_options(tmp_path: Path) -> None:
+    fill(tmp_path, *numbered("images/s_{}_B2.tif"), *numbered("masks/s_{}_lulc.tif"))
     with pytest.raises(DataError) as error:
-        opened(tmp_path).samples()
-    options = said_options(str(error.value).replace(" pairs 10", " "))
+        open_folder(tmp_path).samples()
+    options = options_in(str(error.value).replace(" pairs 10", " "))
     assert options == {"image_suffix": "_B2", "mask_suffix": "_lulc"}
-    assert len(pairs(opened(tmp_path, **options))) == 10
+    assert len(pairs(open_folder(tmp_path, **options))) == 10
 
 
 @pytest.fixture
 def chips(tmp_path: Path) -> Path:
-    """A folder of tiny chips in splits, of the classes 0, 3 and 7, and what is ignored."""
+    """Return a folder of tiny images in splits, with the mask values 0, 3, 7 and 255."""
     random = np.random.default_rng(0)
     for split, number in (("train", 6), ("val", 2)):
         for kind in ("images", "masks"):
@@ -278,14 +282,14 @@ SMALL += ["model=fpn", "backbone=mobilenetv4_conv_small", "backbone.weights=none
 
 
 def options_of(line: str) -> list[str]:
-    """Return the options that a line has for a shell, as the shell reads them."""
+    """Return the dataset options of a line, parsed by bash."""
     shell = subprocess.run(
         ["bash", "-c", f"printf '%s\\0' {line[line.index('dataset.classes=') :]}"], capture_output=True
     )
     return [word for word in shell.stdout.decode().split("\0") if word.startswith("dataset.")]
 
 
-def test_a_folder_of_splits_trains_by_its_root_alone_and_the_line_that_names_classes_works(
+def test_a_folder_of_splits_trains_with_only_its_root_and_the_printed_class_option_works(
     chips: Path, tmp_path: Path
 ) -> None:
     first = command("train", "dataset=folder", f"dataset.root={chips}", "run_dir=first", *SMALL, cwd=tmp_path)
@@ -301,7 +305,7 @@ def test_a_folder_of_splits_trains_by_its_root_alone_and_the_line_that_names_cla
     assert classes == "dataset.classes={class_0: 0, class_3: 3, class_7: 7}"
     record = yaml.safe_load((tmp_path / "first/config.yaml").read_text())["dataset"]
     assert record["images"] == "{train,val}/images" and record["split"]["_target_"].endswith(".Subfolder")
-    shutil.copytree(chips / "val", chips / "test")  # which was not there when the run was made
+    shutil.copytree(chips / "val", chips / "test")  # added after the run
     scored = command("evaluate", "checkpoint=first", "split=val", cwd=tmp_path)
     assert scored.returncode == 0, scored.stderr
     named = classes.replace("class_7", "bare soil")
@@ -310,20 +314,20 @@ def test_a_folder_of_splits_trains_by_its_root_alone_and_the_line_that_names_cla
     assert "found in the masks" not in checked.stdout
 
 
-def test_a_file_of_ones_own_may_leave_options_out(chips: Path, tmp_path: Path) -> None:
+def test_a_custom_dataset_configuration_may_omit_options(chips: Path, tmp_path: Path) -> None:
     (tmp_path / "my_conf/dataset").mkdir(parents=True)
     (tmp_path / "my_conf/dataset/mine.yaml").write_text(
         f"_target_: satseg.data.folder.FolderDataModule\nroot: {chips}\n"
         "split: {_target_: satseg.data.splits.Auto}\nsampler: null\n"
     )
-    said = command("validate", "--config-dir", "my_conf", "dataset=mine", "output=checked", cwd=tmp_path)
-    assert "Error" not in said.stderr and (tmp_path / "checked/report.json").exists(), said.stderr
+    done = command("validate", "--config-dir", "my_conf", "dataset=mine", "output=checked", cwd=tmp_path)
+    assert "Error" not in done.stderr and (tmp_path / "checked/report.json").exists(), done.stderr
     options = ["dataset=mine", "run_dir=run", *(o for o in SMALL if not o.startswith("dataset."))]
     trained = command("train", "--config-dir", "my_conf", *options, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
 
 
-def test_half_of_the_classes_are_completed_by_a_line_that_works(chips: Path, tmp_path: Path) -> None:
+def test_missing_classes_are_completed_by_printed_options_that_work(chips: Path, tmp_path: Path) -> None:
     folder = ["dataset=folder", f"dataset.root={chips}"]
     half = ["dataset.classes={low\\, \\(1\\): 0}"]
     refusal = refused("train", *folder, *half, "run_dir=run", *SMALL, cwd=tmp_path)
@@ -349,12 +353,12 @@ def test_half_of_the_classes_are_completed_by_a_line_that_works(chips: Path, tmp
         {"Gebäude": 1, "y'z": 2},
     ],
 )
-def test_the_line_of_classes_says_the_same_scheme(classes: dict[str, object]) -> None:
+def test_printed_class_options_give_the_same_scheme(classes: dict[str, object]) -> None:
     scheme = scheme_from_config(classes, ignore_values=[[9, 9, 9]] if "water" in classes else [-1, 0])
     text = class_options(scheme)
-    if "dataset.classes=" not in text:  # the grammar has no way to write these names
+    if "dataset.classes=" not in text:  # Hydra's grammar cannot express these names
         found = {"classes": yaml.safe_load(text[text.index("{") : text.rindex("}") + 1]), "ignore_values": [-1, 0]}
     else:
-        pairs_said = (OverridesParser.create().parse_override(option) for option in options_of(text))
-        found = {each.key_or_group.partition(".")[2]: each.value() for each in pairs_said}
+        overrides = (OverridesParser.create().parse_override(option) for option in options_of(text))
+        found = {each.key_or_group.partition(".")[2]: each.value() for each in overrides}
     assert scheme_from_config(found["classes"], ignore_values=found["ignore_values"]) == scheme

@@ -1,4 +1,4 @@
-"""From files to batches: what a loader yields, what the spec says, and what is refused."""
+"""Data loading: batches, the input spec and statistics, changed files and invalid datasets."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +28,7 @@ from satseg.files import write_json
 from satseg.models.network import Normaliser
 
 
-def by_number(samples: Any, root: Path) -> Splits:
+def last_two_held_out(samples: Any, root: Path) -> Splits:
     ordered = sorted(samples, key=lambda s: s.name)
     return {"train": ordered[:-2], "val": ordered[-2:-1], "test": ordered[-1:]}
 
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 def module(root: Path, **options: Any) -> SegmentationDataModule:
     classes = {"low": 0, "middle": 1, "high": 2}
-    defaults: dict[str, Any] = {"classes": classes, "ignore_values": [9], "split": by_number, "num_workers": 0}
+    defaults: dict[str, Any] = {"classes": classes, "ignore_values": [9], "split": last_two_held_out, "num_workers": 0}
     result = FolderDataModule(
         root, **(defaults | {"patch_size": 32, "batch_size": 4, "patches_per_epoch": 8} | options)
     )
@@ -64,7 +64,7 @@ def module(root: Path, **options: Any) -> SegmentationDataModule:
     return result
 
 
-def test_a_training_batch(folder: Path) -> None:
+def test_shapes_and_dtypes_of_a_training_batch(folder: Path) -> None:
     batch = next(iter(module(folder).train_dataloader()))
     assert batch["image"].shape == (4, 4, 32, 32) and batch["image"].dtype == torch.int32
     assert batch["mask"].shape == batch["valid"].shape == (4, 32, 32)
@@ -73,17 +73,19 @@ def test_a_training_batch(folder: Path) -> None:
     assert (batch["image"].ne(0).any(1) == batch["valid"]).all()
 
 
-def test_each_pass_is_another_epoch_and_workers_change_nothing(folder: Path) -> None:
+def test_each_pass_is_a_new_epoch_and_does_not_depend_on_the_number_of_workers(folder: Path) -> None:
     epochs = {}
     for workers in (0, 2):
         loader = module(folder, num_workers=workers, augmentation=Augmentation(True, True)).train_dataloader()
         epochs[workers] = [[batch["image"] for batch in loader] for _ in range(2)]
-    for alone, shared in zip(epochs[0], epochs[2], strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+    for in_process, in_workers in zip(epochs[0], epochs[2], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(in_process, in_workers, strict=True))
     assert not torch.equal(epochs[0][0][0], epochs[0][1][0])
 
 
-def test_what_is_left_to_a_device_gives_the_same_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photometric_augmentation_on_the_device_gives_the_same_batches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     strong = Augmentation(True, True, (0.5, 2.0), brightness=0.2, gamma=0.3, noise=0.04)
 
     def batches() -> list[torch.Tensor]:
@@ -91,15 +93,15 @@ def test_what_is_left_to_a_device_gives_the_same_batches(folder: Path, monkeypat
         loader = data.train_dataloader()
         return [data.on_after_batch_transfer(batch, 0)["image"] for batch in loader]
 
-    own = batches()
+    on_cpu = batches()
     monkeypatch.setattr(SegmentationDataModule, "_defers_photometric", True)
-    given = batches()
+    on_device = batches()
     raw = next(iter(module(folder, augmentation=strong).train_dataloader()))
-    assert len(raw["seed"]) == 4 and not torch.equal(raw["image"], own[0])
-    assert all((a - b).abs().max() <= 1 for a, b in zip(own, given, strict=True))  # in raw numbers, of up to 5,000
+    assert len(raw["seed"]) == 4 and not torch.equal(raw["image"], on_cpu[0])
+    assert all((a - b).abs().max() <= 1 for a, b in zip(on_cpu, on_device, strict=True))  # of raw values up to 5,000
 
 
-def test_evaluation_sees_whole_images_each_once(folder: Path) -> None:
+def test_evaluation_loads_each_whole_image_once(folder: Path) -> None:
     def all_val(samples: Any, root: Path) -> Splits:
         return {"train": list(samples)[:1], "val": sorted(samples, key=lambda s: s.name), "test": []}
 
@@ -110,7 +112,7 @@ def test_evaluation_sees_whole_images_each_once(folder: Path) -> None:
     assert len(set(names)) == len(names) == 5
 
 
-def test_the_spec_holds_what_numpy_measures_on_valid_training_pixels(folder: Path) -> None:
+def test_the_statistics_of_the_spec_equal_those_of_numpy_on_valid_training_pixels(folder: Path) -> None:
     data = module(folder)
     pixels, classes = [], []
     for i in range(3):
@@ -130,7 +132,7 @@ def test_the_spec_holds_what_numpy_measures_on_valid_training_pixels(folder: Pat
     assert (data.class_counts == counts).all()
 
 
-def test_what_is_large_and_scored_whole_is_told(tmp_path: Path) -> None:
+def test_large_images_that_are_scored_whole_are_reported(tmp_path: Path) -> None:
     for i, size in enumerate((64, 64, 9000)):
         for kind in ("images", "masks"):
             path = tmp_path / kind / f"{i}.tif"
@@ -139,14 +141,14 @@ def test_what_is_large_and_scored_whole_is_told(tmp_path: Path) -> None:
                 path, "w", count=1, width=size, height=size, dtype="uint8", tiled=True, sparse_ok=True
             ) as file:
                 file.write(np.ones((1, 8, 8), np.uint8), window=rasterio.windows.Window(0, 0, 8, 8))
-    told = "2 is scored whole, in about 972 MB of memory (dataset/split=blocks cuts large images)"
-    for split, expected in ((by_number, True), (Group(".*", val=["0"], test=["1"]), False)):
+    note = "2 is scored whole, in about 972 MB of memory (dataset/split=blocks cuts large images)"
+    for split, expected in ((last_two_held_out, True), (Group(".*", val=["0"], test=["1"]), False)):
         data = FolderDataModule(tmp_path, split=split, classes=["a", "b"])
         data.setup()
-        assert (told in data.assumptions) == expected
+        assert (note in data.assumptions) == expected
 
 
-def test_class_weights(folder: Path) -> None:
+def test_balanced_class_weights_are_inverse_square_roots_of_counts(folder: Path) -> None:
     data = module(folder)
     assert data.class_weights("none") is None
     balanced = data.class_weights("balanced")
@@ -158,10 +160,10 @@ def test_class_weights(folder: Path) -> None:
             data.class_weights(wrong)
 
 
-def test_the_fingerprint_follows_files_and_split(folder: Path) -> None:
+def test_the_fingerprint_depends_on_files_and_split(folder: Path) -> None:
     first = module(folder).fingerprint
     assert module(folder).fingerprint == first
-    other = module(folder, split=lambda samples, root: by_number(list(samples)[::-1], root) | {"test": []})
+    other = module(folder, split=lambda samples, root: last_two_held_out(list(samples)[::-1], root) | {"test": []})
     assert other.fingerprint != first
     write(folder / "masks/scene 0.tif", np.ones((70, 90), np.uint8))
     assert module(folder).fingerprint != first
@@ -169,7 +171,9 @@ def test_the_fingerprint_follows_files_and_split(folder: Path) -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 @pytest.mark.parametrize("kind", ["images", "masks"])
-def test_a_file_that_changes_while_it_is_in_use_is_named(folder: Path, kind: str, num_workers: int) -> None:
+def test_a_file_that_changes_during_a_run_raises_an_error_that_names_it(
+    folder: Path, kind: str, num_workers: int
+) -> None:
     data = module(folder, cache_gb=0, num_workers=num_workers)
     (sample,) = data.samples_of("val")
     path = folder / kind / f"{sample.name}.tif"
@@ -183,15 +187,15 @@ def test_a_file_that_changes_while_it_is_in_use_is_named(folder: Path, kind: str
     whole = read()
     with rasterio.open(path) as file:
         changed = file.read() + 1
-    for change, told in (
+    for change, message in (
         (lambda: path.unlink(), "is no longer there: put it back."),
         (lambda: write(path, changed), "has changed since it was first read"),
         (lambda: path.write_bytes(before[: len(before) // 2]), "has changed since it was first read"),
     ):
         change()
-        with pytest.raises(DataChangedError, match=f"{path} {told}"):
+        with pytest.raises(DataChangedError, match=f"{path} {message}"):
             read()
-    path.write_bytes(before)  # as it was, but for its time
+    path.write_bytes(before)  # the same content with another modification time
     with pytest.raises(DataChangedError):
         read()
     data.use_digests(folder / "data.json")
@@ -201,7 +205,7 @@ def test_a_file_that_changes_while_it_is_in_use_is_named(folder: Path, kind: str
         read()
 
 
-def test_bands_are_chosen_and_their_names_travel(folder: Path) -> None:
+def test_selected_bands_are_loaded_in_the_given_order(folder: Path) -> None:
     data = module(folder, bands=[3, 1])
     batch = next(iter(data.val_dataloader()))
     with rasterio.open(folder / "images" / f"{Path(batch['name'][0]).name.removesuffix('.tif')}.tif") as file:
@@ -209,8 +213,8 @@ def test_bands_are_chosen_and_their_names_travel(folder: Path) -> None:
     assert len(data.spec.inputs[0].bands) == 2
 
 
-def named(root: Path, order: list[list[str]], dtype: str = "uint16") -> dict[str, float]:
-    """Write images whose bands have names, in another order in each; a band is its value, and 10 more to the right."""
+def write_named_bands(root: Path, order: list[list[str]], dtype: str = "uint16") -> dict[str, float]:
+    """Write images with named bands in varying order; a band is constant, and 10 higher in the right half."""
     values = {"B2": 100, "B3": 200, "B4": 300, "B8": 50}
     for i, names in enumerate(order):
         image = np.stack([np.full((40, 50), values[n]) for n in names]).astype(dtype)
@@ -224,13 +228,13 @@ def named(root: Path, order: list[list[str]], dtype: str = "uint16") -> dict[str
     return values
 
 
-def test_bands_are_found_by_name_wherever_a_file_has_them(tmp_path: Path) -> None:
-    named(tmp_path, [["B2", "B3", "B4", "B8"], ["B8", "B4", "B2"], ["B4", "B2", "B8"], ["B3", "B8", "B4"]])
+def test_bands_are_found_by_name_in_any_order(tmp_path: Path) -> None:
+    write_named_bands(tmp_path, [["B2", "B3", "B4", "B8"], ["B8", "B4", "B2"], ["B4", "B2", "B8"], ["B3", "B8", "B4"]])
     data = module(tmp_path, bands=["B8", "B4"])
     assert data.spec.inputs[0].bands == ("B8", "B4")
     for batch in (*data.train_dataloader(), *data.val_dataloader(), *data.eval_dataloader("test")):
         assert {tuple(p) for p in batch["image"].permute(0, 2, 3, 1)[batch["valid"]].tolist()} <= {(50, 300), (60, 310)}
-    assert module(tmp_path, bands=["B8", 1], split=lambda s, r: by_number(s[:3], r)).spec.inputs[0].bands == (
+    assert module(tmp_path, bands=["B8", 1], split=lambda s, r: last_two_held_out(s[:3], r)).spec.inputs[0].bands == (
         "B8",
         "B2",
     )
@@ -238,8 +242,8 @@ def test_bands_are_found_by_name_wherever_a_file_has_them(tmp_path: Path) -> Non
         module(tmp_path, bands=["B3"])
 
 
-def test_normalisation_is_of_the_training_split_and_travels_in_the_spec(tmp_path: Path) -> None:
-    named(tmp_path, [["B2", "B8"]] * 5)
+def test_normalisation_uses_statistics_of_the_training_split_stored_in_the_spec(tmp_path: Path) -> None:
+    write_named_bands(tmp_path, [["B2", "B8"]] * 5)
     image = next(iter(module(tmp_path).val_dataloader()))["image"]
     spans = {"scale": None, "standardise": [(105, 5), (55, 5)], "percentile": [(100, 10), (50, 10)]}
     for kind, span in spans.items():
@@ -252,7 +256,7 @@ def test_normalisation_is_of_the_training_split_and_travels_in_the_spec(tmp_path
     assert automatic.offset == 0 and automatic.scale == 110 and module(tmp_path, offset=50).spec.inputs[0].scale == 60
 
 
-def test_missing_numbers_never_enter_statistics(tmp_path: Path) -> None:
+def test_nodata_and_nan_are_left_out_of_statistics(tmp_path: Path) -> None:
     for i in range(4):
         image = np.full((2, 40, 40), 3.0, np.float32)
         image[:, :20, ::2] = 5.0
@@ -267,9 +271,7 @@ def test_missing_numbers_never_enter_statistics(tmp_path: Path) -> None:
     assert data.class_counts.sum() == 25 * 40 * len(data.splits["train"])
 
 
-def test_statistics_do_not_depend_on_the_tiles_they_are_measured_in(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_statistics_do_not_depend_on_the_tile_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, counts = module(folder).spec.inputs[0].statistics, module(folder).class_counts
     monkeypatch.setattr(measuring, "TILE", 20)
     monkeypatch.setattr(reading, "WHOLE_FILE_PIXELS", 1000)
@@ -280,7 +282,7 @@ def test_statistics_do_not_depend_on_the_tiles_they_are_measured_in(
     assert (tiled.class_counts == counts).all()
 
 
-def test_a_mask_value_outside_the_classes_names_file_value_and_classes(folder: Path) -> None:
+def test_a_mask_value_outside_the_classes_raises_an_error_with_file_value_and_classes(folder: Path) -> None:
     mask = np.zeros((70, 90), np.uint8)
     mask[3, 3] = 7
     write(folder / "masks/scene 0.tif", mask)
@@ -289,7 +291,7 @@ def test_a_mask_value_outside_the_classes_names_file_value_and_classes(folder: P
     assert "low" in str(caught.value) or "3 classes" in str(caught.value)
 
 
-def test_an_error_in_a_worker_arrives_as_itself(folder: Path) -> None:
+def test_an_error_in_a_worker_keeps_its_type_and_message(folder: Path) -> None:
     data = module(folder, num_workers=1)
     _ = data.spec
     path = folder / "masks/scene 4.tif"
@@ -299,7 +301,7 @@ def test_an_error_in_a_worker_arrives_as_itself(folder: Path) -> None:
         data.on_after_batch_transfer(batch, 0)
 
 
-def test_sizes_bands_and_missing_partners_are_compared_before_training(folder: Path) -> None:
+def test_differing_sizes_and_bands_and_missing_masks_raise_an_error_before_training(folder: Path) -> None:
     write(folder / "masks/scene 1.tif", np.zeros((40, 51), np.uint8))
     with pytest.raises(SizeMismatchError, match=r"50x40.*51x40"):
         module(folder)
@@ -313,13 +315,13 @@ def test_sizes_bands_and_missing_partners_are_compared_before_training(folder: P
         module(folder)
 
 
-def test_images_of_another_dtype_than_the_first_are_refused(folder: Path) -> None:
+def test_images_of_different_dtypes_raise_an_error(folder: Path) -> None:
     write(folder / "images/scene 1.tif", np.zeros((4, 40, 50), np.float32))
     with pytest.raises(DataError, match=r"scene 1\.tif is float32, but the images before it are uint16"):
         module(folder)
 
 
-def test_the_fourth_of_four_8_bit_bands_can_be_data_and_is_said_to_be_transparency(tmp_path: Path) -> None:
+def test_an_alpha_band_is_left_out_and_reported_unless_it_is_requested(tmp_path: Path) -> None:
     for i in range(3):
         write(tmp_path / f"images/{i}.tif", np.full((4, 40, 40), 9, np.uint8), photometric="rgb", alpha="yes")
         write(tmp_path / f"masks/{i}.tif", np.tile(np.arange(40, dtype=np.uint8) % 3, (40, 1)))
@@ -330,7 +332,7 @@ def test_the_fourth_of_four_8_bit_bands_can_be_data_and_is_said_to_be_transparen
         module(tmp_path, bands=[1, 9])
 
 
-def test_values_that_discovery_ignores_are_said(tmp_path: Path) -> None:
+def test_mask_values_ignored_by_class_discovery_are_reported(tmp_path: Path) -> None:
     for i in range(3):
         write(tmp_path / f"images/{i}.tif", np.full((3, 40, 40), 9, np.uint8))
         write(tmp_path / f"masks/{i}.tif", np.tile(np.array([0, 128, 255, 0], np.uint8), (40, 10)))
@@ -354,18 +356,20 @@ def test_values_that_discovery_ignores_are_said(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_options_of_a_wrong_kind_are_named(folder: Path, option: dict[str, Any], message: str) -> None:
+def test_options_of_a_wrong_type_raise_an_error_that_names_them(
+    folder: Path, option: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         module(folder, **option)
 
 
 @pytest.mark.parametrize("name", ["patch_size", "batch_size"])
-def test_sizes_must_be_whole_numbers(folder: Path, name: str) -> None:
+def test_sizes_must_be_positive(folder: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=f"dataset.{name}=0"):
         module(folder, **{name: 0})
 
 
-def test_an_image_smaller_than_a_patch_is_filled_with_ignored_pixels(tmp_path: Path) -> None:
+def test_an_image_smaller_than_a_patch_is_padded_with_ignored_pixels(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / "images").mkdir(exist_ok=True)
         (tmp_path / "masks").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Photographs that are stored turned are read upright, by every reader, as Pillow turns them."""
+"""EXIF and TIFF orientation: rotated images are read upright by every reader, as Pillow does."""
 
 from __future__ import annotations
 
@@ -20,19 +20,28 @@ from satseg.validate.checking import validate
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 HEIGHT, WIDTH = 48, 80
-BACK = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transposition that undoes an orientation
+BACK = {
+    1: None,
+    2: 0,
+    3: 3,
+    4: 1,
+    5: 5,
+    6: 2,
+    7: 6,
+    8: 4,
+}  # Pillow's inverse of Image.exif_transpose for each orientation
 
 
 def picture(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph (h, w, 3), upright, and its mask."""
+    """Return an upright photograph (h, w, 3) and its mask."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[8:30, 8 + seed : 40] = 1
     grain = np.random.default_rng(seed).integers(0, 9, (HEIGHT, WIDTH, 1))
     return (60 + 120 * mask[..., None] + grain + np.zeros(3, int)).astype(np.uint8), mask
 
 
-def turned(path: Path, upright: np.ndarray, orientation: int) -> Path:
-    """Store an upright picture turned, with the tag that says so."""
+def write_rotated(path: Path, upright: np.ndarray, orientation: int) -> Path:
+    """Store an upright picture rotated, with the matching orientation tag."""
     stored, exif = Image.fromarray(upright), Image.Exif()
     if (method := BACK[orientation]) is not None:
         stored = stored.transpose(Image.Transpose(method))
@@ -44,15 +53,15 @@ def turned(path: Path, upright: np.ndarray, orientation: int) -> Path:
 
 @pytest.mark.parametrize("orientation", BACK)
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
-def test_whatever_the_orientation_a_picture_is_read_upright(ending: str, orientation: int, tmp_path: Path) -> None:
+def test_pictures_of_every_orientation_are_read_upright(ending: str, orientation: int, tmp_path: Path) -> None:
     upright, _ = picture()
-    path = turned(tmp_path / f"a.{ending}", upright, orientation)
+    path = write_rotated(tmp_path / f"a.{ending}", upright, orientation)
     expected = np.moveaxis(np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")), -1, 0).astype(int)
-    assert np.abs(expected - np.moveaxis(upright, -1, 0)).max() < 9  # what JPEG changes
+    assert np.abs(expected - np.moveaxis(upright, -1, 0)).max() < 9  # JPEG artefacts
     info = read_info(path)
     assert ((info.height, info.width), info.turned) == ((HEIGHT, WIDTH), orientation > 1)
     image, valid = read_image(path)
-    assert valid.all() and np.abs(image.astype(int) - expected).max() < 4  # of two decoders
+    assert valid.all() and np.abs(image.astype(int) - expected).max() < 4  # two decoders differ slightly
     for window in (Window(3, 5, 30, 20), Window(-4, 30, 20, 30)):
         part, inside = read_image(path, window)
         around = np.pad(image, ((0, 0), (8, 40), (8, 40)))
@@ -66,19 +75,19 @@ def test_whatever_the_orientation_a_picture_is_read_upright(ending: str, orienta
         assert np.array_equal(reader.read(Window(0, 0, WIDTH, HEIGHT))[0].numpy(), image)
 
 
-def test_coordinates_belong_to_the_stored_pixels(tmp_path: Path) -> None:
+def test_the_orientation_of_a_georeferenced_image_is_ignored(tmp_path: Path) -> None:
     upright, _ = picture()
-    path = turned(tmp_path / "a.jpg", upright, 6)
+    path = write_rotated(tmp_path / "a.jpg", upright, 6)
     (tmp_path / "a.jgw").write_text("1\n0\n0\n-1\n500000\n4000000\n")
     assert (read_info(path).height, read_info(path).turned) == (WIDTH, False)
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_photographs_and_upright_masks_belong_together(orientation: int, tmp_path: Path) -> None:
+def test_rotated_photographs_match_upright_masks_in_training_and_validation(orientation: int, tmp_path: Path) -> None:
     for number in range(4):
         upright, mask = picture(number)
         folder = tmp_path / ("val" if number > 2 else "train")
-        turned(folder / f"images/{number}.jpg", upright, orientation)
+        write_rotated(folder / f"images/{number}.jpg", upright, orientation)
         (folder / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(folder / f"masks/{number}.png")
 
@@ -88,10 +97,10 @@ def test_photographs_and_upright_masks_belong_together(orientation: int, tmp_pat
     made = module()
     made.setup()
     for sample in made.samples_of("train"):
-        for _ in range(2):  # from the file, and as it is kept decoded
+        for _ in range(2):  # from the file, then from the cache
             image, mask, _ = made.reader.read(sample)
             assert np.array_equal(image[0] > 110, mask == 1)
-    assert any("4 images, such as 0.jpg, are rotated upright" in said for said in made.assumptions)
+    assert any("4 images, such as 0.jpg, are rotated upright" in note for note in made.assumptions)
     findings = validate(module(), workers=1, progress=False).findings
     assert [len(f.files) for f in findings if f.check == "orientation"] == [4]
     stored = Image.fromarray(picture(3)[1]).transpose(Image.Transpose.ROTATE_90)
@@ -100,8 +109,8 @@ def test_photographs_and_upright_masks_belong_together(orientation: int, tmp_pat
         module().setup()
 
 
-def test_a_turned_file_is_no_band_of_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rotated_file_as_a_band_of_a_stack_raises_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
-    path = turned(tmp_path / "a.jpg", picture()[0][..., 0], 3)
+    path = write_rotated(tmp_path / "a.jpg", picture()[0][..., 0], 3)
     with pytest.raises(DataError, match=r"a\.jpg is stored rotated, as its header says"):
         write_stack(Stack("a", {"a": path}))

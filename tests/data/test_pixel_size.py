@@ -1,4 +1,4 @@
-"""How large pixels are on the ground, against geodesics."""
+"""Pixel sizes on the ground in metres, against geodesic distances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from satseg.inference.reading import SceneSource, scene_header
 from satseg.spec import InputSpec
 
 SOURCE = InputSpec(("band_1",), "uint8", 255.0, gsd_m=0.5, gsd_range_m=(0.5, 0.5))
-PLACES = {  # CRS, longitude and latitude, and a pixel's edges in its units
+PLACES = {  # CRS, longitude, latitude, and pixel size in CRS units
     "web Mercator": ("EPSG:3857", 10, 60, (1.0, 1.0)),
     "degrees": ("EPSG:4326", 10, 60, (1e-5, 1e-5)),
     "degrees in the south, at the date line": ("EPSG:4326", 179.9999999, -35, (1e-5, 2e-5)),
@@ -27,21 +27,23 @@ PLACES = {  # CRS, longitude and latitude, and a pixel's edges in its units
 }
 
 
-def written(folder: Path, crs: str, lon: float, lat: float, edges: tuple[float, float], turn: float = 0) -> RasterInfo:
+def write_raster(
+    folder: Path, crs: str, lon: float, lat: float, pixel_size: tuple[float, float], rotation_deg: float = 0
+) -> RasterInfo:
     x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon, lat)
-    affine = rasterio.Affine.translation(x, y) @ rasterio.Affine.rotation(turn)
-    affine = affine @ rasterio.Affine.scale(edges[0], -edges[1])
+    affine = rasterio.Affine.translation(x, y) @ rasterio.Affine.rotation(rotation_deg)
+    affine = affine @ rasterio.Affine.scale(pixel_size[0], -pixel_size[1])
     profile = {"count": 1, "width": 40, "height": 20, "dtype": "uint8", "crs": crs, "transform": affine}
     with rasterio.open(folder / "a.tif", "w", driver="GTiff", **profile) as file:
         file.write(np.ones((1, 20, 40), np.uint8))
     return read_info(folder / "a.tif")
 
 
-@pytest.mark.parametrize("turn", [0, 30])
+@pytest.mark.parametrize("rotation", [0, 30])
 @pytest.mark.parametrize("where", PLACES)
-def test_the_edges_of_a_pixel_are_those_on_the_ground(tmp_path: Path, where: str, turn: float) -> None:
-    crs, lon, lat, edges = PLACES[where]
-    info = written(tmp_path, crs, lon, lat, edges, turn)
+def test_pixel_sizes_equal_geodesic_distances(tmp_path: Path, where: str, rotation: float) -> None:
+    crs, lon, lat, pixel_size = PLACES[where]
+    info = write_raster(tmp_path, crs, lon, lat, pixel_size, rotation)
     to_degrees, geod = Transformer.from_crs(crs, "EPSG:4326", always_xy=True), Geod(ellps="WGS84")
     affine = rasterio.Affine(*(info.transform or ()))
     for size, step in zip(info.pixel_m or (), ((1, 0), (0, 1)), strict=True):
@@ -49,8 +51,8 @@ def test_the_edges_of_a_pixel_are_those_on_the_ground(tmp_path: Path, where: str
         assert size == pytest.approx(geod.inv(*ends[0], *ends[1])[2], rel=0.003)
 
 
-def test_a_window_of_a_large_scene_has_its_own_pixels(tmp_path: Path) -> None:
-    info = written(tmp_path, "EPSG:4326", 10, 70, (0.1, 2.0))
+def test_the_pixel_size_of_a_window_is_that_at_its_own_latitude(tmp_path: Path) -> None:
+    info = write_raster(tmp_path, "EPSG:4326", 10, 70, (0.1, 2.0))
     sizes = [scene_header(info, Window(0, row, 40, 5), None).pixel_m for row in (0, 15)]
     assert sizes[0] and sizes[1] and sizes[1][0] > 1.5 * sizes[0][0]
 
@@ -63,9 +65,9 @@ NOT_SQUARE = {
 
 
 @pytest.mark.parametrize("where", NOT_SQUARE)
-def test_resampling_gives_pixels_that_are_square_on_the_ground(tmp_path: Path, where: str) -> None:
+def test_resampled_pixels_are_square_on_the_ground(tmp_path: Path, where: str) -> None:
     *placed, (width, height) = NOT_SQUARE[where]
-    info = written(tmp_path, *placed)
+    info = write_raster(tmp_path, *placed)
     scene = SceneSource(grid := scene_header(info, None, 0.5), (1,), resampled=True)
     assert (grid.width, grid.height) == (pytest.approx(width, abs=1), pytest.approx(height, abs=1))
     corners = [rasterio.Affine(*(i.transform or ())) @ (i.width, i.height) for i in (info, grid)]
@@ -83,8 +85,10 @@ def test_resampling_gives_pixels_that_are_square_on_the_ground(tmp_path: Path, w
         ("web Mercator", None),
     ],
 )
-def test_a_scene_is_warned_of_by_the_size_on_the_ground(tmp_path: Path, where: str, words: str | None) -> None:
-    info = written(tmp_path, *NOT_SQUARE[where][:4])
+def test_the_warning_about_pixel_size_uses_the_size_on_the_ground(
+    tmp_path: Path, where: str, words: str | None
+) -> None:
+    info = write_raster(tmp_path, *NOT_SQUARE[where][:4])
     warnings = [w for w in inspect(SceneSource(info, (1,)), SOURCE).warnings if "pixels of" in w]
     assert len(warnings) == (words is not None)
     assert words is None or (words in warnings[0] and "set gsd_m=0.5 " in warnings[0])

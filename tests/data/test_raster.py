@@ -1,3 +1,5 @@
+"""Reading and writing of rasters: windows, bands, valid pixels, headers and errors."""
+
 import warnings
 from pathlib import Path
 
@@ -21,7 +23,7 @@ RNG = np.random.default_rng(5)
 
 
 def raster(path: Path, array: np.ndarray, **options: object) -> Path:
-    """Write a raster without satseg."""
+    """Write a raster with rasterio."""
     count, height, width = array.shape
     with rasterio.open(
         path, "w", driver="GTiff", count=count, height=height, width=width, dtype=array.dtype, **options
@@ -41,7 +43,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
 
 
 @given(st.integers(-30, 30), st.integers(-30, 30), st.integers(1, 40), st.integers(1, 40))
-def test_any_window_holds_the_raster_inside_and_nodata_outside(plain, col, row, width, height):
+def test_any_window_has_the_values_of_the_raster_inside_and_nodata_outside(plain, col, row, width, height):
     path, array = plain
     expected = np.pad(array, ((0, 0), (80, 80), (80, 80)), constant_values=-7)
     expected = expected[:, row + 80 : row + 80 + height, col + 80 : col + 80 + width]
@@ -57,28 +59,28 @@ def test_any_window_holds_the_raster_inside_and_nodata_outside(plain, col, row, 
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
-def test_bands_come_as_stored_in_the_order_asked_for(tmp_path, dtype):
+def test_bands_are_read_in_their_dtype_and_in_the_requested_order(tmp_path, dtype):
     array = numbers((4, 5, 6), dtype)
     path = raster(tmp_path / "a.tif", array, photometric="minisblack")
     assert read_window(path).dtype == dtype
     np.testing.assert_array_equal(read_window(path, bands=[4, 1, 1]), array[[3, 0, 0]])
 
 
-def test_a_band_that_is_not_there_is_named_with_those_that_are(plain):
+def test_a_missing_band_raises_an_error_that_lists_the_existing_ones(plain):
     with pytest.raises(BandError, match=r"plain\.tif has no band 4, only 1, 2, 3"):
         read_window(plain[0], bands=[1, 4])
     with pytest.raises(BandError):
         read_window(plain[0], bands=[0])
 
 
-def test_outside_is_zero_where_the_file_has_no_nodata_or_one_that_its_dtype_cannot_hold(tmp_path):
+def test_pixels_outside_the_raster_are_zero_or_nan_according_to_its_nodata(tmp_path):
     path = raster(tmp_path / "a.tif", numbers((1, 2, 2)))
     assert read_window(path, Window(5, 5, 1, 1)).tolist() == [[[0]]]
     path = raster(tmp_path / "b.tif", numbers((1, 2, 2), "float32"), nodata=float("nan"))
     assert np.isnan(read_window(path, Window(5, 5, 1, 1))).all()
 
 
-def test_a_pixel_is_invalid_where_a_band_is_nodata_or_not_finite(tmp_path):
+def test_a_pixel_is_invalid_if_any_band_is_nodata_or_not_finite(tmp_path):
     array = numbers((2, 1, 6), "float32")
     array[:, 0, 0], array[0, 0, 1], array[0, 0, 2], array[1, 0, 3] = -99, -99, np.nan, np.inf
     path = raster(tmp_path / "a.tif", array, nodata=-99)
@@ -90,20 +92,20 @@ def test_a_pixel_is_invalid_where_a_band_is_nodata_or_not_finite(tmp_path):
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 255), ("uint8", 0), ("uint16", 0), ("float32", 0)])
-def test_what_a_single_band_may_well_be_is_nodata_only_in_all_bands(tmp_path, dtype, nodata):
+def test_nodata_values_that_are_plausible_data_count_only_if_all_bands_have_them(tmp_path, dtype, nodata):
     array = np.full((2, 1, 3), 7, dtype)
     array[:, 0, 0], array[0, 0, 1] = nodata, nodata
     assert read_image(raster(tmp_path / "a.tif", array, nodata=nodata))[1].tolist() == [[False, True, True]]
 
 
-def test_complex_numbers_are_refused(tmp_path):
+def test_complex_rasters_raise_an_error(tmp_path):
     path = raster(tmp_path / "a.tif", np.ones((1, 4, 4), np.complex64))
     with pytest.raises(RasterReadError, match=r"a\.tif holds complex numbers; write their amplitude"):
         read_real_info(path)
     assert read_info(path).dtype == "complex64"
 
 
-def test_strips_are_the_whole(tmp_path, monkeypatch):
+def test_strips_add_up_to_the_whole_raster(tmp_path, monkeypatch):
     monkeypatch.setattr("satseg.data.rasters.raster.STRIP_VALUES", 1)
     monkeypatch.setattr("satseg.data.rasters.raster.STRIP_ROWS", 3)
     array = numbers((2, 10, 6), "uint16")
@@ -112,7 +114,7 @@ def test_strips_are_the_whole(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.concatenate(strips, axis=1), array)
 
 
-def test_an_alpha_band_is_a_mask_unless_it_is_asked_for(tmp_path):
+def test_an_alpha_band_is_a_mask_unless_it_is_requested(tmp_path):
     colours, alpha = numbers((3, 3, 3), "uint8"), np.full((3, 3), 255, np.uint8)
     alpha[1, 2] = 0
     path = tmp_path / "a.png"
@@ -138,7 +140,7 @@ def test_a_mask_band_marks_invalid_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_paths_as_people_have_them(tmp_path, name):
+def test_paths_with_spaces_punctuation_and_unicode_are_written_and_read(tmp_path, name):
     array = numbers((2, 4, 4))
     path = tmp_path / "a folder, (with) = ünïcode" / name
     write_raster(path, array)
@@ -147,7 +149,7 @@ def test_paths_as_people_have_them(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
-def test_a_truncated_file_is_one_line_that_names_it(tmp_path, name):
+def test_a_truncated_file_raises_an_error_of_one_line_that_names_it(tmp_path, name):
     path = tmp_path / name
     Image.fromarray(RNG.integers(0, 255, (200, 200, 3), np.uint8)).save(path)
     read_window(path)
@@ -159,7 +161,7 @@ def test_a_truncated_file_is_one_line_that_names_it(tmp_path, name):
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"not a raster", "not a raster")])
-def test_an_empty_file_and_one_that_is_no_raster(tmp_path, content, reason):
+def test_an_empty_file_and_a_text_file_raise_an_error(tmp_path, content, reason):
     path = tmp_path / "a.tif"
     path.write_bytes(content)
     for read in (read_info, read_window, read_image):
@@ -167,14 +169,14 @@ def test_an_empty_file_and_one_that_is_no_raster(tmp_path, content, reason):
             read(path)
 
 
-def test_a_missing_file_and_a_folder(tmp_path):
+def test_a_missing_file_and_a_folder_raise_an_error(tmp_path):
     with pytest.raises(RasterReadError, match="not there"):
         read_window(tmp_path / "none.tif")
     with pytest.raises(RasterReadError, match="folder"):
         read_window(tmp_path)
 
 
-def test_a_png_with_bytes_behind_its_end_is_read(tmp_path):
+def test_a_png_with_trailing_bytes_is_read(tmp_path):
     path = tmp_path / "a.png"
     array = numbers((7, 9), "uint8")
     Image.fromarray(array).save(path)
@@ -182,7 +184,7 @@ def test_a_png_with_bytes_behind_its_end_is_read(tmp_path):
     np.testing.assert_array_equal(read_window(path)[0], array)
 
 
-def test_the_header_tells_size_names_and_georeference(tmp_path):
+def test_read_info_returns_size_band_names_and_georeference(tmp_path):
     transform = (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_600_000.0)
     path = tmp_path / "a.tif"
     write_raster(path, numbers((2, 3, 5)), crs="EPSG:32633", transform=transform, nodata=0, band_names=["B2", "B8"])
@@ -192,7 +194,7 @@ def test_the_header_tells_size_names_and_georeference(tmp_path):
     assert rasterio.CRS.from_user_input(info.crs).to_epsg() == 32633
 
 
-def test_the_pixel_size_is_in_metres_whatever_the_unit(tmp_path):
+def test_the_pixel_size_is_in_metres_for_every_unit_of_the_crs(tmp_path):
     feet = tmp_path / "feet.tif"
     write_raster(feet, numbers((1, 2, 2)), crs="EPSG:2263", transform=(3, 0, 0, 0, -3, 0))
     assert read_info(feet).gsd_m == pytest.approx(3 * 0.3048, rel=1e-4)
@@ -205,7 +207,7 @@ def test_the_pixel_size_is_in_metres_whatever_the_unit(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_no_band_of_a_written_raster_becomes_alpha(tmp_path, count):
+def test_written_rasters_never_have_an_alpha_band(tmp_path, count):
     array = numbers((count, 3, 3), "uint8")
     write_raster(tmp_path / "a.tif", array)
     np.testing.assert_array_equal(read_window(tmp_path / "a.tif"), array)
@@ -223,7 +225,7 @@ def test_a_palette_is_written_and_read(tmp_path):
     assert read_info(tmp_path / "b.tif").palette is None
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_one(tmp_path):
     path = tmp_path / "a.tif"
     write_raster(path, np.ones((1, 2, 2), np.uint8))
     before = path.read_bytes()
@@ -234,7 +236,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 @pytest.mark.shared
-def test_a_real_sentinel_2_chip(shared_dir):
+def test_a_real_sentinel_2_image_is_read(shared_dir):
     folder = shared_dir / "data/sen1floods11"
     info = read_info(folder / "Spain_7370579_S2Hand.tif")
     image, valid = read_image(folder / "Spain_7370579_S2Hand.tif")
@@ -252,7 +254,7 @@ def test_a_real_jpeg_equals_pillow_window_by_window(shared_dir):
     path = shared_dir / "data/dubai/Tile 1/images/image_part_001.jpg"
     expected = np.moveaxis(np.asarray(Image.open(path)), -1, 0)
     whole = read_window(path)
-    assert np.abs(whole.astype(int) - expected).mean() < 0.5  # the two decoders scale chroma up differently
+    assert np.abs(whole.astype(int) - expected).mean() < 0.5  # the two decoders upsample chroma differently
     np.testing.assert_array_equal(read_window(path, Window(100, 50, 64, 32)), whole[:, 50:82, 100:164])
 
 
@@ -264,7 +266,7 @@ def test_rasters_without_coordinates_are_read_and_written_without_a_warning(tmp_
     assert not recwarn.list
 
 
-def test_band_descriptions_become_names_of_one_line(tmp_path):
+def test_band_descriptions_become_short_names_without_line_breaks(tmp_path):
     path = raster(tmp_path / "described.tif", numbers((4, 5, 6)))
     with rasterio.open(path, "r+") as target:
         target.descriptions = ("near\ninfrared\t(B8)", "x" * 1000, "Grün 東", "\n")

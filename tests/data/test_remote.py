@@ -1,4 +1,4 @@
-"""Rasters behind a URL, from a server on this machine: read by ranges, and errors that keep secrets."""
+"""Rasters behind URLs, on a local server: range requests, retries, and errors without credentials."""
 
 import logging
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ SECRET = "se=2030&sig=SECRET"
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """Put a scene of some megabytes on the server; return its numbers."""
+    """Put a scene of several megabytes on the server; return its pixel values."""
     Server.folder = tmp_path_factory.mktemp("server")
     array = np.random.default_rng(2).integers(1, 60_000, (1, SIZE, SIZE)).astype(np.uint16)
     profile = {"driver": "GTiff", "count": 1, "width": SIZE, "height": SIZE, "dtype": "uint16", "crs": "EPSG:32633"}
@@ -38,14 +38,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 
 @pytest.fixture
 def host(scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server of its own for each test."""
+    """Start a server for one test; yield its host and port."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with serve(Server.folder) as host:
         yield host
 
 
-def test_a_window_transfers_a_small_share_of_the_file(host: str, scene: np.ndarray) -> None:
+def test_reading_a_window_transfers_a_small_part_of_the_file(host: str, scene: np.ndarray) -> None:
     url = f"http://{host}/scene.tif?{SECRET}"
     (found,) = find_inputs(url)
     info = read_info(found)
@@ -57,10 +57,10 @@ def test_a_window_transfers_a_small_share_of_the_file(host: str, scene: np.ndarr
     size = (Server.folder / "scene.tif").stat().st_size
     assert size > 4_000_000 and valid.all()
     assert expected.nbytes < Server.sent < 0.2 * size
-    assert {path.partition("?")[0] for path in Server.asked} == {"/scene.tif"}  # nothing beside it is looked for
+    assert {path.partition("?")[0] for path in Server.asked} == {"/scene.tif"}  # no sidecar files are requested
 
 
-def test_buckets_are_read_too(host: str, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_and_gs_buckets_are_read(host: str, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
         "AWS_S3_ENDPOINT": host,
         "AWS_HTTPS": "NO",
@@ -76,8 +76,10 @@ def test_buckets_are_read_too(host: str, scene: np.ndarray, monkeypatch: pytest.
         read_info("s3://bucket/none.tif")
 
 
-def test_a_busy_server_is_asked_again(host: str, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.01")  # what the user sets is kept
+def test_requests_are_retried_while_the_server_is_busy(
+    host: str, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.01")  # the user's setting is respected
     Server.busy = 2
     np.testing.assert_array_equal(read_window(f"http://{host}/scene.tif", WINDOW), scene[:, 400:656, 300:556])
     assert len(Server.asked) > 3
@@ -92,7 +94,7 @@ def test_a_busy_server_is_asked_again(host: str, scene: np.ndarray, monkeypatch:
         (f"http://user:SECRET@127.0.0.1:1/a.tif?{SECRET}", r"http://127\.0\.0\.1:1/a\.tif cannot be read .*connect"),
     ],
 )
-def test_what_cannot_be_read_is_one_line_without_secrets(
+def test_unreadable_urls_raise_an_error_of_one_line_without_credentials(
     host: str, url: str, expected: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (Server.folder / "text.tif").write_text("not a raster")
@@ -105,13 +107,13 @@ def test_what_cannot_be_read_is_one_line_without_secrets(
         assert "SECRET" not in text
 
 
-def test_messages_name_a_url_without_what_may_be_secret() -> None:
+def test_redacted_removes_credentials_and_query_from_urls() -> None:
     assert redacted(f"https://me:pw@example.org/a.tif?{SECRET}#x") == "https://example.org/a.tif"
     assert redacted("s3://bucket/a@b.tif") == "s3://bucket/a@b.tif"
     assert redacted(Path("a?b#c.tif")) == "a?b#c.tif"
 
 
-def test_bands_behind_urls_are_one_raster(
+def test_bands_behind_several_urls_are_stacked_into_one_raster(
     host: str, scene: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path))

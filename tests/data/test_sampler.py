@@ -1,4 +1,4 @@
-"""Patches are a pure function of (seed, epoch, index), and lie where the images are."""
+"""Patch sampling: a pure function of (seed, epoch, index), by area or balanced by class."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def sampler(**options: object) -> PatchBatchSampler:
     return PatchBatchSampler(SIZES, **{"patch_size": 64, "batch_size": 4, "num_patches": 22, "seed": 0} | options)
 
 
-def test_an_epoch_is_whole_batches_and_no_fewer_patches_than_asked_for_and_each_pass_is_the_next_epoch() -> None:
+def test_an_epoch_has_full_batches_and_each_pass_is_the_next_epoch() -> None:
     one, two = sampler(), sampler()
     first, second = list(one), list(one)
     assert len(one) == 6 and [len(b) for b in first] == [4] * 6  # 22 patches
@@ -33,7 +33,7 @@ def test_an_epoch_is_whole_batches_and_no_fewer_patches_than_asked_for_and_each_
     assert list(two) == second
 
 
-def test_ranks_share_an_epoch_without_overlap() -> None:
+def test_ranks_divide_an_epoch_without_overlap() -> None:
     whole = [request for batch in sampler(batch_size=8) for request in batch]
     parts = [list(sampler(rank=rank, world_size=2)) for rank in range(2)]
     joined = [request for batches in zip(*parts, strict=True) for batch in batches for request in batch]
@@ -47,7 +47,7 @@ def test_images_are_drawn_in_proportion_to_their_area() -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(0, 1000), st.floats(0.5, 1.0), st.floats(1.0, 2.0))
-def test_a_window_is_inside_or_hangs_over_an_image_that_is_smaller(
+def test_a_window_lies_inside_its_image_or_contains_a_smaller_one(
     seed: int, index: int, low: float, high: float
 ) -> None:
     request = sampler(seed=seed, zoom=(low, high)).request(3, index)
@@ -61,33 +61,33 @@ def test_a_window_is_inside_or_hangs_over_an_image_that_is_smaller(
             assert length - edge <= start <= 0
 
 
-def test_a_zoom_of_one_always_cuts_the_patch_itself() -> None:
+def test_without_zoom_windows_have_the_patch_size() -> None:
     assert {request.window.width for batch in sampler() for request in batch} == {64}
 
 
 @pytest.fixture
 def rare(tmp_path: Path) -> FolderDataModule:
-    """Three images of one class, but for a small place of a second class and another of a third."""
+    """Return a dataset of three images of one class, with small areas of a second and a third one."""
     for i, shape in enumerate([(300, 500), (200, 90), (50, 60)]):
         mask = np.zeros(shape, np.uint8)
         if i == 0:
-            mask[290:, 480:] = 1  # in the last cells, which are no whole ones
+            mask[290:, 480:] = 1  # in the incomplete cells at the edge
         if i == 1:
             mask[70:75, 10:15] = 2
             mask[:60] = 255
         write(tmp_path / f"images/{i}.tif", np.full((3, *shape), 7, np.uint8), **at(0, 0))
         write(tmp_path / f"masks/{i}.tif", mask, **at(0, 0))
 
-    def everywhere(samples: object, root: Path) -> Splits:
+    def all_in_train_and_val(samples: object, root: Path) -> Splits:
         return {"train": list(samples), "val": list(samples), "test": []}
 
     return FolderDataModule(
-        tmp_path, classes=["a", "b", "c"], split=everywhere, sampler=Balanced(), num_workers=0, patch_size=80,
+        tmp_path, classes=["a", "b", "c"], split=all_in_train_and_val, sampler=Balanced(), num_workers=0, patch_size=80,
         batch_size=2, patches_per_epoch=400,
     )  # fmt: skip
 
 
-def test_every_class_is_drawn_as_often_and_is_in_its_patch(rare: FolderDataModule) -> None:
+def test_balanced_sampling_draws_every_class_equally_often(rare: FolderDataModule) -> None:
     seen = np.array(
         [[(mask == c).any() for c in range(3)] for batch in rare.train_dataloader() for mask in batch["mask"]]
     )
@@ -97,7 +97,7 @@ def test_every_class_is_drawn_as_often_and_is_in_its_patch(rare: FolderDataModul
 
 
 @given(st.integers(0, 2**31), st.integers(0, 1000), st.sampled_from([0.0, 0.5, 1.0]))
-def test_a_window_contains_the_cell_that_it_was_drawn_for(seed: int, index: int, power: float) -> None:
+def test_a_window_contains_the_cell_for_which_it_was_drawn(seed: int, index: int, power: float) -> None:
     cells = [np.array([[0, 0, 0], [0, 1, 4]]), np.array([[1, 0, 0]]), np.array([[2, 3, 3]])]
     locations = ClassLocations(
         SIZES, cells, np.cumsum(np.array([2, 1, 1]) ** power / np.sum(np.array([2, 1, 1]) ** power))
@@ -119,7 +119,7 @@ def test_a_window_contains_the_cell_that_it_was_drawn_for(seed: int, index: int,
         assert min(0, length - window.width) <= start <= max(0, length - window.width)
 
 
-def test_a_power_of_one_draws_classes_as_often_as_they_are_there(rare: FolderDataModule) -> None:
+def test_a_power_of_one_draws_classes_in_proportion_to_their_cells(rare: FolderDataModule) -> None:
     samples, draws = rare.splits["train"], {}
     for power in (0.0, 1.0):
         locations = Balanced(power)(samples, rare.reader)
@@ -133,9 +133,7 @@ def test_a_power_of_one_draws_classes_as_often_as_they_are_there(rare: FolderDat
 
 
 @pytest.mark.parametrize("choice", ["area", "balanced"])
-def test_every_choice_of_sampler_can_be_built_from_its_file(
-    root_dir: Path, rare: FolderDataModule, choice: str
-) -> None:
+def test_every_sampler_configuration_can_be_instantiated(root_dir: Path, rare: FolderDataModule, choice: str) -> None:
     made = instantiate(OmegaConf.load(root_dir / f"conf/dataset/sampler/{choice}.yaml"))
     sample, target = made(rare.splits["train"], rare.reader).choose(np.random.default_rng(0))
     assert sample in (0, 1, 2) and (target is None) == (choice == "area")

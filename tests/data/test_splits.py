@@ -1,3 +1,5 @@
+"""Splits into training, validation and test samples, and cross-validation folds."""
+
 import random
 from itertools import chain
 from pathlib import Path
@@ -26,7 +28,7 @@ def names(splits: dict[str, list[Sample]]) -> dict[str, list[str]]:
 
 
 @given(st.sets(st.text("abc/é 1", min_size=1), min_size=10, max_size=60), st.integers(0, 9), st.randoms())
-def test_random_shares_divide_all_samples_whatever_their_order(given_names, seed, rng):
+def test_a_random_split_contains_all_samples_and_does_not_depend_on_their_order(given_names, seed, rng):
     ordered = sorted(given_names)
     splits = names(Random(0.2, 0.3, seed)(make(ordered), ROOT))
     assert sorted(chain(*splits.values())) == ordered
@@ -36,9 +38,9 @@ def test_random_shares_divide_all_samples_whatever_their_order(given_names, seed
     assert {k: sorted(v) for k, v in names(Random(0.2, 0.3, seed)(make(ordered), ROOT)).items()} == splits
 
 
-def test_random_shares_are_the_same_on_every_machine():
+def test_a_random_split_is_the_same_on_every_machine():
     splits = names(Random(0.2, 0.2, 0)(make([f"scene_{i}" for i in range(10)]), ROOT))
-    assert splits["test"] == ["scene_0", "scene_4"]  # the two lowest SHA-256 of seed and name; never to change
+    assert splits["test"] == ["scene_0", "scene_4"]  # lowest SHA-256 of seed and name; must never change
     assert splits["val"] == ["scene_2", "scene_5"]
 
 
@@ -47,25 +49,25 @@ def test_another_seed_gives_another_split():
     assert names(Random(seed=0)(samples, ROOT)) != names(Random(seed=1)(samples, ROOT))
 
 
-def test_a_small_share_takes_one_and_none_takes_none():
+def test_a_small_share_gives_one_sample_and_a_share_of_zero_none():
     splits = names(Random(0.01, 0)(make(["a", "b", "c"]), ROOT))
     assert [len(splits[s]) for s in ("train", "val", "test")] == [2, 1, 0]
 
 
 @pytest.mark.parametrize(("val", "test"), [(1.0, 0.1), (-0.1, 0.1), (0.1, 2)])
-def test_a_share_beyond_one_is_refused(val, test):
+def test_a_share_outside_0_to_1_raises_an_error(val, test):
     with pytest.raises(ConfigError, match=r"dataset\.split\..*expected a share"):
         Random(val, test)(make(["a", "b", "c"]), ROOT)
 
 
 @pytest.mark.parametrize(("val", "test", "empty"), [(0, 0.5, "val"), (0.5, 0.5, "train")])
-def test_an_empty_split_is_refused(val, test, empty):
+def test_an_empty_split_raises_an_error(val, test, empty):
     with pytest.raises(DataError, match=f"The {empty} split is empty"):
         Random(val, test)(make(["a", "b"]), ROOT)
 
 
 @given(st.integers(0, 20))
-def test_a_group_stays_on_one_side(seed):
+def test_a_group_is_never_divided_between_splits(seed):
     splits = names(Group(r"Tile (\d+)", 0.2, 0.3, seed)(make(TILES), ROOT))
     tiles = {split: {n.split("/")[0] for n in found} for split, found in splits.items()}
     assert [len(tiles[s]) for s in ("train", "val", "test")] == [5, 2, 3]
@@ -73,7 +75,7 @@ def test_a_group_stays_on_one_side(seed):
     assert sum(map(len, splits.values())) == len(TILES)
 
 
-def test_groups_are_chosen_by_name_as_text_or_number():
+def test_groups_can_be_selected_by_name_or_number():
     splits = names(Group(r"Tile (\d+)", ["2"], [6, 8])(make(TILES), ROOT))
     assert splits["val"] == [f"Tile 2/part_{p}" for p in range(3)]
     assert splits["test"] == [f"Tile {t}/part_{p}" for t in (6, 8) for p in range(3)]
@@ -81,13 +83,13 @@ def test_groups_are_chosen_by_name_as_text_or_number():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_share_takes_nothing_that_a_list_names(seed):
+def test_a_test_share_never_contains_groups_listed_for_validation(seed):
     splits = names(Group(r"Tile (\d+)", ["1", "2", "3", "4", "5"], 0.3, seed)(make(TILES), ROOT))
     assert not {*splits["val"]} & {*splits["test"]}
     assert len(splits["test"]) == 9
 
 
-def test_groups_that_cannot_work_are_refused():
+def test_invalid_groups_raise_an_error():
     with pytest.raises(DataError, match="names the group 11; there are 1, 2, 3"):
         Group(r"Tile (\d+)", ["11"], [])(make(TILES), ROOT)
     with pytest.raises(DataError, match="would be in the"):
@@ -105,7 +107,7 @@ def test_subfolders_are_found_anywhere_in_the_path():
     assert names(splits) == {"train": ["x/1"], "val": ["validation/2"], "test": ["holdout/3"]}
 
 
-def test_subfolders_that_are_missing_or_nested_are_refused():
+def test_missing_or_nested_subfolders_raise_an_error():
     with pytest.raises(DataError, match=r"val split is empty \(1 train, 0 val, 0 test\).*train, val, test below /data"):
         Subfolder()(make(["train/a"]), ROOT)
     with pytest.raises(DataError, match="train/val/a would be in"):
@@ -118,7 +120,7 @@ def write(root: Path, **lists: str) -> Path:
     return root
 
 
-def test_lists_take_names_suffixes_and_image_paths(tmp_path):
+def test_lists_may_contain_names_file_names_and_image_paths(tmp_path):
     samples = make(["é/a", "b.v2", "c", "d", "e"], tmp_path)
     write(tmp_path, train="\ufeff# ours\né/a\n\nb.v2\n", val="c.png\n c.png \n", test="images/d.png")
     expected = {"train": ["é/a", "b.v2"], "val": ["c"], "test": ["d"]}
@@ -126,7 +128,7 @@ def test_lists_take_names_suffixes_and_image_paths(tmp_path):
     assert names(List(test=None)(samples, tmp_path)) == expected | {"test": []}
 
 
-def test_lists_that_do_not_fit_are_refused(tmp_path):
+def test_invalid_lists_raise_an_error(tmp_path):
     samples = make(["a", "b"], tmp_path)
     with pytest.raises(DataError, match=r"train\.txt cannot be read"):
         List()(samples, tmp_path)
@@ -142,7 +144,7 @@ def test_lists_that_do_not_fit_are_refused(tmp_path):
 
 
 @given(st.integers(1, 60), st.integers(2, 6), st.integers(0, 9), st.randoms())
-def test_folds_take_turns_and_leave_the_test_split_alone(count, folds, seed, rng):
+def test_each_sample_is_validated_in_one_fold_and_the_test_split_is_the_same_in_all(count, folds, seed, rng):
     ordered = [f"scene_{i}" for i in range(count + 8)]
     found = []
     for fold in range(folds):
@@ -155,7 +157,7 @@ def test_folds_take_turns_and_leave_the_test_split_alone(count, folds, seed, rng
     assert all(sorted(chain(*f.values())) == sorted(ordered) for f in found)
 
 
-def test_folds_of_groups_are_balanced_by_images_and_keep_named_test_groups():
+def test_folds_of_groups_are_balanced_by_images_and_keep_listed_test_groups():
     tiles = [f"Tile {t}/part_{p}" for t in range(12) for p in range(1 + 5 * (t % 3))]
     sizes = []
     for fold in range(3):
@@ -167,7 +169,7 @@ def test_folds_of_groups_are_balanced_by_images_and_keep_named_test_groups():
 
 
 @pytest.mark.parametrize("kind", [Subfolder, List])
-def test_folds_of_a_published_split_divide_what_it_trains_and_validates_on(kind, tmp_path):
+def test_folds_of_a_published_split_divide_its_training_and_validation_samples(kind, tmp_path):
     published = {split: [f"{split}/{i}" for i in range(n)] for split, n in (("train", 8), ("val", 2), ("test", 3))}
     samples = make(list(chain(*published.values())), tmp_path)
     write(tmp_path, **{split: "\n".join(listed) for split, listed in published.items()})
@@ -180,7 +182,7 @@ def test_folds_of_a_published_split_divide_what_it_trains_and_validates_on(kind,
 
 
 @pytest.mark.parametrize("kind", [Random, Stratified])
-def test_folds_that_cannot_be_are_refused(kind):
+def test_invalid_folds_raise_an_error(kind):
     with pytest.raises(ConfigError, match=r"dataset\.split\.fold=5: expected null or 0 to 4"):
         kind(fold=5)
     with pytest.raises(ConfigError, match=r"dataset\.split\.folds=1"):
@@ -189,8 +191,8 @@ def test_folds_that_cannot_be_are_refused(kind):
         Random(0.1, 0, fold=0)(make(["a", "b", "c"]), ROOT)
 
 
-def pixels(count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Class pixels of images: two common classes in any share, and a rare one in every ninth image."""
+def class_pixels(count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return pixels per class of each image: two common classes, and a rare one in every ninth image."""
     random = np.random.default_rng(seed)
     common = random.integers(0, 1000, count)
     rare = np.where(np.arange(count) % 9 == 0, random.integers(20, 60, count), 0)
@@ -204,8 +206,8 @@ def shares(splits: dict[str, list[Sample]], counts: dict[str, np.ndarray]) -> di
 
 
 @given(st.integers(0, 20), st.randoms())
-def test_a_stratified_split_has_each_class_alike_whatever_the_order(seed, rng):
-    counts = pixels(63)
+def test_a_stratified_split_has_similar_class_shares_and_does_not_depend_on_the_order(seed, rng):
+    counts = class_pixels(63)
     ordered = list(counts)
     splits = Stratified(0.2, 0.2, seed)(make(ordered), ROOT, lambda s: counts[s.name])
     assert [len(splits[s]) for s in ("train", "val", "test")] == pytest.approx([38, 12.5, 12.5], abs=2.5)
@@ -217,19 +219,19 @@ def test_a_stratified_split_has_each_class_alike_whatever_the_order(seed, rng):
     assert {k: sorted(v) for k, v in names(again).items()} == {k: sorted(v) for k, v in names(splits).items()}
 
 
-def test_stratified_is_nearer_to_the_whole_than_random():
+def test_stratified_splits_are_closer_to_the_overall_class_shares_than_random_ones():
     def distance(split: object, seed: int, *extra: object) -> float:
         found = shares(split(0.15, 0.15, seed)(make(list(counts)), ROOT, *extra), counts)
         return max(np.abs(f / overall - 1).max() for f in found.values())
 
-    counts = pixels(45)
+    counts = class_pixels(45)
     overall = sum(counts.values()) / np.sum(list(counts.values()))
     stratified = [distance(Stratified, seed, lambda s: counts[s.name]) for seed in range(10)]
     assert max(stratified) < np.median([distance(Random, seed) for seed in range(10)])
 
 
-def test_stratified_folds_take_turns():
-    counts = pixels(40)
+def test_each_sample_is_validated_in_one_stratified_fold():
+    counts = class_pixels(40)
     found = [
         names(Stratified(0.3, 0.1, 0, fold, 4)(make(list(counts)), ROOT, lambda s: counts[s.name])) for fold in range(4)
     ]
@@ -239,7 +241,7 @@ def test_stratified_folds_take_turns():
 
 
 @pytest.mark.parametrize("choice", ["auto", "subfolder", "list", "group", "random", "stratified"])
-def test_every_choice_of_split_can_be_built_from_its_file(root_dir, tmp_path, choice):
+def test_every_split_configuration_can_be_instantiated(root_dir, tmp_path, choice):
     config = OmegaConf.load(root_dir / f"conf/dataset/split/{choice}.yaml")
     if choice == "group":
         config.pattern = r"^\w+"

@@ -1,4 +1,4 @@
-"""Bands in separate files: found, put together and resampled, against rasterio's own resampling."""
+"""Bands in separate files: discovery, stacking and resampling, against rasterio's resampling."""
 
 import json
 import shutil
@@ -40,10 +40,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
-def band(
+def write_band(
     path: Path, array: np.ndarray, gsd: float = 10, shift: tuple[float, float] = (0, 0), **options: object
 ) -> Path:
-    """Write a band without satseg; `shift` is in pixels of 10 m."""
+    """Write a band with rasterio; `shift` is in pixels of 10 m."""
     path.parent.mkdir(parents=True, exist_ok=True)
     transform = GRID @ rasterio.Affine.translation(*shift) @ rasterio.Affine.scale(gsd / 10)
     profile = {"driver": "GTiff", "count": 1, "dtype": array.dtype, "crs": "EPSG:32633", "transform": transform}
@@ -57,11 +57,11 @@ def numbers(size: int, dtype: str = "uint16") -> np.ndarray:
     return RNG.integers(1, 10_000 if dtype != "uint8" else 250, (size, size)).astype(dtype)
 
 
-def sentinel(folder: Path, name: str, size: int = 120, **options: object) -> dict[str, np.ndarray]:
-    """Write an image as Sentinel-2 comes; return its bands."""
+def write_sentinel_2(folder: Path, name: str, size: int = 120, **options: object) -> dict[str, np.ndarray]:
+    """Write an image with the resolutions and folders of Sentinel-2 products; return its bands."""
     arrays = {b: numbers(size * 10 // gsd) for b, gsd in SIZES.items()}
     for b, gsd in SIZES.items():
-        band(folder / f"R{gsd}m" / f"{name}_{b}_{gsd}m.tif", arrays[b], gsd, **options)
+        write_band(folder / f"R{gsd}m" / f"{name}_{b}_{gsd}m.tif", arrays[b], gsd, **options)
     return arrays
 
 
@@ -70,7 +70,7 @@ def patterns(folder: Path, *bands: str) -> dict[str, str]:
 
 
 def warped(path: Path, size: int, dtype: str = "uint16", **options: object) -> np.ndarray:
-    """Resample a band as GDAL's warper does by itself."""
+    """Return a band resampled by GDAL's warper alone."""
     result = np.zeros((size, size), dtype)
     with rasterio.open(path) as source:
         reproject(
@@ -87,10 +87,12 @@ def warped(path: Path, size: int, dtype: str = "uint16", **options: object) -> n
 @pytest.fixture(scope="module")
 def tile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
     folder = tmp_path_factory.mktemp("tile")
-    return folder, sentinel(folder, "T32_2020", size=1020)
+    return folder, write_sentinel_2(folder, "T32_2020", size=1020)
 
 
-def test_fine_bands_are_exact_and_coarse_ones_bilinear(tile: tuple[Path, dict[str, np.ndarray]]) -> None:
+def test_fine_bands_are_copied_exactly_and_coarse_ones_resampled_bilinearly(
+    tile: tuple[Path, dict[str, np.ndarray]],
+) -> None:
     folder, arrays = tile
     (path,) = find_inputs(patterns(folder))
     info, whole = read_info(path), read_window(path)
@@ -101,12 +103,12 @@ def test_fine_bands_are_exact_and_coarse_ones_bilinear(tile: tuple[Path, dict[st
     for number, b in ((2, "B8A"), (3, "B01")):
         with rasterio.open(folder / f"R{SIZES[b]}m/T32_2020_{b}_{SIZES[b]}m.tif") as source:
             expected = source.read(1, out_shape=(1020, 1020), resampling=Resampling.bilinear)
-        assert np.abs(whole[number].astype(int) - expected).max() <= 1  # where two roundings meet
+        assert np.abs(whole[number].astype(int) - expected).max() <= 1  # rounding
         assert (whole[number] == expected).mean() > 0.98
 
 
 @given(st.integers(-20, 1030), st.integers(-20, 1030), st.integers(1, 600), st.integers(1, 600))
-def test_every_window_is_the_same_part_of_the_whole(tile, col, row, width, height) -> None:
+def test_every_window_equals_the_same_part_of_the_whole_raster(tile, col, row, width, height) -> None:
     (path,) = find_inputs(patterns(tile[0]))
     whole = np.pad(read_window(path), ((0, 0), (20, 640), (20, 640)))
     part = whole[:, row + 20 : row + 20 + height, col + 20 : col + 20 + width]
@@ -114,11 +116,11 @@ def test_every_window_is_the_same_part_of_the_whole(tile, col, row, width, heigh
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
-def test_missing_pixels_do_not_bleed_into_the_others(tmp_path: Path, dtype: str) -> None:
+def test_nodata_does_not_bleed_into_resampled_neighbours(tmp_path: Path, dtype: str) -> None:
     fine, coarse = numbers(120, dtype), numbers(20, dtype)
     coarse[:8], fine[:48], coarse[12, 12] = 0, 0, 0
-    band(tmp_path / "a_B02.tif", fine, nodata=0)
-    path = band(tmp_path / "a_B01.tif", coarse, 60, nodata=0)
+    write_band(tmp_path / "a_B02.tif", fine, nodata=0)
+    path = write_band(tmp_path / "a_B01.tif", coarse, 60, nodata=0)
     named = {"B02": str(tmp_path / "*_B02.tif"), "B01": str(tmp_path / "*_B01.tif")}
     (stack,) = find_inputs(named)
     image, valid = read_image(stack)
@@ -132,44 +134,47 @@ def test_missing_pixels_do_not_bleed_into_the_others(tmp_path: Path, dtype: str)
     for file in tmp_path.glob("*.tif"):
         with rasterio.open(file, "r+") as target:
             target.nodata = None
-    (unsaid,), (said,) = find_inputs(named), find_inputs(named, nodata=0)
-    assert 0 < read_window(unsaid)[1, 49, 3] < image[1, 49, 3]
-    np.testing.assert_array_equal(read_window(said), image)
+    (undeclared,), (declared,) = find_inputs(named), find_inputs(named, nodata=0)
+    assert 0 < read_window(undeclared)[1, 49, 3] < image[1, 49, 3]
+    np.testing.assert_array_equal(read_window(declared), image)
 
 
 @pytest.mark.parametrize("shift", [(0.5, -0.5), (2, 1.25), (-3, -3), (-1.25, 3)])
-def test_a_coarse_band_whose_edges_lie_elsewhere_is_at_its_place_and_fills_the_grid(
+def test_a_shifted_coarse_band_is_georeferenced_correctly_and_extended_to_the_whole_grid(
     tmp_path: Path, shift: tuple[float, float]
 ) -> None:
     fine, coarse = numbers(120, "float32"), numbers(20, "float32")
-    band(tmp_path / "B02.tif", fine)
-    path = band(tmp_path / "B01.tif", coarse, 60, shift)
+    write_band(tmp_path / "B02.tif", fine)
+    path = write_band(tmp_path / "B01.tif", coarse, 60, shift)
     (stack,) = find_inputs({"B01": tmp_path / "B01.tif", "B02": str(tmp_path / "B02.tif")})
     whole, expected = read_window(stack), warped(path, 120, "float32")
     np.testing.assert_array_equal(whole[1], fine)
-    reached = expected != 0
-    assert reached.mean() > 0.9 and whole[0].min() >= coarse.min()
+    covered = expected != 0
+    assert covered.mean() > 0.9 and whole[0].min() >= coarse.min()
     edges = np.ones((120, 120), bool)
-    edges[3:-3, 3:-3] = False  # an edge is the nearest value, so is the outermost half of a coarse pixel
-    np.testing.assert_allclose(whole[0][reached & ~edges], expected[reached & ~edges], rtol=1e-5)
-    assert np.isin(whole[0][~reached], coarse).all()
+    edges[3:-3, 3:-3] = False  # the outermost half of a coarse pixel has the nearest value
+    np.testing.assert_allclose(whole[0][covered & ~edges], expected[covered & ~edges], rtol=1e-5)
+    assert np.isin(whole[0][~covered], coarse).all()
 
 
-def test_a_mask_of_the_grid_marks_missing_pixels(tmp_path: Path) -> None:
+def test_a_mask_band_of_the_finest_band_marks_invalid_pixels(tmp_path: Path) -> None:
     fine, mask = numbers(60), np.full((60, 60), 255, np.uint8)
     mask[:7, 5:] = 0
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(band(tmp_path / "B02.tif", fine), "r+") as target:
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(write_band(tmp_path / "B02.tif", fine), "r+") as target,
+    ):
         target.write_mask(mask)
-    band(tmp_path / "B8A.tif", numbers(30), 20)
+    write_band(tmp_path / "B8A.tif", numbers(30), 20)
     (stack,) = find_inputs({"B8A": str(tmp_path / "B8A.tif"), "B02": str(tmp_path / "B02.tif")})
     np.testing.assert_array_equal(read_image(stack)[1], mask > 0)
     np.testing.assert_array_equal(read_image(stack, Window(3, 2, 9, 9))[1], mask[2:11, 3:12] > 0)
 
 
-def test_images_are_told_apart_by_what_the_wildcards_stand_for(tmp_path: Path) -> None:
+def test_files_are_grouped_into_images_by_what_the_wildcards_match(tmp_path: Path) -> None:
     root = tmp_path / "dätä [1], (x)=1"
     for name in ("T33_2", "T33_10", "T32_2020"):
-        sentinel(root, name, 12)
+        write_sentinel_2(root, name, 12)
     (root / "R10m/._T99_B02_10m.tif").write_bytes(b"")
     (root / "R10m/T98_B02_10m.tif.aux.xml").write_bytes(b"")
     found = find_inputs(patterns(root, "B8A", "B02"))
@@ -177,21 +182,21 @@ def test_images_are_told_apart_by_what_the_wildcards_stand_for(tmp_path: Path) -
     assert {read_info(path).band_names for path in found} == {("B8A", "B02")}
 
 
-def test_a_product_as_it_is_delivered(tmp_path: Path) -> None:
+def test_sentinel_2_products_are_found_in_their_original_folders(tmp_path: Path) -> None:
     for product in ("S2A_MSIL2A_2020", "S2B_MSIL2A_2021"):
-        sentinel(tmp_path / f"{product}.SAFE/GRANULE/L2A_T32/IMG_DATA", "T32_x", 12)
+        write_sentinel_2(tmp_path / f"{product}.SAFE/GRANULE/L2A_T32/IMG_DATA", "T32_x", 12)
     named = {b: f"{tmp_path}/*.SAFE/GRANULE/*/IMG_DATA/R{SIZES[b]}m/*_{b}_*m.tif" for b in ("B02", "B03")}
     stacks = find_stacks(named)
     assert [s.name for s in stacks] == ["S2A_MSIL2A_2020/L2A_T32/T32_x_10", "S2B_MSIL2A_2021/L2A_T32/T32_x_10"]
     assert [source_name(path) for path in find_inputs(named)] == [s.name.replace("/", "_") for s in stacks]
     anywhere = {b: f"{tmp_path}/**/*_{b}_{SIZES[b]}m.tif" for b in SIZES}
-    with pytest.raises(DataError, match="lacks the band"):  # the folders' names differ, R10m and R20m
+    with pytest.raises(DataError, match="lacks the band"):  # the wildcards match different folders, R10m and R20m
         find_stacks(anywhere)
     assert len(find_stacks({b: anywhere[b] for b in ("B02", "B03")})) == 2
 
 
-def test_files_without_a_wildcard_are_one_image(tmp_path: Path) -> None:
-    sentinel(tmp_path, "T32_2020", 12)
+def test_files_without_wildcards_form_one_image(tmp_path: Path) -> None:
+    write_sentinel_2(tmp_path, "T32_2020", 12)
     one = {b: str(tmp_path / f"R{SIZES[b]}m/T32_2020_{b}_{SIZES[b]}m.tif") for b in ("B02", "B03")}
     (path,) = find_inputs(one)
     assert source_name(path) == "T32_2020"
@@ -208,11 +213,11 @@ def test_files_without_a_wildcard_are_one_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gsd", [10, 20])
-def test_radar_beside_optical_bands_keeps_its_numbers_and_its_missing_pixels(tmp_path: Path, gsd: int) -> None:
+def test_a_stack_of_optical_and_radar_bands_keeps_the_values_and_nodata_of_both(tmp_path: Path, gsd: int) -> None:
     optical, radar = numbers(12), RNG.uniform(-30, 5, (120 // gsd, 120 // gsd)).astype(np.float32)
     optical[:2], radar[-2:] = 0, -9999
-    files = {"B02": band(tmp_path / "B02.tif", optical, nodata=0), "VV": tmp_path / "VV.tif"}
-    band(files["VV"], radar, gsd, nodata=-9999)
+    files = {"B02": write_band(tmp_path / "B02.tif", optical, nodata=0), "VV": tmp_path / "VV.tif"}
+    write_band(files["VV"], radar, gsd, nodata=-9999)
     (path,) = find_inputs(files)
     image, valid = read_image(path)
     known = valid.any(1)
@@ -225,10 +230,13 @@ def test_radar_beside_optical_bands_keeps_its_numbers_and_its_missing_pixels(tmp
 
 
 @pytest.mark.parametrize("gsd", [10, 20])
-def test_bands_of_integers_keep_the_nodata_value_of_their_own(tmp_path: Path, gsd: int) -> None:
+def test_integer_bands_keep_their_own_nodata_values(tmp_path: Path, gsd: int) -> None:
     one, two = numbers(12), numbers(120 // gsd)
-    one[0], one[3], two[-1], two[0] = 65535, 65000, 65000, 65535  # each has the other's, too, as data
-    files = {"a": band(tmp_path / "a.tif", one, nodata=65535), "b": band(tmp_path / "b.tif", two, gsd, nodata=65000)}
+    one[0], one[3], two[-1], two[0] = 65535, 65000, 65000, 65535  # each also contains the other's nodata value as data
+    files = {
+        "a": write_band(tmp_path / "a.tif", one, nodata=65535),
+        "b": write_band(tmp_path / "b.tif", two, gsd, nodata=65000),
+    }
     (path,) = find_inputs(files)
     image, valid = read_image(path)
     known = [False] + [True] * (11 - gsd // 10) + [False] * (gsd // 10)
@@ -256,8 +264,10 @@ def test_bands_of_integers_keep_the_nodata_value_of_their_own(tmp_path: Path, gs
         ("wrong pattern", r"input\.B8A=a\*\*b.*cannot be used"),
     ],
 )
-def test_files_that_do_not_fit_together_are_named(tmp_path: Path, change: str, expected: str) -> None:
-    a, _ = (sentinel(tmp_path, name, 60, nodata=0) for name in "ab")
+def test_files_that_cannot_be_stacked_raise_an_error_that_names_them(
+    tmp_path: Path, change: str, expected: str
+) -> None:
+    a, _ = (write_sentinel_2(tmp_path, name, 60, nodata=0) for name in "ab")
     named: dict = patterns(tmp_path, "B02", "B8A")
     path, array = tmp_path / "R20m/a_B8A_20m.tif", a["B8A"]
     if change == "lacking":
@@ -265,13 +275,13 @@ def test_files_that_do_not_fit_together_are_named(tmp_path: Path, change: str, e
     elif change == "none":
         shutil.rmtree(tmp_path / "R20m")
     elif change == "crs":
-        band(path, array, 20, crs="EPSG:32632")
+        write_band(path, array, 20, crs="EPSG:32632")
     elif change == "elsewhere":
-        band(path, array, 20, (1.1, 0))
+        write_band(path, array, 20, (1.1, 0))
     elif change == "smaller":
-        band(path, array[:28], 20)
+        write_band(path, array[:28], 20)
     elif change == "turned":
-        band(path, array, 20, transform=GRID @ rasterio.Affine.rotation(5) @ rasterio.Affine.scale(2))
+        write_band(path, array, 20, transform=GRID @ rasterio.Affine.rotation(5) @ rasterio.Affine.scale(2))
     elif change == "unplaced":
         with rasterio.open(path, "w", driver="GTiff", count=1, width=30, height=30, dtype="uint16", crs="EPSG:32633"):
             pass
@@ -283,7 +293,7 @@ def test_files_that_do_not_fit_together_are_named(tmp_path: Path, change: str, e
     elif change == "same":
         named["again"] = named["B02"]
     elif change == "two":
-        band(tmp_path / "R10m/a_B02_10m.tiff", a["B02"])
+        write_band(tmp_path / "R10m/a_B02_10m.tiff", a["B02"])
         named["B02"] = str(tmp_path / "R10m/*_B02_10m.*")
     elif change == "absent pattern":
         named["B8A"] = None
@@ -294,29 +304,29 @@ def test_files_that_do_not_fit_together_are_named(tmp_path: Path, change: str, e
     assert "\n" not in str(error.value)
 
 
-def test_a_stack_is_written_once_and_anew_when_a_file_changes(tmp_path: Path, cache: Path) -> None:
-    sentinel(tmp_path, "a", 12)
+def test_a_stack_is_cached_and_written_again_when_a_file_changes(tmp_path: Path, cache: Path) -> None:
+    write_sentinel_2(tmp_path, "a", 12)
     (first,) = find_inputs(patterns(tmp_path))
     written = first.stat().st_mtime_ns
     assert find_inputs(patterns(tmp_path)) == [first] and first.stat().st_mtime_ns == written
     assert first.is_relative_to(cache) and not list(cache.rglob("*.tmp*"))
     changed = numbers(24)
-    band(tmp_path / "R10m/a_B02_10m.tif", changed)
+    write_band(tmp_path / "R10m/a_B02_10m.tif", changed)
     for b in ("B03", "B8A", "B01"):
-        band(tmp_path / f"R{SIZES[b]}m/a_{b}_{SIZES[b]}m.tif", numbers(240 // SIZES[b]), SIZES[b])
+        write_band(tmp_path / f"R{SIZES[b]}m/a_{b}_{SIZES[b]}m.tif", numbers(240 // SIZES[b]), SIZES[b])
     (second,) = find_inputs(patterns(tmp_path))
     assert second != first
     np.testing.assert_array_equal(read_window(second)[0], changed)
 
 
 def training_set(root: Path, size: int = 64, count: int = 8) -> dict[str, str]:
-    """Write a folder of two bands and masks; return the patterns of the bands."""
+    """Write a dataset of two bands and masks; return the patterns of the bands."""
     for number in range(count):
         split = "train" if number < count - 2 else "val"
         mask = (RNG.random((size // 16, size // 16)) < 0.5).repeat(16, 0).repeat(16, 1).astype(np.uint8)
-        band(root / split / f"images/{number}_B02.tif", numbers(size) // 20 + mask * np.uint16(1000))
-        band(root / split / f"images/{number}_B8A.tif", numbers(size // 2), 20)
-        band(root / split / f"masks/{number}.tif", mask)
+        write_band(root / split / f"images/{number}_B02.tif", numbers(size) // 20 + mask * np.uint16(1000))
+        write_band(root / split / f"images/{number}_B8A.tif", numbers(size // 2), 20)
+        write_band(root / split / f"masks/{number}.tif", mask)
     return {b: f"*/images/*_{b}.tif" for b in ("B02", "B8A")}
 
 
@@ -324,7 +334,7 @@ def stack_samples(root: Path, images: dict[str, str], masks: str, mask_suffix: s
     return FolderDataModule(root, images=images, masks=masks, mask_suffix=mask_suffix, split=Random()).samples()
 
 
-def test_masks_belong_to_what_the_wildcards_stand_for(tmp_path: Path) -> None:
+def test_masks_are_paired_with_what_the_wildcards_match(tmp_path: Path) -> None:
     images = training_set(tmp_path)
     samples = stack_samples(tmp_path, images, "*/masks/*.tif")
     assert [s.name for s in samples] == [*(f"train/{n}" for n in range(6)), "val/6", "val/7"]
@@ -350,7 +360,7 @@ def test_masks_belong_to_what_the_wildcards_stand_for(tmp_path: Path) -> None:
         stack_samples(tmp_path, images, "*/masks/*", "_label")
 
 
-def test_splits_and_fingerprint_come_from_the_users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splits_and_fingerprint_depend_on_the_original_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = training_set(tmp_path / "data")
     (tmp_path / "data/train.txt").write_text("train/0\ntrain/images/1_B02.tif\n")
     (tmp_path / "data/val.txt").write_text("val/6\n")
@@ -369,11 +379,11 @@ def test_splits_and_fingerprint_come_from_the_users_files(tmp_path: Path, monkey
     shutil.copytree(tmp_path / "data", tmp_path / "elsewhere")
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
     assert module(Subfolder(), "elsewhere").fingerprint == by_folder.fingerprint
-    band(tmp_path / "elsewhere/val/images/7_B8A.tif", numbers(32), 20)
+    write_band(tmp_path / "elsewhere/val/images/7_B8A.tif", numbers(32), 20)
     assert module(Subfolder(), "elsewhere").fingerprint != by_folder.fingerprint
 
 
-def test_a_model_is_trained_on_bands_in_files_of_their_own_and_finds_them_in_others(tmp_path: Path) -> None:
+def test_a_model_trained_on_separate_band_files_finds_its_bands_by_name(tmp_path: Path) -> None:
     root = tmp_path / "my data"
     images = training_set(root)
     named = ", ".join(f'{b}: "{p}"' for b, p in images.items())
@@ -393,22 +403,22 @@ def test_a_model_is_trained_on_bands_in_files_of_their_own_and_finds_them_in_oth
     cfg = OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "explain.yaml"), {"input": swapped, "preflight": "warn"})
     pictures = list(find_pictures(cfg, tmp_path / "run", DatasetSpec.from_dict(recorded["spec"])))
     assert [picture.name for picture in pictures] == ["6", "7"]
-    for picture in pictures:  # the model's bands are found by their names
+    for picture in pictures:  # although the input lists them in another order
         np.testing.assert_array_equal(picture.image[0, 0], read_window(root / f"val/images/{picture.name}_B02.tif")[0])
 
 
-def test_a_folder_for_each_band_stands_for_what_lies_in_it(tmp_path: Path) -> None:
+def test_a_folder_for_each_band_matches_all_its_files(tmp_path: Path) -> None:
     for name in ("x", "y"):
         for number, folder in enumerate(("B02", "B03")):
             (tmp_path / folder).mkdir(exist_ok=True)
-            band(tmp_path / folder / f"{name}.tif", np.full((12, 12), number + 1, np.uint16))
+            write_band(tmp_path / folder / f"{name}.tif", np.full((12, 12), number + 1, np.uint16))
     found = find_inputs({name: str(tmp_path / name) for name in ("B02", "B03")})
     assert [source_name(path) for path in found] == ["x", "y"]
     assert [read_window(path)[:, 0, 0].tolist() for path in found] == [[1, 2], [1, 2]]
 
 
-def test_a_stack_declares_the_scales_and_offsets_of_its_files(tmp_path: Path) -> None:
-    stored = sentinel(tmp_path, "T32_2022", size=60)
+def test_a_stack_declares_the_scales_and_offsets_of_its_files_without_applying_them(tmp_path: Path) -> None:
+    stored = write_sentinel_2(tmp_path, "T32_2022", size=60)
     for size, offset in ((10, -0.1), (60, -0.2)):
         for path in (tmp_path / f"R{size}m").glob("*.tif"):
             with rasterio.open(path, "r+") as file:
@@ -416,4 +426,4 @@ def test_a_stack_declares_the_scales_and_offsets_of_its_files(tmp_path: Path) ->
     (path,) = find_inputs(patterns(tmp_path))
     declared = {"B02": -0.1, "B03": -0.1, "B8A": None, "B01": -0.2}
     assert read_info(path).scale_offsets == tuple((1.0, 0.0) if o is None else (1e-4, o) for o in declared.values())
-    np.testing.assert_array_equal(read_window(path)[0], stored["B02"])  # and they are not applied
+    np.testing.assert_array_equal(read_window(path)[0], stored["B02"])  # not applied

@@ -1,4 +1,4 @@
-"""The embedded data: the same everywhere, georeferenced, and a task that colour alone does not solve."""
+"""The synthetic dataset: reproducible, georeferenced, and not solvable by colour alone."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def rasters(cache: Path) -> dict[str, bytes]:
     return {"/".join(p.parts[-3:]): p.read_bytes() for p in sorted(cache.rglob("*.tif"))}
 
 
-def test_a_seed_gives_the_same_bytes_and_another_seed_other_scenes(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_scenes(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         datamodule(tmp_path / name, *SMALL, f"dataset.seed={seed}")
     a, b, c = (rasters(tmp_path / name) for name in "abc")
@@ -40,9 +40,9 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_other_scenes(tmp_path: Pat
     assert len(set(a.values())) == 8
 
 
-def test_image_and_mask_share_one_grid_with_coordinates_and_scenes_do_not_overlap(tmp_path: Path) -> None:
+def test_image_and_mask_share_a_georeferenced_grid_and_scenes_do_not_overlap(tmp_path: Path) -> None:
     datamodule(tmp_path, *SMALL)
-    places = set()
+    bounds = set()
     for path in sorted(tmp_path.rglob("images/*.tif")):
         with rasterio.open(path) as image, rasterio.open(str(path).replace("images", "masks")) as mask:
             assert image.crs.is_projected and image.crs == mask.crs and image.transform == mask.transform
@@ -50,13 +50,13 @@ def test_image_and_mask_share_one_grid_with_coordinates_and_scenes_do_not_overla
             assert set(np.unique(mask.read())) <= {*range(7), 255}
             missing = image.dataset_mask() == 0
             assert (mask.read(1)[missing] == 255).all() and 0 < missing.mean() < 0.3
-            places.add(image.bounds)
-    boxes = sorted(places)
+            bounds.add(image.bounds)
+    boxes = sorted(bounds)
     assert len(boxes) == 4
     assert not any(a != b and rasterio.coords.disjoint_bounds(a, b) is False for a in boxes for b in boxes)
 
 
-def test_the_six_bands_are_of_the_same_places(tmp_path: Path) -> None:
+def test_the_multispectral_scenes_have_the_same_masks_as_the_rgb_ones(tmp_path: Path) -> None:
     datamodule(tmp_path / "rgb", *SMALL)
     spec = datamodule(tmp_path / "six", *SMALL, "dataset=synthetic_multispectral").spec
     assert spec.inputs[0].bands == ("blue", "green", "red", "nir", "swir1", "swir2")
@@ -65,9 +65,7 @@ def test_the_six_bands_are_of_the_same_places(tmp_path: Path) -> None:
     assert rgb.keys() == six.keys() and all((rgb[k] == six[k]) == ("masks" in k) for k in rgb)
 
 
-def test_a_cache_that_was_left_half_written_is_not_taken_for_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_write_leaves_no_incomplete_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import satseg.data.synthetic.datamodule as module
 
     real, calls = module.write_scene, []
@@ -95,7 +93,7 @@ def test_a_cache_that_was_left_half_written_is_not_taken_for_whole(
         ("scenes.train=5000", "1074 megapixels"),
     ],
 )
-def test_wrong_options_are_named(tmp_path: Path, option: str, expected: str) -> None:
+def test_invalid_options_raise_an_error_that_names_them(tmp_path: Path, option: str, expected: str) -> None:
     with pytest.raises(Exception, match=expected) as caught:
         datamodule(tmp_path, f"dataset.{option}")
     assert isinstance(caught.value, ConfigError) or isinstance(caught.value.__cause__, ConfigError)
@@ -103,22 +101,24 @@ def test_wrong_options_are_named(tmp_path: Path, option: str, expected: str) -> 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default scenes, as the demo sees them."""
+    """Generate the default scenes, which the demo uses."""
     cache = tmp_path_factory.mktemp("scenes")
     datamodule(cache)
     return cache
 
 
-def pixels(scenes: Path, split: str, edge: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bands of labelled pixels, or mean, deviation and extremes of the window around each, and classes."""
+def pixels(scenes: Path, split: str, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return features and classes of labelled pixels: bands, and statistics of a window if `edge` exceeds 1."""
     features, classes = [], []
     for path in sorted(scenes.rglob(f"{split}/images/*.tif")):
         with rasterio.open(path) as image, rasterio.open(str(path).replace("images", "masks")) as mask:
             bands, truth = image.read().astype(np.float32), mask.read(1)
-        pad = edge // 2
-        around = sliding_window_view(np.pad(bands, ((0, 0), (pad, pad), (pad, pad)), "edge"), (edge, edge), (1, 2))
+        pad = window // 2
+        around = sliding_window_view(
+            np.pad(bands, ((0, 0), (pad, pad), (pad, pad)), "window"), (window, window), (1, 2)
+        )
         statistics = (
-            [bands] if edge == 1 else [bands, *(getattr(around, s)((3, 4)) for s in ("mean", "std", "min", "max"))]
+            [bands] if window == 1 else [bands, *(getattr(around, s)((3, 4)) for s in ("mean", "std", "min", "max"))]
         )
         counted = truth != 255
         features.append(np.concatenate(statistics)[:, counted].T)
@@ -126,17 +126,19 @@ def pixels(scenes: Path, split: str, edge: int) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(features), np.concatenate(classes)
 
 
-def forest_miou(scenes: Path, edge: int) -> float:
-    features, classes = pixels(scenes, "train", edge)
-    some = np.random.default_rng(0).choice(len(classes), 100_000, replace=False)
-    forest = RandomForestClassifier(60, min_samples_leaf=3, n_jobs=2, random_state=0).fit(features[some], classes[some])
-    features, classes = pixels(scenes, "test", edge)
-    some = np.random.default_rng(0).choice(len(classes), 200_000, replace=False)
-    return float(jaccard_score(classes[some], forest.predict(features[some]), average="macro"))
+def forest_miou(scenes: Path, window: int) -> float:
+    features, classes = pixels(scenes, "train", window)
+    chosen = np.random.default_rng(0).choice(len(classes), 100_000, replace=False)
+    forest = RandomForestClassifier(60, min_samples_leaf=3, n_jobs=2, random_state=0).fit(
+        features[chosen], classes[chosen]
+    )
+    features, classes = pixels(scenes, "test", window)
+    chosen = np.random.default_rng(0).choice(len(classes), 200_000, replace=False)
+    return float(jaccard_score(classes[chosen], forest.predict(features[chosen]), average="macro"))
 
 
 @pytest.mark.slow
-def test_every_class_is_in_every_split_and_one_is_rare(scenes: Path) -> None:
+def test_every_split_contains_every_class_and_one_class_is_rare(scenes: Path) -> None:
     for split in ("train", "val", "test"):
         _, classes = pixels(scenes, split, 1)
         shares = np.bincount(classes, minlength=7) / len(classes)
@@ -144,6 +146,8 @@ def test_every_class_is_in_every_split_and_one_is_rare(scenes: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("edge", "limit"), [(1, 0.55), (5, 0.65)])
-def test_colour_and_small_statistics_do_not_solve_it(scenes: Path, edge: int, limit: float) -> None:
-    assert 0.1 < forest_miou(scenes, edge) <= limit
+@pytest.mark.parametrize(("window", "limit"), [(1, 0.55), (5, 0.65)])
+def test_a_random_forest_on_colour_or_small_windows_does_not_solve_the_task(
+    scenes: Path, window: int, limit: float
+) -> None:
+    assert 0.1 < forest_miou(scenes, window) <= limit

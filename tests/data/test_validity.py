@@ -1,4 +1,4 @@
-"""Bands that differ in what marks missing pixels, or in dtype: each counts, in every reader."""
+"""Valid pixels of rasters whose bands differ in nodata, mask or dtype, in every reader."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from georeferenced_rasters import write
-from mixed_band_rasters import FIRST, KINDS, SIDE, Uneven, fifth_band_alpha, two_dtypes
+from mixed_band_rasters import FIRST, KINDS, SIDE, MixedRaster, fifth_band_alpha, two_dtypes
 
 from satseg.data.folder import FolderDataModule
 from satseg.data.rasters.header import Window, read_info
@@ -19,7 +19,7 @@ from satseg.data.splits import Subfolder
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pixel_that_any_band_lacks_is_missing(kind: Callable[[Path], Uneven], tmp_path: Path) -> None:
+def test_a_pixel_is_invalid_if_any_band_lacks_it(kind: Callable[[Path], MixedRaster], tmp_path: Path) -> None:
     path, expected, missing = kind(tmp_path)
     image, valid = read_image(path, bands=[1, 2, 3])
     assert image.dtype == expected.dtype
@@ -27,18 +27,18 @@ def test_a_pixel_that_any_band_lacks_is_missing(kind: Callable[[Path], Uneven], 
     np.testing.assert_array_equal(valid, ~missing)
     part, inside = read_image(path, Window(-3, 5, 30, 70), [3, 1])
     np.testing.assert_array_equal(part[:, :59, 3:], expected[[2, 0], 5:, :27])
-    alone = read_image(path, bands=[3, 1])[1]
-    np.testing.assert_array_equal(inside, np.pad(alone[5:, :27], ((0, 11), (3, 0))))
+    expected_valid = read_image(path, bands=[3, 1])[1]
+    np.testing.assert_array_equal(inside, np.pad(expected_valid[5:, :27], ((0, 11), (3, 0))))
 
 
-def test_an_alpha_band_that_is_asked_for_is_data(tmp_path: Path) -> None:
+def test_an_alpha_band_is_data_if_it_is_requested(tmp_path: Path) -> None:
     path, _, _ = fifth_band_alpha(tmp_path)
     assert read_info(path).bands == (1, 2, 3, 4)
     image, valid = read_image(path, bands=[1, 5])
     assert valid.all() and np.array_equal(image[1] == 0, FIRST)
 
 
-def test_bands_of_one_dtype_keep_it_beside_others(tmp_path: Path) -> None:
+def test_selected_bands_of_one_dtype_keep_it(tmp_path: Path) -> None:
     path, expected, _ = two_dtypes(tmp_path)
     image, _ = read_image(path, bands=[2, 1])
     assert (image.dtype, read_info(path).dtype, read_info(path).nodata) == (np.uint16, "float32", None)
@@ -47,7 +47,9 @@ def test_bands_of_one_dtype_keep_it_beside_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cache_gb", [0, 1])
-def test_training_leaves_them_out(kind: Callable[[Path], Uneven], cache_gb: float, tmp_path: Path) -> None:
+def test_training_excludes_pixels_that_any_band_lacks(
+    kind: Callable[[Path], MixedRaster], cache_gb: float, tmp_path: Path
+) -> None:
     mask = np.tri(SIDE, dtype=np.uint8)
     for split in ("train", "val"):
         path, expected, missing = kind(tmp_path / "parts" / split)
@@ -69,7 +71,7 @@ def test_training_leaves_them_out(kind: Callable[[Path], Uneven], cache_gb: floa
     (sample,) = module.samples_of("train")
     if cache_gb:
         module.reader.cache_decoded([sample], cache_gb)
-    for _ in range(2):  # read, and kept
+    for _ in range(2):  # from the file, then from the cache
         image, labels, valid = module.reader.read(sample)
         np.testing.assert_array_equal(image, expected)
         np.testing.assert_array_equal(valid, ~missing)
@@ -79,7 +81,7 @@ def test_training_leaves_them_out(kind: Callable[[Path], Uneven], cache_gb: floa
     assert np.allclose(spec.statistics.mean, expected[:, ~missing].mean(1), rtol=1e-3)
 
 
-def test_the_masks_of_all_files_of_a_stack_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_masks_of_all_files_of_a_stack_are_combined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path / "cache"))
     place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 4e6)}
     coarse = place | {"transform": rasterio.Affine(20, 0, 500_000, 0, -20, 4e6)}

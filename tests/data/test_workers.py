@@ -1,4 +1,4 @@
-"""A loader's process that cannot hand over what it has loaded."""
+"""Errors of data loading processes that cannot send a batch."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ except RuntimeError as error:
 """
 
 
-def test_a_batch_that_cannot_be_sent_ends_the_run_instead_of_keeping_it_waiting() -> None:
+def test_a_batch_that_cannot_be_pickled_raises_an_error_instead_of_blocking() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("A data loading process was killed, most likely because memory ran out")
     assert "Traceback" not in done.stderr

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 import rasterio.warp
 import torch
-from known_networks import written
+from known_networks import network_of
 from torch import Tensor, nn
 
 from satseg.data.folder import FolderDataModule
@@ -60,7 +60,7 @@ def by_marker(image: Tensor, stage: Tensor) -> Tensor:
 
 
 def network(decode: Callable[[Tensor, Tensor], Tensor]) -> SegmentationNetwork:
-    whole = written(lambda image: image)
+    whole = network_of(lambda image: image)
     whole.net = Coarse(decode)
     return whole.eval()
 
@@ -150,7 +150,7 @@ def squares_by(tells: Callable[[Tensor], Tensor]) -> SegmentationNetwork:
             lead = (told if told.ndim == 3 else told[:, None, None]).expand_as(there)
             return torch.stack([-there, there + lead, there - lead], 1)
 
-    whole = written(lambda image: image, classes=3)
+    whole = network_of(lambda image: image, classes=3)
     whole.net = Told(lambda image, stage: image[:, 0] - 95 + 0 * stage.mean())
     return whole.eval()
 

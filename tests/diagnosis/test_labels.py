@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from known_networks import by_first_band, written
+from known_networks import by_first_band, network_of
 from scipy.ndimage import gaussian_filter, zoom
 
 from satseg.data.rasters.header import Window
@@ -221,6 +221,6 @@ def test_the_survey_reads_masks_as_they_lie_and_leaves_out_what_has_no_label() -
     off = np.roll(mask, 6, 1)
     off[:20] = 255
     one = np.zeros_like(mask)
-    found = survey(written(by_first_band), [item("off", mask, off), item("one class", one, one)])
+    found = survey(network_of(by_first_band), [item("off", mask, off), item("one class", one, one)])
     assert [(f.image, f.mistake(Offset(0, 0)).offset) for f in found.fits] == [("off", (6, 0))]  # type: ignore[union-attr]
     assert dataclasses.replace(found.fits[0], other=None).mistake_in_part(Offset(6, 0)) is None

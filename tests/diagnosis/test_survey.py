@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from known_networks import by_first_band, written
+from known_networks import by_first_band, network_of
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from satseg.diagnosis.confusion import confused_pairs, gains, top_pairs
@@ -34,7 +34,7 @@ def items() -> list[dict[str, Any]]:
 
 
 def test_errors_are_counted_and_the_large_and_confident_come_first(items: list[dict[str, Any]]) -> None:
-    found = survey(written(by_first_band), iter(items))
+    found = survey(network_of(by_first_band), iter(items))
     truths = np.concatenate([i["mask"].numpy().ravel() for i in items])
     guesses = np.concatenate([(i["image"][0] > 0.5).numpy().ravel() for i in items])
     expected = confusion_matrix(truths[truths != 255], guesses[truths != 255], labels=[0, 1])
@@ -48,7 +48,7 @@ def test_errors_are_counted_and_the_large_and_confident_come_first(items: list[d
 
 def test_images_are_ranked_by_confident_disagreement(items: list[dict[str, Any]]) -> None:
     ambiguous = item("unsure", np.ones((40, 60), int), np.zeros((40, 60), int), sure=0.2)
-    found = survey(written(by_first_band), [*items, ambiguous])
+    found = survey(network_of(by_first_band), [*items, ambiguous])
     assert [d.image for d in found.disagreements] == ["a", "b"]
     assert found.disagreements[0].share == pytest.approx(490 / (36 * 60))
     assert (found.disagreements[1].truth, found.disagreements[1].predicted) == (0, 1)
@@ -60,7 +60,7 @@ def test_nothing_wrong_is_no_pair_and_no_doubt() -> None:
     def right() -> Iterator[dict[str, Any]]:
         yield item("c", np.eye(8, dtype=int), np.eye(8, dtype=int))
 
-    found = survey(written(by_first_band), right())
+    found = survey(network_of(by_first_band), right())
     assert confused_pairs(found.matrix) == [] and found.disagreements == []
 
 

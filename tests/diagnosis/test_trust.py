@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from known_networks import written
+from known_networks import network_of
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ class Placed(nn.Module):
 
 
 def network(gain: float = 8) -> SegmentationNetwork:
-    whole = written(lambda image: image)
+    whole = network_of(lambda image: image)
     whole.net = Placed(gain)
     return whole.eval()
 
@@ -103,7 +103,7 @@ def test_maps_that_are_wrong_on_purpose_do_not_pass(cases: list[Case], kind: str
 def test_a_map_that_marks_the_region_alone_is_told_from_one_that_says_more(cases: list[Case]) -> None:
     """Where the region itself is what counts, no map says more than the region."""
     by_place: Callable[[Tensor], Tensor] = lambda image: torch.stack([0.5 - 8 * image[:, 0], 8 * image[:, 0] - 0.5], 1)  # noqa: E731
-    asked = written(by_place)
+    asked = network_of(by_place)
     lit = [dataclasses.replace(each, image=each.image + 0.7 * each.pixels) for each in cases]
     (trust,) = evaluate_maps(asked, lit, [map_kind("occlusion")])
     assert trust.beats(Rival.MOVED) and not trust.beats(Rival.REGION)

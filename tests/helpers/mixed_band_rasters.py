@@ -1,4 +1,4 @@
-"""Rasters whose bands differ in what marks missing pixels, or in their dtype, written without satseg."""
+"""Rasters whose bands differ in nodata, mask or dtype, written with rasterio."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rasterio.enums import ColorInterp
 
 SIDE = 64
 FIRST, SECOND = np.zeros((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
-FIRST[:20], SECOND[:, 44:] = True, True  # what one band lacks, and another
+FIRST[:20], SECOND[:, 44:] = True, True  # pixels missing in one band, and in another
 
 
-class Uneven(NamedTuple):
-    """A raster of three bands of data, and what must be read of it."""
+class MixedRaster(NamedTuple):
+    """A raster with three bands of data, its expected pixel values, and its missing pixels."""
 
     path: Path
     image: np.ndarray
@@ -29,7 +29,7 @@ def numbers(dtype: str = "uint16") -> np.ndarray:
 
 
 def vrt(path: Path, files: Sequence[Path], masked: Sequence[int] = ()) -> Path:
-    """Put bands together as `gdalbuildvrt -separate` does, with masks of their own for some of them."""
+    """Stack bands as `gdalbuildvrt -separate` does, with mask bands for the numbers in `masked`."""
     place = rasterio.open(files[0])
     bands = ""
     for number, file in enumerate(files, 1):
@@ -49,8 +49,8 @@ def vrt(path: Path, files: Sequence[Path], masked: Sequence[int] = ()) -> Path:
     return path
 
 
-def fifth_band_alpha(folder: Path) -> Uneven:
-    """Red, green, blue, near infrared, and an alpha band, of which GDAL makes no mask."""
+def fifth_band_alpha(folder: Path) -> MixedRaster:
+    """Write four bands of data and a fifth of alpha, which GDAL does not use as a mask."""
     image, alpha = numbers("uint8"), np.where(FIRST, 0, 255).astype(np.uint8)
     image[:, FIRST] = 77
     path = write(folder / "alpha.tif", np.stack([*image, image[0], alpha]), photometric="minisblack", **at(0, 0))
@@ -62,43 +62,43 @@ def fifth_band_alpha(folder: Path) -> Uneven:
             ColorInterp.undefined,
             ColorInterp.alpha,
         ]
-    return Uneven(path, image, FIRST)
+    return MixedRaster(path, image, FIRST)
 
 
-def two_nodata_values(folder: Path) -> Uneven:
-    """A VRT whose bands declare 65535, 65000 and nothing."""
+def two_nodata_values(folder: Path) -> MixedRaster:
+    """Write a VRT whose bands have the nodata values 65535, 65000 and none."""
     image = numbers()
     image[0, FIRST], image[1, SECOND] = 65535, 65000
-    image[1, 30, 30], image[2, 31, 31] = 65535, 65000  # numbers like any other in these bands
+    image[1, 30, 30], image[2, 31, 31] = 65535, 65000  # ordinary values in these bands
     given = (65535, 65000, None)
     files = [write(folder / f"n{i}.tif", band, nodata=n, **at(0, 0)) for i, (band, n) in enumerate(zip(image, given))]
-    return Uneven(vrt(folder / "nodata.vrt", files), image, FIRST | SECOND)
+    return MixedRaster(vrt(folder / "nodata.vrt", files), image, FIRST | SECOND)
 
 
-def two_dtypes(folder: Path) -> Uneven:
-    """A VRT of optical bands in uint16 and radar in float32."""
+def two_dtypes(folder: Path) -> MixedRaster:
+    """Write a VRT of optical bands in uint16 and radar in float32."""
     image = numbers("float32")
     image[2] = image[2] / 100 - 20.5
     image[0, FIRST], image[2, SECOND] = 0, -9999
     image[1, FIRST] = 0
-    image[0, 40, 40] = 0  # a shadow: 0 is missing only where all bands are that may be 0
+    image[0, 40, 40] = 0  # a shadow: 0 is missing only if all optical bands are 0
     forms = (("uint16", 0), ("uint16", 0), ("float32", -9999))
     files = [
         write(folder / f"d{i}.tif", band.astype(dtype), nodata=n, **at(0, 0))
         for i, (band, (dtype, n)) in enumerate(zip(image, forms, strict=True))
     ]
-    return Uneven(vrt(folder / "dtypes.vrt", files), image, FIRST | SECOND)
+    return MixedRaster(vrt(folder / "dtypes.vrt", files), image, FIRST | SECOND)
 
 
-def masks_of_their_own(folder: Path) -> Uneven:
-    """A VRT of which two bands have a mask each."""
+def masks_per_band(folder: Path) -> MixedRaster:
+    """Write a VRT of which two bands have a mask of their own."""
     image, files = numbers("uint8"), []
     for number, (band, missing) in enumerate(zip(image, (FIRST, SECOND, None), strict=True)):
         files.append(write(folder / f"m{number}.tif", band, **at(0, 0)))
         if missing is not None:
             with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(files[-1], "r+") as file:
                 file.write_mask(~missing)
-    return Uneven(vrt(folder / "masks.vrt", files, masked=(1, 2)), image, FIRST | SECOND)
+    return MixedRaster(vrt(folder / "masks.vrt", files, masked=(1, 2)), image, FIRST | SECOND)
 
 
-KINDS = (fifth_band_alpha, two_nodata_values, two_dtypes, masks_of_their_own)
+KINDS = (fifth_band_alpha, two_nodata_values, two_dtypes, masks_per_band)

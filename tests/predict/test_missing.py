@@ -14,7 +14,7 @@ import rasterio
 import rasterio.shutil
 import torch
 from hydra import compose, initialize_config_dir
-from mixed_band_rasters import KINDS, Uneven
+from mixed_band_rasters import KINDS, MixedRaster
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
@@ -127,7 +127,7 @@ def test_a_resampled_scene_lacks_the_same_pixels(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_map_is_nodata_where_any_band_lacks_a_pixel(
-    model: Path, kind: Callable[[Path], Uneven], tmp_path: Path
+    model: Path, kind: Callable[[Path], MixedRaster], tmp_path: Path
 ) -> None:
     path, _, missing = kind(tmp_path)
     found = missing_in_map(model, path, tmp_path / "map.tif", bands="[1,2,3]", preview=True)
@@ -137,7 +137,9 @@ def test_a_map_is_nodata_where_any_band_lacks_a_pixel(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_small_picture_of_a_scene_lacks_the_same_pixels(kind: Callable[[Path], Uneven], tmp_path: Path) -> None:
+def test_the_small_picture_of_a_scene_lacks_the_same_pixels(
+    kind: Callable[[Path], MixedRaster], tmp_path: Path
+) -> None:
     path, expected, missing = kind(tmp_path)
     with SceneSource(read_info(path), (1, 2, 3)).open() as reader:
         image, valid = reader.thumbnail(SIDE)
