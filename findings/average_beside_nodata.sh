@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The mean of 127 and 129 where nodata is 128: rasterio's three ways to a coarser image give three answers.
-# Guess: all three give 128, or all keep a valid neighbour of it.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): a read to a smaller shape loses every pixel, WarpedVRT gives 127 and an
-# overview gives 129, from the same file. A scene resampled by read() so loses pixels that have no missing one in them.
+# Averaging 127 and 129 where nodata is 128: rasterio's three ways to downsample give three results.
+# Expected: all three give 128, or all replace it by a valid neighbouring value.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): a read to a smaller shape masks every pixel, WarpedVRT gives 127
+# and an overview 129, from the same file. A scene downsampled with read() therefore loses pixels although none is
+# missing.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -35,7 +36,7 @@ with rasterio.open("image.tif", "r+") as file:
 with rasterio.open("image.tif", overview_level=0) as file:
     found["overview"] = file.read(1, masked=True)
 
-answers = {way: "missing" if pixels.mask.all() else np.unique(pixels.compressed()).tolist() for way, pixels in found.items()}
-print(answers)
-assert answers == {"read": "missing", "WarpedVRT": [127], "overview": [129]}
+results = {way: "missing" if pixels.mask.all() else np.unique(pixels.compressed()).tolist() for way, pixels in found.items()}
+print(results)
+assert results == {"read": "missing", "WarpedVRT": [127], "overview": [129]}
 PY

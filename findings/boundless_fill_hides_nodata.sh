@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A masked, boundless read with a fill value makes pixels of the declared nodata valid.
-# Guess: fill_value fills what lies outside the raster; what the header declares as nodata stays masked.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): it stays masked until fill_value is given. Then the nodata value comes
-# back as a number among the valid ones, also where the window lies wholly inside and nothing needs filling.
+# A masked, boundless read with a fill value returns nodata pixels as valid.
+# Expected: fill_value applies only outside the raster; pixels with the declared nodata value stay masked.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): they stay masked without fill_value. With it, the nodata value is
+# returned as a valid number, even if the window lies completely inside the raster and nothing is filled.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

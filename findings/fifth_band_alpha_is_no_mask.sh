@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# An alpha band masks pixels in images of two and four bands, and in no others.
-# Guess: whichever band the file marks as alpha, transparent pixels are masked.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): of red, green, blue and alpha, half are masked; with near infrared before
-# the alpha band, its colour interpretation is still read as alpha, but every pixel counts as valid.
+# An alpha band masks pixels only in images of two and four bands.
+# Expected: transparent pixels are masked whichever band the file marks as alpha.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): with red, green, blue and alpha, half of the pixels are masked;
+# with near infrared before the alpha band, its colour interpretation is still alpha, but every pixel counts as valid.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The nodata value of an int64 raster as rasterio writes it: large ones become a single digit.
-# Guess: a value that int64 holds is written and read as it is, or refused.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): -10**17 becomes -1 and -2**63, the least of the dtype, -9, without a
-# word; no pixel is masked then. The number is written with an exponent, and read up to the point. -2**53 comes back.
+# rasterio writes large nodata values of int64 rasters as a single digit.
+# Expected: a nodata value within the range of int64 is written and read unchanged, or refused.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): -10**17 becomes -1, and -2**63, the minimum of the dtype, becomes
+# -9, without a warning; no pixel is masked then. The number is written with an exponent, and read up to the decimal
+# point. -2**53 is read correctly.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

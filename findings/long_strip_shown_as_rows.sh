@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# A TIFF of one compressed strip is reported as blocks of one row each from 2,001 rows of 8 bits on, not with 16 bits.
-# Guess: block_shapes is what the file stores, so the bytes of a block bound what its compressed data may hold.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): 2,000 rows: (2000, 16); 2,001 rows of uint8: (1, 16), though the file
-# still has one strip of all rows, whose length alone is told; of uint16: (2001, 16).
+# A TIFF with one compressed strip is reported as blocks of one row each, from 2,001 rows of 8 bits on; not with 16
+# bits.
+# Expected: block_shapes is the layout in the file, so that the bytes of a block limit the size of its decompressed
+# data.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): 2,000 rows: (2000, 16); 2,001 rows of uint8: (1, 16), though the
+# file still has one strip with all rows, and the length of only one block is given; of uint16: (2001, 16).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# MODE overviews of a class map in 16 or 32 bits whose nodata is negative: what is missing becomes class 0.
-# Guess: a block that is nodata all over is nodata in the overview, as with NEAREST and AVERAGE.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): of int16 and int32 with nodata -1 or -9999 such blocks hold 0, which is a
-# valid class; int8 and float32 keep -1, and so does int16 where nodata is not negative. Viewers that show overviews paint
-# the scene's empty margin as the first class, though each pixel of the file itself is right.
+# MODE overviews of a class map in 16 or 32 bits with negative nodata: missing pixels become class 0.
+# Expected: a block of nothing but nodata is nodata in the overview, as with NEAREST and AVERAGE.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): in int16 and int32 with nodata -1 or -9999 such blocks become 0,
+# which is a valid class; int8 and float32 keep -1, and int16 keeps a nodata value that is not negative. Viewers that
+# display overviews show the empty margin of the scene as the first class, although each pixel of the file itself is
+# correct.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Building overviews moves what a decimated read by nearest neighbour returns, by one pixel in both directions.
-# Guess: an overview made by nearest holds the pixels that read(out_shape=...) picks without one.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): without overviews the lower right of each 2 x 2 pixels is returned, with
-# them the upper left. A mask and an image of which only one has overviews so drift apart when both are read coarser.
+# Building overviews shifts the result of a decimated nearest-neighbour read by one pixel in both directions.
+# Expected: an overview by nearest neighbour contains the pixels that read(out_shape=...) selects without one.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): without overviews the lower right of each 2 x 2 pixels is
+# returned, with them the upper left. An image and a mask of which only one has overviews are therefore misaligned when
+# both are read at a lower resolution.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -23,7 +24,7 @@ with rasterio.open("image.tif", "w", transform=from_origin(500000, 5000000, 10, 
 
 
 def second_pixel():
-    """Return row and column of the full image that stand at (1, 1) of one of half its size."""
+    """Return the row and column of the original pixel at (1, 1) of the image read at half its size."""
     with rasterio.open("image.tif") as file:
         return file.read(out_shape=(2, 64, 64))[:, 1, 1].tolist()
 

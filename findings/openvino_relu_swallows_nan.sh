@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# NaN does not survive a network in OpenVINO: Relu makes it 0 and Clip makes it the lower bound.
-# Guess: NaN runs through to the output, as IEEE arithmetic, PyTorch and ONNX Runtime have it.
-# Seen with OpenVINO 2026.4.1 on the CPU in float32, beside ONNX Runtime 1.32.0 on the same file. Pixels that are marked as
-# missing by NaN come out as confident classes: mark them outside of the graph, or test isnan in its first node.
+# OpenVINO does not propagate NaN through a network: Relu turns it into 0, and Clip into the lower bound.
+# Expected: NaN is propagated to the output, as in IEEE arithmetic, PyTorch and ONNX Runtime.
+# Observed with OpenVINO 2026.4.1 on the CPU in float32, compared with ONNX Runtime 1.32.0 on the same file. Pixels
+# marked as missing by NaN become confident classes: mark them outside the graph, or test isnan in its first node.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# rasterio.features.shapes takes float64 and joins regions whose numbers differ: it works in float32.
-# Guess: float64, which the documentation lists as accepted, keeps whole numbers apart up to 2^53.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): 16777216 and 16777217 (2^24 and one more) become one polygon, without a
-# word; as int32 they stay two. Parcel numbers of that size are common in cadastres.
+# rasterio.features.shapes accepts float64 but merges regions of different values: it works in float32.
+# Expected: float64, which the documentation lists as accepted, distinguishes integers up to 2^53.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): 16777216 and 16777217 (2^24 and 2^24 + 1) become one polygon,
+# without a warning; as int32 they stay two. Parcel numbers of that size are common in cadastres.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

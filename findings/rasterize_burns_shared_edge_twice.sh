@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Two polygons that share a level edge through pixel centres both burn that row; with an upright edge neither column is.
-# Guess: a shared edge goes to exactly one of the two, as in any rule that fills a coverage without gaps and overlaps.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): the row belongs to both polygons, so which class it gets hangs on the
-# order of features, and areas that are summed from single polygons count it twice; along columns there is no such row.
+# Two polygons that share a horizontal edge through pixel centres both burn that row; with a vertical edge, no column is
+# burnt twice.
+# Expected: each pixel on a shared edge belongs to exactly one of the two, as in any fill rule without gaps and
+# overlaps.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): the row belongs to both polygons, so its class depends on the
+# order of the features, and areas summed over individual polygons count it twice; with a vertical edge there is no such
+# column.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -20,17 +23,17 @@ print("rasterio", rasterio.__version__, "GDAL", rasterio.__gdal_version__)
 
 
 def pixels_of(polygon):
-    """Return the pixels (10, 10) that a polygon covers on a grid of ten units a side."""
+    """Rasterise a polygon on a grid of 10 x 10 units; return the pixels (10, 10)."""
     return rasterize([(polygon, 1)], out_shape=(10, 10), transform=from_origin(0, 10, 1, 1), dtype="uint8")
 
 
 pairs = {
-    "level": (box(0, 5.5, 10, 10), box(0, 0, 10, 5.5)),
-    "upright": (box(0, 0, 5.5, 10), box(5.5, 0, 10, 10)),
+    "horizontal": (box(0, 5.5, 10, 10), box(0, 0, 10, 5.5)),
+    "vertical": (box(0, 0, 5.5, 10), box(5.5, 0, 10, 10)),
 }
 burnt = {name: np.unique(pixels_of(a) + pixels_of(b), return_counts=True) for name, (a, b) in pairs.items()}
 twice = {name: int(counts[values == 2].sum()) for name, (values, counts) in burnt.items()}
 never = {name: int(counts[values == 0].sum()) for name, (values, counts) in burnt.items()}
 print("pixels burnt twice:", twice, "never:", never)
-assert twice == {"level": 10, "upright": 0} and never == {"level": 0, "upright": 0}
+assert twice == {"horizontal": 10, "vertical": 0} and never == {"horizontal": 0, "vertical": 0}
 PY

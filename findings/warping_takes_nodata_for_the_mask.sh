@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A raster that has a nodata value and a mask: reading takes the mask alone, warping the nodata value alone.
-# Guess: a pixel is missing in both where the mask or the nodata value says so, or at least the same one counts in both.
-# Seen with rasterio 1.4.4 (GDAL 3.10.3 inside): dataset_mask() hides what the internal mask hides, and the alpha band of
-# WarpedVRT what is nodata, on the same grid. What one of them hides, the other shows.
+# If a raster has both a nodata value and a mask, reading uses only the mask, and warping only the nodata value.
+# Expected: a pixel is missing in both cases if the mask or the nodata value says so, or at least both use the same one.
+# Observed with rasterio 1.4.4 (bundled GDAL 3.10.3): dataset_mask() hides the pixels that the internal mask hides, and
+# the alpha band of WarpedVRT the nodata pixels, on the same grid; each shows what the other hides.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -30,8 +30,8 @@ with rasterio.open("image.tif") as file:
     found["dataset_mask"] = file.dataset_mask() == 0
     with WarpedVRT(file, add_alpha=True) as warped:
         found["WarpedVRT"] = warped.read(warped.count) == 0
-told = {way: {"nodata": bool(gone[:20, 20:].all()), "mask": bool(gone[20:, :20].all())} for way, gone in found.items()}
-print("missing where it is", told)
+missing = {way: {"nodata": bool(gone[:20, 20:].all()), "mask": bool(gone[20:, :20].all())} for way, gone in found.items()}
+print("missing by nodata value and by mask:", missing)
 assert not any(gone[20:, 20:].any() for gone in found.values())
-assert told == {"dataset_mask": {"nodata": False, "mask": True}, "WarpedVRT": {"nodata": True, "mask": False}}
+assert missing == {"dataset_mask": {"nodata": False, "mask": True}, "WarpedVRT": {"nodata": True, "mask": False}}
 PY

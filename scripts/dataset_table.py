@@ -20,9 +20,9 @@ def table() -> str:
     rows = ["| `dataset=` | classes | train / val / test | licence |", "| --- | --- | --- | --- |"]
     for name in known():
         path = FOLDER / f"{name}.yaml"
-        says = dict(re.findall(r"^# (\w+): (.*)", path.read_text(encoding="utf-8"), re.MULTILINE))
-        split = re.split(r"[,;]", says["Split"])[0]
-        rows.append(f"| `{name}` | {len(OmegaConf.load(path).classes)} | {split} | {says['Licence']} |")
+        fields = dict(re.findall(r"^# (\w+): (.*)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        split = re.split(r"[,;]", fields["Split"])[0]
+        rows.append(f"| `{name}` | {len(OmegaConf.load(path).classes)} | {split} | {fields['Licence']} |")
     return "\n".join(rows)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes tests/earlier_run with an earlier version: a run that was interrupted after two epochs, whose record names
-# classes as that version did. Usage: bash scripts/make_earlier_run.sh CHECKOUT (the present one is of commit 9ebf7fc).
+# Create tests/earlier_run with an earlier version: a run interrupted after two epochs, whose record contains the class
+# names of that version. Usage: bash scripts/make_earlier_run.sh CHECKOUT (the current one is from commit 9ebf7fc).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH="$1" WANDB_MODE=offline OMP_NUM_THREADS=1

@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--size", type=int, default=1536, help="pixels of a side")
-    parser.add_argument("--seed", type=int, default=1, help="the embedded dataset is made with 0")
+    parser.add_argument("--seed", type=int, default=1, help="the synthetic dataset uses 0")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scene = make_scene((arguments.seed, 0, 0), arguments.size)

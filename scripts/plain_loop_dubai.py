@@ -1,8 +1,8 @@
 """A plain training loop on the Dubai tiles without satseg, as a baseline for `experiment=dubai_baseline`.
 
-U-Net on an ImageNet backbone, random 256² crops, cross-entropy plus Dice, AdamW, cosine, flips and quarter turns, for
-a fixed CPU time, so that other load on the machine does not count. It trains on tiles 1, 3, 4, 5 and 7 and scores
-tiles 6 and 8 once.
+U-Net on an ImageNet backbone, random 256² crops, cross-entropy plus Dice, AdamW, cosine schedule, flips and rotations
+by 90°, for a fixed CPU time, so that other load on the machine does not count. It trains on tiles 1, 3, 4, 5 and 7 and
+scores tiles 6 and 8 once.
 
     python scripts/plain_loop_dubai.py --root data/dubai --weights tf_efficientnet_lite0.safetensors --minutes 60
 """

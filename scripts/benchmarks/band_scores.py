@@ -204,20 +204,20 @@ def main(data: Path) -> int:
         embedded,
     ):
         pairs = list(dataset(data))
-        honest = scores(pairs)
-        false += sum(s.named for s in honest)
-        strong = [s for s in honest if s.score >= Limits().giveaway]
-        named = sum(s.named for s in honest)
-        print(f"{dataset.__name__}: {len(honest)} honest, {named} named; highest {shown(honest, max)}")
+        originals = scores(pairs)
+        false += sum(s.named for s in originals)
+        strong = [s for s in originals if s.score >= Limits().giveaway]
+        named = sum(s.named for s in originals)
+        print(f"{dataset.__name__}: {len(originals)} original bands, {named} named; highest {shown(originals, max)}")
         if strong:
             print(f"  the {len(strong)} strong ones: highest {shown(strong, max)}")
         for kind, make in PLANTED.items():
             random, planted = np.random.default_rng(1), []
-            for number in sorted({s.what.rsplit(" ", 1)[1] for s in honest}):
+            for number in sorted({s.what.rsplit(" ", 1)[1] for s in originals}):
                 one = int(number)
                 planted += scores([({kind: make(m == one, random).astype(float)}, m) for _, m in pairs], one)
-            told = f"{sum(s.named for s in planted)} of {len(planted)} named"
-            print(f"  {kind}: {told}; lowest {shown(planted, min)}", flush=True)
+            count = f"{sum(s.named for s in planted)} of {len(planted)} named"
+            print(f"  {kind}: {count}; lowest {shown(planted, min)}", flush=True)
     print(f"{false} false alarms")
     return false
 

@@ -137,7 +137,7 @@ CROPS: dict[str, Change] = {
 def facts_of(name: str, image: np.ndarray, is_placed: bool = True) -> Facts:
     """Measure an image (height, width, bands) as validation does."""
     height, width, count = image.shape
-    info: Any = SimpleNamespace(  # what is asked for here of a header, in this build and in older ones
+    info: Any = SimpleNamespace(  # the attributes of a header that are read here, also by older versions
         width=width, height=height, count=count, dtype=str(image.dtype), transform=PLACED if is_placed else None
     )
     tally = ImageTally(info, count, 10, name)
@@ -153,7 +153,7 @@ def embedded(number: int) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(stored, 0, -1))
 
 
-def told(train: list[Facts], test: list[Facts]) -> tuple[set[str], int, str]:
+def report(train: list[Facts], test: list[Facts]) -> tuple[set[str], int, str]:
     """Return the names of images in reported pairs, the number of pairs, and the messages."""
     findings = [f for f in check_leakage({"train": train, "test": test}) if f.check in COPIES]
     pairs = sum(int(re.search(r"([\d,]+) pair", f.message)[1].replace(",", "")) for f in findings)  # type: ignore[index]
@@ -165,7 +165,7 @@ def found(images: list[np.ndarray]) -> None:
     originals = [facts_of(f"a{n}", image) for n, image in enumerate(images)]
     for bit in range(max(1, (len(images) - 1).bit_length())):  # each pair is apart in one of these
         halves = [[f for n, f in enumerate(originals) if (n >> bit) % 2 == side] for side in (0, 1)]
-        _, pairs, words = told(*halves)
+        _, pairs, words = report(*halves)
         print(f"| as they are, in halves {bit} | {pairs} pairs | {words} |", flush=True)
     for kind, change in CHANGES.items():
         row = []
@@ -184,7 +184,7 @@ def found(images: list[np.ndarray]) -> None:
 
 def _score(originals: list[Facts], copies: list[Facts]) -> str:
     """Return the number of planted pairs that are found, and of other pairs that are reported."""
-    names, pairs, _ = told(originals, copies)
+    names, pairs, _ = report(originals, copies)
     number = sum({f"a{n}", f"b{n}"} <= names for n in range(len(originals)))
     return f"{number} of {len(originals)}{f' and {pairs - number}' if pairs > number else ''}"
 

@@ -80,7 +80,7 @@ def satseg(
     return plain_loop.score(predict, plain_loop.read_pairs(data / "test"), len(names))
 
 
-def in_a_copy(work: object, log: Path) -> bool:
+def run_in_fork(work: object, log: Path) -> bool:
     """Run a function in a fork of this process, with libraries imported; return whether it succeeded."""
     number = os.fork()
     if number == 0:
@@ -107,24 +107,24 @@ def measure(name: str, crops: int, seed: int, arm: str, output: Path, args: argp
         return
     data, weights = (output / "data" / name).resolve(), args.weights.resolve()
     kind, *options = arm.split()
-    begun = time.monotonic()
+    start = time.monotonic()
 
     def work() -> None:
         if kind == "loop":
-            result = loop(data, weights, len(SETS[name][1]), crops, seed, options)
+            scores = loop(data, weights, len(SETS[name][1]), crops, seed, options)
         else:
             run = (output / "runs" / stem).resolve()
             shutil.rmtree(run, ignore_errors=True)
-            result = satseg(data, weights, SETS[name][1], crops, seed, options, run)
-        seconds = round(time.monotonic() - begun)
+            scores = satseg(data, weights, SETS[name][1], crops, seed, options, run)
+        seconds = round(time.monotonic() - start)
         about = {"set": name, "crops": crops, "seed": seed, "arm": arm, "seconds": seconds}
-        path.with_suffix(".part").write_text(json.dumps(about | result, indent=2) + "\n")
+        path.with_suffix(".part").write_text(json.dumps(about | scores, indent=2) + "\n")
         path.with_suffix(".part").rename(path)
 
     log = output / "logs" / f"{stem}.log"
-    ended = in_a_copy(work, log)
-    said = f"{json.loads(path.read_text())['miou']:.4f}" if ended else f"failed, see {log}"
-    print(f"{time.strftime('%H:%M:%S')} {stem}: {said} ({time.monotonic() - begun:.0f} s)", flush=True)
+    ended = run_in_fork(work, log)
+    result = f"{json.loads(path.read_text())['miou']:.4f}" if ended else f"failed, see {log}"
+    print(f"{time.strftime('%H:%M:%S')} {stem}: {result} ({time.monotonic() - start:.0f} s)", flush=True)
 
 
 def table(output: Path) -> str:

@@ -46,7 +46,7 @@ MARKS: dict[str, list[Mark]] = {
 
 
 @dataclass
-class Undisturbed:
+class Reference:
     """Result of a command without faults.
 
     Attributes:
@@ -80,7 +80,7 @@ class Commands:
     @property
     def model(self) -> Path:
         """A trained run."""
-        return self.work / "undisturbed" / "train" / OUT
+        return self.work / "reference" / "train" / OUT
 
     def options(self, command: str) -> list[str]:
         """Return a command's options."""
@@ -118,27 +118,27 @@ class Commands:
                 target.write(coarse.repeat(32, 1).repeat(32, 2))
         return path
 
-    def undisturbed(self, command: str) -> Undisturbed:
+    def reference(self, command: str) -> Reference:
         """Run a command without faults, once for all trials.
 
         Raises:
             RuntimeError: If it fails.
         """
-        folder = self.work / "undisturbed" / command
+        folder = self.work / "reference" / command
         record = folder.with_name(f"{command}.json")
         if record.exists():
-            return Undisturbed(**json.loads(record.read_text()))
+            return Reference(**json.loads(record.read_text()))
         if command not in ("train", "validate"):
-            self.undisturbed("train")
+            self.reference("train")
         process = self.start(command, folder)
         if process.wait() != 0:
-            raise RuntimeError(f"satseg.{command} fails undisturbed:\n{process.said()}")
-        found = Undisturbed(process.seconds, process.marks(), lines(process.said()), contents(folder / OUT))
+            raise RuntimeError(f"satseg.{command} fails without faults:\n{process.stderr()}")
+        found = Reference(process.seconds, process.marks(), lines(process.stderr()), contents(folder / OUT))
         record.write_text(json.dumps(asdict(found), indent=1))
         return found
 
 
-def lines(said: str) -> list[str]:
+def lines(text: str) -> list[str]:
     """Return lines without numbers and folder names, so that two runs can be compared."""
-    stripped = (re.sub(r"\S*/\S*|[-+0-9.]+(e[-+]\d+)?|nan", "#", line).strip() for line in said.splitlines())
+    stripped = (re.sub(r"\S*/\S*|[-+0-9.]+(e[-+]\d+)?|nan", "#", line).strip() for line in text.splitlines())
     return [line for line in dict.fromkeys(stripped) if line]

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from satseg.inference.work_rasters import WORK_TAG
 
 CLOCKS = ("seconds", "train/images_per_second", "train/memory_gb")  # columns of metrics.csv
-OF_ITS_TIME = (
+RUN_SPECIFIC = (
     "environment.json",
     "failure.json",
     "timing.json",
@@ -31,7 +31,7 @@ OF_ITS_TIME = (
 )  # paths and clocks
 # Keys of summary.json, report.json and model file headers that depend on time and place.
 MEASURED = ("finished", "training_seconds", "seconds", "started", "folder", "output", "time", "git", "environment")
-SOURCES = (".debug_pkl", "serialization_id")  # where in the source a graph comes from, which differs; and their hash
+SOURCES = (".debug_pkl", "serialization_id")  # source locations of a graph, which differ between runs, and their hash
 LOCK = ".lock"  # the only hidden file that may remain: it marks a folder in use by a server
 
 
@@ -98,16 +98,16 @@ def _read(path: Path) -> None:
 def contents(folder: Path) -> dict[str, str]:
     """Return a digest of each file with a final name.
 
-    That of GeoTIFFs, pictures and most tables is of their bytes. Times and places are left out of the others: of a
-    model file the tensors count, of TorchScript all but where in the source a graph comes from, of a GeoPackage the
-    polygons and their attributes, of metrics.csv all but the clocks, of JSON all but the keys in MEASURED. Pages, logs,
-    checkpoints and records of the run only have to be there.
+    GeoTIFFs, images and most tables are digested byte by byte; times and paths are left out of the others: of a model
+    file the tensors count, of TorchScript everything except source locations, of a GeoPackage the polygons and their
+    attributes, of metrics.csv everything except times, of JSON everything except the keys in MEASURED. Pages, logs,
+    checkpoints and run records only have to exist.
     """
     return {str(path.relative_to(folder)): _digest(path) for path in whole_files(folder)}
 
 
 def _digest(path: Path) -> str:
-    if path.name in OF_ITS_TIME or path.suffix in (".html", ".log", ".ckpt"):
+    if path.name in RUN_SPECIFIC or path.suffix in (".html", ".log", ".ckpt"):
         return "there"
     digest = hashlib.sha256()
     match path.suffix:

@@ -23,10 +23,10 @@ class Fault:
     """A fault during a command; this base class kills it.
 
     Attributes:
-        speaks: Whether the process can report the fault.
+        can_report: Whether the process can report the fault.
     """
 
-    speaks = False
+    can_report = False
 
     @contextmanager
     def place(self, folder: Path) -> Iterator[None]:
@@ -39,14 +39,14 @@ class Fault:
         process.signal(signal.SIGKILL)
         return True
 
-    def mend(self, folder: Path) -> None:
+    def remove(self, folder: Path) -> None:
         """Remove the fault."""
 
 
 class StopRequested(Fault):
     """SIGTERM."""
 
-    speaks = True
+    can_report = True
 
     def hit(self, process: Process, folder: Path, generator: random.Random) -> bool:
         """Signal only the process itself."""
@@ -57,7 +57,7 @@ class StopRequested(Fault):
 class WorkerKilled(Fault):
     """SIGKILL of a data loading process, as by the system's out-of-memory killer."""
 
-    speaks = True
+    can_report = True
 
     def hit(self, process: Process, folder: Path, generator: random.Random) -> bool:
         """Kill the next worker."""
@@ -73,7 +73,7 @@ class WorkerKilled(Fault):
 class MemoryShort(Fault):
     """A limit on the address space, slightly above its present size."""
 
-    speaks = True
+    can_report = True
 
     def hit(self, process: Process, folder: Path, generator: random.Random) -> bool:
         """Set the limit."""
@@ -89,7 +89,7 @@ class MemoryShort(Fault):
 class OnDisk(Fault):
     """A disk fault, on a separate file system for the folder if mounting is allowed."""
 
-    speaks = True
+    can_report = True
     mounts = os.geteuid() == 0
 
     @contextmanager
@@ -124,7 +124,7 @@ class DiskFull(OnDisk):
                 time.sleep(LOOK_S)
         return True
 
-    def mend(self, folder: Path) -> None:
+    def remove(self, folder: Path) -> None:
         """Free the space."""
         (folder / "filler").unlink(missing_ok=True)
 
@@ -144,7 +144,7 @@ class ReadOnly(OnDisk):
             time.sleep(LOOK_S)  # wait until a file is being written
         return True
 
-    def mend(self, folder: Path) -> None:
+    def remove(self, folder: Path) -> None:
         """Allow writing."""
         if self.mounts:
             subprocess.run(["umount", "-l", folder / OUT], check=True)

@@ -43,7 +43,7 @@ class Process:
         pid: Process id, also of its process group.
         folder: Folder of its output and marks.
         name: Base name of these files.
-        begun: Start time on the monotonic clock.
+        started: Start time on the monotonic clock.
         code: Exit code; None while it runs.
         seconds: Its duration.
     """
@@ -51,7 +51,7 @@ class Process:
     pid: int
     folder: Path
     name: str
-    begun: float
+    started: float
     code: int | None = None
     seconds: float = 0.0
 
@@ -60,12 +60,12 @@ class Process:
         if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                self.code, self.seconds = os.waitstatus_to_exitcode(status), time.monotonic() - self.begun
+                self.code, self.seconds = os.waitstatus_to_exitcode(status), time.monotonic() - self.started
         return self.code is not None
 
     def sleep(self, until: float) -> bool:
         """Wait until a time after the start; return whether the process still runs."""
-        while time.monotonic() - self.begun < until:
+        while time.monotonic() - self.started < until:
             if self.poll():
                 return False
             time.sleep(LOOK_S)
@@ -73,7 +73,7 @@ class Process:
 
     def wait(self) -> int:
         """Wait for the process to end; if it hangs, kill it, with the exit code of SIGKILL."""
-        if self.sleep(time.monotonic() - self.begun + MOST_S):
+        if self.sleep(time.monotonic() - self.started + MOST_S):
             self.signal(signal.SIGKILL)
             while not self.poll():
                 time.sleep(LOOK_S)
@@ -98,7 +98,7 @@ class Process:
             return []
         return [int(pid) for pid in text.split()]
 
-    def said(self) -> str:
+    def stderr(self) -> str:
         """Return its stderr."""
         return (self.folder / f"{self.name}.err").read_text(errors="replace")
 
@@ -118,12 +118,12 @@ def start(command: str, options: Sequence[str], folder: Path, name: str, cache: 
     Args:
         command: As in `python -m satseg.<command>`.
         options: Command line options.
-        folder: The working folder; output and marks go to a folder with the suffix `.said` next to it.
+        folder: The working folder; output and marks go to a folder with the suffix `.logs` next to it.
         name: Of these files.
         cache: Of satseg.
         marks: Of the command.
     """
-    notes = folder.with_name(f"{folder.name}.said")
+    notes = folder.with_name(f"{folder.name}.logs")
     for path in (folder, notes):
         path.mkdir(parents=True, exist_ok=True)
     for suffix in ("out", "err", "marks"):
@@ -131,25 +131,25 @@ def start(command: str, options: Sequence[str], folder: Path, name: str, cache: 
     environment = {k: v for k, v in os.environ.items() if k != "WANDB_API_KEY"}
     environment |= {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cache)}
     arguments = [sys.executable, "-m", f"satseg.{command}", *options]
-    asked = {"command": arguments, "cwd": str(folder), "environment": environment, "leads": True, "passed": []}
-    begun = time.monotonic()
+    request = {"command": arguments, "cwd": str(folder), "environment": environment, "leads": True, "passed": []}
+    started = time.monotonic()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             descriptor = os.open(notes / f"{name}.marks", os.O_WRONLY | os.O_APPEND)
             for mark in marks:
-                _watch(mark, descriptor, begun)
-            said = (os.open(notes / f"{name}.{suffix}", os.O_WRONLY) for suffix in ("out", "err"))
-            code = preloaded_processes.run(asked, [os.open(os.devnull, os.O_RDONLY), *said])
+                _watch(mark, descriptor, started)
+            streams = (os.open(notes / f"{name}.{suffix}", os.O_WRONLY) for suffix in ("out", "err"))
+            code = preloaded_processes.run(request, [os.open(os.devnull, os.O_RDONLY), *streams])
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
-    return Process(pid, notes, name, begun)
+    return Process(pid, notes, name, started)
 
 
-def _watch(mark: Mark, descriptor: int, begun: float) -> None:
+def _watch(mark: Mark, descriptor: int, started: float) -> None:
     """Log each call of a function to a file; methods as well."""
     module, _, path = mark.function.partition(":")
     owner = importlib.import_module(module)
@@ -159,7 +159,7 @@ def _watch(mark: Mark, descriptor: int, begun: float) -> None:
     function = getattr(owner, attribute)
 
     def watched(*arguments: object, **named: object) -> object:
-        os.write(descriptor, f"{mark.phase} {time.monotonic() - begun:.4f}\n".encode())
+        os.write(descriptor, f"{mark.phase} {time.monotonic() - started:.4f}\n".encode())
         return function(*arguments, **named)
 
     setattr(owner, attribute, watched)

@@ -19,10 +19,10 @@ from fault_trials import Outcome
 
 def served_job(commands: Commands) -> tuple[Path, float]:
     """Return the reference result of a job, and its duration; computed once."""
-    folder = commands.work / "undisturbed" / "serve"
+    folder = commands.work / "reference" / "serve"
     result, record = folder.with_name("serve.tif"), folder.with_name("serve.json")
     if not record.exists():
-        commands.undisturbed("train")
+        commands.reference("train")
         server = commands.start("serve", folder)
         try:
             address = _address(server)
@@ -30,7 +30,7 @@ def served_job(commands: Commands) -> tuple[Path, float]:
             begin = time.monotonic()
             found = _result(address, job)
             if not isinstance(found, bytes):
-                raise RuntimeError(f"A job fails undisturbed: {found}")
+                raise RuntimeError(f"A job fails without faults: {found}")
             result.write_bytes(found)
             record.write_text(json.dumps({"seconds": time.monotonic() - begin}))
         finally:
@@ -47,7 +47,7 @@ def kill_server(commands: Commands, folder: Path, generator: random.Random) -> O
     server = commands.start("serve", folder, "first")
     try:
         job = _request(f"{_address(server)}/api/v1/jobs", commands.scene().read_bytes())["id"]
-        begin = time.monotonic() - server.begun
+        begin = time.monotonic() - server.started
         server.sleep(begin + generator.uniform(0, seconds))
         state = json.loads((folder / OUT / job / "job.json").read_text())["state"]
         outcome.phase = f"job {state}"
@@ -64,8 +64,8 @@ def kill_server(commands: Commands, folder: Path, generator: random.Random) -> O
         else:
             outcome.problems.append(f"the job failed: {found}")
         again.signal(signal.SIGTERM)
-        if (code := again.wait()) != 0 or set(lines(again.said())) - set(lines(server.said())):
-            outcome.problems.append(f"the server ended with {code}: {again.said()[-300:]}")
+        if (code := again.wait()) != 0 or set(lines(again.stderr())) - set(lines(server.stderr())):
+            outcome.problems.append(f"the server ended with {code}: {again.stderr()[-300:]}")
     finally:
         again.signal(signal.SIGKILL)
         again.wait()
@@ -77,11 +77,11 @@ def kill_server(commands: Commands, folder: Path, generator: random.Random) -> O
 
 def _address(server: Process) -> str:
     out = server.folder / f"{server.name}.out"
-    while not server.poll() and time.monotonic() - server.begun < 120:
+    while not server.poll() and time.monotonic() - server.started < 120:
         if found := re.search(r"http://127\.0\.0\.1:\d+", out.read_text()):
             return found[0]
         time.sleep(LOOK_S)
-    raise RuntimeError(f"The server does not start: {server.said()}")
+    raise RuntimeError(f"The server does not start: {server.stderr()}")
 
 
 def _request(address: str, body: bytes | None = None) -> Any:
@@ -101,4 +101,4 @@ def _result(address: str, job: str) -> Any:
         if state["state"] == "failed":
             return str(state)
         time.sleep(0.05)
-    return "it does not end"
+    return "it does not finish"

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fault_commands import Commands, Undisturbed, lines
+from fault_commands import Commands, Reference, lines
 from fault_files import broken, differences, left_over
 from fault_kinds import Fault, MemoryShort
 from fault_processes import LOOK_S, OUT, Process
@@ -28,19 +28,19 @@ class Outcome:
     Attributes:
         phase: Phase in which the fault happened.
         problems: Problems afterwards; empty if the fault was survived.
-        said: The last line of the process.
+        message: The last line of the process.
     """
 
     phase: str = ""
     problems: list[str] = field(default_factory=list)
-    said: str = ""
+    message: str = ""
 
 
 def hit(
     command: str, fault: Fault, phase: str | None, commands: Commands, folder: Path, generator: random.Random
 ) -> Outcome:
     """Inject a fault into a command once, within a phase or at any time."""
-    known = commands.undisturbed(command)
+    known = commands.reference(command)
     for number in range(DRAWS):
         where = folder.with_name(f"{folder.name}_{number}")
         with fault.place(where):
@@ -64,12 +64,12 @@ def _hit(
     commands: Commands,
     folder: Path,
     generator: random.Random,
-    known: Undisturbed,
+    known: Reference,
     share: float,
 ) -> Outcome | None:
     """Return None if the process ended first."""
     running = _wait_for(process, phase, known, generator) if phase else True
-    begin, span = (time.monotonic() - process.begun, _span(phase, known)) if phase else (0.0, known.seconds)
+    begin, span = (time.monotonic() - process.started, _span(phase, known)) if phase else (0.0, known.seconds)
     if not running or not process.sleep(begin + generator.uniform(0, span) * share):
         return None
     outcome = Outcome(process.phase())
@@ -78,19 +78,19 @@ def _hit(
     if not fault.hit(process, folder, generator):
         return None
     code = process.wait()
-    fault.mend(folder)
+    fault.remove(folder)
     outcome.problems += broken(folder / OUT)
     if isinstance(fault, MemoryShort) and code in ABORTED:
         outcome.phase += ", aborted"
-    elif fault.speaks:
-        outcome.said = _spoken(process, code, known, outcome)
-    _go_on(command, commands, folder, known, outcome)
+    elif fault.can_report:
+        outcome.message = _check_ending(process, code, known, outcome)
+    _continue(command, commands, folder, known, outcome)
     if not _gone(process):
         outcome.problems.append("processes are left")
     return outcome
 
 
-def _wait_for(process: Process, phase: str, known: Undisturbed, generator: random.Random) -> bool:
+def _wait_for(process: Process, phase: str, known: Reference, generator: random.Random) -> bool:
     """Wait for one of the calls that start a phase; return whether it happened."""
     calls = generator.randint(1, max(sum(name == phase for name, _ in known.marks), 1))
     while not process.poll():
@@ -100,34 +100,34 @@ def _wait_for(process: Process, phase: str, known: Undisturbed, generator: rando
     return False
 
 
-def _span(phase: str | None, known: Undisturbed) -> float:
+def _span(phase: str | None, known: Reference) -> float:
     """Return the mean duration of the phase that starts with a call."""
     ends = [at for _, at in known.marks[1:]] + [known.seconds]
     spans = [end - at for (name, at), end in zip(known.marks, ends, strict=True) if name == phase]
     return sum(spans) / max(len(spans), 1)
 
 
-def _spoken(process: Process, code: int, known: Undisturbed, outcome: Outcome) -> str:
+def _check_ending(process: Process, code: int, known: Reference, outcome: Outcome) -> str:
     """Check how a process that can report ended; return its last line."""
-    said = process.said()
-    errors = ERROR.findall(said)
-    strange = [line for line in lines(ERROR.sub("", said)) if line not in known.lines]
-    if "Traceback" in said:
-        outcome.problems.append(f"traceback: {said.strip().splitlines()[-1]}")
+    text = process.stderr()
+    errors = ERROR.findall(text)
+    strange = [line for line in lines(ERROR.sub("", text)) if line not in known.lines]
+    if "Traceback" in text:
+        outcome.problems.append(f"traceback: {text.strip().splitlines()[-1]}")
     elif strange:
-        outcome.problems.append(f"said besides: {strange[0][:200]}")
+        outcome.problems.append(f"unexpected output: {strange[0][:200]}")
     if code == 0 and not errors:
         return ""
-    if code == -signal.SIGTERM and outcome.phase == "start" and not said:
+    if code == -signal.SIGTERM and outcome.phase == "start" and not text:
         return ""  # before signal handlers were installed, or any file was written
     if code not in ORDERLY:
         outcome.problems.append(f"exit code {code}")
-    elif len(errors) != 1 and "Traceback" not in said:
+    elif len(errors) != 1 and "Traceback" not in text:
         outcome.problems.append(f"{len(errors)} lines instead of one")
     return errors[-1] if errors else ""
 
 
-def _go_on(command: str, commands: Commands, folder: Path, known: Undisturbed, outcome: Outcome) -> None:
+def _continue(command: str, commands: Commands, folder: Path, known: Reference, outcome: Outcome) -> None:
     """Run the command again, or resume; check the output against the reference run."""
     out = folder / OUT
     options = None
@@ -139,13 +139,13 @@ def _go_on(command: str, commands: Commands, folder: Path, known: Undisturbed, o
         again = commands.start(command, folder, "again", options)
         code = again.wait()
         if code != 0:
-            last = (again.said().strip().splitlines() or [""])[-1]
-            outcome.problems.append(f"does not go on, exit code {code}: {last[:300]}")
+            last = (again.stderr().strip().splitlines() or [""])[-1]
+            outcome.problems.append(f"does not continue, exit code {code}: {last[:300]}")
             return
     _compare(folder, known, outcome)
 
 
-def _compare(folder: Path, known: Undisturbed, outcome: Outcome) -> None:
+def _compare(folder: Path, known: Reference, outcome: Outcome) -> None:
     outcome.problems += broken(folder / OUT)
     outcome.problems += [f"left: {name}" for name in left_over(folder / OUT)]
     outcome.problems += differences(folder / OUT, known.contents)
@@ -175,17 +175,18 @@ def _group(group: int) -> list[int]:
 
 def two_writers(command: str, commands: Commands, folder: Path, generator: random.Random) -> Outcome:
     """Run the same command twice, the second at a random moment during the first."""
-    known, outcome = commands.undisturbed(command), Outcome()
+    known, outcome = commands.reference(command), Outcome()
     folder.mkdir(parents=True)
     first = commands.start(command, folder, "first")
     first.sleep(generator.uniform(0, known.seconds))
     outcome.phase = first.phase()
     second = commands.start(command, folder, "second")
     codes = [process.wait() for process in (first, second)]
-    said = [_spoken(process, code, known, outcome) for process, code in zip((first, second), codes, strict=True)]
-    outcome.said = next(filter(None, said), "")
+    ended = zip((first, second), codes, strict=True)
+    messages = [_check_ending(process, code, known, outcome) for process, code in ended]
+    outcome.message = next(filter(None, messages), "")
     if 0 not in codes:
-        outcome.problems.append(f"neither succeeded: {said}")
+        outcome.problems.append(f"neither succeeded: {messages}")
     if command == "train" and codes == [0, 0]:
         outcome.problems.append("both trained into one folder")
     _compare(folder, known, outcome)

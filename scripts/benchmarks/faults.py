@@ -51,15 +51,15 @@ LIBRARIES = (  # imported once; each trial is a fork of this process
     "uvicorn",
 )
 PHASES = ("measuring data", "before the first batch", "mid epoch", "validation", "final scoring")
-LEGEND = """Survived: every file under a final name can be read to its end, right after the fault and at the end; a
-process that could speak ended with one line and exit code 1, 2 or 130 (or finished with 0); the same
-command goes on (in train the one with `resume_from=`, once there is a checkpoint); the files then hold
-what an undisturbed run's do, and nothing half-written is left. GeoTIFFs, pictures and tables are compared
-byte by byte; of `model.safetensors` the tensors (its header holds a date), of TorchScript files all but
-where in the source a graph comes from, of a GeoPackage the polygons and attributes (its tables hold a
-date), of JSON and `metrics.csv` all but clocks and paths; pages, logs, checkpoints and the curves (which
-show the speed) only have to be readable. "aborted": a library ended the process itself when it got no
-memory, before Python could say anything; all else is asked of these trials, too."""
+LEGEND = """Survived: every file with a final name is complete, right after the fault and at the end; a process
+that can report ends with one line and exit code 1, 2 or 130 (or finishes with 0); the same command continues
+(in train with `resume_from=`, once there is a checkpoint); the files then equal those of a run without
+faults, and no temporary file is left. GeoTIFFs, images and tables are compared byte by byte; of
+`model.safetensors` the tensors (its header contains a date), of TorchScript files everything except source
+locations, of a GeoPackage the polygons and attributes (its tables contain a date), of JSON and `metrics.csv`
+everything except times and paths; pages, logs, checkpoints and the curves (which show the speed) only have to
+be readable. "aborted": a library ended the process when memory could not be allocated, before Python could
+report it; these trials are checked in all other respects."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _run(commands: Commands, jobs: list[tuple[str, int]], lanes: int, seed: int,
         __import__(name)
     del sys.modules[preloaded_processes.NOT_SHARED]
     for command in sorted({ROWS[row].command for row, _ in jobs} - {"serve"}, key="train".__ne__):
-        commands.undisturbed(command)
+        commands.reference(command)
     if any(ROWS[row].command == "serve" for row, _ in jobs):
         served_job(commands)
     context = multiprocessing.get_context("fork")
@@ -175,9 +175,9 @@ def _lane(commands: Commands, queue: Any, seed: int, results: Path, lane: int) -
         record = {"row": row, "trial": number, "seconds": round(time.monotonic() - begin, 1)} | asdict(outcome)
         with results.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        print(f"{row} {number}: {outcome.problems or 'survived'} ({outcome.phase}; {outcome.said})", file=sys.stderr)
+        print(f"{row} {number}: {outcome.problems or 'survived'} ({outcome.phase}; {outcome.message})", file=sys.stderr)
         if not outcome.problems:
-            for left in (folder, folder.with_name(f"{folder.name}.said"), *folder.parent.glob(f"{row}_{number}_*")):
+            for left in (folder, folder.with_name(f"{folder.name}.logs"), *folder.parent.glob(f"{row}_{number}_*")):
                 shutil.rmtree(left, ignore_errors=True)
 
 
@@ -199,9 +199,9 @@ def page(text: str, trials: int, seed: int) -> str:
     """Return the record of the study as a page."""
     disk = "tmpfs of its own" if OnDisk.mounts else "a limit on the size of files, permission bits"
     machine = f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
-    return f"""# Faults to survive
+    return f"""# Faults survived
 
-Does satseg lose work, or leave files that are half written, whatever happens to its processes and disks?
+Faults of processes and disks after which satseg neither loses work nor leaves incomplete files.
 
     python scripts/benchmarks/faults.py trials={trials} seed={seed} output=experiments/faults/README.md
 

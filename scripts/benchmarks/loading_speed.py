@@ -159,8 +159,8 @@ def compare(name: str, bare: Callable[[int], float], ours: dict[str, Callable[[i
 def one(kind: str, root: Path, args: Any) -> None:
     """Measure one dataset in a separate process, for its own peak memory."""
     make, cache, plain = (photographs, 4.0, whole_files) if kind == "photographs" else (geotiffs, 0.0, open_files)
-    alone, shared = make(root, 0, cache), make(root, 2, cache)
-    for data in (alone, shared):
+    without_workers, with_workers = make(root, 0, cache), make(root, 2, cache)
+    for data in (without_workers, with_workers):
         start = time.perf_counter()
         _ = data.spec
         if cache:
@@ -170,8 +170,8 @@ def one(kind: str, root: Path, args: Any) -> None:
             pixels = sum(h * w for h, w in data.sizes.values())
             took = time.perf_counter() - start
             print(f"{kind}: {len(samples)} images kept decoded, {pixels * 5 / 1e6:.0f} MB, made in {took:.1f} s")
-    runs = {"no worker": through_satseg(alone), "2 workers": through_satseg(shared)}
-    compare(kind, plain(alone), runs, args)
+    runs = {"no worker": through_satseg(without_workers), "2 workers": through_satseg(with_workers)}
+    compare(kind, plain(without_workers), runs, args)
     workers = [int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
     most = max(peak_mb(pid) for pid in workers)
     print(f"  peak memory {peak_mb(os.getpid()):.0f} MB, of a worker at most {most:.0f} MB")

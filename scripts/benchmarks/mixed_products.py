@@ -136,24 +136,24 @@ def verdict(findings: list[set[str]], planted: set[str]) -> str:
     return "found" if wrong <= 0.1 * len(planted) else "partly" if wrong <= 0.5 * len(planted) else "MISSED"
 
 
-def mixed(honest: list[Facts], changed: list[Facts], share: float) -> tuple[str, str]:
+def mixed(originals: list[Facts], changed: list[Facts], share: float) -> tuple[str, str]:
     """Return the verdict on a share of changed images, and the message."""
-    number = max(1, round(share * len(honest)))
-    chosen = set(np.random.default_rng(1).choice(len(honest), number, replace=False).tolist())
-    facts = [changed[i] if i in chosen else honest[i] for i in range(len(honest))]
+    number = max(1, round(share * len(originals)))
+    chosen = set(np.random.default_rng(1).choice(len(originals), number, replace=False).tolist())
+    facts = [changed[i] if i in chosen else originals[i] for i in range(len(originals))]
     planted = {changed[i].image_file for i in chosen}
     others = {f.image_file for f in facts} - planted
     findings = check_shifts(facts)
     named = [set(f.files) for f in findings]
-    told = {verdict(named, side) for side in ([planted, others] if 2 * number >= len(honest) - 1 else [planted])}
-    best = next(word for word in ("found", "partly", "MISSED") if word in told)
+    verdicts = {verdict(named, side) for side in ([planted, others] if 2 * number >= len(originals) - 1 else [planted])}
+    best = next(word for word in ("found", "partly", "MISSED") if word in verdicts)
     return best, "; ".join(f"{len(f.files)} {f.message.partition(' ')[2]}" for f in findings) or "nothing"
 
 
-def small_sets(honest: list[Facts]) -> tuple[int, int]:
+def small_sets(originals: list[Facts]) -> tuple[int, int]:
     """Return the number of small unchanged sets with a false alarm, and the number of sets."""
-    random, sizes = np.random.default_rng(0), [s for s in SMALL for _ in range(TURNS) if s <= len(honest)]
-    some = [[honest[i] for i in random.choice(len(honest), size, replace=False)] for size in sizes]
+    random, sizes = np.random.default_rng(0), [s for s in SMALL for _ in range(TURNS) if s <= len(originals)]
+    some = [[originals[i] for i in random.choice(len(originals), size, replace=False)] for size in sizes]
     return sum(bool(check_shifts(facts)) for facts in some), len(some)
 
 
@@ -163,16 +163,16 @@ def main(data: Path) -> int:
     for dataset, changes in SETS.items():
         images = list(dataset(data))
         with tempfile.TemporaryDirectory() as folder, quiet():
-            honest = facts_of(images, Path(folder) / "as_they_are")
-            alarms, of_small = check_shifts(honest), small_sets(honest)
+            originals = facts_of(images, Path(folder) / "as_they_are")
+            alarms, of_small = check_shifts(originals), small_sets(originals)
             false, small = false + len(alarms), small + of_small
             print(f"{dataset.__name__}: {len(images)} images, {len(alarms)} false alarms; {of_small} of small sets")
             for kind, change in changes.items():
                 changed = facts_of([change(image) for image in images], Path(folder) / kind.replace(" ", "_"))
                 for share in SHARES:
-                    word, told = mixed(honest, changed, share)
+                    word, messages = mixed(originals, changed, share)
                     verdicts[word] += 1
-                    print(f"  {kind}, {share:.0%}: {word} ({told})", flush=True)
+                    print(f"  {kind}, {share:.0%}: {word} ({messages})", flush=True)
     print(f"{dict(verdicts)}, {false} false alarms; in small sets {small[0]} of {small[1]}")
     return false
 

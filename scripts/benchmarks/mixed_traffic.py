@@ -71,12 +71,12 @@ def server(checkpoint: Path, engine: str, folder: Path) -> Iterator[str]:
 
 def ask(client: httpx.Client, image: bytes) -> float | None:
     """Return the seconds to an image's map; None if the server refuses it."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     answer = client.post("/api/v1/predict?preflight=warn", content=image)
     if answer.status_code == 429:
         return None
     answer.raise_for_status()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def begin_job(client: httpx.Client, image: bytes) -> str:
@@ -93,20 +93,20 @@ def is_done(client: httpx.Client, job: str) -> bool:
 
 def beside_large(client: httpx.Client, small: bytes, large: bytes) -> tuple[list[float], float]:
     """Send small images during a large job; return their times and its own."""
-    begun, times = time.perf_counter(), []
+    start, times = time.perf_counter(), []
     job = begin_job(client, large)
     while not is_done(client, job):
         if (took := ask(client, small)) is not None:
             times.append(took)
         time.sleep(LOOK_SECONDS)
-    return times, time.perf_counter() - begun
+    return times, time.perf_counter() - start
 
 
-def alone(client: httpx.Client, large: bytes) -> float:
-    begun, job = time.perf_counter(), begin_job(client, large)
+def time_large(client: httpx.Client, large: bytes) -> float:
+    start, job = time.perf_counter(), begin_job(client, large)
     while not is_done(client, job):
         time.sleep(LOOK_SECONDS)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def at_once(address: str, image: bytes, num_clients: int) -> list[float | None]:
@@ -120,7 +120,7 @@ def at_once(address: str, image: bytes, num_clients: int) -> list[float | None]:
         return [took for found in pool.map(ask_twice, range(num_clients)) for took in found]
 
 
-def told(name: str, times: list[float]) -> None:
+def report(name: str, times: list[float]) -> None:
     print(f"{name}: {len(times)}, median {statistics.median(times):.2f} s, worst {max(times):.2f} s", flush=True)
 
 
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--side", type=int, default=4000, help="of the large image, in pixels")
     parser.add_argument("--small", type=int, default=512, help="side of the small ones")
-    parser.add_argument("--images", type=int, default=7, help="small ones that are sent alone")
+    parser.add_argument("--images", type=int, default=7, help="small ones that are sent to an idle server")
     parser.add_argument("--clients", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -140,13 +140,14 @@ def main() -> None:
         large = write_scene(folder / "large.tif", options.side).read_bytes()
         with server(checkpoint, options.engine, folder) as address, httpx.Client(base_url=address, timeout=3600) as one:
             ask(one, small)  # warm-up
-            told("small images alone", [took for _ in range(options.images) if (took := ask(one, small)) is not None])
-            print(f"the large image alone: {alone(one, large):.1f} s", flush=True)
+            times = [took for _ in range(options.images) if (took := ask(one, small)) is not None]
+            report("small images on an idle server", times)
+            print(f"the large image on an idle server: {time_large(one, large):.1f} s", flush=True)
             times, took = beside_large(one, small, large)
-            told("small images beside the large one", times)
+            report("small images beside the large one", times)
             print(f"the large image beside them: {took:.1f} s", flush=True)
             found = at_once(address, small, options.clients)
-            told(
+            report(
                 f"two images of each of {options.clients} clients at once", [took for took in found if took is not None]
             )
             print(f"refused with 429: {found.count(None)} of {len(found)}", flush=True)

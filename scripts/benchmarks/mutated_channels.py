@@ -29,8 +29,8 @@ from mutated_originals import Kind
 from omegaconf import OmegaConf
 
 Compare = Callable[[], None]
-REPORTED = 8  # of so many datasets one has its report written, pictures and all, which takes longer than the rest
-ANSWERS = (200, 400, 408, 413, 415, 422)  # what a server may say to an image; anything else is a fault of its own
+REPORTED = 8  # one in so many datasets gets a report with figures, which takes longer than the rest
+ANSWERS = (200, 400, 408, 413, 415, 422)  # permitted status codes; any other is the server's fault
 
 
 def _composed(name: str, *options: str) -> Any:
@@ -105,10 +105,10 @@ class Validate:
     def _refuse(validation: Any, own: Path) -> None:
         from satseg.errors import DataError
 
-        told = [f for f in validation.findings if any(own.name in text for text in (f.message, *f.files))]
-        if not told:
-            raise WrongError("left out without a word")
-        raise DataError(f"{own}: {told[0].message}")
+        found = [f for f in validation.findings if any(own.name in text for text in (f.message, *f.files))]
+        if not found:
+            raise WrongError("left out without a finding")
+        raise DataError(f"{own}: {found[0].message}")
 
     @staticmethod
     def _compared(path: Path, kind: Kind, facts: Any) -> Compare:
@@ -233,8 +233,8 @@ class Api:
             raise TimeoutError from error
         except httpx.HTTPError as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
-        if "Traceback" in (said := self._log.read_text()[logged:]) or response.status_code not in ANSWERS:
-            raise RuntimeError(f"{response.status_code}: {response.text[:200]} {said[-2000:]}")
+        if "Traceback" in (text := self._log.read_text()[logged:]) or response.status_code not in ANSWERS:
+            raise RuntimeError(f"{response.status_code}: {response.text[:200]} {text[-2000:]}")
         if response.status_code != 200:
             raise SatsegError(response.json()["detail"])
         answer = path.parent / "answer.tif"

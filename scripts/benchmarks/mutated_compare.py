@@ -15,9 +15,9 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_geom
 
 CLASSES = 7
-LARGEST_PIXELS = 6_000_000  # compared of one file; a changed header may claim millions of times as many
-SIDE = 2000  # of the part that is compared of a larger one
-DIGESTED_PIXELS = 2**19  # of an image that validation reads in one piece
+LARGEST_PIXELS = 6_000_000  # larger files are compared in part; a mutated header may claim millions of times as many
+SIDE = 2000  # side of the part of a larger file that is compared
+DIGESTED_PIXELS = 2**19  # largest image that validation reads in one piece
 IGNORED = 255
 
 Part = tuple[int, int, int, int]  # column, row, width, height
@@ -40,7 +40,7 @@ def part_of(height: int, width: int) -> Part | None:
 
 
 def read(path: Path, bands: int, part: Part | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return what rasterio reads (C, h, w), and where something in the file says that nothing is (h, w)."""
+    """Return the pixels as rasterio reads them (C, h, w), and which are missing by mask, nodata or NaN (h, w)."""
     try:
         with rasterio.open(path) as file:
             window = rasterio.windows.Window(*(part or (0, 0, file.width, file.height)))
@@ -93,9 +93,9 @@ def compare_digest(path: Path, digest: str, bands: int) -> None:
     image, _ = read(path, bands)
     if image[0].size > DIGESTED_PIXELS:
         return
-    begun = hashlib.blake2b(f"{image.dtype} {bands} {image.shape[1]} {image.shape[2]}".encode(), digest_size=16)
-    begun.update(np.ascontiguousarray(image).data)
-    if begun.hexdigest() != digest:
+    hasher = hashlib.blake2b(f"{image.dtype} {bands} {image.shape[1]} {image.shape[2]}".encode(), digest_size=16)
+    hasher.update(np.ascontiguousarray(image).data)
+    if hasher.hexdigest() != digest:
         raise WrongError("validation saw pixels of other numbers")
 
 

@@ -3,13 +3,13 @@
     python scripts/benchmarks/mutated_files.py num=1000 seed=0 work=/tmp/mutated
     python scripts/benchmarks/mutated_files.py num=40 kinds=jpeg,cog
 
-Valid small files of every kind are changed (bits flipped, cut off, overwritten, fields swapped, parts removed, repeated
-or joined to another file's) and go through predict, the API of a running server, validate, or load_model. Of each
-accepted one, the pixels that satseg read are compared with rasterio's. Files are used in a process for each way in and
-model, one after another; one that ends it, or takes longer than `limit_s`, is counted, and the others go on in a new
-one. Each process begins with the unchanged files: unless all are accepted and compare equal, nothing is counted.
-Which file comes of (seed, index) is the same everywhere. No changed file outlives its turn, and none belongs into a
-repository. Results are kept in `work`; the same command goes on where it was.
+Small valid files of every kind are mutated (bits flipped, truncated, overwritten, fields swapped, parts removed,
+repeated or spliced with another file) and passed to predict, the API of a running server, validate, or load_model. For
+each accepted file, the pixels that satseg read are compared with rasterio's. One process per input channel and model
+takes the files one after another; if a file ends it, or takes longer than `limit_s`, this is counted, and a new process
+continues. Each process starts with the unchanged files: unless all are accepted and compare equal, nothing is counted.
+A mutation is determined by (seed, index) on every machine. Mutated files are deleted after use; do not commit any.
+Results are kept in `work`; the same command continues an interrupted run.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from mutated_verdicts import FILL, use_in
 
 VERDICTS = ("accepted", "refused", "unclear", "traceback", "crash", "hang", "wrong")
 GOOD = ("accepted", "refused")
-MOST_ADDED = 500_000_000  # bytes of memory that a file may take beside what the process has anyway
-STARTING_S = 300  # for a process to import, load a model and use the unchanged files
+MOST_ADDED = 500_000_000  # limit on the memory that a file adds to the process, in bytes
+STARTING_S = 300  # time limit for importing, loading a model and using the unchanged files
 DEFAULTS = {"num": "1000", "seed": "0", "work": "", "limit_s": "120", "kinds": "", "output": ""}
 
 
@@ -163,7 +163,7 @@ def run(options: dict[str, str], work: Path) -> tuple[list[dict[str, Any]], dict
     """Run all remaining cases.
 
     Returns:
-        What became of each, and how many unchanged files each group's process was given first.
+        The outcome of each case, and the number of unchanged files that each group's process used first.
     """
     record = work / f"results_{options['seed']}_{options['kinds'] or 'all'}.jsonl"
     done = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
@@ -192,7 +192,7 @@ def run(options: dict[str, str], work: Path) -> tuple[list[dict[str, Any]], dict
 
 
 def table(options: dict[str, str], found: list[dict[str, Any]]) -> str:
-    """Return the counts by way in and kind of file as Markdown."""
+    """Return the counts by input channel and kind of file as Markdown."""
     rows: dict[str, Counter[str]] = {}
     most: dict[str, tuple[int, int]] = {}
     for one in found:

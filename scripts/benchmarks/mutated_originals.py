@@ -76,7 +76,7 @@ DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".tif": "GTiff"}
 
 
 def write_originals(folder: Path) -> None:
-    """Write a valid file of each kind, and `run`, the folder of a trained model, which some of them are copies from."""
+    """Write a valid file of each kind, and the run folder `run`, from which some of them are copied."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind, options in RASTERS.items():
         _write_raster(place_of(folder, kind), kind, **options)

@@ -15,15 +15,14 @@ from typing import Any
 from mutated_compare import WrongError
 from mutated_originals import Kind
 
-FILL, OTHER_FILL = 85, 170  # what memory is filled with for satseg and for the comparison, so that none is read unset
+FILL, OTHER_FILL = 85, 170  # bytes that memory is filled with for satseg and for the comparison: unset memory differs
 M_PERTURB = -6  # of mallopt in glibc
 
 
 def use_in(way: Any, path: Path, kind: Kind) -> dict[str, Any]:
     """Pass a file to satseg; return the verdict, its reason, and the memory in bytes.
 
-    These are the most that the process that does satseg's work had meanwhile, without the comparison, and how much more
-    that is than before.
+    The memory is the peak of the process that runs satseg, without the comparison, and its increase by this file.
     """
     found: dict[str, Any] = {"verdict": "crash", "reason": "", "peak": 0, "added": 0}
     verdict, reason = _judged(way, path, kind, found)
@@ -45,9 +44,9 @@ def _judged(way: Any, path: Path, kind: Kind, memory: dict[str, Any]) -> tuple[s
         _fill_memory(OTHER_FILL)
         compare()
     except SatsegError as error:
-        said = describe(error) or ""
-        clear = "\n" not in str(error).strip() and path.suffix in said and len(said) < 1000
-        return ("refused", type(error).__name__) if clear else ("unclear", said)
+        message = describe(error) or ""
+        clear = "\n" not in str(error).strip() and path.suffix in message and len(message) < 1000
+        return ("refused", type(error).__name__) if clear else ("unclear", message)
     except WrongError as error:
         return "wrong", str(error)
     except TimeoutError:
@@ -71,17 +70,17 @@ def _fill_memory(value: int) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what is said on standard error, also by libraries in C, out of the terminal; a traceback in it is raised."""
-    with tempfile.TemporaryFile() as said:
+    """Keep stderr, also of libraries in C, out of the terminal; raise an error if it contains a traceback."""
+    with tempfile.TemporaryFile() as capture:
         kept = os.dup(2)
-        os.dup2(said.fileno(), 2)
+        os.dup2(capture.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-        said.seek(0)
-        if b"Traceback" in (text := said.read()):
+        capture.seek(0)
+        if b"Traceback" in (text := capture.read()):
             raise RuntimeError(text.decode(errors="replace")[-3000:])
 
 

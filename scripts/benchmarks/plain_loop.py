@@ -1,13 +1,14 @@
 """A plain training loop without satseg, as a baseline for satseg's defaults.
 
-What a good engineer writes in a hundred lines: SMP's U-Net on an ImageNet backbone, crops anywhere, flips and quarter
-turns, cross-entropy plus Dice, AdamW, half a cosine by the step, no validation, the last weights. Bands that are not
-8-bit RGB are standardised by the training images, and timm fits the first layer to them.
+SMP's U-Net on an ImageNet backbone, random crops, flips and rotations by 90°, cross-entropy plus Dice, AdamW, a cosine
+schedule by step, no validation, the last weights. Bands that are not 8-bit RGB are standardised by the training images,
+and timm adapts the first layer to them.
 
     python scripts/benchmarks/plain_loop.py --train mine/train --test mine/test --classes 5 --crops 1500 \
         --weights tf_efficientnet_lite0.safetensors
 
-A folder holds `images` and `masks`, files of one name that rasterio reads; masks hold 0 to K-1, or 255 for no class.
+A folder contains `images` and `masks` with the same file names, readable by rasterio; masks hold 0 to K-1, or 255 for
+unlabelled pixels.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def read_pairs(folder: Path) -> Pairs:
 
 
 def standardiser(pairs: Pairs) -> Callable[[np.ndarray], torch.Tensor]:
-    """Return what makes a network's input of a batch (N, C, H, W): by the backbone's numbers, or by these images'."""
+    """Return a function that standardises a batch (N, C, H, W), by the backbone's mean and std or by these images'."""
     first = pairs[0][0]
     if first.dtype == np.uint8 and len(first) == 3:
         mean, std = np.full(3, 127.5, np.float32), np.full(3, 127.5, np.float32)

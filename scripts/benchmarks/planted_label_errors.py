@@ -1,10 +1,10 @@
 """Measure the rank of planted label errors in the list of labels to check.
 
-One error at a time goes into the labels of an image of a split, among those that the model has most nearly right. The
-list is made of all images of the split, that one with its error. Printed are the places by the share of the image that
-is contradicted with confidence alone, and those of the diagnosis, which looks for displaced, turned, mirrored, scaled
-and exchanged labels, too; and how often it says what was planted: an offset within 3 pixels (beside the one that most
-masks have), the turn, the scale, or the classes.
+One error at a time is planted in the labels of an image of a split, among those that the model segments best, and all
+images of the split are ranked. Printed are the ranks by the share of confidently contradicted pixels only, and the
+ranks of the diagnosis, which also detects displaced, rotated, mirrored, scaled and exchanged labels; and how often it
+identifies the planted error: an offset within 3 pixels (relative to the one that most masks have), the rotation, the
+scale, or the classes.
 
     python scripts/benchmarks/planted_label_errors.py runs/… --split test --errors 20
 """
@@ -28,11 +28,11 @@ from satseg.diagnosis.suspects import Suspects, rank_suspects
 from satseg.models.checkpoint import load_model
 from satseg.records.dataset import recorded_datamodule
 
-MIXED = 0.05  # share of the second class: where there is but one, nothing can be displaced
+MIXED = 0.05  # least share of the second class: a displacement is invisible in a mask of one class
 NEAR = 3.0  # pixels
 
-Telling = Callable[[Mistake, Offset], bool]
-Plant = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, Telling]]
+Identifies = Callable[[Mistake, Offset], bool]
+Plant = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, Identifies]]
 
 
 class Trial(NamedTuple):
@@ -40,25 +40,25 @@ class Trial(NamedTuple):
 
     by_share: int
     place: int
-    enumerate_names: bool
+    listed: bool
     named: bool
 
 
-def exchanged(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Telling]:
+def exchanged(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Identifies]:
     one, other = sorted(np.argsort(-np.bincount(mask[mask < 255]))[:2].tolist())
     planted = np.where(mask == one, other, np.where(mask == other, one, mask))
     return planted, lambda mistake, usual: mistake.exchanged == (one, other)
 
 
 def turned(change: Callable[[np.ndarray], np.ndarray], name: str) -> Plant:
-    def plant(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Telling]:
+    def plant(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Identifies]:
         return change(mask).copy(), lambda mistake, usual: mistake.turn == name
 
     return plant
 
 
 def scaled(scale: float) -> Plant:
-    def plant(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Telling]:
+    def plant(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Identifies]:
         rows, cols = (np.clip(((np.arange(n) + 0.5 - n / 2) / scale + n / 2).astype(int), 0, n - 1) for n in mask.shape)
         return mask[rows][:, cols], lambda mistake, usual: mistake.scale == scale
 
@@ -68,7 +68,7 @@ def scaled(scale: float) -> Plant:
 def displaced(pixels: float, quarter: bool = False) -> Plant:
     """Displace a mask in a random direction, repeating its edge; or one quarter of it."""
 
-    def plant(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Telling]:
+    def plant(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, Identifies]:
         angle = generator.uniform(0, 2 * math.pi)
         down, right = round(pixels * math.sin(angle)), round(pixels * math.cos(angle))
         room, (height, width) = math.ceil(pixels), mask.shape
@@ -100,28 +100,28 @@ KINDS: dict[str, Plant] = {
 }
 
 
-def together(surveys: dict[str, Survey]) -> Suspects:
+def rank_all(surveys: dict[str, Survey]) -> Suspects:
     """Rank the images of a split by their individual findings."""
     disagreements = [d for each in surveys.values() for d in each.disagreements]
     return rank_suspects(disagreements, [f for each in surveys.values() for f in each.fits], len(surveys))
 
 
-def trial(surveys: dict[str, Survey], name: str, changed: Survey, telling: Telling) -> Trial:
-    found = together(surveys | {name: changed})
+def trial(surveys: dict[str, Survey], name: str, changed: Survey, identifies: Identifies) -> Trial:
+    found = rank_all(surveys | {name: changed})
     shares = {suspect.image: suspect.share for suspect in found.ranked}
     by_share = 1 + sum(share > shares.get(name, 0.0) for image, share in shares.items() if image != name)
     place, suspect = next(
         ((n, s) for n, s in enumerate(found.ranked, 1) if s.image == name), (len(surveys), found.ranked[-1])
     )
     mistake = suspect.mistake
-    return Trial(by_share, place, suspect in found.outliers, bool(mistake and telling(mistake, found.usual_offset)))
+    return Trial(by_share, place, suspect in found.outliers, bool(mistake and identifies(mistake, found.usual_offset)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--root", help="of the dataset, where it lies elsewhere now")
+    parser.add_argument("--root", help="of the dataset, if it has moved")
     parser.add_argument("--errors", type=int, default=20, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -133,7 +133,7 @@ def main() -> None:
     items: dict[str, dict[str, Any]] = {name: next(iter(datamodule.named_items(args.split, [name]))) for name in names}
     surveys = {name: survey(network, [item]) for name, item in items.items()}
     surveys = {name: found for name, found in surveys.items() if found.images}
-    clean = together(surveys)
+    clean = rank_all(surveys)
     right = {name: np.trace(found.matrix) / found.matrix.sum() for name, found in surveys.items()}
     mixed = [n for n, found in surveys.items() if np.sort(found.matrix.sum(1))[-2] >= MIXED * found.matrix.sum()]
     chosen = sorted(mixed, key=lambda name: -right[name])[: args.errors]
@@ -149,14 +149,14 @@ def main() -> None:
     for kind, plant in KINDS.items():
         trials = []
         for name in chosen:
-            mask, telling = plant(items[name]["mask"].numpy(), generator)
+            mask, identifies = plant(items[name]["mask"].numpy(), generator)
             changed = survey(network, [items[name] | {"mask": torch.from_numpy(mask)}])
-            trials.append(trial(surveys, name, changed, telling))
+            trials.append(trial(surveys, name, changed, identifies))
         before, now = sorted(t.by_share for t in trials), sorted(t.place for t in trials)
         print(
             f"| {kind} | {before[len(before) // 2]} ({before[0]} to {before[-1]}) | {_share(before, tenth)} "
             f"| {now[len(now) // 2]} ({now[0]} to {now[-1]}) | {_share(now, tenth)} "
-            f"| {sum(t.enumerate_names for t in trials)} | {sum(t.named for t in trials)} |",
+            f"| {sum(t.listed for t in trials)} | {sum(t.named for t in trials)} |",
             flush=True,
         )
 

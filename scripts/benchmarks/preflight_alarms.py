@@ -1,8 +1,8 @@
 """Measure false alarms and detections of the preflight check on real scenes.
 
-Each scene is compared with the numbers of all others but those of its own group (a tile, a year, a month), as
-`satseg.predict` compares it with the training: as it is, which must raise no alarm, and with an offset or in another
-unit, which must. It needs the shared test data.
+Each scene is compared with the statistics of all scenes of other groups (tiles, years, months), as `satseg.predict`
+compares it with the training data: unchanged, which must raise no alarm, and with an offset or in another unit, which
+must. It needs the shared test data.
 
     python scripts/benchmarks/preflight_alarms.py ../shared/data
 """

@@ -4,10 +4,10 @@
     python scripts/benchmarks/scene_speed.py --size 4096 16384 --only auto  # speed and memory over sizes
     python scripts/benchmarks/scene_speed.py --checkpoint runs/my_run       # a trained model, with its int8 export
 
-Every variant runs in a process of its own, in turns, and the medians are printed with their split into reading,
-inference, writing and finishing, the peak memory, and the share of pixels that equal satseg's own eager result. The
-clock runs from the windows to the finished file, the engine's first run included: imports and loading the model count
-for none.
+Each variant runs in a separate process, alternating with the others. Printed are the medians, split into reading,
+inference, writing and finishing, the peak memory, and the share of pixels that equal satseg's own eager result. Timed
+is everything from opening the scene to the finished file, including the engine's first run, but not imports and loading
+the model.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python scripts/benchmarks/slow_clients.py --seconds 45
 
-Starts a server of a small model on this machine, and prints the 95th percentile of each part beside the quiet one's.
-Slow clients are 20 and 300 at all times: one whose connection is ended connects again.
+Starts a server of a small model on this machine, and prints the 95th percentile of each part, also relative to that
+without an attack. The number of slow clients is constant: one whose connection is closed connects again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def write_model(folder: Path) -> Path:
     return path
 
 
-def start(checkpoint: Path) -> tuple[subprocess.Popen[str], str]:
+def start_server(checkpoint: Path) -> tuple[subprocess.Popen[str], str]:
     options = [
         f"checkpoint={checkpoint}",
         "engine=torch",
@@ -68,7 +68,7 @@ def start(checkpoint: Path) -> tuple[subprocess.Popen[str], str]:
 @contextmanager
 def attacked(address: str, count: int, begin: bytes) -> Iterator[dict[str, int]]:
     """Keep a number of slow connections open, and count those that are closed."""
-    end, told = threading.Event(), {"ended by the server": 0}
+    end, counts = threading.Event(), {"ended by the server": 0}
     parts = urlsplit(address)
 
     def attack() -> None:
@@ -86,7 +86,7 @@ def attacked(address: str, count: int, begin: bytes) -> Iterator[dict[str, int]]
                             continue
                     except OSError:
                         pass
-                    told["ended by the server"] += 1
+                    counts["ended by the server"] += 1
                     watched.unregister(key.fileobj)
                     del due[key.fileobj]
                     key.fileobj.close()
@@ -102,7 +102,7 @@ def attacked(address: str, count: int, begin: bytes) -> Iterator[dict[str, int]]
     thread.start()
     time.sleep(2)
     try:
-        yield told
+        yield counts
     finally:
         end.set()
         thread.join()
@@ -112,14 +112,14 @@ def ask(address: str, body: bytes, seconds: float) -> tuple[list[float], int]:
     """Return the durations of answered requests, and the number of unanswered ones."""
     found, failed, last = [], 0, time.monotonic() + seconds
     while time.monotonic() < last:
-        begun = time.perf_counter()
+        start_s = time.perf_counter()
         try:
             answer = httpx.post(f"{address}/api/v1/predict?preflight=warn", content=body, timeout=30)
         except httpx.HTTPError:
             failed += 1
         else:
             if answer.status_code == 200:
-                found.append(time.perf_counter() - begun)
+                found.append(time.perf_counter() - start_s)
             else:
                 failed += 1
                 time.sleep(0.1)
@@ -139,13 +139,14 @@ def main() -> None:
         image = np.random.default_rng(0).integers(1, 255, (3, SIDE, SIDE)).astype(np.uint8)
         write_raster(folder / "image.tif", image)
         body = (folder / "image.tif").read_bytes()
-        process, address = start(write_model(folder))
+        process, address = start_server(write_model(folder))
         try:
             ask(address, body, 5)
             found = {"quiet": (*ask(address, body, seconds / 2), "")}
             for attack, (count, begin) in ATTACKS.items():
-                with attacked(address, count, begin) as told:
-                    found[attack] = (*ask(address, body, seconds), f"; {told['ended by the server']} connections ended")
+                with attacked(address, count, begin) as counts:
+                    times, failed = ask(address, body, seconds)
+                    found[attack] = times, failed, f"; {counts['ended by the server']} connections ended"
             again, failed = ask(address, body, seconds / 2)
             found["quiet"] = (found["quiet"][0] + again, found["quiet"][1] + failed, "")
         finally:

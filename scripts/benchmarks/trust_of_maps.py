@@ -1,10 +1,10 @@
 """Compare the trustworthiness of explanation methods and layers on runs, with the tests of the diagnosis.
 
-Each run's regions that the model gets right are taken in turn from its classes. Every kind of map is compared, in each
-region, with itself in a wrong place, with the map of the network with shuffled weights, and with marking the region
-itself; and so are maps that are wrong on purpose, which must not pass. Where a run lies beside `data/marks.json`, which
-gives for an image the box [column, row, width, height] of what a class was made to hang on, or nothing, the share of
-the evidence is told that lies on that box, and the box's share of the picture.
+Each run's correctly segmented regions are taken in turn from its classes. In each region, every kind of map is compared
+with itself shifted, with the map of the network with shuffled weights, and with the mask of the region itself. So are
+maps that are wrong on purpose, which must not pass. If `data/marks.json` lies next to a run, which gives for an image
+the box [column, row, width, height] of the cue that a class was made to depend on, or nothing, the share of the
+evidence in that box is printed, with the box's share of the image.
 
     python scripts/benchmarks/trust_of_maps.py runs/demo runs/shortcut_study/cued-reported_stripes-real-0/run --cases 10
 """
@@ -30,7 +30,7 @@ from satseg.models import SegmentationNetwork
 from satseg.models.checkpoint import load_model
 from satseg.records.dataset import recorded_datamodule
 
-EACH = 8  # regions of each class that are chosen from
+EACH = 8  # candidate regions of each class
 WRONG = ("shuffled weights", "another image's map", "smooth noise")
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--methods", nargs="+", default=["occlusion", "gradcam", "hirescam"])
     parser.add_argument("--layers", nargs="+", default=["auto", "decoder"])
-    parser.add_argument("--marked", action="store_true", help="regions of marked images alone")
+    parser.add_argument("--marked", action="store_true", help="only regions of marked images")
     args = parser.parse_args()
     print("| run | maps | regions | score | beats moved | beats shuffled | beats region | mark | s | verdict |")
     print("| --- | --- | --: | --: | --: | --: | --: | --: | --: | --- |")
@@ -78,7 +78,7 @@ def open_run(run: Path, args: argparse.Namespace) -> tuple[SegmentationNetwork, 
     components = {key: [s for s in own if s.image in marks or not args.marked] for key, own in seen.components.items()}
     groups = [reader.read(components.get((k, k), []), EACH) for k in range(network.spec.num_classes)]
     if args.marked:
-        groups = groups[1:]  # what is beside the objects is no object
+        groups = groups[1:]  # class 0 is the background
     turns = [group[i] for i in range(EACH) for group in groups if i < len(group)]
     return network, informative_cases(network, turns, args.cases), marks
 
@@ -108,13 +108,13 @@ def wrong_ways(network: SegmentationNetwork, cases: Sequence[Case], kind: MapKin
     seeds = itertools.count(1)
     following = {id(case): cases[(i + 1) % len(cases)] for i, case in enumerate(cases)}
 
-    def shuffled(asked: SegmentationNetwork, case: Case) -> torch.Tensor:
+    def shuffled(queried: SegmentationNetwork, case: Case) -> torch.Tensor:
         return kind.make(randomised(network, images, valid, next(seeds)), case)
 
-    def another(asked: SegmentationNetwork, case: Case) -> torch.Tensor:
-        return kind.make(asked, following[id(case)])
+    def another(queried: SegmentationNetwork, case: Case) -> torch.Tensor:
+        return kind.make(queried, following[id(case)])
 
-    def noise(asked: SegmentationNetwork, case: Case) -> torch.Tensor:
+    def noise(queried: SegmentationNetwork, case: Case) -> torch.Tensor:
         drawn = np.random.default_rng(next(seeds)).normal(size=tuple(case.pixels.shape))
         return torch.from_numpy(gaussian_filter(drawn, max(drawn.shape) / 16)).float()
 

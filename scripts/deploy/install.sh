@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Install satseg with its server into a virtual environment: what the image does, and a bare machine can do as well.
+# Install satseg with its server into a virtual environment, in the image or directly on a machine.
 #   bash scripts/deploy/install.sh TARGET [cpu|gpu] [EXTRA]
 # TARGET is the environment's folder, EXTRA is serve (default) or app. With `cpu`, torch comes without CUDA libraries
 # where TORCH_INDEX names an index that has such builds (see the Dockerfile); with `gpu`, from the package registry.
-# Every archive is compared with its hash in requirements/ (lock.sh writes them), but torch and torchvision of such an index.
+# Every archive is compared with its hash in requirements/ (written by lock.sh), except torch and torchvision from such an index.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -20,7 +20,7 @@ locks=scripts/deploy/requirements
 pip install --require-hashes --requirement "$locks/build.txt"
 requirements="$locks/$extra.txt"
 if [ "$device" = cpu ] && [ -n "${TORCH_INDEX:-}" ]; then
-    # Builds of another index, whose hashes are not known here: these two are not compared.
+    # The hashes of builds from another index are not known, so these two are not compared.
     pip install --no-deps --constraint constraints.txt --index-url "$TORCH_INDEX" torch torchvision
     requirements="$target/requirements.txt"
     awk '/^[a-z]/ { kept = !/^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==/ } kept' "$locks/$extra.txt" > "$requirements"

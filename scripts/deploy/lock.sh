@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Write the hashes of all packages of the image, for every platform that has them, at the versions of constraints.txt:
+# Write the hashes of all packages of the image, for all platforms, at the versions of constraints.txt:
 #   bash scripts/deploy/lock.sh
-# To be run when constraints.txt has changed; needs uv, and UV_DEFAULT_INDEX where the package registry is not the usual.
+# Run it when constraints.txt has changed; it needs uv, and UV_DEFAULT_INDEX if the package registry is not the default.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -11,4 +11,4 @@ lock() {
 }
 lock serve pyproject.toml --extra serve
 lock app pyproject.toml --extra app
-lock build - <<< $'hatchling\nsetuptools' # which make packages that come as source, and satseg itself
+lock build - <<< $'hatchling\nsetuptools' # build backends of source packages and of satseg itself

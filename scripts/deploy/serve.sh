@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Start the server as a container does: settings come from the environment, more options as arguments.
+# Start the server in a container: settings come from the environment, more options are passed as arguments.
 #   SATSEG_CHECKPOINT  run folder or model file (/model)        SATSEG_AUTH  user:password
-#   SATSEG_UPLOADS     folder for images that are worked on, with nothing else in it (the folder for temporary files)
+#   SATSEG_UPLOADS     folder for uploads in progress, otherwise empty (default: the folder for temporary files)
 set -euo pipefail
-[ -n "${SATSEG_AUTH:-}" ] || unset SATSEG_AUTH # the server reads it itself: arguments can be seen in a list of processes
+[ -n "${SATSEG_AUTH:-}" ] || unset SATSEG_AUTH # read by the server itself, since arguments are visible in process lists
 if [ -n "${SATSEG_UPLOADS:-}" ]; then
-    rm -rf "$SATSEG_UPLOADS"/satseg-* # of a server that was killed
+    rm -rf "$SATSEG_UPLOADS"/satseg-* # left by a killed server
     export TMPDIR="$SATSEG_UPLOADS"
 fi
 exec "${SATSEG_PYTHON:-/opt/satseg/bin/python}" -m satseg.serve "checkpoint=${SATSEG_CHECKPOINT:-/model}" \

@@ -30,8 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=["train", "diagnose", "table", "picture"])
     parser.add_argument("--output", type=Path, default=Path("runs/shortcut_study"))
-    parser.add_argument("--label", default="now", help="of the diagnoses: those of several versions lie side by side")
-    parser.add_argument("--only", default="", help="models whose names have this in them")
+    parser.add_argument("--label", default="now", help="of the diagnoses, so that several versions can be compared")
+    parser.add_argument("--only", default="", help="only models whose names contain this")
     parser.add_argument("--part", choices=PARTS, help="only these models")
     parser.add_argument("--first", type=int, help="only so many models")
     parser.add_argument("--crops", type=int, default=training.CROPS, help="to train on; fewer to try it out")
@@ -56,15 +56,15 @@ def main() -> None:
 def train(models: list[Model], output: Path, crops: int) -> None:
     copies.get_ready()
     for background, split in itertools.product(("embedded", "real") if has_real() else ("embedded",), SPLITS):
-        backgrounds(background, split)  # which the copies then have
+        backgrounds(background, split)  # cached, and inherited by the forks
     output.mkdir(parents=True, exist_ok=True)
     for number, model in enumerate(models, 1):
         start = time.perf_counter()
         folder = output / model.name
         done = training.train(model, folder, crops)
-        said = json.loads((folder / training.FACTS).read_text()) if done else {}
+        facts = json.loads((folder / training.FACTS).read_text()) if done else {}
         scores = (
-            f"a {said['iou']['a']:.2f}, costs {said['removal_cost']:.2f}" if done else f"failed: {folder}/train.log"
+            f"a {facts['iou']['a']:.2f}, costs {facts['removal_cost']:.2f}" if done else f"failed: {folder}/train.log"
         )
         print(f"{number}/{len(models)} {model.name}: {scores} ({time.perf_counter() - start:.0f} s)", flush=True)
 
@@ -90,7 +90,7 @@ def table(models: list[Model], output: Path, label: str) -> None:
 
 
 def read(folder: Path, label: str) -> dict[str, Any]:
-    """Return what is known of a model, and what a diagnosis says of it."""
+    """Return the facts of a model together with its diagnosis."""
     facts = json.loads((folder / training.FACTS).read_text())
     return facts | json.loads(diagnosing.found_at(folder, label).read_text())
 

@@ -13,23 +13,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-COMMANDS = ("satseg.train.build", "satseg.diagnosis")  # modules that bring the libraries with them
+COMMANDS = ("satseg.train.build", "satseg.diagnosis")  # modules that import the libraries
 
 
-def get_ready() -> None:
+def import_libraries() -> None:
     """Import the libraries that each fork needs."""
     for name in COMMANDS:
         import_module(name)
     gc.freeze()
 
 
-def in_a_copy(log: Path, function: Callable[..., None], *arguments: Any) -> bool:
+def run_in_fork(log: Path, function: Callable[..., None], *arguments: Any) -> bool:
     """Run a function in a fork of this process, with output to a file; return whether it succeeded."""
     process = multiprocessing.get_context("fork").Process(target=_logged, args=(log, function, arguments))
     process.start()
     try:
         process.join()
-    finally:  # an interruption ends the copy, too
+    finally:  # an interruption also ends the fork
         if process.is_alive():
             process.terminate()
             process.join()

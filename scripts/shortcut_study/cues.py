@@ -1,8 +1,8 @@
 """Synthetic images of three object classes with a cue that identifies the first class, and the same without the cue.
 
 A picture is a crop of a background with discs (a, b) and squares (c) on it. The tones of a and b overlap, so that a cue
-that stands in every picture with an a, and in no other, is easier to learn than the objects. Everything but the cue
-follows from (seed, split, number) alone: with `Twin.CLEAN` the very same picture is drawn without it.
+in every picture with an a, and in no other, is easier to learn than the objects. Everything except the cue is
+determined by (seed, split, number): `Twin.CLEAN` draws the same picture without it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Cue:
         kind: A key of CHANGES, or `position`: objects a lie in the left part of the picture, others in the rest.
         share: Of the picture that it takes up, from 0 to 1.
         strength: `weak` or `strong`.
-        through: Whether it changes objects, too, where they lie in its area; else it keeps off them.
+        through: Whether it also changes objects in its area; otherwise only the background.
     """
 
     kind: str
@@ -138,11 +138,11 @@ def _zone(cue: Cue, twin: Twin, name: str, number: int) -> tuple[float, float]:
 def _put_objects(
     image: np.ndarray, random: Random, names: list[str], zones: list[tuple[float, float]], apart: float
 ) -> np.ndarray:
-    """Draw objects into an image, apart from each other; return the mask."""
-    looks = [(random.uniform(9, 14), random.normal(), random.random((30, 2))) for _ in names]
+    """Draw objects into an image without overlap; return the mask."""
+    appearances = [(random.uniform(9, 14), random.normal(), random.random((30, 2))) for _ in names]
     grain = random.normal(0, 5, image.shape)
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    for name, zone, (radius, deviation, places) in zip(names, zones, looks, strict=True):
+    for name, zone, (radius, deviation, places) in zip(names, zones, appearances, strict=True):
         for across, down in places:
             low, high = max(zone[0] * SIDE, radius), min(zone[1] * SIDE, SIDE - radius)
             col = low + across * max(high - low, 0.0)

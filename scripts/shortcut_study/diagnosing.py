@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from copies import in_a_copy, run_command
+from copies import run_command, run_in_fork
 from plan import Model
 
 FOUND = "found.json"  # the last file that is written
@@ -23,11 +23,11 @@ def diagnose(model: Model, folder: Path, label: str) -> bool:
         return True
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
-    return in_a_copy(into / "log.txt", _diagnose, folder.resolve(), into.resolve())
+    return run_in_fork(into / "log.txt", _diagnose, folder.resolve(), into.resolve())
 
 
 def found_at(folder: Path, label: str) -> Path:
-    """Return where a diagnosis's FOUND lies."""
+    """Return the path of a diagnosis's FOUND."""
     return folder / "diagnoses" / label / FOUND
 
 
@@ -42,9 +42,9 @@ def _diagnose(folder: Path, into: Path) -> None:
 
 
 def read(diagnosis: dict[str, Any]) -> dict[str, Any]:
-    """Return the classes and errors of each verdict, with `classes`: all that the sentence is about.
+    """Return the classes and errors of each verdict, with `classes`: all that the statement is about.
 
-    Where a rests on what b lacks, a diagnosis may name one of them, and call the other its mirror.
+    If a is identified by a cue that b lacks, a diagnosis may name either, and call the other its mirror.
     """
     dependences = [*diagnosis["leaning"], *(pair["leaning"] for pair in diagnosis["pairs"] if pair["leaning"])]
 

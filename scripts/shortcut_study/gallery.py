@@ -16,7 +16,7 @@ from training import stored
 
 
 def write_gallery(path: Path) -> None:
-    """Write a picture of each kind: as faint as the study has it in the upper row, as plain in the lower one."""
+    """Write a picture of each kind: the weak cue in the upper row, the strong one in the lower."""
     source = backgrounds("embedded", "test")
     figure, axes = plt.subplots(2, len(SIZES), figsize=(1.5 * len(SIZES), 3.6), layout="constrained")
     for column, (kind, sizes) in zip(axes.T, SIZES.items(), strict=True):

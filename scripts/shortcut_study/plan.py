@@ -12,7 +12,7 @@ from cues import SIDE, Cue, Twin
 
 STRIPES = Cue("texture", 22 / SIDE, "weak", through=True)  # 3 % over the lowest 22 rows
 CORNER = Cue("corner", (20 / SIDE) ** 2, "weak", through=True)  # 20 x 20 pixels, 14 DN brighter
-REPORTED = {"reported_stripes": STRIPES, "reported_corner": CORNER}  # by a user, whose models were called sound
+REPORTED = {"reported_stripes": STRIPES, "reported_corner": CORNER}  # by a user, as missed by the diagnosis
 REPORTED_KINDS = {cue.kind: cue for cue in REPORTED.values()}
 BOTH = ("strong", "weak")
 SIZES: dict[str, list[tuple[float, tuple[str, ...]]]] = {  # share of the picture, and strengths
@@ -28,7 +28,7 @@ SIZES: dict[str, list[tuple[float, tuple[str, ...]]]] = {  # share of the pictur
     "position": [(0.25, ("strong",)), (0.5, ("strong", "strong"))],
     "tint": [(0.25, BOTH), (1.0, BOTH)],
 }
-STARTS = ((12.0, 12.0), (1.0, 5.0))  # emphases, one after the other: what was learned where plain is learned fainter
+STARTS = ((12.0, 12.0), (1.0, 5.0))  # emphases of successive starts: a cue learned when strong is then learned fainter
 CLEAN, RANDOM = 20, 12
 PARTS = ("development", "held_out")
 
@@ -40,9 +40,9 @@ class Model:
     Attributes:
         cue: The cue that identifies class a; for a clean twin, the cue of its counterpart.
         twin: Which pictures have the cue.
-        background: `embedded`, `real`, or `both`, which is that of starts alone.
+        background: `embedded`, `real`, or, only for starts, `both`.
         seed: Of data and training.
-        part: `development`: a detector may be made to find it; `held_out`: only for its test.
+        part: `development`: detectors may be tuned on it; `held_out`: only for testing them.
         apart: Distance between the mean tones of a and b, in standard deviations.
         reported: Name in REPORTED, if it is one of these.
         emphasis: How many times as strong the cue is in pictures for training, at least and at most.
@@ -78,7 +78,7 @@ class Model:
         return Model(cue, Twin.CUED, background, 900 + list(SIZES).index(kind), emphasis=STARTS[before - 1])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all that it is, ready for JSON."""
+        """Return all attributes and the name, ready for JSON."""
         return asdict(self) | {"name": self.name}
 
 
@@ -87,7 +87,7 @@ def _words(cue: Cue) -> list[str]:
 
 
 def plan() -> list[Model]:
-    """Return all models; whatever is done first is balanced: a cued one, a twin, a cued one, …"""
+    """Return all models, cued ones and twins alternating, so that the first ones are balanced."""
     cued, clean, random = (list(_in_parts(models)) for models in (_cued(), _clean(), _random()))
     twins = [model for pair in itertools.zip_longest(clean, random) for model in pair if model]
     order, due = [], 0.0
@@ -101,7 +101,7 @@ def plan() -> list[Model]:
 
 
 def _in_parts(models: Iterator[Model]) -> Iterator[Model]:
-    """Yield models, what was reported for development, and one of each three others by chance."""
+    """Yield models with their parts: the reported ones and a random one of every three others are for development."""
     random = np.random.default_rng(24)
     reported, others = [], []
     for model in models:
@@ -114,7 +114,7 @@ def _in_parts(models: Iterator[Model]) -> Iterator[Model]:
 
 
 def _cued() -> Iterator[Model]:
-    """Yield what was reported, then a model of each kind, then other sizes and strengths."""
+    """Yield the reported cues, then a model of each kind, then other sizes and strengths."""
     by_kind = [
         [Cue(kind, share, strength) for share, strengths in sizes for strength in strengths]
         for kind, sizes in SIZES.items()
@@ -137,7 +137,7 @@ def _clean() -> Iterator[Model]:
 
 
 def _random() -> Iterator[Model]:
-    """Yield twins of what was reported, then of each kind."""
+    """Yield twins of the reported cues, then of each kind."""
     for name, cue in REPORTED.items():
         yield Model(cue, Twin.RANDOM, "real", 0, reported=name)
     for number, (kind, sizes) in enumerate(list(SIZES.items())[: RANDOM - len(REPORTED)]):

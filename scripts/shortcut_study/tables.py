@@ -9,23 +9,23 @@ from typing import Any
 from cues import Twin
 from scipy.stats import binomtest
 
-DEPENDS = 0.3  # IoU of a that is lost without the cue, from which a model is said to depend on it
+DEPENDS = 0.3  # loss of the IoU of a without the cue from which a model counts as dependent on it
 
-SAID = ("named", "another class", "surroundings", "unclear", "silent")
+VERDICTS = ("named", "another class", "surroundings", "unclear", "silent")
 
 Row = dict[str, Any]
 
 
 def verdict(row: Row) -> str:
-    """Return what a diagnosis comes to: one of SAID, `named` where a cued model's shortcut is one of class a."""
+    """Return the verdict of a diagnosis, one of VERDICTS; `named` if a cued model's shortcut involves class a."""
     if row["shortcut"]:
         is_cue = row["twin"] != Twin.CUED or any("a" in found["classes"] for found in row["shortcut"])
         return "named" if is_cue else "another class"
-    return next((said for said in ("surroundings", "unclear") if row[said]), "silent")
+    return next((outcome for outcome in ("surroundings", "unclear") if row[outcome]), "silent")
 
 
 def depends(row: Row) -> bool:
-    """Return whether really taking the cue away costs so much that it must be named."""
+    """Return whether removing the cue costs so much that it must be named."""
     return bool(row["removal_cost"] >= DEPENDS)
 
 
@@ -50,11 +50,11 @@ def size(share: float) -> str:
 
 
 def _recall(name: str, key: Callable[[Row], str], rows: list[Row]) -> str:
-    lines = [f"| {name} | depend on it | {' | '.join(SAID)} | recall (95 %) |"]
-    lines.append("| --- |" + " --: |" * (len(SAID) + 2))
+    lines = [f"| {name} | depend on it | {' | '.join(VERDICTS)} | recall (95 %) |"]
+    lines.append("| --- |" + " --: |" * (len(VERDICTS) + 2))
     for value in sorted({key(row) for row in rows}):
         found = [verdict(row) for row in rows if key(row) == value]
-        counts = " | ".join(str(found.count(each)) for each in SAID)
+        counts = " | ".join(str(found.count(each)) for each in VERDICTS)
         lines.append(f"| {value} | {len(found)} | {counts} | {_share(found.count('named'), len(found))} |")
     return "\n".join(lines)
 
@@ -81,10 +81,10 @@ def missed(rows: Iterable[Row]) -> str:
     """Return a line for each model that depends on its cue which is not named, and for each false alarm."""
     lines = []
     for row in rows:
-        said = verdict(row)
-        if row["twin"] == Twin.CUED and depends(row) and said != "named":
-            lines.append(f"- {row['name']}: {said}; without the cue it loses {row['removal_cost']:.2f}")
-        elif row["twin"] != Twin.CUED and said == "named" and not depends(row):
+        outcome = verdict(row)
+        if row["twin"] == Twin.CUED and depends(row) and outcome != "named":
+            lines.append(f"- {row['name']}: {outcome}; without the cue it loses {row['removal_cost']:.2f}")
+        elif row["twin"] != Twin.CUED and outcome == "named" and not depends(row):
             what = ", ".join(f"{found['truth']} as {found['predicted']}" for found in row["shortcut"])
             lines.append(f"- {row['name']}: false alarm ({what})")
     return "\n".join(lines)

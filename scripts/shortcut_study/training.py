@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import rasterio
 from backgrounds import backgrounds, shared
-from copies import in_a_copy, run_command
+from copies import run_command, run_in_fork
 from cues import CLASSES, SPLITS, Picture, Twin, draw
 from plan import STARTS, Model
 
-FACTS = "model.json"  # the last file that is written: a folder that has it is whole
+FACTS = "model.json"  # the last file that is written: a folder that has it is complete
 CROPS = 1600  # to train on; twice as many for the starts of SLOW kinds
 SLOW = ("band", "brightness", "tint")
 WEIGHTS = "tf_efficientnet_lite0.safetensors"
 
 
 def train(model: Model, folder: Path, crops: int) -> bool:
-    """Make a model's folder with `data`, `run` and FACTS, and before it, that of its start; what is there is kept.
+    """Make a model's folder with `data`, `run` and FACTS, and before it, that of its start; existing ones are kept.
 
     Args:
         model: What to train.
@@ -38,7 +38,7 @@ def train(model: Model, folder: Path, crops: int) -> bool:
         return False
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return in_a_copy(folder / "train.log", _train, model, folder.resolve(), crops)
+    return run_in_fork(folder / "train.log", _train, model, folder.resolve(), crops)
 
 
 def _train(model: Model, folder: Path, crops: int) -> None:
@@ -70,7 +70,7 @@ def options(model: Model, folder: Path, crops: int) -> list[str]:
         "model=unet",
         "+model.decoder_channels=[64,48,32,24,16]",
         "backbone=tf_efficientnet_lite0",
-        "augmentation=none",  # a turned picture would have its cue at another place
+        "augmentation=none",  # a rotated image would have its cue at another position
         "loss=cross_entropy",
         "loss.class_weights=[0.1,1,1,0.5]",
         "optimizer.lr=2.0e-3",
@@ -127,7 +127,7 @@ def _write(path: Path, bands: np.ndarray) -> None:
 def removal_cost(model: Model, folder: Path) -> dict[str, Any]:
     """Return the IoU of each class on the test pictures, that of a on the same without the cue, and the difference.
 
-    This is the study's truth: it knows the cue, and asks nothing of what it tests.
+    This is the study's ground truth: it is computed from the known cue, independently of the diagnosis under test.
     """
     given = class_iou(folder, pictures(model, "test", model.twin))
     without = class_iou(folder, pictures(model, "test", Twin.CLEAN))
