@@ -18,11 +18,11 @@ settings.load_profile("satseg")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.hookimpl(trylast=True)  # after pytest's own, which writes to an output that xdist's processes may lack
+@pytest.hookimpl(trylast=True)  # after pytest's own faulthandler plugin, whose output is missing in processes of xdist
 def pytest_configure() -> None:
-    """Write the stacks of a crash in native code, and which libraries are loaded, to a file of this process."""
+    """Write the stacks of a crash in native code, and the loaded libraries, to a file named after this process."""
     if folder := os.environ.get("SATSEG_CRASHES"):
-        stacks = Path(folder, f"{os.getpid()}.txt").open("w", encoding="utf-8")  # noqa: SIM115  # open until it ends
+        stacks = Path(folder, f"{os.getpid()}.txt").open("w", encoding="utf-8")  # noqa: SIM115  # stays open
         faulthandler.enable(stacks)
 
 
@@ -32,7 +32,7 @@ def _shared() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder with real data and weights; tests that use it are marked `shared`."""
+    """The folder with real data and weights; tests that need it are marked `shared`."""
     folder = _shared()
     if (folder / "data").is_dir():
         return folder
@@ -43,20 +43,20 @@ def shared_dir() -> Path:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, and say so, what needs a GPU where there is none."""
+    """Skip tests that need a GPU if there is none."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take long, so that no process is left with one when the others are done."""
+    """Run the slowest files first, so that parallel processes finish at about the same time."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
 def root_dir() -> Path:
-    """The checkout."""
+    """The root of the repository."""
     return ROOT
 
 

@@ -1,4 +1,4 @@
-"""Confidence: counted as by hand, and mended by a temperature, which exports carry, too."""
+"""Calibration error against its definition, and temperature scaling."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from satseg.spec import IGNORE_INDEX
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))
-def test_the_error_is_that_of_its_definition(seed: int, classes: int) -> None:
+def test_the_calibration_error_equals_its_definition(seed: int, classes: int) -> None:
     random = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(2, classes, 6, 7, generator=random)
     mask = torch.randint(0, classes, (2, 6, 7), generator=random)
@@ -23,19 +23,19 @@ def test_the_error_is_that_of_its_definition(seed: int, classes: int) -> None:
 
     probabilities = logits.double().softmax(1).numpy()
     counted = (valid & (mask != IGNORE_INDEX)).numpy()
-    sure, right = probabilities.max(1)[counted], (probabilities.argmax(1) == mask.numpy())[counted]
-    edges = np.digitize(sure, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
-    gaps = [abs(sure[edges == b].sum() - right[edges == b].sum()) for b in range(BINS)]
+    confidence, correct = probabilities.max(1)[counted], (probabilities.argmax(1) == mask.numpy())[counted]
+    edges = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
+    gaps = [abs(confidence[edges == b].sum() - correct[edges == b].sum()) for b in range(BINS)]
     assert reliability.counts.sum() == counted.sum()
     assert reliability.error == pytest.approx(sum(gaps) / counted.sum(), abs=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_a_temperature_mends_confidence_on_pixels_that_it_was_not_fitted_on(temperature: float) -> None:
+def test_temperature_scaling_calibrates_held_out_pixels(temperature: float) -> None:
     random = torch.Generator().manual_seed(0)
-    honest = 2 * torch.randn(1, 4, 400, 400, generator=random)
-    mask = torch.distributions.Categorical(logits=honest.movedim(1, -1)).sample()
-    logits, valid = honest * temperature, torch.ones(1, 400, 400, dtype=torch.bool)
+    calibrated = 2 * torch.randn(1, 4, 400, 400, generator=random)
+    mask = torch.distributions.Categorical(logits=calibrated.movedim(1, -1)).sample()
+    logits, valid = calibrated * temperature, torch.ones(1, 400, 400, dtype=torch.bool)
     top, bottom = (slice(None), slice(None), slice(0, 200)), (slice(None), slice(None), slice(200, None))
     fitted = fit_temperature([sample_pixels(logits[top], mask[:, :200], valid[:, :200])])
     assert fitted == pytest.approx(temperature, rel=0.08)
@@ -44,6 +44,6 @@ def test_a_temperature_mends_confidence_on_pixels_that_it_was_not_fitted_on(temp
     assert after < 0.02 and (temperature == 1 or after < before / 3)
 
 
-def test_a_split_without_labels_has_no_temperature() -> None:
+def test_fitting_a_temperature_without_labels_raises_an_error() -> None:
     with pytest.raises(DataError, match="no labelled pixel"):
         fit_temperature([])

@@ -1,4 +1,4 @@
-"""The model file and its loader; hostile files are refused and nothing in them runs."""
+"""Model files and checkpoints: exact loading, corrupt and hostile files, and W&B references."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def file(network: SegmentationNetwork, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_model_comes_back_with_its_weights_spec_and_output(network: SegmentationNetwork, file: Path) -> None:
+def test_a_loaded_model_has_the_same_weights_spec_and_output(network: SegmentationNetwork, file: Path) -> None:
     loaded = load_model(file)
     assert loaded.spec == network.spec and loaded.config == network.config and not loaded.training
     assert loaded.spec.inputs[0].mean == (0.485, 0.456, 0.406)
@@ -65,14 +65,14 @@ def test_equal_input_gives_equal_bytes(network: SegmentationNetwork, file: Path,
     assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
 
 
-def written(file: Path) -> dict[str, Any]:
+def document_of(file: Path) -> dict[str, Any]:
     with safe_open(file, framework="pt") as opened:
         document: dict[str, Any] = json.loads(opened.metadata()["satseg"])
     return document
 
 
 def rewrite(file: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    document = written(file)
+    document = document_of(file)
     changed = change(document)
     document = document if changed is None else changed
     state = load_file(file)
@@ -97,12 +97,12 @@ def set_model(**options: Any) -> Callable[[dict[str, Any]], None]:
         "",
     ],
 )
-def test_a_target_that_is_not_on_the_list_is_refused(file: Path, target: str) -> None:
+def test_a_target_outside_the_allowlist_raises_an_error(file: Path, target: str) -> None:
     with pytest.raises(CheckpointError, match="not allowed"):
         load_model(rewrite(file, set_model(_target_=target)))
 
 
-def test_a_trusted_module_cannot_be_walked_through(file: Path) -> None:
+def test_names_reachable_through_a_trusted_module_are_not_trusted(file: Path) -> None:
     name = "segmentation_models_pytorch.base.model.torch"
     with pytest.raises(CheckpointError, match=r"does not exist|no class of that module"):
         load_model(rewrite(file, set_model(_target_=f"{name}.load")), trusted_modules=[name])
@@ -121,7 +121,7 @@ def test_a_trusted_module_cannot_be_walked_through(file: Path) -> None:
         {"_partial_": True},
     ],
 )
-def test_options_that_read_or_build_something_else_are_refused_at_any_depth(
+def test_options_that_read_files_or_build_objects_raise_an_error_at_any_depth(
     file: Path, options: dict[str, Any]
 ) -> None:
     with pytest.raises(CheckpointError, match=r"not allowed in a file|not a plain timm name"):
@@ -139,7 +139,7 @@ def test_options_that_read_or_build_something_else_are_refused_at_any_depth(
         ({"decoder_attention_type": 5}, "option decoder_attention_type is 5; expected a string or null"),
     ],
 )
-def test_an_option_of_another_kind_is_told_with_what_was_expected(
+def test_an_option_of_a_wrong_type_raises_an_error_with_the_expected_type(
     file: Path, options: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(CheckpointError) as refused:
@@ -147,17 +147,17 @@ def test_an_option_of_another_kind_is_told_with_what_was_expected(
     assert expected in str(refused.value) and "Error:" not in str(refused.value)
 
 
-def test_weights_are_never_asked_of_a_hub(file: Path) -> None:
+def test_weights_are_never_downloaded_on_loading(file: Path) -> None:
     assert load_model(rewrite(file, set_model(encoder_weights="imagenet"))).config["encoder_weights"] is None
 
 
 @pytest.mark.parametrize("text", ["${oc.env:HOME}", "a ${x} b"])
-def test_an_interpolation_is_refused(file: Path, text: str) -> None:
+def test_an_interpolation_raises_an_error(file: Path, text: str) -> None:
     with pytest.raises(CheckpointError, match="interpolation"):
         load_model(rewrite(file, lambda d: d["training"].update({"note": [text]})))
 
 
-def test_another_format_version_is_refused(file: Path) -> None:
+def test_another_format_version_raises_an_error(file: Path) -> None:
     with pytest.raises(CheckpointError, match="format version 2"):
         load_model(rewrite(file, lambda d: d | {"format_version": 2}))
 
@@ -173,7 +173,7 @@ def test_another_format_version_is_refused(file: Path) -> None:
         lambda d: d.update(format_version=True),
     ],
 )
-def test_a_document_that_describes_no_model_is_refused(file: Path, change: Any) -> None:
+def test_a_document_without_a_model_raises_an_error(file: Path, change: Any) -> None:
     with pytest.raises(CheckpointError):
         load_model(rewrite(file, change))
 
@@ -190,33 +190,33 @@ def test_a_document_that_describes_no_model_is_refused(file: Path, change: Any) 
         struct.pack("<Q", 2) + b"{}",
     ],
 )
-def test_a_broken_or_oversized_header_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_corrupt_or_oversized_header_raises_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=str(path)):
         load_model(path)
 
 
-def test_cut_tensors_missing_tensors_and_other_shapes_are_refused(file: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut.safetensors"
-    cut.write_bytes(file.read_bytes()[:-1000])
-    state, metadata = load_file(file), {"satseg": json.dumps(written(file))}
+def test_truncated_missing_and_wrongly_shaped_tensors_raise_an_error(file: Path, tmp_path: Path) -> None:
+    truncated = tmp_path / "truncated.safetensors"
+    truncated.write_bytes(file.read_bytes()[:-1000])
+    state, metadata = load_file(file), {"satseg": json.dumps(document_of(file))}
     name = next(iter(state))
     save_file({k: v for k, v in state.items() if k != name}, tmp_path / "missing.safetensors", metadata)
     save_file(state | {name: torch.zeros(1)}, tmp_path / "shape.safetensors", metadata)
-    for path in ("cut", "missing", "shape"):
+    for path in ("truncated", "missing", "shape"):
         with pytest.raises(CheckpointError, match=path):
             load_model(tmp_path / f"{path}.safetensors")
 
 
 @pytest.mark.parametrize("weights", [[], {3: torch.zeros(1)}, {"network.a": "text"}])
-def test_a_checkpoint_whose_weights_are_none_is_refused(file: Path, tmp_path: Path, weights: Any) -> None:
-    torch.save({"satseg": written(file), "state_dict": weights}, tmp_path / "last.ckpt")
+def test_a_checkpoint_without_weights_raises_an_error(file: Path, tmp_path: Path, weights: Any) -> None:
+    torch.save({"satseg": document_of(file), "state_dict": weights}, tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match="holds no weights"):
         load_model(tmp_path / "last.ckpt")
 
 
-def test_a_broken_pickle_is_refused(tmp_path: Path) -> None:
+def test_a_corrupt_pickle_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"\x80\x02.")
     with pytest.raises(CheckpointError, match=r"last\.ckpt is corrupt"):
         load_model(tmp_path / "last.ckpt")
@@ -232,7 +232,7 @@ class Payload:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "last.ckpt", "checkpoints/best.ckpt"])
 @pytest.mark.parametrize("form", ["pickle", "torch", "torch-legacy"])
-def test_a_pickle_with_a_payload_is_refused_and_not_run(tmp_path: Path, name: str, form: str) -> None:
+def test_a_pickle_with_a_payload_raises_an_error_and_does_not_run(tmp_path: Path, name: str, form: str) -> None:
     path, marker = tmp_path / name, tmp_path / "ran"
     path.parent.mkdir(exist_ok=True)
     payload = {"satseg": Payload(marker), "state_dict": {}}
@@ -249,11 +249,13 @@ def test_a_pickle_with_a_payload_is_refused_and_not_run(tmp_path: Path, name: st
     ("content", "message"),
     [
         ("payload", r"last\.ckpt holds more than tensors and plain data \("),
-        ("cut", r"last\.ckpt is corrupt"),
+        ("truncated", r"last\.ckpt is corrupt"),
         ("folder", r"last\.ckpt cannot be read: Is a directory"),
     ],
 )
-def test_a_sharded_run_resumes_from_tensors_and_plain_data_only(tmp_path: Path, content: str, message: str) -> None:
+def test_resuming_a_sharded_run_refuses_corrupt_files_and_objects_other_than_tensors(
+    tmp_path: Path, content: str, message: str
+) -> None:
     from satseg.train.sharding import ShardedStrategy
 
     path = tmp_path / "last.ckpt"
@@ -261,25 +263,25 @@ def test_a_sharded_run_resumes_from_tensors_and_plain_data_only(tmp_path: Path, 
         path.mkdir()
     else:
         torch.save({"state_dict": {}, "epoch": Payload(tmp_path / "ran") if content == "payload" else 0}, path)
-    if content == "cut":
+    if content == "truncated":
         path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=message):
         ShardedStrategy().load_checkpoint(path)
     assert not (tmp_path / "ran").exists()
 
 
-def test_latest_without_a_run_says_how_to_get_one(tmp_path: Path) -> None:
+def test_latest_without_a_run_raises_an_error_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no complete run.*experiment=demo"):
         load_model("latest", runs_dir=tmp_path)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         load_model(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "other.bin"])
-def test_a_model_of_wandb_is_fetched_and_opened_as_any_other(
+def test_a_wandb_reference_is_downloaded_and_loaded(
     name: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Artifact:
@@ -313,7 +315,7 @@ def test_a_model_of_wandb_is_fetched_and_opened_as_any_other(
 @pytest.mark.parametrize("name", ["weight", "running_var"])
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 @pytest.mark.parametrize("kind", ["model.safetensors", "last.ckpt"])
-def test_a_model_that_has_diverged_is_neither_written_nor_loaded(
+def test_models_with_nan_or_infinite_weights_are_neither_written_nor_loaded(
     name: str, number: float, kind: str, file: Path, tmp_path: Path
 ) -> None:
     state = load_file(file)
@@ -321,9 +323,9 @@ def test_a_model_that_has_diverged_is_neither_written_nor_loaded(
     state[broken].view(-1)[-1] = number
     if kind == "last.ckpt":
         weights = {f"network.{key}": value for key, value in state.items()}
-        torch.save({"satseg": written(file), "state_dict": weights}, tmp_path / kind)
+        torch.save({"satseg": document_of(file), "state_dict": weights}, tmp_path / kind)
     else:
-        save_file(state, tmp_path / kind, {"satseg": json.dumps(written(file))})
+        save_file(state, tmp_path / kind, {"satseg": json.dumps(document_of(file))})
     with pytest.raises(CheckpointError, match=rf"{kind} holds a model that has diverged: {broken} "):
         load_model(tmp_path / kind)
     network = build_model(CONFIG, SPEC)
@@ -333,10 +335,10 @@ def test_a_model_that_has_diverged_is_neither_written_nor_loaded(
     assert not (tmp_path / "new.safetensors").exists()
 
 
-def test_memory_that_safetensors_does_not_get_is_no_panic(
+def test_a_panic_of_safetensors_becomes_a_memory_error(
     network: SegmentationNetwork, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    panic = type("PanicException", (BaseException,), {})  # as safetensors 0.8 raises it
+    panic = type("PanicException", (BaseException,), {})  # as raised by safetensors 0.8
 
     def refuse(*arguments: Any) -> bytes:
         raise panic("PyObject pointer is null")
@@ -351,28 +353,31 @@ def test_memory_that_safetensors_does_not_get_is_no_panic(
 @pytest.mark.parametrize(
     "dtype", [torch.int32, torch.bool, torch.float16, torch.float64, torch.complex64, torch.float8_e4m3fn]
 )
-def test_weights_of_another_dtype_are_refused(dtype: torch.dtype, file: Path, tmp_path: Path) -> None:
+def test_weights_of_another_dtype_raise_an_error(dtype: torch.dtype, file: Path, tmp_path: Path) -> None:
     state = load_file(file)
     name = next(key for key in state if key.endswith("weight"))
     state[name] = state[name].to(dtype)
-    save_file(state, file, {"satseg": json.dumps(written(file))})
+    save_file(state, file, {"satseg": json.dumps(document_of(file))})
     torch.save(
-        {"satseg": written(file), "state_dict": {f"network.{k}": v for k, v in state.items()}}, tmp_path / "last.ckpt"
+        {"satseg": document_of(file), "state_dict": {f"network.{k}": v for k, v in state.items()}},
+        tmp_path / "last.ckpt",
     )
     for path in (file, tmp_path / "last.ckpt"):
         with pytest.raises(CheckpointError, match=path.name):
             load_model(path)
 
 
-def test_a_checkpoint_is_read_without_its_optimiser_and_as_small_as_it_is(file: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_is_loaded_without_optimiser_and_expanded_or_compressed_tensors_raise_an_error(
+    file: Path, tmp_path: Path
+) -> None:
     state = {f"network.{k}": v for k, v in load_file(file).items()}
-    whole = {"satseg": written(file), "state_dict": state, "optimizer_states": [{"lr": 0.1}], "names": {"a", "b"}}
+    whole = {"satseg": document_of(file), "state_dict": state, "optimizer_states": [{"lr": 0.1}], "names": {"a", "b"}}
     path = tmp_path / "last.ckpt"
     torch.save(whole, path)
     loaded, expected = load_model(path), load_model(file)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), expected.parameters(), strict=True))
     name = next(iter(state))
-    torch.save(whole | {"state_dict": state | {name: torch.zeros(1).expand(10**5, 10**5)}}, path)  # 4 bytes
+    torch.save(whole | {"state_dict": state | {name: torch.zeros(1).expand(10**5, 10**5)}}, path)  # 4 bytes on disk
     with pytest.raises(CheckpointError, match="holds no weights"):
         load_model(path)
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "small.ckpt", "w", zipfile.ZIP_DEFLATED) as small:
@@ -385,14 +390,14 @@ def test_a_checkpoint_is_read_without_its_optimiser_and_as_small_as_it_is(file: 
         load_model(path)
 
 
-def test_a_pickled_document_that_repeats_or_holds_itself_is_refused(file: Path, tmp_path: Path) -> None:
+def test_a_recursive_or_exponentially_large_document_raises_an_error(file: Path, tmp_path: Path) -> None:
     itself: list[Any] = []
     itself.append(itself)
     repeated: list[Any] = ["x"] * 8
     for _ in range(9):
         repeated = [repeated] * 8
     for note in (itself, repeated, torch.zeros(1)):
-        document = written(file) | {"training": {"note": note}}
+        document = document_of(file) | {"training": {"note": note}}
         torch.save({"satseg": document, "state_dict": {}}, tmp_path / "last.ckpt")
         with pytest.raises(CheckpointError, match=r"its description h"):
             load_model(tmp_path / "last.ckpt")

@@ -1,4 +1,4 @@
-"""The command line: paths as people have them, types, one-line errors."""
+"""The command line: quoting of paths, and errors of one line."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import refused
+from commands import error_line
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hypothesis import example, given
@@ -28,7 +28,7 @@ from satseg.cli.quoting import quote_paths
 @example("true")
 def test_a_path_reaches_the_configuration_unchanged(path: str) -> None:
     if path[0] in "'\"" or path in ("null", "???") or path.startswith("~"):
-        return  # quoted by the user already, or a value with a meaning of its own
+        return  # already quoted by the user, or a special value
     (argument,) = quote_paths([f"dataset.root={path}"])
     (override,) = OverridesParser.create().parse_overrides([argument])
     cfg = OmegaConf.create({"dataset": {"root": None}})
@@ -37,10 +37,10 @@ def test_a_path_reaches_the_configuration_unchanged(path: str) -> None:
 
 
 def test_a_sweep_over_paths_quotes_each(tmp_path: Path) -> None:
-    there = tmp_path / "a, b.safetensors"
-    there.touch()
-    swept, one = quote_paths(["-m", "backbone.weights=none,/x (1)/y.pth", f"init_from={there}"])[1:]
-    assert swept == "backbone.weights='none','/x (1)/y.pth'" and one == f"init_from='{there}'"
+    path = tmp_path / "a, b.safetensors"
+    path.touch()
+    swept, one = quote_paths(["-m", "backbone.weights=none,/x (1)/y.pth", f"init_from={path}"])[1:]
+    assert swept == "backbone.weights='none','/x (1)/y.pth'" and one == f"init_from='{path}'"
     assert quote_paths(["-m", "dataset.images=a/{train,val},b"])[1] == "dataset.images='a/{train,val}','b'"
 
 
@@ -68,7 +68,7 @@ def value_of(argument: str) -> object:
         ("input=[{B1: a=1, B2: b (2)},c]", [{"B1": "a=1", "B2": "b (2)"}, "c"]),
     ],
 )
-def test_lists_and_what_looks_like_one_hold_paths_as_people_have_them(argument: str, expected: object) -> None:
+def test_lists_may_contain_paths_with_brackets_spaces_and_commas(argument: str, expected: object) -> None:
     assert value_of(argument) == expected
 
 
@@ -85,21 +85,21 @@ def test_every_path_of_a_list_reaches_the_configuration(paths: list[str]) -> Non
     assert value_of(f"input=[{','.join(paths)}]") == paths
 
 
-def test_a_folder_that_is_there_is_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_folder_named_like_a_list_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "[a,b]").mkdir()
     assert value_of("input=[a,b]") == "[a,b]" and value_of("input=[a,c]") == ["a", "c"]
     assert quote_paths(["-m", "input=[a,c],[c] 1/d.tif"])[1] == "input=['a','c'],'[c] 1/d.tif'"
 
 
-def test_what_hydra_cannot_read_is_one_line_with_the_way_to_write_it() -> None:
+def test_an_option_that_hydra_cannot_parse_gives_one_line_with_the_remedy() -> None:
     with pytest.raises(HydraException) as caught:
         OverridesParser.create().parse_overrides(["dataset.classes=[low (1),high]]"])
-    said = str(describe(caught.value))
-    assert said.startswith(
+    message = str(describe(caught.value))
+    assert message.startswith(
         "ConfigError: dataset.classes=[low (1),high]] cannot be read as an option: put single quotes"
     )
-    assert "mismatched" not in said and "\n" not in said
+    assert "mismatched" not in message and "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_hydra_cannot_read_is_one_line_with_the_way_to_write_it() -> None:
         "init_from=null",
     ],
 )
-def test_everything_else_is_left_alone(argument: str) -> None:
+def test_all_other_arguments_are_unchanged(argument: str) -> None:
     assert quote_paths([argument]) == [argument]
 
 
@@ -129,15 +129,15 @@ def test_everything_else_is_left_alone(argument: str) -> None:
         RuntimeError("could not execute a primitive"),
     ],
 )
-def test_memory_that_runs_out_anywhere_is_one_line(error: Exception) -> None:
-    wrapped = ValueError("a library's own")
+def test_out_of_memory_errors_of_all_libraries_give_one_line(error: Exception) -> None:
+    wrapped = ValueError("raised by a library")
     wrapped.__cause__ = error
     for raised in (error, wrapped):
         assert str(describe(raised)).startswith("ResourceError: Memory ran out: provide more, or ")
     assert describe(ValueError("memory")) is None
 
 
-FULL = """
+OUT_OF_MEMORY = """
 import atexit, resource
 from pathlib import Path
 from satseg.cli import entry_point
@@ -150,21 +150,21 @@ def fill(cfg):
     while True:
         kept.append(bytes(1 << 20))
 
-atexit.register(lambda: print(len(bytes(30 << 20))))  # what tidies up needs some
+atexit.register(lambda: print(len(bytes(30 << 20))))  # clean-up needs memory
 entry_point("validate")(fill)()
 """
 
 
-def test_where_no_memory_is_left_one_line_tells_of_it_and_there_is_some_for_the_end() -> None:
-    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
+def test_running_out_of_memory_gives_one_line_and_leaves_memory_for_clean_up() -> None:
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True)
     line = "ResourceError: Memory ran out: provide more, or reduce its use"
-    started, _, said = done.stderr.partition("\n")
+    started, _, error = done.stderr.partition("\n")
     assert started.startswith("satseg validate: starting")
-    assert done.returncode == 1 and said.startswith(line) and said.count("\n") == 1, done
+    assert done.returncode == 1 and error.startswith(line) and error.count("\n") == 1, done
     assert done.stdout == f"{30 << 20}\n"
 
 
-PIPES = """
+COMMAND = """
 from satseg.cli import entry_point
 
 def send(cfg):
@@ -174,24 +174,24 @@ entry_point("validate")(send)()
 """
 
 
-def test_a_pipe_that_is_closed_ends_a_command_quietly_if_it_is_its_output() -> None:
-    ends = (
+def test_a_closed_stdout_ends_a_command_quietly_but_other_broken_pipes_are_reported() -> None:
+    cases = (
         ("print('map')", ""),
         ("print('map', flush=True)", ""),
         ("raise BrokenPipeError('of a worker')", "of a worker"),
     )
-    for body, expected in ends:
+    for body, expected in cases:
         reader, writer = os.pipe()
         if not expected:
             os.close(reader)
-        command = [sys.executable, "-c", PIPES.format(body)]
+        command = [sys.executable, "-c", COMMAND.format(body)]
         done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
         os.close(writer)
-        errors = done.stderr.partition("\n")[2]  # of the line that it starts
+        errors = done.stderr.partition("\n")[2]  # after the first line, which names the command
         assert done.returncode == 1 and expected in errors and bool(errors) == bool(expected), done.stderr
 
 
-REFUSED_EARLY = """
+RUN_WITHOUT_TORCH = """
 import os, runpy, sys
 sys.argv[1:], given = [], sys.argv[1:]
 for line in given:
@@ -206,7 +206,7 @@ for line in given:
 """
 
 
-def test_what_is_wrong_with_options_is_one_line_before_torch_is_imported(tmp_path: Path) -> None:
+def test_invalid_options_give_one_line_before_torch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "scene.tif").touch()
     (tmp_path / "empty").mkdir()
     expected = {
@@ -241,17 +241,17 @@ def test_what_is_wrong_with_options_is_one_line_before_torch_is_imported(tmp_pat
         "app|tta=d8": "tta=d8: choose none, flips, d4.",
     }
     done = subprocess.run(
-        [sys.executable, "-c", REFUSED_EARLY, *expected], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", RUN_WITHOUT_TORCH, *expected], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    said = done.stderr.splitlines()
-    assert len(said) == len(expected), done.stderr
-    for line, (options, part) in zip(said, expected.items(), strict=True):
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(expected), done.stderr
+    for line, (options, part) in zip(lines, expected.items(), strict=True):
         assert "Error: " in line and part in line, (options, line)
     assert {path.name for path in tmp_path.iterdir()} == {"scene.tif", "empty"}
 
 
-def test_the_choices_that_are_refused_early_are_those_that_the_code_takes() -> None:
+def test_choices_checked_early_equal_those_in_the_code() -> None:
     from satseg.attribution import METHODS
     from satseg.inference.averaging import VIEWS
     from satseg.inference.engines.selection import NAMES
@@ -270,8 +270,8 @@ def test_the_choices_that_are_refused_early_are_those_that_the_code_takes() -> N
     assert tuple(DRIVERS) == VECTOR_SUFFIXES
 
 
-def test_where_runs_were_stopped_alone_the_way_on_is_told(tmp_path: Path) -> None:
+def test_if_there_are_only_unfinished_runs_the_error_says_how_to_resume(tmp_path: Path) -> None:
     (tmp_path / "runs/one/checkpoints").mkdir(parents=True)
     for name in ("config.yaml", "checkpoints/last.ckpt"):
         (tmp_path / "runs/one" / name).touch()
-    assert "python -m satseg.train resume_from=latest" in refused("evaluate", cwd=tmp_path)
+    assert "python -m satseg.train resume_from=latest" in error_line("evaluate", cwd=tmp_path)

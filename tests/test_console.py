@@ -1,4 +1,4 @@
-"""The console script: `satseg COMMAND …` is `python -m satseg.COMMAND …`."""
+"""The console script: `satseg COMMAND …` does the same as `python -m satseg.COMMAND …`."""
 
 import os
 import runpy
@@ -28,7 +28,7 @@ def modules_with_a_command() -> set[str]:
     }
 
 
-def test_help_lists_every_command_and_imports_little(tmp_path: Path) -> None:
+def test_help_lists_every_command_without_importing_heavy_libraries(tmp_path: Path) -> None:
     script = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]["satseg"]
     module, _, function = script.partition(":")
     code = (
@@ -42,7 +42,7 @@ def test_help_lists_every_command_and_imports_little(tmp_path: Path) -> None:
     assert listed == modules_with_a_command() and len(listed) == 9
 
 
-def test_an_unknown_command_is_one_line(tmp_path: Path) -> None:
+def test_an_unknown_command_gives_an_error_of_one_line(tmp_path: Path) -> None:
     done = run("satseg", "trian", "dataset=folder", cwd=tmp_path)
     assert done.returncode == 2 and not done.stdout
     (line,) = done.stderr.splitlines()
@@ -54,21 +54,19 @@ def test_an_unknown_command_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [["--cfg", "job"], ["--cfg", "hydra"], ["dataset=folder", "dataset.root=/a (1), b", "--cfg", "job"]]
 )
-def test_a_command_gets_its_options_as_its_module_does(arguments: list[str], tmp_path: Path) -> None:
+def test_a_command_gets_the_same_options_as_its_module(arguments: list[str], tmp_path: Path) -> None:
     both = [run(*name, *arguments, cwd=tmp_path) for name in (["satseg", "train"], ["satseg.train"])]
     assert both[0].returncode == both[1].returncode == 0, both[0].stderr
     assert both[0].stdout == both[1].stdout
 
 
-def test_an_error_is_one_line_and_its_exit_code_the_same(tmp_path: Path) -> None:
+def test_errors_and_exit_codes_equal_those_of_the_module(tmp_path: Path) -> None:
     both = [run(*name, "lr=abc", cwd=tmp_path) for name in (["satseg", "train"], ["satseg.train"])]
     assert both[0].returncode == both[1].returncode == 1
     assert both[0].stderr == both[1].stderr and "Traceback" not in both[0].stderr
 
 
-def test_modules_of_the_current_folder_are_found_as_by_python_m(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_modules_in_the_current_folder_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["/where/the/script/lies"])

@@ -1,4 +1,4 @@
-"""The shipped datasets through the command, on real files; and what a user's own folder may hold by mistake."""
+"""Training on folders of images: assumptions, faults in the data, and real datasets."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def spec(cwd: Path) -> dict:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A user's folder: photographs and grey masks, nothing else said."""
+    """Write a folder of photographs and grey masks."""
     random = np.random.default_rng(0)
     root = tmp_path / "my data (1), new=ü"
     for kind in ("images", "masks"):
@@ -48,8 +48,8 @@ def images(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_folder_alone_is_enough_and_what_was_assumed_and_found_is_said(images: Path, tmp_path: Path) -> None:
-    for path in (images / "images").iterdir():  # all of one place
+def test_training_needs_only_a_folder_and_reports_assumptions_and_findings(images: Path, tmp_path: Path) -> None:
+    for path in (images / "images").iterdir():  # all at the same position
         path.with_suffix(".jgw").write_text("10\n0\n0\n-10\n500000\n5000000\n")
     done = train(tmp_path, "dataset=folder", f"dataset.root={images}")
     assert done.returncode == 0, done.stderr
@@ -65,8 +65,13 @@ def test_a_folder_alone_is_enough_and_what_was_assumed_and_found_is_said(images:
         page.index(text) for text in (errors[0], "Scores (test)</h2>", "Scores (validation)</h2>", "Training</h2>")
     ]
     assert order == sorted(order)
-    said = ("found in the masks", "FPN on mobilenetv4_conv_small", "random weights", "6 training, 1 validation, 1 test")
-    assert all(text in page for text in (*said, "0.041 megapixels", "1 of 1 epoch ", "CPU"))
+    facts = (
+        "found in the masks",
+        "FPN on mobilenetv4_conv_small",
+        "random weights",
+        "6 training, 1 validation, 1 test",
+    )
+    assert all(text in page for text in (*facts, "0.041 megapixels", "1 of 1 epoch ", "CPU"))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_a_folder_alone_is_enough_and_what_was_assumed_and_found_is_said(images:
         ("bands", "has 1 bands, but the images before it have 3"),
     ],
 )
-def test_faults_in_the_data_are_one_line_before_training(
+def test_faults_in_the_data_give_an_error_of_one_line_before_training(
     images: Path, tmp_path: Path, fault: str, expected: str
 ) -> None:
     options = ["dataset=folder", f"dataset.root={images}"]
@@ -107,7 +112,7 @@ def test_faults_in_the_data_are_one_line_before_training(
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_dubai_as_its_download_lies(shared_dir: Path, tmp_path: Path) -> None:
+def test_the_dubai_configuration_splits_the_download_by_tiles(shared_dir: Path, tmp_path: Path) -> None:
     root = shared_dir / "data/dubai"
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         dataset = compose("train", ["dataset=dubai", f"dataset.root={root}"]).dataset
@@ -122,7 +127,7 @@ def test_dubai_as_its_download_lies(shared_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_two_tiles_of_dubai_train_from_real_weights(shared_dir: Path, tmp_path: Path) -> None:
+def test_two_dubai_tiles_train_with_pretrained_weights(shared_dir: Path, tmp_path: Path) -> None:
     weights = shared_dir / "weights/tf_efficientnet_lite0.safetensors"
     options = ["backbone=tf_efficientnet_lite0", f"backbone.weights={weights}"]
     options += [
@@ -136,7 +141,7 @@ def test_two_tiles_of_dubai_train_from_real_weights(shared_dir: Path, tmp_path: 
 
 
 @pytest.mark.shared
-def test_a_sentinel_chip_with_thirteen_bands_and_unlabelled_pixels(shared_dir: Path, tmp_path: Path) -> None:
+def test_a_sentinel_2_image_trains_with_selected_bands_and_ignored_pixels(shared_dir: Path, tmp_path: Path) -> None:
     for source in (shared_dir / "data/sen1floods11").rglob("*.tif"):
         for place in ("train", "val", "test"):
             (tmp_path / "data" / place).mkdir(parents=True, exist_ok=True)

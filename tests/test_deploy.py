@@ -1,4 +1,4 @@
-"""The files for deployment: the image's steps in a clean environment, and what the others say."""
+"""Deployment: installation in a clean environment, container files, nginx, and the notebook."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
-from browser_visitor import noise, predicted, start, until, write_model
+from browser_visitor import predict_with_command, random_squares, start, wait_until, write_model
 from commands import run_program
 
 from satseg.data.rasters.writing import write_raster
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "scripts" / "deploy"
-UNTESTED = {"audioop-lts", "colorama", "httpx2-jsfetch", "setuptools"}  # of other systems or Pythons, and a maker's
+UNTESTED = {
+    "audioop-lts",
+    "colorama",
+    "httpx2-jsfetch",
+    "setuptools",
+}  # for other systems or Python versions, and a build tool
 
 
 def free_port() -> int:
@@ -49,10 +54,10 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.slow
-def test_the_image_steps_give_a_server_that_answers(tmp_path: Path) -> None:
+def test_the_installation_script_gives_a_working_server(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "opt"
     ignored = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "*.egg-info")
-    top = {"runs"}  # the package has a folder of that name, too
+    top = {"runs"}  # but not satseg/runs
     shutil.copytree(ROOT, source, ignore=lambda at, names: ignored(at, names) | (top if Path(at) == ROOT else set()))
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     clean |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")} | {"OMP_NUM_THREADS": "1"}
@@ -64,8 +69,8 @@ def test_the_image_steps_give_a_server_that_answers(tmp_path: Path) -> None:
         text=True,
     )
     assert made.returncode == 0, made.stderr
-    shutil.rmtree(source)  # nothing of it is needed any more
-    image = noise(3, 256, 256, "uint8")
+    shutil.rmtree(source)  # no longer needed
+    image = random_squares(3, 256, 256, "uint8")
     model = write_model(tmp_path / "model" / "model.safetensors", 3, "uint8", image)
     write_raster(tmp_path / "image.tif", image)
     port = free_port()
@@ -80,30 +85,30 @@ def test_the_image_steps_give_a_server_that_answers(tmp_path: Path) -> None:
             answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/predict?preflight=warn", body).read()
         finally:
             run.send_signal(signal.SIGTERM)
-    shutil.rmtree(target)  # gigabytes
+    shutil.rmtree(target)  # frees gigabytes
     assert run.returncode == 0
-    with rasterio.open(predicted(model, tmp_path / "image.tif", tmp_path)) as source:
+    with rasterio.open(predict_with_command(model, tmp_path / "image.tif", tmp_path)) as source:
         expected = source.read(1)
     with rasterio.MemoryFile(answer) as memory, memory.open() as found:
         assert np.array_equal(found.read(1), expected)
 
 
-def test_wrong_arguments_of_the_install_are_one_line(tmp_path: Path) -> None:
-    for arguments, said in ((["tpu"], "cpu or gpu, not tpu"), (["cpu", "all"], "serve or app, not all")):
+def test_invalid_arguments_of_the_installation_script_give_one_line(tmp_path: Path) -> None:
+    for arguments, message in ((["tpu"], "cpu or gpu, not tpu"), (["cpu", "all"], "serve or app, not all")):
         command = ["bash", str(DEPLOY / "install.sh"), str(tmp_path / "env"), *arguments]
         done = subprocess.run(command, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True)
-        assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "env").exists()
 
 
-def test_compose_and_kubernetes_say_what_the_start_script_reads() -> None:
+def test_compose_and_kubernetes_set_variables_that_the_start_script_reads() -> None:
     known = set(re.findall(r"\$\{(SATSEG_\w+)", (DEPLOY / "serve.sh").read_text()))
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["satseg"]
     state, service, _ = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     (container,) = state["spec"]["template"]["spec"]["containers"]
     assert set(compose["environment"]) <= known and {e["name"] for e in container["env"]} <= known
     mounted = {volume.rpartition(":")[2] for volume in compose["volumes"]}
-    assert compose["environment"]["SATSEG_UPLOADS"] in mounted  # /tmp lies in memory
+    assert compose["environment"]["SATSEG_UPLOADS"] in mounted  # /tmp is in memory
     assert compose["read_only"] and container["securityContext"]["readOnlyRootFilesystem"]
     assert state["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
     assert all(port.startswith("127.0.0.1:") for port in compose["ports"])
@@ -116,13 +121,13 @@ def test_compose_and_kubernetes_say_what_the_start_script_reads() -> None:
         assert all((ROOT / name).exists() for name in copied.split())
 
 
-def megabytes(said: str) -> float:
-    """Return what a limit of Kubernetes or Docker says."""
-    number, unit = re.fullmatch(r"(\d+)([kmgKMG])i?", said).groups()  # type: ignore[union-attr]
+def megabytes(limit: str) -> float:
+    """Parse a limit of Kubernetes or Docker."""
+    number, unit = re.fullmatch(r"(\d+)([kmgKMG])i?", limit).groups()  # type: ignore[union-attr]
     return int(number) * {"k": 1e-3, "m": 1, "g": 1e3}[unit.lower()]
 
 
-def test_containers_have_limits_and_no_rights() -> None:
+def test_containers_have_resource_limits_and_no_privileges() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["satseg"]
     state, service, policy = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     pod = state["spec"]["template"]["spec"]
@@ -143,7 +148,7 @@ def test_containers_have_limits_and_no_rights() -> None:
     assert rule["from"] and policy["spec"]["egress"] == []
 
 
-def test_the_image_is_built_on_nothing_without_a_digest() -> None:
+def test_the_base_image_must_have_a_digest() -> None:
     docker = (DEPLOY / "Dockerfile").read_text()
     assert set(re.findall(r"^FROM (\S+)", docker, re.MULTILINE)) == {"${BASE}"}
     assert re.findall(r"^ARG (BASE.*)$", docker, re.MULTILINE) == ["BASE"] * 3  # no default
@@ -161,7 +166,7 @@ def pins(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("extra", ["serve", "app", "build"])
-def test_hashes_are_of_the_versions_that_are_tested(extra: str) -> None:
+def test_locked_versions_are_those_in_the_constraints(extra: str) -> None:
     text = (DEPLOY / "requirements" / f"{extra}.txt").read_text()
     locked = {name.replace("_", "-"): version for name, version in pins(text).items()}
     tested = {
@@ -182,17 +187,17 @@ def test_hashes_are_of_the_versions_that_are_tested(extra: str) -> None:
 
 
 @pytest.mark.slow
-def test_behind_the_proxy_bodies_come_whole_and_other_names_get_no_answer(tmp_path: Path) -> None:
+def test_nginx_forwards_complete_requests_and_refuses_other_host_names(tmp_path: Path) -> None:
     if shutil.which("nginx") is None or shutil.which("openssl") is None:
         pytest.skip("there is no nginx, or no openssl")
-    image = noise(3, 256, 256, "uint8")
+    image = random_squares(3, 256, 256, "uint8")
     model = write_model(tmp_path / "model" / "model.safetensors", 3, "uint8", image)
     write_raster(tmp_path / "image.tif", image)
     name, (plain, tls) = "satseg.example.org", (free_port(), free_port())
     server = start(f"checkpoint={model}", f"trusted_hosts=[{name}]", temporary=tmp_path / "server", name="serve")
     text = (DEPLOY / "nginx.conf").read_text()
     text = re.sub(r"^ *listen \[::\].*\n", "", text, flags=re.MULTILINE)
-    for said, here in (
+    for original, local in (
         ("listen 80 ", f"listen 127.0.0.1:{plain} "),
         ("listen 443 ", f"listen 127.0.0.1:{tls} "),
         ("127.0.0.1:7860", server.address.removeprefix("http://")),
@@ -201,8 +206,8 @@ def test_behind_the_proxy_bodies_come_whole_and_other_names_get_no_answer(tmp_pa
         ("client_body_timeout 20s", "client_body_timeout 2s"),
         ("http {\n", f"http {{\nclient_body_temp_path {tmp_path}/bodies;\n"),
     ):
-        assert said in text
-        text = text.replace(said, here)
+        assert original in text
+        text = text.replace(original, local)
     (tmp_path / "nginx.conf").write_text(text + ("user root;\n" if os.getuid() == 0 else ""))
     certificate = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "1"]
     certificate += ["-addext", f"subjectAltName=DNS:{name}", "-keyout", "privkey.pem", "-out", "fullchain.pem"]
@@ -213,52 +218,54 @@ def test_behind_the_proxy_bodies_come_whole_and_other_names_get_no_answer(tmp_pa
     assert checked.returncode == 0 and "warn" not in checked.stderr, checked.stderr
     context = ssl.create_default_context(cafile=str(tmp_path / "fullchain.pem"))
 
-    def connected(host: str = name) -> ssl.SSLSocket:
+    def connect(host: str = name) -> ssl.SSLSocket:
         return context.wrap_socket(socket.create_connection(("127.0.0.1", tls), timeout=30), server_hostname=host)
 
-    def asked(request: str, body: bytes = b"") -> bytes:
-        with connected() as connection:
-            head = f"{request} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    def request(line: str, body: bytes = b"") -> bytes:
+        with connect() as connection:
+            head = f"{line} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
     def is_ready() -> bool:
-        with suppress(OSError):  # nobody listens yet
-            return asked("GET /readyz").startswith(b"HTTP/1.1 200 ")
+        with suppress(OSError):  # not yet listening
+            return request("GET /readyz").startswith(b"HTTP/1.1 200 ")
         return False
 
     with subprocess.Popen(nginx) as proxy:
         try:
-            until(is_ready)
+            wait_until(is_ready)
             body = (tmp_path / "image.tif").read_bytes()
-            answer = asked("POST /api/v1/predict?preflight=warn", body)
+            answer = request("POST /api/v1/predict?preflight=warn", body)
             assert answer.startswith(b"HTTP/1.1 200 ") and b"Strict-Transport-Security" in answer
-            assert asked("GET /metrics").startswith(b"HTTP/1.1 403 ")
+            assert request("GET /metrics").startswith(b"HTTP/1.1 403 ")
             with pytest.raises(ssl.SSLError):
-                connected("other.example.org")
+                connect("other.example.org")
             with socket.create_connection(("127.0.0.1", plain), timeout=30) as connection:
                 connection.sendall(b"GET /a HTTP/1.0\r\n\r\n")
                 assert f"Location: https://{name}/a".encode() in connection.recv(65536)
             requests = list(server.temporary.glob("satseg-*/requests/*"))
-            with connected() as slow:
+            with connect() as slow:
                 head = f"POST /api/v1/predict HTTP/1.1\r\nHost: {name}\r\nContent-Length: 1000\r\n\r\nx"
                 slow.sendall(head.encode())
                 with suppress(ConnectionResetError):
-                    assert b"200" not in slow.recv(65536)  # it waits until the proxy has had enough
-            assert list(server.temporary.glob("satseg-*/requests/*")) == requests  # the server has not heard of it
+                    assert b"200" not in slow.recv(65536)  # waits until the proxy times out
+            assert (
+                list(server.temporary.glob("satseg-*/requests/*")) == requests
+            )  # the request did not reach the server
         finally:
             proxy.terminate()
             assert server.stop() == 0
 
 
-def test_the_start_script_shows_no_password_and_clears_what_a_killed_server_left(tmp_path: Path) -> None:
+def test_the_start_script_hides_the_password_and_removes_files_of_a_killed_server(tmp_path: Path) -> None:
     for name in ("satseg-killed", "other"):
         (tmp_path / name).mkdir()
     settings = {"SATSEG_PYTHON": sys.executable, "SATSEG_AUTH": "me:secret", "SATSEG_UPLOADS": str(tmp_path)}
     (tmp_path / "satseg").mkdir()
     (tmp_path / "satseg" / "__init__.py").touch()
-    said = "import os, sys\nprint(sys.argv[1:], os.environ['SATSEG_AUTH'], os.environ['TMPDIR'])\n"
-    (tmp_path / "satseg" / "serve.py").write_text(said)
+    program = "import os, sys\nprint(sys.argv[1:], os.environ['SATSEG_AUTH'], os.environ['TMPDIR'])\n"
+    (tmp_path / "satseg" / "serve.py").write_text(program)
     command = ["bash", str(DEPLOY / "serve.sh"), "queue_size=2"]
     environment = os.environ | settings | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -267,22 +274,22 @@ def test_the_start_script_shows_no_password_and_clears_what_a_killed_server_left
     assert not (tmp_path / "satseg-killed").exists() and (tmp_path / "other").exists()
 
 
-def test_prometheus_is_given_the_password_that_metrics_asks_for() -> None:
+def test_the_prometheus_example_has_the_password_for_metrics() -> None:
     text = (DEPLOY / "kubernetes.yaml").read_text()
-    assert "prometheus.io" not in text  # annotations know no password
-    said = re.findall(r"^#   (scrape_configs:.*(?:\n#   .*)*)", text, re.MULTILINE)[0].replace("\n#   ", "\n")
-    (scrape,) = yaml.safe_load(said)["scrape_configs"]
+    assert "prometheus.io" not in text  # annotations cannot hold a password
+    example = re.findall(r"^#   (scrape_configs:.*(?:\n#   .*)*)", text, re.MULTILINE)[0].replace("\n#   ", "\n")
+    (scrape,) = yaml.safe_load(example)["scrape_configs"]
     assert set(scrape["basic_auth"]) == {"username", "password_file"}
 
 
 @pytest.mark.slow
-def test_the_notebooks_last_cell_opens_the_app(tmp_path: Path) -> None:
+def test_the_last_cell_of_the_notebook_starts_the_app(tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     notebook = json.loads((DEPLOY / "app.ipynb").read_text())
     code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert code[1] == "!python -m satseg.train experiment=demo"
     run = tmp_path / "runs" / "one"
-    write_model(run / "model.safetensors", 3, "uint8", noise(3, 256, 256, "uint8"))
+    write_model(run / "model.safetensors", 3, "uint8", random_squares(3, 256, 256, "uint8"))
     for name in ("config.yaml", "summary.json"):
         (run / name).write_text("{}\n")
     port = free_port()

@@ -1,4 +1,4 @@
-"""Memory that is not there is an error, not the end of the process."""
+"""The memory limit, out-of-memory errors, and the choice of the device."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import torch
 from satseg.devices import choose_device
 from satseg.errors import ConfigError
 
-# Linux promises eight times a quarter of what is free; it would kill the process when the pages are written to.
+# Linux overcommits: it grants eight quarters of the memory, and kills the process when the pages are written.
 TOO_MUCH = """
 import os, torch
 from satseg.devices import memory_limit, is_out_of_memory
@@ -25,20 +25,20 @@ print("and then unlimited")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux promises memory that is not there")
-def test_too_much_memory_is_an_error_within_the_limit() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux overcommits memory")
+def test_allocating_too_much_memory_raises_an_error_within_the_limit() -> None:
     done = subprocess.run([sys.executable, "-c", TOO_MUCH], capture_output=True, text=True)
     assert done.stdout.split("\n")[:2] == ["refused", "and then unlimited"], done.stderr
 
 
-def test_other_errors_are_not_taken_for_it() -> None:
+def test_only_out_of_memory_errors_are_recognised_as_such() -> None:
     from satseg.devices import is_out_of_memory
 
     assert not is_out_of_memory(RuntimeError("size mismatch"))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory")) and is_out_of_memory(MemoryError())
 
 
-def test_a_device_that_is_not_there_is_named_with_the_choices() -> None:
+def test_an_unknown_device_raises_an_error_with_the_choices() -> None:
     assert choose_device("cpu").type == "cpu"
     with pytest.raises(ConfigError, match=r"device=banana: .*choose auto, cpu"):
         choose_device("banana")

@@ -1,4 +1,4 @@
-"""A run folder of an earlier version, made by scripts/make_earlier_run.sh, goes on working."""
+"""A run folder of an earlier version, made by scripts/make_earlier_run.sh, still works."""
 
 import csv
 import json
@@ -23,13 +23,13 @@ def run(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EARLIER, tmp_path / "run"))
 
 
-def do(run: Path, name: str, *options: str) -> None:
+def run_command(run: Path, name: str, *options: str) -> None:
     done = command(name, *options, cwd=run.parent)
     assert done.returncode == 0, done.stderr
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """Return what was recorded of each epoch, without time and memory."""
+    """Return the metrics of each epoch, without times and memory."""
     with (run / "metrics.csv").open(newline="") as file:
         return [
             {k: v for k, v in row.items() if not k.endswith(("seconds", "per_second", "memory_gb"))}
@@ -38,14 +38,14 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_it_is_scored_maps_and_is_explained(run: Path) -> None:
+def test_an_earlier_run_can_be_evaluated_used_for_prediction_and_explained(run: Path) -> None:
     best = max(float(row["val/miou"]) for row in rows(run))
-    do(run, "evaluate", "checkpoint=run", "split=val")
+    run_command(run, "evaluate", "checkpoint=run", "split=val")
     scores = json.loads((run / "evaluation" / "val" / "scores.json").read_text())
     assert scores["scores"]["miou"] == pytest.approx(best, abs=1e-4)
 
     (scene,) = (run.parent / "cache").rglob("val/images/scene_00.tif")
-    do(run, "predict", "checkpoint=run", f"input={scene}", "output=maps")
+    run_command(run, "predict", "checkpoint=run", f"input={scene}", "output=maps")
     (file,) = (run.parent / "maps").glob("*.tif")
     with rasterio.open(file) as classes, rasterio.open(scene.parents[1] / "masks" / scene.name) as mask:
         predicted, truth = classes.read(1), mask.read(1)
@@ -53,21 +53,21 @@ def test_it_is_scored_maps_and_is_explained(run: Path) -> None:
     counts = [((predicted == k) & (truth == k), (predicted == k) | (truth == k)) for k in names]
     assert np.mean([both.sum() / either.sum() for both, either in counts]) == pytest.approx(best, abs=0.1)
 
-    do(run, "explain", "checkpoint=run", f"input={scene}", "target=water", "output=evidence")
+    run_command(run, "explain", "checkpoint=run", f"input={scene}", "target=water", "output=evidence")
     assert list((run.parent / "evidence").rglob("*.png"))
 
 
 @pytest.mark.slow
-def test_it_is_resumed_where_it_stopped(run: Path) -> None:
+def test_an_earlier_run_can_be_resumed(run: Path) -> None:
     before = rows(run)
-    do(run, "train", "resume_from=run")
+    run_command(run, "train", "resume_from=run")
     after = rows(run)
-    assert after[: len(before)] == before  # the second epoch, which had not been saved, is the same again
+    assert after[: len(before)] == before  # including the repeated second epoch, which had no checkpoint
     assert [int(row["epoch"]) for row in after] == [0, 1, 2, 3]
     assert json.loads((run / "summary.json").read_text())["scores"]["test"]["miou"] > 0
 
 
-def test_classes_that_have_moved_are_found_by_their_earlier_names(run: Path) -> None:
+def test_renamed_classes_are_found_by_their_earlier_names(run: Path) -> None:
     record = run / "config.yaml"
     strategy = "  strategy:\n    _target_: satseg.sharding.ShardedStrategy\n"
     record.write_text(record.read_text().replace("  devices: 1\n", f"  devices: 1\n{strategy}"))
@@ -75,10 +75,12 @@ def test_classes_that_have_moved_are_found_by_their_earlier_names(run: Path) -> 
     assert found == "satseg.train.sharding.ShardedStrategy"
 
 
-@pytest.mark.parametrize("present", RENAMED.values())
-def test_a_class_that_has_moved_is_where_its_record_is_read_to_name_it(present: str) -> None:
-    assert get_class(present).__qualname__ == present.rpartition(".")[2]
-    assert any(present in slot.targets for slot in schema().slots.values()) or ".Dashboard" in present  # the user's
+@pytest.mark.parametrize("new_name", RENAMED.values())
+def test_renamed_classes_exist_and_are_permitted_in_run_records(new_name: str) -> None:
+    assert get_class(new_name).__qualname__ == new_name.rpartition(".")[2]
+    assert (
+        any(new_name in slot.targets for slot in schema().slots.values()) or ".Dashboard" in new_name
+    )  # loggers are set by the user
 
 
 @pytest.mark.slow
@@ -90,7 +92,7 @@ def test_a_class_that_has_moved_is_where_its_record_is_read_to_name_it(present: 
         ("satseg.data.sampling.Ballanced", "cannot be imported: module 'satseg.data.sampling' has no attribute 'Ball"),
     ],
 )
-def test_a_class_in_the_users_yaml_that_cannot_be_imported_is_named_in_one_line(
+def test_a_class_in_a_user_config_that_cannot_be_imported_is_named_in_one_error_line(
     name: str, expected: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "conf" / "dataset" / "sampler" / "mine.yaml"

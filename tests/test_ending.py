@@ -1,4 +1,4 @@
-"""Requests to end that reach a process where Python drops what is raised."""
+"""Stop signals that arrive where Python drops exceptions, such as in destructors."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ import os, signal, time, weakref
 from satseg import signals
 from satseg.errors import InterruptedRunError
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have begun without it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes may start without it
 
 def ask():
     os.kill(os.getpid(), getattr(signal, SIGNAL))
@@ -57,15 +57,15 @@ except KeyboardInterrupt:
         ("fork", "SIGTERM"),
     ],
 )
-def test_a_request_that_python_drops_ends_the_process_all_the_same(place: str, name: str) -> None:
+def test_a_stop_signal_whose_exception_python_drops_still_ends_the_process(place: str, name: str) -> None:
     code = f"SIGNAL, PLACE = {name!r}, {place!r}\n{CODE}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
     expected = "Ctrl-C" if name == "SIGINT" else "The system asked the run to stop. To continue, repeat the command."
     assert (done.stdout.strip(), done.stderr) == (expected, "")
 
 
-def test_a_command_that_has_done_its_work_ends_as_it_would(tmp_path: Path) -> None:
-    """The system asks while Python tidies up."""
+def test_a_stop_signal_during_interpreter_shutdown_does_not_affect_the_result(tmp_path: Path) -> None:
+    """The signal is sent by an exit handler."""
     code = (
         "import atexit, os, runpy, signal, sys\n"
         "atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"

@@ -1,4 +1,4 @@
-"""Folds of one dataset as one model: trained, scored and mapped by the commands, and computed again by hand."""
+"""Ensembles of cross-validation folds through the commands, against manual averages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyogrio.raw
 import pytest
 import rasterio
 import torch
-from commands import command, refused
+from commands import command, error_line
 
 import satseg
 from satseg.runs.documents import read_json
@@ -31,7 +31,7 @@ def write(path: Path, array: np.ndarray, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folds of 16 tiles with two bands of 16 bits, trained with all options left alone that depend on the split."""
+    """Train two folds of 16 tiles with two 16-bit bands, whose normalisation depends on the split."""
     folder = tmp_path_factory.mktemp("folds (ä)")
     random, (y, x) = np.random.default_rng(0), np.mgrid[:SIDE, :SIDE]
     for number in range(16):
@@ -68,8 +68,8 @@ MEMBERS = ("runs/fold_0/model.safetensors", "runs/fold_1/model_calibrated.safete
 BOTH = f"checkpoint=[{','.join(MEMBERS)}]"
 
 
-def mean_shares(folder: Path, image: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return the mean of the members' probabilities (K, H, W), by their own softmax."""
+def mean_probabilities(folder: Path, image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return the mean of the softmax probabilities (K, H, W) of all members."""
     total = np.zeros((len(CLASSES), *image.shape[1:]))
     for member in MEMBERS:
         with torch.no_grad():
@@ -80,7 +80,7 @@ def mean_shares(folder: Path, image: np.ndarray, valid: np.ndarray) -> np.ndarra
     return total
 
 
-def test_folds_have_unlike_scales_and_are_averaged_view_by_view(folder: Path) -> None:
+def test_folds_with_different_scales_are_averaged_over_all_views(folder: Path) -> None:
     first, second = (satseg.load_model(folder / member) for member in MEMBERS)
     assert first.spec.inputs[0].scale != second.spec.inputs[0].scale
     assert first.temperature == 1 != second.temperature
@@ -91,20 +91,20 @@ def test_folds_have_unlike_scales_and_are_averaged_view_by_view(folder: Path) ->
     image = read(folder / "scene.tif")
     valid, expected = ~(image == 0).all(0), np.zeros(())
     for rows, cols in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
-        shares = mean_shares(folder, image[:, ::rows, ::cols].copy(), valid[::rows, ::cols].copy())
+        shares = mean_probabilities(folder, image[:, ::rows, ::cols].copy(), valid[::rows, ::cols].copy())
         expected = expected + shares[:, ::rows, ::cols] / 4
     found = read(made.with_name("scene_probabilities.tif"))
     np.testing.assert_allclose(found[:, valid], expected[:, valid], atol=1e-4)
     assert np.isnan(found[:, ~valid]).all() and (read(made)[0][~valid] == 255).all()
-    sure = np.ptp(np.sort(expected, axis=0)[-2:], axis=0) > 1e-3
-    assert (read(made)[0] == expected.argmax(0))[valid & sure].all()
+    unambiguous = np.ptp(np.sort(expected, axis=0)[-2:], axis=0) > 1e-3
+    assert (read(made)[0] == expected.argmax(0))[valid & unambiguous].all()
     members = read_json(made.parents[1] / "ensemble.json")["members"]
     assert [member["sha256"] for member in members] == [
         hashlib.sha256((folder / member).read_bytes()).hexdigest() for member in MEMBERS
     ]
 
 
-def test_an_ensemble_is_scored_on_the_test_split_that_its_folds_share(folder: Path) -> None:
+def test_an_ensemble_is_evaluated_on_the_common_test_split(folder: Path) -> None:
     done = command("evaluate", BOTH, cwd=folder)
     assert done.returncode == 0, done.stderr
     (place,) = (folder / "runs/ensembles").glob("*/evaluation/test_calibrated")
@@ -113,13 +113,13 @@ def test_an_ensemble_is_scored_on_the_test_split_that_its_folds_share(folder: Pa
     matrix = np.zeros((3, 3), int)
     for name in names:
         image = read(folder / f"data/images/{name}.tif")
-        shares = mean_shares(folder, image, np.ones(image.shape[1:], bool))
+        shares = mean_probabilities(folder, image, np.ones(image.shape[1:], bool))
         for number, value in enumerate(CLASSES.values()):
             truth = read(folder / f"data/masks/{name}.tif")[0] == value
             matrix[number] += np.bincount(shares.argmax(0)[truth], minlength=3)
     rows = list(csv.reader((place / "confusion_matrix.csv").open()))
     found = np.array([row[1:] for row in rows[1:]], int)
-    assert found.sum() == matrix.sum() and np.abs(found - matrix).sum() <= 4  # a tie of float32
+    assert found.sum() == matrix.sum() and np.abs(found - matrix).sum() <= 4  # ties in float32
     iou = np.diag(found) / (found.sum(0) + found.sum(1) - np.diag(found))
     scores = read_json(place / "scores.json")
     assert scores["protocol"]["models"] == "mean of the probabilities of 2"
@@ -132,23 +132,26 @@ def test_an_ensemble_is_scored_on_the_test_split_that_its_folds_share(folder: Pa
     assert (folder / "elsewhere/ensemble.json").is_file()
 
 
-def test_images_that_a_member_was_trained_on_are_not_scored(folder: Path) -> None:
-    said = refused("evaluate", BOTH, "split=val", cwd=folder)
+def test_evaluating_on_training_images_of_a_member_raises_an_error(folder: Path) -> None:
+    message = error_line("evaluate", BOTH, "split=val", cwd=folder)
     trained = read_json(folder / "runs/fold_1/data.json")["splits"]["train"]
     count = len(set(read_json(folder / "runs/fold_0/data.json")["splits"]["val"]) & set(trained))
-    assert f"runs/fold_1/model_calibrated.safetensors was trained on {count} of these" in said and "split=test" in said
+    assert (
+        f"runs/fold_1/model_calibrated.safetensors was trained on {count} of these" in message
+        and "split=test" in message
+    )
     scored = read_json(folder / "runs/fold_0/data.json")["splits"]["val"]
     repaired = folder / f"data/masks/{min(set(scored) & set(trained))}.tif"
     kept = repaired.read_bytes()
     with rasterio.open(repaired, "r+") as target:
         target.write(target.read()[:, ::-1])
-    assert f"was trained on {count} of these" in refused("evaluate", BOTH, "split=val", cwd=folder)
+    assert f"was trained on {count} of these" in error_line("evaluate", BOTH, "split=val", cwd=folder)
     repaired.write_bytes(kept)
     shutil.copytree(folder / "data", folder / "moved", dirs_exist_ok=True)
     other = ["dataset=folder", "dataset.root=moved", "dataset.classes={dry: 11, wet: 40, rock: 255}"]
     other += ["dataset.split.seed=1", "dataset.split.test=0.7"]
-    said = refused("evaluate", "checkpoint=runs/fold_0", *other, cwd=folder)
-    assert "runs/fold_0 was trained on" in said and "no model was trained on" in said
+    message = error_line("evaluate", "checkpoint=runs/fold_0", *other, cwd=folder)
+    assert "runs/fold_0 was trained on" in message and "no model was trained on" in message
     assert command("evaluate", "checkpoint=runs/fold_0", "split=train", cwd=folder).returncode == 0
 
 
@@ -167,13 +170,13 @@ def test_images_that_a_member_was_trained_on_are_not_scored(folder: Path) -> Non
         ("app", ["checkpoint=[runs/fold_0,runs/fold_9]"], "runs/fold_9 does not exist"),
     ],
 )
-def test_what_a_command_cannot_do_with_several_models_is_one_line(
+def test_unsupported_uses_of_several_models_give_an_error_of_one_line(
     folder: Path, name: str, options: list[str], message: str
 ) -> None:
-    assert message in refused(name, *options, cwd=folder)
+    assert message in error_line(name, *options, cwd=folder)
 
 
-def test_a_map_has_the_values_of_the_masks_where_that_is_asked_for(folder: Path) -> None:
+def test_map_values_mask_writes_the_values_of_the_masks(folder: Path) -> None:
     extras = ["areas=true", "vectors=gpkg", "preview=true", "engine=torch", "progress=false", "input=scene.tif"]
     for output, options in (("plain.tif", []), ("coded.tif", ["map_values=mask"]), ("plain.tif", ["map_values=class"])):
         done = command("predict", "checkpoint=runs/fold_0", f"output={output}", *options, *extras, cwd=folder)

@@ -1,4 +1,4 @@
-"""Areas with intervals: against a worked example, and as often right as promised."""
+"""Area estimates: against a published example, and coverage of confidence intervals."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from satseg.evaluate.area_estimates import by_cluster, estimate_areas
 CLUSTERS, CLASSES, PIXELS = 1200, 4, 64 * 64
 
 
-def test_the_estimate_is_that_of_the_worked_example_in_the_paper() -> None:
+def test_area_estimates_equal_the_published_example() -> None:
     # Olofsson et al. 2014, tables 8 and 9: deforestation, gain, stable forest, stable non-forest; 640 sample units
     sample = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])  # rows: map
     mapped = np.array([200_000, 150_000, 3_200_000, 6_450_000])
@@ -26,7 +26,7 @@ def test_the_estimate_is_that_of_the_worked_example_in_the_paper() -> None:
 
 
 def population(random: np.random.Generator, correlated: bool) -> np.ndarray:
-    """Return confusion matrices (clusters, truth, prediction) of a whole map; errors alike within a cluster or not."""
+    """Return confusion matrices (clusters, truth, prediction) of a map, with independent or correlated errors."""
     base = np.full((CLASSES, CLASSES), 0.06) + np.eye(CLASSES) * 0.76
     matrices = np.zeros((CLUSTERS, CLASSES, CLASSES), np.int64)
     for cluster in matrices:
@@ -38,7 +38,7 @@ def population(random: np.random.Generator, correlated: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("correlated", [True, False])
-def test_intervals_hold_the_truth_as_often_as_promised(correlated: bool) -> None:
+def test_confidence_intervals_have_their_nominal_coverage(correlated: bool) -> None:
     random = np.random.default_rng(4)
     matrices = population(random, correlated)
     truth, mapped = matrices.sum((0, 2)) / matrices.sum(), matrices.sum((0, 1))
@@ -49,7 +49,7 @@ def test_intervals_hold_the_truth_as_often_as_promised(correlated: bool) -> None
     assert ((hits / 2000 >= 0.93) & (hits / 2000 <= 0.97)).all(), hits / 2000
 
 
-def test_a_perfect_map_is_left_as_it_is() -> None:
+def test_a_perfect_map_is_not_corrected() -> None:
     matrices = np.stack([np.diag([5, 3, 0]), np.diag([1, 9, 0])])
     estimate = estimate_areas(matrices, np.array([10.0, 20.0, 10.0]))
     assert estimate.corrected == pytest.approx([0.25, 0.5, 0.25]) and (estimate.error == 0).all()
@@ -57,6 +57,6 @@ def test_a_perfect_map_is_left_as_it_is() -> None:
         estimate_areas(matrices[:1], np.ones(3))
 
 
-def test_images_of_a_group_count_as_one() -> None:
+def test_images_of_a_group_are_summed() -> None:
     matrices = np.arange(12).reshape(3, 2, 2)
     assert (by_cluster(matrices, ["b", "a", "b"]) == np.stack([matrices[1], matrices[0] + matrices[2]])).all()

@@ -1,4 +1,4 @@
-"""Scoring: the same for any batch, on any number of processes, and as sklearn has it."""
+"""Evaluation: scores against scikit-learn, for any batch size and number of processes."""
 
 import csv
 import json
@@ -34,7 +34,9 @@ def network() -> SegmentationNetwork:
 
 def batch(count: int, seed: int = 0) -> dict[str, Any]:
     random = torch.Generator().manual_seed(seed)
-    mask = torch.randint(0, 3, (count, 40, 50), generator=random, dtype=torch.uint8)  # class d occurs in no truth
+    mask = torch.randint(
+        0, 3, (count, 40, 50), generator=random, dtype=torch.uint8
+    )  # class d never occurs in the masks
     mask[:, :7] = 255
     return {
         "image": torch.randint(0, 256, (count, 3, 40, 50), generator=random, dtype=torch.uint8),
@@ -44,21 +46,21 @@ def batch(count: int, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def pieces(whole: dict[str, Any], size: int) -> list[dict[str, Any]]:
+def split_batch(whole: dict[str, Any], size: int) -> list[dict[str, Any]]:
     return [{k: v[i : i + size] for k, v in whole.items()} for i in range(0, len(whole["name"]), size)]
 
 
-def counted(network: SegmentationNetwork, whole: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def labelled_pixels(network: SegmentationNetwork, whole: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     with torch.no_grad():
         predicted = network(whole["image"], whole["valid"]).argmax(1)
     keep = whole["valid"] & (whole["mask"] != 255)
     return whole["mask"][keep].numpy(), predicted[keep].numpy()
 
 
-def test_scores_are_sklearns(network: SegmentationNetwork) -> None:
+def test_scores_equal_those_of_scikit_learn(network: SegmentationNetwork) -> None:
     whole = batch(5)
-    result = evaluate(network, pieces(whole, 2), torch.device("cpu"))
-    truth, predicted = counted(network, whole)
+    result = evaluate(network, split_batch(whole, 2), torch.device("cpu"))
+    truth, predicted = labelled_pixels(network, whole)
     seen = sorted({*truth, *predicted})
     values = result.scores.as_dict()
     assert values["miou"] == pytest.approx(jaccard_score(truth, predicted, labels=seen, average="macro"), abs=1e-12)
@@ -69,13 +71,13 @@ def test_scores_are_sklearns(network: SegmentationNetwork) -> None:
     assert values["accuracy"] == accuracy_score(truth, predicted)
 
 
-def test_scores_and_loss_are_the_same_for_any_batch(network: SegmentationNetwork) -> None:
+def test_scores_and_loss_do_not_depend_on_the_batch_size(network: SegmentationNetwork) -> None:
     whole = batch(6)
-    whole["valid"][2] = False  # an image without a single pixel that counts
+    whole["valid"][2] = False  # an image without valid pixels
     criterion = WeightedSum({"cross_entropy": torch.nn.CrossEntropyLoss}, {"cross_entropy": 1.0}, None)
     losses, matrices = [], []
     for size in (1, 2, 5, 6):
-        scored = [score_batch(network, part, criterion) for part in pieces(whole, size)]
+        scored = [score_batch(network, part, criterion) for part in split_batch(whole, size)]
         pixels = torch.tensor([s.pixels for s in scored], dtype=torch.float64)
         losses.append(float((torch.stack([s.loss for s in scored]).double() * pixels).sum() / pixels.sum()))
         matrices.append(torch.cat([s.matrices for s in scored]))
@@ -83,15 +85,15 @@ def test_scores_and_loss_are_the_same_for_any_batch(network: SegmentationNetwork
     assert all(torch.equal(m, matrices[0]) for m in matrices)
 
 
-def test_a_split_without_a_label_is_an_error(network: SegmentationNetwork) -> None:
+def test_a_split_without_labels_raises_an_error(network: SegmentationNetwork) -> None:
     whole = batch(1)
     whole["mask"][:] = 255
     with pytest.raises(DataError, match="no labelled pixel"):
         evaluate(network, [whole], torch.device("cpu"))
 
 
-def test_what_is_written_can_be_read_by_other_programs(network: SegmentationNetwork, tmp_path: Path) -> None:
-    result = evaluate(network, pieces(batch(4), 1), torch.device("cpu"))
+def test_evaluation_files_are_standard_json_csv_and_markdown(network: SegmentationNetwork, tmp_path: Path) -> None:
+    result = evaluate(network, split_batch(batch(4), 1), torch.device("cpu"))
     write_evaluation(result, tmp_path, "test")
     document = json.loads((tmp_path / "scores.json").read_text())
     assert document["scores"]["miou"] == result.scores.miou and document["split"] == "test"
@@ -113,7 +115,7 @@ def _rank(rank: int, store: str, matrices: Tensor, results: Any) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_with_unequal_shares_count_each_image_once(tmp_path: Path) -> None:
+def test_two_processes_with_different_numbers_of_images_count_each_once(tmp_path: Path) -> None:
     matrices = torch.randint(0, 1000, (5, 4, 4))
     with torch.multiprocessing.Manager() as manager:
         results = manager.dict()

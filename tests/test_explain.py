@@ -1,4 +1,4 @@
-"""`python -m satseg.explain`, in processes of its own, on a tiny model."""
+"""The command `satseg.explain`, on a tiny model."""
 
 import html
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from commands import TINY, command, refused
+from commands import TINY, command, error_line
 from PIL import Image
 
 from satseg.predict.models import open_models
@@ -36,7 +36,7 @@ def explain(run: Path, *options: str) -> tuple[list[dict], Path]:
     return json.loads((output / "explanations.json").read_text()), output
 
 
-def test_a_window_of_a_file_gives_map_overlay_and_sheet_at_its_place(run: Path, image: Path) -> None:
+def test_explaining_a_window_writes_a_georeferenced_map_overlay_and_sheet(run: Path, image: Path) -> None:
     rows, output = explain(
         run, f"input={image}", "window=[20,10,70,50]", "target=water", "region=[5,5,20,20]", "layer=[auto,decoder]"
     )
@@ -51,7 +51,7 @@ def test_a_window_of_a_file_gives_map_overlay_and_sheet_at_its_place(run: Path, 
     assert Image.open(output / rows[1]["sheet"]).width > 1000
 
 
-def test_all_classes_of_a_split_and_a_contrast(run: Path) -> None:
+def test_all_classes_of_a_split_and_a_contrast_are_explained(run: Path) -> None:
     rows, _ = explain(run, "split=test", "target=all", "region=true", "method=hirescam", "layer=decoder")
     assert len({row["image"] for row in rows}) == 2 and len({row["target"] for row in rows}) >= 3
     rows, output = explain(
@@ -65,7 +65,7 @@ def test_all_classes_of_a_split_and_a_contrast(run: Path) -> None:
     assert all((output / row["sheet"]).is_file() and row["adds"]["words"] for row in rows)
 
 
-def test_a_mask_file_names_the_region(run: Path, image: Path) -> None:
+def test_the_region_can_be_a_mask_file(run: Path, image: Path) -> None:
     mask = np.zeros((128, 128), np.uint8)
     mask[50:60, 50:70] = 1
     path = run.parent / "region (1).png"
@@ -74,10 +74,10 @@ def test_a_mask_file_names_the_region(run: Path, image: Path) -> None:
     assert rows[0]["region"] == "mask" and rows[0]["region_pixels"] == 200
     assert (rows[0]["method"], rows[0]["layer"]) == ("occlusion", "input")
     rows, _ = explain(run, f"input={image}", "target=water", f"region={path}", "window=[0,0,60,64]")
-    assert rows[0]["region_pixels"] == 100  # the same window of the mask
+    assert rows[0]["region_pixels"] == 100  # the window applies to the mask, too
 
 
-def test_files_of_the_same_name_and_other_parts_of_one_do_not_overwrite_each_other(run: Path, image: Path) -> None:
+def test_files_with_the_same_name_and_other_windows_do_not_overwrite_each_other(run: Path, image: Path) -> None:
     (run.parent / "other").mkdir()
     copy = run.parent / "other" / image.name
     copy.write_bytes(image.read_bytes())
@@ -109,12 +109,12 @@ def test_files_of_the_same_name_and_other_parts_of_one_do_not_overwrite_each_oth
         (["split=test", "target=water", "offset=-1000"], "leave out offset="),
     ],
 )
-def test_wrong_use_is_one_clear_line(run: Path, image: Path, options: list[str], expected: str) -> None:
+def test_invalid_options_give_an_error_of_one_line(run: Path, image: Path, options: list[str], expected: str) -> None:
     options = [f"input={image}" if o == "input=IMAGE" else o for o in options]
-    assert expected in refused("explain", f"checkpoint={run}", *options, cwd=run.parent)
+    assert expected in error_line("explain", f"checkpoint={run}", *options, cwd=run.parent)
 
 
-def test_a_report_shows_a_split_whole_in_one_page(run: Path) -> None:
+def test_the_report_diagnoses_a_whole_split_on_one_page(run: Path) -> None:
     output = run / "diagnosis" / "test"
     done = command("explain", f"checkpoint={run}", "split=test", "report=true", cwd=run.parent)
     assert done.returncode == 0, done.stderr
@@ -131,7 +131,7 @@ def test_a_report_shows_a_split_whole_in_one_page(run: Path) -> None:
     tested = found["trust"]["maps"]
     assert [t["method"] for t in tested] == ["occlusion", "gradcam"] and tested[1]["layer"].startswith("encoder")
     options = predict_options(checkpoint=str(run))
-    served = ServedModel("run", options, open_models(options))  # as the app has it
+    served = ServedModel("run", options, open_models(options))  # like the app
     for row in tested:
         verdict = trust_in(served, row["method"], row["layer"]).verdict
         could_be_tested = row["verdict"] != "could not be tested"
@@ -160,6 +160,6 @@ def test_a_report_shows_a_split_whole_in_one_page(run: Path) -> None:
         (["split=test", "report=maybe"], "expected true or false"),
     ],
 )
-def test_a_report_refuses_what_it_has_no_use_for(run: Path, options: list[str], expected: str) -> None:
+def test_the_report_rejects_options_that_it_does_not_use(run: Path, options: list[str], expected: str) -> None:
     options = ["report=true", *options] if "report=maybe" not in options else options
-    assert expected in refused("explain", f"checkpoint={run}", *options, cwd=run.parent)
+    assert expected in error_line("explain", f"checkpoint={run}", *options, cwd=run.parent)

@@ -1,4 +1,4 @@
-"""`python -m satseg.export`: files that agree with PyTorch, in their runtimes and without satseg."""
+"""Export: agreement with PyTorch in every runtime, use without satseg, and errors."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from commands import TINY, command, refused
+from commands import TINY, command, error_line
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ from satseg.spec import BandStatistics, DatasetSpec, InputSpec
 
 NAMES = ("water", "forest", "road", "roof")
 STARTING = "satseg export: starting (loading PyTorch takes some seconds)"
-# What docs/export.md shows: files used without satseg.
+# The examples in docs/export.md, which do not use satseg.
 SNIPPETS = {
     "onnx": """\
 import json
@@ -125,7 +125,7 @@ def spec() -> DatasetSpec:
 
 
 class Tiny(nn.Module):
-    """A network that is exported in a second."""
+    """A network that is exported within a second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Tiny(nn.Module):
 
 
 class Bound(Tiny):
-    """Its program, not its graph, depends on the image's size."""
+    """A network whose exported graph is valid for one image size only."""
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(image) * float(1 + int(image.shape[-1]) // 32)
@@ -159,7 +159,7 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return saved(tmp_path_factory.mktemp("unet (1), ü"), "unet", "mobilenetv4_conv_small")
 
 
-def asked(name: str, output: Path | str, **options: Any) -> Request:
+def request(name: str, output: Path | str, **options: Any) -> Request:
     options = {"format": name, "output": str(output), "size": None, "int8": False} | options
     return Request.from_config(OmegaConf.create(options))
 
@@ -174,7 +174,7 @@ def scene(folder: Path, height: int, width: int) -> np.ndarray:
 
 
 def run_without_satseg(code: str, folder: Path) -> tuple[np.ndarray, list[str]]:
-    """Run a snippet where satseg cannot be imported; return its logits and class names."""
+    """Run a snippet in a process that cannot import satseg; return its logits and class names."""
     code = (
         f"import sys\nsys.modules['satseg'] = None\n{code}\nnp.savez('result.npz', logits=logits, names=class_names)\n"
     )
@@ -191,8 +191,8 @@ def run_without_satseg(code: str, folder: Path) -> tuple[np.ndarray, list[str]]:
 @pytest.mark.parametrize(
     "name", ["onnx", "torchscript", "pth", "safetensors", pytest.param("openvino", marks=pytest.mark.slow)]
 )
-def test_a_file_works_without_satseg_as_the_readme_shows(name: str, unet: Source, tmp_path: Path) -> None:
-    export_model(unet, asked(name, tmp_path / "models" / "segmentation_model"))
+def test_exported_files_work_without_satseg_as_documented(name: str, unet: Source, tmp_path: Path) -> None:
+    export_model(unet, request(name, tmp_path / "models" / "segmentation_model"))
     expected_files = {f"segmentation_model.{SUFFIXES[name]}"} | (
         {"segmentation_model.bin"} if name == "openvino" else set()
     )
@@ -207,15 +207,15 @@ def test_a_file_works_without_satseg_as_the_readme_shows(name: str, unet: Source
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
-def test_the_documentation_has_what_is_tested(name: str, root_dir: Path) -> None:
+def test_the_documentation_contains_the_tested_examples(name: str, root_dir: Path) -> None:
     assert SNIPPETS[name] in (root_dir / "docs/export.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript", "openvino"])
-def test_nan_and_nodata_are_invalid_in_a_graph_and_the_description_is_whole(name: str, tmp_path: Path) -> None:
+def test_graphs_treat_nan_and_nodata_as_invalid_and_contain_the_full_description(name: str, tmp_path: Path) -> None:
     source = tiny(Tiny(), tmp_path)
     path = tmp_path / f"model.{SUFFIXES[name]}"
-    assert export_model(source, asked(name, path)) < 1e-4
+    assert export_model(source, request(name, path)) < 1e-4
     run, described = OPENERS[name](path)
     assert DatasetSpec.from_dict(described["spec"]) == source.network.spec
     assert described["class_names"] == list(NAMES) and described["size"] is None and described["version"]
@@ -252,22 +252,22 @@ def open_with_torch(path: Path) -> tuple[Any, dict[str, Any]]:
 OPENERS = {"onnx": open_with_onnx, "openvino": open_with_openvino, "torchscript": open_with_torch}
 
 
-def test_a_safetensors_file_is_the_model_file(unet: Source, tmp_path: Path) -> None:
-    export_model(unet, asked("safetensors", tmp_path / "copy"))
+def test_the_safetensors_export_equals_the_model_file(unet: Source, tmp_path: Path) -> None:
+    export_model(unet, request("safetensors", tmp_path / "copy"))
     assert (tmp_path / "copy.safetensors").read_bytes() == unet.checkpoint.read_bytes()
 
 
-def test_exported_files_name_no_folder_of_this_machine(tmp_path: Path, root_dir: Path) -> None:
+def test_exported_files_contain_no_local_paths(tmp_path: Path, root_dir: Path) -> None:
     for name in ("onnx", "openvino"):
-        export_model(tiny(Tiny(), tmp_path), asked(name, tmp_path / "out" / "model"))
+        export_model(tiny(Tiny(), tmp_path), request(name, tmp_path / "out" / "model"))
     for file in (tmp_path / "out").iterdir():
         content = file.read_bytes()
         assert not any(str(folder).encode() in content for folder in (root_dir, tmp_path, sys.prefix))
 
 
 @pytest.mark.slow
-def test_no_runtime_reports_to_its_maker(tmp_path: Path, root_dir: Path) -> None:
-    """ONNX Runtime would leave its device's number in the home folder, OpenVINO and NNCF open sockets."""
+def test_no_runtime_sends_telemetry(tmp_path: Path, root_dir: Path) -> None:
+    """By default ONNX Runtime writes a device id to the home folder, and OpenVINO and NNCF open sockets."""
     code = """
 import sys, time
 used = []
@@ -279,8 +279,8 @@ for name in ("onnxruntime", "openvino", "nncf"):
 time.sleep(1)
 assert not used, used
 """
-    away = {"CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
-    environment = {key: value for key, value in os.environ.items() if key not in away}
+    unset = {"CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {key: value for key, value in os.environ.items() if key not in unset}
     environment |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(root_dir)}
     (tmp_path / "home").mkdir()
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -289,26 +289,26 @@ assert not used, used
     assert not left
 
 
-def test_weights_beyond_2_gb_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_beyond_2_gb_are_stored_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("satseg.runtimes.onnx_files.LARGEST_FILE_BYTES", 0)
     source = tiny(Tiny(), tmp_path)
-    export_model(source, asked("onnx", tmp_path / "out" / "model"))
+    export_model(source, request("onnx", tmp_path / "out" / "model"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["model.onnx", "model.onnx.data"]
     run, _ = open_with_onnx(tmp_path / "out" / "model.onnx")
     image = torch.rand(1, 3, 40, 50) * 4000
     with torch.no_grad():
         torch.testing.assert_close(run(image), source.network(image), rtol=1e-4, atol=1e-4)
-    export_model(source, asked("openvino", tmp_path / "ir" / "model"))
+    export_model(source, request("openvino", tmp_path / "ir" / "model"))
     assert sorted(p.name for p in (tmp_path / "ir").iterdir()) == ["model.bin", "model.xml"]
 
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript", pytest.param("openvino", marks=pytest.mark.slow)])
-def test_a_network_of_one_size_needs_that_size(name: str, tmp_path: Path) -> None:
+def test_a_network_bound_to_one_size_needs_the_size_option(name: str, tmp_path: Path) -> None:
     source, output = tiny(Bound(), tmp_path), tmp_path / "out" / "model"
     with pytest.raises(FixedSizeError, match=r"Bound on None can.*one size.*size='\[512,512\]'"):
-        export_model(source, asked(name, output))
+        export_model(source, request(name, output))
     assert not list((tmp_path / "out").iterdir())
-    export_model(source, asked(name, output, size=[40, 70]))
+    export_model(source, request(name, output, size=[40, 70]))
     run, described = OPENERS[name](output.with_suffix(f".{SUFFIXES[name]}"))
     image = torch.rand(3, 3, 40, 70) * 4000
     with torch.no_grad():
@@ -317,7 +317,9 @@ def test_a_network_of_one_size_needs_that_size(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("cells", "size"), [(2, (7, 10)), (3, (7, 10)), ((6, 4), (5, 3)), (6, (32, 19))])
-def test_pooling_to_a_grid_is_exact(cells: int | tuple[int, int], size: tuple[int, int], tmp_path: Path) -> None:
+def test_replaced_adaptive_pooling_is_exact(
+    cells: int | tuple[int, int], size: tuple[int, int], tmp_path: Path
+) -> None:
     pool = nn.AdaptiveAvgPool2d(cells)
     network = SegmentationNetwork(nn.Sequential(pool), spec(), {"_target_": "tests.Pool"})
     (swapped,) = ImageToLogits(network).net.children()
@@ -327,18 +329,18 @@ def test_pooling_to_a_grid_is_exact(cells: int | tuple[int, int], size: tuple[in
 
 
 @pytest.mark.parametrize(
-    ("options", "joined"),
+    ("options", "fused"),
     [
         ({"encoder_name": "resnet18"}, 5),
         ({"encoder_name": "tu-convnextv2_atto"}, 5),  # has no features at half the size
         ({"encoder_name": "vgg11_bn", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}, 3),
-        ({"encoder_name": "tu-resnet18", "output_stride": 16}, 0),  # whose first block does not upsample
+        ({"encoder_name": "tu-resnet18", "output_stride": 16}, 0),  # its first block does not upsample
         ({"encoder_name": "resnet18", "decoder_attention_type": "scse"}, 0),
         ({"encoder_name": "resnet18", "decoder_interpolation": "bilinear"}, 0),
         ({"encoder_name": "resnet18", "decoder_use_norm": False}, 0),
     ],
 )
-def test_joined_upsampling_is_exact(options: dict[str, Any], joined: int) -> None:
+def test_fused_upsampling_is_exact(options: dict[str, Any], fused: int) -> None:
     torch.manual_seed(0)
     network = build_model({"_target_": MODELS["unet"], "encoder_weights": None, **options}, spec()).eval()
     for module in network.modules():
@@ -346,7 +348,7 @@ def test_joined_upsampling_is_exact(options: dict[str, Any], joined: int) -> Non
             for statistic in (module.running_mean, module.running_var, module.weight, module.bias):
                 statistic.data.uniform_(0.5, 1.5)
     graph = ImageToLogits(network, fuse=True)
-    assert sum(isinstance(module, FusedBlock) for module in graph.modules()) == joined
+    assert sum(isinstance(module, FusedBlock) for module in graph.modules()) == fused
     image = random_images(spec().inputs[0], (2, 75, 131))
     with torch.no_grad():
         torch.testing.assert_close(graph(image), network(image), rtol=1e-4, atol=1e-4)
@@ -357,14 +359,16 @@ def test_joined_upsampling_is_exact(options: dict[str, Any], joined: int) -> Non
     ("model", "name", "sizes"),
     [
         *((model, "torchscript", [None, [75, 131]]) for model in sorted(MODELS)),
-        *((model, "onnx", [[75, 131]]) for model in ("pspnet", "unet", "upernet")),  # two pool to a grid, by the size
+        *(
+            (model, "onnx", [[75, 131]]) for model in ("pspnet", "unet", "upernet")
+        ),  # two of them have adaptive pooling, which depends on the size
     ],
 )
 def test_every_decoder_can_be_exported(model: str, name: str, sizes: list[Any], tmp_path: Path) -> None:
-    """The engines' tests make the files of every decoder for ONNX Runtime and OpenVINO, of any size, by the same."""
+    """Exports of every decoder to ONNX and OpenVINO for any size are tested with the engines."""
     source = saved(tmp_path, model, "resnet18")
     for size in sizes:
-        assert export_model(source, asked(name, tmp_path / "model", size=size)) < 1e-4
+        assert export_model(source, request(name, tmp_path / "model", size=size)) < 1e-4
 
 
 @pytest.mark.slow
@@ -372,16 +376,16 @@ def test_padding_that_depends_on_the_input_can_be_exported(tmp_path: Path) -> No
     source = saved(tmp_path, "unet", "tf_efficientnet_lite0")
     before = {k: v.clone() for k, v in source.network.state_dict().items()}
     for name in ("onnx", "torchscript"):
-        assert export_model(source, asked(name, tmp_path / "model")) < 1e-4
+        assert export_model(source, request(name, tmp_path / "model")) < 1e-4
     assert all(torch.equal(v, before[k]) for k, v in source.network.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])
-def test_what_disagrees_is_not_kept_and_an_older_file_stays(
+def test_an_export_that_disagrees_with_pytorch_is_discarded_and_keeps_the_previous_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Sly(Tiny):
-        """Computes something else while it is exported."""
+    class ChangesOnExport(Tiny):
+        """A network that computes something else while it is exported."""
 
         def forward(self, image: Tensor) -> Tensor:
             exporting = torch.compiler.is_compiling() or torch.jit.is_tracing()
@@ -390,11 +394,11 @@ def test_what_disagrees_is_not_kept_and_an_older_file_stays(
     path = tmp_path / f"model.{SUFFIXES[name]}"
     path.write_text("older")
     with pytest.raises(ExportError, match=r"does not agree with PyTorch: logits differ by up to 0\.0"):
-        export_model(tiny(Sly(), tmp_path), asked(name, path))
+        export_model(tiny(ChangesOnExport(), tmp_path), request(name, path))
     assert path.read_text() == "older" and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_stopped_between_two_files_no_graph_stands_beside_weights_of_another(
+def test_an_interrupt_between_two_files_never_leaves_a_graph_with_weights_of_another_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = Path.replace
@@ -404,43 +408,43 @@ def test_stopped_between_two_files_no_graph_stands_beside_weights_of_another(
             raise KeyboardInterrupt
         return replace(self, target)
 
-    export_model(tiny(Tiny(), tmp_path), asked("openvino", tmp_path / "out" / "model"))
+    export_model(tiny(Tiny(), tmp_path), request("openvino", tmp_path / "out" / "model"))
     older = (tmp_path / "out" / "model.bin").read_bytes()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "replace", stopped)
-        export_model(tiny(Tiny(), tmp_path), asked("openvino", tmp_path / "out" / "model"))
+        export_model(tiny(Tiny(), tmp_path), request("openvino", tmp_path / "out" / "model"))
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.bin"]
     assert (tmp_path / "out" / "model.bin").read_bytes() != older
-    export_model(tiny(Tiny(), tmp_path), asked("openvino", tmp_path / "out" / "model"))
+    export_model(tiny(Tiny(), tmp_path), request("openvino", tmp_path / "out" / "model"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["model.bin", "model.xml"]
 
 
-def test_what_no_exporter_follows_is_one_clear_line(tmp_path: Path) -> None:
-    class Odd(Tiny):
+def test_a_network_that_cannot_be_exported_gives_an_error_of_one_line(tmp_path: Path) -> None:
+    class NotExportable(Tiny):
         def forward(self, image: Tensor) -> Tensor:
             return self.head(image) * float(image.numpy().any())
 
-    with pytest.raises(ExportError, match=r"Odd on None cannot be exported to ONNX \(\w+: "):
-        export_model(tiny(Odd(), tmp_path), asked("onnx", tmp_path / "model", size=[64, 64]))
+    with pytest.raises(ExportError, match=r"NotExportable on None cannot be exported to ONNX \(\w+: "):
+        export_model(tiny(NotExportable(), tmp_path), request("onnx", tmp_path / "model", size=[64, 64]))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_folder_raises_an_error_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match=r"file/model\.ts cannot be written"):
-        export_model(tiny(Tiny(), tmp_path), asked("torchscript", tmp_path / "file" / "model"))
+        export_model(tiny(Tiny(), tmp_path), request("torchscript", tmp_path / "file" / "model"))
 
 
 @pytest.mark.parametrize(
     ("name", "package", "extra"),
     [("onnx", "onnxscript", "onnx"), ("onnx", "onnxruntime", "onnx"), ("openvino", "openvino", "openvino")],
 )
-def test_a_missing_package_names_what_to_install(
+def test_a_missing_package_raises_an_error_that_names_the_extra(
     name: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingPackageError, match=rf"{package}.*pip install 'satseg\[{extra}\]'"):
-        export_model(tiny(Tiny(), tmp_path), asked(name, tmp_path / "model"))
+        export_model(tiny(Tiny(), tmp_path), request(name, tmp_path / "model"))
     assert not list(tmp_path.iterdir())
 
 
@@ -459,9 +463,9 @@ def test_a_missing_package_names_what_to_install(
         ("openvino", "model", {"int8": True, "size": [64, 64]}, "int8=true does not support size="),
     ],
 )
-def test_wrong_use_is_one_clear_line(name: str, output: str, options: dict[str, Any], expected: str) -> None:
+def test_invalid_options_raise_an_error(name: str, output: str, options: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
-        asked(name, output, **options)
+        request(name, output, **options)
 
 
 @pytest.mark.parametrize(
@@ -474,8 +478,8 @@ def test_wrong_use_is_one_clear_line(name: str, output: str, options: dict[str, 
         ("openvino", "models/", "models/segmentation_model.xml"),
     ],
 )
-def test_a_suffix_is_added_where_there_is_none(name: str, output: str, expected: str) -> None:
-    assert asked(name, output).output == Path(expected)
+def test_a_missing_suffix_is_added(name: str, output: str, expected: str) -> None:
+    assert request(name, output).output == Path(expected)
 
 
 @pytest.mark.parametrize("name", ["torchscript", pytest.param("onnx", marks=pytest.mark.slow)])
@@ -492,9 +496,9 @@ def test_the_command_exports_silently(name: str, unet: Source) -> None:
     assert DatasetSpec.from_dict(described["spec"]) == unet.network.spec
 
 
-def test_the_command_refuses_in_one_line(unet: Source) -> None:
+def test_the_command_gives_an_error_of_one_line(unet: Source) -> None:
     options = [f"checkpoint={unet.checkpoint}", "output=m", "format=banana"]
-    assert "format=banana" in refused("export", *options, cwd=unet.checkpoint.parent)
+    assert "format=banana" in error_line("export", *options, cwd=unet.checkpoint.parent)
 
 
 @pytest.fixture(scope="module")
@@ -506,7 +510,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_8_bits_come_with_what_they_cost_and_serve_as_an_engine(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_int8_export_reports_its_loss_of_miou_and_works_as_an_engine(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ["format=openvino", "int8=true", "calibration_images=3"]
     done = command("export", f"checkpoint={run}", *options, cwd=run.parent)
     assert done.returncode == 0 and done.stderr.splitlines() == [STARTING], done.stderr
@@ -538,7 +544,7 @@ def test_8_bits_come_with_what_they_cost_and_serve_as_an_engine(run: Path, monke
     marked = image.float().where(valid[:, None], torch.nan)
     torch.testing.assert_close(logits, graph(marked), rtol=1e-4, atol=1e-4)
     other = torch.where(valid[:, None], image, 255 - image)
-    assert torch.equal(engine(other, valid), logits)  # what is invalid has no say
+    assert torch.equal(engine(other, valid), logits)  # invalid pixels have no effect
     larger = engine(image.repeat(1, 1, 2, 3), valid.repeat(1, 2, 3))  # after a smaller one
     assert larger.shape[-2:] == (192, 384) and larger.isfinite().all()
     with torch.no_grad():

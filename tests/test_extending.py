@@ -1,4 +1,4 @@
-"""What the README and docs/extend.md say about extending, done as written, from a folder outside the repository."""
+"""Extensions by the examples in the README and docs/extend.md, run from a folder outside the repository."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import command, refused
+from commands import command, error_line
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
@@ -23,7 +23,7 @@ SAMPLING = ["dataset.batch_size=2", "dataset.patches_per_epoch=4", "backbone.wei
 
 
 def write_files(text: str, folder: Path) -> None:
-    """Write each example of a page to the path in its first line."""
+    """Write each example of a text to the path in its first line."""
     (folder / "my_package").mkdir()
     (folder / "my_package/__init__.py").touch()
     for path, content in re.findall(r"```(?:python|yaml)\n# (my_\S+)\n(.*?)```", text, re.DOTALL):
@@ -32,14 +32,14 @@ def write_files(text: str, folder: Path) -> None:
 
 
 def options(text: str, name: str) -> list[str]:
-    """Return the options of all lines of a page that run a command, together."""
+    """Return the combined options of all lines of a text that run a command."""
     lines = re.findall(rf"^python -m satseg\.{name} (.*)$", text, re.MULTILINE)
     return list(dict.fromkeys(option for line in lines for option in shlex.split(line)))
 
 
 @pytest.fixture(scope="module")
 def readme_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run trained by the lines of the README, with a loss of its own and timm's name of a backbone."""
+    """Train by the commands in the README, with a custom loss and a plain timm backbone name."""
     folder = tmp_path_factory.mktemp("readme")
     write_files(README, folder)
     tiny = ["dataset.size=128", "dataset.scenes={train: 2, val: 1, test: 1}", "dataset.patch_size=64", *SAMPLING]
@@ -50,9 +50,9 @@ def readme_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_every_command_takes_a_run_with_a_loss_of_its_own(readme_run: Path) -> None:
+def test_every_command_works_on_a_run_with_a_custom_loss(readme_run: Path) -> None:
     folder = readme_run.parents[1]
-    for path in (folder / "my_package").rglob("*.py"):  # no command but training imports it
+    for path in (folder / "my_package").rglob("*.py"):  # only training imports it
         path.write_text("raise RuntimeError('imported')\n")
     record = OmegaConf.load(readme_run / "config.yaml")
     assert record.loss.terms.mine._target_ == "my_package.losses.MyLoss"
@@ -70,13 +70,13 @@ def test_every_command_takes_a_run_with_a_loss_of_its_own(readme_run: Path) -> N
     serving = {"checkpoint": str(readme_run), "device": "cpu", "engine": "torch"}
     (served,) = load_models(OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "serving.yaml"), serving))
     assert served.spec.class_names[0] == "water"
-    refusal = refused("train", f"from_run={readme_run}", cwd=folder)
+    refusal = error_line("train", f"from_run={readme_run}", cwd=folder)
     assert "my_package.losses.MyLoss" in refusal and "trusted_modules" in refusal
 
 
 @pytest.fixture(scope="module")
 def page_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run trained by the lines of docs/extend.md: dataset, loss, backbone and decoder of its own."""
+    """Train by the commands in docs/extend.md, with custom dataset, loss, backbone and decoder."""
     folder = tmp_path_factory.mktemp("page")
     write_files(PAGE, folder)
     rows = [(f"images/{number}.tif", f"masks/{number}.tif") for number in range(8)]
@@ -89,12 +89,12 @@ def page_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = [*options(PAGE, "train"), "dataset.root=data", "run_dir=runs/mine"]
     done = command("train", *own, *TRAINING, *SAMPLING, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "trusted_modules" in done.stderr  # the next commands that it prints
+    assert "trusted_modules" in done.stderr  # in the printed next steps
     return folder / "runs/mine"
 
 
 @pytest.mark.slow
-def test_dataset_decoder_and_backbone_of_the_users_own(page_run: Path) -> None:
+def test_custom_dataset_decoder_and_backbone_work_in_every_command(page_run: Path) -> None:
     folder = page_run.parents[1]
     record = OmegaConf.load(page_run / "config.yaml")
     assert record.dataset.patch_size == 64 and record.dataset.split._target_ == "satseg.data.splits.Random"
@@ -104,7 +104,7 @@ def test_dataset_decoder_and_backbone_of_the_users_own(page_run: Path) -> None:
     assert sorted(name for own in names.values() for name in own) == [f"images/{number}.tif" for number in range(8)]
     checked = command("validate", *options(PAGE, "validate"), "dataset.root=data", cwd=folder)
     assert "Error" not in checked.stderr, checked.stderr
-    assert "my_package.models.MyModel, which is not allowed" in refused("evaluate", "checkpoint=latest", cwd=folder)
+    assert "my_package.models.MyModel, which is not allowed" in error_line("evaluate", "checkpoint=latest", cwd=folder)
     scored = command("evaluate", *options(PAGE, "evaluate"), cwd=folder)
     assert scored.returncode == 0, scored.stderr
     scene = f"input={folder / 'data/images/0.tif'}"
@@ -112,10 +112,10 @@ def test_dataset_decoder_and_backbone_of_the_users_own(page_run: Path) -> None:
     assert mapped.returncode == 0, mapped.stderr
 
 
-def test_the_loss_over_maps_of_the_page_counts_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documented_map_loss_is_computed_at_class_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_files(PAGE, tmp_path)
     scope: dict[str, type] = {}
-    exec((tmp_path / "my_package/losses.py").read_text(), scope)  # what the page shows
+    exec((tmp_path / "my_package/losses.py").read_text(), scope)  # the documented example
     mask = torch.zeros(1, 4, 6, dtype=torch.long)
     mask[..., 3:] = 1
     logits, valid = torch.randn(1, 2, 4, 6), torch.ones(1, 4, 6, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Faults at random moments lose nothing: a few of the trials of `scripts/benchmarks/faults.py`."""
+"""Recovery from faults at random moments: a few trials of `scripts/benchmarks/faults.py`."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ ROWS = ("kill_predict", "sigterm_predict", "disk_predict", "readonly_predict")
 
 
 @pytest.mark.slow
-def test_a_scene_goes_on_after_any_fault(tmp_path: Path, root_dir: Path) -> None:
+def test_prediction_resumes_after_any_fault(tmp_path: Path, root_dir: Path) -> None:
     options = [f"rows=[{','.join(ROWS)}]", "trials=1", f"work={tmp_path}"]
     script = root_dir / "scripts/benchmarks/faults.py"
     done = subprocess.run([sys.executable, str(script), *options], cwd=tmp_path, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What commands import: `--help` answers without torch, and predicting does without what trains and draws."""
+"""Imports of commands: `--help` does not import torch, and predicting does not import Lightning or Matplotlib."""
 
 import os
 import subprocess
@@ -28,8 +28,8 @@ def test_help_does_not_import_torch(tmp_path: Path) -> None:
         assert "dataset" in done.stdout
 
 
-def test_predicting_does_without_what_trains_and_draws() -> None:
-    """Each would take memory, and a second to start, of everyone who makes a map."""
+def test_predicting_does_not_import_lightning_torchmetrics_or_matplotlib() -> None:
+    """Each would cost memory and about a second at start."""
     code = (
         "import sys, satseg.predict.run, satseg.predict.models\n"
         "sys.exit(' '.join({'pytorch_lightning', 'torchmetrics', 'matplotlib'} & sys.modules.keys()) or 0)"

@@ -1,4 +1,4 @@
-"""What a report says of a run by the run's own numbers, and the record of what was found in its data."""
+"""The assessment of a run in its report, and the record of findings in its data."""
 
 import json
 from pathlib import Path
@@ -33,22 +33,26 @@ def epochs(scores: list[float], training: list[float] | None = None, validation:
     [
         (epochs([0.2, 0.5, 0.6, 0.6, 0.59]), None, ""),
         (epochs([0.2, 0.3, 0.4, 0.5]), "rising", "by 0.100 in the last 1 of 4 epochs"),
-        (epochs([0.2, 0.6, 0.6, 0.601]), None, ""),  # a schedule that has ended
+        (epochs([0.2, 0.6, 0.6, 0.601]), None, ""),  # converged
         (epochs([0.2]), "short", "after one epoch only"),
         (epochs([0.6, 0.5, 0.4]), "worse", "from 0.600 to 0.400"),
         (epochs([0.2, 0.6, 0.5, 0.5, 0.5], [5, 4, 3, 2, 1], [2, 1, 1.2, 1.4, 1.6]), "overfit", "from 1.00 to 1.60"),
-        (epochs([0.2, 0.6, 0.6, 0.6, 0.6], [5, 4, 3, 2, 1], [2, 1, 1.2, 1.4, 1.6]), None, ""),  # the score holds
+        (
+            epochs([0.2, 0.6, 0.6, 0.6, 0.6], [5, 4, 3, 2, 1], [2, 1, 1.2, 1.4, 1.6]),
+            None,
+            "",
+        ),  # the score does not decrease
         ([{"epoch": 0.0, "val/miou": None}], None, ""),
         ([], None, ""),
     ],
 )
-def test_the_course_of_a_training_is_judged_by_its_score(rows: list, check: str | None, words: str) -> None:
+def test_training_curves_are_assessed_by_the_monitored_score(rows: list, check: str | None, words: str) -> None:
     found = assess_run(rows, "val/miou", 4, PIXELS, {"val": result(), "test": result()})
     assert [f.check for f in found] == ([check] if check else [])
     assert not found or words in found[0].message
 
 
-def test_classes_that_are_missed_or_absent_and_splits_that_are_small_are_named() -> None:
+def test_missed_and_absent_classes_and_small_splits_give_warnings() -> None:
     missed = np.array([[90, 10, 0], [10, 90, 0], [50, 50, 0]])
     absent = np.array([[90, 10, 0], [10, 90, 0], [0, 0, 0]])
     results = {"val": result(missed, images=12, groups=3), "test": result(absent)}
@@ -62,30 +66,30 @@ def test_classes_that_are_missed_or_absent_and_splits_that_are_small_are_named()
 
 
 @pytest.mark.parametrize(("share", "advice"), [(20, "may help road"), (400, "train longer")])
-def test_weights_are_advised_for_rare_classes_alone(share: int, advice: str) -> None:
+def test_class_weights_are_advised_only_for_rare_classes(share: int, advice: str) -> None:
     missed = np.array([[500, 0, 0], [0, 500, 0], [share, 0, 0]])
     found = assess_run(epochs([0.2, 0.6, 0.6, 0.6]), "val/miou", 4, PIXELS, {"val": result(missed), "test": result()})
-    (told,) = [finding for finding in found if finding.check == "missed"]
-    assert advice in told.repair
+    (missed_finding,) = [finding for finding in found if finding.check == "missed"]
+    assert advice in missed_finding.repair
 
 
-def test_a_run_without_a_test_split_is_told_so() -> None:
+def test_a_run_without_a_test_split_gets_a_note() -> None:
     (found,) = assess_run([], "val/miou", 4, PIXELS, {"val": result()})
     assert found.severity is Severity.NOTE and "no test split" in found.message
 
 
-def test_the_record_holds_what_was_found(tmp_path: Path) -> None:
+def test_recorded_findings_are_read_unchanged(tmp_path: Path) -> None:
     findings = [Finding("overlap", Severity.ERROR, "two images", "none", "Split.", ("a ü.tif", "b.tif"))]
     write_findings(tmp_path, findings)
     assert read_findings(tmp_path) == findings
 
 
-def test_a_run_of_an_earlier_version_has_no_record(tmp_path: Path) -> None:
+def test_a_run_without_a_record_has_no_findings(tmp_path: Path) -> None:
     assert read_findings(tmp_path) == []
 
 
 @pytest.mark.parametrize("broken", [{}, {"findings": 1}, {"findings": [{"check": "a"}]}, {"findings": ["x"]}])
-def test_a_broken_record_is_one_clear_line(tmp_path: Path, broken: dict) -> None:
+def test_an_invalid_record_raises_an_error(tmp_path: Path, broken: dict) -> None:
     (tmp_path / "findings.json").write_text(json.dumps(broken))
     with pytest.raises(RecordError, match="not a record of findings; delete it"):
         read_findings(tmp_path)

@@ -1,4 +1,4 @@
-"""Two that write in one place: one of them does, and the other says who."""
+"""Locks of outputs and folders: concurrent processes, killed ones, and storage without locks."""
 
 import contextlib
 import fcntl
@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import TINY, Forked, command, refused
+from commands import TINY, Forked, command, error_line
 from safetensors.numpy import load_file
 
 from satseg.errors import InUseError, ResourceError
 from satseg.locks import LOCK_FILE, folder_lock, hold, is_free, output_lock
 
 
-def test_a_process_that_opened_the_lock_of_one_that_ends_does_not_write_beside_a_third(
+def test_a_lock_file_removed_between_opening_and_locking_does_not_admit_two_writers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, flock, others = tmp_path / "map.tif", fcntl.flock, contextlib.ExitStack()
 
     def late(file: Any, how: int) -> None:
-        """The first ends, and a third begins, between this one's opening the file and its locking it."""
+        """Release the first lock and take a third one between opening the file and locking it."""
         monkeypatch.undo()
         first.close()
         others.enter_context(output_lock(output))
@@ -46,13 +46,13 @@ import os, sys, time
 from pathlib import Path
 from satseg.locks import folder_lock
 with folder_lock(Path(sys.argv[1])):
-    if os.fork() == 0:  # as a loader's worker is made
+    if os.fork() == 0:  # like a worker of a data loader
         print(os.getpid(), flush=True)
     time.sleep(600)
 """
 
 
-def test_a_lock_ends_with_its_process_though_a_copy_of_that_lives_on(tmp_path: Path) -> None:
+def test_a_lock_ends_with_its_process_although_a_fork_of_it_is_alive(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", HOLDS, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
         copy = 0
@@ -65,7 +65,7 @@ def test_a_lock_ends_with_its_process_though_a_copy_of_that_lives_on(tmp_path: P
             holder.kill()
             holder.wait()
             assert is_free(folder / LOCK_FILE)
-            os.kill(copy, 0)  # it is there still
+            os.kill(copy, 0)  # it is still alive
             with folder_lock(folder):
                 pass
         finally:
@@ -86,14 +86,14 @@ if sys.argv[1] == "first":
         subprocess.Popen(command, pass_fds=passed)
         time.sleep(600)
 adopt(map(int, sys.argv[2].split(",")))
-worker = os.fork()  # as a loader's worker is made
+worker = os.fork()  # like a worker of a data loader
 if worker:
     print(os.getpid(), worker, flush=True)
 time.sleep(600)
 """
 
 
-def test_a_process_that_writes_in_its_stead_keeps_the_lock_of_one_that_is_killed(tmp_path: Path) -> None:
+def test_a_process_that_adopted_a_lock_keeps_it_when_the_first_holder_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = [sys.executable, "-c", ADOPTS, "first", str(folder), ADOPTS]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as first:
@@ -107,7 +107,7 @@ def test_a_process_that_writes_in_its_stead_keeps_the_lock_of_one_that_is_killed
             with pytest.raises(InUseError, match=f"in use by process {first.pid} on "), folder_lock(folder):
                 pass
             os.kill(pids[0], signal.SIGKILL)
-            with folder_lock(folder, patience_s=10):  # though the worker lives on
+            with folder_lock(folder, patience_s=10):  # although the worker is alive
                 os.kill(pids[1], 0)
         finally:
             first.kill()
@@ -116,7 +116,7 @@ def test_a_process_that_writes_in_its_stead_keeps_the_lock_of_one_that_is_killed
                     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_refused_process_leaves_nothing(tmp_path: Path) -> None:
+def test_failing_to_get_a_lock_leaves_no_files(tmp_path: Path) -> None:
     with folder_lock(tmp_path / "held"):
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(InUseError), folder_lock(tmp_path / "held"):
@@ -127,13 +127,11 @@ def test_a_refused_process_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_its_last_holder_takes_away_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_removed_by_its_last_holder_is_created_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, opened = tmp_path / "run", os.open
 
     def late(path: Path, *arguments: int) -> int:
-        """The holder ends between this one's making the folder and its opening the lock."""
+        """Remove the folder between its creation and the opening of the lock."""
         monkeypatch.undo()
         folder.rmdir()
         return opened(path, *arguments)
@@ -144,7 +142,7 @@ def test_a_folder_that_its_last_holder_takes_away_is_made_again(
     assert not list(tmp_path.iterdir())
 
 
-def test_storage_without_locks_is_warned_of(
+def test_storage_without_locks_gives_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refusing(file: Any, how: int) -> None:
@@ -159,7 +157,7 @@ def test_storage_without_locks_is_warned_of(
         assert "this storage does not know its files again" in caplog.text
 
 
-def test_a_lock_that_another_user_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_file_of_another_user_raises_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(path: Path, *arguments: int) -> int:
         raise PermissionError(13, "Permission denied")
 
@@ -171,45 +169,47 @@ def test_a_lock_that_another_user_left_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_of_two_trainings_that_start_in_one_folder_one_trains(tmp_path: Path) -> None:
+def test_only_one_of_two_trainings_in_the_same_folder_runs(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
     arguments = [sys.executable, "-m", "satseg.train", *TINY, "run_dir=runs/one", "trainer=debug"]
     both = [Forked(arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = {process.pid: process.communicate(timeout=300)[1] for process in both}
-    (lost,) = [process.pid for process in both if process.returncode == 1]
-    (kept,) = [process.pid for process in both if process.returncode == 0]
-    line = said[lost].splitlines()[-1]
-    assert line.startswith(f"InUseError: run_dir=runs/one is in use by process {kept} on ") and "wait until" in line
+    printed = {process.pid: process.communicate(timeout=300)[1] for process in both}
+    (failed,) = [process.pid for process in both if process.returncode == 1]
+    (succeeded,) = [process.pid for process in both if process.returncode == 0]
+    line = printed[failed].splitlines()[-1]
+    assert (
+        line.startswith(f"InUseError: run_dir=runs/one is in use by process {succeeded} on ") and "wait until" in line
+    )
     run = tmp_path / "runs/one"
     assert (run / "train.log").read_text().count("Training ") == 1 and not (run / LOCK_FILE).exists()
 
     files = sorted(run.rglob("*"))
-    assert "already holds a run" in refused("train", *TINY, "run_dir=runs/one", cwd=tmp_path)
-    (run / "config.yaml").rename(tmp_path / "config.yaml")  # such as where only a model was copied to
+    assert "already holds a run" in error_line("train", *TINY, "run_dir=runs/one", cwd=tmp_path)
+    (run / "config.yaml").rename(tmp_path / "config.yaml")  # like a folder to which only a model was copied
     (run / "summary.json").unlink()
-    assert "holds model.safetensors, which the run would overwrite" in refused(
+    assert "holds model.safetensors, which the run would overwrite" in error_line(
         "train", *TINY, "run_dir=runs/one", cwd=tmp_path
     )
     (tmp_path / "config.yaml").rename(run / "config.yaml")
     assert sorted(run.rglob("*")) == [file for file in files if file.name != "summary.json"]
 
-    shutil.copytree(run, tmp_path / "runs/begun")  # as if killed after its first model and before its first checkpoint
+    shutil.copytree(run, tmp_path / "runs/begun")  # as if killed between its first model and its first checkpoint
     shutil.rmtree(tmp_path / "runs/begun/checkpoints")
     options = [*TINY, "run_dir=runs/begun", "trainer=debug"]
-    assert "already holds a run" in refused("train", *options, cwd=tmp_path)  # made from another configuration
+    assert "already holds a run" in error_line("train", *options, cwd=tmp_path)  # because of another configuration
     ours = tmp_path / "runs/begun/config.yaml"
     ours.write_text(ours.read_text().replace("run_dir: runs/one", "run_dir: runs/begun"))
     metrics = tmp_path / "runs/begun/metrics.csv"
     rows = metrics.read_text()
     metrics.write_text(f"{rows}{rows.splitlines()[-1]}\n")
-    assert "already holds a run" in refused("train", *options, cwd=tmp_path)  # of two epochs
+    assert "already holds a run" in error_line("train", *options, cwd=tmp_path)  # because of two epochs
     metrics.write_text(rows)
     (tmp_path / "runs/begun/model.safetensors").write_bytes(b"stale")
     assert command("train", *options, cwd=tmp_path).returncode == 0
     assert load_file(tmp_path / "runs/begun/model.safetensors").keys() == load_file(run / "model.safetensors").keys()
 
-    with folder_lock(run):  # unfinished, and gone on with
-        line = refused("train", "resume_from=runs/one", cwd=tmp_path)
+    with folder_lock(run):  # as if it were being resumed
+        line = error_line("train", "resume_from=runs/one", cwd=tmp_path)
         assert line.startswith(f"InUseError: resume_from=runs/one is in use by process {os.getpid()} on ")
         done = command("train", "resume_from=latest", cwd=tmp_path)
         assert done.returncode == 1 and "latest: runs/one is in use, and is skipped" in done.stderr
@@ -220,22 +220,24 @@ def test_of_two_trainings_that_start_in_one_folder_one_trains(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["evaluate", "explain", "export", "predict"])
-def test_commands_leave_an_output_to_who_writes_it(name: str, material: tuple[Path, Path], tmp_path: Path) -> None:
-    model, image = material
+def test_commands_do_not_write_to_an_output_that_is_in_use(
+    name: str, run_and_image: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, image = run_and_image
     output = tmp_path / {"export": "model.onnx", "predict": "map.tif"}.get(name, "out")
     options = [f"checkpoint={model}", f"output={output}"]
     options += {"explain": ["target=water"], "export": ["format=onnx"], "predict": ["engine=torch"]}.get(name, [])
     options += [f"input={image}"] if name in ("explain", "predict") else []
     with output_lock(output) if output.suffix else folder_lock(output):
         before = sorted(tmp_path.rglob("*"))
-        line = refused(name, *options, cwd=model.parent)
+        line = error_line(name, *options, cwd=model.parent)
         assert line.startswith(f"InUseError: {output} is in use by process {os.getpid()} on "), line
         assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run, and an image for it."""
+def run_and_image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a run and an image for it."""
     folder = tmp_path_factory.mktemp("locks")
     done = command("train", *TINY, "run_dir=run", "trainer=debug", cwd=folder)
     assert done.returncode == 0, done.stderr

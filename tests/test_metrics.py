@@ -1,4 +1,4 @@
-"""Scores against sklearn on the same pixels."""
+"""Scores from confusion matrices, against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -18,33 +18,35 @@ valids = arrays.arrays(bool, SHAPE)
 
 
 @given(masks, predictions, valids)
-def test_scores_equal_sklearns_on_the_same_pixels(mask: np.ndarray, predicted: np.ndarray, valid: np.ndarray) -> None:
+def test_scores_equal_those_of_scikit_learn_on_the_same_pixels(
+    mask: np.ndarray, predicted: np.ndarray, valid: np.ndarray
+) -> None:
     matrices = confusion_matrices(*(torch.from_numpy(a) for a in (predicted, mask, valid)), K)
     counted = valid & (mask != 255)
-    truth, guess = mask[counted], predicted[counted]
+    truth, prediction = mask[counted], predicted[counted]
     scores = Scores.from_matrix(matrices.sum(0), "abcde")
     if len(truth) == 0:
         assert np.isnan(scores.miou) and np.isnan(scores.accuracy)
         return
-    assert (scores.matrix == confusion_matrix(truth, guess, labels=range(K))).all()
-    occurring = sorted(set(truth) | set(guess))
+    assert (scores.matrix == confusion_matrix(truth, prediction, labels=range(K))).all()
+    occurring = sorted(set(truth) | set(prediction))
     values = scores.as_dict()
     options = {"labels": occurring, "zero_division": 0}
-    assert values["miou"] == pytest.approx(jaccard_score(truth, guess, average="macro", **options), abs=1e-15)
-    assert values["f1"] == pytest.approx(f1_score(truth, guess, average="macro", **options), abs=1e-15)
-    assert values["micro_iou"] == pytest.approx(jaccard_score(truth, guess, average="micro", **options), abs=1e-15)
-    assert values["accuracy"] == accuracy_score(truth, guess)
+    assert values["miou"] == pytest.approx(jaccard_score(truth, prediction, average="macro", **options), abs=1e-15)
+    assert values["f1"] == pytest.approx(f1_score(truth, prediction, average="macro", **options), abs=1e-15)
+    assert values["micro_iou"] == pytest.approx(jaccard_score(truth, prediction, average="micro", **options), abs=1e-15)
+    assert values["accuracy"] == accuracy_score(truth, prediction)
     for i, name in enumerate("abcde"):
         if i not in occurring:
             assert np.isnan(values[f"iou/{name}"]) and np.isnan(values[f"f1/{name}"])
-        if i in set(truth) & set(guess):
+        if i in set(truth) & set(prediction):
             one = {"labels": [i], "average": None}
-            assert values[f"iou/{name}"] == jaccard_score(truth, guess, **one)[0]
-            assert values[f"precision/{name}"] == precision_score(truth, guess, **one)[0]
-            assert values[f"recall/{name}"] == recall_score(truth, guess, **one)[0]
+            assert values[f"iou/{name}"] == jaccard_score(truth, prediction, **one)[0]
+            assert values[f"precision/{name}"] == precision_score(truth, prediction, **one)[0]
+            assert values[f"recall/{name}"] == recall_score(truth, prediction, **one)[0]
 
 
-def test_a_matrix_worked_by_hand() -> None:
+def test_scores_of_a_matrix_equal_manual_fractions() -> None:
     scores = Scores.from_matrix(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]), ("a", "b", "absent")).as_dict()
     assert scores["iou/a"] == 6 / 9 and scores["iou/b"] == 3 / 6 and np.isnan(scores["iou/absent"])
     assert scores["miou"] == (6 / 9 + 3 / 6) / 2
@@ -52,12 +54,12 @@ def test_a_matrix_worked_by_hand() -> None:
     assert scores["accuracy"] == 9 / 12
 
 
-def test_a_class_that_is_only_predicted_has_iou_zero_and_counts_in_miou_but_not_in_miou_present() -> None:
+def test_a_class_that_is_only_predicted_counts_in_miou_but_not_in_miou_present() -> None:
     scores = Scores.from_matrix(np.array([[3, 1], [0, 0]]), ("a", "b")).as_dict()
     assert scores["iou/b"] == 0 and scores["miou"] == 3 / 8 and scores["miou_present"] == 3 / 4
 
 
-def test_the_metric_sums_and_resets() -> None:
+def test_the_metric_sums_updates_and_can_be_reset() -> None:
     metric = ConfusionMatrix(2)
     metric.update(torch.tensor([[[1, 2], [3, 4]], [[10, 0], [0, 10]]]))
     metric.update(torch.tensor([[[0, 1], [0, 0]]]))

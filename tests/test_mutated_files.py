@@ -1,4 +1,4 @@
-"""Files whose bytes were changed at random are refused, or read as rasterio reads them."""
+"""Randomly mutated files are refused, or read as rasterio reads them."""
 
 import importlib
 import re
@@ -17,11 +17,11 @@ from satseg.errors import RasterReadError
 
 OPTION = "GDAL_PNG_WHOLE_IMAGE_OPTIM"
 SCRIPT = "scripts/benchmarks/mutated_files.py"
-KINDS = "png_rgb,tiff_striped,mask_tiff,geojson,model,config"  # by every way in, and images of one model
+KINDS = "png_rgb,tiff_striped,mask_tiff,geojson,model,config"  # covers all input channels
 
 
 @pytest.mark.slow
-def test_some_dozens_of_changed_files_by_every_way_in(root_dir: Path, tmp_path: Path) -> None:
+def test_some_mutated_files_through_all_input_channels(root_dir: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, str(root_dir / SCRIPT), "num=36", "seed=7", f"kinds={KINDS}", f"work={tmp_path}"]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=root_dir)
     assert done.returncode == 0, done.stderr
@@ -33,7 +33,7 @@ def test_some_dozens_of_changed_files_by_every_way_in(root_dir: Path, tmp_path: 
     assert control and int(control[1]) == 10
 
 
-def test_the_comparison_tells_other_pixels_and_polygons(
+def test_the_comparison_detects_different_pixels_and_polygons(
     root_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(root_dir / "scripts/benchmarks")
@@ -72,14 +72,14 @@ def test_the_comparison_tells_other_pixels_and_polygons(
 
 
 @pytest.mark.parametrize("name", ["image.png", "image.tif"])
-def test_a_png_that_lacks_pixels_is_refused_though_it_is_ended(name: str, tmp_path: Path) -> None:
+def test_a_png_with_missing_pixels_and_a_valid_end_raises_an_error(name: str, tmp_path: Path) -> None:
     path = tmp_path / "whole.png"
     image = np.random.default_rng(0).integers(0, 255, (3, 64, 64), "uint8")
     with rasterio.open(path, "w", driver="PNG", count=3, height=64, width=64, dtype="uint8") as file:
         file.write(image)
     data = path.read_bytes()
     broken = tmp_path / name
-    broken.write_bytes(data[: len(data) // 2] + data[-12:])  # half of the pixels, then the right end
+    broken.write_bytes(data[: len(data) // 2] + data[-12:])  # half of the pixels, then the end chunk
     for opener in (open_raster, OpenRasters().open):
         with opener(path) as file:
             np.testing.assert_array_equal(file.read(), image)
@@ -88,7 +88,7 @@ def test_a_png_that_lacks_pixels_is_refused_though_it_is_ended(name: str, tmp_pa
 
 
 @pytest.mark.parametrize("place", [30, -40, -6])
-def test_a_dataset_trusts_the_fast_path_with_undamaged_pngs_alone(place: int, tmp_path: Path) -> None:
+def test_the_fast_png_decoder_is_used_only_for_undamaged_files(place: int, tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     with rasterio.open(path, "w", driver="PNG", count=3, height=64, width=64, dtype="uint8") as file:
         file.write(np.random.default_rng(0).integers(0, 255, (3, 64, 64), "uint8"))
@@ -97,7 +97,7 @@ def test_a_dataset_trusts_the_fast_path_with_undamaged_pngs_alone(place: int, tm
     with open_raster(path):
         assert rasterio.env.getenv()[OPTION] == "NO"
     data = bytearray(path.read_bytes())
-    data[place] ^= 1  # of the header's checksum, of the pixels, of the end
+    data[place] ^= 1  # in the header checksum, the pixels, or the end chunk
     path.write_bytes(data)
     files = OpenRasters()
     with pytest.raises(RasterReadError) if place > 0 else nullcontext(), files.open(path):

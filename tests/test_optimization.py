@@ -1,4 +1,4 @@
-"""Parameter groups and schedules, against formulas written out here."""
+"""Parameter groups and learning rate schedules, against explicit formulas."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ class Network(nn.Module):
 ADAMW = {"name": "adamw", "lr": 0.01, "weight_decay": 0.1, "backbone_lr_factor": 0.5}
 
 
-def test_every_parameter_is_in_one_group_and_norms_and_biases_do_not_decay() -> None:
+def test_every_parameter_is_in_one_group_without_weight_decay_for_norms_and_biases() -> None:
     network = Network()
     groups = build_optimizer(ADAMW, network).param_groups
     found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
@@ -42,7 +42,7 @@ def test_every_parameter_is_in_one_group_and_norms_and_biases_do_not_decay() -> 
         (["experiment=dubai_baseline"], 1e-3, 1e-3),
     ],
 )
-def test_the_decoder_learns_faster_than_the_backbone_where_nothing_is_said(
+def test_the_decoder_has_a_higher_learning_rate_than_the_backbone_by_default(
     options: list[str], backbone: float, decoder: float
 ) -> None:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -53,7 +53,7 @@ def test_the_decoder_learns_faster_than_the_backbone_where_nothing_is_said(
     assert [rates[id(p)] for p in network.head.parameters()] == pytest.approx([decoder] * 2)
 
 
-def test_frozen_parameters_are_left_out_and_nothing_to_train_is_an_error() -> None:
+def test_frozen_parameters_are_left_out_and_a_fully_frozen_network_raises_an_error() -> None:
     network = Network()
     network.encoder.requires_grad_(False)
     assert sum(len(g["params"]) for g in build_optimizer(ADAMW, network).param_groups) == 2
@@ -63,7 +63,7 @@ def test_frozen_parameters_are_left_out_and_nothing_to_train_is_an_error() -> No
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lion"])
-def test_one_kernel_steps_as_many_do_where_there_is_one(name: str) -> None:
+def test_fused_optimizers_take_the_same_steps(name: str) -> None:
     stepped = []
     for fused in (False, True):
         torch.manual_seed(0)
@@ -88,7 +88,7 @@ def test_one_kernel_steps_as_many_do_where_there_is_one(name: str) -> None:
         ({"banana": 1}, "adamw rejects these options"),
     ],
 )
-def test_wrong_options_are_named(change: dict[str, Any], message: str) -> None:
+def test_invalid_options_raise_an_error_that_names_them(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_optimizer(ADAMW | change, Network())
 
@@ -106,24 +106,24 @@ def rates(config: dict[str, Any], steps: int) -> list[float]:
     return seen
 
 
-def test_cosine_rises_straight_and_falls_along_a_cosine() -> None:
+def test_cosine_has_a_linear_warm_up_and_a_cosine_decay() -> None:
     expected = [2 * (i + 1) / 11 for i in range(10)]
     expected += [1 + math.cos(math.pi * (i - 10) / 90) for i in range(10, 100)]
     assert rates({"name": "cosine", "warmup": 0.1}, 100) == pytest.approx(expected)
 
 
-def test_poly_is_deeplabs() -> None:
+def test_poly_equals_the_schedule_of_deeplab() -> None:
     expected = [2 * (1 - i / 50) ** 0.9 for i in range(50)]
     assert rates({"name": "poly", "warmup": 0.0, "power": 0.9}, 50) == pytest.approx(expected)
 
 
-def test_none_is_constant_and_onecycle_peaks_where_it_was_told() -> None:
+def test_none_is_constant_and_onecycle_peaks_at_pct_start() -> None:
     assert rates({"name": "none"}, 5) == [2.0] * 5
     seen = rates({"name": "onecycle", "pct_start": 0.25}, 100)
     assert max(seen) == pytest.approx(2.0, rel=1e-3) and 24 <= seen.index(max(seen)) <= 26
 
 
-def test_plateau_steps_by_epoch_on_the_monitored_score() -> None:
+def test_plateau_reduces_the_rate_by_the_monitored_score_per_epoch() -> None:
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
     described = build_scheduler(
         {"name": "plateau", "monitor": "val/miou", "factor": 0.5, "patience": 1}, optimizer, 9, 3
@@ -134,6 +134,6 @@ def test_plateau_steps_by_epoch_on_the_monitored_score() -> None:
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-def test_an_unknown_schedule_is_named_with_the_choices() -> None:
+def test_an_unknown_schedule_raises_an_error_with_the_choices() -> None:
     with pytest.raises(ConfigError, match=r"scheduler.name=cosin: choose cosine, poly"):
         build_scheduler({"name": "cosin"}, torch.optim.SGD(nn.Linear(1, 1).parameters()), 9, 3)

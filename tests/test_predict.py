@@ -1,4 +1,4 @@
-"""`python -m satseg.predict`, in processes of its own, on a tiny model."""
+"""The command `satseg.predict`, on a tiny model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import rasterio.control
 import rasterio.rpc
 import rasterio.shutil
 import torch
-from commands import TINY, command, refused
+from commands import TINY, command, error_line
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from range_server import serve
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scene(run: Path) -> Path:
-    """A scene of 3 x 3 images, with coordinates and a corner of nodata."""
+    """Write a georeferenced scene of 3 x 3 images with a corner of nodata."""
     first = next(run.parent.rglob("test/images/*.tif"))
     with rasterio.open(first) as source:
         profile, tile = source.profile, source.read()
@@ -76,8 +76,10 @@ def logits_of(run: Path, image: np.ndarray, valid: np.ndarray) -> torch.Tensor:
         return satseg.load_model(run)(torch.from_numpy(image)[None], torch.from_numpy(valid)[None])[0]
 
 
-def test_a_scene_that_fits_a_window_is_what_the_model_says_of_it(run: Path, scene: Path, tmp_path: Path) -> None:
-    said = predict(
+def test_the_map_of_a_scene_in_one_window_equals_the_prediction_of_the_model(
+    run: Path, scene: Path, tmp_path: Path
+) -> None:
+    printed = predict(
         run,
         f"input={scene}",
         f"output={tmp_path / 'map.tif'}",
@@ -87,7 +89,7 @@ def test_a_scene_that_fits_a_window_is_what_the_model_says_of_it(run: Path, scen
         "engine=torch",
         cwd=tmp_path,
     )
-    assert str(tmp_path / "map.tif") in said and "Mpx/s" in said
+    assert str(tmp_path / "map.tif") in printed and "Mpx/s" in printed
     image = read(scene)
     valid = ~(image == 0).all(0)
     expected = logits_of(run, image, valid).argmax(0).numpy()
@@ -101,10 +103,10 @@ def test_a_scene_that_fits_a_window_is_what_the_model_says_of_it(run: Path, scen
         assert int(rows[name]["pixels"]) == (found == index).sum()
         assert float(rows[name]["area_m2"]) == pytest.approx((found == index).sum() * pixel_m2)
     assert (tmp_path / "map.gpkg").is_file()
-    assert "Warning: " in said and "map.gpkg: with min_area_m2=1e+09" in said and "covers 100.0% less" in said
+    assert "Warning: " in printed and "map.gpkg: with min_area_m2=1e+09" in printed and "covers 100.0% less" in printed
 
 
-def test_the_default_output_lies_in_the_run_folder(run: Path, scene: Path, tmp_path: Path) -> None:
+def test_the_default_output_is_in_the_run_folder(run: Path, scene: Path, tmp_path: Path) -> None:
     predict(run, f"input={scene}", "window=[10,20,150,140]", "engine=torch", cwd=tmp_path)
     assert read(run / "predictions" / f"{scene.stem}.tif").shape == (1, 140, 150)
 
@@ -125,7 +127,7 @@ def test_test_time_augmentation_averages_probabilities(run: Path, scene: Path, t
     np.testing.assert_allclose(read(tmp_path / "map_probabilities.tif")[:, valid], (total / count)[:, valid], atol=1e-4)
 
 
-def test_a_folder_goes_on_past_a_broken_scene(run: Path, scene: Path, tmp_path: Path) -> None:
+def test_a_corrupt_scene_in_a_folder_does_not_stop_the_others(run: Path, scene: Path, tmp_path: Path) -> None:
     folder = tmp_path / "scenes"
     folder.mkdir()
     (folder / "a.tif").write_bytes(scene.read_bytes())
@@ -141,11 +143,11 @@ def test_a_folder_goes_on_past_a_broken_scene(run: Path, scene: Path, tmp_path: 
     assert "all_scenes_areas.csv is missing 1 of 3 scenes" in done.stderr and "\nEngine: torch\n" in done.stdout
     assert "b.tif" in done.stderr and "2 of 3 scenes segmented" in done.stdout and "- b: failed" in done.stdout
     assert np.array_equal(read(output / "a.tif")[0, 50:], read(output / "c.tif")[0, 50:])
-    check_together(output, ("a", "c"), satseg.load_model(run).spec.class_names)
+    check_combined_outputs(output, ("a", "c"), satseg.load_model(run).spec.class_names)
 
 
-def check_together(output: Path, scenes: Sequence[str], class_names: Sequence[str]) -> None:
-    """Compare the table and the layers of all scenes with the pixels of their maps."""
+def check_combined_outputs(output: Path, scenes: Sequence[str], class_names: Sequence[str]) -> None:
+    """Compare the combined table and layers of all scenes with the pixels of their maps."""
     counts = {scene: np.bincount(read(output / f"{scene}.tif").ravel(), minlength=256) for scene in scenes}
     with (output / "all_scenes_areas.csv").open(newline="") as file:
         rows = {(row["scene"], row["class"]): row for row in csv.DictReader(file)}
@@ -158,7 +160,7 @@ def check_together(output: Path, scenes: Sequence[str], class_names: Sequence[st
     for index, name in enumerate(class_names):
         for scene in scenes:
             with rasterio.open(output / f"{scene}.tif") as source:
-                pixel = abs(source.transform.determinant)  # 1 where there are no coordinates
+                pixel = abs(source.transform.determinant)  # 1 without georeference
             assert int(rows[scene, name]["pixels"]) == counts[scene][index]
             assert found.get((scene, name), 0) == pytest.approx(counts[scene][index] * pixel)
         assert int(rows["all scenes", name]["pixels"]) == sum(counts[scene][index] for scene in scenes)
@@ -174,24 +176,26 @@ def rewrite(scene: Path, path: Path, image: np.ndarray, **changes: object) -> Pa
     return path
 
 
-def test_bands_are_taken_by_name(run: Path, scene: Path, tmp_path: Path) -> None:
+def test_bands_are_selected_by_name(run: Path, scene: Path, tmp_path: Path) -> None:
     swapped = rewrite(scene, tmp_path / "bgr.tif", read(scene)[::-1].copy(), names=BAND_NAMES[::-1])
     for path, name in ((scene, "a.tif"), (swapped, "b.tif")):
         predict(run, f"input={path}", f"output={tmp_path / name}", "engine=torch", cwd=tmp_path)
     assert np.array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))
 
 
-def test_other_bands_values_and_pixel_sizes_are_stopped_or_warned_of(run: Path, scene: Path, tmp_path: Path) -> None:
+def test_scenes_with_other_bands_values_or_pixel_sizes_are_stopped_or_warned_of(
+    run: Path, scene: Path, tmp_path: Path
+) -> None:
     image = read(scene)
     two = rewrite(scene, tmp_path / "two.tif", image[:2], names=("x", "y"))
-    said = refused("predict", f"checkpoint={run}", f"input={two}", "output=map.tif", cwd=tmp_path)
-    assert "two.tif has the bands 1 (x), 2 (y)" in said and "red, green, blue" in said and "bands=" in said
-    assert "bands=[1, 2, 9]" in refused(
+    printed = error_line("predict", f"checkpoint={run}", f"input={two}", "output=map.tif", cwd=tmp_path)
+    assert "two.tif has the bands 1 (x), 2 (y)" in printed and "red, green, blue" in printed and "bands=" in printed
+    assert "bands=[1, 2, 9]" in error_line(
         "predict", f"checkpoint={run}", f"input={two}", "output=map.tif", "bands=[1,2,9]", cwd=tmp_path
     )
     unit = rewrite(scene, tmp_path / "unit.tif", image.astype(np.float32) / 255)
-    said = refused("predict", f"checkpoint={run}", f"input={unit}", "output=map.tif", cwd=tmp_path)
-    assert "set scale=255" in said and "preflight=warn" in said
+    printed = error_line("predict", f"checkpoint={run}", f"input={unit}", "output=map.tif", cwd=tmp_path)
+    assert "set scale=255" in printed and "preflight=warn" in printed
     output = tmp_path / "scaled.tif"
     predict(run, f"input={unit}", f"output={output}", "scale=255", "engine=torch", cwd=tmp_path)
     predict(run, f"input={scene}", f"output={tmp_path / 'plain.tif'}", "engine=torch", cwd=tmp_path)
@@ -200,8 +204,8 @@ def test_other_bands_values_and_pixel_sizes_are_stopped_or_warned_of(run: Path, 
         wide = source.transform @ source.transform.scale(2)
         fine = source.transform.a
     coarse = rewrite(scene, tmp_path / "coarse.tif", image, transform=wide)
-    said = predict(run, f"input={coarse}", f"output={output}", "engine=torch", cwd=tmp_path)
-    assert "Warning" in said and "2 times" in said and "gsd_m=" in said
+    printed = predict(run, f"input={coarse}", f"output={output}", "engine=torch", cwd=tmp_path)
+    assert "Warning" in printed and "2 times" in printed and "gsd_m=" in printed
     predict(run, f"input={coarse}", f"output={output}", f"gsd_m={fine}", "engine=torch", cwd=tmp_path)
     with rasterio.open(output) as found, rasterio.open(coarse) as source:
         assert found.shape == (700, 740) and found.bounds == source.bounds
@@ -226,11 +230,13 @@ def test_other_bands_values_and_pixel_sizes_are_stopped_or_warned_of(run: Path, 
         (["checkpoint=nowhere"], "nowhere"),
     ],
 )
-def test_wrong_options_are_one_line(run: Path, scene: Path, tmp_path: Path, options: list[str], message: str) -> None:
+def test_invalid_options_give_an_error_of_one_line(
+    run: Path, scene: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
     given = [f"checkpoint={run}", f"input={scene}", "output=map.tif", "engine=torch", "progress=false"]
     names = {option.partition("=")[0] for option in options}
     kept = [option for option in given if option.partition("=")[0] not in names]
-    assert message in refused("predict", *kept, *[o.format(scene=scene) for o in options], cwd=tmp_path)
+    assert message in error_line("predict", *kept, *[o.format(scene=scene) for o in options], cwd=tmp_path)
     assert not list(tmp_path.glob("*.tif"))
 
 
@@ -255,12 +261,12 @@ def test_ray_gives_the_same_bytes_and_survives_the_loss_of_a_worker(run: Path, s
     several = [options[0], f"input=['{scene}',again.tif]", *options[2:], "areas=true", "vectors=gpkg"]
     done = command("predict", *several, "output=maps", "executor=ray", "workers=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    check_together(tmp_path / "maps", (scene.stem, "again"), satseg.load_model(run).spec.class_names)
-    done = command("predict", *several, "output=alone", "scenes=single", cwd=tmp_path)
-    assert done.returncode == 0 and not list((tmp_path / "alone").glob("all_scenes*")), done.stderr
+    check_combined_outputs(tmp_path / "maps", (scene.stem, "again"), satseg.load_model(run).spec.class_names)
+    done = command("predict", *several, "output=single", "scenes=single", cwd=tmp_path)
+    assert done.returncode == 0 and not list((tmp_path / "single").glob("all_scenes*")), done.stderr
 
 
-def test_evaluation_with_test_time_augmentation_is_scored_beside_the_plain_one(run: Path, tmp_path: Path) -> None:
+def test_evaluation_with_test_time_augmentation_is_stored_separately(run: Path, tmp_path: Path) -> None:
     for tta in ("none", "d4"):
         done = command("evaluate", f"checkpoint={run}", "split=test", f"tta={tta}", cwd=run.parent)
         assert done.returncode == 0, done.stderr
@@ -302,22 +308,22 @@ def test_evaluation_with_test_time_augmentation_is_scored_beside_the_plain_one(r
         ),
     ],
 )
-def test_wrong_values_are_refused_before_anything_is_opened(option: str) -> None:
+def test_invalid_values_raise_an_error_before_files_are_opened(option: str) -> None:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("predict", ["input=nothing.tif", option])
     with pytest.raises(ConfigError, match=re.escape(option.partition("=")[0])):
         check_options(cfg)
 
 
-def test_no_scene_is_written_over_and_no_file_twice(run: Path, scene: Path, tmp_path: Path) -> None:
+def test_input_scenes_are_never_overwritten_and_no_output_written_twice(run: Path, scene: Path, tmp_path: Path) -> None:
     for name in ("a.tif", "a_entropy.tif", "b.png"):
         (tmp_path / name).write_bytes(scene.read_bytes())
     given = [f"checkpoint={run}", "engine=torch"]
-    said = refused("predict", *given, "input=a_entropy.tif", "output=a.tif", "entropy=true", cwd=tmp_path)
-    assert "a_entropy.tif is an input scene" in said
-    assert "is an input scene" in refused("predict", *given, "input=.", "output=.", cwd=tmp_path)
-    said = refused("predict", *given, "input=[a.tif,a_entropy.tif]", "output=maps", "entropy=true", cwd=tmp_path)
-    assert "would be written twice" in said
+    printed = error_line("predict", *given, "input=a_entropy.tif", "output=a.tif", "entropy=true", cwd=tmp_path)
+    assert "a_entropy.tif is an input scene" in printed
+    assert "is an input scene" in error_line("predict", *given, "input=.", "output=.", cwd=tmp_path)
+    printed = error_line("predict", *given, "input=[a.tif,a_entropy.tif]", "output=maps", "entropy=true", cwd=tmp_path)
+    assert "would be written twice" in printed
     assert all((tmp_path / name).read_bytes() == scene.read_bytes() for name in ("a.tif", "a_entropy.tif"))
 
 
@@ -328,7 +334,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_proxy")
-def test_a_scene_behind_a_url_is_segmented_and_its_change_noticed(run: Path, scene: Path, tmp_path: Path) -> None:
+def test_a_remote_scene_is_segmented_and_its_changes_are_detected(run: Path, scene: Path, tmp_path: Path) -> None:
     folder, output = tmp_path / "served", tmp_path / "map.tif"
     folder.mkdir()
     rasterio.shutil.copy(scene, folder / "scene.tif", driver="COG", blocksize=128)
@@ -338,7 +344,7 @@ def test_a_scene_behind_a_url_is_segmented_and_its_change_noticed(run: Path, sce
         predict(run, f"input={url}one", f"output={output}", "engine=torch", cwd=tmp_path)
         made = output.stat().st_mtime_ns
         predict(run, f"input={url}two", f"output={output}", "engine=torch", cwd=tmp_path)
-        assert output.stat().st_mtime_ns == made  # a newly signed URL is the same scene
+        assert output.stat().st_mtime_ns == made  # another signature of the URL is the same scene
         assert np.array_equal(read(output), read(tmp_path / "local.tif"))
         darker = rewrite(scene, tmp_path / "darker.tif", np.maximum(read(scene) // 2, 1))
         rasterio.shutil.copy(darker, folder / "scene.tif", driver="COG", blocksize=128)
@@ -346,7 +352,7 @@ def test_a_scene_behind_a_url_is_segmented_and_its_change_noticed(run: Path, sce
         assert output.stat().st_mtime_ns > made
 
 
-def test_a_change_of_a_file_behind_a_users_own_vrt_is_noticed(run: Path, scene: Path, tmp_path: Path) -> None:
+def test_changes_of_files_behind_a_vrt_are_detected(run: Path, scene: Path, tmp_path: Path) -> None:
     part, vrt, output = tmp_path / "part.tif", tmp_path / "scene.vrt", tmp_path / "map.tif"
     part.write_bytes(scene.read_bytes())
     rasterio.shutil.copy(part, vrt, driver="VRT")
@@ -368,7 +374,7 @@ def test_bands_in_separate_files_are_segmented_as_one_scene(run: Path, scene: Pa
     assert np.array_equal(read(tmp_path / "map.tif"), read(tmp_path / "whole.tif"))
 
 
-def test_a_scene_placed_by_points_or_polynomials_is_warned_of(run: Path, scene: Path, tmp_path: Path) -> None:
+def test_scenes_with_control_points_or_rpcs_are_warned_of(run: Path, scene: Path, tmp_path: Path) -> None:
     corners = [(row, col, 30.0 + col / 1e4, 50.0 - row / 1e4) for row, col in ((0, 0), (0, 370), (350, 0), (350, 370))]
     points = [rasterio.control.GroundControlPoint(*corner) for corner in corners]
     line = [1.0] + [0.0] * 19
@@ -378,22 +384,20 @@ def test_a_scene_placed_by_points_or_polynomials_is_warned_of(run: Path, scene: 
         profile = {"driver": "GTiff", "count": 3, "height": 350, "width": 370, "dtype": "uint8"}
         with rasterio.open(path, "w", **profile, **place) as target:
             target.write(read(scene))
-        said = predict(run, f"input={path}", f"output={tmp_path / 'map.tif'}", "engine=torch", cwd=tmp_path)
-        assert "Warning" in said and name in said and "gdalwarp" in said
+        printed = predict(run, f"input={path}", f"output={tmp_path / 'map.tif'}", "engine=torch", cwd=tmp_path)
+        assert "Warning" in printed and name in printed and "gdalwarp" in printed
 
 
-def test_a_second_run_of_the_same_map_is_refused_and_a_finished_one_is_kept(
-    run: Path, scene: Path, tmp_path: Path
-) -> None:
+def test_a_map_in_use_raises_an_error_and_a_finished_map_is_kept(run: Path, scene: Path, tmp_path: Path) -> None:
     output = tmp_path / "map.tif"
     with output_lock(output):
-        said = refused(
+        printed = error_line(
             "predict", f"checkpoint={run}", f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path
         )
-    assert f"{output} is in use by process {os.getpid()} on " in said and not output.exists()
+    assert f"{output} is in use by process {os.getpid()} on " in printed and not output.exists()
     predict(run, f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path)
     before = output.stat().st_mtime_ns
     predict(run, f"input={scene}", f"output={output}", "engine=torch", cwd=tmp_path)
-    assert output.stat().st_mtime_ns == before  # the very same work was done already
+    assert output.stat().st_mtime_ns == before  # nothing was computed again
     predict(run, f"input={scene}", f"output={output}", "engine=torch", "tta=flips", cwd=tmp_path)
     assert output.stat().st_mtime_ns > before and [p.name for p in tmp_path.iterdir()] == ["map.tif"]

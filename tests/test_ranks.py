@@ -1,4 +1,4 @@
-"""Training with two processes: scores, run folders, and what happens when one of them dies."""
+"""Training with two processes: scores, run folders, stop requests, and killed processes."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import TINY, Forked, cluster, command, refused, run_program
+from commands import TINY, Forked, command, error_line, fake_slurm, run_program
 from safetensors.numpy import load_file
 
 from satseg.models import build_model
@@ -33,22 +33,22 @@ TWO = [
 ]
 
 
-def scored_alike(run: Path, cwd: Path) -> None:
-    """Two processes scored three images in training; one process scores them again."""
+def assert_scores_equal_those_of_one_process(run: Path, cwd: Path) -> None:
+    """Compare scores of three images by two processes in training with those by one process afterwards."""
     with (run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == [str(i) for i in range(len(rows))]
     best = max(rows, key=lambda row: float(row["val/miou"]))
-    alone = json.loads((run / "evaluation/val/scores.json").read_text())["scores"]
+    in_one_process = json.loads((run / "evaluation/val/scores.json").read_text())["scores"]
     for name in ("miou", "micro_iou", "accuracy", "iou/water", "recall/road"):
-        trained, again = float(best[f"val/{name}"]), alone[name]
+        trained, again = float(best[f"val/{name}"]), in_one_process[name]
         assert np.float32(again if again is not None else "nan") == np.float32(trained) or np.isnan(trained)
     done = command("evaluate", f"checkpoint={run}", "split=val", "output=again", cwd=cwd)
     assert done.returncode == 0, done.stderr
-    assert json.loads((cwd / "again/scores.json").read_text())["scores"] == alone
+    assert json.loads((cwd / "again/scores.json").read_text())["scores"] == in_one_process
 
 
-def started(options: list[str], run: Path, **how: Any) -> subprocess.Popen[str]:
+def start(options: list[str], run: Path, **popen_options: Any) -> subprocess.Popen[str]:
     """Start a training."""
     return Forked(
         [sys.executable, "-m", "satseg.train", *options, f"run_dir={run.name}"],
@@ -56,13 +56,13 @@ def started(options: list[str], run: Path, **how: Any) -> subprocess.Popen[str]:
         env=os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(run.parent / "cache")},
         stderr=subprocess.PIPE,
         text=True,
-        **{"ranks": 2} | how,
+        **{"ranks": 2} | popen_options,
     )
 
 
-def begun(options: list[str], run: Path) -> subprocess.Popen[str]:
-    """Start a training, and wait until it has written what it can go on from."""
-    process = started(options, run)
+def start_until_checkpoint(options: list[str], run: Path) -> subprocess.Popen[str]:
+    """Start a training, and wait for its first checkpoint."""
+    process = start(options, run)
     wait_for((run / "checkpoints/last.ckpt").exists)
     return process
 
@@ -79,7 +79,7 @@ def children(process: subprocess.Popen[str]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_devices_make_one_run_with_the_scores_of_one(tmp_path: Path) -> None:
+def test_training_on_two_devices_gives_one_run_with_the_same_scores_as_evaluation_on_one(tmp_path: Path) -> None:
     options = [*TINY, *TWO, "scale_lr=linear", "scheduler=none", "seed=1,2", "runs_dir=runs"]
     done = command("train", "-m", *options, cwd=tmp_path, ranks=4)
     assert done.returncode == 0, done.stderr
@@ -90,11 +90,11 @@ def test_two_devices_make_one_run_with_the_scores_of_one(tmp_path: Path) -> None
         assert float(next(csv.DictReader(file))["lr"]) == pytest.approx(2 * 2e-3)
     recorded = json.loads((runs[0] / "environment.json").read_text())["command"]
     assert "trainer=ddp" in recorded
-    scored_alike(runs[0], tmp_path)
+    assert_scores_equal_those_of_one_process(runs[0], tmp_path)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "tu-mobilenetv4_conv_small", "tu-tf_efficientnet_lite0"])
-def test_shared_statistics_leave_a_network_what_it_computes(backbone: str) -> None:
+def test_converting_to_synchronised_batch_norm_does_not_change_the_output(backbone: str) -> None:
     torch.manual_seed(0)
     config = {"_target_": "segmentation_models_pytorch.decoders.fpn.model.FPN", "encoder_name": backbone}
     spec = InputSpec(("r", "g", "b"), "uint8", 255.0, mean=(0.5,) * 3, std=(0.2,) * 3)
@@ -111,29 +111,29 @@ def test_shared_statistics_leave_a_network_what_it_computes(backbone: str) -> No
 
 
 @pytest.mark.slow
-def test_a_network_that_devices_share_is_trained_as_one_that_each_has(tmp_path: Path) -> None:
+def test_fsdp_trains_like_ddp_and_can_be_resumed(tmp_path: Path) -> None:
     options = [*TINY, *TWO, "backbone=resnet18", "ema=false", "dataset.patches_per_epoch=48"]
     for trainer in ("ddp", "fsdp"):
         done = command("train", *options, f"trainer={trainer}", f"run_dir={trainer}", cwd=tmp_path, ranks=2)
         assert done.returncode == 0, done.stderr
-    scored_alike(tmp_path / "fsdp", tmp_path)
-    process = begun([*options, "trainer=fsdp"], tmp_path / "stopped")
+    assert_scores_equal_those_of_one_process(tmp_path / "fsdp", tmp_path)
+    process = start_until_checkpoint([*options, "trainer=fsdp"], tmp_path / "stopped")
     process.send_signal(signal.SIGTERM)
     assert "resume_from=stopped" in process.communicate(timeout=60)[1]
-    assert len((tmp_path / "stopped/metrics.csv").read_text().splitlines()) == 2  # it ended inside the second epoch
+    assert len((tmp_path / "stopped/metrics.csv").read_text().splitlines()) == 2  # stopped during the second epoch
     last = tmp_path / "stopped/checkpoints/last.ckpt"
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
-    assert "last.ckpt is corrupt" in refused("train", "resume_from=stopped", cwd=tmp_path, ranks=2)
+    assert "last.ckpt is corrupt" in error_line("train", "resume_from=stopped", cwd=tmp_path, ranks=2)
     last.write_bytes(whole)
     done = command("train", "resume_from=stopped", cwd=tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr
-    alike(tmp_path / "fsdp", tmp_path / "ddp")
-    alike(tmp_path / "stopped", tmp_path / "fsdp")
+    assert_same_training(tmp_path / "fsdp", tmp_path / "ddp")
+    assert_same_training(tmp_path / "stopped", tmp_path / "fsdp")
 
 
-def alike(run: Path, other: Path) -> None:
-    """Both have learned the same, epoch by epoch."""
+def assert_same_training(run: Path, other: Path) -> None:
+    """Compare losses and scores of each epoch, and the weights."""
     mine, theirs = (list(csv.DictReader((r / "metrics.csv").read_text().splitlines())) for r in (run, other))
     for one, two in zip(mine, theirs, strict=True):
         assert float(one["train/loss"]) == pytest.approx(float(two["train/loss"]), rel=1e-4)
@@ -143,18 +143,20 @@ def alike(run: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_decoder_that_leaves_stages_out_is_trained_and_resumed_with_the_same_numbers_only(tmp_path: Path) -> None:
+def test_a_decoder_with_unused_stages_trains_and_resumes_only_with_the_same_batch_size(tmp_path: Path) -> None:
     options = [*TINY, *TWO, "model=pspnet", "~model.decoder_channels", "trainer.max_epochs=300"]
-    process = begun([*options, "dataset.patches_per_epoch=4"], tmp_path / "run")  # a step an epoch: it ends between two
+    process = start_until_checkpoint(
+        [*options, "dataset.patches_per_epoch=4"], tmp_path / "run"
+    )  # one step per epoch, so it stops between two
     process.send_signal(signal.SIGTERM)
     assert "resume_from=run" in process.communicate(timeout=60)[1]
-    line = refused("train", "resume_from=run", "dataset.batch_size=1", cwd=tmp_path, ranks=2)
+    line = error_line("train", "resume_from=run", "dataset.batch_size=1", cwd=tmp_path, ranks=2)
     assert "The learning rate is scheduled by step, and the steps per epoch would change" in line
     assert "dataset.batch_size was 2 and is 1" in line
 
 
 @pytest.mark.slow
-def test_a_sweep_under_torchrun_has_a_folder_for_each_run(tmp_path: Path) -> None:
+def test_a_sweep_under_torchrun_has_one_folder_per_run(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(tmp_path / "cache")}
     arguments = [sys.executable, *TORCHRUN, "-m", *TINY, *TWO, "seed=1,2", "runs_dir=runs"]
     done = run_program(arguments, ranks=2, cwd=tmp_path, env=environment)
@@ -166,7 +168,7 @@ def test_a_sweep_under_torchrun_has_a_folder_for_each_run(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_torchrun_with_other_devices_than_were_asked_for_is_refused(tmp_path: Path) -> None:
+def test_torchrun_with_another_number_of_devices_raises_an_error(tmp_path: Path) -> None:
     environment = os.environ | {"SATSEG_CACHE": str(tmp_path / "cache")}
     arguments = [sys.executable, *TORCHRUN, *TINY, *TWO, "trainer.devices=1"]
     done = run_program(arguments, ranks=2, cwd=tmp_path, env=environment)
@@ -176,13 +178,13 @@ def test_torchrun_with_other_devices_than_were_asked_for_is_refused(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
-    process = begun([*TINY, *TWO, "trainer.max_epochs=300"], tmp_path / "run")
+def test_a_killed_process_ends_the_run_which_can_be_resumed(tmp_path: Path) -> None:
+    process = start_until_checkpoint([*TINY, *TWO, "trainer.max_epochs=300"], tmp_path / "run")
     ranks = children(process)
     os.kill(int(ranks[1]), signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1 and "RunError: The process of device 1 was killed by SIGKILL, " in said, said
-    assert "resume_from=run" in said and "Traceback" not in said
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 1 and "RunError: The process of device 1 was killed by SIGKILL, " in printed, printed
+    assert "resume_from=run" in printed and "Traceback" not in printed
     assert not any(Path(f"/proc/{c}").exists() for c in ranks)
     epoch = len((tmp_path / "run/metrics.csv").read_text().splitlines()) - 1
     done = command("train", "resume_from=run", f"trainer.max_epochs={epoch + 1}", cwd=tmp_path, ranks=2)
@@ -191,15 +193,15 @@ def test_a_process_that_dies_ends_the_run_which_resumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_outlive_the_one_that_started_them_keep_their_folder(tmp_path: Path) -> None:
-    process = begun([*TINY, *TWO, "trainer.max_epochs=300"], tmp_path / "run")
+def test_processes_that_outlive_their_parent_keep_the_lock_of_the_run_folder(tmp_path: Path) -> None:
+    process = start_until_checkpoint([*TINY, *TWO, "trainer.max_epochs=300"], tmp_path / "run")
     ranks = [int(child) for child in children(process)]
     try:
         for rank in ranks:
             os.kill(rank, signal.SIGSTOP)
         process.kill()
         process.wait()
-        line = refused("train", "resume_from=run", cwd=tmp_path)
+        line = error_line("train", "resume_from=run", cwd=tmp_path)
         assert f"resume_from=run is in use by process {process.pid} on " in line
     finally:
         for rank in ranks:
@@ -207,33 +209,33 @@ def test_processes_that_outlive_the_one_that_started_them_keep_their_folder(tmp_
     epoch = len((tmp_path / "run/metrics.csv").read_text().splitlines())
     options = [f"trainer.max_epochs={epoch}", "trainer.devices=2"]
     done = command("train", "resume_from=run", *options, cwd=tmp_path, ranks=2)
-    assert done.returncode == 0, done.stderr  # it has waited for them to end
+    assert done.returncode == 0, done.stderr  # it waited for them to exit
 
 
 @pytest.mark.slow
-def test_processes_that_are_asked_to_end_when_they_start_end(tmp_path: Path) -> None:
-    process = started([*TINY, *TWO], tmp_path / "run", ranks=0)  # these import the libraries while they are asked
+def test_a_stop_request_during_start_up_ends_all_processes(tmp_path: Path) -> None:
+    process = start([*TINY, *TWO], tmp_path / "run", ranks=0)  # the request arrives while they import libraries
     wait_for(lambda: len(children(process)) == 2)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=90)
-    assert process.returncode == 130 and "Traceback" not in said, said
+    _, printed = process.communicate(timeout=90)
+    assert process.returncode == 130 and "Traceback" not in printed, printed
     ending = "The system asked the run to stop. There is no checkpoint yet to resume from; start again."
-    assert said.strip().endswith(ending)
+    assert printed.strip().endswith(ending)
 
 
 @pytest.mark.slow
-def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on(
+def test_a_stop_request_during_validation_ends_all_processes_and_the_run_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in cluster(tmp_path).items():
+    for name, value in fake_slurm(tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "helpers"), prepend=os.pathsep)
-    options = [*TINY, *TWO, "+callbacks.ask._target_=stop_requests.AskInScoring", "ema=false"]
-    process = started(options, tmp_path / "run")
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 130 and "Traceback" not in said and "resume_from=run" in said, said
-    assert (tmp_path / "asked").read_text() == "requeue 17\n"
-    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 2  # the second epoch has no score
+    options = [*TINY, *TWO, "+callbacks.ask._target_=stop_requests.SignalInValidation", "ema=false"]
+    process = start(options, tmp_path / "run")
+    _, printed = process.communicate(timeout=300)
+    assert process.returncode == 130 and "Traceback" not in printed and "resume_from=run" in printed, printed
+    assert (tmp_path / "scontrol_calls").read_text() == "requeue 17\n"
+    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 2  # the second epoch was not recorded
     done = command("train", "resume_from=run", "trusted_modules=[stop_requests]", cwd=tmp_path, ranks=2)
     assert done.returncode == 0 and (tmp_path / "run/summary.json").is_file(), done.stderr
     assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 3
@@ -251,16 +253,16 @@ def test_processes_that_are_asked_to_end_while_they_score_end_together_and_go_on
         (["scale_lr=banana", "trainer.devices=1"], "scale_lr=banana: choose none, linear, sqrt"),
     ],
 )
-def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path: Path) -> None:
-    assert expected in refused("train", *TINY, *TWO, *options, cwd=tmp_path, starts_others=False)
+def test_invalid_options_give_an_error_of_one_line(options: list[str], expected: str, tmp_path: Path) -> None:
+    assert expected in error_line("train", *TINY, *TWO, *options, cwd=tmp_path, starts_others=False)
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_in_the_processes_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a library, as NCCL does, kills a process that has said what went wrong."""
+def test_an_error_in_a_rank_is_printed_as_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if a library such as NCCL aborts the process after its error."""
     (tmp_path / "sitecustomize.py").write_text(
         "import atexit, os\nif 'RANK' in os.environ: atexit.register(os.abort)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    line = refused("train", *TINY, *TWO, "dataset.scenes={train: 2, val: 1, test: 1}", cwd=tmp_path)
+    line = error_line("train", *TINY, *TWO, "dataset.scenes={train: 2, val: 1, test: 1}", cwd=tmp_path)
     assert "split=val has 1 images, too few for 2 devices to share" in line

@@ -1,4 +1,4 @@
-"""What the README and the documentation tell people to type exists: scripts, commands, groups and options."""
+"""Commands, options, links and scripts in the README and the documentation exist."""
 
 import re
 import shlex
@@ -27,14 +27,14 @@ COMMANDS = sorted(
 )
 
 
-def test_there_are_commands() -> None:
+def test_the_documentation_contains_commands() -> None:
     assert len(COMMANDS) >= 10
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_composes(command: str) -> None:
+def test_documented_commands_compose(command: str) -> None:
     name, *options = shlex.split(command.removeprefix("python -m satseg."))
-    if "-m" in options:  # a sweep: its first run
+    if "-m" in options:  # the first run of a sweep
         options = [re.sub(r"=([^,\[{]+),.*", r"=\1", o) for o in options if o != "-m"]
     options = [o for o in quote_paths(options) if not o.startswith(("--", "$@"))]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -43,7 +43,7 @@ def test_a_command_composes(command: str) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda t: str(t.relative_to(ROOT)))
-def test_files_that_are_named_are_there(text: Path) -> None:
+def test_linked_files_and_scripts_exist(text: Path) -> None:
     content = text.read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)\)", content)
     assert all((text.parent / link).exists() for link in links if "://" not in link)

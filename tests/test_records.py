@@ -1,4 +1,4 @@
-"""What a record of a run may name and hold, and what becomes of one that holds something else."""
+"""Records of runs: allowed classes per slot, valid values, and hostile or corrupt records."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import TINY, command, refused, run_module
+from commands import TINY, command, error_line, run_module
 from connection_counter import listener
 from hydra import compose, initialize_config_dir
 from hypothesis import given
@@ -84,7 +84,7 @@ RECORD: dict[str, Any] = {
     "callbacks": {"mine": {"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "val/miou"}},
     "logger": {},
 }
-# Each slot, the files that name its classes, and how they do.
+# For each slot, the configuration files that name its classes, and a pattern that finds them.
 SLOTS = {
     "dataset": ("dataset/*.yaml", r"^_target_: (\S+)"),
     "dataset.split": ("dataset/split/*.yaml", r"^_target_: (\S+)"),
@@ -99,14 +99,14 @@ SLOTS = {
 }
 
 
-def named(files: str, pattern: str) -> set[str]:
+def named_classes(files: str, pattern: str) -> set[str]:
     return {n for path in CONF.glob(files) for n in re.findall(pattern, path.read_text(), re.MULTILINE)}
 
 
-EVERYTHING = sorted(named("**/*.yaml", r"_target_: ([\w.]+)"))
+ALL_CLASSES = sorted(named_classes("**/*.yaml", r"_target_: ([\w.]+)"))
 
 
-def changed(place: str, value: Any) -> dict[str, Any]:
+def record_with(place: str, value: Any) -> dict[str, Any]:
     record = copy.deepcopy(RECORD)
     *parents, name = place.split(".")
     node = record
@@ -116,7 +116,7 @@ def changed(place: str, value: Any) -> dict[str, Any]:
     return record
 
 
-def at(record: Any, place: str) -> Any:
+def get_at(record: Any, place: str) -> Any:
     for key in place.split("."):
         record = record[key]
     return record
@@ -137,41 +137,41 @@ def read(record: dict[str, Any], folder: Path, trusted: list[str] | None = None)
 
 
 @pytest.mark.parametrize("slot", SLOTS)
-def test_a_slot_takes_its_own_classes_and_none_of_any_other(slot: str, tmp_path: Path) -> None:
-    belonging = named(*SLOTS[slot])
-    assert len(EVERYTHING) > 30 and DASHBOARD in EVERYTHING and belonging and belonging < set(EVERYTHING)
-    taken = set()
-    for name in EVERYTHING:
+def test_a_slot_accepts_only_its_own_classes(slot: str, tmp_path: Path) -> None:
+    own_classes = named_classes(*SLOTS[slot])
+    assert len(ALL_CLASSES) > 30 and DASHBOARD in ALL_CLASSES and own_classes and own_classes < set(ALL_CLASSES)
+    accepted = set()
+    for name in ALL_CLASSES:
         try:
-            found = read(changed(slot, at(RECORD, slot) | {"_target_": name}), tmp_path)
+            found = read(record_with(slot, get_at(RECORD, slot) | {"_target_": name}), tmp_path)
         except ConfigError as error:
             assert f"{slot} names {name}, which is not allowed there" in str(error)
         else:
-            taken.add(at(found, slot)["_target_"])
-    assert taken == belonging
+            accepted.add(get_at(found, slot)["_target_"])
+    assert accepted == own_classes
 
 
 @pytest.mark.parametrize("place", leaves(RECORD))
-def test_no_class_is_taken_where_there_is_a_value(place: str, tmp_path: Path) -> None:
+def test_classes_in_place_of_values_raise_an_error(place: str, tmp_path: Path) -> None:
     for name in (DASHBOARD, "satseg.data.sampling.Area", MODELS["unet"]):
         for value in ({"_target_": name}, [{"_target_": name}], {"deep": [{"_target_": name}]}):
             with pytest.raises(ConfigError, match=re.escape(place.split(".")[0])):
-                read(changed(place, value), tmp_path)
+                read(record_with(place, value), tmp_path)
 
 
 @pytest.mark.parametrize("slot", SLOTS)
 @pytest.mark.parametrize("extra", [{"_args_": [1]}, {"_recursive_": False}, {"_convert_": "all"}, {"_partial_": False}])
-def test_hydras_other_keys_stand_only_where_satsegs_configuration_has_them(
+def test_special_keys_of_hydra_are_accepted_only_where_the_configuration_has_them(
     slot: str, extra: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="unlike satseg's configuration"):
-        read(changed(slot, at(RECORD, slot) | extra), tmp_path)
-    node = {k: v for k, v in at(RECORD, slot).items() if k != "_target_"}
+        read(record_with(slot, get_at(RECORD, slot) | extra), tmp_path)
+    node = {k: v for k, v in get_at(RECORD, slot).items() if k != "_target_"}
     with pytest.raises(ConfigError, match=r"names no class"):
-        read(changed(slot, node | {"name": 1}), tmp_path)
+        read(record_with(slot, node | {"name": 1}), tmp_path)
 
 
-def test_a_class_of_the_callers_own_is_taken_in_every_slot_and_no_other_through_its_module(
+def test_trusted_modules_allow_their_own_classes_in_every_slot_but_nothing_they_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "of_mine.py").write_text(
@@ -179,41 +179,39 @@ def test_a_class_of_the_callers_own_is_taken_in_every_slot_and_no_other_through_
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     for slot in SLOTS:
-        own = at(RECORD, slot) | {"_target_": "of_mine.Mine", "option": {"_target_": "of_mine.Mine"}}
+        own = get_at(RECORD, slot) | {"_target_": "of_mine.Mine", "option": {"_target_": "of_mine.Mine"}}
         with pytest.raises(ConfigError, match="of_mine"):
-            read(changed(slot, own), tmp_path)
-        assert at(read(changed(slot, own), tmp_path, ["of_mine"]), slot)["_target_"] == "of_mine.Mine"
+            read(record_with(slot, own), tmp_path)
+        assert get_at(read(record_with(slot, own), tmp_path, ["of_mine"]), slot)["_target_"] == "of_mine.Mine"
         for name in ("of_mine.Dashboard", "of_mine.make", "of_mine.os.system", "of_mine.nothing"):
             with pytest.raises(ConfigError, match=slot):
-                read(changed(slot, own | {"_target_": name}), tmp_path, ["of_mine"])
+                read(record_with(slot, own | {"_target_": name}), tmp_path, ["of_mine"])
             with pytest.raises(ConfigError, match=slot):
-                read(changed(slot, own | {"option": {"_target_": name}}), tmp_path, ["of_mine"])
+                read(record_with(slot, own | {"option": {"_target_": name}}), tmp_path, ["of_mine"])
     with pytest.raises(ConfigError, match="not allowed there"):
         read(RECORD | {"trusted_modules": ["of_mine"], "model": {"_target_": "of_mine.Mine"}}, tmp_path)
 
 
-def test_a_trusted_package_covers_its_modules_under_either_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trusted_package_covers_its_submodules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package/losses.py").write_text("import os\n\n\nclass Mine: ...\n")
     (tmp_path / "my_package/__init__.py").write_text("from my_package.losses import Mine\nfrom pathlib import Path\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     slot = next(slot for slot in SLOTS if slot.startswith("loss"))
-    own = at(RECORD, slot) | {"_target_": "my_package.Mine", "_convert_": "all", "_recursive_": False}
-    assert at(read(changed(slot, own), tmp_path, ["my_package"]), slot) == own
+    own = get_at(RECORD, slot) | {"_target_": "my_package.Mine", "_convert_": "all", "_recursive_": False}
+    assert get_at(read(record_with(slot, own), tmp_path, ["my_package"]), slot) == own
     with pytest.raises(ConfigError, match=f"{slot} names my_package.Path, which is not a class of that module"):
-        read(changed(slot, own | {"_target_": "my_package.Path"}), tmp_path, ["my_package"])
+        read(record_with(slot, own | {"_target_": "my_package.Path"}), tmp_path, ["my_package"])
     inside = own | {"_target_": "my_package.losses.Mine"}
-    assert at(read(changed(slot, inside), tmp_path, ["my_package"]), slot) == inside
+    assert get_at(read(record_with(slot, inside), tmp_path, ["my_package"]), slot) == inside
     with pytest.raises(ConfigError, match=r"my_package\.losses\.Mine, which is not allowed there"):
-        read(changed(slot, inside), tmp_path, ["my_pack"])
+        read(record_with(slot, inside), tmp_path, ["my_pack"])
     for name in ("my_package.losses.os.system", "my_package.os.system", "my_packages.Mine"):
         with pytest.raises(ConfigError, match=slot):
-            read(changed(slot, own | {"_target_": name}), tmp_path, ["my_package"])
+            read(record_with(slot, own | {"_target_": name}), tmp_path, ["my_package"])
 
 
-def test_what_only_the_user_says_is_left_out(tmp_path: Path) -> None:
+def test_options_that_only_the_user_may_set_are_dropped_from_a_record(tmp_path: Path) -> None:
     evil = {"wandb": {"_target_": DASHBOARD, "settings": {"base_url": "http://127.0.0.1:9"}}}
     record = copy.deepcopy(RECORD) | {
         "logger": evil,
@@ -241,7 +239,7 @@ def test_what_only_the_user_says_is_left_out(tmp_path: Path) -> None:
         ("optimizer.lr", "fast"),
         ("dataset.num_workers", 100_000),
         ("dataset.batch_size", 0),
-        ("dataset.size", 2**12),  # to make such a scene takes 8 GB of memory
+        ("dataset.size", 2**12),  # such a scene would take 8 GB of memory
         ("dataset.scenes", {"train": 100_000}),
         ("dataset.split.seed", float("nan")),
         ("dataset.split", 3),
@@ -270,12 +268,12 @@ def test_what_only_the_user_says_is_left_out(tmp_path: Path) -> None:
         ("dataset.classes", {None: 1}),
     ],
 )
-def test_a_value_of_another_type_or_range_is_refused(place: str, value: Any, tmp_path: Path) -> None:
+def test_values_of_a_wrong_type_or_range_raise_an_error(place: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(SatsegError, match=re.escape(place)):
-        read(changed(place, value), tmp_path)
+        read(record_with(place, value), tmp_path)
 
 
-FOREIGN_OPTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
+INVALID_OPTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "unknown": ("dataset", {"foo": 1}, "dataset.foo is unknown to FolderDataModule"),
     "nearly known": ("dataset", {"image_sufix": ""}, "did you mean image_suffix?"),
     "of a list": ("dataset.split", {"_target_": "satseg.data.splits.List", "val": [1]}, "dataset.split.val is [1]"),
@@ -293,28 +291,28 @@ FOREIGN_OPTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", FOREIGN_OPTIONS)
-def test_options_that_a_class_does_not_take_are_told_with_the_file(name: str, tmp_path: Path) -> None:
-    place, options, expected = FOREIGN_OPTIONS[name]
+@pytest.mark.parametrize("name", INVALID_OPTIONS)
+def test_invalid_options_of_a_class_raise_an_error_that_names_the_file(name: str, tmp_path: Path) -> None:
+    place, options, expected = INVALID_OPTIONS[name]
     path = tmp_path / "config.yaml"
-    record = changed(place, at(RECORD, place) | options)
+    record = record_with(place, get_at(RECORD, place) | options)
     if "_target_" in options:
-        record = changed(place, options)
+        record = record_with(place, options)
     OmegaConf.save(OmegaConf.create(record), path)
-    with pytest.raises(ConfigError) as refused_:
+    with pytest.raises(ConfigError) as caught:
         config = read_config(tmp_path)
         for group in ("dataset", "loss", "callbacks"):
             check_classes(config[group], group, path)
-    assert str(refused_.value).startswith(f"{path}: ") and expected in str(refused_.value)
-    if place.startswith("dataset"):  # as evaluate, explain and export read it
+    assert str(caught.value).startswith(f"{path}: ") and expected in str(caught.value)
+    if place.startswith("dataset"):  # as read by evaluate, explain and export
         spec = DatasetSpec((InputSpec(("r", "g", "b"), "uint8", 255.0),), ("a", "b"), ((0,) * 3,) * 2)
         with pytest.raises(ConfigError, match=re.escape(expected)):
             recorded_datamodule(tmp_path, OmegaConf.create({}), spec)
 
 
-def test_an_option_that_a_class_sets_itself_is_told_with_the_file(tmp_path: Path) -> None:
+def test_an_option_set_by_the_class_itself_raises_an_error_that_names_the_file(tmp_path: Path) -> None:
     made = {"_target_": "satseg.data.synthetic.datamodule.SyntheticDataModule", "scenes": {"train": 1}, "images": "*"}
-    OmegaConf.save(OmegaConf.create(changed("dataset", made)), tmp_path / "config.yaml")
+    OmegaConf.save(OmegaConf.create(record_with("dataset", made)), tmp_path / "config.yaml")
     spec = DatasetSpec((InputSpec(("r", "g", "b"), "uint8", 255.0),), ("a", "b"), ((0,) * 3,) * 2)
     with pytest.raises(ConfigError, match=re.escape(f"{tmp_path / 'config.yaml'}: dataset cannot be built")):
         recorded_datamodule(tmp_path, OmegaConf.create({}), spec)
@@ -341,7 +339,7 @@ CHOICES = [
     ),
     *(f"dataset=folder dataset/split={path.stem}" for path in sorted(CONF.glob("dataset/split/*.yaml"))),
     "dataset/sampler=balanced",
-    # What satseg's own configuration does not name, and users may.
+    # options that satseg's configuration does not contain, but users may add
     "dataset=folder dataset.bands=[B8,B4] dataset.scale=1e4 dataset.offset=0 dataset.num_workers=2 dataset.nodata=0",
     "dataset=folder dataset.images={r:a/*,g:b/*} dataset.classes=[low,high] +dataset.sampling_seed=1",
     "dataset=folder dataset.mask_values={9:water} dataset.vectors.attribute=class dataset.patches_per_epoch=9",
@@ -355,7 +353,7 @@ CHOICES = [
 ]
 
 
-def test_whatever_satsegs_configuration_makes_can_be_read_again(tmp_path: Path) -> None:
+def test_records_of_all_shipped_configurations_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     with initialize_config_dir(str(CONF), version_base=None):
         for choice in CHOICES:
@@ -406,13 +404,13 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("fault", YAML_FAULTS)
-def test_yaml_of_another_form_is_refused(fault: str, tmp_path: Path) -> None:
+def test_unsupported_yaml_raises_an_error(fault: str, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=re.escape(str(tmp_path / "config.yaml"))):
         read_config(write(tmp_path / "config.yaml", YAML_FAULTS[fault]).parent)
 
 
 @pytest.mark.parametrize("fault", JSON_FAULTS)
-def test_json_of_another_form_is_refused(fault: str, tmp_path: Path) -> None:
+def test_unsupported_json_raises_an_error(fault: str, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=re.escape(str(tmp_path / "a.json"))):
         read_json(write(tmp_path / "a.json", JSON_FAULTS[fault]))
     with pytest.raises(RecordError, match="does not exist"):
@@ -424,7 +422,9 @@ PLAIN = st.recursive(VALUES, lambda c: st.lists(c, max_size=4) | st.dictionaries
 
 
 @given(st.dictionaries(st.text(max_size=9), PLAIN, max_size=5))
-def test_what_omegaconf_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]) -> None:
+def test_yaml_written_by_omegaconf_is_read_unchanged(
+    tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]
+) -> None:
     path = tmp_path_factory.getbasetemp() / "written.yaml"
     path.write_text(OmegaConf.to_yaml(OmegaConf.create({"a": yaml.safe_load(yaml.safe_dump(data))})), encoding="utf-8")
     assert read_yaml(path) == OmegaConf.load(path)
@@ -432,7 +432,7 @@ def test_what_omegaconf_writes_is_read_back(tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all that commands look for before they read a record; the model has never been trained."""
+    """Make a run folder with an untrained model and all files that commands check before they read the record."""
     folder = tmp_path_factory.mktemp("records") / "run"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints/last.ckpt").touch()
@@ -461,15 +461,15 @@ READERS = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_no_command_builds_or_connects_to_what_a_record_names(reader: str, run: Path) -> None:
+def test_no_command_builds_classes_or_connects_to_servers_named_in_a_record(reader: str, run: Path) -> None:
     name, *options = READERS[reader]
     with listener() as server:
         board = {"_target_": DASHBOARD, "save_dir": "sent", "settings": {"base_url": server.url}}
         environment = os.environ | {"WANDB_API_KEY": "0" * 40, "OMP_NUM_THREADS": "1", "WANDB_MODE": "online"}
         environment["SATSEG_CACHE"] = str(run.parent / "cache")
-        (run / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(changed("dataset", board))))
+        (run / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(record_with("dataset", board))))
         done = run_module(f"satseg.{name}", *options, cwd=run.parent, environment=environment)
-        if name == "predict":  # which reads the numbers of bands alone
+        if name == "predict":  # which reads only the bands
             assert done.returncode == 0, done.stderr
             (run.parent / "map.tif").unlink()
         else:
@@ -477,45 +477,45 @@ def test_no_command_builds_or_connects_to_what_a_record_names(reader: str, run: 
             assert f"config.yaml: dataset names {DASHBOARD}" in done.stderr.splitlines()[-1]
         assert server.connections == 0 and not (run.parent / "sent").exists()
     write(run / "config.yaml", YAML_FAULTS["an alias"])
-    assert "has an anchor or an alias" in refused(name, *options, cwd=run.parent)
+    assert "has an anchor or an alias" in error_line(name, *options, cwd=run.parent)
     assert not (run.parent / "again").exists()
 
 
-def test_report_passes_over_a_run_whose_record_is_broken(run: Path, tmp_path: Path) -> None:
+def test_report_skips_runs_with_a_corrupt_record(run: Path, tmp_path: Path) -> None:
     for file in ("config.yaml", "summary.json"):
         write(tmp_path / file, JSON_FAULTS["unfinished"])
     (tmp_path / "evaluation/test").mkdir(parents=True)
     (tmp_path / "evaluation/test/matrices.npz").touch()
-    assert "no run can be compared" in refused("report", f"runs={tmp_path}", cwd=tmp_path)
+    assert "no run can be compared" in error_line("report", f"runs={tmp_path}", cwd=tmp_path)
 
 
-def test_the_data_section_is_read_whatever_else_a_record_names(tmp_path: Path) -> None:
-    record = changed("loss", {"_target_": "my_package.losses.Mine"}) | {"optimizer": "${x}"}
+def test_the_data_section_is_read_although_other_sections_are_invalid(tmp_path: Path) -> None:
+    record = record_with("loss", {"_target_": "my_package.losses.Mine"}) | {"optimizer": "${x}"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(record))
     assert read_dataset(tmp_path) == RECORD["dataset"] and read_bands(tmp_path) == [1, 2, 3]
     with pytest.raises(ConfigError, match="loss names my_package"):
         read_config(tmp_path)
     for bands in ("${x}", {"_target_": DASHBOARD}, 5):
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(changed("dataset.bands", bands)))
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(record_with("dataset.bands", bands)))
         with pytest.raises(RecordError, match="expected a list"):
             read_bands(tmp_path)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10**9, "2", True, 1.5, None, [1]])
-def test_a_number_of_threads_that_is_none_is_refused(threads: Any, tmp_path: Path) -> None:
+def test_an_invalid_number_of_threads_raises_an_error(threads: Any, tmp_path: Path) -> None:
     (tmp_path / "environment.json").write_text(json.dumps({"threads": threads, "packages": {}}))
     with pytest.raises(RecordError, match="threads"):
         read_environment(tmp_path)
 
 
-def test_a_run_is_not_repeated_with_a_million_threads(tmp_path: Path) -> None:
+def test_repeating_a_run_with_too_many_threads_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(RECORD)))
     (tmp_path / "run/environment.json").write_text('{"threads": 1000000, "packages": {}}')
-    assert "threads=1000000; expected 1 to 1024" in refused("train", "from_run=run", "run_dir=again", cwd=tmp_path)
+    assert "threads=1000000; expected 1 to 1024" in error_line("train", "from_run=run", "run_dir=again", cwd=tmp_path)
 
 
-def test_a_resumed_run_has_the_loggers_that_the_command_names(root_dir: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_uses_the_loggers_of_the_command(root_dir: Path, tmp_path: Path) -> None:
     chosen = ["logger=[csv,wandb]", "+logger.wandb.watch_every=2", "trusted_modules=[mine]"]
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     (tmp_path / "run/checkpoints/last.ckpt").touch()
@@ -535,13 +535,13 @@ def test_a_resumed_run_has_the_loggers_that_the_command_names(root_dir: Path, tm
 
 
 @pytest.mark.slow
-def test_a_dashboard_goes_on_where_the_command_names_it_and_no_record_starts_one(tmp_path: Path) -> None:
+def test_a_dashboard_is_continued_by_the_command_but_never_started_by_a_record(tmp_path: Path) -> None:
     options = [*TINY, "trainer.max_epochs=1", "scheduler=none", "logger=wandb", "run_dir=run"]
     assert command("train", *options, cwd=tmp_path).returncode == 0
     folder = tmp_path / "run"
     known = (folder / "wandb_id").read_text()
     (folder / "summary.json").unlink()
-    again = shutil.copytree(folder, tmp_path / "again", symlinks=True)  # wandb links to logs that it may not have made
+    again = shutil.copytree(folder, tmp_path / "again", symlinks=True)  # wandb may leave dangling links to logs
     done = command("train", "resume_from=run", "trainer.max_epochs=2", "logger=wandb", cwd=tmp_path)
     assert done.returncode == 0 and "logger=wandb" not in done.stderr, done.stderr
     assert (folder / "wandb_id").read_text() == known
@@ -576,21 +576,21 @@ def test_a_dashboard_goes_on_where_the_command_names_it_and_no_record_starts_one
         ("trainer.deterministic", "warn"),
     ],
 )
-def test_a_record_may_hold_what_a_user_may_have_chosen(place: str, value: Any, tmp_path: Path) -> None:
+def test_extreme_but_valid_values_in_a_record_are_accepted(place: str, value: Any, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    OmegaConf.save(OmegaConf.create(changed(place, value)), path)
-    assert str(at(read_config(tmp_path), place)) == str(value)
+    OmegaConf.save(OmegaConf.create(record_with(place, value)), path)
+    assert str(get_at(read_config(tmp_path), place)) == str(value)
 
 
-def test_pixels_are_bounded_where_numbers_have_no_end(tmp_path: Path) -> None:
+def test_huge_and_infinite_values_raise_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nodata is 1000000"):
-        read(changed("dataset.nodata", 10**40), tmp_path)
+        read(record_with("dataset.nodata", 10**40), tmp_path)
     with pytest.raises(ConfigError, match="size is inf"):
-        read(changed("dataset.split", RECORD["dataset"]["split"] | {"size": math.inf}), tmp_path)
+        read(record_with("dataset.split", RECORD["dataset"]["split"] | {"size": math.inf}), tmp_path)
 
 
 @pytest.mark.parametrize("text", ["epoch,loss\n0,much\n", "epoch,loss\n0\n", "epoch,loss\n0,1,2\n", "epoch\n\0\n"])
-def test_metrics_that_are_no_numbers_are_told_in_one_line(text: str, tmp_path: Path) -> None:
+def test_invalid_metrics_raise_an_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,loss\n0,\n1,0.5\n")
     assert read_metrics(path) == [{"epoch": 0, "loss": None}, {"epoch": 1, "loss": 0.5}]
@@ -599,7 +599,7 @@ def test_metrics_that_are_no_numbers_are_told_in_one_line(text: str, tmp_path: P
         read_metrics(path)
 
 
-def test_a_number_beyond_floats_is_none(tmp_path: Path) -> None:
+def test_a_number_beyond_the_range_of_floats_raises_an_error(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     path.write_text('{"score": 1e999}')
     with pytest.raises(RecordError, match="1e999 is not a finite number"):
@@ -616,7 +616,7 @@ def test_a_number_beyond_floats_is_none(tmp_path: Path) -> None:
         {"groups": np.array([["a"], ["b"]])},
     ],
 )
-def test_matrices_of_another_form_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+def test_matrices_of_a_wrong_shape_or_dtype_raise_an_error(change: dict[str, Any], tmp_path: Path) -> None:
     path, names = tmp_path / "matrices.npz", np.array(["a", "b"])
     whole = {"names": names, "groups": names, "matrices": np.zeros((2, 3, 3), np.int64)}
     np.savez_compressed(path, **whole)
@@ -626,9 +626,7 @@ def test_matrices_of_another_form_are_refused(change: dict[str, Any], tmp_path: 
         read_matrices(path)
 
 
-def test_matrices_that_would_unpack_to_too_much_are_not_unpacked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_matrices_larger_than_the_limit_are_not_decompressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, names = tmp_path / "matrices.npz", np.array(["a", "b"])
     np.savez_compressed(path, names=names, groups=names, matrices=np.zeros((2, 99, 99), np.int64))
     read_matrices(path)
@@ -637,10 +635,10 @@ def test_matrices_that_would_unpack_to_too_much_are_not_unpacked(
         read_matrices(path)
 
 
-def test_a_broken_record_is_told_before_a_folder_is_made(tmp_path: Path) -> None:
+def test_an_invalid_record_raises_an_error_before_a_folder_is_created(tmp_path: Path) -> None:
     earlier = tmp_path / "earlier"
     earlier.mkdir()
     OmegaConf.save(OmegaConf.create(RECORD), earlier / "config.yaml")
     (earlier / "environment.json").write_text('{"threads": 0, "packages": {}}')
-    assert "threads=0; expected 1 to" in refused("train", f"from_run={earlier}", "run_dir=again", cwd=tmp_path)
+    assert "threads=0; expected 1 to" in error_line("train", f"from_run={earlier}", "run_dir=again", cwd=tmp_path)
     assert not (tmp_path / "again").exists()

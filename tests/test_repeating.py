@@ -1,4 +1,4 @@
-"""A run again from its record, and a model made honest about its confidence: through the commands."""
+"""Repeating a run from its record, changed data, calibration, and corrected areas, through the commands."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from commands import command, refused, run_program
+from commands import command, error_line, run_program
 from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -50,16 +50,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = [*OPTIONS, f"dataset.root={folder / 'data'}", "+trainer.max_steps=4", "run_dir=run"]
     done = command("train", *options, cwd=folder)
     assert done.returncode == 0, done.stderr
-    told = (
+    line = (
         "Chosen: dataset.patch_size=64 (fits the images), dataset.batch_size=4 (2 steps an epoch), "
         "trainer.max_epochs=2 (for trainer.max_steps=4); give an option yourself to fix it"
     )
-    assert told in done.stderr.splitlines()
+    assert line in done.stderr.splitlines()
     return folder / "run"
 
 
 @pytest.mark.slow
-def test_a_run_records_what_was_chosen_and_which_backbone_was_trained(run: Path) -> None:
+def test_a_run_records_automatic_options_and_the_backbone(run: Path) -> None:
     config = OmegaConf.load(run / "config.yaml")
     assert (config.dataset.patch_size, config.dataset.batch_size, config.trainer.max_epochs) == (64, 4, 2)
     assert config.dataset.patches_per_epoch == 8 and config.model.encoder_name == "tu-mobilenetv4_conv_small"
@@ -69,12 +69,12 @@ def test_a_run_records_what_was_chosen_and_which_backbone_was_trained(run: Path)
 
 
 @pytest.mark.slow
-def test_a_run_is_repeated_bit_for_bit_and_a_changed_file_is_named(run: Path) -> None:
+def test_repeating_a_run_gives_the_same_bytes_and_names_changed_files(run: Path) -> None:
     folder = run.parent
     again = command("train", "from_run=run", "run_dir=again", cwd=folder)
     assert again.returncode == 0, again.stderr
-    told = [line for line in again.stderr.splitlines() if "Differs from run" in line and ": code: " not in line]
-    assert not told  # the code may be changed, and committed, while tests run
+    differences = [line for line in again.stderr.splitlines() if "Differs from run" in line and ": code: " not in line]
+    assert not differences  # except in the code, which may change while tests run
     assert (folder / "again/model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
     assert (folder / "again/choices.json").read_text() == (run / "choices.json").read_text()
 
@@ -89,11 +89,11 @@ def test_a_run_is_repeated_bit_for_bit_and_a_changed_file_is_named(run: Path) ->
     assert changed.returncode == 0 and "data: changed: " in changed.stderr, changed.stderr
     (line,) = [line for line in changed.stderr.splitlines() if "data: " in line]
     assert "train1" in line and "train0" not in line
-    assert "cannot be changed while repeating" in refused("train", "from_run=run", "loss=dice", cwd=folder)
+    assert "cannot be changed while repeating" in error_line("train", "from_run=run", "loss=dice", cwd=folder)
 
 
 @pytest.mark.slow
-def test_a_file_that_changes_ends_the_run_which_goes_on_once_it_is_put_back(run: Path) -> None:
+def test_a_changed_file_ends_the_run_which_can_be_resumed_after_restoring_it(run: Path) -> None:
     folder = run.parent
     path, unread = folder / "data/images/train/train1.tif", ["dataset.cache_gb=0", "dataset.num_workers=1"]
     before, script = path.read_bytes(), str(Path(__file__).parent / "helpers/stop_requests.py")
@@ -110,14 +110,14 @@ def test_a_file_that_changes_ends_the_run_which_goes_on_once_it_is_put_back(run:
         arguments = [sys.executable, script, str(path), "a batch is begun", *options, "save_every_min=0"]
         done = run_program(arguments, cwd=folder, env=environment)
         assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-        told = f"DataChangedError: {path} has changed since it was first read: put it back as it was. The last good "
+        message = f"DataChangedError: {path} has changed since it was first read: put it back as it was. The last good "
         (line,) = [line for line in done.stderr.splitlines() if "Error" in line]
-        assert line.startswith(told) and line.endswith("resume_from=disturbed")
+        assert line.startswith(message) and line.endswith("resume_from=disturbed")
         path.write_bytes(bytes(before[:-1]) + b"X")
-        line = refused("train", "resume_from=disturbed", cwd=folder)
+        line = error_line("train", "resume_from=disturbed", cwd=folder)
         assert "the data has changed since the run began (changed: train/train1)" in line
         path.unlink()
-        assert "train1" in refused("train", "resume_from=disturbed", cwd=folder)
+        assert "train1" in error_line("train", "resume_from=disturbed", cwd=folder)
     finally:
         path.write_bytes(before)
     resumed = command("train", "resume_from=disturbed", cwd=folder)
@@ -129,7 +129,7 @@ def test_a_file_that_changes_ends_the_run_which_goes_on_once_it_is_put_back(run:
 
 
 @pytest.mark.slow
-def test_a_calibrated_model_is_a_new_file_that_commands_take(run: Path) -> None:
+def test_calibration_writes_a_new_model_file_that_commands_accept(run: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
     done = command("evaluate", "checkpoint=run", "split=test", "calibrate=true", cwd=run.parent)
     assert done.returncode == 0, done.stderr
@@ -158,7 +158,7 @@ def test_a_calibrated_model_is_a_new_file_that_commands_take(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_areas_of_a_map_are_corrected_by_the_test_images(run: Path) -> None:
+def test_areas_of_a_map_are_corrected_with_the_test_images(run: Path) -> None:
     folder = run.parent
     areas = folder / "areas.csv"
     areas.write_text("class,pixels,share,area_m2,area_ha\nlow,600,0.6,6000,0.6\nhigh,400,0.4,4000,0.4\n")
@@ -176,6 +176,6 @@ def test_areas_of_a_map_are_corrected_by_the_test_images(run: Path) -> None:
         assert row["corrected_ha"] == pytest.approx(expected)
         assert row["low_ha"] <= row["corrected_ha"] <= row["high_ha"]
     areas.write_text("class,pixels\nsea,1\n")
-    assert "with the classes low, high" in refused(
+    assert "with the classes low, high" in error_line(
         "evaluate", "checkpoint=run", f"map_areas={areas}", "output=out2", cwd=folder
     )

@@ -1,4 +1,4 @@
-"""No lost work: what was killed or asked to end goes on to where it would have ended."""
+"""Resuming: runs that were killed or asked to stop end like uninterrupted ones."""
 
 import csv
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import Forked, cluster, command, refused, run_program
+from commands import Forked, command, error_line, fake_slurm, run_program
 from kill_and_resume import OPTIONS
 from safetensors.numpy import load_file
 
@@ -21,7 +21,7 @@ HELPERS = Path(__file__).parent / "helpers"
 CLOCKS = ("seconds", "train/images_per_second", "train/memory_gb")
 
 
-def trained(folder: Path, kills: int) -> str:
+def train_with_kills(folder: Path, kills: int) -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(folder.parent / "cache")}
     arguments = [sys.executable, str(HELPERS / "kill_and_resume.py"), str(folder), str(kills), "0"]
     done = run_program(arguments, env=environment)
@@ -30,10 +30,10 @@ def trained(folder: Path, kills: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing interrupts."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    trained(folder, 0)
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a run without interruption."""
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    train_with_kills(folder, 0)
     return folder / "run"
 
 
@@ -42,32 +42,32 @@ def rows(run: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(file)]
 
 
-def assert_same(run: Path, whole: Path) -> None:
-    """Best weights, last weights, optimiser, scheduler and metrics: to the last bit."""
-    mine, theirs = load_file(run / "model.safetensors"), load_file(whole / "model.safetensors")
+def assert_same(run: Path, uninterrupted: Path) -> None:
+    """Compare best and last weights, optimiser, scheduler and metrics exactly."""
+    mine, theirs = load_file(run / "model.safetensors"), load_file(uninterrupted / "model.safetensors")
     assert all((mine[k] == theirs[k]).all() for k in theirs)
-    last, other = (torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (run, whole))
+    last, other = (torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (run, uninterrupted))
     for key in ("state_dict", "current_model_state"):
         assert all(torch.equal(last[key][k], other[key][k]) for k in other[key])
     moments, others = (c["optimizer_states"][0]["state"] for c in (last, other))
     assert all(torch.equal(moments[i][k], others[i][k]) for i in others for k in ("exp_avg", "exp_avg_sq"))
     assert last["lr_schedulers"] == other["lr_schedulers"] and last["position"] == other["position"]
-    assert rows(run) == rows(whole)
+    assert rows(run) == rows(uninterrupted)
     assert [row["epoch"] for row in rows(run)] == ["0", "1", "2", "3"]
 
 
 @pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_as_one_never_killed(whole: Path) -> None:
-    said = trained(whole.parents[1] / "killed", 20)
-    assert "20 kills" in said and "in the middle of a save" in said and "on_train_batch_start" in said
-    assert_same(whole.parents[1] / "killed" / "run", whole)
-    assert not list((whole.parents[1] / "killed").rglob("*.tmp*"))
+def test_resuming_after_twenty_kills_gives_the_same_weights(uninterrupted: Path) -> None:
+    printed = train_with_kills(uninterrupted.parents[1] / "killed", 20)
+    assert "20 kills" in printed and "in the middle of a save" in printed and "on_train_batch_start" in printed
+    assert_same(uninterrupted.parents[1] / "killed" / "run", uninterrupted)
+    assert not list((uninterrupted.parents[1] / "killed").rglob("*.tmp*"))
 
 
 def start(arguments: list[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
     environment |= {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(folder / "cache")}
-    begin = Forked if arguments[0] == sys.executable else subprocess.Popen
-    return begin(arguments, cwd=folder, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+    start_process = Forked if arguments[0] == sys.executable else subprocess.Popen
+    return start_process(arguments, cwd=folder, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
@@ -77,54 +77,56 @@ def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_slurm_job_is_asked_for_again_and_goes_on(whole: Path, root_dir: Path) -> None:
-    folder = whole.parents[1] / "cluster"
-    job = cluster(folder)
+def test_a_stopped_slurm_job_is_requeued_and_resumes(uninterrupted: Path, root_dir: Path) -> None:
+    folder = uninterrupted.parents[1] / "fake_slurm"
+    job = fake_slurm(folder)
     script = ["bash", str(root_dir / "scripts/train.sbatch")]
     process = start([*script, *OPTIONS], folder, **job)
     wait_for_checkpoint(folder / "runs/slurm_17", process)
     process.send_signal(signal.SIGUSR1)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and (folder / "asked").read_text() == "requeue 17\n", said
+    _, printed = process.communicate(timeout=120)
+    assert process.returncode == 130 and (folder / "scontrol_calls").read_text() == "requeue 17\n", printed
     assert not (folder / "runs/slurm_17/summary.json").exists()
     again = start([*script, *OPTIONS], folder, **job)
     assert again.wait(300) == 0, again.communicate()[1]
-    assert_same(folder / "runs/slurm_17", whole)
+    assert_same(folder / "runs/slurm_17", uninterrupted)
     assert start([*script, *OPTIONS], folder, **job).wait(60) == 0
 
 
-def ask(folder: Path, number: str, moment: str, *options: str) -> str:
-    """Run a training, as a job of a cluster, that is asked to end; return what it said. Each process is asked."""
+def stop_at(folder: Path, signal_name: str, moment: str, *options: str) -> str:
+    """Train as a Slurm job, signal all its processes at a moment, and return exit code and standard error."""
     command = [
         sys.executable,
         str(HELPERS / "stop_requests.py"),
-        number,
+        signal_name,
         moment,
         *sorted((*OPTIONS, *options), key=lambda option: option != "-m"),
     ]
-    process = start(command, folder, **cluster(folder))
-    _, said = process.communicate(timeout=300)
-    return f"{process.returncode}\n{said}"
+    process = start(command, folder, **fake_slurm(folder))
+    _, printed = process.communicate(timeout=300)
+    return f"{process.returncode}\n{printed}"
 
 
 @pytest.mark.slow
-def test_sigterm_saves_first_and_says_how_to_go_on(whole: Path) -> None:
-    folder = whole.parents[1] / "termed"
-    said = ask(folder, "SIGTERM", "a batch is computed", "dataset.num_workers=2", "save_every_min=10", "run_dir=run")
-    assert said.startswith("130\n") and "Traceback" not in said, said
-    (line,) = [line for line in said.splitlines() if "The system asked the run to stop." in line]
-    assert shlex.split(line)[-1] == "resume_from=run" and not (folder / "asked").exists()
+def test_sigterm_saves_a_checkpoint_and_prints_how_to_resume(uninterrupted: Path) -> None:
+    folder = uninterrupted.parents[1] / "termed"
+    printed = stop_at(
+        folder, "SIGTERM", "a batch is computed", "dataset.num_workers=2", "save_every_min=10", "run_dir=run"
+    )
+    assert printed.startswith("130\n") and "Traceback" not in printed, printed
+    (line,) = [line for line in printed.splitlines() if "The system asked the run to stop." in line]
+    assert shlex.split(line)[-1] == "resume_from=run" and not (folder / "scontrol_calls").exists()
     saved = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)["position"]
-    assert (saved["epoch"], saved["batch"]) == (2, 6)  # asked in the 25th of batches of ten an epoch, two a step
-    line = refused("train", "resume_from=run", "dataset.batch_size=4", cwd=folder)
+    assert (saved["epoch"], saved["batch"]) == (2, 6)  # the 25th batch, with ten per epoch and two per step
+    line = error_line("train", "resume_from=run", "dataset.batch_size=4", cwd=folder)
     assert "dataset.batch_size was 2 and is 4" in line
     assert command("train", "resume_from=run", cwd=folder).returncode == 0
-    assert_same(folder / "run", whole)
+    assert_same(folder / "run", uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("moment", "is_begun"),
+    ("moment", "has_checkpoint"),
     [
         ("the data is measured", False),
         ("training starts", False),
@@ -135,52 +137,52 @@ def test_sigterm_saves_first_and_says_how_to_go_on(whole: Path) -> None:
         ("a loader's processes end", True),
     ],
 )
-def test_a_run_ends_wherever_it_is_asked_to(moment: str, is_begun: bool, whole: Path) -> None:
-    folder = whole.parents[1] / moment.replace(" ", "_")
-    said = ask(folder, "SIGUSR1", moment, "run_dir=run", "dataset.num_workers=2")
-    assert said.startswith("130\n") and "Traceback" not in said, said
-    advice = "resume_from=run" if is_begun else "There is no checkpoint yet to resume from; start again."
-    assert "The system asked the run to stop. " in said and said.strip().endswith(advice)
-    assert (folder / "asked").read_text() == "requeue 17\n"
+def test_a_run_can_be_stopped_at_any_moment_and_resumed(moment: str, has_checkpoint: bool, uninterrupted: Path) -> None:
+    folder = uninterrupted.parents[1] / moment.replace(" ", "_")
+    printed = stop_at(folder, "SIGUSR1", moment, "run_dir=run", "dataset.num_workers=2")
+    assert printed.startswith("130\n") and "Traceback" not in printed, printed
+    advice = "resume_from=run" if has_checkpoint else "There is no checkpoint yet to resume from; start again."
+    assert "The system asked the run to stop. " in printed and printed.strip().endswith(advice)
+    assert (folder / "scontrol_calls").read_text() == "requeue 17\n"
     assert not (folder / "run/summary.json").exists() and not (folder / "run/failure.json").exists()
-    assert (folder / "run/checkpoints/last.ckpt").exists() == is_begun
+    assert (folder / "run/checkpoints/last.ckpt").exists() == has_checkpoint
     if moment == "an epoch is scored":
-        line = refused("train", "resume_from=run", "trainer.max_epochs=5", cwd=folder)
+        line = error_line("train", "resume_from=run", "trainer.max_epochs=5", cwd=folder)
         assert "scheduler=onecycle is one cycle over all training steps" in line
-    if is_begun:
+    if has_checkpoint:
         done = command("train", "resume_from=run", cwd=folder)
         assert done.returncode == 0, done.stderr
-        assert_same(folder / "run", whole)
+        assert_same(folder / "run", uninterrupted)
 
 
-def test_a_command_that_has_hardly_begun_ends_where_it_is_asked_to(tmp_path: Path) -> None:
-    said = ask(tmp_path / "job", "SIGUSR1", "the options are checked", "run_dir=run")
+def test_a_command_can_be_stopped_before_the_run_begins(tmp_path: Path) -> None:
+    printed = stop_at(tmp_path / "job", "SIGUSR1", "the options are checked", "run_dir=run")
     line = "InterruptedRunError: The system asked the run to stop. To continue, repeat the command."
-    assert said.splitlines() == ["130", line]
-    assert (tmp_path / "job/asked").read_text() == "requeue 17\n" and not (tmp_path / "job/run").exists()
+    assert printed.splitlines() == ["130", line]
+    assert (tmp_path / "job/scontrol_calls").read_text() == "requeue 17\n" and not (tmp_path / "job/run").exists()
 
 
 @pytest.mark.slow
-def test_a_complete_run_is_not_asked_for_again(whole: Path) -> None:
-    folder = whole.parents[1] / "complete"
-    said = ask(folder, "SIGUSR1", "the run is complete", "run_dir=run")
-    assert said.startswith("0\n") and not (folder / "asked").exists(), said
-    assert_same(folder / "run", whole)
+def test_a_complete_run_is_not_requeued(uninterrupted: Path) -> None:
+    folder = uninterrupted.parents[1] / "complete"
+    printed = stop_at(folder, "SIGUSR1", "the run is complete", "run_dir=run")
+    assert printed.startswith("0\n") and not (folder / "scontrol_calls").exists(), printed
+    assert_same(folder / "run", uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("moment", "complete"), [("the trainer is built", 0), ("the run is complete", 1)])
-def test_a_sweep_ends_with_the_run_that_is_asked_to(moment: str, complete: int, tmp_path: Path) -> None:
-    said = ask(tmp_path / "sweep", "SIGUSR1", moment, "-m", "seed=1,2", "trainer.max_epochs=1")
-    assert said.startswith("130\n") and "Traceback" not in said, said
+def test_a_stop_request_to_a_run_ends_the_whole_sweep(moment: str, complete: int, tmp_path: Path) -> None:
+    printed = stop_at(tmp_path / "sweep", "SIGUSR1", moment, "-m", "seed=1,2", "trainer.max_epochs=1")
+    assert printed.startswith("130\n") and "Traceback" not in printed, printed
     assert len(list(tmp_path.rglob("summary.json"))) == complete
-    assert (tmp_path / "sweep/asked").read_text() == "requeue 17\n"
+    assert (tmp_path / "sweep/scontrol_calls").read_text() == "requeue 17\n"
     assert not list(tmp_path.rglob("failure.json"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("moment", "is_begun"),
+    ("moment", "has_checkpoint"),
     [
         ("a loader is made", False),
         ("the first batch is computed", False),
@@ -189,22 +191,24 @@ def test_a_sweep_ends_with_the_run_that_is_asked_to(moment: str, complete: int, 
         ("an image of a split is scored", True),
     ],
 )
-def test_a_killed_loader_ends_the_run_in_one_line_and_it_goes_on(moment: str, is_begun: bool, whole: Path) -> None:
-    folder = whole.parents[1] / f"lost_while_{moment.replace(' ', '_')}"
-    said = ask(folder, "LOSE", moment, "run_dir=run", "dataset.num_workers=2")
-    assert said.startswith("1\n") and "Traceback" not in said, said
-    (line,) = [line for line in said.splitlines() if "Error" in line]
+def test_a_killed_data_loader_ends_the_run_with_one_line_and_it_can_be_resumed(
+    moment: str, has_checkpoint: bool, uninterrupted: Path
+) -> None:
+    folder = uninterrupted.parents[1] / f"lost_while_{moment.replace(' ', '_')}"
+    printed = stop_at(folder, "LOSE", moment, "run_dir=run", "dataset.num_workers=2")
+    assert printed.startswith("1\n") and "Traceback" not in printed, printed
+    (line,) = [line for line in printed.splitlines() if "Error" in line]
     assert line.startswith("WorkerLostError: A data loading process was killed, most likely because memory ran out")
-    advice = "resume_from=run" if is_begun else "There is no checkpoint yet to resume from; start again."
+    advice = "resume_from=run" if has_checkpoint else "There is no checkpoint yet to resume from; start again."
     assert line.endswith(advice) and "set dataset.num_workers or dataset.cache_gb lower" in line
-    assert (folder / "run/checkpoints/last.ckpt").exists() == is_begun
-    if is_begun:
+    assert (folder / "run/checkpoints/last.ckpt").exists() == has_checkpoint
+    if has_checkpoint:
         done = command("train", "resume_from=run", "dataset.num_workers=1", cwd=folder)
         assert done.returncode == 0, done.stderr
-        assert_same(folder / "run", whole)
+        assert_same(folder / "run", uninterrupted)
 
 
-def test_the_advice_trusts_the_packages_that_a_run_names_beside_the_libraries(tmp_path: Path) -> None:
+def test_how_to_resume_lists_the_custom_packages_of_a_run_as_trusted(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/last.ckpt").touch()
     record = tmp_path / "config.yaml"
@@ -221,10 +225,10 @@ def test_the_advice_trusts_the_packages_that_a_run_names_beside_the_libraries(tm
     assert how_to_resume(tmp_path) == plain
 
 
-def test_classes_of_a_dataset_and_of_a_library_that_the_configuration_does_not_name_need_trust() -> None:
+def test_modules_to_trust_include_dataset_classes_and_library_classes_outside_the_configuration() -> None:
     sampler = {"_target_": "mine.samplers.Hard", "_partial_": True}
     dataset = {"_target_": "satseg.data.folder.FolderDataModule", "sampler": sampler}
     model = {"_target_": "segmentation_models_pytorch.decoders.linknet.model.Linknet"}
     library = "segmentation_models_pytorch.decoders.linknet.model"
-    logger = {"board": {"_target_": "mine.Board"}}  # which a record may not set
+    logger = {"board": {"_target_": "mine.Board"}}  # loggers are not read from records
     assert modules_to_trust({"model": model, "dataset": dataset, "logger": logger}) == [library, "mine"]

@@ -1,4 +1,4 @@
-"""Sweeps through the commands, with every launcher, on tiny data."""
+"""Sweeps with every launcher, and searches with Optuna, on tiny data."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ LAUNCHERS = {
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model to start from, and one whose weights are so large that its loss is no number."""
+    """Return a folder with a model to start from, and one with weights so large that its loss is NaN."""
     folder = tmp_path_factory.mktemp("start")
     done = command("train", *SHORT, f"run_dir={folder / 'run'}", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -37,14 +37,14 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcomes(stdout: str) -> dict[str, str]:
-    """Return the table's outcomes by the number of the run."""
+    """Return the outcome of each run by its number."""
     rows = [line.strip("| ").split(" | ") for line in stdout.splitlines() if line.startswith("| 0")]
     return {row[0][:3]: row[1] for row in rows}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_runs_that_fail_leave_the_rest_and_the_same_command_runs_what_is_missing(
+def test_failed_runs_do_not_stop_a_sweep_and_resuming_it_runs_only_the_missing_ones(
     launcher: str, start: Path, tmp_path: Path
 ) -> None:
     later = tmp_path / "later.safetensors"
@@ -64,14 +64,14 @@ def test_runs_that_fail_leave_the_rest_and_the_same_command_runs_what_is_missing
     assert second.returncode == 1 and "2 of 3 runs are done" in second.stderr
     assert (runs["001"] / "model.safetensors").stat() == model
     scores = [json.loads((runs[n] / "summary.json").read_text())["score"] for n in ("000", "001")]
-    assert scores[0] == scores[1]  # equal starts, equal seeds: equal runs, wherever they ran
+    assert scores[0] == scores[1]  # the same start and seed give the same run
 
     other = command("train", "-m", *SHORT, "seed=1,2", f"resume_sweep={sweep}", cwd=tmp_path)
     assert other.returncode == 1 and "was started by another command" in other.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_a_search_by_optuna_goes_on_where_it_stopped(start: Path, tmp_path: Path) -> None:
+def test_an_optuna_search_can_be_resumed(start: Path, tmp_path: Path) -> None:
     later = tmp_path / "later.safetensors"
     space = [
         "sweep=search",
@@ -82,10 +82,14 @@ def test_a_search_by_optuna_goes_on_where_it_stopped(start: Path, tmp_path: Path
     ]
     first = command("train", "-m", *SHORT, *space, "hydra.sweeper.num_trials=4", cwd=tmp_path)
     (sweep,) = (tmp_path / "runs (1)" / "sweeps").iterdir()
-    told = outcomes(first.stdout)
-    assert first.returncode == 1 and len(told) == 4 and set(told.values()) == {"complete", "diverged", "failed"}
+    first_outcomes = outcomes(first.stdout)
+    assert (
+        first.returncode == 1
+        and len(first_outcomes) == 4
+        and set(first_outcomes.values()) == {"complete", "diverged", "failed"}
+    )
 
-    settled = sum(outcome != "failed" for outcome in told.values())
+    settled = sum(outcome != "failed" for outcome in first_outcomes.values())
     later.write_bytes((start / "good.safetensors").read_bytes())
     options = ["hydra.sweeper.num_trials=6", f"resume_sweep={sweep}"]
     second = command("train", "-m", *SHORT, *space, *options, cwd=tmp_path)
@@ -103,7 +107,7 @@ def test_a_search_by_optuna_goes_on_where_it_stopped(start: Path, tmp_path: Path
             assert trial.state == optuna.trial.TrialState.FAIL and "huge.safetensors" in trial.params["init_from"]
 
 
-def test_resuming_a_sweep_needs_a_sweep(tmp_path: Path) -> None:
+def test_invalid_sweep_options_give_an_error_of_one_line(tmp_path: Path) -> None:
     for options, expected in [
         (["-m", "seed=1,2", f"resume_sweep={tmp_path}"], "there is no sweep.json"),
         (["seed=1", f"resume_sweep={tmp_path}"], "add -m and the options"),

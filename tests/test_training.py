@@ -1,4 +1,4 @@
-"""Whole runs through the commands, in processes of their own, on tiny data."""
+"""Complete training runs through the commands, on tiny data."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from commands import TINY, Forked, command, refused
+from commands import TINY, Forked, command, error_line
 from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.metrics import confusion_matrix
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("a folder, with (odd) näme=1"), "logger=[csv,tensorboard]")
 
 
-def test_a_run_is_complete(run: Path) -> None:
+def test_a_run_folder_contains_all_files(run: Path) -> None:
     for name in [
         "config.yaml",
         "environment.json",
@@ -71,7 +71,7 @@ def test_a_run_is_complete(run: Path) -> None:
     assert not list(run.rglob("*.tmp*"))
 
 
-def test_the_log_has_a_line_an_epoch_and_next_steps_that_run_as_they_are_printed(run: Path, tmp_path: Path) -> None:
+def test_the_log_has_one_line_per_epoch_and_next_steps_that_work(run: Path, tmp_path: Path) -> None:
     log = [line.partition(": ")[2] for line in (run / "train.log").read_text().splitlines()]
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -93,13 +93,13 @@ def test_the_log_has_a_line_an_epoch_and_next_steps_that_run_as_they_are_printed
     scored = command("evaluate", *without, cwd=run.parent)
     assert scored.returncode == 0 and "split=val, as there is no test split" in scored.stderr, scored.stderr
     assert json.loads((tmp_path / "scores.json").read_text())["split"] == "val"
-    for step in steps[2:]:  # which take minutes, or do not end
+    for step in steps[2:]:  # these take minutes or do not end
         shown = command(step[2].removeprefix("satseg."), *step[3:], "--cfg", "job", cwd=run.parent)
         assert shown.returncode == 0 and "checkpoint: run" in shown.stdout.splitlines()
 
 
 @pytest.mark.parametrize("file", ["", "model.safetensors", "checkpoints/best.ckpt"])
-def test_evaluate_gives_the_same_scores_to_the_last_digit(run: Path, file: str) -> None:
+def test_evaluate_gives_exactly_the_scores_of_the_run(run: Path, file: str) -> None:
     trained = json.loads((run / "evaluation/test/scores.json").read_text())
     (run / "evaluation/test/scores.json").unlink()
     done = command("evaluate", f"checkpoint={run / file}", cwd=run.parent)
@@ -108,7 +108,7 @@ def test_evaluate_gives_the_same_scores_to_the_last_digit(run: Path, file: str) 
     assert json.loads((run / "summary.json").read_text())["scores"]["test"]["miou"] == trained["scores"]["miou"]
 
 
-def test_scores_are_those_of_sklearn_on_the_models_own_prediction(run: Path) -> None:
+def test_the_confusion_matrix_equals_that_of_scikit_learn_on_the_predictions(run: Path) -> None:
     import torch
 
     from satseg import load_model
@@ -130,7 +130,7 @@ def test_scores_are_those_of_sklearn_on_the_models_own_prediction(run: Path) -> 
     assert (written == total).all()
 
 
-def test_the_model_file_is_the_best_epochs_and_the_images_are_sorted_worst_first(run: Path) -> None:
+def test_the_model_file_has_the_best_weights_and_images_are_sorted_worst_first(run: Path) -> None:
     with (run / "evaluation/test/images.csv").open() as file:
         scores = [float(row["miou"]) for row in csv.DictReader(file)]
     assert len(scores) == 2 and scores == sorted(scores)
@@ -138,20 +138,22 @@ def test_the_model_file_is_the_best_epochs_and_the_images_are_sorted_worst_first
         best = max(float(row["val/miou"]) for row in csv.DictReader(file))
     assert json.loads((run / "evaluation/val/scores.json").read_text())["scores"]["miou"] == pytest.approx(
         best,
-        abs=1e-3,  # training keeps its weights channels-last, where a pixel on the edge of two classes may differ
+        abs=1e-3,  # weights are channels-last in training, so single pixels may differ
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(run: Path, tmp_path: Path, workers: int) -> None:
+def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(
+    run: Path, tmp_path: Path, workers: int
+) -> None:
     again = train(tmp_path, f"dataset.num_workers={workers}")
     first, second = load_file(run / "model.safetensors"), load_file(again / "model.safetensors")
     assert all((first[k] == second[k]).all() for k in first)
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_goes_on_to_where_it_would_have_ended(run: Path, tmp_path: Path) -> None:
+def test_resuming_with_more_epochs_gives_the_weights_of_a_longer_run(run: Path, tmp_path: Path) -> None:
     stopped = train(tmp_path, "trainer.max_epochs=1", "scheduler=none", "ema=false")
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -165,8 +167,8 @@ def test_a_run_that_was_stopped_goes_on_to_where_it_would_have_ended(run: Path, 
 
 
 @pytest.mark.slow
-def test_a_model_of_the_users_own_trains_and_is_scored(tmp_path: Path) -> None:
-    """It is offered by a package, and keeps a tensor where torch does not look for one."""
+def test_a_custom_model_can_be_trained_and_evaluated(tmp_path: Path) -> None:
+    """The class is re-exported by a package, and holds a tensor that is neither parameter nor buffer."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/__init__.py").write_text("from mine.networks import Mine\n")
     (tmp_path / "mine/networks.py").write_text(
@@ -187,34 +189,36 @@ def test_a_model_of_the_users_own_trains_and_is_scored(tmp_path: Path) -> None:
     done = command("train", "--config-dir", str(tmp_path / "my_conf"), *options, cwd=tmp_path)
     folder = tmp_path / "run"
     assert done.returncode == 0, done.stderr
-    assert "mine.Mine, which is not allowed" in refused("evaluate", f"checkpoint={folder}", cwd=tmp_path)
+    assert "mine.Mine, which is not allowed" in error_line("evaluate", f"checkpoint={folder}", cwd=tmp_path)
     done = command("evaluate", f"checkpoint={folder}", "trusted_modules=[mine]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
-def test_a_rate_that_makes_the_loss_not_a_number_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_diverged_loss_gives_an_error_of_one_line_and_no_model(tmp_path: Path) -> None:
     options = [*TINY, "run_dir=run", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=none"]
-    line = refused("train", *options, "ema=false", cwd=tmp_path)
+    line = error_line("train", *options, "ema=false", cwd=tmp_path)
     assert "DivergedError: train/loss is" in line and "optimizer.lr" in line
     assert not [path.name for path in (tmp_path / "run").rglob("*") if path.suffix in (".safetensors", ".ckpt")]
     Image.new("RGB", (64, 64)).save(tmp_path / "image.png")
-    assert "model.safetensors does not exist" in refused("predict", "checkpoint=run", "input=image.png", cwd=tmp_path)
+    assert "model.safetensors does not exist" in error_line(
+        "predict", "checkpoint=run", "input=image.png", cwd=tmp_path
+    )
 
 
 @pytest.mark.slow
-def test_plateau_waits_for_the_epochs_that_are_scored(tmp_path: Path) -> None:
+def test_plateau_works_with_epochs_without_validation(tmp_path: Path) -> None:
     train(tmp_path, "scheduler=plateau", "trainer.check_val_every_n_epoch=2")
 
 
 @pytest.mark.slow
-def test_init_from_and_resuming_ask_no_hub(run: Path, tmp_path: Path) -> None:
+def test_init_from_does_not_download_weights(run: Path, tmp_path: Path) -> None:
     done = command("train", *TINY, "trainer=debug", "backbone.weights=hub", f"init_from={run}", cwd=tmp_path)
     assert done.returncode == 0 and "Downloading" not in done.stderr, done.stderr
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_sweep_and_prints_how_to_resume(tmp_path: Path) -> None:
     options = [*TINY, "trainer.max_epochs=500", "seed=1,2", "runs_dir=runs (1)"]
     process = Forked(
         [sys.executable, "-m", "satseg.train", "-m", *options],
@@ -266,8 +270,8 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path: Path) -> None:
-    line = refused("train", *TINY[:1], *options, cwd=tmp_path)
+def test_invalid_options_give_an_error_of_one_line(options: list[str], expected: str, tmp_path: Path) -> None:
+    line = error_line("train", *TINY[:1], *options, cwd=tmp_path)
     assert expected in line
     assert not [path.name for path in tmp_path.iterdir() if path.name != "cache"]
 
@@ -282,12 +286,12 @@ def test_wrong_use_is_one_clear_line(options: list[str], expected: str, tmp_path
         ("dataset=synthetic_multispectral", "uint16 images with the bands blue"),
     ],
 )
-def test_evaluating_wrongly_is_one_clear_line(run: Path, option: str, expected: str) -> None:
-    assert expected in refused("evaluate", f"checkpoint={run}", option, cwd=run.parent)
+def test_invalid_options_of_evaluate_give_an_error_of_one_line(run: Path, option: str, expected: str) -> None:
+    assert expected in error_line("evaluate", f"checkpoint={run}", option, cwd=run.parent)
 
 
 @pytest.mark.slow
-def test_an_epoch_that_is_not_scored_has_no_scores(tmp_path: Path) -> None:
+def test_epochs_without_validation_have_no_scores(tmp_path: Path) -> None:
     folder = train(tmp_path, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2")
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -298,7 +302,9 @@ def test_an_epoch_that_is_not_scored_has_no_scores(tmp_path: Path) -> None:
     ("name", "options"),
     [("evaluate", ["split=test"]), ("explain", ["split=test", "target=water"]), ("train", [])],
 )
-def test_a_record_from_outside_builds_nothing_else(run: Path, tmp_path: Path, name: str, options: list[str]) -> None:
+def test_commands_do_not_build_disallowed_classes_of_a_downloaded_record(
+    run: Path, tmp_path: Path, name: str, options: list[str]
+) -> None:
     folder, marker = tmp_path / "downloaded", tmp_path / "ran"
     shutil.copytree(run, folder)
     text = (folder / "config.yaml").read_text().replace("_target_: satseg.data.splits.Subfolder", "_target_: os.mkdir")
@@ -306,20 +312,23 @@ def test_a_record_from_outside_builds_nothing_else(run: Path, tmp_path: Path, na
     if name == "train":
         (folder / "summary.json").unlink()
     key = "resume_from" if name == "train" else "checkpoint"
-    assert "names os.mkdir" in refused(name, f"{key}={folder}", *options, cwd=tmp_path)
+    assert "names os.mkdir" in error_line(name, f"{key}={folder}", *options, cwd=tmp_path)
     assert not marker.exists()
 
 
-def test_a_refused_run_leaves_a_folder_that_was_there_and_is_named_after_its_backbone(tmp_path: Path) -> None:
+def test_a_failed_run_keeps_an_existing_folder_and_new_folders_are_named_after_the_backbone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
-    options = ["backbone.encoder_name=test_efficientnet", "trainer.precision=bf16-true"]  # told once there is a folder
-    refused("train", *options, "run_dir=mine", cwd=tmp_path)
+    options = [
+        "backbone.encoder_name=test_efficientnet",
+        "trainer.precision=bf16-true",
+    ]  # detected after the folder is chosen
+    error_line("train", *options, "run_dir=mine", cwd=tmp_path)
     assert (tmp_path / "mine/notes.txt").read_text() == "mine"
     assert "_synthetic_unet_test_efficientnet\n" in command("train", *options, cwd=tmp_path).stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_evaluating_nothing_is_one_clear_line(tmp_path: Path) -> None:
-    assert "experiment=demo" in refused("evaluate", cwd=tmp_path)
-    assert "does not exist" in refused("evaluate", "checkpoint=nothing (1).ckpt", cwd=tmp_path)
+def test_evaluating_a_missing_checkpoint_gives_an_error_of_one_line(tmp_path: Path) -> None:
+    assert "experiment=demo" in error_line("evaluate", cwd=tmp_path)
+    assert "does not exist" in error_line("evaluate", "checkpoint=nothing (1).ckpt", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Dashboards: what lies in the file that W&B sends, read back without wandb's own code; no server is asked."""
+"""W&B dashboards, by the content of offline run files; no server is contacted."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ BLOCK, HEADER = 32768, 7
 
 
 def records(path: Path) -> Iterator[bytes]:
-    """Read LevelDB's log format, which W&B writes after seven bytes of its own."""
+    """Read the log format of LevelDB, which W&B writes after a header of seven bytes."""
     data, place, parts = path.read_bytes(), HEADER, b""
     assert data[:4] == b":W&B"
     while place + HEADER <= len(data):
@@ -28,13 +28,13 @@ def records(path: Path) -> Iterator[bytes]:
         _, length, kind = struct.unpack("<IHB", data[place : place + HEADER])
         parts += data[place + HEADER : place + HEADER + length]
         place += HEADER + length
-        if kind in (1, 4):  # whole, or the last part
+        if kind in (1, 4):  # a full record, or its last part
             yield parts
             parts = b""
 
 
 def read_back(folder: Path) -> dict[str, Any]:
-    """Return history, summary, config, artifacts and the run of the one file below a folder."""
+    """Return history, summary, config, artifacts, run and exit code from the only run file below a folder."""
     from wandb.proto import wandb_internal_pb2
 
     (path,) = folder.rglob("run-*.wandb")
@@ -65,7 +65,7 @@ def read_back(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_an_offline_run_holds_every_section_pictures_tables_and_the_model(tmp_path: Path) -> None:
+def test_an_offline_run_contains_metrics_images_tables_and_the_model(tmp_path: Path) -> None:
     watched = ["logger.wandb.watch=gradients", "+logger.wandb.watch_every=2"]
     done = command("train", *TINY, "logger=wandb", *watched, "run_dir=run", cwd=tmp_path)
     assert done.returncode == 0 and "Weights & Biases failed" not in done.stderr, done.stderr
@@ -105,7 +105,7 @@ def test_an_offline_run_holds_every_section_pictures_tables_and_the_model(tmp_pa
 
 
 @pytest.mark.slow
-def test_runs_of_a_sweep_have_dashboards_of_their_own_in_one_group(tmp_path: Path) -> None:
+def test_runs_of_a_sweep_have_separate_dashboards_in_one_group(tmp_path: Path) -> None:
     options = ["logger=wandb", "trainer.max_epochs=1", "optimizer.lr=0.001,1e12"]
     done = command("train", "-m", *TINY, *options, cwd=tmp_path)
     assert done.returncode == 1 and "1 of 2 runs have no score" in done.stderr
@@ -117,14 +117,14 @@ def test_runs_of_a_sweep_have_dashboards_of_their_own_in_one_group(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_server_that_is_not_there_costs_nothing_and_nobody_is_asked(tmp_path: Path) -> None:
+def test_an_unreachable_server_does_not_stop_training_and_gives_one_warning(tmp_path: Path) -> None:
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "SATSEG_CACHE": str(tmp_path / "cache"),
         "WANDB_API_KEY": "0" * 40,
         "WANDB_BASE_URL": "http://127.0.0.1:9",
     }
-    unsent = tmp_path / "run/wandb/run-20250101_000000-abcd1234/what an outage kept"
+    unsent = tmp_path / "run/wandb/run-20250101_000000-abcd1234/unsent"
     unsent.parent.mkdir(parents=True)
     unsent.touch()
     options = [*TINY, "trainer=debug", "logger=wandb", "run_dir=run"]
@@ -134,7 +134,7 @@ def test_a_server_that_is_not_there_costs_nothing_and_nobody_is_asked(tmp_path: 
     assert "losses/train" in read_back(tmp_path / "run")["history"] and unsent.exists()
 
 
-def test_a_dashboard_that_breaks_in_the_middle_is_told_of_once(
+def test_a_dashboard_that_fails_during_training_gives_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -1,4 +1,4 @@
-"""The wheel works from any folder, with its configuration."""
+"""The wheel contains the configuration and works from any folder."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_wheel_installed_elsewhere_trains_from_any_folder(root_dir: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_trains_from_any_folder(root_dir: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), cwd=root_dir)
     (wheel,) = tmp_path.glob("*.whl")
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"

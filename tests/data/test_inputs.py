@@ -77,8 +77,8 @@ def test_paths_in_a_list_file_are_relative_to_it_and_urls_are_allowed(
     assert find_inputs(str(lists)) == expected and isinstance(find_inputs(lists)[1], str)
 
 
-def test_urls_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
-    for url in (URL, "s3://bucket/key [1].tif", "gs://bucket/*.tif".replace("*", "x"), "http://host:8080/a?list=*"):
+def test_urls_are_unchanged() -> None:
+    for url in (URL, "s3://bucket/key [1].tif", "gs://bucket/x.tif", "http://host:8080/a?list=*"):
         assert find_inputs(url) == [url]
 
 

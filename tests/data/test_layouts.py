@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from commands import command, refused
+from commands import command, error_line
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
@@ -330,7 +330,7 @@ def test_a_custom_dataset_configuration_may_omit_options(chips: Path, tmp_path: 
 def test_missing_classes_are_completed_by_printed_options_that_work(chips: Path, tmp_path: Path) -> None:
     folder = ["dataset=folder", f"dataset.root={chips}"]
     half = ["dataset.classes={low\\, \\(1\\): 0}"]
-    refusal = refused("train", *folder, *half, "run_dir=run", *SMALL, cwd=tmp_path)
+    refusal = error_line("train", *folder, *half, "run_dir=run", *SMALL, cwd=tmp_path)
     assert "8 of 8 masks hold values of no class: 3, 7." in refusal
     assert not (tmp_path / "run/model.safetensors").exists()
     found = command("validate", *folder, *half, "output=half", cwd=tmp_path)

@@ -57,7 +57,7 @@ def test_reading_a_window_transfers_a_small_part_of_the_file(host: str, scene: n
     size = (Server.folder / "scene.tif").stat().st_size
     assert size > 4_000_000 and valid.all()
     assert expected.nbytes < Server.sent < 0.2 * size
-    assert {path.partition("?")[0] for path in Server.asked} == {"/scene.tif"}  # no sidecar files are requested
+    assert {path.partition("?")[0] for path in Server.requested} == {"/scene.tif"}  # no sidecar files are requested
 
 
 def test_s3_and_gs_buckets_are_read(host: str, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_requests_are_retried_while_the_server_is_busy(
     monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.01")  # the user's setting is respected
     Server.busy = 2
     np.testing.assert_array_equal(read_window(f"http://{host}/scene.tif", WINDOW), scene[:, 400:656, 300:556])
-    assert len(Server.asked) > 3
+    assert len(Server.requested) > 3
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the diagnosis says where nothing was found: what it would have found, and what it could have missed."""
+"""Descriptions of negative results: the detectable effect, and the effect that could have been missed."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from satseg.diagnosis.dependence_descriptions import describe_dependence
 from satseg.diagnosis.swaps import Change
 
 
-def nothing_found(tone: float) -> Dependence:
+def not_significant(tone: float) -> Dependence:
     return Dependence(
         truth=1,
         predicted=1,
@@ -34,8 +34,8 @@ def nothing_found(tone: float) -> Dependence:
         (0.85, "A loss below 85% of a region (by tone) could have been missed; predictions change too much"),
     ],
 )
-def test_what_could_have_been_missed_is_named_with_the_images_that_would_be_enough(tone: float, words: str) -> None:
-    described = describe_dependence(nothing_found(tone), ["ground", "a"])
+def test_a_negative_result_states_the_detectable_loss_and_the_number_of_images_needed(tone: float, words: str) -> None:
+    described = describe_dependence(not_significant(tone), ["ground", "a"])
     assert words in described
-    assert "lost no significantly larger share" in described  # four of fifteen did lose it, by chance
+    assert "lost no significantly larger share" in described  # four of fifteen regions were lost, which chance explains
     assert ("could have been missed" in described) is (tone > 0.3)

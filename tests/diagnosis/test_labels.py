@@ -1,4 +1,4 @@
-"""Which labels stand out, and what seems to have happened to them, against masks that were changed by other means."""
+"""Detection of label errors: displaced, mirrored, swapped and wrong masks, against known changes."""
 
 import dataclasses
 import math
@@ -26,13 +26,13 @@ METRES = (10.0, 20.0)
 
 
 def blobs(seed: int, classes: int = 3, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Return a mask (H, W) of rounded areas."""
+    """Return a mask (H, W) of smooth regions."""
     noise = np.random.default_rng(seed).normal(size=(classes, *size))
     return np.stack([gaussian_filter(layer, 6) for layer in noise]).argmax(0)
 
 
-def seen(mask: np.ndarray, seed: int = 0, wrong: float = 0.1, classes: int = 3) -> np.ndarray:
-    """Return probabilities (K, H, W) of a model that sees the mask, unsure and sometimes wrong."""
+def simulated_probabilities(mask: np.ndarray, seed: int = 0, wrong: float = 0.1, classes: int = 3) -> np.ndarray:
+    """Return probabilities (K, H, W) of an uncertain model that predicts the mask except for random errors."""
     generator = np.random.default_rng(seed)
     guess = np.where(generator.uniform(size=mask.shape) < wrong, generator.integers(0, classes, mask.shape), mask)
     logits = 2.5 * (np.arange(classes)[:, None, None] == guess) + generator.normal(0, 0.7, (classes, *mask.shape))
@@ -52,21 +52,21 @@ def mistake(probabilities: np.ndarray, drawn: np.ndarray) -> Mistake | None:
 
 @given(st.integers(0, 10_000), st.integers(-20, 20), st.integers(-20, 20), st.floats(0, 0.25))
 @settings(max_examples=40, deadline=None)
-def test_the_offset_of_a_mask_is_found_with_its_direction(seed: int, right: int, down: int, wrong: float) -> None:
+def test_the_offset_of_a_displaced_mask_is_found(seed: int, right: int, down: int, wrong: float) -> None:
     mask = blobs(seed)
-    drawn = np.roll(mask, (down, right), (0, 1))  # rows downwards, columns to the right
+    drawn = np.roll(mask, (down, right), (0, 1))  # downwards and to the right
     drawn[: max(down, 0)], drawn[:, : max(right, 0)] = 255, 255
     drawn[SIZE[0] + min(down, 0) :], drawn[:, SIZE[1] + min(right, 0) :] = 255, 255
-    found = mistake(seen(mask, seed, wrong), drawn)
+    found = mistake(simulated_probabilities(mask, seed, wrong), drawn)
     if math.hypot(right, down) < 1.5:
         assert found is None or found.explained < 0.1
     else:
         assert found is not None and found.offset == (right, down) and found.box == (0, 0, SIZE[1], SIZE[0])
 
 
-def test_every_displacement_is_worth_what_counting_pixel_by_pixel_gives() -> None:
+def test_gains_of_displacements_equal_a_count_pixel_by_pixel() -> None:
     generator = np.random.default_rng(0)
-    mask, scores = blobs(1), np.log(seen(blobs(2), 3))
+    mask, scores = blobs(1), np.log(simulated_probabilities(blobs(2), 3))
     counted, valid = generator.uniform(size=(2, *SIZE)) < 0.8
     whole, parts = displacements(
         *(torch.from_numpy(a) for a in (scores.astype(np.float32), mask, counted & valid, valid))
@@ -77,12 +77,15 @@ def test_every_displacement_is_worth_what_counting_pixel_by_pixel_gives() -> Non
         rows, cols = np.nonzero((counted & valid) & inside(part.box))
         for right, down in ((0, 0), (5, -3), (-17, 20), (32, 31)):
             to_rows, to_cols = rows - down, cols - right
-            there = (to_rows >= 0) & (to_rows < SIZE[0]) & (to_cols >= 0) & (to_cols < SIZE[1])
-            there[there] = valid[to_rows[there], to_cols[there]]
-            labels = mask[rows[there], cols[there]]
-            gains = scores[labels, to_rows[there], to_cols[there]] - scores[labels, rows[there], cols[there]]
+            inside_image = (to_rows >= 0) & (to_rows < SIZE[0]) & (to_cols >= 0) & (to_cols < SIZE[1])
+            inside_image[inside_image] = valid[to_rows[inside_image], to_cols[inside_image]]
+            labels = mask[rows[inside_image], cols[inside_image]]
+            gains = (
+                scores[labels, to_rows[inside_image], to_cols[inside_image]]
+                - scores[labels, rows[inside_image], cols[inside_image]]
+            )
             value = part.gains[REACH - down, REACH - right]
-            if there.sum() > len(rows) / 2:
+            if inside_image.sum() > len(rows) / 2:
                 assert value == pytest.approx(gains.mean(), abs=2e-3)
             else:
                 assert np.isnan(value)
@@ -117,19 +120,21 @@ def enlarged(mask: np.ndarray) -> np.ndarray:
         (enlarged, "drawn 10% too large"),
     ],
 )
-def test_what_happened_to_a_mask_is_said(change: Callable[[np.ndarray], np.ndarray], words: str) -> None:
+def test_mirrored_rotated_swapped_and_enlarged_masks_are_recognised(
+    change: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
     mask = blobs(5, size=(96, 96))
-    found = mistake(seen(mask), change(mask).copy())
+    found = mistake(simulated_probabilities(mask), change(mask).copy())
     assert found is not None and words in describe_mistake(found, None, NAMES) and found.explained > 0.5
-    clean = mistake(seen(mask), mask)
+    clean = mistake(simulated_probabilities(mask), mask)
     assert clean is None or clean.explained < 0.05
 
 
-def test_a_quarter_that_lies_off_is_said_to() -> None:
+def test_a_displaced_quarter_of_a_mask_is_reported_with_its_area() -> None:
     mask = blobs(7, size=(128, 128))
     drawn = mask.copy()
     drawn[64:, :64] = np.roll(mask, (-9, 12), (0, 1))[64:, :64]
-    found = fit("a", seen(mask), drawn)
+    found = fit("a", simulated_probabilities(mask), drawn)
     part = found.mistake_in_part(Offset(0, 0)) if found else None
     assert part is not None and part.partial and part.offset == (12, -9) and part.box == (0, 64, 64, 64)
     words = describe_mistake(part, METRES, NAMES)
@@ -137,7 +142,7 @@ def test_a_quarter_that_lies_off_is_said_to() -> None:
     assert "9 pixels (180 m) above the image" in words
 
 
-def test_directions_in_words() -> None:
+def test_describe_offset_names_directions_and_distances() -> None:
     assert describe_offset(Offset(12, 0)) == "12 pixels to the right of"
     assert describe_offset(Offset(-1, 0)) == "1 pixel to the left of"
     assert describe_offset(Offset(0, 6)) == "6 pixels below" and describe_offset(Offset(1, -12)) == "12 pixels above"
@@ -145,39 +150,42 @@ def test_directions_in_words() -> None:
     assert describe_offset(Offset(0, 0)) == "right on"
 
 
-def split(offsets: list[tuple[int, int]], wrong: float = 0.15) -> Suspects:
-    """Rank images 0, 1, … whose masks lie off by so much."""
+def rank_displaced(offsets: list[tuple[int, int]], wrong: float = 0.15) -> Suspects:
+    """Rank images 0, 1, … whose masks are displaced by the given offsets."""
     fits = []
     for index, (right, down) in enumerate(offsets):
         mask = blobs(index)
-        found = fit(str(index), seen(mask, index, wrong), np.roll(mask, (down, right), (0, 1)))
+        found = fit(str(index), simulated_probabilities(mask, index, wrong), np.roll(mask, (down, right), (0, 1)))
         fits += [found] if found else []
     return rank_suspects([], fits, len(offsets))
 
 
-def test_masks_that_are_all_right_are_not_said_to_lie_off() -> None:
-    found = split([(0, 0)] * 20)
+def test_correct_masks_are_not_reported_as_displaced() -> None:
+    found = rank_displaced([(0, 0)] * 20)
     assert found.usual_offset == (0, 0) and found.outliers == [] and describe_usual_offset(found) == []
 
 
-def test_displaced_masks_come_first_and_all_are_ranked() -> None:
-    found = split([(0, 0)] * 18 + [(6, 0), (0, -12)])
+def test_displaced_masks_are_ranked_first() -> None:
+    found = rank_displaced([(0, 0)] * 18 + [(6, 0), (0, -12)])
     assert [s.image for s in found.ranked[:2]] == [s.image for s in found.outliers] == ["19", "18"]
     assert [s.mistake.offset for s in found.outliers if s.mistake] == [(0, -12), (6, 0)]
     assert all(s.mistake is None for s in found.ranked[2:])
 
 
-def test_what_most_masks_share_is_said_and_hides_no_single_one() -> None:
-    found = split([(3, 0)] * 18 + [(3, 9), (0, 0)])
+def test_an_offset_common_to_most_masks_is_reported_and_other_offsets_still_found() -> None:
+    found = rank_displaced([(3, 0)] * 18 + [(3, 9), (0, 0)])
     assert found.usual_offset == (3, 0)
     assert ["3 pixels to the right of their images" in line for line in describe_usual_offset(found)] == [True]
     assert {s.image: s.mistake and s.mistake.offset for s in found.ranked[:2]} == {"18": (3, 9), "19": (0, 0)}
 
 
-def test_a_few_images_do_not_make_an_offset_of_most() -> None:
+def test_few_images_do_not_suffice_for_a_common_offset() -> None:
     gains = np.zeros((2 * REACH + 1, 2 * REACH + 1), np.float16)
     gains[REACH, REACH - 4] = 0.1
-    assert usual_offset([Displacement(Window(0, 0, 9, 9), gains, 1.0)] * 4) == (0, 0)  # of a fair coin: one in 16
+    assert usual_offset([Displacement(Window(0, 0, 9, 9), gains, 1.0)] * 4) == (
+        0,
+        0,
+    )  # the chance with a fair coin is one in 16
     assert usual_offset([Displacement(Window(0, 0, 9, 9), gains, 1.0)] * 7) == (4, 0)
     assert usual_offset([]) == (0, 0)
 
@@ -188,7 +196,7 @@ def disagreement(name: str, share: float) -> Disagreement:
 
 @given(st.integers(0, 2**32 - 1), st.integers(5, 300), st.floats(0.001, 0.02))
 @settings(max_examples=60, deadline=None)
-def test_a_label_that_is_contradicted_ten_times_as_much_as_the_worst_of_the_rest_stands_out_first(
+def test_a_label_with_ten_times_the_disagreement_of_all_others_is_the_first_outlier(
     seed: int, images: int, scale: float
 ) -> None:
     shares = np.random.default_rng(seed).exponential(scale, images).clip(0, 1)
@@ -201,16 +209,16 @@ def test_a_label_that_is_contradicted_ten_times_as_much_as_the_worst_of_the_rest
     assert [s.surprisal for s in found.ranked] == sorted((s.surprisal for s in found.ranked), reverse=True)
 
 
-def test_a_split_whose_labels_are_all_as_good_lists_an_image_as_seldom_as_it_says() -> None:
+def test_equally_good_labels_give_outliers_at_no_more_than_the_stated_false_alarm_rate() -> None:
     generator, listed = np.random.default_rng(0), 0
     for _ in range(400):
         shares = generator.exponential(0.02, 40)
         listed += bool(rank_suspects([disagreement(str(i), float(s)) for i, s in enumerate(shares)], [], 40).outliers)
     assert listed / 400 < 2.5 * FALSE_ALARM  # the scale is estimated from forty images
-    assert not rank_suspects([disagreement("a", 0.9)], [], 3).outliers  # too few to be compared with
+    assert not rank_suspects([disagreement("a", 0.9)], [], 3).outliers  # too few images to compare with
 
 
-def test_the_survey_reads_masks_as_they_lie_and_leaves_out_what_has_no_label() -> None:
+def test_the_survey_finds_displaced_masks_and_ignores_unlabelled_pixels() -> None:
     def item(name: str, image: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
         bands = torch.zeros(3, *image.shape)
         bands[0] = torch.from_numpy(np.where(image == 1, 3.0, -2.0))

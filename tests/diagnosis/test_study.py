@@ -1,4 +1,4 @@
-"""The study of planted shortcuts: what its pictures promise, how it counts, and once all of it."""
+"""The study of planted shortcuts: its synthetic images, its plan, its tables, and one complete run."""
 
 import importlib
 import json
@@ -17,7 +17,7 @@ CLASSES = ["ground", "a", "b", "c"]
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The study's modules."""
+    """Import the modules of the study."""
     monkeypatch.syspath_prepend(STUDY)
     names = ("cues", "plan", "tables")
     loaded: dict[str, ModuleType] = {name: importlib.import_module(name) for name in names}
@@ -27,12 +27,12 @@ def study(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def gradient(random: np.random.Generator) -> np.ndarray:
-    """Return a background (3, 96, 96) without edges of its own."""
+    """Return a smooth background (3, 96, 96)."""
     rows, cols = np.mgrid[:96, :96]
     return np.stack([90 + 0.3 * rows, 100 + 0.2 * cols, 80 + 0.1 * (rows + cols)]) + random.normal(0, 2, (3, 96, 96))
 
 
-def test_a_cue_is_in_the_pictures_that_it_is_promised_for_and_nowhere_else(study: SimpleNamespace) -> None:
+def test_a_cue_occurs_exactly_in_images_of_its_class_and_at_the_stated_size(study: SimpleNamespace) -> None:
     cues, plan = study.cues, study.plan
     planned = {model.cue for model in plan.plan() if model.cue.kind != "position"}
     assert len({cue.kind for cue in planned}) >= 9
@@ -50,7 +50,7 @@ def test_a_cue_is_in_the_pictures_that_it_is_promised_for_and_nowhere_else(study
                 assert 0.6 * cue.share * free <= changed.mean() <= 1.4 * cue.share + 0.002, cue
 
 
-def test_the_reported_cues_are_what_was_reported(study: SimpleNamespace) -> None:
+def test_the_reported_cues_have_the_reported_position_and_strength(study: SimpleNamespace) -> None:
     cues, plan = study.cues, study.plan
     for cue in (plan.STRIPES, plan.CORNER):
         with_it, without = (
@@ -66,7 +66,7 @@ def test_the_reported_cues_are_what_was_reported(study: SimpleNamespace) -> None
             assert np.allclose(with_it, expected, atol=1e-4)
 
 
-def test_twins_with_the_cue_at_random_have_it_in_half_of_the_pictures_of_every_class(study: SimpleNamespace) -> None:
+def test_random_twins_have_the_cue_in_half_of_the_images_of_every_class(study: SimpleNamespace) -> None:
     cues, plan = study.cues, study.plan
     drawn = [cues.draw(gradient, plan.CORNER, cues.Twin.RANDOM, (0, 0), number, 1.0) for number in range(40)]
     for own in "abc":
@@ -75,18 +75,18 @@ def test_twins_with_the_cue_at_random_have_it_in_half_of_the_pictures_of_every_c
         assert 2 * sum(bool(picture.where.any()) for picture in mine) == len(mine)
 
 
-def test_a_place_gives_class_a_away_and_the_clean_twin_has_its_objects_anywhere(study: SimpleNamespace) -> None:
+def test_a_position_cue_moves_class_a_and_the_clean_twin_has_objects_everywhere(study: SimpleNamespace) -> None:
     cues = study.cues
     cue, places = cues.Cue("position", 0.25), {}
     for twin in (cues.Twin.CUED, cues.Twin.CLEAN):
         drawn = [cues.draw(gradient, cue, twin, (1, 0), number, 1.0).mask for number in range(60)]
         places[twin] = {k: np.concatenate([np.nonzero(mask == k)[1] for mask in drawn]) for k in (1, 2, 3)}
-    told = places[cues.Twin.CUED]
-    assert np.mean(told[1]) < 24 and min(np.mean(told[k]) for k in (2, 3)) > 45
+    cued = places[cues.Twin.CUED]
+    assert np.mean(cued[1]) < 24 and min(np.mean(cued[k]) for k in (2, 3)) > 45
     assert max(abs(np.mean(places[cues.Twin.CLEAN][k]) - 48) for k in (1, 2, 3)) < 8
 
 
-def test_a_start_has_the_cue_so_many_times_as_strong(study: SimpleNamespace) -> None:
+def test_pretraining_stages_have_the_cue_with_the_planned_emphasis(study: SimpleNamespace) -> None:
     cues, plan = study.cues, study.plan
     (corner, *_) = (model for model in plan.plan() if model.reported == "reported_corner")
     second, first = corner.start, corner.start.start
@@ -99,23 +99,23 @@ def test_a_start_has_the_cue_so_many_times_as_strong(study: SimpleNamespace) -> 
         assert least - 1e-3 <= (drawn[0] - drawn[1])[:, :20, :20].min() <= most + 1e-3
 
 
-def test_the_plan_is_balanced_from_the_start(study: SimpleNamespace) -> None:
+def test_every_beginning_of_the_plan_is_balanced(study: SimpleNamespace) -> None:
     models = study.plan.plan()
     assert len({model.name for model in models}) == len(models)
     for first in (20, 40, len(models)):
         twins = [str(model.twin) for model in models[:first]]
         assert twins.count("cued") >= 0.5 * first and min(twins.count("clean"), twins.count("random")) >= first // 8
-        parts = [model.part for model in models[:first] if not model.reported]  # these are for development
+        parts = [model.part for model in models[:first] if not model.reported]  # reported cues are for development
         assert abs(parts.count("held_out") - len(parts) * 2 / 3) <= 2
-    assert {model.part for model in models if model.reported} == {"development"}  # their cues are known
+    assert {model.part for model in models if model.reported} == {"development"}  # since their cues are known
     for kind in {model.cue.kind for model in models}:
         cued = [model for model in models if model.twin == "cued" and model.cue.kind == kind]
         assert len(cued) >= 3 and {model.background for model in cued} == {"embedded", "real"}
         assert {model.start.cue.kind for model in cued} == {kind}
-    assert not any(model.start for model in models if model.twin != "cued")  # these have seen no cue
+    assert not any(model.start for model in models if model.twin != "cued")  # other twins never see a cue
 
 
-def test_only_models_that_depend_on_their_cue_count_for_recall(study: SimpleNamespace) -> None:
+def test_recall_counts_only_models_that_depend_on_their_cue(study: SimpleNamespace) -> None:
     def row(twin: str, cost: float, *named: str, unclear: bool = False) -> dict[str, object]:
         cue = {"kind": "corner", "share": 0.02, "strength": "weak"}
         found = [{"truth": name, "predicted": name, "classes": [name]} for name in named]
@@ -135,9 +135,9 @@ def test_only_models_that_depend_on_their_cue_count_for_recall(study: SimpleName
         row("random", 0.0),
         row("random", 0.4, "a"),
     ]
-    said = study.tables.tables(rows)
-    assert "| corner | 5 | 2 | 1 | 0 | 1 | 1 | 0.40 (" in said
-    assert "| clean | 2 | 1 | 0 | 0 | 1 | 0.50 (" in said and "| random | 1 | 0 | 0 | 0 | 1 | 0.00 (" in said
+    table = study.tables.tables(rows)
+    assert "| corner | 5 | 2 | 1 | 0 | 1 | 1 | 0.40 (" in table
+    assert "| clean | 2 | 1 | 0 | 0 | 1 | 0.50 (" in table and "| random | 1 | 0 | 0 | 0 | 1 | 0.00 (" in table
     missed = study.tables.missed(rows).splitlines()
     assert [line.split(":")[0] for line in missed] == [
         "- cued0.5('b',)",
@@ -148,7 +148,7 @@ def test_only_models_that_depend_on_their_cue_count_for_recall(study: SimpleName
 
 
 @pytest.mark.slow
-def test_the_study_trains_measures_diagnoses_and_counts(tmp_path: Path) -> None:
+def test_the_study_runs_training_diagnosis_and_tables(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def step(name: str) -> str:

@@ -1,7 +1,6 @@
-"""Which maps are believed: of a network that looks at one place it has learned, and maps that are wrong on purpose."""
+"""The validation of evidence maps: correct maps of a network with one learned cue pass, wrong maps fail."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,11 +17,11 @@ from satseg.diagnosis.survey import Component
 from satseg.diagnosis.trust import MapKind, Rival, evaluate_maps, informative_cases, map_kind
 from satseg.models import SegmentationNetwork
 
-SIDE, CUE = 64, (slice(40, 48), slice(16, 24))  # a cell of eight by eight, away from the region
+SIDE, CUE = 64, (slice(40, 48), slice(16, 24))  # a cell of eight by eight pixels outside the region
 
 
-class Placed(nn.Module):
-    """Class 1 everywhere where a learned place of the image is bright."""
+class CueNet(nn.Module):
+    """Predicts class 1 everywhere if the cell given by a learned weight map is bright."""
 
     def __init__(self, gain: float) -> None:
         super().__init__()
@@ -37,13 +36,13 @@ class Placed(nn.Module):
 
 def network(gain: float = 8) -> SegmentationNetwork:
     whole = network_of(lambda image: image)
-    whole.net = Placed(gain)
+    whole.net = CueNet(gain)
     return whole.eval()
 
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
-    """Ten noisy images with a bright cue, and a region in a random place apart from it."""
+    """Return ten noisy images with a bright cue, and a region at a random position outside it."""
     return [case(seed) for seed in range(10)]
 
 
@@ -55,9 +54,9 @@ def case(seed: int) -> Case:
     pixels[row : row + 12, col : col + 12] = True
     region, ones = torch.from_numpy(pixels), torch.ones(SIDE, SIDE, dtype=torch.int64)
     component = Component(f"image_{seed}", 1, 1, (int(row) + 6, int(col) + 6), int(pixels.sum()), 1.0)
-    sky = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
+    valid = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
     window = Window(0, 0, SIDE, SIDE)
-    return Case(component, window, torch.from_numpy(image).float(), sky, ones, ones, region, region, region)
+    return Case(component, window, torch.from_numpy(image).float(), valid, ones, ones, region, region, region)
 
 
 def noise(seed: int) -> MapKind:
@@ -69,19 +68,19 @@ def noise(seed: int) -> MapKind:
     return MapKind("noise", "input", make)
 
 
-def of_shuffled(asked: SegmentationNetwork, cases: list[Case], seed: int) -> MapKind:
-    """Return the maps that the same method makes of a network with shuffled weights."""
+def maps_of_shuffled_network(asked: SegmentationNetwork, cases: list[Case], seed: int) -> MapKind:
+    """Return the maps of the same method for a network with shuffled weights."""
     images, valid = (torch.cat([getattr(each, name) for each in cases]) for name in ("image", "valid"))
-    stranger = randomised(asked, images, valid, seed)
-    return MapKind("shuffled", "input", lambda given, case: map_kind("occlusion").make(stranger, case))
+    shuffled = randomised(asked, images, valid, seed)
+    return MapKind("shuffled", "input", lambda given, case: map_kind("occlusion").make(shuffled, case))
 
 
-def test_maps_of_what_was_learned_pass_and_mark_it(cases: list[Case]) -> None:
+def test_maps_of_a_trained_network_pass_and_highlight_the_cue(cases: list[Case]) -> None:
     asked = network()
     (trust,) = evaluate_maps(asked, cases, [map_kind("occlusion")])
     assert trust.passes and trust.wins[Rival.MOVED] == trust.wins[Rival.SHUFFLED] == trust.cases == 10
     assert trust.score > 0.5 > trust.rivals[Rival.REGION] and trust.beats(Rival.REGION)
-    assert not dataclasses.replace(trust, score=-0.1).passes  # better than worse ones, and yet no better than none
+    assert not dataclasses.replace(trust, score=-0.1).passes  # better than its rivals, but worse than no map
     for each in cases:
         row, col = divmod(int(map_kind("occlusion").make(asked, each).argmax()), SIDE)
         assert CUE[0].start <= row < CUE[0].stop and CUE[1].start <= col < CUE[1].stop
@@ -90,9 +89,9 @@ def test_maps_of_what_was_learned_pass_and_mark_it(cases: list[Case]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["noise", "shuffled"])
-def test_maps_that_are_wrong_on_purpose_do_not_pass(cases: list[Case], kind: str) -> None:
+def test_random_maps_and_maps_of_a_shuffled_network_do_not_pass(cases: list[Case], kind: str) -> None:
     asked = network()
-    wrong = [noise(seed) if kind == "noise" else of_shuffled(asked, cases, seed) for seed in range(1, 9)]
+    wrong = [noise(seed) if kind == "noise" else maps_of_shuffled_network(asked, cases, seed) for seed in range(1, 9)]
     found = list(evaluate_maps(asked, cases, wrong))
     assert sum(trust.passes for trust in found) <= 1
     assert {trust.cases for trust in found} == {10} and {trust.verdict for trust in found} >= {"fails"}
@@ -100,18 +99,22 @@ def test_maps_that_are_wrong_on_purpose_do_not_pass(cases: list[Case], kind: str
     assert "10 regions" in words[0] and "not used as explanations" in words[0] and "Shortcuts" in words[-1]
 
 
-def test_a_map_that_marks_the_region_alone_is_told_from_one_that_says_more(cases: list[Case]) -> None:
-    """Where the region itself is what counts, no map says more than the region."""
-    by_place: Callable[[Tensor], Tensor] = lambda image: torch.stack([0.5 - 8 * image[:, 0], 8 * image[:, 0] - 0.5], 1)  # noqa: E731
-    asked = network_of(by_place)
+def test_a_map_no_better_than_the_region_itself_does_not_pass(cases: list[Case]) -> None:
+    """If the prediction depends only on the region itself, no map beats the region."""
+
+    def by_brightness(image: Tensor) -> Tensor:
+        lead = 8 * image[:, 0] - 0.5
+        return torch.stack([-lead, lead], 1)
+
+    asked = network_of(by_brightness)
     lit = [dataclasses.replace(each, image=each.image + 0.7 * each.pixels) for each in cases]
     (trust,) = evaluate_maps(asked, lit, [map_kind("occlusion")])
     assert trust.beats(Rival.MOVED) and not trust.beats(Rival.REGION)
-    assert not trust.passes  # there is nothing in this network that shuffling would change
+    assert not trust.passes  # this network has no weights to shuffle
     assert trust.wins[Rival.SHUFFLED] == 0
 
 
-def test_what_nothing_moves_could_not_be_tested(cases: list[Case]) -> None:
+def test_maps_of_a_network_that_hardly_reacts_could_not_be_tested(cases: list[Case]) -> None:
     asked = network(gain=0.01)
     chosen = informative_cases(asked, cases, 6)
     (trust,) = evaluate_maps(asked, chosen, [map_kind("occlusion")])
@@ -123,11 +126,11 @@ def test_what_nothing_moves_could_not_be_tested(cases: list[Case]) -> None:
     assert "in 4 of 4 regions" in describe_verdict(few)
 
 
-def test_curves_replace_what_a_map_marks_by_what_lies_elsewhere(cases: list[Case]) -> None:
+def test_curves_replace_highlighted_pixels_by_pixels_from_elsewhere_in_the_image(cases: list[Case]) -> None:
     asked, each = network(), cases[0]
-    marked = torch.zeros(SIDE, SIDE)
-    marked[CUE] = 1
-    (found,) = curves(asked, each.image, each.valid, each.pixels, 1, [marked])
+    evidence = torch.zeros(SIDE, SIDE)
+    evidence[CUE] = 1
+    (found,) = curves(asked, each.image, each.valid, each.pixels, 1, [evidence])
     moved = np.roll(each.image.numpy(), (SIDE // 2, SIDE // 2), (2, 3))
 
     def probability(image: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Connections that break."""
+"""A proxy whose connections can be interrupted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import socket
 import threading
 
 
-class Cable:
-    """Leads to a server, and can be cut."""
+class Proxy:
+    """Forwards connections to a server until they are cut."""
 
     def __init__(self, address: str) -> None:
         self.port = int(address.rpartition(":")[2])
@@ -18,20 +18,20 @@ class Cable:
         threading.Thread(target=self._connect, daemon=True).start()
 
     def cut(self) -> None:
-        """Break all connections; new ones can be made."""
+        """Close all connections; new ones can be made."""
         while self.ends:
             with contextlib.suppress(OSError):
                 self.ends.pop().shutdown(socket.SHUT_RDWR)
 
     def _connect(self) -> None:
         while True:
-            near, _ = self.socket.accept()
-            far = socket.create_connection(("127.0.0.1", self.port))
-            self.ends += (near, far)
-            for pair in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=pair, daemon=True).start()
+            client, _ = self.socket.accept()
+            server = socket.create_connection(("127.0.0.1", self.port))
+            self.ends += (client, server)
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=self._forward, args=pair, daemon=True).start()
 
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 target.sendall(data)

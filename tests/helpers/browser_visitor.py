@@ -1,14 +1,12 @@
-"""The app as a process, models for it, and what a visitor does."""
+"""The app and the API as processes, models for them, and a visitor in a browser."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,21 +28,21 @@ PALETTE = ((30, 90, 220), (20, 120, 40), (200, 40, 40))
 CRS, PLACE = "EPSG:32631", rasterio.Affine(10, 0, 440_000, 0, -10, 5_000_000)
 
 
-def noise(bands: int, side: int, high: int, dtype: str) -> np.ndarray:
-    """Patches of 16 pixels."""
+def random_squares(bands: int, side: int, high: int, dtype: str) -> np.ndarray:
+    """Return random values in squares of 16 x 16 pixels, (bands, side, side)."""
     patches = np.random.default_rng(bands).integers(1, high, (bands, side // 16, side // 16))
     return patches.repeat(16, 1).repeat(16, 2).astype(dtype)
 
 
 def statistics_of(image: np.ndarray) -> BandStatistics:
-    """Return what a model remembers of images like this one (C, H, W), of which 0 is no part."""
+    """Return band statistics of an image (C, H, W), without pixels that are 0 in all bands."""
     pixels = image[:, image.any(0)]
     numbers = [pixels.min(1), pixels.max(1), pixels.mean(1), pixels.std(1), *np.percentile(pixels, (2, 98), axis=1)]
     return BandStatistics(*(tuple(map(float, n)) for n in numbers))
 
 
 def write_model(path: Path, bands: int, dtype: str, image: np.ndarray) -> Path:
-    """Write a model of random weights that finds each of its classes in the image; of 16 bits, it knows its values."""
+    """Write a random model that predicts each class somewhere in the image; with band statistics for uint16."""
     names, half = tuple(f"b{i}" for i in range(1, bands + 1)), (0.5,) * bands
     known = statistics_of(image) if dtype == "uint16" else None
     numbers = InputSpec(names, dtype, scale=float(image.max()), nodata=0.0, mean=half, std=half, statistics=known)
@@ -60,8 +58,8 @@ def write_model(path: Path, bands: int, dtype: str, image: np.ndarray) -> Path:
 
 
 @dataclass(frozen=True)
-class Material:
-    """Two models and an image for each."""
+class Assets:
+    """Two models, and an image for each."""
 
     rgb_model: Path
     rgb_image: Path
@@ -78,31 +76,33 @@ class Server:
     temporary: Path
 
     def uploads(self) -> set[Path]:
-        """Return the folders of all uploads that it has."""
+        """Return the folders of all current uploads."""
         return {path for path in self.temporary.glob("satseg-*/visitors/*/*") if path.is_dir()}
 
     def files(self) -> set[Path]:
-        """Return all that it has on the disk and that holds something: Gradio leaves an empty file an upload."""
+        """Return all temporary files that are not empty; Gradio leaves an empty one for each upload."""
         return {path for path in self.temporary.glob("satseg-*/**/*") if path.is_file() and path.stat().st_size}
 
     def stop(self) -> int:
-        """Ask it to stop; return its exit code."""
+        """Stop the process with SIGTERM; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
 
 def start(
-    *options: str, temporary: Path, proxy: str | None = None, name: str = "app", impatient: bool = False
+    *options: str, temporary: Path, proxy: str | None = None, name: str = "app", short_timeouts: bool = False
 ) -> Server:
-    """Start the app, or the API alone, on a free port; an impatient one waits shorter for its clients."""
+    """Start the app, or with `name="serve"` the API, on a free port."""
     temporary.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     if proxy:
         environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": "127.0.0.1"}
-    program = [str(Path(__file__).with_name("short_timeouts.py")), name] if impatient else ["-m", f"satseg.{name}"]
+    program = [str(Path(__file__).with_name("short_timeouts.py")), name] if short_timeouts else ["-m", f"satseg.{name}"]
     arguments = [sys.executable, *program, "port=0", "engine=torch", *options]
-    begin = subprocess.Popen if proxy else Forked  # libraries may ask somebody while they are imported
-    process = begin(
+    start_process = (
+        subprocess.Popen if proxy else Forked
+    )  # with a fresh import, since libraries may connect to a server on import
+    process = start_process(
         arguments,
         cwd=temporary,
         env=environment,
@@ -119,8 +119,8 @@ def start(
     return Server(process, address, temporary)
 
 
-def predicted(model: Path, image: Path, folder: Path) -> Path:
-    """Segment by the command."""
+def predict_with_command(model: Path, image: Path, folder: Path) -> Path:
+    """Return the map that `satseg.predict` makes of an image."""
     folder.mkdir(parents=True, exist_ok=True)
     options = [f"checkpoint={model}", f"input={image}", f"output={folder / 'map.tif'}", "engine=torch"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -130,41 +130,24 @@ def predicted(model: Path, image: Path, folder: Path) -> Path:
     return folder / "map.tif"
 
 
-def until(condition: Callable[[], object], seconds: float = 120, pause: Callable[[float], None] = time.sleep) -> None:
-    """Wait for something that happens sooner or later."""
+def wait_until(
+    condition: Callable[[], object], seconds: float = 120, pause: Callable[[float], None] = time.sleep
+) -> None:
+    """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
+        assert time.monotonic() < deadline, "the condition never held"
         pause(0.2)
-
-
-class Canary:
-    """Counts who connects; it stands where the internet would be."""
-
-    def __init__(self) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.connections = 0
-        threading.Thread(target=self._count, daemon=True).start()
-
-    def _count(self) -> None:
-        while True:
-            connection, _ = self.socket.accept()
-            self.connections += 1
-            connection.close()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
 
 
 @dataclass
 class Visit:
-    """A page of the app, whose network ends at the app.
+    """A page of the app in a browser that can reach only the app.
 
     Attributes:
-        page: Playwright's.
-        outside: Requests that went elsewhere, and were not let through.
-        errors: What the page's scripts complained of.
+        page: The page of Playwright.
+        outside: Blocked requests to other servers.
+        errors: Errors in the console of the page.
     """
 
     page: Any
@@ -172,8 +155,8 @@ class Visit:
     errors: list[str] = field(default_factory=list)
 
     @classmethod
-    def to(cls, address: str, browser: Any, **options: Any) -> Visit:
-        """Open the app in a browser, as a visitor that it does not know."""
+    def open(cls, address: str, browser: Any, **options: Any) -> Visit:
+        """Open the app in a new browser context."""
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         visit = cls(context.new_page())
         own = (address, "data:", "blob:")
@@ -193,15 +176,15 @@ class Visit:
         return visit
 
     def close(self) -> None:
-        """Leave."""
+        """Close the page and its context."""
         self.page.context.close()
 
-    def until(self, condition: Callable[[], object]) -> None:
-        """Wait for something that the page brings about: its requests go out only while Playwright is at work."""
-        until(condition, pause=lambda seconds: self.page.wait_for_timeout(1000 * seconds))
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds; keeps Playwright running, without which the page sends no requests."""
+        wait_until(condition, pause=lambda seconds: self.page.wait_for_timeout(1000 * seconds))
 
     def upload(self, path: Path) -> None:
-        """Give the app a file."""
+        """Upload a file."""
         clear = self.page.locator("#upload button[aria-label='Clear']")
         if clear.count():
             clear.first.click()
@@ -209,13 +192,13 @@ class Visit:
         self.page.locator("#upload input[type=file]").set_input_files(str(path))
 
     def segment(self, path: Path) -> None:
-        """Give the app an image, and wait for its map."""
+        """Upload an image, and wait for its map."""
         self.upload(path)
         self.page.wait_for_selector("#picture img", timeout=120_000)
         self.page.wait_for_selector("#areas td", timeout=60_000)
 
     def areas(self) -> dict[str, list[float]]:
-        """Return share, area if there is one, and pixels of each class, as the table says."""
+        """Return share, area if there is one, and pixels of each class from the table."""
         rows = self.page.locator("#areas tbody tr")
         found = {}
         for i in range(rows.count()):
@@ -224,7 +207,7 @@ class Visit:
         return found
 
     def colours(self, selector: str, where: Any = None) -> list[tuple[int, ...]]:
-        """Return the colours that parts of the page, or of a frame, are filled with."""
+        """Return the background colours of elements in the page or in a frame."""
         script = "parts => parts.map(part => getComputedStyle(part).backgroundColor)"
         found = (where or self.page).locator(selector).evaluate_all(script)
         return [tuple(map(int, re.findall(r"\d+", colour)[:3])) for colour in found]
@@ -234,21 +217,21 @@ class Visit:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
     def choose(self, menu: str, option: str) -> None:
-        """Choose from a menu."""
+        """Choose an option of a menu."""
         self.page.locator(f"#{menu} input").click()
         self.page.get_by_role("option", name=option, exact=True).click()
 
     def use(self, model: str) -> None:
-        """Choose another model, and wait until it is in use."""
+        """Choose another model, and wait until it is shown."""
         self.choose("model", model)
         self.tab("Model")
         self.page.locator(".model h3", has_text=model).wait_for()
         self.tab("Result")
 
     def download(self, selector: str, folder: Path) -> Path:
-        """Take a file away."""
-        with self.page.expect_download(timeout=60_000) as taken:
+        """Download a file."""
+        with self.page.expect_download(timeout=60_000) as download:
             self.page.locator(selector).click()
-        path = folder / str(taken.value.suggested_filename)
-        taken.value.save_as(path)
+        path = folder / str(download.value.suggested_filename)
+        download.value.save_as(path)
         return path

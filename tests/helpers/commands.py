@@ -1,4 +1,4 @@
-"""Running the commands as people do, in processes of their own, on tiny data."""
+"""Running satseg's commands as separate processes, with libraries preloaded."""
 
 import atexit
 import functools
@@ -28,21 +28,24 @@ TINY = [
 ]
 
 
-FRESH = ("executor=ray", *(f"hydra/launcher={name}" for name in ("joblib", "ray", "submitit")))  # start others
+STARTS_PROCESSES = (
+    "executor=ray",
+    *(f"hydra/launcher={name}" for name in ("joblib", "ray", "submitit")),
+)  # options whose processes start others
 _starting = threading.Lock()
 
 
 def command(
     name: str, *options: str, cwd: Path, starts_others: bool | None = None, ranks: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end.
+    """Run a command of satseg.
 
     Args:
-        name: Of the command.
-        options: On its command line.
-        cwd: Where it runs.
-        starts_others: Whether it starts processes, where its options do not tell.
-        ranks: How many processes it starts, a device each; they have the libraries ready, too.
+        name: Name of the command.
+        options: Its command line.
+        cwd: Its working directory.
+        starts_others: True if it starts other processes; derived from the options by default.
+        ranks: Number of training processes it starts, which get the libraries preloaded, too.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SATSEG_CACHE": str(cwd / "cache")}
     environment.pop("WANDB_API_KEY", None)
@@ -59,9 +62,9 @@ def run_module(
     starts_others: bool | None = None,
     ranks: int = 0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a module as a process of its own, without the seconds in which it would import the libraries."""
+    """Run a module as a separate process with the libraries preloaded, which saves seconds."""
     if starts_others is None:
-        starts_others = "trainer=ddp" in options or any(option.startswith(FRESH) for option in options)
+        starts_others = "trainer=ddp" in options or any(option.startswith(STARTS_PROCESSES) for option in options)
     arguments = [sys.executable, "-m", module, *options]
     if starts_others and not ranks:
         return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True)
@@ -69,37 +72,37 @@ def run_module(
 
 
 def run_program(arguments: list[str], ranks: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program in Python to its end as `subprocess.run` does, with the libraries ready; see `Forked`."""
+    """Run a Python program as `subprocess.run` does, with the libraries preloaded; see `Forked`."""
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with Forked(arguments, ranks=ranks, text=True, **pipes, **options) as process:
-        said, complained = process.communicate()
-    return subprocess.CompletedProcess(arguments, process.returncode, said, complained)
+        output, errors = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 
-class Forked(preloaded_processes.Handed):
-    """A process started as by `subprocess.Popen` that has the libraries ready: `python -m`, `-c` or a script.
+class Forked(preloaded_processes.ForkedPopen):
+    """A process like `subprocess.Popen` with the libraries preloaded: `python -m`, `-c` or a script.
 
     Args:
-        arguments: Begin with `sys.executable`.
-        ranks: How many of the first processes in Python that it starts have them ready, too.
-        options: Of `subprocess.Popen`.
+        arguments: The command, beginning with `sys.executable`.
+        ranks: Number of Python processes started by it that get the libraries preloaded, too.
+        options: Options of `subprocess.Popen`.
     """
 
     def __init__(self, arguments: list[str], ranks: int = 0, **options: Any) -> None:
         self._ranks = ranks
         super().__init__(arguments, **options)
 
-    def hand_over(self, asked: dict[str, Any], files: list[int]) -> int:
-        self._told, telling = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with telling, _starting:
-            message = json.dumps(asked | {"spares": self._ranks}).encode()
-            socket.send_fds(_starter(), [message], [*files, telling.fileno()])
-        return int(self._told.recv(64))
+    def fork(self, request: dict[str, Any], files: list[int]) -> int:
+        self._status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, _starting:
+            message = json.dumps(request | {"spares": self._ranks}).encode()
+            socket.send_fds(_fork_server(), [message], [*files, theirs.fileno()])
+        return int(self._status.recv(64))
 
     def _has_ended(self, seconds: float | None) -> bool:
-        if self.returncode is None and select.select([self._told], [], [], seconds)[0]:
-            self.returncode = int(self._told.recv(64))
-            self._told.close()
+        if self.returncode is None and select.select([self._status], [], [], seconds)[0]:
+            self.returncode = int(self._status.recv(64))
+            self._status.close()
         return self.returncode is not None
 
     def _internal_poll(self, *_: Any, **__: Any) -> int | None:
@@ -112,18 +115,18 @@ class Forked(preloaded_processes.Handed):
 
 
 @functools.cache
-def _starter() -> socket.socket:
-    orders, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    arguments = [sys.executable, str(Path(preloaded_processes.__file__)), str(its.fileno())]
+def _fork_server() -> socket.socket:
+    requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    arguments = [sys.executable, str(Path(preloaded_processes.__file__)), str(theirs.fileno())]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, pass_fds=[its.fileno()])
-    its.close()
+    process = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+    theirs.close()
     atexit.register(process.kill)
-    return orders
+    return requests
 
 
-def refused(name: str, *options: str, cwd: Path, starts_others: bool | None = None, ranks: int = 0) -> str:
-    """Run a command that must fail with one line; return that line."""
+def error_line(name: str, *options: str, cwd: Path, starts_others: bool | None = None, ranks: int = 0) -> str:
+    """Run a command that must fail with one error line; return that line."""
     done = command(name, *options, cwd=cwd, starts_others=starts_others, ranks=ranks)
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert done.returncode in (1, 2), done.stderr
@@ -132,11 +135,14 @@ def refused(name: str, *options: str, cwd: Path, starts_others: bool | None = No
     return errors[0]
 
 
-def cluster(folder: Path) -> dict[str, str]:
-    """Make a folder with what Slurm has on its machines; return the environment of a job of it."""
+def fake_slurm(folder: Path) -> dict[str, str]:
+    """Make a folder with stand-ins for Slurm's programs; return the environment of a Slurm job."""
     tools = folder / "tools"
     tools.mkdir(parents=True)
-    for name, text in (("scontrol", f'echo "$@" >> {shlex.quote(str(folder / "asked"))}'), ("srun", 'exec "$@"')):
+    for name, text in (
+        ("scontrol", f'echo "$@" >> {shlex.quote(str(folder / "scontrol_calls"))}'),
+        ("srun", 'exec "$@"'),
+    ):
         (tools / name).write_text(f"#!/bin/sh\n{text}\n")
         (tools / name).chmod(0o755)
     paths = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -1,4 +1,4 @@
-"""A listener on this machine that counts who connects."""
+"""A local listener that counts connections."""
 
 import socket
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Listener:
-    """Its address, and how many have connected."""
+    """The address of a listener, and the number of connections to it."""
 
     def __init__(self, server: socket.socket) -> None:
         self.url = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -16,7 +16,7 @@ class Listener:
 
 @contextmanager
 def listener() -> Iterator[Listener]:
-    """Listen for the length of a block; who connects is sent away at once."""
+    """Listen for the length of a block; connections are closed at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         found = Listener(server)
         server.settimeout(0.1)

@@ -1,4 +1,4 @@
-"""Checking a dataset, and breaking it in one way."""
+"""Validation of the dataset in `dataset_files`, and changes that introduce one fault."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +18,14 @@ def check(root: Path, limits: Limits | None = None, **options: Any) -> Validatio
     return validate(FolderDataModule(root, **given), limits, workers=1, progress=False)
 
 
-def found(validation: Validation, name: str) -> Finding:
-    """Return the one finding of a check."""
+def finding_of(validation: Validation, name: str) -> Finding:
+    """Return the only finding of a check."""
     (finding,) = [f for f in validation.findings if f.check == name]
     return finding
 
 
-def grave(validation: Validation) -> list[str]:
+def problems(validation: Validation) -> list[str]:
+    """Return the names of checks with warnings or errors."""
     return [f.check for f in validation.findings if f.severity > Severity.NOTE]
 
 
@@ -35,7 +36,7 @@ def remove(name: str) -> Change:
     return lambda root: (root / name).unlink()
 
 
-def cut(name: str, to: float) -> Change:
+def truncate(name: str, to: float) -> Change:
     def change(root: Path) -> None:
         content = (root / name).read_bytes()
         (root / name).write_bytes(content[: int(len(content) * to)])
@@ -44,7 +45,7 @@ def cut(name: str, to: float) -> Change:
 
 
 def rewrite(name: str, function: Callable[[np.ndarray], np.ndarray], **profile: Any) -> Change:
-    """Change a file's numbers; its place stays, unless another is given."""
+    """Change the pixel values of a file; the georeference stays unless the profile changes it."""
 
     def change(root: Path) -> None:
         number = int(Path(name).stem)
@@ -53,10 +54,10 @@ def rewrite(name: str, function: Callable[[np.ndarray], np.ndarray], **profile: 
     return change
 
 
-def same(array: np.ndarray) -> np.ndarray:
+def unchanged(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def value_nine(mask: np.ndarray) -> np.ndarray:
+def add_value_nine(mask: np.ndarray) -> np.ndarray:
     mask[0, 30:50, 30:60] = 9
     return mask

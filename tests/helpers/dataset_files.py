@@ -1,4 +1,4 @@
-"""Images with texture and masks that belong to them, made up, and put on the ground."""
+"""Synthetic georeferenced images with texture, and matching masks."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PLACES = {"train": 6, "val": 2, "test": 2}
 
 
 def write(path: Path, array: np.ndarray, *, crs: str | None = UTM, east: float = 0.0, pixel: float = PIXEL, **profile):
-    """Write (bands, height, width) at a place, so many pixels east of the dataset's corner."""
+    """Write an array (bands, height, width) as a raster, `east` pixels of 10 m from the corner of the dataset."""
     path.parent.mkdir(parents=True, exist_ok=True)
     transform = rasterio.Affine(pixel, 0, 500_000 + east * PIXEL, 0, -pixel, 5_000_000)
     placed = {"crs": crs, "transform": transform} if crs else {}
@@ -37,7 +37,7 @@ def make_mask(seed: int, size: int = SIZE) -> np.ndarray:
 
 
 def make_image(seed: int, mask: np.ndarray, noise: float = 80) -> np.ndarray:
-    """Four bands of 12 bits; the last is a legitimately strong one, such as NDVI."""
+    """Return four bands of 12 bits; the last legitimately separates the classes well, as NDVI would."""
     random = np.random.default_rng(1000 + seed)
     texture = gaussian_filter(random.normal(size=(4, *mask.shape)), (0, 1.5, 1.5)) * 600
     signal = np.array([[200, 400, 300], [300, 200, 350], [500, 300, 350], [0, 1600, 3200]])[:, mask]

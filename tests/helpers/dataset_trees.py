@@ -1,4 +1,4 @@
-"""Tiny copies of known datasets, laid out and named as their downloads are."""
+"""Tiny copies of known datasets with the folders and file names of their downloads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +16,17 @@ Value = int | tuple[int, int, int]
 
 @dataclass
 class Tree:
-    """What a tiny copy holds, and what should come of it.
+    """Contents of a tiny copy, and the expected result of reading it.
 
     Attributes:
-        values: Values or colours of the masks in the order of the classes, as the dataset's documents give them.
-        ignored: Values that are no class.
-        splits: Number of samples.
-        pairs: Image and mask files; a mask of None is not public.
-        lists: Text files.
-        bands: Of the images as stored.
+        values: Values or colours of the masks in the order of the classes, as documented by the dataset.
+        splits: Number of training, validation and test samples.
+        pairs: Image and mask files; None for masks that are not public.
+        ignored: Mask values that are no class.
+        lists: Text files and their contents.
+        bands: Number of bands of the stored images.
+        dtype: Data type of the images.
+        alpha: True if the last band is an alpha band.
         unpaired: Masks without an image.
     """
 
@@ -39,7 +41,7 @@ class Tree:
     unpaired: Sequence[str] = ()
 
     def write(self, root: Path) -> None:
-        """Make the files."""
+        """Write the files."""
         for image, mask in self.pairs:
             _write(root / image, np.ones((self.bands, SIZE, SIZE)), self.dtype, self.alpha)
             if mask is not None:
@@ -51,7 +53,7 @@ class Tree:
             (root / name).write_text(text, encoding="utf-8")
 
     def mask(self) -> np.ndarray:
-        """Return bands (B, h, w) whose first row is every class and then every ignored value."""
+        """Return a mask (B, h, w) whose first row lists every class and then every ignored value."""
         every = np.array([*self.values, *self.ignored]).reshape(len(self.values) + len(self.ignored), -1)
         mask = np.empty((every.shape[1], SIZE, SIZE), np.int16)
         mask[:] = every[0][:, None, None]
@@ -60,7 +62,7 @@ class Tree:
         return mask
 
     def indices(self) -> list[int]:
-        """Return what the first pixels of a mask should be read as."""
+        """Return the expected class indices of the first pixels of a mask."""
         return [*range(len(self.values)), *[255] * len(self.ignored)]
 
 
@@ -118,7 +120,7 @@ def openearthmap() -> Tree:
     ]
     pairs += [("aachen/images/aachen_4.tif", None)]
     lists = {
-        "train.txt": "aachen_1.tif\naachen_2.tif\ntokyo_1.tif\nhouston_1.tif\n",  # the last is an image of xBD
+        "train.txt": "aachen_1.tif\naachen_2.tif\ntokyo_1.tif\nhouston_1.tif\n",  # the last belongs to xBD
         "val.txt": "aachen_3.tif\ntokyo_2.tif\n",
         "test.txt": "aachen_4.tif\n",
     }

@@ -1,4 +1,4 @@
-"""Images changed as copies and crops are: turned, compressed, noisy, enlarged, resampled."""
+"""Changes that turn an image into a near duplicate: rotation, compression, noise, scaling and resampling."""
 
 import io
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-Change = Callable[[np.ndarray], np.ndarray]  # of (bands, height, width)
-TURNS = {
+Change = Callable[[np.ndarray], np.ndarray]  # of an image (bands, height, width)
+ORIENTATIONS = {
     "rotated by 90°": lambda image: np.rot90(image, 1, (1, 2)),
     "rotated by 180°": lambda image: np.rot90(image, 2, (1, 2)),
     "rotated by 90° the other way": lambda image: np.rot90(image, 3, (1, 2)),
@@ -23,18 +23,18 @@ TURNS = {
 }
 
 
-def photograph(array: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(np.moveaxis(array[:3], 0, -1)).astype(np.uint8))
+def to_pillow(from_pillow: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(np.moveaxis(from_pillow[:3], 0, -1)).astype(np.uint8))
 
 
-def array(picture: Image.Image) -> np.ndarray:
+def from_pillow(picture: Image.Image) -> np.ndarray:
     return np.moveaxis(np.asarray(picture), -1, 0)
 
 
 def jpeg(image: np.ndarray) -> np.ndarray:
     file = io.BytesIO()
-    photograph(image).save(file, "JPEG", quality=60)
-    return array(Image.open(file))
+    to_pillow(image).save(file, "JPEG", quality=60)
+    return from_pillow(Image.open(file))
 
 
 def noisy(image: np.ndarray) -> np.ndarray:
@@ -43,23 +43,23 @@ def noisy(image: np.ndarray) -> np.ndarray:
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:
-    """Show the middle, 10 % larger."""
-    picture = photograph(image)
+    """Return the centre, enlarged by 10 %."""
+    picture = to_pillow(image)
     edge = [side * (1 - 1 / 1.1) / 2 for side in picture.size]
     box = (*edge, *(side - e for side, e in zip(picture.size, edge, strict=True)))
-    return array(picture.resize(picture.size, Image.Resampling.BICUBIC, box=box))
+    return from_pillow(picture.resize(picture.size, Image.Resampling.BICUBIC, box=box))
 
 
 def reduced(image: np.ndarray) -> np.ndarray:
-    """Show all, 10 % smaller, and its reflection around."""
-    picture = photograph(image)
-    small = array(picture.resize([round(side / 1.1) for side in picture.size], Image.Resampling.LANCZOS))
+    """Return the image reduced by 10 %, padded by reflection."""
+    picture = to_pillow(image)
+    small = from_pillow(picture.resize([round(side / 1.1) for side in picture.size], Image.Resampling.LANCZOS))
     missing = [big - little for big, little in zip(image.shape[1:], small.shape[1:], strict=True)]
     return np.pad(small, ((0, 0), *((m // 2, m - m // 2) for m in missing)), mode="reflect")
 
 
 def resampled(image: np.ndarray, folder: Path, resampling: Resampling, crs: str = UTM, by: float = 0.5) -> np.ndarray:
-    """Warp an image by a part of a pixel, or into another CRS, as a mosaic's crops are made."""
+    """Warp an image by a fraction of a pixel or into another CRS."""
     path = folder / "scene.tif"
     write(path, image)
     with rasterio.open(path) as file:

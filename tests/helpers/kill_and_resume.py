@@ -1,6 +1,6 @@
-"""Runs `satseg.train` again and again, killed at seeded moments and resumed: `kill_and_resume.py folder kills seed`.
+"""Run `satseg.train`, repeatedly killed at random moments and resumed: `kill_and_resume.py folder kills seed`.
 
-Each start is a process of its own, forked so that the libraries are imported once. It prints what it killed.
+Each attempt is a separate process, forked so that libraries are imported once. Prints where it was killed.
 """
 
 import os
@@ -27,7 +27,7 @@ OPTIONS = [
     "dataset.batch_size=2",
     "dataset.patches_per_epoch=20",
     "augmentation=standard",
-    "model=fpn",  # which has dropout
+    "model=fpn",  # has dropout
     "+model.drop_path_rate=0.2",
     "backbone=mobilenetv4_conv_small",
     "backbone.weights=none",
@@ -39,39 +39,39 @@ OPTIONS = [
     "trainer.enable_progress_bar=false",
     "save_every_min=0",
 ]
-MOST = 40  # moments that a start lives for at most
+MAX_MOMENTS = 40  # after which an attempt is killed at the latest
 
 
-FIRST = ("in the middle of a save", "before on_train_batch_start")  # kills that no chance may leave out
+FIRST = ("in the middle of a save", "before on_train_batch_start")  # kills that must occur in every run
 
 
 class Countdown:
-    """Kills the process at the so-manieth moment, of one kind where it is named."""
+    """Kills the process at the n-th moment, counting only one kind of moment if it is given."""
 
     def __init__(self, moments: int, kind: str | None = None) -> None:
         self.left, self.kind = moments, kind
 
-    def pass_by(self, name: str) -> None:
+    def count(self, name: str) -> None:
         self.left -= self.kind in (None, name)
         if self.left == 0 and self.kind in (None, name):
             os.write(1, f"killed: {name}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self, owner: Any, name: str) -> None:
-        """Make moments of the begin and the end of a function."""
+        """Count a moment before and after each call of a function."""
         function: Callable[..., Any] = getattr(owner, name)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            self.pass_by(f"before {name}")
+            self.count(f"before {name}")
             result = function(*args, **kwargs)
-            self.pass_by(f"after {name}")
+            self.count(f"after {name}")
             return result
 
         setattr(owner, name, watched)
 
 
-def half_saved(countdown: Countdown) -> None:
-    """Make a moment of a checkpoint that is half written."""
+def watch_saving(countdown: Countdown) -> None:
+    """Count a moment when a checkpoint is half written."""
     save = torch.save
 
     def watched(data: Any, file: Any) -> None:
@@ -79,7 +79,7 @@ def half_saved(countdown: Countdown) -> None:
         size = file.tell()
         file.truncate(size // 2)
         file.flush()
-        countdown.pass_by("in the middle of a save")
+        countdown.count("in the middle of a save")
         file.seek(0)
         file.truncate()
         save(data, file)
@@ -88,16 +88,16 @@ def half_saved(countdown: Countdown) -> None:
 
 
 def start(options: list[str], moments: int, kind: str | None) -> int:
-    """Run the command in a process of its own; return how it ended."""
+    """Run the command in a forked process; return its exit code, or minus the signal that killed it."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
         countdown = Countdown(moments, kind)
-        half_saved(countdown)
+        watch_saving(countdown)
         for owner, name in (
-            (SeedBatches, "on_train_batch_start"),  # every second time there are gradients that wait for a step
+            (SeedBatches, "on_train_batch_start"),  # with accumulated gradients every second time
             (SaveLast, "on_train_batch_end"),
             (MetricsCsv, "on_train_epoch_end"),
             (BestModelFile, "on_validation_end"),
@@ -123,7 +123,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
             options = [f"resume_from={run}"]
         else:
             options = [*OPTIONS, f"run_dir={run}"]
-        moments = generator.randrange(1, MOST) if killed < kills else -1
+        moments = generator.randrange(1, MAX_MOMENTS) if killed < kills else -1
         kind = FIRST[killed] if killed < min(kills, len(FIRST)) else None
         code = start(options, moments if kind is None else 2, kind)
         assert code in (0, -signal.SIGKILL), code

@@ -1,4 +1,4 @@
-"""Scenes, and networks simple enough to know what must come out."""
+"""Scenes, and engines simple enough to compute their maps independently."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPEC = DatasetSpec(
 
 @dataclass
 class PointwiseEngine:
-    """A pixel's classes depend on the pixel alone."""
+    """An engine whose logits depend on a single pixel."""
 
     batch_size: int = 1
     name: str = "pointwise"
@@ -46,7 +46,7 @@ class PointwiseEngine:
 
 @dataclass
 class LocalEngine:
-    """A pixel sees three pixels to each side."""
+    """An engine with a receptive field of three pixels to each side."""
 
     batch_size: int = 1
     name: str = "local"
@@ -69,7 +69,7 @@ class LocalEngine:
 
 @dataclass
 class WindowEngine:
-    """Logits tell the place in the window, so that every seam shows."""
+    """An engine whose logits depend on the position in the window, so that seams are visible."""
 
     batch_size: int = 1
     name: str = "window"
@@ -91,7 +91,7 @@ def write_scene(
     nodata: bool = True,
     sparse: bool = False,
 ) -> np.ndarray:
-    """Write a scene of two bands with a corner of nodata, and return its numbers; a sparse one is empty but valid."""
+    """Write a scene of two bands with a corner of nodata, and return its values; a sparse one is all 0 but valid."""
     profile: dict[str, Any] = {"driver": "GTiff", "height": height, "width": width, "count": 2, "dtype": "uint8"}
     if placed:
         profile |= {"crs": "EPSG:32640", "transform": rasterio.Affine(10, 0, 300_000, 0, -10, 2_700_000)}
@@ -124,7 +124,7 @@ def task(
     area: Window | None = None,
     overviews: str = "nearest",
 ) -> SceneTask:
-    """Return what `predict_scene` takes."""
+    """Return the argument of `predict_scene`."""
     info = read_info(scene)
     source = SceneSource(scene_header(info, area, None), info.bands, area=area)
     plan = plan_scene(source.info.height, source.info.width, window=window, overlap=overlap, blend=blend)

@@ -1,8 +1,8 @@
-"""A process that has imported the libraries, and starts commands as copies of itself: most of the tests' time is saved.
+"""A fork server: a process with libraries imported that runs commands in forks of itself, which saves most test time.
 
-For each command it is sent what to run, as JSON, with the command's streams and a socket on which it tells the
-process's number and, later, how it ended. A copy imports satseg itself, has the arguments, folder, environment and
-streams of its own, and ends as a process ends.
+Each request contains the command as JSON, its streams, and a socket on which the server reports the process id and,
+later, the exit code. A fork imports satseg itself, gets its own arguments, folder, environment and streams, and
+exits as a normal process does.
 """
 
 import atexit
@@ -40,105 +40,105 @@ LIBRARIES = (
     "torchmetrics",
     "uvicorn",
 )
-NOT_SHARED = "wandb"  # makes a temporary folder when it is imported, which the first copy to end would remove
-LARGEST_BYTES = 1 << 20  # of what is sent
-START = inspect.signature(subprocess.Popen._execute_child)
+NOT_SHARED = "wandb"  # creates a temporary folder on import, which the first fork to exit would remove
+MAX_REQUEST_BYTES = 1 << 20  # of a request
+EXECUTE_CHILD_SIGNATURE = inspect.signature(subprocess.Popen._execute_child)
 
 
-class Handed(subprocess.Popen[Any]):
-    """A process that is started as `subprocess.Popen` starts it, but as a copy of another that is told what to be."""
+class ForkedPopen(subprocess.Popen[Any]):
+    """A `subprocess.Popen` whose process is a fork with libraries imported instead of a new interpreter."""
 
-    def hand_over(self, asked: dict[str, Any], files: list[int]) -> int | None:
-        """Have a copy be the command; return its number, or None where there is no copy for this one."""
+    def fork(self, request: dict[str, Any], files: list[int]) -> int | None:
+        """Run the request in a fork; return its process id, or None if no fork is available."""
         raise NotImplementedError
 
-    def _execute_child(self, *given: Any) -> None:
-        named = START.bind(self, *given).arguments
+    def _execute_child(self, *args: Any) -> None:
+        named = EXECUTE_CHILD_SIGNATURE.bind(self, *args).arguments
         streams = [
             own if (own := named[name]) != -1 else number
             for number, name in enumerate(("p2cread", "c2pwrite", "errwrite"))
         ]
         passed = [int(file) for file in named["pass_fds"]]
-        asked = {
+        request = {
             "command": [str(part) for part in named["args"]],
             "cwd": str(named["cwd"] or Path.cwd()),
             "environment": dict(named["env"] if named["env"] is not None else os.environ),
             "leads": named["start_new_session"],
             "passed": passed,
         }
-        number = self.hand_over(asked, [*streams, *passed])
-        if number is None:
-            super()._execute_child(*given)
+        pid = self.fork(request, [*streams, *passed])
+        if pid is None:
+            super()._execute_child(*args)
             return
-        self.pid, self._child_created = number, True
+        self.pid, self._child_created = pid, True
         pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
         self._close_pipe_fds(*(named[name] for name in pipes))
 
 
-class FromSpare(Handed):
-    """What a command starts: as one of the copies that were made for it before it began, and are its children."""
+class SparePopen(ForkedPopen):
+    """A `subprocess.Popen` for processes that a command starts, which uses forks made before the command began."""
 
     spares: list[tuple[int, socket.socket]]
 
-    def hand_over(self, asked: dict[str, Any], files: list[int]) -> int | None:
-        if asked["command"][0] != sys.executable or "-c" in asked["command"] or not self.spares:
+    def fork(self, request: dict[str, Any], files: list[int]) -> int | None:
+        if request["command"][0] != sys.executable or "-c" in request["command"] or not self.spares:
             return None
-        number, spare = self.spares.pop(0)
+        pid, spare = self.spares.pop(0)
         with spare:
-            socket.send_fds(spare, [json.dumps(asked).encode()], files)
-        return number
+            socket.send_fds(spare, [json.dumps(request).encode()], files)
+        return pid
 
 
 def make_spares(count: int) -> list[tuple[int, socket.socket]]:
-    """Make copies that wait for what to be, and end with who made them."""
+    """Fork processes that wait for a request, and exit with their parent."""
     made: list[tuple[int, socket.socket]] = []
     for _ in range(count):
-        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        number = os.fork()
-        if number == 0:
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
             for sock in (mine, *(other for _, other in made)):
                 sock.close()
-            message, files, _, _ = socket.recv_fds(its, LARGEST_BYTES, 16)
-            its.close()
+            message, files, _, _ = socket.recv_fds(theirs, MAX_REQUEST_BYTES, 16)
+            theirs.close()
             if message:
-                be(json.loads(message), files)
+                run_and_exit(json.loads(message), files)
             os._exit(0)
-        its.close()
-        made.append((number, mine))
+        theirs.close()
+        made.append((pid, mine))
     return made
 
 
-def be(asked: dict[str, Any], files: list[int]) -> None:
-    """Be the command, and end."""
+def run_and_exit(request: dict[str, Any], files: list[int]) -> None:
+    """Run the command in this process, and exit with its code."""
     code = 1
     try:
-        code = run(asked, files)
+        code = run(request, files)
     finally:
         os._exit(code)
 
 
-def run(asked: dict[str, Any], files: list[int]) -> int:
-    """Be the command; return its exit code."""
-    if asked["leads"]:
+def run(request: dict[str, Any], files: list[int]) -> int:
+    """Run the command in this process; return its exit code."""
+    if request["leads"]:
         os.setsid()
-    os.chdir(asked["cwd"])
+    os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(asked["environment"])
-    tempfile.tempdir = None  # which a library had asked for
-    aside = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 100) for file in files]  # from the numbers that they shall have
+    os.environ.update(request["environment"])
+    tempfile.tempdir = None  # cached by a library
+    aside = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 100) for file in files]  # out of the way of the target numbers
     for file in files:
         os.close(file)
-    for file, number in zip(aside, (0, 1, 2, *asked["passed"]), strict=True):
+    for file, number in zip(aside, (0, 1, 2, *request["passed"]), strict=True):
         os.dup2(file, number)
         os.close(file)
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-    if asked.get("spares"):
-        FromSpare.spares = make_spares(asked["spares"])
-        subprocess.Popen = FromSpare  # type: ignore[misc]
+    if request.get("spares"):
+        SparePopen.spares = make_spares(request["spares"])
+        subprocess.Popen = SparePopen  # type: ignore[misc]
     code = 0
     try:
-        start_program([part for part in asked["command"][1:] if part != "-u"], asked["cwd"])
+        start_program([part for part in request["command"][1:] if part != "-u"], request["cwd"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
@@ -171,7 +171,7 @@ def start_program(arguments: list[str], cwd: str) -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def main(orders: socket.socket) -> None:
+def main(requests: socket.socket) -> None:
     sys.modules[NOT_SHARED] = None  # type: ignore[assignment]
     for name in LIBRARIES:
         import_module(name)
@@ -179,30 +179,30 @@ def main(orders: socket.socket) -> None:
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}
     while True:
-        for ready in select.select([orders.fileno(), *running], [], [])[0]:
+        for ready in select.select([requests.fileno(), *running], [], [])[0]:
             if ready in running:
-                number, told = running.pop(ready)
-                tell(told, os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]))
+                pid, status = running.pop(ready)
+                send_number(status, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
                 os.close(ready)
-                os.close(told)
+                os.close(status)
                 continue
-            message, files, _, _ = socket.recv_fds(orders, LARGEST_BYTES, 16)
+            message, files, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 16)
             if not message:
                 return
-            told = files.pop()
-            number = os.fork()
-            if number == 0:
-                for file in (orders.detach(), told, *running, *(other for _, other in running.values())):
+            status = files.pop()
+            pid = os.fork()
+            if pid == 0:
+                for file in (requests.detach(), status, *running, *(other for _, other in running.values())):
                     os.close(file)
-                be(json.loads(message), files)
-            tell(told, number)
+                run_and_exit(json.loads(message), files)
+            send_number(status, pid)
             for file in files:
                 os.close(file)
-            running[os.pidfd_open(number)] = (number, told)
+            running[os.pidfd_open(pid)] = (pid, status)
 
 
-def tell(sock: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # who asked is no more
+def send_number(sock: int, number: int) -> None:
+    with contextlib.suppress(OSError):  # the client is gone
         os.write(sock, str(number).encode())
 
 

@@ -1,4 +1,4 @@
-"""A server on this machine that hands out files by ranges."""
+"""A local HTTP server that supports range requests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import ClassVar
 
 
 class Server(BaseHTTPRequestHandler):
-    """Serves files by ranges, and counts what it sends."""
+    """Serves files with range requests, and counts requests and bytes."""
 
     folder: ClassVar[Path]
-    asked: ClassVar[list[str]] = []
+    requested: ClassVar[list[str]] = []
     sent: ClassVar[int] = 0
-    busy: ClassVar[int] = 0  # how many more requests are turned away
+    busy: ClassVar[int] = 0  # number of further requests answered with 503
 
     def do_HEAD(self) -> None:
         self.answer()
@@ -25,7 +25,7 @@ class Server(BaseHTTPRequestHandler):
         self.answer()
 
     def answer(self) -> None:
-        Server.asked.append(self.path)
+        Server.requested.append(self.path)
         file = self.folder / self.path.partition("?")[0].rpartition("/")[2]
         if Server.busy > 0 or not file.is_file():
             status = 503 if Server.busy > 0 else 404
@@ -52,13 +52,13 @@ class Server(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Do not log requests."""
 
 
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
-    """Serve a folder on a port of its own, since GDAL remembers what it has read from one; yield host and port."""
-    Server.folder, Server.asked, Server.sent, Server.busy = folder, [], 0, 0
+    """Serve a folder on a new port, since GDAL caches what it has read from an address; yield host and port."""
+    Server.folder, Server.requested, Server.sent, Server.busy = folder, [], 0, 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:

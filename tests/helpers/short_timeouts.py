@@ -1,4 +1,4 @@
-"""Runs `satseg.serve` or `satseg.app` with shorter timeouts: `short_timeouts.py serve option...`."""
+"""Run `satseg.serve` or `satseg.app` with short timeouts: `short_timeouts.py serve option...`."""
 
 import runpy
 import sys

@@ -1,7 +1,7 @@
-"""Runs `satseg.train` and asks it to stop at one moment: `stop_requests.py signal moment option...`.
+"""Run `satseg.train` and send it a signal at a given moment: `stop_requests.py signal moment option...`.
 
-As Slurm does, it asks all processes of the run: it is the leader of a group of its own. With `LOSE` for the signal it
-kills a process that loads data instead, and with a file's path it cuts the file in half.
+Like Slurm, it sends the signal to all processes of the run, which form a process group. With `LOSE` as signal it
+kills a data loading process instead; with the path of a file it truncates that file to half its size.
 """
 
 import multiprocessing
@@ -39,36 +39,36 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {  # before the n-th call
 }
 
 
-class AskInScoring(pl.Callback):
-    """Asks who started the ranks, once, while the second epoch is scored; of the ranks one has much to score."""
+class SignalInValidation(pl.Callback):
+    """Sends SIGUSR1 to the parent of the ranks once, from rank 1, while the second epoch is validated."""
 
     def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.current_epoch == 1 and trainer.global_rank == 1 and not Path("asked").exists():
+        if trainer.current_epoch == 1 and trainer.global_rank == 1 and not Path("scontrol_calls").exists():
             os.kill(os.getppid(), signal.SIGUSR1)
 
 
-def ask(signal_name: str) -> None:
+def send_signal(signal_name: str) -> None:
     if signal_name == "LOSE":
         loaders = [process.pid or 0 for process in multiprocessing.active_children() if process.daemon]
         os.kill(max(loaders), signal.SIGKILL)
-        time.sleep(30)  # torch's error ends it; else the run may get past the moment before the process is dead
+        time.sleep(30)  # until torch's error ends the run, which could otherwise get past this moment first
     elif Path(signal_name).exists():
         os.truncate(signal_name, Path(signal_name).stat().st_size // 2)
     else:
         os.killpg(0, signal.Signals[signal_name])
 
 
-def ask_before(owner: Any, name: str, calls: int, signal_name: str) -> None:
-    """Have the function ask once."""
+def signal_before(owner: Any, name: str, calls: int, signal_name: str) -> None:
+    """Send the signal before the n-th call of a function."""
     function, left = getattr(owner, name), [calls]
 
-    def asking(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         left[0] -= 1
         if left[0] == 0:
-            ask(signal_name)
+            send_signal(signal_name)
         return function(*args, **kwargs)
 
-    setattr(owner, name, asking)
+    setattr(owner, name, wrapper)
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def main() -> None:
 
     os.setsid()
     signal_name, moment = sys.argv.pop(1), sys.argv.pop(1)
-    ask_before(*MOMENTS[moment], signal_name)
+    signal_before(*MOMENTS[moment], signal_name)
     train()
 
 

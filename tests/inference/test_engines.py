@@ -1,4 +1,4 @@
-"""Engines agree with PyTorch; what they make is kept, checked, and made again."""
+"""Inference engines: agreement with PyTorch, the cache of exported graphs, and the choice of the fastest."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def spec(bands: int = 3, **options: Any) -> DatasetSpec:
 
 
 class Tiny(nn.Module):
-    """A network that is exported in a second; where it is `bound`, for one size only."""
+    """A network that is exported within a second; if `bound`, its graph is valid for one input size only."""
 
     def __init__(self, bound: bool = False) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def tiny(bound: bool = False, seed: int = 0, **options: Any) -> SegmentationNetw
     return SegmentationNetwork(Tiny(bound), spec(**options), {"_target_": "tests.Tiny", "bound": bound}).eval()
 
 
-# Four of its ten dense blocks, which are alike: its export took longer than those of three others.
+# Four of its ten similar dense blocks, since its full export takes longer than those of three other decoders.
 SHALLOW = {"unetplusplus": {"encoder_depth": 3, "decoder_channels": [32, 16, 8]}}
 
 
@@ -69,7 +69,7 @@ def smp(model: str, backbone: str, **options: Any) -> SegmentationNetwork:
 
 
 def windows(count: int, height: int, width: int, dtype: torch.dtype = torch.uint8) -> tuple[Tensor, Tensor]:
-    """Images of which a corner and single pixels are invalid, and some valid pixels look like nodata."""
+    """Return images with an invalid corner and invalid single pixels, and with valid pixels that equal nodata."""
     generator = torch.Generator().manual_seed(1)
     image = torch.randint(0, 256, (count, 3, height, width), generator=generator).to(dtype)
     valid = torch.rand(count, height, width, generator=generator) > 0.05
@@ -79,7 +79,9 @@ def windows(count: int, height: int, width: int, dtype: torch.dtype = torch.uint
     return image, valid
 
 
-def check(engine: Engine, network: SegmentationNetwork, *shapes: tuple[int, int, int], dtype: torch.dtype) -> None:
+def assert_same_logits(
+    engine: Engine, network: SegmentationNetwork, *shapes: tuple[int, int, int], dtype: torch.dtype
+) -> None:
     for shape in shapes:
         image, valid = windows(*shape, dtype=dtype)
         given = image.clone()
@@ -91,8 +93,8 @@ def check(engine: Engine, network: SegmentationNetwork, *shapes: tuple[int, int,
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
-def opened(network: SegmentationNetwork, name: str, cache: Path, **options: Any) -> Engine:
-    """Open an engine with a user's cache of graphs in a folder that is called `engines`."""
+def open_with_cache(network: SegmentationNetwork, name: str, cache: Path, **options: Any) -> Engine:
+    """Open an engine whose cache of graphs is `cache`, a folder named `engines`."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("SATSEG_CACHE", str(cache.parent))
         return open_engine(Path("run") / "model.safetensors", network, name, CPU, **options)
@@ -100,13 +102,13 @@ def opened(network: SegmentationNetwork, name: str, cache: Path, **options: Any)
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for the tests that do not look into it."""
+    """Return a cache for tests that do not inspect it."""
     return tmp_path_factory.mktemp("cache (1), ü=x") / "engines"
 
 
 @pytest.fixture(autouse=True)
-def as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test find what another made for this process, or a line that another has said."""
+def forget_process_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clear temporary graphs and printed warnings that the module keeps for the process."""
     monkeypatch.setattr(cache_module, "_temporary", [])
     cache_module._own_folder.cache_clear()
     cache_module._warn_once.cache_clear()
@@ -114,11 +116,11 @@ def as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
 @pytest.mark.parametrize("name", ["torch", *GRAPHS])
-def test_an_engine_computes_what_the_network_does(name: str, dtype: torch.dtype, shared: Path) -> None:
+def test_engines_compute_the_logits_of_the_network(name: str, dtype: torch.dtype, shared: Path) -> None:
     network = tiny()
-    engine = opened(network, name, shared)
+    engine = open_with_cache(network, name, shared)
     assert (engine.name, engine.spec, engine.batch_size) == (name, network.spec, 1)
-    check(engine, network, (1, 64, 96), (2, 75, 131), (3, 33, 47), dtype=dtype)
+    assert_same_logits(engine, network, (1, 64, 96), (2, 75, 131), (3, 33, 47), dtype=dtype)
 
 
 @pytest.mark.slow
@@ -126,7 +128,9 @@ def test_an_engine_computes_what_the_network_does(name: str, dtype: torch.dtype,
 def test_every_decoder_runs_on_every_engine(model: str, tmp_path: Path) -> None:
     network = smp(model, "resnet18", **SHALLOW.get(model, {}))
     for name in GRAPHS:
-        check(opened(network, name, tmp_path / "engines"), network, (1, 64, 96), (2, 75, 131), dtype=torch.uint8)
+        assert_same_logits(
+            open_with_cache(network, name, tmp_path / "engines"), network, (1, 64, 96), (2, 75, 131), dtype=torch.uint8
+        )
 
 
 @pytest.mark.slow
@@ -134,57 +138,59 @@ def test_every_decoder_runs_on_every_engine(model: str, tmp_path: Path) -> None:
     ("model", "backbone"),
     [("deeplabv3plus", "tf_efficientnet_lite0"), ("segformer", "pvt_v2_b0")],  # unet's padding: test_export.py
 )
-def test_backbones_that_exporters_find_hard(model: str, backbone: str, tmp_path: Path) -> None:
+def test_backbones_that_are_hard_to_export_run_on_every_engine(model: str, backbone: str, tmp_path: Path) -> None:
     network = smp(model, backbone)
     for name in GRAPHS:
-        check(opened(network, name, tmp_path / "engines"), network, (1, 64, 96), (2, 75, 131), dtype=torch.uint8)
+        assert_same_logits(
+            open_with_cache(network, name, tmp_path / "engines"), network, (1, 64, 96), (2, 75, 131), dtype=torch.uint8
+        )
 
 
-def test_float_images_have_a_nodata_value_of_their_own(tmp_path: Path) -> None:
+def test_engines_respect_the_nodata_value_of_float_images(tmp_path: Path) -> None:
     network = tiny(dtype="float32", nodata=-9999.0)
     image, valid = windows(2, 40, 50, torch.float32)
     image[..., 30:34, :], image[:, 1, 36:38] = -9999.0, -9999.0
     for name in GRAPHS:
-        logits = opened(network, name, tmp_path / "engines")(image, valid)
+        logits = open_with_cache(network, name, tmp_path / "engines")(image, valid)
         with torch.no_grad():
             expected = network(image, valid)
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_another_temperature_is_another_graph(tmp_path: Path) -> None:
+def test_a_graph_is_exported_again_for_another_temperature(tmp_path: Path) -> None:
     network = tiny()
     image, valid = windows(1, 64, 64)
-    plain = opened(network, "onnx", tmp_path / "engines")(image, valid)
+    plain = open_with_cache(network, "onnx", tmp_path / "engines")(image, valid)
     network.temperature = 3.0
     torch.testing.assert_close(
-        opened(network, "onnx", tmp_path / "engines")(image, valid), plain / 3, rtol=1e-4, atol=1e-4
+        open_with_cache(network, "onnx", tmp_path / "engines")(image, valid), plain / 3, rtol=1e-4, atol=1e-4
     )
 
 
 @pytest.mark.parametrize("name", SOME_SLOW)
-def test_a_network_of_one_size_is_made_for_the_windows_size(name: str, tmp_path: Path) -> None:
+def test_a_network_bound_to_one_input_size_is_exported_for_each_window_size(name: str, tmp_path: Path) -> None:
     network, cache = tiny(bound=True), tmp_path / "engines"
-    engine = opened(network, name, cache, shape=(75, 131))
-    check(engine, network, (2, 75, 131), dtype=torch.uint8)
+    engine = open_with_cache(network, name, cache, shape=(75, 131))
+    assert_same_logits(engine, network, (2, 75, 131), dtype=torch.uint8)
     with pytest.raises(EngineError, match=r"windows of 131 x 75 pixels, but got 64 x 64.*engine=torch"):
         engine(*windows(1, 64, 64))
-    other = opened(network, name, cache, shape=(50, 60))
-    check(other, network, (1, 50, 60), dtype=torch.uint8)
+    other = open_with_cache(network, name, cache, shape=(50, 60))
+    assert_same_logits(other, network, (1, 50, 60), dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("name", SOME_SLOW)
-def test_a_spoilt_graph_is_made_again(name: str, tmp_path: Path) -> None:
+def test_a_truncated_graph_is_exported_again(name: str, tmp_path: Path) -> None:
     network, cache = tiny(), tmp_path / "engines"
-    opened(network, name, cache)
+    open_with_cache(network, name, cache)
     (path,) = cache.glob(f"{name}-*/model.{'onnx' if name == 'onnx' else 'bin'}")
     before = path.read_bytes()
     path.write_bytes(before[: len(before) // 2])
-    check(opened(network, name, cache), network, (1, 40, 50), dtype=torch.uint8)
+    assert_same_logits(open_with_cache(network, name, cache), network, (1, 40, 50), dtype=torch.uint8)
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("harm", ["cut", "change", "remove", "add", "forget"])
-def test_the_cache_gives_whole_and_unchanged_files_only(harm: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "change", "remove", "add", "forget"])
+def test_the_cache_never_returns_damaged_entries(damage: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "engines")
 
     def write(folder: Path) -> None:
@@ -194,13 +200,13 @@ def test_the_cache_gives_whole_and_unchanged_files_only(harm: str, tmp_path: Pat
     assert cache.find("entry") is None
     entry = cache.make("entry", write)
     assert cache.find("entry") == entry
-    if harm == "cut":
+    if damage == "cut":
         (entry / "a").write_bytes(b"01")
-    elif harm == "change":
+    elif damage == "change":
         (entry / "b").write_bytes(b"4568")
-    elif harm == "remove":
+    elif damage == "remove":
         (entry / "a").unlink()
-    elif harm == "add":
+    elif damage == "add":
         (entry / "c").touch()
     else:
         (entry / "files.json").write_text('{"a": ')
@@ -209,7 +215,7 @@ def test_the_cache_gives_whole_and_unchanged_files_only(harm: str, tmp_path: Pat
     assert (entry / "a").read_bytes() == b"0123" and list(cache.folder.iterdir()) == [entry]
 
 
-def test_a_cache_that_cannot_be_written_keeps_what_it_had_or_says_so(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_previous_entry_and_an_unwritable_cache_raises_an_error(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "engines")
 
     def fail(folder: Path) -> None:
@@ -225,33 +231,33 @@ def test_a_cache_that_cannot_be_written_keeps_what_it_had_or_says_so(tmp_path: P
         Cache(tmp_path / "file").make("entry", fail)
 
 
-def test_a_graph_is_used_again_and_never_for_other_weights(tmp_path: Path) -> None:
+def test_a_graph_is_reused_but_never_for_other_weights(tmp_path: Path) -> None:
     network, cache = tiny(), tmp_path / "engines"
-    opened(network, "onnx", cache)
+    open_with_cache(network, "onnx", cache)
     (path,) = cache.glob("onnx-*/model.onnx")
     written = path.stat().st_mtime_ns
-    opened(network, "onnx", cache)
+    open_with_cache(network, "onnx", cache)
     assert path.stat().st_mtime_ns == written
     other = tiny(seed=1)
-    check(opened(other, "onnx", cache), other, (1, 40, 50), dtype=torch.uint8)
-    check(opened(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
+    assert_same_logits(open_with_cache(other, "onnx", cache), other, (1, 40, 50), dtype=torch.uint8)
+    assert_same_logits(open_with_cache(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
 
 
 def swap_graphs(cache: Path) -> None:
-    """Give each graph of two models the other's bytes, with digests that fit."""
+    """Exchange the graphs of two models together with their digests."""
     one, other = (path.parent for path in sorted(cache.glob("onnx-*/model.onnx")))
     one.rename(cache / "held")
     other.rename(one)
     (cache / "held").rename(other)
 
 
-def test_a_graph_that_does_not_compute_what_the_model_does_is_made_again(tmp_path: Path) -> None:
+def test_a_cached_graph_of_another_model_is_exported_again(tmp_path: Path) -> None:
     networks, cache = (tiny(), tiny(seed=1)), tmp_path / "engines"
     for network in networks:
-        opened(network, "onnx", cache)
+        open_with_cache(network, "onnx", cache)
     swap_graphs(cache)
     for network in networks:
-        check(opened(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
+        assert_same_logits(open_with_cache(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
@@ -259,45 +265,47 @@ def test_a_graph_that_does_not_compute_what_the_model_does_is_made_again(tmp_pat
     [{"mean": (0.31, 0.3, 0.3)}, {"scale": 254.0}, {"nodata": 1.0}, {"seed": 1}, {"temperature": 2.0}],
     ids=lambda changed: next(iter(changed)),
 )
-def test_another_model_has_graphs_of_its_own(changed: dict[str, Any], tmp_path: Path) -> None:
+def test_models_that_differ_in_one_value_have_separate_graphs(changed: dict[str, Any], tmp_path: Path) -> None:
     cache, temperature = tmp_path / "engines", changed.pop("temperature", 1.0)
     other = tiny(**changed)
     other.temperature = temperature
     digests = {model_digest(network) for network in (tiny(), other)}
     assert len(digests) == 2 and model_digest(tiny()) in digests
     for network in (tiny(), other):
-        opened(network, "onnx", cache)
+        open_with_cache(network, "onnx", cache)
     assert len(list(cache.glob("onnx-*"))) == 2
 
 
-def test_another_version_of_an_exporter_makes_graphs_of_its_own(
+def test_graphs_are_exported_again_for_another_version_of_an_exporter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, cache = tiny(), tmp_path / "engines"
-    opened(network, "onnx", cache)
+    open_with_cache(network, "onnx", cache)
     monkeypatch.setattr(graphs, "package_version", lambda name: "99" if name == "torch" else package_version(name))
-    opened(network, "onnx", cache)
+    open_with_cache(network, "onnx", cache)
     assert len(list(cache.glob("onnx-*"))) == 2
 
 
-def test_the_cache_is_the_users_alone(tmp_path: Path) -> None:
+def test_only_the_user_has_access_to_the_cache(tmp_path: Path) -> None:
     network, cache = tiny(), tmp_path / "engines"
-    opened(network, "onnx", cache)
+    open_with_cache(network, "onnx", cache)
     assert cache.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
-def test_a_cache_that_others_may_write_to_is_neither_read_nor_written(
+def test_a_cache_writable_by_others_is_neither_read_nor_written(
     mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     networks, cache = (tiny(), tiny(seed=1)), tmp_path / "engines"
     for network in networks:
-        opened(network, "onnx", cache)
-    opened(networks[0], "auto", cache, shape=(64, 64))
+        open_with_cache(network, "onnx", cache)
+    open_with_cache(networks[0], "auto", cache, shape=(64, 64))
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
     cache.chmod(mode)
     for name in ("onnx", "auto"):
-        check(opened(networks[0], name, cache, shape=(64, 64)), networks[0], (1, 40, 50), dtype=torch.uint8)
+        assert_same_logits(
+            open_with_cache(networks[0], name, cache, shape=(64, 64)), networks[0], (1, 40, 50), dtype=torch.uint8
+        )
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
     assert f"other users may write to {cache}" in caplog.text and "Set SATSEG_CACHE" in caplog.text
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path))
@@ -309,28 +317,30 @@ def test_a_cache_of_another_user_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     network, cache = tiny(), tmp_path / "engines"
-    opened(network, "onnx", cache)
+    open_with_cache(network, "onnx", cache)
     before = [path.stat().st_mtime_ns for path in sorted(cache.rglob("*"))]
     owner = cache.stat().st_uid
     if owner == 0:
         os.chown(cache, 4711, -1)
     else:
         monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    check(opened(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
+    assert_same_logits(open_with_cache(network, "onnx", cache), network, (1, 40, 50), dtype=torch.uint8)
     assert "belongs to another user" in caplog.text
     assert [path.stat().st_mtime_ns for path in sorted(cache.rglob("*"))] == before
 
 
-def test_without_a_cache_graphs_are_made_for_this_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_writable_cache_graphs_are_exported_for_the_process_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").touch()
     network = tiny()
     for name in (*GRAPHS, "auto"):
-        engine = opened(network, name, tmp_path / "file" / "engines", shape=(64, 64))
-        check(engine, network, (1, 40, 50), dtype=torch.uint8)
+        engine = open_with_cache(network, name, tmp_path / "file" / "engines", shape=(64, 64))
+        assert_same_logits(engine, network, (1, 40, 50), dtype=torch.uint8)
     assert caplog.text.count("Exported graphs are not kept") == 1 and "Set SATSEG_CACHE" in caplog.text
 
 
-def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_entry_is_evicted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path / "engines")
 
     def write(folder: Path) -> None:
@@ -340,14 +350,16 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: p
         cache.make(key, write)
         os.utime(cache.folder / key / "files.json", (time.time() - age * 3600,) * 2)
     assert cache.find("used")
-    monkeypatch.setattr("satseg.inference.engines.cache.MAX_BYTES", 4000)  # an entry and its digests are some 1,100
+    monkeypatch.setattr(
+        "satseg.inference.engines.cache.MAX_BYTES", 4000
+    )  # an entry with its digests takes about 1,100 bytes
     cache.make("latest", write)
     assert sorted(path.name for path in cache.folder.iterdir()) == ["latest", "newer", "used"]
     monkeypatch.setattr("satseg.inference.engines.cache.MAX_BYTES", 10)
     assert cache.find(cache.make("larger than all", write).name)
 
 
-def test_processes_that_make_the_same_graph_at_once_all_get_it(tmp_path: Path) -> None:
+def test_concurrent_writers_of_one_entry_all_get_it(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "engines")
     gate = threading.Barrier(8)
 
@@ -360,33 +372,33 @@ def test_processes_that_make_the_same_graph_at_once_all_get_it(tmp_path: Path) -
     assert set(entries) == {cache.find("entry")} and len(list(cache.folder.iterdir())) == 1
 
 
-def remembered(cache: Path) -> list[dict[str, Any]]:
+def recorded_choices(cache: Path) -> list[dict[str, Any]]:
     return json.loads((cache / "engine.json").read_text())
 
 
-def test_auto_measures_once_and_anew_for_another_model(tmp_path: Path) -> None:
+def test_auto_measures_each_model_once(tmp_path: Path) -> None:
     network, cache = tiny(), tmp_path / "engines"
-    engine = opened(network, "auto", cache, shape=(64, 64))
-    (record,) = remembered(cache)
+    engine = open_with_cache(network, "auto", cache, shape=(64, 64))
+    (record,) = recorded_choices(cache)
     assert set(record["seconds"]) == {"torch", *GRAPHS} and not record["left_out"]
     assert engine.name == record["best"] == min(record["seconds"], key=record["seconds"].get)
-    check(engine, network, (2, 75, 131), dtype=torch.uint8)
-    for name in ("torch", *GRAPHS):  # what is remembered decides, so nothing is measured
+    assert_same_logits(engine, network, (2, 75, 131), dtype=torch.uint8)
+    for name in ("torch", *GRAPHS):  # the recorded choice is used without measuring
         (cache / "engine.json").write_text(json.dumps([record | {"best": name}]))
-        assert opened(network, "auto", cache, shape=(64, 64)).name == name
-    opened(tiny(seed=1), "auto", cache, shape=(64, 64))
-    assert len(remembered(cache)) == 2
+        assert open_with_cache(network, "auto", cache, shape=(64, 64)).name == name
+    open_with_cache(tiny(seed=1), "auto", cache, shape=(64, 64))
+    assert len(recorded_choices(cache)) == 2
     (cache / "engine.json").write_text(json.dumps([record | {"best": "torch"}]))
-    assert opened(network, "auto", cache, shape=(32, 64)).name == "torch"  # the same for windows of any shape
+    assert open_with_cache(network, "auto", cache, shape=(32, 64)).name == "torch"  # valid for windows of any shape
     bound = tiny(bound=True)
     for shape in ((32, 64), (64, 64), (32, 64)):
-        opened(bound, "auto", cache, shape=shape)
-    assert [r["conditions"]["size"] for r in remembered(cache)] == [[64, 64], [32, 64], None]
+        open_with_cache(bound, "auto", cache, shape=shape)
+    assert [r["conditions"]["size"] for r in recorded_choices(cache)] == [[64, 64], [32, 64], None]
     (cache / "engine.json").write_text('[{"conditions"')
-    assert opened(network, "auto", cache, shape=(64, 64)).name == remembered(cache)[0]["best"]
+    assert open_with_cache(network, "auto", cache, shape=(64, 64)).name == recorded_choices(cache)[0]["best"]
 
 
-class Fake:
+class FakeEngine:
     batch_size = 1
 
     def __init__(self, name: str, seconds: float, wrong: int = 0) -> None:
@@ -401,64 +413,68 @@ class Fake:
 
 
 @pytest.mark.parametrize(("wrong", "best"), [(0, "onnx"), (262, "onnx"), (263, "openvino")])  # of 512 x 512
-def test_the_fastest_must_give_999_of_1000_pixels_the_class_of_torch(wrong: int, best: str) -> None:
-    engines = {f.name: f for f in (Fake("torch", 0.2), Fake("onnx", 0.0, wrong), Fake("openvino", 0.1))}
+def test_the_fastest_engine_must_agree_with_torch_on_999_of_1000_pixels(wrong: int, best: str) -> None:
+    engines = {
+        f.name: f for f in (FakeEngine("torch", 0.2), FakeEngine("onnx", 0.0, wrong), FakeEngine("openvino", 0.1))
+    }
     engine, found = fastest(list(engines), engines.__getitem__, (100, 100))
     assert engine.name == found.best == best
     assert ("onnx" in found.left_out) == (best != "onnx")
 
 
-def test_auto_does_without_what_is_not_installed_or_cannot_be_exported(
+def test_auto_skips_engines_that_are_not_installed_or_cannot_export_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Odd(Tiny):
+    class NotExportable(Tiny):
         def forward(self, image: Tensor) -> Tensor:
-            return super().forward(image) * float(image.numpy().any())  # which no exporter follows
+            return super().forward(image) * float(image.numpy().any())  # which no exporter supports
 
-    network = SegmentationNetwork(Odd(), spec(), {"_target_": "tests.Odd"}).eval()
+    network = SegmentationNetwork(NotExportable(), spec(), {"_target_": "tests.NotExportable"}).eval()
     caches = [tmp_path / name / "engines" for name in "abc"]
-    assert opened(network, "auto", caches[0], shape=(64, 64)).name == "torch"
-    assert set(remembered(caches[0])[0]["left_out"]) == set(GRAPHS)
+    assert open_with_cache(network, "auto", caches[0], shape=(64, 64)).name == "torch"
+    assert set(recorded_choices(caches[0])[0]["left_out"]) == set(GRAPHS)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    opened(tiny(), "auto", caches[1], shape=(64, 64))
-    assert set(remembered(caches[1])[0]["seconds"]) == {"torch", "openvino"}
+    open_with_cache(tiny(), "auto", caches[1], shape=(64, 64))
+    assert set(recorded_choices(caches[1])[0]["seconds"]) == {"torch", "openvino"}
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert opened(tiny(), "auto", caches[2]).name == "torch" and not caches[2].exists()
+    assert open_with_cache(tiny(), "auto", caches[2]).name == "torch" and not caches[2].exists()
 
 
 @pytest.mark.parametrize(("name", "package", "extra"), [("onnx", "onnxruntime", "onnx"), ("openvino",) * 3])
-def test_an_engine_that_is_not_installed_names_what_to_install(
+def test_an_engine_that_is_not_installed_raises_an_error_that_names_the_extra(
     name: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingPackageError, match=rf"{package}.*pip install 'satseg\[{extra}\]'"):
-        opened(tiny(), name, tmp_path / "engines")
+        open_with_cache(tiny(), name, tmp_path / "engines")
 
 
-def test_unknown_engines_and_other_devices_are_one_clear_line(tmp_path: Path) -> None:
+def test_unknown_engines_and_unsupported_devices_raise_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="engine=banana: choose auto, torch, onnx"):
-        opened(tiny(), "banana", tmp_path)
+        open_with_cache(tiny(), "banana", tmp_path)
     with pytest.raises(EngineError, match="engine=onnx runs on the CPU"):
         open_engine(tmp_path, tiny(), "onnx", torch.device("meta"))
 
 
-def test_8_bits_are_taken_from_the_cache_or_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_int8_engine_uses_the_cached_graph_or_names_the_export_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network, cache = tiny(), tmp_path / "engines"
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path))
     with pytest.raises(EngineError, match=r"satseg\.export checkpoint=.*model\.safetensors format=openvino int8=true"):
-        opened(network, "openvino_int8", cache)
-    opened(network, "openvino", cache)
+        open_with_cache(network, "openvino_int8", cache)
+    open_with_cache(network, "openvino", cache)
     (exported,) = cache.glob("openvino-*/model.xml")
-    keep_int8(network, exported)  # which stands for a quantised one
-    engine = opened(network, "openvino_int8", cache)
+    keep_int8(network, exported)  # stands in for a quantised graph
+    engine = open_with_cache(network, "openvino_int8", cache)
     assert engine.name == "openvino_int8"
-    check(engine, network, (2, 75, 131), dtype=torch.uint8)
+    assert_same_logits(engine, network, (2, 75, 131), dtype=torch.uint8)
     with pytest.raises(EngineError, match="there is no quantised model"):
-        opened(tiny(seed=1), "openvino_int8", cache)
+        open_with_cache(tiny(seed=1), "openvino_int8", cache)
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_logits_stay_there_and_classes_are_those_of_float32(
+def test_on_a_gpu_logits_stay_on_the_device_and_classes_equal_those_of_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SATSEG_CACHE", str(tmp_path))

@@ -1,4 +1,4 @@
-"""What is said of a scene that is unlike the training, and that what it advises makes the map right."""
+"""The preflight check of scenes that differ from the training data, and its advice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from commands import command, refused
+from commands import command, error_line
 from dataset_files import make_image, make_mask
 
 from satseg.data.rasters.header import Window, read_info
@@ -34,7 +34,7 @@ def statistics(pixels: np.ndarray) -> BandStatistics:
 
 
 def images() -> list[np.ndarray]:
-    """Return what a model was trained on: numbers of 12 bits."""
+    """Return training images with 12-bit values."""
     return [make_image(seed, make_mask(seed)) for seed in range(6)]
 
 
@@ -48,8 +48,8 @@ def write(path: Path, image: np.ndarray, tags: tuple[float, float] | None = None
     return path
 
 
-def trained(folder: Path, source: InputSpec) -> Path:
-    """Write a model of such an input, whose weights are not trained."""
+def save_untrained(folder: Path, source: InputSpec) -> Path:
+    """Save a model with random weights for an input spec."""
     spec = DatasetSpec((source,), ("a", "b", "c"), tuple((i, i, i) for i in range(3)))
     config = {"_target_": MODELS["unet"], "encoder_name": "tu-mobilenetv4_conv_small", "encoder_weights": "none"}
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def read(scene: SceneSource) -> np.ndarray:
         return reader.read(Window(0, 0, scene.info.width, scene.info.height))[0].numpy()
 
 
-CHANGES = {  # what is done to stored numbers, and what undoes it
+CHANGES = {  # a change of the stored values, and the options that undo it
     "offset": (lambda i: i + 1000, "offset=-1000"),
     "lower": (lambda i: i.astype(np.int16) - 1000, "offset=1000"),
     "ten times": (lambda i: i * 10, "scale=0.1"),
@@ -79,10 +79,12 @@ CHANGES = {  # what is done to stored numbers, and what undoes it
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_scene_whose_numbers_were_changed_is_stopped_with_what_undoes_it(tmp_path: Path, change: str) -> None:
-    changed, advice = CHANGES[change]
+def test_a_scene_with_shifted_or_scaled_values_is_stopped_with_options_that_undo_it(
+    tmp_path: Path, change: str
+) -> None:
+    function, advice = CHANGES[change]
     image, source = make_image(0, make_mask(0)), source_of(images())
-    scene = SceneSource(read_info(write(tmp_path / "scene.tif", changed(image))), (1, 2, 3, 4))
+    scene = SceneSource(read_info(write(tmp_path / "scene.tif", function(image))), (1, 2, 3, 4))
     found = inspect(scene, source)
     (error,) = found.errors
     assert error.endswith(f"; set {advice}.") and not found.warnings
@@ -102,24 +104,24 @@ def test_a_scene_whose_numbers_were_changed_is_stopped_with_what_undoes_it(tmp_p
     ],
 )
 @pytest.mark.parametrize("brightness", [1.0, 0.9])
-def test_a_picture_of_8_bits_is_told_from_numbers_to_1_and_of_16_bits(
+def test_8_bit_images_stored_as_fractions_or_16_bits_get_the_exact_scale_as_advice(
     tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], advice: str, brightness: float
 ) -> None:
     pictures = [(i[:3] / 16).clip(0, 255).astype(np.uint8) for i in images()]
     image = change((pictures[0] * brightness).astype(np.uint8))
     scene = SceneSource(read_info(write(tmp_path / "scene.tif", image)), (1, 2, 3))
     found = inspect(scene, source_of(pictures, "uint8"))
-    (said,) = found.errors
-    assert said.endswith(f"; set {advice}."), said
+    (error,) = found.errors
+    assert error.endswith(f"; set {advice}."), error
 
 
-def test_a_shifted_scene_is_mapped_as_it_was_once_the_advice_is_taken(tmp_path: Path) -> None:
-    image, model = make_image(0, make_mask(0)), trained(tmp_path, source_of(images()))
+def test_a_shifted_scene_gives_the_original_map_with_the_advised_option(tmp_path: Path) -> None:
+    image, model = make_image(0, make_mask(0)), save_untrained(tmp_path, source_of(images()))
     scene = write(tmp_path / "scene.tif", image + np.uint16(1000))
     options = [f"checkpoint={model}", "engine=torch", "progress=false"]
-    said = refused("predict", *options, f"input={scene}", "output=m.tif", cwd=tmp_path)
-    assert "scene.tif: values are about 1000 higher than in training" in said
-    assert "; set offset=-1000, or preflight=warn" in said
+    message = error_line("predict", *options, f"input={scene}", "output=m.tif", cwd=tmp_path)
+    assert "scene.tif: values are about 1000 higher than in training" in message
+    assert "; set offset=-1000, or preflight=warn" in message
     assert not (tmp_path / "m.tif").exists()
     maps = []
     for path, *advice in ((write(tmp_path / "plain.tif", image),), (scene, "offset=-1000")):
@@ -130,7 +132,7 @@ def test_a_shifted_scene_is_mapped_as_it_was_once_the_advice_is_taken(tmp_path: 
     assert np.array_equal(*maps)
 
 
-def test_an_undeclared_border_hides_no_shift_and_is_none(tmp_path: Path) -> None:
+def test_an_undeclared_border_neither_hides_a_shift_nor_looks_like_one(tmp_path: Path) -> None:
     image, source = make_image(0, make_mask(0)), source_of(images())
     plain, shifted = image.copy(), image + np.uint16(1000)
     for fill in (0, 65535):
@@ -140,35 +142,35 @@ def test_an_undeclared_border_hides_no_shift_and_is_none(tmp_path: Path) -> None
         scene = write(tmp_path / f"{fill}_shifted.tif", shifted)
         (error,) = inspect(SceneSource(read_info(scene), (1, 2, 3, 4)), source).errors
         assert "values are about 1000 higher than in training" in error and error.endswith("; set offset=-1000.")
-    options = [f"checkpoint={trained(tmp_path, source)}", "engine=torch", "progress=false", "output=m.tif"]
-    said = refused("predict", *options, f"input={tmp_path / '0_shifted.tif'}", cwd=tmp_path)
-    assert "0_shifted.tif: values are about 1000 higher than in training" in said
+    options = [f"checkpoint={save_untrained(tmp_path, source)}", "engine=torch", "progress=false", "output=m.tif"]
+    message = error_line("predict", *options, f"input={tmp_path / '0_shifted.tif'}", cwd=tmp_path)
+    assert "0_shifted.tif: values are about 1000 higher than in training" in message
 
 
-def test_what_the_training_had_at_its_ends_is_no_fill(tmp_path: Path) -> None:
+def test_extreme_values_that_occurred_in_training_are_not_taken_for_a_border(tmp_path: Path) -> None:
     image = make_image(0, make_mask(0))
-    image[:, :, :10] = 65535  # as of clouds
+    image[:, :, :10] = 65535  # like saturated clouds
     scene = SceneSource(read_info(write(tmp_path / "scene.tif", image)), (1, 2, 3, 4))
     assert inspect(scene, source_of([image])) == Findings()
 
 
-def test_numbers_that_no_factor_or_offset_alone_undoes_get_no_such_advice(tmp_path: Path) -> None:
+def test_values_that_need_both_scale_and_offset_get_no_advice(tmp_path: Path) -> None:
     image, source = make_image(0, make_mask(0)), source_of(images())
     landsat = write(tmp_path / "landsat.tif", (image * 3.64 + 7273).astype(np.uint16))
-    options = [f"checkpoint={trained(tmp_path, source)}", "engine=torch", "progress=false", "output=m.tif"]
-    said = refused("predict", *options, f"input={landsat}", cwd=tmp_path)
-    assert "scale=" not in said and "offset=" not in said
+    options = [f"checkpoint={save_untrained(tmp_path, source)}", "engine=torch", "progress=false", "output=m.tif"]
+    message = error_line("predict", *options, f"input={landsat}", cwd=tmp_path)
+    assert "scale=" not in message and "offset=" not in message
     low, high = (f"{np.median(n):.3g}" for n in (source.statistics.p02, source.statistics.p98))
-    assert f"in training from {low} to {high} (2nd to 98th percentile)" in said
+    assert f"in training from {low} to {high} (2nd to 98th percentile)" in message
 
 
-def test_an_image_that_is_explained_is_checked_and_read_as_one_that_is_mapped(tmp_path: Path) -> None:
-    image, model = make_image(0, make_mask(0)), trained(tmp_path, source_of(images()))
+def test_explain_checks_and_reads_images_as_predict_does(tmp_path: Path) -> None:
+    image, model = make_image(0, make_mask(0)), save_untrained(tmp_path, source_of(images()))
     plain, scene = write(tmp_path / "plain.tif", image), write(tmp_path / "scene.tif", image + np.uint16(1000))
     options = [f"checkpoint={model}", "target=a", "region=[10,10,40,40]", "layer=decoder"]
-    said = refused("explain", *options, f"input={scene}", "output=no", cwd=tmp_path)
-    assert "scene.tif: values are about 1000 higher than in training" in said
-    assert "; set offset=-1000, or preflight=warn" in said
+    message = error_line("explain", *options, f"input={scene}", "output=no", cwd=tmp_path)
+    assert "scene.tif: values are about 1000 higher than in training" in message
+    assert "; set offset=-1000, or preflight=warn" in message
     assert not list((tmp_path / "no").glob("*.tif"))
     maps = []
     for path, *advice in ((plain,), (scene, "offset=-1000"), (scene, "preflight=warn")):
@@ -180,7 +182,7 @@ def test_an_image_that_is_explained_is_checked_and_read_as_one_that_is_mapped(tm
     assert np.array_equal(maps[0], maps[1]) and not np.array_equal(maps[0], maps[2])
 
 
-def test_a_scene_that_is_mostly_beyond_the_training_is_told_of(tmp_path: Path) -> None:
+def test_a_scene_with_most_values_outside_the_training_range_is_warned_of(tmp_path: Path) -> None:
     source = source_of(images())
     image = make_image(0, make_mask(0)).astype(np.float32)
     image = image * np.array([6, 2, 0.2, 4], np.float32)[:, None, None] + np.float32(4000)
@@ -190,16 +192,18 @@ def test_a_scene_that_is_mostly_beyond_the_training_is_told_of(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("shift", [-15, 15])
-def test_pictures_of_8_bits_may_be_brighter_or_darker(tmp_path: Path, shift: int) -> None:
+def test_8_bit_images_may_be_brighter_or_darker(tmp_path: Path, shift: int) -> None:
     image = np.clip(make_image(0, make_mask(0))[:3] / 16, 20, 230).astype(np.uint8)
     source = source_of([image], "uint8")
     for dtype, number in (("uint8", 0), ("uint16", 1)):
         path = write(tmp_path / f"{dtype}.tif", (image.astype(np.int16) + shift).astype(dtype))
         found = inspect(SceneSource(read_info(path), (1, 2, 3)), source)
-        assert len(found.warnings) == number and not found.errors  # clouds shift three colours alike: no reason to stop
+        assert (
+            len(found.warnings) == number and not found.errors
+        )  # haze shifts all three colours alike, so this is no error
 
 
-TAGGED = {  # what is stored, its tags, and what is told to a model of reflectance, and of stored numbers
+TAGGED = {  # stored values, tags, and the advice for a model of reflectance and for one of stored values
     "as in training": (lambda i: i + 1000, (1e-4, -0.1), ("scale=0.0001 offset=-0.1", "offset=-1000")),
     "other unit": (lambda i: i / 0.5 + 5000, (5e-5, -0.25), ("scale=5e-05 offset=-0.25", "scale=0.5 offset=-2500")),
 }
@@ -207,10 +211,10 @@ TAGGED = {  # what is stored, its tags, and what is told to a model of reflectan
 
 @pytest.mark.parametrize("stored", TAGGED)
 @pytest.mark.parametrize("unit", [1e-4, 1.0], ids=["reflectance", "stored"])
-def test_the_scale_and_offset_that_a_file_declares_are_told(tmp_path: Path, stored: str, unit: float) -> None:
-    changed, tags, advice = TAGGED[stored]
+def test_the_scale_and_offset_tags_of_a_file_are_advised(tmp_path: Path, stored: str, unit: float) -> None:
+    function, tags, advice = TAGGED[stored]
     image, source = make_image(0, make_mask(0)), source_of([i * unit for i in images()], "float32")
-    path = write(tmp_path / "scene.tif", changed(image).round().astype(np.uint16), tags)
+    path = write(tmp_path / "scene.tif", function(image).round().astype(np.uint16), tags)
     scene = SceneSource(read_info(path), (1, 2, 3, 4))
     (error,) = inspect(scene, source).errors
     wanted = advice[0 if unit < 1 else 1]
@@ -220,7 +224,7 @@ def test_the_scale_and_offset_that_a_file_declares_are_told(tmp_path: Path, stor
     np.testing.assert_allclose(read(undone), image * unit, atol=unit)
 
 
-def test_tags_that_do_not_fit_or_differ_by_band_are_told_too(tmp_path: Path) -> None:
+def test_tags_that_do_not_fit_or_differ_between_bands_are_reported(tmp_path: Path) -> None:
     image, source = make_image(0, make_mask(0)) + np.uint16(1000), source_of(images())
     wrong = SceneSource(read_info(write(tmp_path / "wrong.tif", image, (1e-4, -0.4))), (1, 2, 3, 4))
     (error,) = inspect(wrong, source).errors
@@ -231,7 +235,7 @@ def test_tags_that_do_not_fit_or_differ_by_band_are_told_too(tmp_path: Path) -> 
     assert "different scale and offset tags: apply them (gdal_translate -unscale" in error
 
 
-REAL = {  # an offset that would be a fault, in the unit of the file
+REAL = {  # an offset that counts as a fault, in the unit of the file
     "sen1floods11/Spain_7370579_S2Hand.tif": 1000.0,
     "polygons_small/sen2.tif": 0.2,
     "polygons_small/lsat.tif": 20.0,
@@ -240,7 +244,7 @@ REAL = {  # an offset that would be a fault, in the unit of the file
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", REAL)
-def test_parts_of_a_real_scene_are_like_each_other_until_they_are_shifted(shared_dir: Path, name: str) -> None:
+def test_parts_of_a_real_scene_give_no_errors_until_they_are_shifted(shared_dir: Path, name: str) -> None:
     info = read_info(shared_dir / "data" / name)
     height, width = info.height // 3, info.width // 3
     parts = [Window(col * width, row * height, width, height) for row in range(3) for col in range(3)]
@@ -259,7 +263,7 @@ def test_parts_of_a_real_scene_are_like_each_other_until_they_are_shifted(shared
     assert faults >= 7
 
 
-def test_bands_that_are_named_by_number_are_taken_where_neither_file_nor_model_has_names(tmp_path: Path) -> None:
+def test_numbered_bands_are_accepted_only_if_neither_file_nor_model_names_bands(tmp_path: Path) -> None:
     source = replace(source_of(images()), bands=("band_1", "band_2", "band_3", "band_4"))
     image = np.concatenate([images()[0][:1], images()[0]])
     path, options = tmp_path / "scene.tif", UTM | {"count": 5, "height": image.shape[1], "width": image.shape[2]}
@@ -267,5 +271,5 @@ def test_bands_that_are_named_by_number_are_taken_where_neither_file_nor_model_h
         file.write(image)
     assert not inspect(SceneSource(read_info(path), (2, 3, 4, 5)), source).errors
     with rasterio.open(path, "r+") as file:
-        file.set_band_description(1, "band_4")  # a name all the same, and of another place
+        file.set_band_description(1, "band_4")  # a name in the file, at another position
     assert "set bands=" in inspect(SceneSource(read_info(path), (1, 3, 4, 5)), source).errors[0]

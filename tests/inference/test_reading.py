@@ -1,4 +1,4 @@
-"""Scenes that are resampled on reading: missing pixels have no say, and stay missing."""
+"""Resampling of scenes on reading: missing pixels do not affect others, and stay missing."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from satseg.inference.scene import scene_identity
 
 SIDE = 64
 MISSING = np.zeros((SIDE, SIDE), bool)
-MISSING[:, :25], MISSING[41:43, 30] = True, True  # also half and single pixels of the coarser grid
+MISSING[:, :25], MISSING[41:43, 30] = True, True  # includes half and single pixels of the coarser grid
 
 
 def picture(bands: int, dtype: str = "uint8", fill: int = 0) -> np.ndarray:
-    """Values from 100 on, and another one where they are missing."""
+    """Return values from 100 to 199, and `fill` where pixels are missing."""
     image = np.random.default_rng(bands).integers(100, 200, (bands, SIDE, SIDE)).astype(dtype)
     image[:, MISSING] = fill
     return image
 
 
 def write(path: Path, image: np.ndarray, *, mask: str = "", **options: Any) -> Path:
-    """Write an image, with a mask inside the file or beside it."""
+    """Write an image, with an internal mask or one in a sidecar file."""
     profile: dict[str, Any] = {"driver": "GTiff", "count": len(image), "height": SIDE, "width": SIDE}
     profile |= {"dtype": image.dtype, "crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 4e6)}
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=mask == "inside"), rasterio.open(path, "w", **profile | options) as file:
@@ -49,11 +49,11 @@ def read(scene: SceneSource) -> tuple[np.ndarray, np.ndarray]:
 
 
 def halved(image: np.ndarray, missing: np.ndarray = MISSING) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the pixels that are not missing, and where there are any."""
+    """Return means over blocks of 2 x 2 without missing pixels, and which blocks have any valid pixel."""
     parts = image.astype(float).reshape(len(image), SIDE // 2, 2, SIDE // 2, 2)
-    there = ~missing.reshape(SIDE // 2, 2, SIDE // 2, 2)
-    count = there.sum((1, 3))
-    return (parts * there).sum((2, 4)) / np.maximum(count, 1), count > 0
+    present = ~missing.reshape(SIDE // 2, 2, SIDE // 2, 2)
+    count = present.sum((1, 3))
+    return (parts * present).sum((2, 4)) / np.maximum(count, 1), count > 0
 
 
 CASES: dict[str, tuple[int, str, dict[str, Any], float | None]] = {
@@ -70,21 +70,21 @@ CASES: dict[str, tuple[int, str, dict[str, Any], float | None]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_missing_pixels_have_no_say_in_a_coarser_scene_and_stay_missing(case: str, tmp_path: Path) -> None:
+def test_missing_pixels_are_left_out_of_means_in_a_coarser_scene(case: str, tmp_path: Path) -> None:
     bands, dtype, options, nodata = CASES[case]
     image = picture(bands, dtype)
     path = write(tmp_path / "scene.tif", image, **options)
     found, valid = read(resampled(path, 20, tuple(range(1, bands + 1)), nodata))
-    expected, there = halved(image)
-    assert np.array_equal(valid, there)
-    np.testing.assert_allclose(found[:, there], expected[:, there], atol=0.5 + 1e-6)  # whole numbers are rounded
+    expected, present = halved(image)
+    assert np.array_equal(valid, present)
+    np.testing.assert_allclose(found[:, present], expected[:, present], atol=0.5 + 1e-6)  # integers are rounded
     with resampled(path, 20, (1,), nodata).open() as reader:
         small, seen = reader.thumbnail(SIDE // 2)
-    assert np.array_equal(seen, there) and np.array_equal(small[0][there], found[0][there])
+    assert np.array_equal(seen, present) and np.array_equal(small[0][present], found[0][present])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_finer_scene_holds_no_value_between_missing_and_others(case: str, tmp_path: Path) -> None:
+def test_a_finer_scene_has_no_values_interpolated_with_nodata(case: str, tmp_path: Path) -> None:
     bands, dtype, options, nodata = CASES[case]
     image = np.where(picture(bands, dtype) == 0, 0, 100).astype(dtype)
     path = write(tmp_path / "scene.tif", image, **options)
@@ -93,35 +93,35 @@ def test_a_finer_scene_holds_no_value_between_missing_and_others(case: str, tmp_
     np.testing.assert_allclose(found[:, valid], 100, rtol=1e-6)
 
 
-def test_a_pixel_that_one_band_lacks_has_no_say_either(tmp_path: Path) -> None:
+def test_a_pixel_missing_in_one_band_is_left_out_of_that_band(tmp_path: Path) -> None:
     image = picture(3, "float32", fill=150)
     image[1, MISSING] = -9999
     found, valid = read(resampled(write(tmp_path / "scene.tif", image, nodata=-9999), 20, (1, 2, 3)))
-    (expected, there), (whole, _) = halved(image), halved(image, np.zeros_like(MISSING))
-    assert np.array_equal(valid, there)
-    np.testing.assert_allclose(found[1, there], expected[1, there], rtol=1e-5)
-    np.testing.assert_allclose(found[::2, there], whole[::2, there], rtol=1e-5)  # which have their numbers there
+    (expected, present), (whole, _) = halved(image), halved(image, np.zeros_like(MISSING))
+    assert np.array_equal(valid, present)
+    np.testing.assert_allclose(found[1, present], expected[1, present], rtol=1e-5)
+    np.testing.assert_allclose(found[::2, present], whole[::2, present], rtol=1e-5)  # the other bands have values there
 
 
-def test_an_alpha_band_and_a_nodata_value_both_count(tmp_path: Path) -> None:
+def test_an_alpha_band_and_a_nodata_value_are_combined(tmp_path: Path) -> None:
     alpha = np.full((1, SIDE, SIDE), 255, np.uint8)
     alpha[:, :11] = 0
     image = picture(3)
     path = write(tmp_path / "scene.tif", np.concatenate([image, alpha]), photometric="rgb", alpha="yes")
     for nodata, missing in ((0, MISSING | (alpha[0] == 0)), (None, alpha[0] == 0)):
         found, valid = read(resampled(path, 20, (1, 2, 3), nodata))
-        expected, there = halved(image, missing)
-        assert np.array_equal(valid, there)
-        np.testing.assert_allclose(found[:, there], expected[:, there], atol=0.5 + 1e-6)
+        expected, present = halved(image, missing)
+        assert np.array_equal(valid, present)
+        np.testing.assert_allclose(found[:, present], expected[:, present], atol=0.5 + 1e-6)
 
 
-def test_a_jpeg_keeps_its_mask(tmp_path: Path) -> None:
+def test_the_mask_of_a_jpeg_compressed_file_is_used(tmp_path: Path) -> None:
     write(tmp_path / "plain.tif", picture(3, fill=90), mask="inside")
     rasterio.shutil.copy(tmp_path / "plain.tif", tmp_path / "scene.tif", driver="COG", compress="JPEG", quality=95)
     assert np.array_equal(read(resampled(tmp_path / "scene.tif", 20, (1, 2, 3)))[1], halved(picture(3))[1])
 
 
-def test_a_change_of_a_file_behind_a_vrt_or_of_a_mask_beside_it_is_noticed(tmp_path: Path) -> None:
+def test_the_identity_of_a_scene_includes_files_behind_a_vrt_and_sidecar_masks(tmp_path: Path) -> None:
     part = write(tmp_path / "part.tif", picture(3), mask="beside")
     rasterio.shutil.copy(part, tmp_path / "scene.vrt", driver="VRT")
     for scene in (resampled(tmp_path / "scene.vrt", 20, (1, 2, 3)), resampled(part, 20, (1, 2, 3))):

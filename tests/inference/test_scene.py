@@ -1,4 +1,4 @@
-"""Scenes come out whole: no seam, no pixel lost, the same bytes whatever the memory and wherever it was stopped."""
+"""Prediction of whole scenes: seams, output files, memory limits, and resuming after kills."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(path: Path) -> np.ndarray:
     window=st.integers(4, 12).map(lambda n: 32 * n),
     data=st.data(),
 )
-def test_a_plan_covers_every_pixel_by_windows_of_one_size_whose_seams_do_not_meet(
+def test_a_plan_covers_every_pixel_with_windows_of_equal_size_and_disjoint_seams(
     height: int, width: int, window: int, data: st.DataObject
 ) -> None:
     overlap = data.draw(st.integers(0, window // 4))
@@ -51,10 +51,10 @@ def test_a_plan_covers_every_pixel_by_windows_of_one_size_whose_seams_do_not_mee
         for piece, after in pairwise(pieces):
             seam = piece.keep_stop - overlap // 2
             assert piece.keep_stop == after.keep_start
-            assert after.start <= seam and seam + overlap <= piece.stop  # both windows see all of the seam
+            assert after.start <= seam and seam + overlap <= piece.stop  # both windows contain the whole seam
             assert seam >= piece.keep_start + (
                 overlap - overlap // 2 if piece.keep_start else 0
-            )  # after the one before
+            )  # starts after the previous seam
 
 
 @settings(max_examples=25, deadline=None)
@@ -65,7 +65,7 @@ def test_a_plan_covers_every_pixel_by_windows_of_one_size_whose_seams_do_not_mee
     blend=st.booleans(),
     batch_size=st.integers(1, 3),
 )
-def test_a_network_of_single_pixels_gives_the_same_for_any_tiling(
+def test_a_pointwise_network_gives_the_same_map_for_any_tiling(
     tmp_path_factory: pytest.TempPathFactory, height: int, width: int, overlap: int, blend: bool, batch_size: int
 ) -> None:
     folder = tmp_path_factory.mktemp("scene")
@@ -78,7 +78,7 @@ def test_a_network_of_single_pixels_gives_the_same_for_any_tiling(
         assert (found.width, found.height, found.nodata, found.dtypes) == (width, height, 255, ("uint8",))
 
 
-def test_the_map_keeps_place_colours_names_and_is_a_cog(tmp_path: Path) -> None:
+def test_the_map_is_a_cog_with_georeference_palette_and_class_names(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", 700, 900)
     (path,) = predict_scene(task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif"))
     with rasterio.open(tmp_path / "scene.tif") as scene, rasterio.open(path) as found:
@@ -88,10 +88,10 @@ def test_the_map_keeps_place_colours_names_and_is_a_cog(tmp_path: Path) -> None:
         assert found.block_shapes == [(512, 512)] and found.overviews(1)
         assert found.compression.name == "deflate"
     assert cog_validate(path, strict=True, quiet=True)[0]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.tif", "scene.tif"]  # nothing else stays
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.tif", "scene.tif"]  # no temporary files remain
 
 
-def test_a_file_without_coordinates_gives_a_map_without(tmp_path: Path) -> None:
+def test_a_scene_without_georeference_gives_a_map_without_georeference(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", 300, 310, placed=False)
     (path,) = predict_scene(task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif"))
     with rasterio.open(path) as found:
@@ -99,10 +99,10 @@ def test_a_file_without_coordinates_gives_a_map_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(513, 700), (97, 400), (128, 128), (129, 257)])
-def test_with_a_margin_as_wide_as_the_network_looks_it_is_as_if_it_saw_all_at_once(
+def test_with_an_overlap_beyond_the_receptive_field_tiling_does_not_change_probabilities(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    engine = LocalEngine()  # three 3x3 convolutions: a pixel sees three to each side
+    engine = LocalEngine()  # three 3x3 convolutions: a receptive field of three pixels to each side
     image = write_scene(tmp_path / "scene.tif", *size, nodata=False)
     job = task(engine, tmp_path / "scene.tif", tmp_path / "map.tif", overlap=8, blend=False, probabilities="all")
     _, path = predict_scene(job)
@@ -112,10 +112,10 @@ def test_with_a_margin_as_wide_as_the_network_looks_it_is_as_if_it_saw_all_at_on
 
 @settings(max_examples=15, deadline=None)
 @given(height=st.integers(129, 600), width=st.integers(129, 600), overlap=st.integers(1, 32))
-def test_seams_are_blended_by_weights_that_sum_to_one(
+def test_seams_are_blended_with_weights_that_sum_to_one(
     tmp_path_factory: pytest.TempPathFactory, height: int, width: int, overlap: int
 ) -> None:
-    """Against sums over all windows with explicit weights, for logits that tell the window and the place in it."""
+    """Compare with weighted sums over all windows, for logits that depend on the position in the window."""
     folder = tmp_path_factory.mktemp("blend")
     write_scene(folder / "scene.tif", height, width, nodata=False)
     job = task(WindowEngine(), folder / "scene.tif", folder / "map.tif", overlap=overlap, probabilities="all")
@@ -134,7 +134,7 @@ def test_seams_are_blended_by_weights_that_sum_to_one(
 
 
 def axis_weight(piece, length: int, zone: int) -> np.ndarray:
-    """A window's weight along an axis: a Hann rise and fall about the places where it meets its neighbours."""
+    """Return the weight of a window along an axis: Hann ramps centred on the seams with its neighbours."""
     x = np.arange(piece.start, piece.stop) + 0.5
 
     def rise(edge: float) -> np.ndarray:
@@ -145,7 +145,7 @@ def axis_weight(piece, length: int, zone: int) -> np.ndarray:
     return up * down
 
 
-def test_probabilities_and_entropy(tmp_path: Path) -> None:
+def test_probabilities_and_entropy_are_written_as_float_and_as_bytes(tmp_path: Path) -> None:
     image = write_scene(tmp_path / "scene.tif", 200, 300)
     scene, valid = tmp_path / "scene.tif", ~(image == 0).all(0)
     logits = PointwiseEngine()(torch.from_numpy(image)[None], torch.from_numpy(valid)[None])[0].double()
@@ -167,7 +167,7 @@ def test_probabilities_and_entropy(tmp_path: Path) -> None:
     assert (stored[~valid] == 255).all()
 
 
-def test_memory_changes_nothing_and_too_little_is_said(tmp_path: Path) -> None:
+def test_the_memory_limit_does_not_change_the_map_and_too_low_a_limit_raises_an_error(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", 900, 900)
     maps = [
         predict_scene(task(WindowEngine(), tmp_path / "scene.tif", tmp_path / f"{gb}.tif", max_ram_gb=gb))[0]
@@ -179,7 +179,7 @@ def test_memory_changes_nothing_and_too_little_is_said(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if "x.tif" in path.name]
 
 
-def test_a_part_of_a_scene_lies_where_it_belongs(tmp_path: Path) -> None:
+def test_a_window_of_a_scene_is_mapped_with_its_own_georeference(tmp_path: Path) -> None:
     image = write_scene(tmp_path / "scene.tif", 400, 500)
     job = task(PointwiseEngine(), tmp_path / "scene.tif", tmp_path / "map.tif", area=Window(120, 60, 333, 222))
     (path,) = predict_scene(job)
@@ -189,7 +189,7 @@ def test_a_part_of_a_scene_lies_where_it_belongs(tmp_path: Path) -> None:
         assert found.transform == scene.window_transform(rasterio.windows.Window(120, 60, 333, 222))
 
 
-KILLED = """
+KILLED_AFTER_WINDOWS = """
 import sys, time, os, signal
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
@@ -211,7 +211,7 @@ predict_scene(job, lambda pixels: print(pixels, flush=True))
 
 
 def run_killed(folder: Path, output: Path, windows: int) -> subprocess.CompletedProcess[str]:
-    """Segment in a process of its own that is killed after so many windows."""
+    """Predict in a separate process that is killed after a number of windows."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     arguments = killed_arguments(folder, output, windows)
     return run_program(arguments, env=environment, cwd=folder)
@@ -219,27 +219,27 @@ def run_killed(folder: Path, output: Path, windows: int) -> subprocess.Completed
 
 def killed_arguments(folder: Path, output: Path, windows: int) -> list[str]:
     helpers = str(Path(__file__).resolve().parents[1] / "helpers")
-    return [sys.executable, "-c", KILLED, helpers, str(folder / "scene.tif"), str(output), str(windows)]
+    return [sys.executable, "-c", KILLED_AFTER_WINDOWS, helpers, str(folder / "scene.tif"), str(output), str(windows)]
 
 
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_resuming_after_kills_gives_the_same_bytes(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", 700, 500)
     whole = run_killed(tmp_path, tmp_path / "whole" / "map.tif", 10**6)
     assert whole.returncode == 0, whole.stderr
     output = tmp_path / "stopped" / "map.tif"
-    for windows in (0, 7, 3, 11):  # in the first strip, within one, again, later
+    for windows in (0, 7, 3, 11):  # in the first strip, then within later ones
         done = run_killed(tmp_path, output, windows)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert not output.exists()
     last = run_killed(tmp_path, output, 10**6)
     assert last.returncode == 0
-    assert int(last.stdout.split()[0]) > 0  # finished strips were not computed again
+    assert int(last.stdout.split()[0]) > 0  # finished strips are not computed again
     for name in ("map.tif", "map_entropy.tif"):
         assert (tmp_path / "whole" / name).read_bytes() == (output.parent / name).read_bytes()
 
 
 @pytest.mark.parametrize("half_written", ["map_finished.tif", "entropy_finished.tif"])
-def test_killed_while_the_final_files_are_written_none_stands_under_its_name(tmp_path: Path, half_written: str) -> None:
+def test_killing_while_final_files_are_written_leaves_no_incomplete_map(tmp_path: Path, half_written: str) -> None:
     write_scene(tmp_path / "scene.tif", 1500, 1500)
     whole = run_killed(tmp_path, tmp_path / "whole" / "map.tif", 10**6)
     assert whole.returncode == 0, whole.stderr
@@ -250,14 +250,14 @@ def test_killed_while_the_final_files_are_written_none_stands_under_its_name(tmp
             time.sleep(0.001)
         process.kill()
     assert process.returncode == -signal.SIGKILL and not output.exists()
-    last = run_killed(tmp_path, output, 0)  # not a window is left to compute
+    last = run_killed(tmp_path, output, 0)  # no window is left to compute
     assert last.returncode == 0, last.stderr
     for name in ("map.tif", "map_entropy.tif"):
         assert (tmp_path / "whole" / name).read_bytes() == (output.parent / name).read_bytes()
     assert sorted(path.name for path in output.parent.iterdir()) == ["map.tif", "map_entropy.tif"]
 
 
-def test_finished_strips_of_other_work_are_not_taken(tmp_path: Path) -> None:
+def test_finished_strips_of_another_model_are_not_reused(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", 700, 500)
     output = tmp_path / "map.tif"
     assert run_killed(tmp_path, output, 10).returncode == -signal.SIGKILL
@@ -268,7 +268,7 @@ def test_finished_strips_of_other_work_are_not_taken(tmp_path: Path) -> None:
     assert np.array_equal(read(path)[0], np.where((image == 0).all(0), 255, PointwiseEngine.classes(image)))
 
 
-def test_a_finished_map_is_kept_but_for_other_overviews(tmp_path: Path) -> None:
+def test_a_finished_map_is_kept_unless_other_overviews_are_requested(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", 1500, 1500, nodata=False)
     coarse, made = [], []
     for overviews in ("nearest", "nearest", "mode"):
@@ -284,7 +284,9 @@ def test_a_finished_map_is_kept_but_for_other_overviews(tmp_path: Path) -> None:
     assert np.array_equal(most, counts.max(2)) and not np.array_equal(coarse[0], coarse[2])
 
 
-def test_no_room_is_one_line_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space_raises_an_error_before_computing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_scene(tmp_path / "scene.tif", 300, 300)
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr("satseg.inference.workspace.shutil.disk_usage", lambda folder: usage)
@@ -293,7 +295,7 @@ def test_no_room_is_one_line_before_anything_is_computed(tmp_path: Path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
 
 
-PEAK = """
+PEAK_MEMORY = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
@@ -305,19 +307,26 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_scene(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_size_of_the_scene(tmp_path: Path) -> None:
     peaks = []
     for height, width in ((5_000, 5_000), (12_000, 12_000), (1_000, 50_000), (50_000, 1_000)):
         write_scene(tmp_path / f"{width}.tif", height, width, sparse=True)
         helpers = str(Path(__file__).resolve().parents[1] / "helpers")
-        arguments = [sys.executable, "-c", PEAK, helpers, str(tmp_path / f"{width}.tif"), str(tmp_path / "map.tif")]
+        arguments = [
+            sys.executable,
+            "-c",
+            PEAK_MEMORY,
+            helpers,
+            str(tmp_path / f"{width}.tif"),
+            str(tmp_path / "map.tif"),
+        ]
         done = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout))
     assert max(peaks) < 1.1 * peaks[0]
 
 
-FULL = """
+FULL_DISK = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
@@ -334,10 +343,10 @@ except ResourceError as error:
 
 
 @pytest.mark.parametrize("kilobytes", [3, 300, 1000])
-def test_a_disk_that_fills_up_is_one_line_and_leaves_no_map(tmp_path: Path, kilobytes: int) -> None:
+def test_a_full_disk_gives_an_error_of_one_line_and_no_map(tmp_path: Path, kilobytes: int) -> None:
     write_scene(tmp_path / "scene.tif", 900, 900)
     helpers = str(Path(__file__).resolve().parents[1] / "helpers")
-    arguments = [sys.executable, "-c", FULL, helpers, str(tmp_path / "scene.tif"), str(tmp_path / "map.tif")]
+    arguments = [sys.executable, "-c", FULL_DISK, helpers, str(tmp_path / "scene.tif"), str(tmp_path / "map.tif")]
     done = subprocess.run([*arguments, str(kilobytes * 1024)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line]

@@ -1,4 +1,4 @@
-"""Windows cover every pixel once, and change nothing where the network sees one pixel at a time."""
+"""Overlapping windows for images of an evaluation."""
 
 from itertools import pairwise
 
@@ -12,7 +12,9 @@ from satseg.inference.windows import plan, segment
 
 
 @given(st.integers(1, 5000), st.integers(2, 1200), st.data())
-def test_kept_parts_follow_each_other_and_lie_in_windows_inside(length: int, window: int, data: st.DataObject) -> None:
+def test_kept_parts_are_contiguous_and_windows_lie_inside_the_image(
+    length: int, window: int, data: st.DataObject
+) -> None:
     overlap = data.draw(st.integers(0, window // 2))
     pieces = plan(length, window, overlap)
     assert pieces[0].keep_start == 0 and pieces[-1].keep_stop == length
@@ -23,7 +25,7 @@ def test_kept_parts_follow_each_other_and_lie_in_windows_inside(length: int, win
 
 
 @given(st.integers(1, 4000), st.integers(64, 600))
-def test_kept_pixels_are_at_least_half_an_overlap_from_a_border_within_the_image(length: int, window: int) -> None:
+def test_kept_pixels_are_at_least_half_an_overlap_from_inner_window_borders(length: int, window: int) -> None:
     overlap = window // 4
     for piece in plan(length, window, overlap):
         assert piece.start == 0 or piece.keep_start - piece.start >= overlap // 2
@@ -38,7 +40,7 @@ class Pointwise(nn.Module):
         return torch.stack([image[:, 0].float(), valid.float()], 1)
 
 
-def test_windows_equal_the_whole_for_a_pointwise_network(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_windows_do_not_change_the_result_of_a_pointwise_network(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     image, valid = torch.randint(0, 255, (2, 3, 301, 130)), torch.rand(2, 301, 130) > 0.5
     whole = segment(Pointwise(), image, valid)
     monkeypatch.setattr(windows, "MAX_PIXELS", 100)

@@ -1,4 +1,4 @@
-"""Every loss: valid pixels only, and equal to a direct computation on them."""
+"""Losses: computed on valid pixels only, and equal to direct computations."""
 
 from pathlib import Path
 
@@ -29,12 +29,12 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.randn(2, 4, 8, 9), mask, valid
 
 
-def test_all_seven_are_there() -> None:
+def test_there_are_seven_losses() -> None:
     assert set(LOSSES) == {"cross_entropy", "dice", "ce_dice", "focal", "jaccard", "lovasz", "tversky"}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_is_zero_and_differentiable_when_all_pixels_are_ignored(loss: str) -> None:
+def test_losses_are_zero_and_differentiable_when_all_pixels_are_ignored(loss: str) -> None:
     logits = torch.zeros(1, 7, 8, 8, requires_grad=True)
     value = build(loss)(logits, torch.full((1, 8, 8), 255))
     value.backward()
@@ -42,7 +42,7 @@ def test_is_zero_and_differentiable_when_all_pixels_are_ignored(loss: str) -> No
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_pixels_that_do_not_count_change_nothing(loss: str, batch: tuple[torch.Tensor, ...]) -> None:
+def test_ignored_and_invalid_pixels_do_not_affect_value_or_gradient(loss: str, batch: tuple[torch.Tensor, ...]) -> None:
     logits, mask, valid = batch
     logits.requires_grad_()
     counted = (valid & (mask != 255))[:, None]
@@ -54,7 +54,7 @@ def test_pixels_that_do_not_count_change_nothing(loss: str, batch: tuple[torch.T
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_falls_as_the_prediction_gets_better(loss: str, batch: tuple[torch.Tensor, ...]) -> None:
+def test_losses_decrease_as_predictions_improve(loss: str, batch: tuple[torch.Tensor, ...]) -> None:
     _, mask, valid = batch
     perfect = one_hot(mask.long().clamp(max=3), 4).permute(0, 3, 1, 2).float()
     values = [float(build(loss)(perfect * scale, mask, valid)) for scale in (-5.0, 0.0, 5.0, 20.0)]
@@ -83,7 +83,7 @@ def test_focal_equals_its_formula(batch: tuple[torch.Tensor, ...]) -> None:
     assert build("focal")(*batch) == pytest.approx(float((-((1 - share) ** 2) * share.log()).mean()), rel=1e-5)
 
 
-def test_class_weights_are_torchs(batch: tuple[torch.Tensor, ...]) -> None:
+def test_class_weights_equal_those_of_torch_cross_entropy(batch: tuple[torch.Tensor, ...]) -> None:
     weights = torch.tensor([1.0, 2.0, 3.0, 0.5])
     criterion = build("cross_entropy")
     criterion.set_class_weights(weights)
@@ -91,7 +91,7 @@ def test_class_weights_are_torchs(batch: tuple[torch.Tensor, ...]) -> None:
 
 
 @pytest.mark.parametrize("loss", ["dice", "jaccard", "lovasz", "tversky"])
-def test_weights_where_they_mean_nothing_are_refused(loss: str) -> None:
+def test_class_weights_raise_an_error_for_losses_without_them(loss: str) -> None:
     with pytest.raises(ConfigError, match=f"class_weights: {loss} "):
         build(loss).set_class_weights(torch.ones(4))
 
@@ -103,20 +103,20 @@ def test_half_precision_logits_are_computed_in_float32(batch: tuple[torch.Tensor
     assert value.dtype == torch.float32
 
 
-class Seen(MapLoss):
+class RecordingLoss(MapLoss):
     def forward(self, logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        self.seen = logits, target, valid
+        self.received = logits, target, valid
         return logits[:, 0][valid].mean()
 
 
-def test_a_term_may_ask_for_maps(batch: tuple[torch.Tensor, ...]) -> None:
+def test_a_map_loss_receives_whole_maps(batch: tuple[torch.Tensor, ...]) -> None:
     logits, mask, valid = batch
-    terms = {"maps": Seen, "pixels": torch.nn.CrossEntropyLoss}
+    terms = {"maps": RecordingLoss, "pixels": torch.nn.CrossEntropyLoss}
     criterion = WeightedSum(terms, {"maps": 2.0})
     counted = valid & (mask != 255)
     expected = 2 * logits[:, 0][counted].mean() + WeightedSum({"pixels": terms["pixels"]})(logits, mask, valid)
     assert torch.isclose(criterion(logits, mask, valid), expected)
-    given, target, where = criterion.terms["maps"].seen
+    given, target, where = criterion.terms["maps"].received
     assert torch.equal(given, logits) and torch.equal(where, counted)
     assert torch.equal(target, torch.where(counted, mask, 255).long())
-    assert criterion(logits, torch.full_like(mask, 255)) == 0  # without asking it
+    assert criterion(logits, torch.full_like(mask, 255)) == 0  # the term is not called

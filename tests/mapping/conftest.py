@@ -1,4 +1,4 @@
-"""Class maps written without satseg."""
+"""Class maps written with rasterio."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ ClassMapWriter = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def class_map(tmp_path_factory: pytest.TempPathFactory) -> ClassMapWriter:
-    """Write a uint8 map whose nodata is 255; options are rasterio's, such as crs and transform."""
+    """Return a function that writes a uint8 map with nodata 255; its options are those of `rasterio.open`."""
     folder, count = tmp_path_factory.mktemp("maps"), iter(range(1_000_000))
 
     def write(array: np.ndarray, **options: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Blocks become polygons as GDAL makes them, and areas are let go of as soon as they are whole."""
+"""Polygons of class maps, against those of GDAL, and merging of polygons across blocks."""
 
 import numpy as np
 import shapely
@@ -15,7 +15,7 @@ BLOCKS = arrays(np.int16, st.tuples(st.integers(1, 9), st.integers(1, 9)), eleme
 
 
 def comparable(polygons: np.ndarray, values: np.ndarray) -> list[tuple[int, str]]:
-    """Sorted, without vertices on straight lines."""
+    """Return values and polygons sorted, without vertices on straight lines."""
     plain = shapely.normalize(shapely.simplify(shapely.normalize(polygons), 0))
     return sorted(zip(map(int, values), shapely.to_wkt(plain)))
 
@@ -27,7 +27,7 @@ def by_gdal(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(BLOCKS)
-def test_pieces_are_what_gdal_finds_but_share_every_vertex(classes):
+def test_polygons_of_a_block_equal_those_of_gdal_and_form_a_valid_coverage(classes):
     pieces = cut(np.pad(classes, 1, constant_values=-1))
     assert comparable(pieces.polygons, pieces.values) == comparable(*by_gdal(classes))
     assert shapely.is_valid(pieces.polygons).all()
@@ -39,7 +39,7 @@ def test_pieces_are_what_gdal_finds_but_share_every_vertex(classes):
 
 
 @given(BLOCKS, st.integers(1, 5))
-def test_polygons_do_not_depend_on_the_blocks(classes, size):
+def test_merged_polygons_do_not_depend_on_the_block_size(classes, size):
     polygons, values, still_open = sweep(classes, size)
     assert comparable(polygons, values) == comparable(*by_gdal(classes))
     assert still_open[-1] == 0
@@ -48,7 +48,7 @@ def test_polygons_do_not_depend_on_the_blocks(classes, size):
 
 
 def sweep(classes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Return whole polygons, their classes, and how many were open after each block."""
+    """Return complete polygons, their classes, and the number of incomplete ones after each block."""
     height, width = classes.shape
     around = np.pad(classes, 1, constant_values=-1)
     merger, found, still_open = Merger(width), [], []
@@ -63,15 +63,15 @@ def sweep(classes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, list[
     return polygons, values, still_open
 
 
-def test_a_long_map_leaves_no_more_open_than_a_short_one():
+def test_the_number_of_incomplete_polygons_does_not_grow_with_the_length_of_the_map():
     classes = np.random.default_rng(3).integers(0, 2, (1600, 40)).astype(np.int16)
     polygons, _, still_open = sweep(classes, 20)
     assert len(polygons) > 5000
-    assert max(still_open) <= 40 + 20  # an open area needs a pixel of the border of what is done
+    assert max(still_open) <= 40 + 20  # an incomplete polygon touches the border of the processed area
     assert max(still_open[80:]) <= 1.5 * max(still_open[:80])
 
 
-def test_an_area_that_goes_through_all_blocks_is_one_polygon_with_its_holes():
+def test_an_area_across_all_blocks_is_one_polygon_with_holes():
     classes = np.zeros((60, 60), np.int16)
     classes[1::4, 1::4] = 1  # 225 islands
     polygons, values, _ = sweep(classes, 7)

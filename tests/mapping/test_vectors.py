@@ -1,4 +1,4 @@
-"""A class map on disk becomes a layer of polygons."""
+"""Conversion of class maps to polygon layers."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ ENDINGS = [".gpkg", ".geojson", ".fgb"]
 
 
 def blobs(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Areas with borders as a network draws them, and a part without data."""
+    """Return smooth regions like a predicted map, with a part without data."""
     noise = np.random.default_rng(seed).standard_normal((len(NAMES), height, width))
     classes = gaussian_filter(noise, (0, 2, 2)).argmax(0).astype(np.uint8)
     rows, cols = np.ogrid[:height, :width]
@@ -43,25 +43,25 @@ def read(path: Path) -> tuple[dict, np.ndarray, dict[str, np.ndarray]]:
 
 
 def outline(classes: np.ndarray, transform: rasterio.Affine) -> shapely.Geometry:
-    """The valid area."""
+    """Return the outline of the valid area."""
     found = rasterio.features.shapes((classes != 255).astype(np.uint8), mask=classes != 255, transform=transform)
     return shapely.union_all([shapely.geometry.shape(s) for s, _ in found])
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, 255])))
-def test_drawing_the_polygons_gives_the_map_back(class_map, tmp_path_factory, classes):
+def test_rasterising_the_polygons_gives_the_original_map(class_map, tmp_path_factory, classes):
     output = tmp_path_factory.mktemp("drawn") / "a.gpkg"
     for place in (UTM, ROTATED):
         write_vectors(class_map(classes, **place), output, NAMES, block_size=4)
         _, polygons, fields = read(output)
-        blank = [(shapely.Point(0, 0), 255)]  # far away, as GDAL draws no empty list
+        blank = [(shapely.Point(0, 0), 255)]  # outside the map, since rasterize rejects an empty list
         shapes = blank + list(zip(polygons, fields["value"].tolist()))
         drawn = rasterize(shapes, classes.shape, fill=255, transform=place["transform"])
         np.testing.assert_array_equal(drawn, classes)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_every_format_opens_again_with_crs_and_attributes(class_map, tmp_path, ending):
+def test_every_format_keeps_crs_and_attributes(class_map, tmp_path, ending):
     classes = np.array([[0, 0, 1], [2, 0, 255]], np.uint8)
     count = write_vectors(class_map(classes, **UTM), tmp_path / f"a b{ending}", NAMES)
     meta, polygons, fields = read(tmp_path / f"a b{ending}")
@@ -83,7 +83,7 @@ def test_every_format_opens_again_with_crs_and_attributes(class_map, tmp_path, e
     assert [p.name for p in tmp_path.iterdir()] == [f"a b{ending}"]
 
 
-def test_simplified_polygons_have_neither_gaps_nor_overlaps(class_map, tmp_path):
+def test_simplified_polygons_have_no_gaps_or_overlaps(class_map, tmp_path):
     classes = blobs(90, 70)
     raster = class_map(classes, **UTM)
     whole = write_vectors(raster, tmp_path / "whole.gpkg", NAMES, block_size=32)
@@ -98,14 +98,14 @@ def test_simplified_polygons_have_neither_gaps_nor_overlaps(class_map, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_a_wider_tolerance_leaves_fewer_vertices_wherever_the_map_lies(class_map, tmp_path):
+def test_a_larger_tolerance_leaves_fewer_vertices_and_is_in_metres(class_map, tmp_path):
     def vertices(place: dict, simplify_m: float) -> int:
         write_vectors(class_map(blobs(60, 60), **place), tmp_path / "a.gpkg", NAMES, simplify_m=simplify_m)
         return int(shapely.get_num_coordinates(read(tmp_path / "a.gpkg")[1]).sum())
 
     counts = [vertices(UTM, tolerance) for tolerance in (0, 10, 20, 40)]
     assert counts == sorted(counts, reverse=True) and len(set(counts)) == 4
-    # Metres are metres: pixels of 20 m lose at 40 m what pixels of 10 m lose at 20, and pixels without metres at 2.
+    # 40 m on pixels of 20 m simplify like 20 m on pixels of 10 m, and like 2 pixels without georeference.
     coarse = UTM | {"transform": rasterio.Affine(20, 0, 500_000, 0, -20, 4_000_000)}
     assert vertices(coarse, 40) == vertices({}, 2) == counts[2]
 
@@ -113,13 +113,13 @@ def test_a_wider_tolerance_leaves_fewer_vertices_wherever_the_map_lies(class_map
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("options", [{}, {"crs": "EPSG:32633"}])
-def test_a_map_without_coordinates_gives_pixels(class_map, tmp_path, ending, options):
+def test_a_map_without_georeference_gives_pixel_coordinates(class_map, tmp_path, ending, options):
     classes = np.array([[0, 1], [0, 1], [0, 0]], np.uint8)
     assert write_vectors(class_map(classes, **options), tmp_path / f"a{ending}", NAMES, min_area_m2=3) == 1
     meta, polygons, fields = read(tmp_path / f"a{ending}")
     assert polygons[0].equals(shapely.Polygon([(0, 0), (1, 0), (1, 2), (2, 2), (2, 3), (0, 3)]))
     assert fields["area_px"].tolist() == [4.0] and "area_m2" not in fields
-    if ending != ".geojson":  # which has no way to say so
+    if ending != ".geojson":  # which cannot omit the CRS
         assert meta["crs"] is None
 
 
@@ -130,7 +130,7 @@ def test_a_map_without_valid_pixels_gives_an_empty_layer(class_map, tmp_path, en
     assert len(read(tmp_path / f"a{ending}")[1]) == 0
 
 
-def test_small_polygons_are_left_out(class_map, tmp_path):
+def test_polygons_below_the_minimum_area_are_left_out(class_map, tmp_path):
     raster = class_map(blobs(50, 50), **UTM)
     write_vectors(raster, tmp_path / "all.gpkg", NAMES)
     areas = read(tmp_path / "all.gpkg")[2]["area_m2"]
@@ -142,14 +142,14 @@ def test_small_polygons_are_left_out(class_map, tmp_path):
 
 @pytest.mark.parametrize("place", [LONLAT, POLAR])
 @pytest.mark.parametrize("simplify_m", [0, 2000])
-def test_areas_where_the_grid_does_not_keep_them_are_true_and_add_up_to_the_classes(
+def test_polygon_areas_in_distorting_crs_are_geodesic_and_sum_to_the_class_areas(
     class_map, tmp_path, simplify_m, place
 ):
     raster = class_map(blobs(60, 60), **place)
     write_vectors(raster, tmp_path / "a.fgb", NAMES, simplify_m=simplify_m, block_size=40)
     _, polygons, fields = read(tmp_path / "a.fgb")
     geod = pyproj.Geod(ellps="WGS84")
-    dense = shapely.segmentize(polygons, place["transform"].a / 10)  # a geodesic is no straight line in the grid
+    dense = shapely.segmentize(polygons, place["transform"].a / 10)  # a geodesic is not straight in the grid
     to_lonlat = pyproj.Transformer.from_crs(place["crs"], 4326, always_xy=True)
     dense = shapely.transform(dense, lambda points: np.stack(to_lonlat.transform(*points.T), axis=1))
     expected = [abs(geod.geometry_area_perimeter(p)[0]) for p in dense]
@@ -160,14 +160,14 @@ def test_areas_where_the_grid_does_not_keep_them_are_true_and_add_up_to_the_clas
 
 
 def town(size: int, seed: int = 0) -> np.ndarray:
-    """Buildings of all directions and sizes (1) beside roads (2)."""
+    """Return buildings (1) of various orientations and sizes, and roads (2)."""
     draw, (rows, cols) = np.random.default_rng(seed), np.mgrid[:size, :size]
     classes = np.zeros((size, size), np.uint8)
     classes[(rows + cols // 3) % 60 < 5] = 2
     for _ in range(size**2 // 700):
-        row, col, turn = draw.uniform(0, size), draw.uniform(0, size), draw.uniform(0, np.pi)
-        along = (cols - col) * np.cos(turn) + (rows - row) * np.sin(turn)
-        across = (rows - row) * np.cos(turn) - (cols - col) * np.sin(turn)
+        row, col, angle = draw.uniform(0, size), draw.uniform(0, size), draw.uniform(0, np.pi)
+        along = (cols - col) * np.cos(angle) + (rows - row) * np.sin(angle)
+        across = (rows - row) * np.cos(angle) - (cols - col) * np.sin(angle)
         classes[(abs(along) < draw.uniform(2, 9)) & (abs(across) < draw.uniform(2, 6))] = 1
     return classes
 
@@ -176,7 +176,7 @@ METRE = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 500_000, 0, -1,
 
 
 @pytest.mark.parametrize("simplify_m", [3, 50])
-def test_small_squares_outlive_simplification_and_are_measured_by_their_pixels(class_map, tmp_path, simplify_m):
+def test_small_squares_survive_simplification_and_keep_their_area(class_map, tmp_path, simplify_m):
     classes = np.zeros((100, 100), np.uint8)
     for row in range(5, 95, 10):
         for col in range(5, 95, 10):
@@ -189,11 +189,11 @@ def test_small_squares_outlive_simplification_and_are_measured_by_their_pixels(c
 
 
 @pytest.mark.parametrize("simplify_m", [2, 5, 20])
-def test_simplified_classes_keep_their_totals_and_polygons_most_of_their_areas(class_map, tmp_path, simplify_m):
-    raster, said = class_map(town(300), **METRE), []
+def test_simplification_keeps_class_totals_and_approximate_polygon_areas(class_map, tmp_path, simplify_m):
+    raster, warnings = class_map(town(300), **METRE), []
     whole = write_vectors(raster, tmp_path / "whole.fgb", NAMES, block_size=128)
-    options = {"simplify_m": simplify_m, "block_size": 128, "warn": said.append}
-    assert write_vectors(raster, tmp_path / "simple.fgb", NAMES, **options) == whole and said == []
+    options = {"simplify_m": simplify_m, "block_size": 128, "warn": warnings.append}
+    assert write_vectors(raster, tmp_path / "simple.fgb", NAMES, **options) == whole and warnings == []
     (_, before, first), (_, after, second) = read(tmp_path / "whole.fgb"), read(tmp_path / "simple.fgb")
     assert shapely.coverage_is_valid(after) and shapely.is_valid(after).all()
     assert shapely.get_num_coordinates(after).sum() < 0.5 * shapely.get_num_coordinates(before).sum()
@@ -202,15 +202,16 @@ def test_simplified_classes_keep_their_totals_and_polygons_most_of_their_areas(c
     np.testing.assert_allclose(sorted(second["area_m2"]), sorted(first["area_m2"]), rtol=0.101)
 
 
-def test_a_class_that_loses_more_than_a_hundredth_is_named(class_map, tmp_path):
+def test_a_class_that_loses_more_than_one_percent_is_warned_of(class_map, tmp_path):
     classes = np.zeros((40, 40), np.uint8)
     classes[:10], classes[20, ::4] = 2, 1
-    said = []
-    write_vectors(class_map(classes, **METRE), tmp_path / "a.gpkg", NAMES, min_area_m2=2, warn=said.append)
-    assert len(said) == 1 and "forest covers 100.0% less than in the map" in said[0] and "min_area_m2=2" in said[0]
+    warnings = []
+    write_vectors(class_map(classes, **METRE), tmp_path / "a.gpkg", NAMES, min_area_m2=2, warn=warnings.append)
+    assert len(warnings) == 1 and "min_area_m2=2" in warnings[0]
+    assert "forest covers 100.0% less than in the map" in warnings[0]
 
 
-def test_many_batches_are_all_written(class_map, tmp_path, monkeypatch):
+def test_all_batches_of_polygons_are_written(class_map, tmp_path, monkeypatch):
     monkeypatch.setattr(layers, "BATCH", 7)
     raster = class_map(blobs(60, 60), **UTM)
     for ending in ENDINGS:
@@ -218,7 +219,7 @@ def test_many_batches_are_all_written(class_map, tmp_path, monkeypatch):
         assert count == len(read(tmp_path / f"a{ending}")[1]) > 50
 
 
-def test_what_cannot_be_is_one_clear_line(class_map, tmp_path):
+def test_invalid_options_maps_and_outputs_raise_an_error(class_map, tmp_path):
     raster = class_map(np.array([[0, 7]], np.uint8), **UTM)
     with pytest.raises(ConfigError, match=r"a\.shp: expected a name that ends in \.gpkg, \.geojson, \.fgb"):
         write_vectors(raster, tmp_path / "a.shp", NAMES)
@@ -240,8 +241,8 @@ def test_what_cannot_be_is_one_clear_line(class_map, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# A limit on the size of files stands in for a full disk. GDAL says nothing when room runs out as it closes a file.
-FULL = """
+# A limit on file sizes simulates a full disk. GDAL reports no error if space runs out while it closes a file.
+FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from satseg.errors import ResourceError
@@ -260,19 +261,19 @@ for ending in endings:
 """
 
 
-def test_a_full_disk_leaves_no_part_of_a_file(class_map, tmp_path):
+def test_a_full_disk_leaves_no_incomplete_file(class_map, tmp_path):
     raster = class_map(blobs(200, 200), **UTM)
     (tmp_path / "full").mkdir()
     for ending in ENDINGS:
         write_vectors(raster, tmp_path / f"whole{ending}", NAMES)
-    command = [sys.executable, "-c", FULL, str(raster), str(tmp_path), *ENDINGS]
+    command = [sys.executable, "-c", FULL_DISK, str(raster), str(tmp_path), *ENDINGS]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3 * len(ENDINGS) == done.stdout.count(" cannot be written: ")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_an_error_on_the_way_leaves_the_older_file(class_map, tmp_path, monkeypatch, ending):
+def test_a_failed_conversion_keeps_the_previous_file(class_map, tmp_path, monkeypatch, ending):
     monkeypatch.setattr(layers, "BATCH", 1)
     output = tmp_path / f"a{ending}"
     output.write_text("older")
@@ -284,7 +285,7 @@ def test_an_error_on_the_way_leaves_the_older_file(class_map, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_polygons_of_several_maps_are_one_layer_for_each_crs(class_map, tmp_path, monkeypatch, ending):
+def test_polygons_of_several_maps_are_joined_into_one_layer_per_crs(class_map, tmp_path, monkeypatch, ending):
     monkeypatch.setattr("satseg.mapping.joining.BATCH", 7)
     places = {
         "a": UTM,

@@ -1,4 +1,4 @@
-"""Building networks: sizes, bands, pairs, weights."""
+"""Building networks: decoders and backbones, standardisation, bands, pretrained weights and initialisation."""
 
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,13 @@ def config(model: str = "fpn", backbone: str = "resnet18", weights: str = "none"
     return {"_target_": MODELS[model], **options}
 
 
-WIDER = ("convnext_base", "convnext_large")  # than convnext_tiny, which is trained: their gradients take a minute
+WIDER = (
+    "convnext_base",
+    "convnext_large",
+)  # than convnext_tiny, whose gradients are checked; theirs would take a minute
 
 
-def check(model: str, backbone: str, bands: int) -> None:
+def check_forward_and_backward(model: str, backbone: str, bands: int) -> None:
     network = build_model(config(model, backbone), spec(bands)).train()
     image = torch.randint(0, 256, (2, bands, 97, 70), dtype=torch.uint8)
     with torch.set_grad_enabled(backbone not in WIDER):
@@ -43,25 +46,25 @@ def check(model: str, backbone: str, bands: int) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_takes_any_size_on_a_small_backbone(model: str) -> None:
-    check(model, "resnet18", 3)
+def test_every_model_accepts_any_image_size(model: str) -> None:
+    check_forward_and_backward(model, "resnet18", 3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "backbone"), [(m, b) for b in BACKBONES for m in MODELS])
-def test_every_pair_works_or_is_one_clear_error(model: str, backbone: str) -> None:
+def test_every_pair_of_model_and_backbone_works_or_raises_an_error(model: str, backbone: str) -> None:
     if (model, backbone) in INCOMPATIBLE:
         with pytest.raises(ModelPairError, match=f"model={model} does not work on backbone={backbone}"):
             build_model(config(model, backbone), spec())
     else:
-        check(model, backbone, 6 if backbone == "resnet18" else 3)
+        check_forward_and_backward(model, backbone, 6 if backbone == "resnet18" else 3)
 
 
-def test_the_documentation_has_the_table_of_pairs(root_dir: Path) -> None:
+def test_the_documentation_contains_the_table_of_models(root_dir: Path) -> None:
     assert table() in (root_dir / "docs/models.md").read_text(encoding="utf-8")
 
 
-def test_raw_numbers_are_standardised_and_invalid_pixels_become_zero() -> None:
+def test_raw_values_are_standardised_and_invalid_pixels_become_zero() -> None:
     network = build_model(config(), spec(2, scale=100.0, offset=-50.0, nodata=-9999.0, dtype="float32"))
     image = torch.tensor([[[[-50.0, 50.0, -9999.0, float("nan")]], [[0.0, 50.0, -9999.0, 3.0]]]])
     expected = torch.tensor(
@@ -75,32 +78,32 @@ def test_raw_numbers_are_standardised_and_invalid_pixels_become_zero() -> None:
 @pytest.mark.parametrize(
     ("dtype", "nodata", "valid"), [("int16", -9999.0, False), ("uint16", 0.0, True), ("uint8", 255.0, True)]
 )
-def test_a_band_that_is_nodata_alone_takes_out_its_pixel_unless_it_may_well_be_data(dtype, nodata, valid) -> None:
+def test_nodata_in_a_single_band_invalidates_the_pixel_unless_the_value_is_plausible_data(dtype, nodata, valid) -> None:
     network = build_model(config(), spec(2, nodata=nodata, dtype=dtype))
     found = network.normaliser.valid(torch.tensor([[[[nodata, nodata, 7.0]], [[nodata, 7.0, 7.0]]]]))
     assert found.tolist() == [[[False, valid, True]]]
 
 
-def test_16_bit_numbers_survive_autocast() -> None:
+def test_16_bit_values_do_not_overflow_under_autocast() -> None:
     network = build_model(config(), spec(3, scale=65535.0, dtype="uint16"))
     with torch.autocast("cpu", torch.float16):
         standardised = network.normaliser(torch.full((1, 3, 4, 4), 65535, dtype=torch.int32))
     assert standardised.dtype == torch.float32 and torch.allclose(standardised, torch.tensor((1 - 0.3) / 0.2))
 
 
-def test_a_wrong_number_of_bands_names_those_that_are_wanted() -> None:
+def test_a_wrong_number_of_bands_raises_an_error_that_lists_the_expected_ones() -> None:
     with pytest.raises(ModelError, match="bands b0, b1, b2"):
         build_model(config(), spec())(torch.zeros(1, 4, 32, 32))
 
 
-def test_the_backbones_own_mean_and_std_are_filled_in() -> None:
+def test_mean_and_std_default_to_those_of_the_backbone() -> None:
     network = build_model(config(backbone="tf_efficientnet_lite0"), spec(mean=None, std=None))
     assert network.spec.inputs[0].mean == (0.5, 0.5, 0.5) and network.spec.inputs[0].std == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("bands", [3, 7])
-def test_weights_from_a_file_are_in_the_encoder(shared_dir: Path, bands: int) -> None:
+def test_weights_from_a_file_are_loaded_into_the_encoder(shared_dir: Path, bands: int) -> None:
     path = shared_dir / "weights" / "tf_efficientnet_lite0.safetensors"
     network = build_model(config("unet", "tf_efficientnet_lite0", str(path), "repeat"), spec(bands))
     given = load_file(path)
@@ -112,7 +115,7 @@ def test_weights_from_a_file_are_in_the_encoder(shared_dir: Path, bands: int) ->
 
 @pytest.fixture(scope="module")
 def rgb_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of random weights for red, green and blue, as if they were trained."""
+    """Write random weights for red, green and blue, as a stand-in for pretrained ones."""
     path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
     save_file(
         {k: torch.rand_like(v.float()).to(v.dtype) for k, v in timm.create_model("resnet18").state_dict().items()}, path
@@ -127,7 +130,7 @@ def first_layer(path: Path, bands: int, adapt: Any) -> torch.Tensor:
     return kernels
 
 
-def test_weights_for_three_bands_serve_others_as_told(rgb_file: Path) -> None:
+def test_rgb_weights_are_adapted_to_other_bands_by_repeat_mean_names_or_random(rgb_file: Path) -> None:
     rgb = load_file(rgb_file)["conv1.weight"]
     mean = rgb.mean(1)
     repeated = first_layer(rgb_file, 5, "repeat")
@@ -138,11 +141,11 @@ def test_weights_for_three_bands_serve_others_as_told(rgb_file: Path) -> None:
     assert torch.allclose(named, expected)
     assert torch.allclose(first_layer(rgb_file, 3, ["b2", "b1", "b0"]), rgb.flip(1))
     assert torch.equal(first_layer(rgb_file, 3, None), rgb) and torch.equal(first_layer(rgb_file, 3, "mean"), rgb)
-    anew = first_layer(rgb_file, 5, "random")
-    assert anew.min() < 0 and 0 < anew.std() < 0.1  # the file's are all positive
+    random = first_layer(rgb_file, 5, "random")
+    assert random.min() < 0 and 0 < random.std() < 0.1  # those in the file are all positive
 
 
-def test_how_weights_serve_other_bands_must_be_said(rgb_file: Path) -> None:
+def test_adapting_rgb_weights_to_other_bands_requires_a_valid_option(rgb_file: Path) -> None:
     for bands, adapt, message in (
         (5, None, r"backbone.adapt: the weights of resnet18 are for red, green and blue, but the images have 5 bands"),
         (1, None, r"have 1 bands: choose repeat, mean, random, or give the names of the red, green and blue bands"),
@@ -157,10 +160,10 @@ def test_how_weights_serve_other_bands_must_be_said(rgb_file: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             build_model(config(weights=str(rgb_file), adapt=adapt), spec(bands))
-    assert build_model(config(adapt=None), spec(5)).spec.in_channels == 5  # no weights, no question
+    assert build_model(config(adapt=None), spec(5)).spec.in_channels == 5  # without weights no option is required
 
 
-def test_weights_of_another_network_broken_files_and_pickles_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_network_corrupt_files_and_pickles_raise_an_error(tmp_path: Path) -> None:
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     torch.save({"a": print}, tmp_path / "pickle.pth")
@@ -174,14 +177,18 @@ def test_weights_of_another_network_broken_files_and_pickles_are_refused(tmp_pat
             build_model(config(weights=str(tmp_path / name)), spec())
 
 
-def test_without_a_hub_the_error_names_both_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_without_access_to_the_hub_names_both_alternatives(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BackboneWeightsError, match=r"backbone.weights=/path/to/resnet18.*backbone.weights=none"):
         build_model(config(weights="hub"), spec())
 
 
-def test_weights_in_the_hubs_cache_need_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_in_the_local_cache_of_the_hub_are_used_offline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     given = {k: torch.rand_like(v.float()).to(v.dtype) for k, v in timm.create_model("resnet18").state_dict().items()}
     cached = tmp_path / "models--timm--resnet18.a1_in1k"
     (cached / "refs").mkdir(parents=True)
@@ -194,7 +201,7 @@ def test_weights_in_the_hubs_cache_need_no_hub(monkeypatch: pytest.MonkeyPatch, 
     assert torch.equal(network.encoder.model.conv1.weight, given["conv1.weight"])
 
 
-def test_a_frozen_backbone_does_not_move() -> None:
+def test_a_frozen_backbone_has_no_gradients_and_constant_statistics() -> None:
     network = build_model(config(), spec()).train()
     freeze_backbone(network)
     before = {k: v.clone() for k, v in network.encoder.state_dict().items()}
@@ -204,7 +211,7 @@ def test_a_frozen_backbone_does_not_move() -> None:
     assert all(p.grad is None for p in network.encoder.parameters())
 
 
-def test_init_from_takes_over_classes_and_bands_by_name() -> None:
+def test_init_from_copies_classes_and_bands_by_name() -> None:
     source = build_model(config(), spec(3, 4))
     target = build_model(
         config(),
@@ -222,7 +229,7 @@ def test_init_from_takes_over_classes_and_bands_by_name() -> None:
     assert torch.equal(target.encoder.model.layer1[0].conv1.weight, source.encoder.model.layer1[0].conv1.weight)
 
 
-def test_init_from_follows_bands_in_another_order() -> None:
+def test_init_from_reorders_bands() -> None:
     source = build_model(config(), spec(3, 4))
     reordered = (InputSpec(("b2", "b1", "b0"), "uint8", 255.0, mean=(0.3,) * 3, std=(0.2,) * 3),)
     target = build_model(config(), DatasetSpec(reordered, source.spec.class_names, source.spec.palette))
@@ -232,17 +239,17 @@ def test_init_from_follows_bands_in_another_order() -> None:
 
 
 @pytest.mark.parametrize("options", [{"activation": "sigmoid"}, {"encoder_name": "tu-hf-hub:someone/model"}])
-def test_what_could_not_be_loaded_again_is_not_built(options: dict[str, Any]) -> None:
+def test_models_that_could_not_be_loaded_again_raise_an_error(options: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"not allowed|not a plain timm name"):
         build_model(config() | options, spec())
 
 
-def test_init_from_another_architecture_is_refused() -> None:
+def test_init_from_another_architecture_raises_an_error() -> None:
     with pytest.raises(ModelError, match="same model and backbone"):
         init_from(build_model(config(), spec()), build_model(config(backbone="mobilenetv4_conv_small"), spec()))
 
 
-def test_names_near_an_unknown_backbone_are_told() -> None:
+def test_an_unknown_backbone_raises_an_error_with_similar_names() -> None:
     with pytest.raises(ModelError, match=r"encoder_name=tu-resnet19: there is no such backbone; did you mean resnet18"):
         build_model(config(backbone="resnet19"), spec())
 
@@ -254,21 +261,23 @@ def test_names_near_an_unknown_backbone_are_told() -> None:
         ("swin_tiny_patch4_window7_224", "it only takes images of 224 x 224 pixels"),
     ],
 )
-def test_of_a_backbone_of_another_kind_is_told_which_kinds_work(backbone: str, why: str) -> None:
-    """Before its weights are asked for."""
+def test_an_unsuitable_backbone_raises_an_error_that_says_why_and_names_suitable_ones(backbone: str, why: str) -> None:
+    """The check comes before the download of weights."""
     with pytest.raises(ModelPairError, match=f"Unet does not work on the backbone {backbone}: {why}.*ResNet, Eff"):
         build_model(config("unet", backbone, "hub") | {"encoder_name": backbone}, spec())
 
 
-def test_a_plain_name_of_timm_is_its_backbone() -> None:
+def test_a_plain_timm_name_selects_the_timm_backbone() -> None:
     plain = build_model(config() | {"encoder_name": "test_efficientnet"}, spec())
     assert plain.config["encoder_name"] == "tu-test_efficientnet"
-    own = build_model(config() | {"encoder_name": "resnet18"}, spec())  # which SMP has itself, as records of runs say
+    own = build_model(
+        config() | {"encoder_name": "resnet18"}, spec()
+    )  # SMP has its own backbone of this name, which old run records use
     assert own.config["encoder_name"] == "resnet18"
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_catalogue_knows_which_decoders_leave_stages_unused(model: str) -> None:
+def test_the_catalogue_lists_decoders_that_leave_backbone_stages_unused(model: str) -> None:
     network = build_model(config(model, "mobilenetv4_conv_small"), spec()).train()
     network(torch.rand(2, 3, 64, 64)).sum().backward()
     unused = any(p.grad is None for p in network.parameters())

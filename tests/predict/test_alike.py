@@ -1,4 +1,4 @@
-"""Which models are averaged, and what their mean is: each standardises the same raw numbers by itself."""
+"""Ensembles: which models may be averaged, and their mean, against a manual computation."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ SOURCE = InputSpec(
 SPEC = DatasetSpec((SOURCE,), ("land", "water", "ice"), tuple((i, i, i) for i in range(3)))
 
 
-def saved(folder: Path, name: str, spec: DatasetSpec, decoder: str = "unet") -> Path:
+def save_network(folder: Path, name: str, spec: DatasetSpec, decoder: str = "unet") -> Path:
     torch.manual_seed(len(name))
     config = {"_target_": MODELS[decoder], "encoder_name": "tu-mobilenetv4_conv_small", "encoder_weights": "none"}
     network = build_model(config, spec)
     with torch.no_grad():
         for parameter in network.net.segmentation_head.parameters():
-            parameter.mul_(20)  # so that models differ in what they are sure of
+            parameter.mul_(20)  # so that models differ in their confidence
     save_model(folder / name / "model.safetensors", network, training={}, protocol={})
     return folder / name
 
 
-def changed(**changes: Any) -> DatasetSpec:
+def spec_with(**changes: Any) -> DatasetSpec:
     return replace(SPEC, inputs=(replace(SOURCE, **changes),))
 
 
@@ -75,21 +75,21 @@ def options(scene: Path, models: list[Path], **changes: Any) -> DictConfig:
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
-def test_models_that_standardise_otherwise_are_averaged(
+def test_models_with_different_standardisation_are_averaged(
     scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], engine: str
 ) -> None:
     other = {"dtype": "int16", "scale": 1.0, "offset": 300.0, "mean": (1500.0,) * 4, "std": (900.0,) * 4}
     other |= {"nodata": -9999.0, "statistics": statistics(310, 5200), "gsd_m": 9.0}
     none = {"nodata": None, "statistics": None, "gsd_m": None}
-    models = [saved(tmp_path, "a", SPEC), saved(tmp_path, "bb", changed(**other), "fpn")]
-    models.append(saved(tmp_path, "ccc", changed(**none)))
+    models = [save_network(tmp_path, "a", SPEC), save_network(tmp_path, "bb", spec_with(**other), "fpn")]
+    models.append(save_network(tmp_path, "ccc", spec_with(**none)))
     choices = {"engine": engine, "probabilities": "all", "probability_dtype": "float32"}
     cfg = options(scene, models, **choices)
     predict_scenes(cfg, open_models(cfg))
-    assert "(-9999.0, 0.0, None)" in (said := capsys.readouterr().err) and "0 is used; set nodata=" in said
+    assert "(-9999.0, 0.0, None)" in (printed := capsys.readouterr().err) and "0 is used; set nodata=" in printed
     with rasterio.open(scene) as source:
         image = source.read()
-    valid = ~(image == 0).all(0)  # which the first model's training knew for missing
+    valid = ~(image == 0).all(0)  # the nodata value of the first model
     total = np.zeros((3, *valid.shape))
     for model in models:
         with torch.no_grad():
@@ -107,28 +107,29 @@ def test_models_that_standardise_otherwise_are_averaged(
     ("spec", "expected"),
     [
         (replace(SPEC, class_names=("land", "ice", "water")), "has the classes land, water, ice, the second land, ice"),
-        (changed(bands=("blue", "green", "red", "swir")), "the bands blue, green, red, infrared"),
-        (changed(bands=BANDS[::-1]), "trained on the same bands in the same order"),
+        (spec_with(bands=("blue", "green", "red", "swir")), "the bands blue, green, red, infrared"),
+        (spec_with(bands=BANDS[::-1]), "trained on the same bands in the same order"),
         (replace(SPEC, ignore_index=200), "ignore_index 255, the second 200"),
-        (changed(dtype="float32", statistics=statistics(0.03, 0.4)), "they are in different units"),
-        (changed(dtype="float32", statistics=None), "the second floating-point values"),
-        (changed(statistics=statistics(300 + 3000, 4000 + 3000)), "higher in all bands"),
-        (changed(gsd_m=30.0), "has pixels of 10 m, the second of 30 m"),
+        (spec_with(dtype="float32", statistics=statistics(0.03, 0.4)), "they are in different units"),
+        (spec_with(dtype="float32", statistics=None), "the second floating-point values"),
+        (spec_with(statistics=statistics(300 + 3000, 4000 + 3000)), "higher in all bands"),
+        (spec_with(gsd_m=30.0), "has pixels of 10 m, the second of 30 m"),
     ],
 )
-def test_models_of_other_classes_bands_or_numbers_are_named_with_what_to_do(
+def test_incompatible_models_raise_an_error_that_names_them_and_the_remedy(
     spec: DatasetSpec, expected: str, scene: Path, tmp_path: Path
 ) -> None:
-    models = [saved(tmp_path, "a", SPEC), saved(tmp_path, "bb", spec)]
+    models = [save_network(tmp_path, "a", SPEC), save_network(tmp_path, "bb", spec)]
     with pytest.raises(ConfigError) as caught:
         open_models(options(scene, models))
-    said = str(caught.value)
-    assert expected in said and all(str(model) in said for model in models) and "make a separate map with each" in said
+    message = str(caught.value)
+    assert expected in message and all(str(model) in message for model in models)
+    assert "make a separate map with each" in message
 
 
-def test_a_scene_unlike_the_training_of_any_member_is_stopped(scene: Path, tmp_path: Path) -> None:
-    cloudy = changed(statistics=statistics(300, 12_000))
-    models = [saved(tmp_path, "a", SPEC), saved(tmp_path, "bb", cloudy)]
+def test_a_scene_that_fails_the_preflight_check_of_any_member_is_stopped(scene: Path, tmp_path: Path) -> None:
+    cloudy = spec_with(statistics=statistics(300, 12_000))
+    models = [save_network(tmp_path, "a", SPEC), save_network(tmp_path, "bb", cloudy)]
     with rasterio.open(scene) as source:
         profile, image = source.profile, source.read()
     with rasterio.open(tmp_path / "bright.tif", "w", **profile | {"dtype": "float32"}) as target:

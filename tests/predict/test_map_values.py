@@ -1,4 +1,4 @@
-"""Maps that have the values of the training's masks: nothing collides, and names, colours and areas stay."""
+"""`map_values=mask`: maps with the values of the training masks, with correct nodata, names, colours and areas."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def mapped(scene: Path, spec: DatasetSpec, folder: Path, *options: str) -> Path:
+def predict_map(scene: Path, spec: DatasetSpec, folder: Path, *options: str) -> Path:
     torch.manual_seed(0)
     config = {"_target_": MODELS["fpn"], "encoder_name": "tu-mobilenetv4_conv_small", "encoder_weights": "none"}
     network = build_model(config, spec)
@@ -57,7 +57,7 @@ def mapped(scene: Path, spec: DatasetSpec, folder: Path, *options: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("values", "dtype", "nodata", "told"),
+    ("values", "dtype", "nodata", "warning"),
     [
         (((0,), (255,), (254,)), "uint8", 253, ""),
         (((11,), (2,), (1, 7, 9)), "uint8", 255, "c is 1 in the map, but 1, 7, 9 in the masks"),
@@ -66,23 +66,23 @@ def mapped(scene: Path, spec: DatasetSpec, folder: Path, *options: str) -> Path:
         (((0,), (70_000,), (5,)), "int32", 2**31 - 1, "no colour table for int32"),
     ],
 )
-def test_values_are_those_of_the_masks(
+def test_maps_have_the_values_of_the_training_masks(
     values: tuple[tuple[int, ...], ...],
     dtype: str,
     nodata: int,
-    told: str,
+    warning: str,
     scene: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     spec, firsts = replace(SPEC, mask_values=values), [own[0] for own in values]
-    plain = mapped(scene, spec, tmp_path / "plain")
+    plain = predict_map(scene, spec, tmp_path / "plain")
     assert "map_values" not in capsys.readouterr().err
-    coded = mapped(scene, spec, tmp_path / "coded", "map_values=mask", "overviews=mode", "preview=true")
-    assert told in capsys.readouterr().err
+    coded = predict_map(scene, spec, tmp_path / "coded", "map_values=mask", "overviews=mode", "preview=true")
+    assert warning in capsys.readouterr().err
     with rasterio.open(plain) as first, rasterio.open(coded) as found:
         classes, written = first.read(1), found.read(1)
-        assert len(np.unique(classes)) == 4, "the network is to find every class"
+        assert len(np.unique(classes)) == 4, "the network must predict every class"
         assert (
             found.dtypes == (dtype,) and found.nodata == nodata and found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         )
@@ -109,11 +109,11 @@ def test_values_are_those_of_the_masks(
         (((1,), (), (2,)), "have no value for b"),
     ],
 )
-def test_what_cannot_be_written_back_is_one_line(
+def test_masks_without_a_value_for_each_class_raise_an_error(
     values: tuple[tuple[MaskValue, ...], ...] | None, expected: str, scene: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=expected):
-        mapped(scene, replace(SPEC, mask_values=values), tmp_path, "map_values=mask")
+        predict_map(scene, replace(SPEC, mask_values=values), tmp_path, "map_values=mask")
     assert not list(tmp_path.glob("*.tif"))
 
 
@@ -121,7 +121,7 @@ NUMBERS = st.one_of(st.integers(0, 255), st.integers(0, 2**16), st.integers(-(2*
 
 
 @given(st.lists(NUMBERS, min_size=2, max_size=255, unique=True))
-def test_any_numbers_are_kept_apart_from_nodata_and_survive_the_model_file(firsts: list[int]) -> None:
+def test_any_mask_values_are_distinct_from_nodata_and_survive_saving(firsts: list[int]) -> None:
     names = tuple(f"class {value}" for value in firsts)
     scheme = scheme_from_config(dict(zip(names, firsts, strict=True)))
     spec = DatasetSpec((SOURCE,), names, scheme.palette, mask_values=scheme.mask_values())
@@ -133,7 +133,7 @@ def test_any_numbers_are_kept_apart_from_nodata_and_survive_the_model_file(first
     assert int(written[-1]) == coding.nodata and coding.nodata not in firsts
 
 
-def test_masks_say_their_values_in_any_form_that_classes_are_given_in(tmp_path: Path) -> None:
+def test_mask_values_are_derived_from_every_form_of_class_scheme(tmp_path: Path) -> None:
     def values(*given: object) -> object:
         return scheme_from_config(*given).mask_values()  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Which pixels of a map are nodata: the user's value goes before the file's, the file's before the training's."""
+"""Nodata of maps: the user's value overrides the file's, and the file's overrides that of the training data."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from satseg.spec import DatasetSpec, InputSpec
 SIDE = 64
 GRID = rasterio.Affine(10, 0, 500_000, 0, -10, 4e6)
 EMPTY, OTHER = np.zeros((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
-EMPTY[:, :20], OTHER[40:, 30:] = True, True  # the second is what the training's value, 0, would take out
+EMPTY[:, :20], OTHER[40:, 30:] = True, True  # OTHER has the nodata value of the training data, 0
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose training had nodata 0."""
+    """Save a model whose training data had nodata 0."""
     path = tmp_path_factory.mktemp("missing") / "model.safetensors"
     source = InputSpec(("red", "green", "blue"), "uint8", 255.0, nodata=0.0, mean=(0.5,) * 3, std=(0.2,) * 3)
     spec = DatasetSpec((source,), ("a", "b"), ((0, 0, 0), (255, 0, 0)))
@@ -68,7 +68,7 @@ def write(path: Path, image: np.ndarray, **options: Any) -> Path:
 
 
 def missing_in_map(model: Path, scene: Any, output: Path, **options: Any) -> np.ndarray:
-    """Segment a scene, and return where its map is nodata."""
+    """Return where the map of a scene is nodata."""
     given = {"checkpoint": f"'{model}'", "output": f"'{output}'", "device": "cpu", "engine": "torch"}
     given |= {"preflight": "warn", "progress": False} | options
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -84,15 +84,17 @@ HEADERS = [("uint8", 255), ("float32", -9999), ("uint16", 65535), ("uint8", None
 
 
 @pytest.mark.parametrize(("dtype", "declared"), HEADERS)
-def test_a_map_is_nodata_where_its_scene_is(model: Path, tmp_path: Path, dtype: str, declared: float | None) -> None:
+def test_a_map_is_nodata_where_its_scene_is_nodata(
+    model: Path, tmp_path: Path, dtype: str, declared: float | None
+) -> None:
     scene = write(tmp_path / "scene.tif", numbers(dtype, 77 if declared is None else declared), nodata=declared)
-    own = OTHER & ~EMPTY if declared is None else EMPTY  # the training's value is all there is, where none is declared
-    assert np.array_equal(missing_in_map(model, scene, tmp_path / "map.tif"), own)
+    expected = OTHER & ~EMPTY if declared is None else EMPTY  # the value of the training data if the file declares none
+    assert np.array_equal(missing_in_map(model, scene, tmp_path / "map.tif"), expected)
     assert np.array_equal(missing_in_map(model, scene, tmp_path / "user.tif", nodata=0), OTHER & ~EMPTY)
 
 
 @pytest.mark.parametrize(("dtype", "declared"), HEADERS)
-def test_an_image_that_is_explained_lacks_the_same_pixels(
+def test_explain_uses_the_same_nodata_as_predict(
     model: Path, tmp_path: Path, dtype: str, declared: float | None
 ) -> None:
     spec = read_document(model).spec
@@ -100,33 +102,31 @@ def test_an_image_that_is_explained_lacks_the_same_pixels(
     scene = write(tmp_path / "scene.tif", numbers(dtype, 77 if declared is None else declared), nodata=declared)
     cfg = OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "explain.yaml"), {"input": str(scene), "preflight": "warn"})
     (picture,) = find_pictures(cfg, model, spec)
-    own = OTHER & ~EMPTY if declared is None else EMPTY
-    assert np.array_equal(~picture.valid[0].numpy(), own)
+    expected = OTHER & ~EMPTY if declared is None else EMPTY
+    assert np.array_equal(~picture.valid[0].numpy(), expected)
 
 
 @pytest.mark.parametrize("declared", [65535, None])
-def test_bands_in_files_of_their_own_say_what_is_missing(model: Path, tmp_path: Path, declared: int | None) -> None:
+def test_the_nodata_values_of_separate_band_files_are_used(model: Path, tmp_path: Path, declared: int | None) -> None:
     image = numbers("uint16", 77 if declared is None else declared)
     names = ("red", "green", "blue")
     files = {n: write(tmp_path / f"{n}.tif", b[None], nodata=declared) for n, b in zip(names, image, strict=True)}
-    own = OTHER & ~EMPTY if declared is None else EMPTY
-    assert np.array_equal(missing_in_map(model, files, tmp_path / "map.tif"), own)
+    expected = OTHER & ~EMPTY if declared is None else EMPTY
+    assert np.array_equal(missing_in_map(model, files, tmp_path / "map.tif"), expected)
     assert np.array_equal(missing_in_map(model, files, tmp_path / "user.tif", nodata=0), OTHER & ~EMPTY)
 
 
 @pytest.mark.parametrize(("dtype", "declared"), HEADERS)
-def test_a_resampled_scene_lacks_the_same_pixels(
-    model: Path, tmp_path: Path, dtype: str, declared: float | None
-) -> None:
+def test_resampling_a_scene_keeps_its_nodata(model: Path, tmp_path: Path, dtype: str, declared: float | None) -> None:
     scene = write(tmp_path / "scene.tif", numbers(dtype, 77 if declared is None else declared), nodata=declared)
-    own = (OTHER & ~EMPTY if declared is None else EMPTY)[::2, ::2]  # whose edges lie on those of the coarser pixels
-    assert np.array_equal(missing_in_map(model, scene, tmp_path / "map.tif", gsd_m=20), own)
+    expected = (OTHER & ~EMPTY if declared is None else EMPTY)[::2, ::2]  # aligned with the coarser grid
+    assert np.array_equal(missing_in_map(model, scene, tmp_path / "map.tif", gsd_m=20), expected)
     user = (OTHER & ~EMPTY)[::2, ::2]
     assert np.array_equal(missing_in_map(model, scene, tmp_path / "user.tif", gsd_m=20, nodata=0), user)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_map_is_nodata_where_any_band_lacks_a_pixel(
+def test_a_map_is_nodata_where_any_band_is_missing(
     model: Path, kind: Callable[[Path], MixedRaster], tmp_path: Path
 ) -> None:
     path, _, missing = kind(tmp_path)
@@ -137,7 +137,7 @@ def test_a_map_is_nodata_where_any_band_lacks_a_pixel(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_small_picture_of_a_scene_lacks_the_same_pixels(
+def test_the_thumbnail_of_a_scene_has_the_same_valid_pixels(
     kind: Callable[[Path], MixedRaster], tmp_path: Path
 ) -> None:
     path, expected, missing = kind(tmp_path)
@@ -147,7 +147,7 @@ def test_the_small_picture_of_a_scene_lacks_the_same_pixels(
 
 
 def halved(path: Path, bands: tuple[int, ...], default_nodata: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Read a scene in pixels of twice the size, and which of them are there."""
+    """Return a scene at half the resolution, and its valid pixels."""
     info = read_info(path)
     grid = replace(info, width=SIDE // 2, height=SIDE // 2, transform=tuple(GRID @ rasterio.Affine.scale(2))[:6])
     with SceneSource(grid, bands, default_nodata=default_nodata, resampled=True).open() as reader:
@@ -155,7 +155,7 @@ def halved(path: Path, bands: tuple[int, ...], default_nodata: float | None = No
     return image.numpy(), valid.numpy()
 
 
-def test_infrared_that_is_flagged_as_transparency_weights_no_other_band(tmp_path: Path) -> None:
+def test_a_near_infrared_band_flagged_as_alpha_does_not_weight_other_bands(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(1, 4000, (4, SIDE, SIDE)).astype(np.uint16)
     image[3, :10] = 0
     path = write(tmp_path / "scene.tif", image, photometric="rgb", alpha="yes")
@@ -165,7 +165,7 @@ def test_infrared_that_is_flagged_as_transparency_weights_no_other_band(tmp_path
     assert valid.all()
 
 
-def test_a_band_that_is_not_read_says_nothing_of_the_others(tmp_path: Path) -> None:
+def test_the_nodata_of_an_unused_band_is_ignored(tmp_path: Path) -> None:
     write(tmp_path / "scene.tif", numbers("uint8", 77, bands=4))
     path = tmp_path / "scene.vrt"
     rasterio.shutil.copy(tmp_path / "scene.tif", path, driver="VRT")
@@ -176,7 +176,7 @@ def test_a_band_that_is_not_read_says_nothing_of_the_others(tmp_path: Path) -> N
     assert np.array_equal(valid, ~(OTHER & ~EMPTY)[::2, ::2])
 
 
-@pytest.mark.parametrize("hiding", ["mask", "alpha", None])
+@pytest.mark.parametrize("mask_type", ["mask", "alpha", None])
 @pytest.mark.parametrize(
     ("dtype", "nodata"),
     [
@@ -189,38 +189,38 @@ def test_a_band_that_is_not_read_says_nothing_of_the_others(tmp_path: Path) -> N
         ("uint8", 9),
     ],
 )
-def test_nodata_counts_beside_a_mask_when_resampled(
-    dtype: str, nodata: float, hiding: str | None, tmp_path: Path
+def test_nodata_and_mask_are_combined_when_resampling(
+    dtype: str, nodata: float, mask_type: str | None, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(5)
     image = random.integers(20, 120, (3, SIDE, SIDE)).astype(dtype)
     in_one, in_all, hidden = (np.zeros((SIDE, SIDE), bool) for _ in range(3))
-    in_one[:20], in_all[40:], hidden[:, :16] = True, random.random((SIDE - 40, SIDE)) < 0.5, hiding is not None
+    in_one[:20], in_all[40:], hidden[:, :16] = True, random.random((SIDE - 40, SIDE)) < 0.5, mask_type is not None
     image[1, in_one], image[:, in_all] = nodata, nodata
-    bands = [*image, np.where(hidden, 0, 100).astype(dtype)] if hiding == "alpha" else image
-    kind = {"photometric": "rgb", "alpha": "yes"} if hiding == "alpha" else {}
+    bands = [*image, np.where(hidden, 0, 100).astype(dtype)] if mask_type == "alpha" else image
+    kind = {"photometric": "rgb", "alpha": "yes"} if mask_type == "alpha" else {}
     path = write(tmp_path / "scene.tif", np.stack(bands), nodata=nodata, **kind)
-    if hiding == "mask":
+    if mask_type == "mask":
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
             file.write_mask(~hidden)
     missing = in_all | hidden if nodata == 0 or dtype == "uint8" else in_one | in_all | hidden
-    there = ~missing.reshape(SIDE // 2, 2, SIDE // 2, 2)
-    total = np.where(there, image.astype(float).reshape(3, SIDE // 2, 2, SIDE // 2, 2), 0).sum((2, 4))
+    present = ~missing.reshape(SIDE // 2, 2, SIDE // 2, 2)
+    total = np.where(present, image.astype(float).reshape(3, SIDE // 2, 2, SIDE // 2, 2), 0).sum((2, 4))
     found, valid = halved(path, (1, 2, 3))
-    assert np.array_equal(valid, there.any((1, 3)))
-    np.testing.assert_allclose(found[:, valid], (total / there.sum((1, 3)).clip(1))[:, valid], atol=0.6)
+    assert np.array_equal(valid, present.any((1, 3)))
+    np.testing.assert_allclose(found[:, valid], (total / present.sum((1, 3)).clip(1))[:, valid], atol=0.6)
     _, stored = read_image(path, bands=(1, 2, 3))
     assert np.array_equal(stored, ~missing)
 
 
-def test_a_large_integer_is_the_same_nodata_in_what_is_resampled(tmp_path: Path) -> None:
+def test_a_large_int64_nodata_value_is_exact_when_resampling(tmp_path: Path) -> None:
     image = np.random.default_rng(6).integers(20, 120, (3, SIDE, SIDE))
     image[:, :20] = -(2**63)
     path = write(tmp_path / "scene.tif", image)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
         file.write_mask(~OTHER)
     rasterio.shutil.copy(path, tmp_path / "scene.vrt", driver="VRT")
-    vrt = (tmp_path / "scene.vrt").read_text()  # in full, which rasterio does not write
+    vrt = (tmp_path / "scene.vrt").read_text()  # insert the exact value, which rasterio cannot write
     declared = re.sub(r'(<VRTRasterBand dataType="Int64"[^>]*>)', rf"\1<NoDataValue>{-(2**63)}</NoDataValue>", vrt)
     (tmp_path / "scene.vrt").write_text(declared)
     _, valid = halved(tmp_path / "scene.vrt", (1, 2, 3))

@@ -1,4 +1,4 @@
-"""What a map holds where a model computes no numbers."""
+"""Models and scenes that give NaN or infinite logits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from commands import command, refused
+from commands import command, error_line
 
 from satseg.models import build_model
 from satseg.models.catalogue import MODELS
@@ -18,8 +18,8 @@ from satseg.spec import DatasetSpec, InputSpec
 SIDE = 384
 
 
-def make(folder: Path, damage: str | None) -> Path:
-    """Write a model, damaged or not: its weights are finite, but what it computes with them is not."""
+def write_model(folder: Path, damage: str | None) -> Path:
+    """Write a model; a damaged one has finite weights but gives NaN or infinite logits."""
     source = InputSpec(("red", "green", "blue"), "float32", 1.0, mean=(0.5,) * 3, std=(0.2,) * 3)
     spec = DatasetSpec((source,), ("a", "b"), ((0, 0, 0), (255, 0, 0)))
     config = {"_target_": MODELS["unet"], "encoder_name": "tu-mobilenetv4_conv_small", "encoder_weights": "none"}
@@ -49,17 +49,17 @@ def image() -> np.ndarray:
 
 
 @pytest.mark.parametrize("damage", ["weight", "variance"])
-def test_a_model_that_computes_no_numbers_makes_no_map(damage: str, tmp_path: Path) -> None:
-    model, scene = make(tmp_path, damage), write(tmp_path / "scene.tif", image())
+def test_a_model_with_nan_or_infinite_logits_gives_an_error_and_no_map(damage: str, tmp_path: Path) -> None:
+    model, scene = write_model(tmp_path, damage), write(tmp_path / "scene.tif", image())
     options = [f"checkpoint={model}", f"input={scene}", "output=map.tif", "engine=torch", "preflight=warn"]
-    assert "NaN or infinite" in refused("predict", *options, "device=cpu", cwd=tmp_path)
+    assert "NaN or infinite" in error_line("predict", *options, "device=cpu", cwd=tmp_path)
     assert not list(tmp_path.glob("map*"))
 
 
-def test_a_map_is_nodata_where_an_absurd_value_leaves_no_number(tmp_path: Path) -> None:
-    absurd = np.concatenate([image(), image()], axis=2)
-    absurd[:, 10, 10] = 3e38
-    model, scene = make(tmp_path, None), write(tmp_path / "scene.tif", absurd)
+def test_a_map_is_nodata_where_an_extreme_pixel_gives_nan(tmp_path: Path) -> None:
+    extreme = np.concatenate([image(), image()], axis=2)
+    extreme[:, 10, 10] = 3e38
+    model, scene = write_model(tmp_path, None), write(tmp_path / "scene.tif", extreme)
     options = [f"checkpoint={model}", f"input={scene}", "output=map.tif", "engine=torch", "preflight=warn"]
     done = command("predict", *options, "device=cpu", "window_size=256", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Scenes: which engine computes one, what the workers of a cluster hold and say, and what a run counts."""
+"""Prediction with engines and distributed workers: caching of maps, messages, and memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from satseg.spec import DatasetSpec, InputSpec
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models and two scenes."""
+    """Return a folder with two models and two scenes."""
     folder = tmp_path_factory.mktemp("engines of scenes")
     source = InputSpec(("red", "green", "blue"), "uint8", 255.0, mean=(0.5,) * 3, std=(0.2,) * 3)
     spec = DatasetSpec((source,), ("a", "b", "c"), tuple((i, i, i) for i in range(3)))
@@ -75,26 +75,26 @@ def quoted(value: Any) -> str:
     return f"'{value}'" if isinstance(value, str | Path) else str(value)
 
 
-def made(cfg: DictConfig) -> int:
+def modification_time(cfg: DictConfig) -> int:
     (outcome,) = predict_scenes(cfg, open_models(cfg))
     return outcome.files[0].stat().st_mtime_ns
 
 
-def test_a_map_of_8_bits_is_made_anew_after_another_calibration(folder: Path, tmp_path: Path) -> None:
+def test_an_int8_map_is_computed_again_after_another_calibration(folder: Path, tmp_path: Path) -> None:
     network = load_model(folder / "run")
     open_engine(folder / "run" / "model.safetensors", network, "openvino", torch.device("cpu"))
     (exact,) = folder.glob("cache/engines/openvino-*/model.xml")
-    graph = tmp_path / "calibrated.xml"  # an exact graph stands for one of 8 bits
+    graph = tmp_path / "calibrated.xml"  # an exact graph stands in for a quantised one
     graph.with_suffix(".bin").write_bytes(exact.with_suffix(".bin").read_bytes())
     cfg, times = options(folder, tmp_path / "map.tif", engine="openvino_int8"), []
     for calibration in ("one", "one", "other"):
         graph.write_text(f"{exact.read_text()}<!-- {calibration} -->")
         keep_int8(network, graph)
-        times.append(made(cfg))
+        times.append(modification_time(cfg))
     assert times[0] == times[1] < times[2]
 
 
-def test_workers_with_another_calibration_do_not_mix_it_in(
+def test_workers_with_another_calibration_raise_an_error(
     folder: Path, tmp_path: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, graph = load_model(folder / "run"), tmp_path / "calibrated.xml"
@@ -115,14 +115,14 @@ def test_workers_with_another_calibration_do_not_mix_it_in(
         predict_scenes(cfg, models)
 
 
-def test_graphs_that_came_with_a_run_are_not_opened_or_touched(folder: Path, tmp_path: Path) -> None:
+def test_graphs_inside_a_run_folder_are_neither_opened_nor_changed(folder: Path, tmp_path: Path) -> None:
     maps = {}
     for engine in ("torch", "onnx", "openvino", "auto"):
         predict_scenes(cfg := options(folder, tmp_path / engine / "map.tif", engine=engine), open_models(cfg))
         maps[engine] = (tmp_path / engine / "map.tif").read_bytes()
     run = tmp_path / "downloaded"
     shutil.copytree(folder / "run", run)
-    shutil.copytree(folder / "cache" / "engines", run / "engines")  # which belong to this very model
+    shutil.copytree(folder / "cache" / "engines", run / "engines")  # graphs of this model
     for path in run.glob("engines/*/model.onnx"):
         path.write_bytes(b"rewritten")
         (path.parent / "files.json").write_text(json.dumps({path.name: hashlib.sha256(b"rewritten").hexdigest()}))
@@ -131,7 +131,7 @@ def test_graphs_that_came_with_a_run_are_not_opened_or_touched(folder: Path, tmp
     )
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     for path in (run, *before):
-        path.chmod(path.stat().st_mode & 0o555)  # as downloaded runs and mounted ones are
+        path.chmod(path.stat().st_mode & 0o555)  # read-only, like a mounted folder
     for engine, expected in maps.items():
         output = tmp_path / f"{engine}_downloaded" / "map.tif"
         predict_scenes(cfg := options(folder, output, engine=engine, checkpoint=run), open_models(cfg))
@@ -140,10 +140,10 @@ def test_graphs_that_came_with_a_run_are_not_opened_or_touched(folder: Path, tmp
 
 
 class Workers:
-    """Stands for Ray: its workers live in this process, and compute when they are asked for what they have made."""
+    """Stands in for Ray: workers in this process, which compute when `get` asks for a result."""
 
     def __init__(self) -> None:
-        self.waiting, self.most_waiting = 0, 0
+        self.pending, self.most_pending = 0, 0
         self.exceptions = SimpleNamespace(RayTaskError=KeyError, RayError=KeyError)
 
     def init(self, **options: Any) -> None: ...
@@ -161,15 +161,15 @@ class Workers:
 
     def _method(self, method: Callable[[Any], Any]) -> Any:
         def remote(item: Any) -> Callable[[], Any]:
-            self.waiting += 1
-            self.most_waiting = max(self.most_waiting, self.waiting)
+            self.pending += 1
+            self.most_pending = max(self.most_pending, self.pending)
             return lambda: method(item)
 
         return SimpleNamespace(remote=remote)
 
     def get(self, reference: Callable[[], Any]) -> Any:
-        self.waiting -= 1
-        with contextlib.redirect_stderr(io.StringIO()):  # what a worker prints is not seen
+        self.pending -= 1
+        with contextlib.redirect_stderr(io.StringIO()):  # the output of workers is not visible
             return reference()
 
 
@@ -180,14 +180,18 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
     return found
 
 
-def test_workers_take_the_engine_that_each_model_has_here(folder: Path, tmp_path: Path, workers: Workers) -> None:
+def test_workers_use_the_engine_chosen_for_each_model_by_the_caller(
+    folder: Path, tmp_path: Path, workers: Workers
+) -> None:
     files = {}
     known = measured(folder)
     for executor in ("local", "ray"):
         options_ = {"checkpoint": [folder / "run", folder / "other"], "input": [folder / "scene.tif"]}
         options_ |= {"probabilities": "all", "probability_dtype": "float32", "window_size": 128, "executor": executor}
         cfg = options(folder, tmp_path / executor / "map.tif", **options_)
-        models = replace(open_models(cfg), engines=("onnx", "torch"))  # what `auto` came to; a worker would measure
+        models = replace(
+            open_models(cfg), engines=("onnx", "torch")
+        )  # as chosen by `auto`, which a worker would measure again
         (outcome,) = predict_scenes(cfg, models)
         several = options(
             folder, tmp_path / executor, **options_ | {"input": [folder / "scene.tif", folder / "small.tif"]}
@@ -197,14 +201,14 @@ def test_workers_take_the_engine_that_each_model_has_here(folder: Path, tmp_path
     assert len(files["local"]) == len(files["ray"]) == 6
     for local, ray in zip(*files.values(), strict=True):
         assert local.name == ray.name and local.read_bytes() == ray.read_bytes()
-    assert measured(folder) == known  # nothing was measured
+    assert measured(folder) == known  # nothing has been measured
 
 
 def measured(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in folder.glob("cache/engines/engine.json")]
 
 
-def test_what_workers_find_is_said_here(
+def test_warnings_and_errors_of_workers_are_printed_by_the_caller(
     folder: Path, tmp_path: Path, workers: Workers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (
@@ -215,13 +219,13 @@ def test_what_workers_find_is_said_here(
     (tmp_path / "broken.tif").write_bytes((folder / "scene.tif").read_bytes()[:2000])
     cfg = options(folder, tmp_path / "maps", input=tmp_path, engine="torch", executor="ray")
     outcomes = predict_scenes(cfg, open_models(cfg))
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert [bool(outcome.error) for outcome in outcomes] == [True, False]
-    assert "broken.tif" in said and "Warning" in said and "empty.tif has hardly any valid pixels" in said
+    assert "broken.tif" in printed and "Warning" in printed and "empty.tif has hardly any valid pixels" in printed
 
 
-@pytest.mark.parametrize(("strips", "most"), [(99, 4), (3, 3), (1, 1)])  # there are three workers, and four strips
-def test_no_more_strips_wait_than_memory_has_room_for(
+@pytest.mark.parametrize(("strips", "most"), [(99, 4), (3, 3), (1, 1)])  # with three workers and four strips
+def test_the_number_of_pending_strips_is_limited_by_memory(
     folder: Path, tmp_path: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch, strips: int, most: int
 ) -> None:
     cfg = options(folder, tmp_path / "map.tif", engine="torch", executor="ray", window_size=128, entropy=True)
@@ -232,19 +236,19 @@ def test_no_more_strips_wait_than_memory_has_room_for(
         assert 0 < sum(array.nbytes for array in arrays) <= maker.strip_bytes
     monkeypatch.setattr(StripMaker, "strip_bytes", property(lambda maker: maker.max_ram_bytes // strips))
     predict_scenes(cfg, models)
-    assert workers.most_waiting == most
+    assert workers.most_pending == most
 
 
-def test_a_map_that_goes_on_counts_what_this_run_computed(
+def test_a_resumed_map_reports_only_the_pixels_that_this_run_computed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = options(folder, tmp_path / "map.tif", engine="torch", window_size=128)
-    models, saved = open_models(cfg), Sink.take
+    models, original_take = open_models(cfg), Sink.take
 
     def stopped(self: Sink, row: int, *given: Any) -> None:
         if row == 2:
             raise KeyboardInterrupt
-        saved(self, row, *given)
+        original_take(self, row, *given)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Sink, "take", stopped)

@@ -1,4 +1,4 @@
-"""Comparisons of runs whose scores are known: made up here, not trained."""
+"""Reports that compare runs, on fabricated runs with known scores."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import command, refused
+from commands import command, error_line
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score
@@ -23,7 +23,7 @@ from satseg.report.statistics import draw_groups, resampled_miou
 NAMES = ("land", "water", "road")
 
 
-def made_up(
+def fabricate_run(
     folder: Path,
     seed: int,
     accuracy: float,
@@ -33,13 +33,13 @@ def made_up(
     lr: float = 0.1,
     spread: float = 0.0,
 ) -> Path:
-    """Write the record of a run whose predictions are right with a chance of `accuracy`, over eight tiles."""
+    """Write the record of a run whose predictions have a given accuracy, over eight tiles."""
     random, truth = np.random.default_rng([seed, round(accuracy * 1e6)]), np.random.default_rng(0)
-    scored, luck = [], random.normal(0, spread)  # of the seed
+    scored, seed_effect = [], random.normal(0, spread)
     for i in range(images):
         shares = truth.dirichlet((1, 1, 1))
-        hard = truth.normal(0, 0.08)  # the same for all runs
-        right = np.clip(accuracy + luck + hard + random.normal(0, 0.03), 0.05, 0.95)
+        difficulty = truth.normal(0, 0.08)  # the same for all runs
+        right = np.clip(accuracy + seed_effect + difficulty + random.normal(0, 0.03), 0.05, 0.95)
         matrix = np.zeros((3, 3), np.int64)
         for row, pixels in enumerate(np.round(shares * 4096).astype(np.int64)):  # the same truth in all runs
             hits = round(pixels * right)
@@ -63,10 +63,12 @@ def made_up(
     return folder
 
 
-def test_a_leaderboard_tells_leads_from_noise(tmp_path: Path) -> None:
+def test_a_leaderboard_distinguishes_leads_from_noise(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         for loss, backbone, accuracy in [("a", "s", 0.70), ("a", "t", 0.702), ("b", "s", 0.60), ("b", "t", 0.602)]:
-            made_up(tmp_path / f"runs/{loss}{backbone}{seed}", seed, accuracy, {"loss": loss, "backbone": backbone})
+            fabricate_run(
+                tmp_path / f"runs/{loss}{backbone}{seed}", seed, accuracy, {"loss": loss, "backbone": backbone}
+            )
     (tmp_path / "runs/failed").mkdir()
     (tmp_path / "runs/failed/config.yaml").write_text("seed: 1\n")
     (tmp_path / "runs/failed/failure.json").write_text('{"kind": "DivergedError", "message": "it diverged"}')
@@ -79,7 +81,9 @@ def test_a_leaderboard_tells_leads_from_noise(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12 and {row["board"] for row in rows} == {"1"}
     assert set(rows[0]) >= {"loss", "backbone", "seed", "miou", "iou/water", "parameters", "minutes"}
-    assert not {"loss._target_", "backbone.encoder_name", "model.encoder_name"} & set(rows[0])  # what follows
+    assert not {"loss._target_", "backbone.encoder_name", "model.encoder_name"} & set(
+        rows[0]
+    )  # values that follow from the choices
     means = {}
     for row in rows:
         means.setdefault((row["rank"], row["loss"], row["backbone"]), []).append(float(row["miou"]))
@@ -96,12 +100,12 @@ def test_a_leaderboard_tells_leads_from_noise(tmp_path: Path) -> None:
     assert page.count("data:image/png") == 2 and "http" not in page.replace("http-equiv", "")
 
 
-def test_runs_that_were_scored_unlike_are_not_ranked_together(tmp_path: Path) -> None:
-    made_up(tmp_path / "runs/one", 1, 0.6, {"loss": "a"})
-    made_up(tmp_path / "runs/two", 1, 0.5, {"loss": "b"})
-    made_up(tmp_path / "runs/tta", 1, 0.9, {"loss": "a"}, Scoring(tta="d4"))
-    made_up(tmp_path / "runs/edges", 1, 0.9, {"loss": "a"}, Scoring(ignore_edges=3))
-    made_up(tmp_path / "runs/fewer", 1, 0.9, {"loss": "a"}, images=23)
+def test_runs_with_different_scoring_are_ranked_separately(tmp_path: Path) -> None:
+    fabricate_run(tmp_path / "runs/one", 1, 0.6, {"loss": "a"})
+    fabricate_run(tmp_path / "runs/two", 1, 0.5, {"loss": "b"})
+    fabricate_run(tmp_path / "runs/tta", 1, 0.9, {"loss": "a"}, Scoring(tta="d4"))
+    fabricate_run(tmp_path / "runs/edges", 1, 0.9, {"loss": "a"}, Scoring(ignore_edges=3))
+    fabricate_run(tmp_path / "runs/fewer", 1, 0.9, {"loss": "a"}, images=23)
     done = command("report", "runs=runs", "output=out", cwd=tmp_path)
     text = done.stdout
     assert text.count("## Leaderboard") == 4 and text.index("loss=a leads") < text.index("Ranked separately")
@@ -110,19 +114,19 @@ def test_runs_that_were_scored_unlike_are_not_ranked_together(tmp_path: Path) ->
     assert "one seed each" in text
 
 
-def test_what_cannot_be_compared_is_told_in_one_line(tmp_path: Path) -> None:
-    assert "matches no folder" in refused("report", "runs=nothing*", cwd=tmp_path)
-    run = made_up(tmp_path / "runs/one", 1, 0.6, {})
-    said = refused("report", "runs=runs", "evaluation=val", cwd=tmp_path)
-    assert f"score it with python -m satseg.evaluate checkpoint={run} split=val" in said
+def test_missing_and_corrupt_scores_raise_an_error_of_one_line(tmp_path: Path) -> None:
+    assert "matches no folder" in error_line("report", "runs=nothing*", cwd=tmp_path)
+    run = fabricate_run(tmp_path / "runs/one", 1, 0.6, {})
+    message = error_line("report", "runs=runs", "evaluation=val", cwd=tmp_path)
+    assert f"score it with python -m satseg.evaluate checkpoint={run} split=val" in message
     (run / "evaluation/test/matrices.npz").write_bytes(b"PK\x03\x04broken")
-    assert "score the run again" in refused("report", "runs=runs", cwd=tmp_path)
+    assert "score the run again" in error_line("report", "runs=runs", cwd=tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def test_runs_without_a_test_split_are_compared_by_val(tmp_path: Path) -> None:
+def test_runs_without_a_test_split_are_compared_by_validation_scores(tmp_path: Path) -> None:
     for seed in (1, 2):
-        run = made_up(tmp_path / f"runs/{seed}", seed, 0.6, {})
+        run = fabricate_run(tmp_path / f"runs/{seed}", seed, 0.6, {})
         (run / "evaluation/test").rename(run / "evaluation/val")
     done = command("report", "runs=runs", "output=out", cwd=tmp_path)
     assert done.returncode == 0 and "Comparing evaluation=val, as no run has scores on a test" in done.stderr, done
@@ -130,58 +134,60 @@ def test_runs_without_a_test_split_are_compared_by_val(tmp_path: Path) -> None:
 
 
 @given(st.integers(2, 5), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_a_resampled_score_is_that_of_the_resampled_images(classes: int, groups: int, seed: int) -> None:
+def test_a_resampled_score_equals_that_of_the_resampled_images(classes: int, groups: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     truth = random.integers(classes, size=(2 * groups, 40))
-    guess = np.where(random.random(truth.shape) < 0.5, truth, random.integers(classes, size=truth.shape))
+    predicted = np.where(random.random(truth.shape) < 0.5, truth, random.integers(classes, size=truth.shape))
     names = [f"g{i % groups:02d}" for i in range(2 * groups)]
     matrices = np.zeros((2 * groups, classes, classes), np.int64)
     for i in range(2 * groups):
-        np.add.at(matrices[i], (truth[i], guess[i]), 1)
+        np.add.at(matrices[i], (truth[i], predicted[i]), 1)
     drawn = draw_groups(groups, 3, seed)
     scores = resampled_miou(matrices, names, drawn)
     for counts, score in zip(drawn, scores, strict=True):
         taken = np.repeat(np.arange(2 * groups), [counts[i % groups] for i in range(2 * groups)])
-        expected = jaccard_score(truth[taken].ravel(), guess[taken].ravel(), average="macro")
+        expected = jaccard_score(truth[taken].ravel(), predicted[taken].ravel(), average="macro")
         assert score == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("configurations", "seeds"), [(2, 1), (2, 3), pytest.param(5, 3, marks=pytest.mark.slow)])
-def test_equal_models_are_called_worse_no_more_often_than_promised(
+def test_equal_models_are_called_worse_no_more_often_than_stated(
     configurations: int, seeds: int, tmp_path: Path
 ) -> None:
-    surely_worse = 0
+    called_worse = 0
     for trial in range(60):
         folder = tmp_path / str(trial)
         for number in range(configurations):
             for seed in range(seeds):
-                luck = 1000 * trial + 10 * number + seed
-                made_up(folder / f"{number}{seed}", luck, 0.6, {"loss": str(number)}, spread=0.02 * (seeds > 1))
+                seed_effect = 1000 * trial + 10 * number + seed
+                fabricate_run(
+                    folder / f"{number}{seed}", seed_effect, 0.6, {"loss": str(number)}, spread=0.02 * (seeds > 1)
+                )
         records, _ = find_runs([str(folder)], "test")
         (board,) = make_boards(records, draws=300)
-        surely_worse += any(not entry.is_noise for entry in board.entries[1:])
-    assert surely_worse <= 8  # 3 are expected of 60; 9 or more come by chance once in 300 times
+        called_worse += any(not entry.is_noise for entry in board.entries[1:])
+    assert called_worse <= 8  # 3 of 60 are expected; 9 or more have a chance of one in 300
 
 
-def test_what_changed_together_is_named_together(tmp_path: Path) -> None:
+def test_choices_that_always_change_together_are_named_together(tmp_path: Path) -> None:
     for seed in (1, 2):
-        made_up(tmp_path / f"a{seed}", seed, 0.7, {"loss": "a", "backbone": "s"}, lr=0.1)
-        made_up(tmp_path / f"b{seed}", seed, 0.6, {"loss": "b", "backbone": "t"}, lr=0.01)
+        fabricate_run(tmp_path / f"a{seed}", seed, 0.7, {"loss": "a", "backbone": "s"}, lr=0.1)
+        fabricate_run(tmp_path / f"b{seed}", seed, 0.6, {"loss": "b", "backbone": "t"}, lr=0.01)
     records, _ = find_runs([str(tmp_path)], "test")
     assert choices_of(records)[0] == "backbone+loss+optimizer.lr=s+a+0.1"
 
 
-def test_a_run_that_repeats_another_is_no_further_seed(tmp_path: Path) -> None:
+def test_a_repeated_run_does_not_count_as_another_seed(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
-        made_up(tmp_path / name, 1, 0.6, {"loss": "a"})
+        fabricate_run(tmp_path / name, 1, 0.6, {"loss": "a"})
     records, left_out = find_runs([str(tmp_path)], "test")
     assert len(records) == 1 and len(left_out) == 2
     assert all("the same configuration and seed as" in why for why in left_out.values())
 
 
-def test_images_of_the_same_names_with_other_labels_are_other_images(tmp_path: Path) -> None:
-    made_up(tmp_path / "one", 1, 0.6, {"loss": "a"})
-    made_up(tmp_path / "two", 1, 0.7, {"loss": "b"})
+def test_runs_on_images_with_different_labels_are_ranked_separately(tmp_path: Path) -> None:
+    fabricate_run(tmp_path / "one", 1, 0.6, {"loss": "a"})
+    fabricate_run(tmp_path / "two", 1, 0.7, {"loss": "b"})
     path = tmp_path / "two/evaluation/test/matrices.npz"
     with np.load(path) as found:
         changed = {key: found[key].copy() for key in found.files}
@@ -197,13 +203,13 @@ def choices_of(records: list[Any]) -> list[str]:
 
 
 def test_one_configuration_is_named_by_its_folder(tmp_path: Path) -> None:
-    made_up(tmp_path / "a run", 1, 0.6, {"loss": "a"})
+    fabricate_run(tmp_path / "a run", 1, 0.6, {"loss": "a"})
     records, left_out = find_runs([str(tmp_path)], "test")
     assert choices_of(records) == ["a run"] and not left_out
 
 
-def test_what_a_killed_process_left_is_no_run(tmp_path: Path) -> None:
-    made_up(tmp_path / "run", 1, 0.6, {"loss": "a"})
+def test_temporary_folders_of_killed_processes_are_not_runs(tmp_path: Path) -> None:
+    fabricate_run(tmp_path / "run", 1, 0.6, {"loss": "a"})
     left = tmp_path / "run/.satseg-0123456789ab.tmp"
     left.mkdir()
     shutil.copy(tmp_path / "run/summary.json", left)

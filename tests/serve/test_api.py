@@ -1,4 +1,4 @@
-"""The API over HTTP: the same maps as the commands, whatever else is asked, and a clear word where there is none."""
+"""The HTTP API: maps equal to those of the commands, jobs, errors, shutdown, and load."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 import pytest
 import rasterio
-from browser_visitor import CRS, NAMES, PLACE, Material, Server, noise, predicted, start, write_model
+from browser_visitor import CRS, NAMES, PLACE, Assets, Server, predict_with_command, random_squares, start, write_model
 from commands import Forked
 
 from satseg.data.rasters.writing import write_raster
@@ -36,9 +36,9 @@ TIFF = {"Accept": "image/tiff"}
 
 
 @pytest.fixture(scope="module")
-def api(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The API alone, with both models."""
-    options = [f"checkpoint=[{material.rgb_model},{material.multi_model}]", "max_upload_mb=20", "queue_size=2"]
+def api(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start the API without the app, with both models."""
+    options = [f"checkpoint=[{assets.rgb_model},{assets.multi_model}]", "max_upload_mb=20", "queue_size=2"]
     server = start(*options, temporary=tmp_path_factory.mktemp("api"), name="serve")
     wait_until_ready(server)
     yield server
@@ -59,7 +59,7 @@ def wait_until_ready(server: Server) -> None:
         time.sleep(0.1)
 
 
-def opened(response: httpx.Response) -> tuple[np.ndarray, Any]:
+def read_map(response: httpx.Response) -> tuple[np.ndarray, Any]:
     assert response.status_code == 200, response.text
     with rasterio.MemoryFile(response.content) as memory, memory.open() as source:
         return source.read(1), source.profile | {"colours": source.colormap(1)}
@@ -70,7 +70,7 @@ def post(client: httpx.Client, path: str, image: Path, **headers: str) -> httpx.
 
 
 def finished(client: httpx.Client, job: str, wanted: str = "done") -> dict[str, Any]:
-    deadline = time.monotonic() + 300  # of which another process may take most
+    deadline = time.monotonic() + 300  # other processes may use the CPU
     while (state := client.get(f"/api/v1/jobs/{job}").json())["state"] not in ("done", "failed"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -78,17 +78,17 @@ def finished(client: httpx.Client, job: str, wanted: str = "done") -> dict[str, 
     return state
 
 
-def test_the_map_is_the_commands_in_each_of_its_forms(client: httpx.Client, material: Material, tmp_path: Path) -> None:
-    with rasterio.open(predicted(material.multi_model, material.multi_image, tmp_path)) as source:
+def test_maps_equal_those_of_the_command_in_every_format(client: httpx.Client, assets: Assets, tmp_path: Path) -> None:
+    with rasterio.open(predict_with_command(assets.multi_model, assets.multi_image, tmp_path)) as source:
         expected, colours = source.read(1), source.colormap(1)
-    found, profile = opened(post(client, "predict?model=multi&name=a.tif", material.multi_image, **TIFF))
+    found, profile = read_map(post(client, "predict?model=multi&name=a.tif", assets.multi_image, **TIFF))
     assert np.array_equal(found, expected)
     assert (profile["crs"], profile["transform"], profile["nodata"]) == (CRS, PLACE, 255)
     assert [profile["colours"][i] for i in range(3)] == [colours[i] for i in range(3)]
-    picture = post(client, "predict?model=multi", material.multi_image, Accept="image/png;q=0.9, text/html")
+    picture = post(client, "predict?model=multi", assets.multi_image, Accept="image/png;q=0.9, text/html")
     assert picture.headers["content-type"] == "image/png"
-    assert np.array_equal(opened(picture)[0], expected)
-    vectors = post(client, "predict?model=multi&name=a.tif", material.multi_image, Accept="application/geo+json")
+    assert np.array_equal(read_map(picture)[0], expected)
+    vectors = post(client, "predict?model=multi&name=a.tif", assets.multi_image, Accept="application/geo+json")
     assert vectors.headers["content-disposition"] == 'attachment; filename="a_classes.geojson"'
     areas = json.loads(vectors.content)
     assert {f["properties"]["class"] for f in areas["features"]} == {
@@ -103,20 +103,20 @@ def metric(client: httpx.Client, name: str) -> float:
     return float(found)
 
 
-def speckle(side: int, path: Path) -> Path:
-    """Write an image of which no two neighbours are alike."""
+def write_noise(side: int, path: Path) -> Path:
+    """Write an image of independent random pixels, whose map has very many polygons."""
     image = np.random.default_rng(1).integers(1, 255, (3, side, side)).astype("uint8")
     write_raster(path, image, crs=CRS, transform=tuple(PLACE)[:6])
     return path
 
 
-def test_a_map_of_many_areas_is_geojson_and_one_of_too_many_is_not(client: httpx.Client, tmp_path: Path) -> None:
-    many, too_many = speckle(256, tmp_path / "many.tif"), speckle(1600, tmp_path / "too_many.tif")
+def test_geojson_is_limited_in_the_number_of_polygons(client: httpx.Client, tmp_path: Path) -> None:
+    many, too_many = write_noise(256, tmp_path / "many.tif"), write_noise(1600, tmp_path / "too_many.tif")
     (tmp_path / "map.tif").write_bytes(post(client, "predict?preflight=warn", many, **TIFF).content)
     count = write_vectors(tmp_path / "map.tif", tmp_path / "map.geojson", NAMES)
     found = post(client, "predict?preflight=warn", many, Accept="application/geo+json")
     assert json.loads(found.content) == json.loads((tmp_path / "map.geojson").read_text())
-    assert count == len(found.json()["features"]) > 2000  # so many are written by a process of their own
+    assert count == len(found.json()["features"]) > 2000  # that many are written by a separate process
     refused = post(client, "predict?preflight=warn", too_many, Accept="application/geo+json")
     assert refused.status_code == 422 and "which is too many; use the GeoTIFF" in refused.json()["detail"]
     job = post(client, "jobs?preflight=warn", too_many).json()["id"]
@@ -127,18 +127,20 @@ def test_a_map_of_many_areas_is_geojson_and_one_of_too_many_is_not(client: httpx
     assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
 
 
-def test_a_photograph_without_coordinates_and_the_first_model_by_default(
-    client: httpx.Client, material: Material, tmp_path: Path
+def test_an_image_without_georeference_is_segmented_by_the_first_model_by_default(
+    client: httpx.Client, assets: Assets, tmp_path: Path
 ) -> None:
-    with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
+    with rasterio.open(predict_with_command(assets.rgb_model, assets.rgb_image, tmp_path)) as source:
         expected = source.read(1)
-    found, profile = opened(post(client, "predict", material.rgb_image))
+    found, profile = read_map(post(client, "predict", assets.rgb_image))
     assert np.array_equal(found, expected) and profile["crs"] is None
 
 
-def test_a_large_image_is_a_job(client: httpx.Client, material: Material, api: Server, tmp_path: Path) -> None:
+def test_a_job_reports_its_place_progress_and_result(
+    client: httpx.Client, assets: Assets, api: Server, tmp_path: Path
+) -> None:
     path = tmp_path / "large.tif"
-    write_raster(path, noise(3, 1920, 256, "uint8"), crs=CRS, transform=tuple(PLACE)[:6])
+    write_raster(path, random_squares(3, 1920, 256, "uint8"), crs=CRS, transform=tuple(PLACE)[:6])
     taken = post(client, "jobs?name=large (1).tif", path)
     assert taken.status_code == 202
     job, before = taken.json()["id"], metric(client, "satseg_megapixels_total")
@@ -147,7 +149,7 @@ def test_a_large_image_is_a_job(client: httpx.Client, material: Material, api: S
     assert early.status_code == 409 and int(early.headers["retry-after"]) >= 1
     second = post(client, "jobs?preflight=warn", path).json()
     assert second["place"] == 2 and second["seconds_left"] > 0
-    assert post(client, "predict", material.rgb_image).status_code == 200  # it passes
+    assert post(client, "predict", assets.rgb_image).status_code == 200  # a small image overtakes
     seen = [client.get(f"/api/v1/jobs/{one}").json() for one in (job, second["id"])]
     assert [state["place"] for state in seen] == [1, 2] and seen[1]["seconds_left"] > seen[0]["seconds_left"]
     state = finished(client, job)
@@ -156,19 +158,19 @@ def test_a_large_image_is_a_job(client: httpx.Client, material: Material, api: S
     assert state["place"] is None and state["seconds_left"] is None
     assert metric(client, "satseg_megapixels_total") - before == pytest.approx((1920**2 + 256**2) / 1e6)
     assert state["progress"] == 1 and state["result"] == f"/api/v1/jobs/{job}/result"
-    with rasterio.open(predicted(material.rgb_model, path, tmp_path)) as source:
+    with rasterio.open(predict_with_command(assets.rgb_model, path, tmp_path)) as source:
         expected = source.read(1)
     result = client.get(state["result"], headers=TIFF)
-    assert np.array_equal(opened(result)[0], expected)
+    assert np.array_equal(read_map(result)[0], expected)
     assert result.headers["content-disposition"] == 'attachment; filename="large_1_classes.tif"'
-    assert np.array_equal(opened(client.get(state["result"], headers={"Accept": "image/png"}))[0], expected)
+    assert np.array_equal(read_map(client.get(state["result"], headers={"Accept": "image/png"}))[0], expected)
     assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
     assert client.get(f"/api/v1/jobs/{job}").status_code == 404
     assert not list(api.temporary.rglob(job))
 
 
-def endless(path: Path) -> Path:
-    """Write a small file of an image that takes minutes."""
+def write_large_image(path: Path) -> Path:
+    """Write a small file with an image that takes minutes."""
     profile = {"driver": "GTiff", "width": 8000, "height": 8000, "count": 3, "dtype": "uint8", "tiled": True}
     with rasterio.open(path, "w", **profile, compress="deflate") as file:
         for band in (1, 2, 3):
@@ -184,53 +186,53 @@ def wait_for(found: Callable[[], object]) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_is_cancelled_and_those_that_wait_make_room(
-    client: httpx.Client, material: Material, api: Server, tmp_path: Path
+def test_running_and_waiting_jobs_can_be_cancelled_and_the_queue_is_limited(
+    client: httpx.Client, assets: Assets, api: Server, tmp_path: Path
 ) -> None:
-    path = endless(tmp_path / "endless.tif")
+    path = write_large_image(tmp_path / "endless.tif")
     job = post(client, "jobs?preflight=warn", path).json()["id"]
     wait_for(lambda: client.get(f"/api/v1/jobs/{job}").json()["progress"] > 0)
     waiting = [post(client, "jobs?preflight=warn", path).json()["id"] for _ in range(2)]
-    refused = post(client, "jobs", material.rgb_image)
+    refused = post(client, "jobs", assets.rgb_image)
     assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
     for other in waiting:
         assert client.delete(f"/api/v1/jobs/{other}").status_code == 204
     assert not any(list(api.temporary.rglob(other)) for other in waiting)
-    later = post(client, "jobs", material.rgb_image)
+    later = post(client, "jobs", assets.rgb_image)
     finished(client, later.json()["id"])
     assert client.get(f"/api/v1/jobs/{job}").json()["state"] == "running"
     assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
     wait_for(lambda: not list(api.temporary.rglob(job)))
     assert client.delete(f"/api/v1/jobs/{later.json()['id']}").status_code == 204
-    said = post(client, "predict", path)
-    assert said.status_code == 413 and "/api/v1/jobs" in said.json()["detail"]
-    said = post(client, "explain?target=water", path)
-    assert said.status_code == 413 and said.json()["detail"].endswith("crop it to the part to explain.")
+    refused = post(client, "predict", path)
+    assert refused.status_code == 413 and "/api/v1/jobs" in refused.json()["detail"]
+    refused = post(client, "explain?target=water", path)
+    assert refused.status_code == 413 and refused.json()["detail"].endswith("crop it to the part to explain.")
 
 
-def test_evidence_for_a_class(client: httpx.Client, material: Material) -> None:
+def test_explain_returns_evidence_as_geotiff_or_png(client: httpx.Client, assets: Assets) -> None:
     before = metric(client, "satseg_megapixels_total")
-    shown = post(client, "explain?model=multi&target=forest", material.multi_image, **TIFF)
+    shown = post(client, "explain?model=multi&target=forest", assets.multi_image, **TIFF)
     assert metric(client, "satseg_megapixels_total") - before == pytest.approx(256 * 256 / 1e6)
     with rasterio.MemoryFile(shown.content) as memory, memory.open() as source:
         assert source.crs == CRS and source.transform == PLACE and source.shape == (256, 256)
     assert json.loads(shown.headers["satseg-window"]) == [0, 0, 256, 256]
-    shown = post(client, "explain?model=multi&target=forest&region=100,120,30,40&method=gradcam", material.multi_image)
+    shown = post(client, "explain?model=multi&target=forest&region=100,120,30,40&method=gradcam", assets.multi_image)
     assert shown.headers["content-type"] == "image/png", shown.text
     assert shown.content.startswith(b"\x89PNG")
-    for query, said in (
+    for query, message in (
         ("target=house", "There is no class house; choose water, forest, road."),
         ("target=water&region=250,250,10,10", "does not lie inside image, which has 256 x 256 pixels"),
         ("target=water&method=guess", "There is no method guess"),
         ("target=water&layer=nowhere", "nowhere"),
     ):
-        refused = post(client, f"explain?{query}", material.rgb_image)
-        assert refused.status_code == 422 and said in refused.json()["detail"]
+        refused = post(client, f"explain?{query}", assets.rgb_image)
+        assert refused.status_code == 422 and message in refused.json()["detail"]
 
 
-def test_a_damaged_image_has_failed_for_good(client: httpx.Client, api: Server, tmp_path: Path) -> None:
+def test_a_damaged_image_gives_a_permanent_error(client: httpx.Client, api: Server, tmp_path: Path) -> None:
     path = tmp_path / "damaged.tif"
-    write_raster(path, noise(3, 256, 256, "uint8"))
+    write_raster(path, random_squares(3, 256, 256, "uint8"))
     content = path.read_bytes()
     path.write_bytes(content[:700] + b"\xff" * 600 + content[1300:])
     for asked in ("predict?preflight=warn", "explain?target=water", "predict?preflight=warn"):
@@ -246,7 +248,7 @@ def test_a_damaged_image_has_failed_for_good(client: httpx.Client, api: Server, 
     assert "Traceback" not in log and "never retrieved" not in log
 
 
-def test_what_is_served(client: httpx.Client) -> None:
+def test_model_health_metrics_and_documentation_endpoints(client: httpx.Client) -> None:
     models = client.get("/api/v1/model").json()["models"]
     assert [model["name"] for model in models] == ["rgb", "multi"]
     assert [c["name"] for c in models[1]["classes"]] == list(NAMES) and len(models[1]["bands"]) == 6
@@ -267,10 +269,8 @@ def test_what_is_served(client: httpx.Client) -> None:
     }
 
 
-def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
-    client: httpx.Client, material: Material, api: Server
-) -> None:
-    image = material.rgb_image.read_bytes()
+def test_invalid_requests_get_a_status_and_one_sentence(client: httpx.Client, assets: Assets, api: Server) -> None:
+    image = assets.rgb_image.read_bytes()
 
     def asked(path: str = "predict", method: str = "POST", content: bytes = image, **headers: str) -> tuple[int, str]:
         response = client.request(method, f"/api/v1/{path}", content=content, headers=headers)
@@ -293,21 +293,21 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
     assert asked(Accept="text/html")[0] == 406
     assert asked("predict?model=nobody") == (404, "There is no model nobody; choose rgb, multi.")
     assert asked("predict?preflight=off")[0] == 422
-    status, said = asked("predict?model=multi&name=x.png")
-    assert status == 422 and "x.png has the bands" in said and "model takes 6" in said
-    status, said = asked(content=image[: len(image) // 2])
-    assert status == 422 and "image" in said
+    status, message = asked("predict?model=multi&name=x.png")
+    assert status == 422 and "x.png has the bands" in message and "model takes 6" in message
+    status, message = asked(content=image[: len(image) // 2])
+    assert status == 422 and "image" in message
     with rasterio.MemoryFile() as memory:
         with memory.open(driver="GTiff", width=256, height=256, count=3, dtype="uint8") as file:
-            file.write(noise(3, 256, 256, "uint8"))
+            file.write(random_squares(3, 256, 256, "uint8"))
             file.descriptions = ("b1", "b2", "x")
         unlike = memory.read()
-    status, said = asked(content=unlike)
-    assert status == 422 and said.endswith("takes b1, b2, b3; use ?preflight=warn to have it segmented anyway.")
+    status, message = asked(content=unlike)
+    assert status == 422 and message.endswith("takes b1, b2, b3; use ?preflight=warn to have it segmented anyway.")
     with httpx.Client(base_url=api.address, timeout=120) as plain:
         assert plain.post("/api/v1/predict?preflight=warn", content=unlike).status_code == 200
         job = plain.post("/api/v1/jobs", content=unlike).json()["id"]
-        assert finished(plain, job, "failed")["detail"] == said
+        assert finished(plain, job, "failed")["detail"] == message
         assert plain.delete(f"/api/v1/jobs/{job}").status_code == 204
     assert asked("nothing", "GET")[0] == 404 and asked("predict", "GET")[0] == 405
     assert asked("jobs/0", "GET")[0] == 422 and asked(f"jobs/{'0' * 32}", "GET")[0] == 404
@@ -320,14 +320,14 @@ def test_what_cannot_be_taken_is_told_by_status_and_one_sentence(
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_reason_to_come_back(material: Material, tmp_path: Path) -> None:
-    options = [f"checkpoint={material.multi_model}", f"jobs_dir={tmp_path / 'jobs'}"]
+def test_a_full_disk_gives_status_503_with_retry_after(assets: Assets, tmp_path: Path) -> None:
+    options = [f"checkpoint={assets.multi_model}", f"jobs_dir={tmp_path / 'jobs'}"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
     limit = functools.partial(psutil.Process(server.process.pid).rlimit, psutil.RLIMIT_FSIZE)
     unlimited = limit()
 
     def asked(path: str) -> None:
-        refused = post(client, path, material.multi_image)
+        refused = post(client, path, assets.multi_image)
         assert refused.status_code == 503 and int(refused.headers["retry-after"]) >= 1
         detail = refused.json()["detail"]
         assert detail.endswith("; try again later.") and str(tmp_path) not in detail
@@ -341,22 +341,20 @@ def test_a_full_disk_is_a_reason_to_come_back(material: Material, tmp_path: Path
             limit(unlimited)
             assert not list((tmp_path / "jobs").glob("[!.]*"))
             shutil.rmtree(tmp_path / "jobs")
-            (tmp_path / "jobs").touch()  # no folder can be made in it
+            (tmp_path / "jobs").touch()  # a file, so no folder can be created in it
             asked("jobs")
-            assert post(client, "predict", material.multi_image).status_code == 200
+            assert post(client, "predict", assets.multi_image).status_code == 200
     finally:
         assert server.stop() == 0
     assert "Traceback" not in (server.temporary / "log").read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("said_by", ["option", "environment"])
-def test_a_password_is_asked_for(
-    material: Material, tmp_path: Path, said_by: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SATSEG_AUTH", "me:secret, wörd" if said_by == "environment" else "me:other")
-    options = ["auth=me:secret, wörd"] if said_by == "option" else []
-    server = start(f"checkpoint={material.rgb_model}", *options, temporary=tmp_path, name="serve")
+@pytest.mark.parametrize("source", ["option", "environment"])
+def test_a_password_is_required(assets: Assets, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SATSEG_AUTH", "me:secret, wörd" if source == "environment" else "me:other")
+    options = ["auth=me:secret, wörd"] if source == "option" else []
+    server = start(f"checkpoint={assets.rgb_model}", *options, temporary=tmp_path, name="serve")
     try:
         for path in ("/api/v1/model", "/metrics", "/api/v1/docs", "/api/v1/openapi.json"):
             assert httpx.get(f"{server.address}{path}").status_code == 401
@@ -369,13 +367,13 @@ def test_a_password_is_asked_for(
 
 
 @pytest.mark.slow
-def test_the_clients_of_the_readme(api: Server, material: Material, tmp_path: Path) -> None:
+def test_the_clients_in_the_readme_work(api: Server, assets: Assets, tmp_path: Path) -> None:
     text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     text = text.partition("\n## API\n")[2].partition("\n## ")[0].replace("http://127.0.0.1:8000", api.address)
     (curl,) = re.findall(r"^curl .*$", text, re.MULTILINE)
     (python,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    shutil.copy(material.rgb_image, tmp_path / "scene.tif")
-    with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path / "command")) as source:
+    shutil.copy(assets.rgb_image, tmp_path / "scene.tif")
+    with rasterio.open(predict_with_command(assets.rgb_model, assets.rgb_image, tmp_path / "command")) as source:
         expected = source.read(1)
     for command in (shlex.split(curl), [sys.executable, "-c", python]):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -386,13 +384,13 @@ def test_the_clients_of_the_readme(api: Server, material: Material, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_many_clients_get_the_same_bytes_or_are_told_to_wait(material: Material, tmp_path: Path) -> None:
-    server = start(f"checkpoint={material.rgb_model}", "queue_s=1", temporary=tmp_path / "server", name="serve")
+def test_many_clients_get_the_same_bytes_or_status_429(assets: Assets, tmp_path: Path) -> None:
+    server = start(f"checkpoint={assets.rgb_model}", "queue_s=1", temporary=tmp_path / "server", name="serve")
     try:
         wait_until_ready(server)
-        with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
+        with rasterio.open(predict_with_command(assets.rgb_model, assets.rgb_image, tmp_path)) as source:
             expected = source.read(1)
-        image = material.rgb_image.read_bytes()
+        image = assets.rgb_image.read_bytes()
 
         def ask(number: int) -> tuple[int, bytes, int]:
             response = httpx.post(f"{server.address}/api/v1/predict", content=image, headers=TIFF, timeout=120)
@@ -413,9 +411,9 @@ def test_many_clients_get_the_same_bytes_or_are_told_to_wait(material: Material,
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_over_a_thousand_requests(material: Material, tmp_path: Path) -> None:
-    server = start(f"checkpoint={material.rgb_model}", temporary=tmp_path / "server", name="serve")
-    write_raster(tmp_path / "small.tif", noise(3, 64, 64, "uint8"))
+def test_memory_does_not_grow_over_a_thousand_requests(assets: Assets, tmp_path: Path) -> None:
+    server = start(f"checkpoint={assets.rgb_model}", temporary=tmp_path / "server", name="serve")
+    write_raster(tmp_path / "small.tif", random_squares(3, 64, 64, "uint8"))
     image = (tmp_path / "small.tif").read_bytes()
     process = psutil.Process(server.process.pid)
     try:
@@ -426,19 +424,19 @@ def test_memory_does_not_grow_over_a_thousand_requests(material: Material, tmp_p
                 for _ in range(200):
                     assert client.post("/api/v1/predict?preflight=warn", content=image).status_code == 200
                 sizes.append(process.memory_info().rss)
-        assert sizes[-1] - sizes[0] < 10e6  # bytes; 800 requests lie between
+        assert sizes[-1] - sizes[0] < 10e6  # bytes, over 800 requests
         assert not list(server.temporary.glob("satseg-*/requests/*"))
     finally:
         server.stop()
 
 
 @pytest.mark.slow
-def test_told_to_stop_it_finishes_what_it_accepted(material: Material, tmp_path: Path) -> None:
-    options = [f"checkpoint={material.rgb_model}", f"jobs_dir={tmp_path / 'jobs'}"]
+def test_stopping_the_server_finishes_accepted_requests_and_jobs(assets: Assets, tmp_path: Path) -> None:
+    options = [f"checkpoint={assets.rgb_model}", f"jobs_dir={tmp_path / 'jobs'}"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
     wait_until_ready(server)
-    write_raster(tmp_path / "scene.tif", noise(3, 1600, 256, "uint8"))
-    write_raster(tmp_path / "direct.tif", noise(3, 1520, 256, "uint8"))  # large as well, so that it waits
+    write_raster(tmp_path / "scene.tif", random_squares(3, 1600, 256, "uint8"))
+    write_raster(tmp_path / "direct.tif", random_squares(3, 1520, 256, "uint8"))  # large enough to wait
     image = (tmp_path / "direct.tif").read_bytes()
     with httpx.Client(base_url=server.address, timeout=120) as client, concurrent.futures.ThreadPoolExecutor(4) as pool:
         job = post(client, "jobs", tmp_path / "scene.tif").json()["id"]
@@ -456,29 +454,29 @@ def test_told_to_stop_it_finishes_what_it_accepted(material: Material, tmp_path:
 
 
 @pytest.mark.slow
-def test_told_to_stop_it_sends_its_answers_to_their_end(material: Material, tmp_path: Path) -> None:
-    server = start(f"checkpoint={material.rgb_model}", temporary=tmp_path / "server", name="serve")
+def test_stopping_the_server_completes_open_responses(assets: Assets, tmp_path: Path) -> None:
+    server = start(f"checkpoint={assets.rgb_model}", temporary=tmp_path / "server", name="serve")
     wait_until_ready(server)
     asked = {
         "url": f"{server.address}/api/v1/predict?preflight=warn",
-        "content": speckle(560, tmp_path / "speckle.tif").read_bytes(),
+        "content": write_noise(560, tmp_path / "speckle.tif").read_bytes(),
         "headers": {"Accept": "application/geo+json"},
     }
     with httpx.stream("POST", **asked, timeout=120) as response:
         size = int(response.headers["content-length"])
-        assert size > 10e6  # more than lies in buffers on the way
+        assert size > 10e6  # more than fits into buffers
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(SHUTDOWN_SECONDS + 1)  # after which a server that waits for nothing closes what is open
+        time.sleep(SHUTDOWN_SECONDS + 1)  # after which a server that did not wait would have closed the connection
         assert len(response.read()) == size
     assert server.process.wait(60) == 0
 
 
 @pytest.mark.slow
-def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Material, tmp_path: Path) -> None:
-    options = [f"checkpoint={material.rgb_model}", f"jobs_dir={tmp_path / 'jobs'}"]
+def test_a_killed_server_resumes_its_jobs_after_a_restart(assets: Assets, tmp_path: Path) -> None:
+    options = [f"checkpoint={assets.rgb_model}", f"jobs_dir={tmp_path / 'jobs'}"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
     wait_until_ready(server)
-    write_raster(tmp_path / "scene.tif", noise(3, 1600, 256, "uint8"), crs=CRS, transform=tuple(PLACE)[:6])
+    write_raster(tmp_path / "scene.tif", random_squares(3, 1600, 256, "uint8"), crs=CRS, transform=tuple(PLACE)[:6])
     with httpx.Client(base_url=server.address, timeout=120) as client:
         jobs = [post(client, f"jobs?name={name}", tmp_path / "scene.tif").json()["id"] for name in ("a.tif", "b.tif")]
     server.process.kill()
@@ -486,14 +484,14 @@ def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Materia
     record = tmp_path / "jobs" / jobs[1] / "job.json"
     often = json.loads(record.read_text()) | {"attempts": 2}
     record.write_text(json.dumps(often))
-    left = tmp_path / "jobs" / ("0" * 32)  # of an upload that was not whole
+    left = tmp_path / "jobs" / ("0" * 32)  # of an incomplete upload
     left.mkdir()
     server = start(*options, temporary=tmp_path / "server", name="serve")
     try:
         with httpx.Client(base_url=server.address, timeout=120) as client:
             state = finished(client, jobs[0])
-            with rasterio.open(predicted(material.rgb_model, tmp_path / "scene.tif", tmp_path)) as source:
-                assert np.array_equal(opened(client.get(state["result"]))[0], source.read(1))
+            with rasterio.open(predict_with_command(assets.rgb_model, tmp_path / "scene.tif", tmp_path)) as source:
+                assert np.array_equal(read_map(client.get(state["result"]))[0], source.read(1))
             assert "while processing this image" in finished(client, jobs[1], "failed")["detail"]
         assert not left.exists()
     finally:
@@ -501,12 +499,12 @@ def test_a_killed_server_goes_on_with_its_jobs_when_it_is_back(material: Materia
 
 
 @pytest.mark.slow
-def test_a_job_that_is_removed_while_its_result_is_made_is_not_there(
-    client: httpx.Client, api: Server, material: Material, tmp_path: Path
+def test_deleting_a_job_while_its_result_is_converted_gives_status_404(
+    client: httpx.Client, api: Server, assets: Assets, tmp_path: Path
 ) -> None:
-    job = post(client, "jobs?preflight=warn", speckle(560, tmp_path / "speckle.tif")).json()["id"]
-    result = finished(client, job)["result"]  # whose polygons take long
-    before = post(client, "jobs?preflight=warn", endless(tmp_path / "endless.tif")).json()["id"]
+    job = post(client, "jobs?preflight=warn", write_noise(560, tmp_path / "speckle.tif")).json()["id"]
+    result = finished(client, job)["result"]  # its polygons take a while
+    before = post(client, "jobs?preflight=warn", write_large_image(tmp_path / "endless.tif")).json()["id"]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.get, result, headers={"Accept": "application/geo+json"})
         wait_for(lambda: metric(client, "satseg_queue") == 2)
@@ -519,12 +517,12 @@ def test_a_job_that_is_removed_while_its_result_is_made_is_not_there(
 
 
 @pytest.mark.slow
-def test_a_job_goes_when_its_time_is_over(material: Material, tmp_path: Path) -> None:
-    options = [f"checkpoint={material.rgb_model}", "keep_jobs_h=0.001"]
+def test_a_job_is_deleted_when_it_expires(assets: Assets, tmp_path: Path) -> None:
+    options = [f"checkpoint={assets.rgb_model}", "keep_jobs_h=0.001"]
     server = start(*options, temporary=tmp_path, name="serve")
     try:
         with httpx.Client(base_url=server.address, timeout=120) as client:
-            job = post(client, "jobs", material.rgb_image).json()["id"]
+            job = post(client, "jobs", assets.rgb_image).json()["id"]
             wait_for(lambda: client.get(f"/api/v1/jobs/{job}").status_code == 404)
             assert client.get(f"/api/v1/jobs/{job}/result").status_code == 404
             wait_for(lambda: not list(tmp_path.rglob(job)))
@@ -533,8 +531,8 @@ def test_a_job_goes_when_its_time_is_over(material: Material, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_jobs_are_of_the_model_that_they_were_sent_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image, model = noise(3, 256, 256, "uint8"), tmp_path / "one" / "model.safetensors"
+def test_jobs_are_bound_to_the_model_they_were_sent_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, model = random_squares(3, 256, 256, "uint8"), tmp_path / "one" / "model.safetensors"
     write_raster(tmp_path / "scene.tif", image)
     write_model(model, 3, "uint8", image)
     options = [f"checkpoint={model}", f"jobs_dir={tmp_path / 'jobs'}"]
@@ -543,7 +541,7 @@ def test_jobs_are_of_the_model_that_they_were_sent_to(tmp_path: Path, monkeypatc
     with httpx.Client(base_url=server.address, timeout=120) as client:
         done = post(client, "jobs", tmp_path / "scene.tif").json()["id"]
         finished(client, done)
-        post(client, "jobs?preflight=warn", endless(tmp_path / "endless.tif"))
+        post(client, "jobs?preflight=warn", write_large_image(tmp_path / "endless.tif"))
         waiting = post(client, "jobs?preflight=warn", tmp_path / "endless.tif").json()["id"]
     server.process.kill()
     server.process.wait()
@@ -562,27 +560,27 @@ def test_jobs_are_of_the_model_that_they_were_sent_to(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
-def test_one_server_alone_has_an_address_and_a_folder_of_jobs(material: Material, tmp_path: Path) -> None:
+def test_a_second_server_cannot_use_the_same_port_or_jobs_folder(assets: Assets, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    options = [f"checkpoint={material.rgb_model}", "engine=torch", "device=cpu"]
+    options = [f"checkpoint={assets.rgb_model}", "engine=torch", "device=cpu"]
     command = [sys.executable, "-m", "satseg.serve", *options]
     environment = os.environ | {"SATSEG_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     run = functools.partial(Forked, env=environment, cwd=tmp_path, text=True, stdout=-1, stderr=-1)
     first, second = (run([*command, f"port={port}"]) for _ in range(2))
     try:
         wait_for(lambda: first.poll() is not None or second.poll() is not None)
-        lost, kept = (first, second) if first.poll() is not None else (second, first)
-        assert lost.returncode == 1
-        said = lost.stderr.read().splitlines()[-1]
-        assert f"port={port} cannot be used" in said and kept.poll() is None
-        assert "Listening" in kept.stdout.readline()
+        failed, running = (first, second) if first.poll() is not None else (second, first)
+        assert failed.returncode == 1
+        message = failed.stderr.read().splitlines()[-1]
+        assert f"port={port} cannot be used" in message and running.poll() is None
+        assert "Listening" in running.stdout.readline()
         (jobs,) = (tmp_path / "cache" / "jobs").iterdir()
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-            job = post(client, "jobs", material.rgb_image).json()["id"]
+            job = post(client, "jobs", assets.rgb_image).json()["id"]
             third = run([*command, "port=0", f"jobs_dir={jobs}"])
-            said = third.communicate(timeout=120)[1].splitlines()[-1]
-            assert third.returncode == 1 and f"jobs_dir={jobs} is in use by process {kept.pid} on " in said
+            message = third.communicate(timeout=120)[1].splitlines()[-1]
+            assert third.returncode == 1 and f"jobs_dir={jobs} is in use by process {running.pid} on " in message
             finished(client, job)
     finally:
         for process in (first, second):
@@ -591,12 +589,12 @@ def test_one_server_alone_has_an_address_and_a_folder_of_jobs(material: Material
 
 
 @pytest.mark.slow
-def test_small_images_may_be_segmented_together(material: Material, tmp_path: Path) -> None:
-    options = [f"checkpoint={material.rgb_model}", "batching=true", "batch_size=2", "queue_s=600"]
+def test_small_images_can_be_batched(assets: Assets, tmp_path: Path) -> None:
+    options = [f"checkpoint={assets.rgb_model}", "batching=true", "batch_size=2", "queue_s=600"]
     server = start(*options, temporary=tmp_path / "server", name="serve")
     try:
         wait_until_ready(server)
-        images = [np.roll(noise(3, 704, 256, "uint8"), 16 * i, 1) for i in range(8)]
+        images = [np.roll(random_squares(3, 704, 256, "uint8"), 16 * i, 1) for i in range(8)]
         paths = [tmp_path / f"{i}.tif" for i in range(8)]
         for path, image in zip(paths, images, strict=True):
             write_raster(path, image)
@@ -605,32 +603,32 @@ def test_small_images_may_be_segmented_together(material: Material, tmp_path: Pa
             concurrent.futures.ThreadPoolExecutor(8) as pool,
         ):
             asked = [pool.submit(post, client, "predict", path) for path in paths]
-            found = [opened(future.result())[0] for future in asked]
-            assert 4 <= metric(client, "satseg_batches_total") < 8  # while one is computed, others come
+            found = [read_map(future.result())[0] for future in asked]
+            assert 4 <= metric(client, "satseg_batches_total") < 8  # others arrive while one batch is computed
         for path, own in zip(paths, found, strict=True):
-            with rasterio.open(predicted(material.rgb_model, path, tmp_path / path.stem)) as source:
+            with rasterio.open(predict_with_command(assets.rgb_model, path, tmp_path / path.stem)) as source:
                 assert (own == source.read(1)).mean() > 0.999
     finally:
         assert server.stop() == 0
 
 
 @pytest.mark.slow
-def test_the_page_and_the_api_share_a_process(server: Server, material: Material, tmp_path: Path) -> None:
+def test_the_app_and_the_api_share_a_process(server: Server, assets: Assets, tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     with httpx.Client(base_url=server.address, timeout=120) as client:
         assert "gradio" in client.get("/").text
-        found, _ = opened(post(client, "predict", material.rgb_image))
-    with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
+        found, _ = read_map(post(client, "predict", assets.rgb_image))
+    with rasterio.open(predict_with_command(assets.rgb_model, assets.rgb_image, tmp_path)) as source:
         assert np.array_equal(found, source.read(1))
 
 
-def test_the_files_own_nodata_goes_before_that_of_the_training(client: httpx.Client, tmp_path: Path) -> None:
+def test_the_nodata_value_of_the_file_overrides_that_of_the_training_data(client: httpx.Client, tmp_path: Path) -> None:
     image = np.random.default_rng(2).integers(50, 200, (3, 96, 96)).astype("uint8")
-    image[:, 60:], image[:, :, :20] = 0, 255  # rows of what the training called missing, columns of what the file does
+    image[:, 60:], image[:, :, :20] = 0, 255  # rows with the training nodata value, columns with that of the file
     write_raster(tmp_path / "a.tif", image, crs=CRS, transform=tuple(PLACE)[:6], nodata=255)
-    found, _ = opened(post(client, "predict?preflight=warn", tmp_path / "a.tif", **TIFF))
+    found, _ = read_map(post(client, "predict?preflight=warn", tmp_path / "a.tif", **TIFF))
     assert (found[:, :20] == 255).all() and (found[:, 20:] < 3).all()
     job = post(client, "jobs?preflight=warn", tmp_path / "a.tif").json()["id"]
     result = client.get(finished(client, job)["result"], headers=TIFF)
-    assert np.array_equal(opened(result)[0], found)
+    assert np.array_equal(read_map(result)[0], found)
     assert client.delete(f"/api/v1/jobs/{job}").status_code == 204

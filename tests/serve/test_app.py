@@ -1,4 +1,4 @@
-"""The app in a real browser: what a visitor sees and takes away is what the commands compute."""
+"""The app in a real browser: displayed and downloaded results equal those of the commands."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
-from browser_visitor import CRS, NAMES, PALETTE, PLACE, Canary, Material, Server, Visit, predicted, start
-from commands import refused
+from browser_visitor import CRS, NAMES, PALETTE, PLACE, Assets, Server, Visit, predict_with_command, start
+from commands import error_line
+from connection_counter import Listener
 from PIL import Image
 
 from satseg.data.rasters.writing import write_raster
@@ -25,7 +26,7 @@ TILES = "https://tile.openstreetmap.org/"
 
 
 def bytes_without_work(path: Path) -> bytes:
-    """Return a map's bytes without the hash by which the command knows what it has done: the app writes more."""
+    """Return the bytes of a map without the SATSEG_WORK hash, which differs between app and command."""
     with rasterio.open(path) as source:
         work = source.tags()["SATSEG_WORK"]
     content = path.read_bytes()
@@ -33,15 +34,17 @@ def bytes_without_work(path: Path) -> bytes:
     return content.replace(work.encode(), b"")
 
 
-def num_green(place: Any) -> int:
-    """Return how many pixels of a part of the page have the colour of the second class, over white or nothing."""
-    red, green, blue = np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB")).astype(int).T
+def num_green(element: Any) -> int:
+    """Return the number of pixels of a page element in the colour of the second class."""
+    red, green, blue = np.asarray(Image.open(io.BytesIO(element.screenshot())).convert("RGB")).astype(int).T
     return int(((green > red + 40) & (green > blue + 30)).sum())
 
 
-def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Canary, tmp_path: Path) -> None:
-    visit.segment(material.rgb_image)
-    expected = predicted(material.rgb_model, material.rgb_image, tmp_path)
+def test_a_photograph_is_segmented_displayed_and_downloaded(
+    visit: Visit, assets: Assets, internet: Listener, tmp_path: Path
+) -> None:
+    visit.segment(assets.rgb_image)
+    expected = predict_with_command(assets.rgb_model, assets.rgb_image, tmp_path)
     with rasterio.open(expected) as source:
         classes = source.read(1)
     pixels = np.bincount(classes.ravel(), minlength=3)[:3]
@@ -63,15 +66,15 @@ def test_a_photograph_becomes_a_map(visit: Visit, material: Material, canary: Ca
         assert source.driver == "PNG" and np.array_equal(source.read(1), classes)
     visit.tab("Map")
     visit.page.locator("#map", has_text="not georeferenced").wait_for()
-    assert not visit.outside and not visit.errors and canary.connections == 0
+    assert not visit.outside and not visit.errors and internet.connections == 0
 
 
-def test_six_bands_with_coordinates(
-    visit: Visit, server: Server, material: Material, canary: Canary, tmp_path: Path
+def test_a_georeferenced_multispectral_image_is_segmented_explained_and_shown_on_a_map(
+    visit: Visit, server: Server, assets: Assets, internet: Listener, tmp_path: Path
 ) -> None:
     visit.use("multi")
-    visit.segment(material.multi_image)
-    expected = predicted(material.multi_model, material.multi_image, tmp_path)
+    visit.segment(assets.multi_image)
+    expected = predict_with_command(assets.multi_model, assets.multi_image, tmp_path)
     with rasterio.open(expected) as source:
         classes = source.read(1)
     pixels = np.bincount(classes[classes != 255], minlength=3)
@@ -91,9 +94,9 @@ def test_six_bands_with_coordinates(
     visit.page.locator("#basis", has_text=f"{pixels[1]:,} pixels").wait_for()
     visit.page.locator("#ask").click()
     visit.page.wait_for_selector("#evidence img", timeout=120_000)
-    told = visit.page.locator("#evidence-text").inner_text()
+    text = visit.page.locator("#evidence-text").inner_text()
     assert (
-        f"Based on {pixels[1]:,} pixels predicted as forest; method gradcam at layer" in told and "Not tested" in told
+        f"Based on {pixels[1]:,} pixels predicted as forest; method gradcam at layer" in text and "Not tested" in text
     )
     assert visit.page.locator("#evidence-text .scale").inner_text().split() == ["0", "1"]
     with rasterio.open(visit.download("button:has-text('Evidence as GeoTIFF')", tmp_path)) as source:
@@ -113,19 +116,19 @@ def test_six_bands_with_coordinates(
 
     with visit.page.expect_request(f"{TILES}**", timeout=60_000) as asked:
         visit.tab("Map")
-    assert asked.value.all_headers()["referer"] == f"{server.address}/"  # without one no tile is given
+    assert asked.value.all_headers()["referer"] == f"{server.address}/"  # required by the tile server
     frame = visit.page.frame_locator("iframe.map")
     frame.locator("canvas").first.wait_for(timeout=60_000)
-    visit.until(lambda: num_green(frame.locator("#map")) > 1000)
+    visit.wait_until(lambda: num_green(frame.locator("#map")) > 1000)
     frame.locator("#no-tiles", has_text="tile.openstreetmap.org does not respond").wait_for()
     assert [name.strip() for name in frame.locator("[data-class]").all_inner_texts()] == list(NAMES)
     assert visit.colours("[data-class] .swatch", frame) == list(PALETTE)
     forest = visit.page.locator("#classes label", has_text="forest")
     for click, is_there in ((True, False), (True, True), (False, False)):
         forest.click() if click else set_opacity(visit, 0)
-        visit.until(lambda is_there=is_there: (num_green(frame.locator("#map")) > 1000) == is_there)
+        visit.wait_until(lambda is_there=is_there: (num_green(frame.locator("#map")) > 1000) == is_there)
         assert frame.locator("[data-class].off").all_inner_texts() == (["forest"] if click and not is_there else [])
-    tile = material.rgb_image.read_bytes()
+    tile = assets.rgb_image.read_bytes()
     visit.page.context.route(f"{TILES}**", lambda route: route.fulfill(body=tile, content_type="image/png"))
     visit.tab("Result")
     with visit.page.expect_response(f"{TILES}0/0/0.png", timeout=60_000):
@@ -133,7 +136,7 @@ def test_six_bands_with_coordinates(
     frame.locator("canvas").first.wait_for(timeout=60_000)
     assert frame.locator("#no-tiles").is_hidden()
     assert all(request.url.startswith(TILES) for request in visit.outside)
-    assert canary.connections == 0
+    assert internet.connections == 0
 
 
 def set_opacity(visit: Visit, percent: int) -> None:
@@ -142,10 +145,10 @@ def set_opacity(visit: Visit, percent: int) -> None:
     number.press("Enter")
 
 
-def test_an_image_unlike_the_training_is_segmented_only_when_asked_twice(
-    visit: Visit, material: Material, tmp_path: Path
+def test_an_image_that_fails_the_preflight_check_is_segmented_only_after_confirmation(
+    visit: Visit, assets: Assets, tmp_path: Path
 ) -> None:
-    with rasterio.open(material.multi_image) as source:
+    with rasterio.open(assets.multi_image) as source:
         unit = source.read().astype(np.float32) / 10_000
     write_raster(tmp_path / "unit.tif", unit, crs=CRS, transform=tuple(PLACE)[:6], nodata=0)
     page = visit.page
@@ -165,23 +168,23 @@ def test_an_image_unlike_the_training_is_segmented_only_when_asked_twice(
     page.get_by_text("Do not trust this result").wait_for()
     assert visit.download("#download-CSV", tmp_path).name == "unit_classes_of_unlike_image.csv"
     visit.tab("Result")
-    visit.segment(material.multi_image)
+    visit.segment(assets.multi_image)
     assert page.locator(".unlike, #anyway").count() == 0 and not visit.errors
 
 
-def test_on_a_phone_the_result_comes_first(server: Server, browser: Any, material: Material) -> None:
-    visit = Visit.to(server.address, browser, viewport={"width": 390, "height": 844})
-    visit.segment(material.rgb_image)
+def test_the_result_comes_first_on_a_phone(server: Server, browser: Any, assets: Assets) -> None:
+    visit = Visit.open(server.address, browser, viewport={"width": 390, "height": 844})
+    visit.segment(assets.rgb_image)
     picture, switches = (visit.page.locator(part).bounding_box() for part in ("#picture img", "#classes"))
     assert picture["y"] + picture["height"] < 844 and picture["y"] + picture["height"] <= switches["y"]
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
     middle = "picture => document.elementFromPoint(picture.x + 5, picture.y + 5).tagName"
-    assert visit.page.evaluate(middle, picture) == "IMG"  # no label lies over its corner
+    assert visit.page.evaluate(middle, picture) == "IMG"  # no label covers its corner
     visit.close()
 
 
 def shown_picture(visit: Visit, selector: str) -> np.ndarray:
-    """Return a picture of the page as it is sent, (h, w, 3)."""
+    """Return an image of the page as the server sends it, (h, w, 3)."""
     script = """async address => {
         const bytes = new Uint8Array(await (await fetch(address)).arrayBuffer());
         return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
@@ -198,11 +201,11 @@ def wait_for_other(visit: Visit, selector: str, before: str | None) -> None:
     )
 
 
-def test_opacity_and_switches_change_the_picture(visit: Visit, material: Material, tmp_path: Path) -> None:
-    visit.segment(material.rgb_image)
-    with rasterio.open(predicted(material.rgb_model, material.rgb_image, tmp_path)) as source:
-        classes = source.read(1).repeat(2, 0).repeat(2, 1)  # a small image is shown larger
-    photo = np.asarray(Image.open(material.rgb_image)).astype(int).repeat(2, 0).repeat(2, 1)
+def test_opacity_and_class_switches_change_the_picture(visit: Visit, assets: Assets, tmp_path: Path) -> None:
+    visit.segment(assets.rgb_image)
+    with rasterio.open(predict_with_command(assets.rgb_model, assets.rgb_image, tmp_path)) as source:
+        classes = source.read(1).repeat(2, 0).repeat(2, 1)  # small images are enlarged
+    photo = np.asarray(Image.open(assets.rgb_image)).astype(int).repeat(2, 0).repeat(2, 1)
     colours = np.array(PALETTE)[classes]
 
     def at_opacity(percent: int) -> np.ndarray:
@@ -222,35 +225,35 @@ def test_opacity_and_switches_change_the_picture(visit: Visit, material: Materia
 
 
 @pytest.mark.parametrize("tab", ["Files", "Map"])
-def test_a_result_is_shown_wherever_the_visitor_is(visit: Visit, material: Material, tab: str) -> None:
+def test_results_are_shown_on_every_tab(visit: Visit, assets: Assets, tab: str) -> None:
     visit.tab(tab)
-    visit.segment(material.rgb_image)
+    visit.segment(assets.rgb_image)
     visit.tab(tab)
     visit.page.wait_for_selector(
         "#download-CSV" if tab == "Files" else "#map :text('not georeferenced')", timeout=60_000
     )
-    visit.upload(material.rgb_image)
+    visit.upload(assets.rgb_image)
     visit.page.wait_for_selector("#areas td", timeout=60_000)
 
 
-def test_the_model_is_described(visit: Visit) -> None:
+def test_the_model_tab_describes_the_model(visit: Visit) -> None:
     visit.tab("Model")
-    told = visit.page.locator(".model").inner_text()
-    assert "Unet on resnet18" in told and "uint8: b1, b2, b3" in told and "mean over classes" in told
+    text = visit.page.locator(".model").inner_text()
+    assert "Unet on resnet18" in text and "uint8: b1, b2, b3" in text and "mean over classes" in text
 
 
-def test_a_large_scene_is_cancelled_and_leaves_nothing(visit: Visit, server: Server, large: Path) -> None:
+def test_cancelling_a_large_scene_leaves_no_files(visit: Visit, server: Server, large: Path) -> None:
     before = server.uploads()
     visit.upload(large)
-    visit.until(lambda: server.uploads() - before)  # those of pages that were closed before may go meanwhile
+    visit.wait_until(lambda: server.uploads() - before)  # uploads of closed pages may be deleted meanwhile
     visit.page.wait_for_selector(".progress", timeout=60_000)
     visit.page.locator("#cancel").click()
     visit.page.get_by_text("Cancelled.").wait_for(timeout=120_000)
-    visit.until(lambda: server.uploads() <= before)
+    visit.wait_until(lambda: server.uploads() <= before)
 
 
-def wrong_uploads(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Return files that must be refused, and what must be said."""
+def invalid_uploads(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Return files that must be refused, and the expected messages."""
     (folder / "secret.tif").write_bytes(b"no image")
     text, vrt, huge, grey = (folder / f"{name}.tif" for name in ("text", "vrt", "huge", "grey"))
     text.write_text("I am a text")
@@ -268,18 +271,18 @@ def wrong_uploads(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-def test_a_wrong_upload_is_one_sentence(visit: Visit, server: Server, tmp_path: Path) -> None:
+def test_invalid_uploads_are_refused_with_one_sentence(visit: Visit, server: Server, tmp_path: Path) -> None:
     before = server.uploads()
-    for path, said in wrong_uploads(tmp_path).values():
+    for path, message in invalid_uploads(tmp_path).values():
         visit.upload(path)
-        visit.page.get_by_text(said, exact=True).wait_for(timeout=60_000)
+        visit.page.get_by_text(message, exact=True).wait_for(timeout=60_000)
         assert visit.page.locator(".status").count() == 1
         assert server.uploads() <= before
     assert not visit.errors and "Traceback" not in (server.temporary / "log").read_text()
 
 
-def test_a_public_address_warns_and_ends_clean(material: Material, tmp_path: Path) -> None:
-    server = start(f"checkpoint={material.rgb_model}", "host=0.0.0.0", temporary=tmp_path / "open")
+def test_a_public_address_gives_a_warning_and_stopping_removes_temporary_files(assets: Assets, tmp_path: Path) -> None:
+    server = start(f"checkpoint={assets.rgb_model}", "host=0.0.0.0", temporary=tmp_path / "open")
     try:
         assert "WARNING: host=0.0.0.0" in (server.temporary / "log").read_text()
     finally:
@@ -287,8 +290,8 @@ def test_a_public_address_warns_and_ends_clean(material: Material, tmp_path: Pat
     assert not list(server.temporary.glob("satseg-*"))
 
 
-def test_a_password_is_asked_for_before_anything_is_shown(browser: Any, material: Material, tmp_path: Path) -> None:
-    server = start(f"checkpoint={material.rgb_model}", "auth=me:secret, word", temporary=tmp_path)
+def test_a_password_is_required_before_anything_else_loads(browser: Any, assets: Assets, tmp_path: Path) -> None:
+    server = start(f"checkpoint={assets.rgb_model}", "auth=me:secret, word", temporary=tmp_path)
     context = browser.new_context()
     try:
         page = context.new_page()
@@ -298,21 +301,21 @@ def test_a_password_is_asked_for_before_anything_is_shown(browser: Any, material
         for password in ("wrong", "secret, word"):
             page.locator("[name=username]").fill("me")
             page.locator("[name=password]").fill(password)
-            assert set(asked) <= {"/", "/login", "data:,"}  # nothing else is needed
+            assert set(asked) <= {"/", "/login", "data:,"}  # no other requests
             page.get_by_role("button", name="Log in").click()
             if password == "wrong":
                 page.get_by_role("alert").wait_for()
         visit = Visit(page)
         page.on("console", lambda m: visit.errors.append(m.text) if m.type == "error" else None)
         page.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
-        visit.segment(material.rgb_image)
+        visit.segment(assets.rgb_image)
         assert not visit.errors
     finally:
         context.close()
         server.stop()
 
 
-def test_what_gets_into_the_page_does_not_run(visit: Visit) -> None:
+def test_injected_scripts_do_not_run(visit: Visit) -> None:
     visit.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=/favicon.ico onload=\"ran = 1\">')")
     visit.page.evaluate("""const script = document.createElement('script');
         script.textContent = 'ran = 1'; document.body.append(script)""")
@@ -335,12 +338,12 @@ def test_what_gets_into_the_page_does_not_run(visit: Visit) -> None:
         (["checkpoint=nowhere"], "checkpoint=nowhere does not exist"),
     ],
 )
-def test_wrong_options_are_one_line(options: list[str], message: str, tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").touch()  # is looked into after the options
+def test_invalid_options_give_an_error_of_one_line(options: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()  # opened only after the options are checked
     model = ["checkpoint=model.safetensors"] if options and not options[0].startswith("checkpoint=") else []
-    assert message in refused("app", *options, *model, cwd=tmp_path)
+    assert message in error_line("app", *options, *model, cwd=tmp_path)
 
 
-def test_nothing_that_asks_a_hub_is_imported_before_it_is_told_not_to() -> None:
+def test_libraries_that_contact_a_hub_are_not_imported_before_offline_mode_is_set() -> None:
     code = "import sys, satseg.serve.web; sys.exit(bool({'huggingface_hub', 'gradio'} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Images whose coordinates are none on the Earth: everything but the base map and GeoJSON is there."""
+"""The app with images whose coordinates have no longitude and latitude."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyogrio
 import pytest
-from browser_visitor import PLACE, Server, Visit, noise
+from browser_visitor import PLACE, Server, Visit, random_squares
 
 from satseg.data.rasters.writing import write_raster
 
@@ -15,18 +15,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 LOCAL = 'LOCAL_CS["site",UNIT["metre",1]]'
 
 
-def wrong_places(folder: Path) -> Iterator[Path]:
-    """Yield an image in a local grid, and one north of the pole."""
+def images_without_lonlat(folder: Path) -> Iterator[Path]:
+    """Yield an image in a local CRS, and one with impossible latitudes."""
     for name, crs, transform in (
         ("local", LOCAL, tuple(PLACE)[:6]),
         ("beyond", "EPSG:4326", (0.001, 0.0, 200.0, 0.0, -0.001, 100.0)),
     ):
-        write_raster(folder / f"{name}.tif", noise(3, 256, 256, "uint8"), crs=crs, transform=transform)
+        write_raster(folder / f"{name}.tif", random_squares(3, 256, 256, "uint8"), crs=crs, transform=transform)
         yield folder / f"{name}.tif"
 
 
-def test_a_place_that_is_none_takes_nothing_else_away(visit: Visit, server: Server, tmp_path: Path) -> None:
-    for path in wrong_places(tmp_path):
+def test_images_without_lonlat_lack_only_the_base_map_and_geojson(visit: Visit, server: Server, tmp_path: Path) -> None:
+    for path in images_without_lonlat(tmp_path):
         visit.segment(path)
         visit.page.locator("#picture img").click(position={"x": 100, "y": 100})
         visit.page.wait_for_selector(".pixel td")

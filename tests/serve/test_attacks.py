@@ -1,4 +1,4 @@
-"""What an attacker may send: nothing of another file comes back, nobody is asked anything, the server lives on."""
+"""Hostile uploads: no other file is read, no connection is made, and the server keeps running."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import numpy as np
 import psutil
 import pytest
 import rasterio
-from browser_visitor import Canary, Material, Server, noise, start
+from browser_visitor import Assets, Server, random_squares, start
+from connection_counter import Listener
 
-SECRET = 97  # the only value in a file that must not be read
-TAKEN_OR_TOLD = {200, 413, 415, 422}
+SECRET = 97  # pixel value of a file that must not be read
+EXPECTED_STATUS = {200, 413, 415, 422}
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,9 @@ def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def target(material: Material, canary: Canary, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def target(assets: Assets, internet: Listener, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("target")
-    server = start(f"checkpoint={material.rgb_model}", temporary=folder, proxy=canary.address, name="serve")
+    server = start(f"checkpoint={assets.rgb_model}", temporary=folder, proxy=internet.url, name="serve")
     yield server
     if server.process.poll() is None:
         server.stop()
@@ -42,7 +43,7 @@ def target(material: Material, canary: Canary, tmp_path_factory: pytest.TempPath
 def image_bytes(driver: str, side: int = 64, **profile: object) -> bytes:
     with rasterio.MemoryFile() as memory:
         with memory.open(driver=driver, width=side, height=side, count=3, dtype="uint8", **profile) as file:
-            file.write(noise(3, side, 256, "uint8"))
+            file.write(random_squares(3, side, 256, "uint8"))
         return memory.read()
 
 
@@ -56,7 +57,7 @@ def vrt(source: str) -> bytes:
 
 
 def polyglot(comment: bytes) -> bytes:
-    """Return a JPEG with a comment near its start, where GDAL looks for other formats."""
+    """Return a JPEG with a comment near its start, where GDAL looks for signatures of other formats."""
     jpeg = image_bytes("JPEG")
     return jpeg[:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + jpeg[2:]
 
@@ -89,8 +90,8 @@ def huge_tiff(folder: Path, **profile: object) -> bytes:
     return path.read_bytes()
 
 
-def directory(entries: dict[int, tuple[int, ...]], at: int, *, last: bool) -> bytes:
-    """Return a directory of a TIFF, which lies at an offset of the file."""
+def tiff_directory(entries: dict[int, tuple[int, ...]], at: int, *, last: bool) -> bytes:
+    """Return an image file directory (IFD) of a TIFF for a given file offset."""
     size, extra, body = 2 + 12 * len(entries) + 4, b"", struct.pack("<H", len(entries))
     for tag, values in sorted(entries.items()):
         data = struct.pack(f"<{len(values)}I", *values)
@@ -100,30 +101,30 @@ def directory(entries: dict[int, tuple[int, ...]], at: int, *, last: bool) -> by
     return body + struct.pack("<I", 0 if last else at + size + len(extra)) + extra
 
 
-def huge_beside(kind: int, *, broken_between: bool = False) -> bytes:
-    """Return a small sparse TIFF whose mask (4) or overview (1) is one tile of 49,152 x 49,152 pixels."""
+def huge_second_directory(kind: int, *, broken_between: bool = False) -> bytes:
+    """Return a small sparse TIFF whose mask (kind 4) or overview (1) is one tile of 49,152 x 49,152 pixels."""
     side, tile = 256 if kind == 4 else 128, 49_152
     image = {254: (0,), 256: (256,), 257: (256,), 258: (8, 8, 8), 259: (8,), 262: (2,), 277: (3,), 284: (1,)}
     image |= {322: (256,), 323: (256,), 324: (0,), 325: (0,)}
-    beside = {254: (kind,), 256: (side,), 257: (side,), 322: (tile,), 323: (tile,), 324: (0,), 325: (0,)}
-    beside |= {258: (1,), 259: (8,), 262: (4,), 277: (1,)} if kind == 4 else {k: image[k] for k in (258, 259, 262, 277)}
+    second = {254: (kind,), 256: (side,), 257: (side,), 322: (tile,), 323: (tile,), 324: (0,), 325: (0,)}
+    second |= {258: (1,), 259: (8,), 262: (4,), 277: (1,)} if kind == 4 else {k: image[k] for k in (258, 259, 262, 277)}
     content = struct.pack("<2sHI", b"II", 42, 8)
-    content += directory(image, len(content), last=False)
+    content += tiff_directory(image, len(content), last=False)
     if broken_between:
-        content += directory(image | {258: (77, 77, 77)}, len(content), last=False)
-    return content + directory(beside, len(content), last=True)
+        content += tiff_directory(image | {258: (77, 77, 77)}, len(content), last=False)
+    return content + tiff_directory(second, len(content), last=True)
 
 
 def many_pages() -> bytes:
     page = {256: (16,), 257: (16,), 258: (8,), 259: (1,), 262: (1,), 273: (8,), 277: (1,), 278: (16,), 279: (256,)}
     content = struct.pack("<2sHI", b"II", 42, 8)
     for number in range(300):
-        content += directory(page, len(content), last=number == 299)
+        content += tiff_directory(page, len(content), last=number == 299)
     return content + bytes(256)
 
 
 def attacks(secret: Path, address: str, folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Return bodies, and the status that each must have."""
+    """Return request bodies and their expected status."""
     remote = f"/vsicurl/{address}/image.tif"
     wms = f'<GDAL_WMS><Service name="TMS"><ServerUrl>{address}/x</ServerUrl></Service></GDAL_WMS>'
     return {
@@ -137,32 +138,34 @@ def attacks(secret: Path, address: str, folder: Path) -> dict[str, tuple[bytes, 
         "huge png": (huge_png(), 413),
         "huge tiff": (huge_tiff(folder), 413),
         "huge tile": (huge_tiff(folder, width=5000, height=4000, blockxsize=49_152, blockysize=49_152), 413),
-        "huge mask": (huge_beside(4), 413),
-        "huge mask behind what is broken": (huge_beside(4, broken_between=True), 413),
-        "huge overview": (huge_beside(1), 413),
+        "huge mask": (huge_second_directory(4), 413),
+        "huge mask behind what is broken": (huge_second_directory(4, broken_between=True), 413),
+        "huge overview": (huge_second_directory(1), 413),
         "many pages": (many_pages(), 413),
         "many bands": (huge_tiff(folder, width=64, height=64, count=20_000), 413),
     }
 
 
-def test_nothing_leaks_and_nothing_is_asked(target: Server, canary: Canary, secret: Path, tmp_path: Path) -> None:
+def test_hostile_files_leak_nothing_and_cause_no_connections(
+    target: Server, internet: Listener, secret: Path, tmp_path: Path
+) -> None:
     process = psutil.Process(target.process.pid)
     with httpx.Client(base_url=target.address, timeout=120) as client:
         plain = client.post("/api/v1/predict?preflight=warn", content=image_bytes("JPEG"))
         before = process.memory_info().rss
-        for name, (body, status) in attacks(secret, canary.address, tmp_path).items():
+        for name, (body, status) in attacks(secret, internet.url, tmp_path).items():
             for path in ("predict?preflight=warn", "jobs", "explain?target=water"):
                 if path != "predict?preflight=warn" and status == 200:
                     continue
                 found = client.post(f"/api/v1/{path}", content=body)
                 assert found.status_code == status, (name, found.text)
-                if status == 200:  # taken for the JPEG that it is, too
+                if status == 200:  # read as the JPEG that it also is
                     assert found.content == plain.content
                     continue
-                told = found.text
-                assert str(secret.parent) not in told and str(target.temporary) not in told and "Traceback" not in told
+                text = found.text
+                assert str(secret.parent) not in text and str(target.temporary) not in text and "Traceback" not in text
         assert process.memory_info().rss - before < 150e6
-    assert canary.connections == 0
+    assert internet.connections == 0
     assert not list(target.temporary.glob("satseg-*/requests/*")) and not list(
         target.temporary.glob("satseg-*/jobs/[!.]*")
     )
@@ -171,17 +174,17 @@ def test_nothing_leaks_and_nothing_is_asked(target: Server, canary: Canary, secr
 @pytest.mark.parametrize(
     "name", ["../../../etc/passwd", "/vsicurl/http://x/y.tif", "a\r\nSet-Cookie: x=y", "..", "ä 中.tif"]
 )
-def test_a_name_is_only_a_word(target: Server, name: str) -> None:
+def test_file_names_of_uploads_are_sanitised(target: Server, name: str) -> None:
     with httpx.Client(base_url=target.address, timeout=60) as client:
         found = client.post("/api/v1/predict", params={"name": name, "preflight": "warn"}, content=image_bytes("PNG"))
         assert found.status_code == 200 and "set-cookie" not in found.headers
-        told = found.headers["content-disposition"]
-        assert told.isascii() and not set("/\\\r\n") & set(told)
+        disposition = found.headers["content-disposition"]
+        assert disposition.isascii() and not set("/\\\r\n") & set(disposition)
         wrong = client.post("/api/v1/predict", params={"name": name}, content=b"nothing")
         assert wrong.status_code == 415 and "/" not in wrong.json()["detail"]
 
 
-def test_paths_are_not_walked(target: Server) -> None:
+def test_path_traversal_is_refused(target: Server) -> None:
     with httpx.Client(base_url=target.address) as client:
         for path in ("..%2f..%2fetc%2fpasswd", "%2e%2e", "/etc/passwd", "x" * 32):
             for rest in ("", "/result"):
@@ -190,7 +193,7 @@ def test_paths_are_not_walked(target: Server) -> None:
 
 
 def mutated(seed: int) -> bytes:
-    """Return an image of which bytes were changed, cut, doubled or exchanged with another's."""
+    """Return an image with bytes changed, removed or duplicated at random."""
     rng = random.Random(seed)
     options: list[tuple[str, dict[str, object]]] = [
         ("PNG", {}),
@@ -220,17 +223,17 @@ def mutated(seed: int) -> bytes:
 
 
 @pytest.mark.slow
-def test_five_hundred_damaged_files_are_read_or_refused(target: Server, canary: Canary) -> None:
+def test_500_randomly_damaged_files_are_read_or_refused(target: Server, internet: Listener) -> None:
     counts: dict[int, int] = {}
     with httpx.Client(base_url=target.address, timeout=60) as client:
         for seed in range(500):
             found = client.post("/api/v1/predict?preflight=warn", content=mutated(seed))
-            assert found.status_code in TAKEN_OR_TOLD, (seed, found.text)
+            assert found.status_code in EXPECTED_STATUS, (seed, found.text)
             counts[found.status_code] = counts.get(found.status_code, 0) + 1
             if found.status_code != 200:
-                told = json.loads(found.text)["detail"]
-                assert str(target.temporary) not in told and "satseg-" not in told, told
+                detail = json.loads(found.text)["detail"]
+                assert str(target.temporary) not in detail and "satseg-" not in detail, detail
         assert client.get("/healthz").status_code == 200
-    assert counts[200] > 20 and counts[422] > 50  # it was neither all harmless nor all broken at once
+    assert counts[200] > 20 and counts[422] > 50  # both outcomes occur
     log = (target.temporary / "log").read_text()
-    assert "Traceback" not in log and canary.connections == 0 and target.process.poll() is None
+    assert "Traceback" not in log and internet.connections == 0 and target.process.poll() is None

@@ -1,4 +1,4 @@
-"""What is cancelled stops at its next step, also when all windows are done."""
+"""Cancelling takes effect at the next step, even after the last window."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_visitor import Material
+from browser_visitor import Assets
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
@@ -25,8 +25,8 @@ from satseg.serve.uploads import Limits, Upload, check_upload
 NAMES = ("water", "forest", "road")
 
 
-class Late(Ticket):
-    """Is cancelled when the last window is done."""
+class CancelledAfterLastWindow(Ticket):
+    """A ticket that is cancelled when the last window is done."""
 
     def reach(self, share: float) -> None:
         super().reach(share)
@@ -34,8 +34,8 @@ class Late(Ticket):
             self.cancel()
 
 
-class Third(Ticket):
-    """Is cancelled at the third step."""
+class CancelledAtThirdStep(Ticket):
+    """A ticket that is cancelled at its third step."""
 
     def tick(self, steps: int = 1) -> None:
         super().tick(steps)
@@ -44,23 +44,23 @@ class Third(Ticket):
 
 
 @pytest.mark.slow
-def test_a_map_is_not_finished_for_nobody(material: Material, tmp_path: Path) -> None:
-    shutil.copy(material.rgb_image, tmp_path / "upload")
+def test_a_cancelled_map_is_not_finished(assets: Assets, tmp_path: Path) -> None:
+    shutil.copy(assets.rgb_image, tmp_path / "upload")
     upload = check_upload(tmp_path / "upload", "photo.png", Limits(10**6, 10**6))
-    options = {"checkpoint": str(material.rgb_model), "engine": "torch"}
+    options = {"checkpoint": str(assets.rgb_model), "engine": "torch"}
     (served,) = load_models(OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "serving.yaml"), options))
     (tmp_path / "map").mkdir()
     with pytest.raises(CancelledError):
-        segment_upload(served, upload, tmp_path / "map", Late())
+        segment_upload(served, upload, tmp_path / "map", CancelledAfterLastWindow())
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_no_more_files_are_made_than_were_begun(tmp_path: Path) -> None:
+def test_cancelled_downloads_write_no_further_files(tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
     write_raster(path, np.eye(64, dtype=np.uint8)[None], nodata=255, palette={0: (0, 0, 0), 1: (255, 255, 255)})
     info = read_info(path)
     found = Segmented(Upload(path, "a", info), SceneSource(info, (1,)), path, path, class_areas(path, NAMES), [])
     with pytest.raises(CancelledError):
-        write_downloads(found, NAMES, Third())
-    assert {p.suffix for p in tmp_path.iterdir()} == {".tif", ".png"}  # the polygons were the third
+        write_downloads(found, NAMES, CancelledAtThirdStep())
+    assert {p.suffix for p in tmp_path.iterdir()} == {".tif", ".png"}  # polygons are the third step
     assert {p.suffix for p in write_downloads(found, NAMES, Ticket()).values()} > {".geojson", ".csv"}

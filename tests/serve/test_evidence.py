@@ -1,4 +1,4 @@
-"""What is explained of an image: where the class is most, however thin it is, and how much of it there is."""
+"""The part of a large image that is explained, and the reported size of the class."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from satseg.serve.segmenting import Segmented
 from satseg.serve.uploads import Upload
 
 
-def finished(folder: Path, classes: np.ndarray) -> Segmented:
-    """Write a map as `satseg.predict` does: with overviews, in which the commonest class of some pixels wins."""
+def write_segmented(folder: Path, classes: np.ndarray) -> Segmented:
+    """Write a map with mode overviews, as `satseg.predict` does."""
     write_raster(folder / "plain.tif", classes[None], nodata=255)
     path = folder / "map.tif"
     rasterio.shutil.copy(folder / "plain.tif", path, driver="COG", blocksize=512, overview_resampling="MODE")
@@ -29,11 +29,11 @@ def finished(folder: Path, classes: np.ndarray) -> Segmented:
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_a_thin_class_is_found_where_it_is_most(tmp_path: Path) -> None:
+def test_the_window_with_most_pixels_of_a_thin_class_is_explained(tmp_path: Path) -> None:
     classes = np.zeros((2900, 3300), np.uint8)
     classes[2000:2002, 100:3200] = 1  # a road of two pixels
-    classes[1500:2500, 2600:2602] = 1  # and one that crosses it
-    found = finished(tmp_path, classes)
+    classes[1500:2500, 2600:2602] = 1  # and a road that crosses it
+    found = write_segmented(tmp_path, classes)
     window = part_of(found, ExplainRequest(1, None, "gradcam", "auto"))
     assert (window.width, window.height) == (SIDE, SIDE)
     seen = np.count_nonzero(classes[window.row :, window.col :][:SIDE, :SIDE])
@@ -45,7 +45,7 @@ def test_a_thin_class_is_found_where_it_is_most(tmp_path: Path) -> None:
     assert seen == max(every) > 3000
 
 
-def test_a_class_of_few_pixels_is_told_before_anything_is_painted() -> None:
+def test_a_class_with_few_pixels_gives_a_warning() -> None:
     pixels = {"sand": 70_000, "road": 4_000, "tree": 2, "lake": 0}
     areas = [ClassArea(name, count, count / 74_002, None) for name, count in pixels.items()]
     sand, road, tree, lake = (fragments.basis(areas, target) for target in range(4))

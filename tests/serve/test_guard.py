@@ -1,4 +1,4 @@
-"""Every route of the app, walked: nothing for who has not logged in, for another site's page, by another name."""
+"""Access control on every route: login, cross-site requests, host names, and security headers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from browser_visitor import Material
+from browser_visitor import Assets
 from hydra import compose, initialize_config_dir
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -20,8 +20,9 @@ pytestmark = pytest.mark.slow
 AUTH = ("me", "secret, wörd")
 ADDRESS = "http://127.0.0.1:7860"
 OPEN = {"/healthz", "/readyz", "/login"}
-# What the page asks for: all that is reachable of Gradio's routes.
-OF_PAGE = {"/", "/favicon.ico", "/theme.css", "/assets/{path:path}", "/static/{path:path}", "/svelte/{path:path}"} | {
+# Routes of Gradio that the page needs; no others are reachable.
+FILE_ROUTES = {"/", "/favicon.ico", "/theme.css", "/assets/{path:path}", "/static/{path:path}", "/svelte/{path:path}"}
+PAGE_ROUTES = FILE_ROUTES | {
     f"/gradio_api/{path}"
     for path in (
         "upload", "upload_progress", "queue/join", "queue/data", "run/{api_name}", "cancel", "reset", "app_id",
@@ -31,8 +32,8 @@ OF_PAGE = {"/", "/favicon.ico", "/theme.css", "/assets/{path:path}", "/static/{p
 
 
 @pytest.fixture(scope="module")
-def make(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """Make applications of the server's own parts, with other options."""
+def make(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """Return a function that makes applications with the given options."""
     import os
 
     from satseg.serve.web import OFFLINE_ENVIRONMENT
@@ -43,9 +44,9 @@ def make(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     from satseg.serve.served_models import load_models
 
     with ExitStack() as stack, initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        served = load_models(compose("app", [f"checkpoint={material.rgb_model}", "engine=torch"]))
+        served = load_models(compose("app", [f"checkpoint={assets.rgb_model}", "engine=torch"]))
 
-        def made(*options: str, auth: tuple[str, str] | None = None, with_page: bool = True) -> Starlette:
+        def make_application(*options: str, auth: tuple[str, str] | None = None, with_page: bool = True) -> Starlette:
             root = tmp_path_factory.mktemp("root")
             os.environ["GRADIO_TEMP_DIR"] = f"{root}/gradio"
             stack.callback(os.environ.pop, "GRADIO_TEMP_DIR", None)
@@ -56,11 +57,11 @@ def make(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             stack.callback(application.close)
             return application.create(mount_page if with_page else None)
 
-        yield made
+        yield make_application
 
 
 @pytest.fixture(scope="module")
-def closed(make) -> Starlette:  # type: ignore[no-untyped-def]
+def protected(make) -> Starlette:  # type: ignore[no-untyped-def]
     return make(auth=AUTH)
 
 
@@ -75,16 +76,16 @@ def public(make) -> Starlette:  # type: ignore[no-untyped-def]
 
 
 def routes(app: object, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each method and path pattern that an application answers to, those of mounted applications included."""
+    """Yield methods and path patterns of all routes, including those of mounted applications."""
     for route in app.routes:  # type: ignore[attr-defined]
         if isinstance(route, Mount):
             yield from routes(route, prefix + route.path) if route.routes else [("GET", f"{prefix}{route.path}/x.js")]
         elif isinstance(route, WebSocketRoute):
             yield "WEBSOCKET", prefix + route.path
-        elif hasattr(route, "original_router"):  # one that FastAPI includes as it stands
+        elif hasattr(route, "original_router"):  # a router included by FastAPI
             yield from routes(route.original_router, prefix + route.include_context.prefix)
         else:
-            assert isinstance(route, Route), route  # of another kind: teach the walk to ask it
+            assert isinstance(route, Route), route  # extend this function for new kinds of routes
             for method in route.methods or ():
                 yield method, prefix + route.path
 
@@ -97,11 +98,11 @@ def client(app: Starlette, **headers: str) -> TestClient:
     return TestClient(app, ADDRESS, headers=headers, follow_redirects=False, client=("127.0.0.1", 50000))
 
 
-def test_nothing_answers_without_a_login_but_the_login(closed: Starlette) -> None:
-    walked = set(routes(closed))
-    assert len(walked) > 80 and {pattern for _, pattern in walked} >= OF_PAGE | OPEN
-    browser = client(closed)
-    for method, pattern in walked:
+def test_all_routes_except_login_and_health_checks_require_a_login(protected: Starlette) -> None:
+    all_routes = set(routes(protected))
+    assert len(all_routes) > 80 and {pattern for _, pattern in all_routes} >= PAGE_ROUTES | OPEN
+    browser = client(protected)
+    for method, pattern in all_routes:
         found = browser.request(method, filled(pattern))
         if pattern in OPEN:
             assert "User and password are required." not in found.text
@@ -115,8 +116,8 @@ def test_nothing_answers_without_a_login_but_the_login(closed: Starlette) -> Non
         pass
 
 
-def test_the_password_opens_the_page_and_leaving_closes_it(closed: Starlette) -> None:
-    browser = client(closed)
+def test_logging_in_gives_access_and_logging_out_revokes_it(protected: Starlette) -> None:
+    browser = client(protected)
     form = browser.get("/login").text
     assert "password" in form and "<script" not in form and "gradio" not in form.lower()
     for user, password in (("me", "wrong"), ("", ""), ("me", ""), ("me:secret, wörd", "")):
@@ -133,17 +134,17 @@ def test_the_password_opens_the_page_and_leaving_closes_it(closed: Starlette) ->
     assert browser.get("/logout").headers["location"] == "/login"
     browser.cookies.update(kept)
     assert browser.get("/api/v1/model").status_code == 401
-    basic = client(closed)
+    basic = client(protected)
     basic.auth = (AUTH[0].encode(), AUTH[1].encode())
     assert basic.get("/").status_code == 200 and len(basic.cookies) == 1
 
 
-def test_of_gradio_the_page_has_what_it_needs_and_no_more(local: Starlette) -> None:
+def test_only_the_gradio_routes_that_the_page_needs_are_reachable(local: Starlette) -> None:
     browser = client(local)
     browser.get("/")
     (gradio,) = (route for route in local.routes if isinstance(route, Mount) and route.path == "")
     for method, pattern in set(routes(gradio)):
-        if pattern not in OF_PAGE:
+        if pattern not in PAGE_ROUTES:
             found = browser.request(method, filled(pattern))
             assert found.status_code == 404, (method, pattern)
             assert (
@@ -182,7 +183,9 @@ def test_of_gradio_the_page_has_what_it_needs_and_no_more(local: Starlette) -> N
         ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, 403),
     ],
 )
-def test_no_path_answers_other_sites_or_other_names(local: Starlette, headers: dict[str, str], status: int) -> None:
+def test_cross_site_requests_and_other_host_names_are_refused_on_every_route(
+    local: Starlette, headers: dict[str, str], status: int
+) -> None:
     other = client(local, **headers)
     for method, pattern in set(routes(local)):
         assert other.request(method, filled(pattern)).status_code == status, (method, pattern)
@@ -204,15 +207,15 @@ def test_no_path_answers_other_sites_or_other_names(local: Starlette, headers: d
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
     ],
 )
-def test_its_own_page_and_a_proxy_that_is_named_are_answered(local: Starlette, headers: dict[str, str]) -> None:
+def test_requests_of_the_own_page_and_of_trusted_hosts_are_accepted(local: Starlette, headers: dict[str, str]) -> None:
     own = client(local, **headers)
     for path in ("/", "/healthz", "/api/v1/model", "/satseg/static/map.js"):
         assert own.get(path).status_code == 200
-    followed = headers.get("Sec-Fetch-Mode") == "navigate"
-    assert own.post("/login").status_code == (403 if followed else 404)
+    navigated = headers.get("Sec-Fetch-Mode") == "navigate"
+    assert own.post("/login").status_code == (403 if navigated else 404)
 
 
-def test_a_public_server_has_any_name_and_still_no_other_sites(public: Starlette) -> None:
+def test_a_public_server_accepts_any_host_name_but_no_cross_site_requests(public: Starlette) -> None:
     for host in ("203.0.113.7:7860", "maps.example.org"):
         assert client(public, Host=host, Origin=f"http://{host}").get("/").status_code == 200
         for origin in ("http://evil.example", "null"):
@@ -221,13 +224,13 @@ def test_a_public_server_has_any_name_and_still_no_other_sites(public: Starlette
             assert statuses == {403}
 
 
-def test_a_public_server_that_is_told_its_names_has_no_other(make) -> None:  # type: ignore[no-untyped-def]
+def test_a_public_server_with_trusted_hosts_accepts_no_other_names(make) -> None:  # type: ignore[no-untyped-def]
     named = make("host=0.0.0.0", "trusted_hosts=[maps.example.org]", with_page=False)
     for host, status in (("maps.example.org", 200), ("203.0.113.7:8000", 200), ("evil.example", 421)):
         assert client(named, Host=host).get("/healthz").status_code == status
 
 
-def test_every_answer_tells_browsers_what_to_refuse(local: Starlette) -> None:
+def test_every_response_has_security_headers(local: Starlette) -> None:
     browser = client(local, Accept="text/html")
     for path in ("/", "/api/v1/docs", "/healthz", "/nowhere", "/api/v1/nowhere", "/satseg/static/map.js", "/theme.css"):
         headers = browser.get(path).headers
@@ -240,10 +243,10 @@ def test_every_answer_tells_browsers_what_to_refuse(local: Starlette) -> None:
         assert ("sha256-" in policy["script-src"]) == (path in ("/", "/api/v1/docs"))
 
 
-def test_of_wrong_passwords_an_address_has_few(make) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_passwords_are_rate_limited_per_address(make) -> None:  # type: ignore[no-untyped-def]
     app = make(auth=AUTH)
-    inside = client(app)
-    assert inside.post("/login", data={"username": AUTH[0], "password": AUTH[1]}).status_code == 303
+    logged_in = client(app)
+    assert logged_in.post("/login", data={"username": AUTH[0], "password": AUTH[1]}).status_code == 303
     right = (AUTH[0].encode(), AUTH[1].encode())
     statuses = []
     for i in range(15):
@@ -255,7 +258,7 @@ def test_of_wrong_passwords_an_address_has_few(make) -> None:  # type: ignore[no
     assert "content-security-policy" in refused.headers
     assert client(app).post("/login", data={"username": AUTH[0], "password": AUTH[1]}).status_code == 429
     assert client(app).get("/api/v1/model").status_code == 401 and client(app).get("/healthz").status_code == 200
-    assert inside.get("/api/v1/model").status_code == 200
+    assert logged_in.get("/api/v1/model").status_code == 200
     other = TestClient(app, ADDRESS, client=("127.0.0.9", 50000))
     assert other.get("/api/v1/model", auth=right).status_code == 200
     for i in range(20):
@@ -265,7 +268,7 @@ def test_of_wrong_passwords_an_address_has_few(make) -> None:  # type: ignore[no
         assert TestClient(app, ADDRESS, client=(host, 50000)).get("/api/v1/model", auth=right).status_code == status
 
 
-def test_an_answer_to_a_fault_of_the_server_has_the_headers_too(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_internal_server_errors_have_security_headers(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     from satseg.serve.api import routes as api
 
     def broken(served: object) -> None:

@@ -1,4 +1,4 @@
-"""The queue: in order, told how far it is, stopped when asked, full when it is full; short jobs pass long ones."""
+"""The job queue: order, limits, priorities, progress, cancelling and closing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from satseg.serve.tickets import Continuation, Job, Ticket
 SHORT, LONG = Estimate(CostModel(), MAP, 1e4), Estimate(CostModel(), MAP, 1e8)
 
 
-def test_jobs_run_in_order_and_one_at_a_time() -> None:
+def test_jobs_run_one_at_a_time_in_order() -> None:
     jobs, seen, running = Jobs(20), [], threading.Lock()
 
     def work(number: int) -> int:
@@ -35,7 +35,7 @@ def test_jobs_run_in_order_and_one_at_a_time() -> None:
     jobs.close()
 
 
-def test_a_full_queue_refuses_and_takes_again() -> None:
+def test_a_full_queue_refuses_jobs_until_there_is_room() -> None:
     jobs, go = Jobs(2), threading.Event()
     made = [jobs.submit(lambda ticket: go.wait(30), estimate) for estimate in (SHORT, LONG, SHORT)]
     with pytest.raises(BusyError, match="Too many images are waiting; try again in about"):
@@ -46,7 +46,7 @@ def test_a_full_queue_refuses_and_takes_again() -> None:
     jobs.close()
 
 
-def test_answers_at_once_wait_for_so_many_seconds_of_work_and_whoever_is_refused_is_told_how_long() -> None:
+def test_immediate_requests_are_refused_with_a_waiting_time_beyond_the_limit_of_queued_work() -> None:
     jobs, go, costs = Jobs(0, most_seconds=10), threading.Event(), CostModel()
     four = Estimate(costs, MAP, 4e6)
     costs.calibrate(10**6, 1.0)
@@ -55,21 +55,21 @@ def test_answers_at_once_wait_for_so_many_seconds_of_work_and_whoever_is_refused
     def ask(estimate: Estimate) -> Job[bool]:
         return jobs.submit(lambda ticket: go.wait(30), estimate, patient=False)
 
-    made = [ask(four) for _ in range(3)]  # one runs, and 8 s of work wait
+    made = [ask(four) for _ in range(3)]  # one runs, and 8 s of work are queued
     with pytest.raises(BusyError) as refused:
         ask(four)
     assert refused.value.seconds == pytest.approx(12.3, abs=0.5)
-    made += [ask(Estimate(costs, MAP, 1e5)) for _ in range(20)]  # short ones are another matter
-    jobs.submit(lambda ticket: go.wait(30), four)  # so are patient owners
+    made += [ask(Estimate(costs, MAP, 1e5)) for _ in range(20)]  # short jobs do not count
+    jobs.submit(lambda ticket: go.wait(30), four)  # neither do patient ones
     for job in made[1:3]:
         job.ticket.cancel()
-    made[1:3] = [ask(Estimate(costs, MAP, 3e7))]  # one may always wait
+    made[1:3] = [ask(Estimate(costs, MAP, 3e7))]  # one may always be queued
     go.set()
     assert all(job.result() for job in made)
     jobs.close()
 
 
-def test_short_jobs_pass_a_long_one_which_goes_on_between() -> None:
+def test_short_jobs_interrupt_a_long_one_which_then_continues() -> None:
     jobs, seen, begun = Jobs(20), [], threading.Event()
 
     def long(ticket: Ticket) -> str:
@@ -90,7 +90,7 @@ def test_short_jobs_pass_a_long_one_which_goes_on_between() -> None:
     jobs.close()
 
 
-def test_a_much_shorter_job_passes_at_a_step_of_a_long_one_and_keeps_the_thread() -> None:
+def test_a_much_shorter_job_interrupts_a_long_one_between_steps_on_the_same_thread() -> None:
     jobs, begun, go, seen = Jobs(20), threading.Event(), threading.Event(), []
     middle = Estimate(LONG.costs, MAP, 1.1e6)
     assert not middle.is_small
@@ -101,7 +101,7 @@ def test_a_much_shorter_job_passes_at_a_step_of_a_long_one_and_keeps_the_thread(
             begun.set()
             if name == "long" and number == 0:
                 go.wait(30)
-                time.sleep(middle.seconds / 2)  # which earns the other its turn
+                time.sleep(middle.seconds / 2)  # long enough for the shorter job to take precedence
             seen.append((name, threading.get_ident()))
             ticket.tick()
         return name
@@ -118,7 +118,7 @@ def test_a_much_shorter_job_passes_at_a_step_of_a_long_one_and_keeps_the_thread(
     jobs.close()
 
 
-def test_a_long_job_comes_to_its_end_under_endless_short_ones() -> None:
+def test_a_long_job_finishes_despite_a_constant_stream_of_short_ones() -> None:
     jobs, over = Jobs(20), threading.Event()
 
     def long(ticket: Ticket) -> bool:
@@ -133,7 +133,7 @@ def test_a_long_job_comes_to_its_end_under_endless_short_ones() -> None:
         if not over.is_set():
             jobs.submit(again, SHORT, force=True)
 
-    for _ in range(3):  # so that one always waits or runs
+    for _ in range(3):  # so that one is always queued or running
         jobs.submit(again, SHORT)
     found = jobs.submit(long, LONG)
     assert found.result() and found.ticket.paused > 0
@@ -160,7 +160,7 @@ def test_a_job_is_cancelled_at_its_next_step_or_before_it_starts() -> None:
     first.ticket.cancel()
     second.ticket.cancel()
     with pytest.raises(CancelledError):
-        second.result()  # without its turn
+        second.result()  # without waiting for its turn
     assert jobs.num_unfinished == 1 and second.ticket.queue_position is None
     later = [jobs.submit(lambda ticket: "taken") for _ in range(2)]
     go.set()
@@ -171,7 +171,7 @@ def test_a_job_is_cancelled_at_its_next_step_or_before_it_starts() -> None:
     jobs.close()
 
 
-def test_closing_stops_what_waits_rests_or_runs_and_an_error_is_the_jobs_own() -> None:
+def test_closing_cancels_all_jobs_and_errors_are_raised_to_their_owner() -> None:
     jobs, started = Jobs(3), threading.Barrier(3)
 
     def endless(ticket: Ticket) -> None:
@@ -196,14 +196,16 @@ def test_closing_stops_what_waits_rests_or_runs_and_an_error_is_the_jobs_own() -
         jobs.submit(broken, force=True)
 
 
-def test_a_job_goes_on_in_the_lane_of_what_it_turns_out_to_be() -> None:
+def test_a_job_continues_in_the_lane_of_its_updated_estimate() -> None:
     jobs, go = Jobs(5), threading.Event()
 
     def look(ticket: Ticket) -> Continuation[str]:
         return Continuation(lambda ticket: go.wait(30) and f"long: {ticket.is_long}", LONG)
 
     found = jobs.submit(look, SHORT)
-    assert jobs.submit(lambda ticket: ticket.is_long, SHORT).result() is False  # it is not in its way
+    assert (
+        jobs.submit(lambda ticket: ticket.is_long, SHORT).result() is False
+    )  # the continuation does not block the short lane
     drained = threading.Thread(target=jobs.drain)
     drained.start()
     go.set()
@@ -212,7 +214,7 @@ def test_a_job_goes_on_in_the_lane_of_what_it_turns_out_to_be() -> None:
     jobs.close()
 
 
-def test_the_page_says_place_and_time_left_and_then_how_far_it_is() -> None:
+def test_the_page_shows_queue_position_remaining_time_and_progress() -> None:
     jobs, go, costs = Jobs(5), threading.Event(), CostModel()
     costs.calibrate(10**6, 1.0)
 
@@ -224,19 +226,19 @@ def test_the_page_says_place_and_time_left_and_then_how_far_it_is() -> None:
     made = [jobs.submit(work, Estimate(costs, MAP, 2e7)) for _ in range(3)]
     while not made[0].ticket.finished:
         time.sleep(0.01)
-    told = [fragments.progress(job.ticket, "Segmenting <a>.tif") for job in made]
-    assert "Segmenting &lt;a&gt;.tif … 25 %, done in about 1 s<" in told[0]
-    assert "Waiting for its turn: 2nd of 3, done in about 25 s …" in told[1]
-    assert "Waiting for its turn: 3rd of 3, done in about 45 s …" in told[2]
+    shown = [fragments.progress(job.ticket, "Segmenting <a>.tif") for job in made]
+    assert "Segmenting &lt;a&gt;.tif … 25 %, done in about 1 s<" in shown[0]
+    assert "Waiting for its turn: 2nd of 3, done in about 25 s …" in shown[1]
+    assert "Waiting for its turn: 3rd of 3, done in about 45 s …" in shown[2]
     go.set()
     jobs.close()
 
 
-def test_what_work_takes_is_learned_apart_for_its_size() -> None:
+def test_costs_are_learned_separately_by_size() -> None:
     costs = CostModel()
     costs.calibrate(512 * 512, 0.5)
     for _ in range(40):
-        costs.learn(MAP, 64 * 64, 0.31)  # most of which has nothing to do with its size
+        costs.learn(MAP, 64 * 64, 0.31)  # mostly a constant overhead
     for _ in range(40):
         costs.learn(MAP, 6000 * 6000, 0.3 + 36 * 2.0)
     assert costs.seconds(MAP, 64 * 64) == pytest.approx(0.31, rel=0.1)
@@ -244,8 +246,8 @@ def test_what_work_takes_is_learned_apart_for_its_size() -> None:
     assert costs.estimate(MAP, 512 * 512).is_small and not costs.estimate(MAP, 2048 * 2048).is_small
 
 
-class Queueing(RuleBasedStateMachine):
-    """Jobs that wait until they are let go, in whatever order they are given, cancelled and let go."""
+class QueueMachine(RuleBasedStateMachine):
+    """Submits, cancels and releases jobs in random order; each job blocks until it is released."""
 
     made = Bundle("made")
 
@@ -287,7 +289,7 @@ class Queueing(RuleBasedStateMachine):
             return
         is_long, job = one
         job.ticket.cancel()
-        if self.lanes[is_long] and self.lanes[is_long][0] is job.ticket:  # it runs, to its next step
+        if self.lanes[is_long] and self.lanes[is_long][0] is job.ticket:  # it runs until its next step
             self.gates[job.ticket].set_result(True)
         elif job.ticket not in self.lanes[is_long]:
             assert job.result() == "done"
@@ -299,7 +301,7 @@ class Queueing(RuleBasedStateMachine):
         self.lanes[is_long].remove(job.ticket)
 
     @rule(is_long=st.booleans())
-    def let_go(self, is_long: bool) -> None:
+    def release(self, is_long: bool) -> None:
         if self.lanes[is_long]:
             ticket = self.lanes[is_long].pop(0)
             self.gates[ticket].set_result(True)
@@ -307,7 +309,7 @@ class Queueing(RuleBasedStateMachine):
                 time.sleep(0.001)
 
     @invariant()
-    def everyone_has_a_place(self) -> None:
+    def every_job_has_a_queue_position(self) -> None:
         for lane in self.lanes.values():
             positions = [ticket.queue_position for ticket in lane]
             assert [position[:2] for position in positions] == [(i + 1, len(lane)) for i in range(len(lane))]
@@ -331,5 +333,5 @@ class Queueing(RuleBasedStateMachine):
             assert all(t in set(ran) or t.cancelled for t in self.given[is_long])
 
 
-TestQueueing = Queueing.TestCase
-TestQueueing.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestQueue = QueueMachine.TestCase
+TestQueue.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -1,19 +1,19 @@
-"""One model in two threads: each has an engine and modules of its own, and both have the same weights."""
+"""A served model in two threads: separate engines and modules with shared weights."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from browser_visitor import Material
+from browser_visitor import Assets
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
 from satseg.serve.served_models import load_models
 
 
-def test_short_and_long_jobs_and_explanations_do_not_disturb_each_other(material: Material) -> None:
-    options = {"checkpoint": str(material.rgb_model), "engine": "torch"}
+def test_short_and_long_jobs_and_explanations_do_not_disturb_each_other(assets: Assets) -> None:
+    options = {"checkpoint": str(assets.rgb_model), "engine": "torch"}
     (served,) = load_models(OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "serving.yaml"), options))
     served.warm_up()
     assert 0 < served.costs.seconds("map", 10_000) < served.costs.seconds("map", 10**8)

@@ -1,4 +1,4 @@
-"""Clients that take their time: they lose their connections, and the others notice nothing."""
+"""Slow clients are disconnected and do not affect other clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from browser_visitor import CRS, PLACE, Material, Server, start, until
+from browser_visitor import CRS, PLACE, Assets, Server, start, wait_until
 
 from satseg.data.rasters.writing import write_raster
 
@@ -24,12 +24,12 @@ LARGE_FILE = "/api/v1/static/swagger-ui-bundle.js"
 
 
 @pytest.fixture(scope="module")
-def server(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The page and the API, with a queue of few places and little patience."""
+def server(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start the app and the API with a short queue and short timeouts."""
     pytest.importorskip("gradio")
-    options = [f"checkpoint={material.rgb_model}", "queue_size=1"]
-    found = start(*options, temporary=tmp_path_factory.mktemp("impatient"), impatient=True)
-    until(lambda: httpx.get(f"{found.address}/readyz").status_code == 200)
+    options = [f"checkpoint={assets.rgb_model}", "queue_size=1"]
+    found = start(*options, temporary=tmp_path_factory.mktemp("short_timeouts"), short_timeouts=True)
+    wait_until(lambda: httpx.get(f"{found.address}/readyz").status_code == 200)
     yield found
     assert found.stop() == 0
     log = (found.temporary / "log").read_text()
@@ -42,7 +42,7 @@ def address_of(server: Server) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def connected(server: Server, begin: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
+def connect(server: Server, begin: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
     found = socket.create_connection(address_of(server), timeout=30, source_address=(source, 0))
     found.sendall(begin)
     return found
@@ -54,8 +54,8 @@ def num_connections(server: Server) -> int:
     return sum(one.laddr.port == port and one.status == "ESTABLISHED" for one in found)
 
 
-def everything(connection: socket.socket) -> bytes:
-    """Return what comes until the server ends the connection."""
+def read_all(connection: socket.socket) -> bytes:
+    """Return all data until the server closes the connection."""
     found = bytearray()
     try:
         while piece := connection.recv(65536):
@@ -76,14 +76,14 @@ def is_open(connection: socket.socket) -> bool:
 
 
 @contextmanager
-def trickling(connections: list[socket.socket]) -> Iterator[None]:
-    """Send a byte on each connection, again and again."""
+def send_bytes_slowly(connections: list[socket.socket]) -> Iterator[None]:
+    """Send one byte every 0.2 s on each connection for the length of a block."""
     end = threading.Event()
 
     def send() -> None:
         while not end.wait(0.2):
             for connection in connections:
-                with suppress(OSError):  # it is closed, as it should be
+                with suppress(OSError):  # closed by the server, as expected
                     connection.send(b"x")
 
     thread = threading.Thread(target=send)
@@ -95,121 +95,123 @@ def trickling(connections: list[socket.socket]) -> Iterator[None]:
         thread.join()
 
 
-def begun(path: str, content_type: str = "image/tiff") -> bytes:
+def request_header(path: str, content_type: str = "image/tiff") -> bytes:
     return (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\nContent-Length: 1000000\r\n\r\n"
     ).encode()
 
 
 def image(path: Path, side: int) -> bytes:
-    """Return a photograph that cannot be compressed."""
+    """Return an image file that cannot be compressed."""
     noise = np.random.default_rng(1).integers(1, 255, (3, side, side)).astype("uint8")
     write_raster(path, noise, crs=CRS, transform=tuple(PLACE)[:6])
     return path.read_bytes()
 
 
 @pytest.mark.parametrize("path", ["/api/v1/predict", "/api/v1/jobs", "/api/v1/explain?target=water"])
-def test_unfinished_images_take_no_place_and_end(server: Server, material: Material, path: str) -> None:
+def test_unfinished_images_do_not_occupy_the_queue_and_time_out(server: Server, assets: Assets, path: str) -> None:
     with ExitStack() as stack:
-        slow = [stack.enter_context(connected(server, begun(path))) for _ in range(12)]  # the queue has two places
-        with trickling(slow):
-            body = material.rgb_image.read_bytes()
+        slow = [
+            stack.enter_context(connect(server, request_header(path))) for _ in range(12)
+        ]  # the queue has room for two
+        with send_bytes_slowly(slow):
+            body = assets.rgb_image.read_bytes()
             answer = httpx.post(f"{server.address}/api/v1/predict?preflight=warn", content=body, timeout=60)
             assert answer.status_code == 200, answer.text
             assert sum(map(is_open, slow)) == len(slow)
             for connection in slow:
                 connection.settimeout(30)
-                said = everything(connection)
-                assert said.startswith(b"HTTP/1.1 408 ") and b'"title":"Request Timeout"' in said
-                assert b"frame-ancestors 'none'" in said.partition(b"\r\n\r\n")[0]
-    until(lambda: not list(server.temporary.glob("satseg-*/requests/*")))
+                response = read_all(connection)
+                assert response.startswith(b"HTTP/1.1 408 ") and b'"title":"Request Timeout"' in response
+                assert b"frame-ancestors 'none'" in response.partition(b"\r\n\r\n")[0]
+    wait_until(lambda: not list(server.temporary.glob("satseg-*/requests/*")))
     assert not list(server.temporary.glob("satseg-*/jobs/*/upload"))
 
 
-def uploaded(server: Server) -> list[Path]:
+def stored_uploads(server: Server) -> list[Path]:
     return [path for path in server.temporary.glob("satseg-*/gradio/**/*") if path.is_file()]
 
 
-def test_an_unfinished_upload_of_the_page_ends_and_leaves_nothing(server: Server) -> None:
+def test_an_unfinished_upload_to_the_page_times_out_and_leaves_no_file(server: Server) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.tif"\r\n\r\n' + bytes(5000)
-    cookies = httpx.get(server.address).cookies  # the page's upload is for those who have opened it
+    cookies = httpx.get(server.address).cookies  # uploading requires the cookie of the page
     cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
-    begin = begun("/gradio_api/upload", f"multipart/form-data; boundary=x\r\nCookie: {cookie}")
-    with connected(server, begin + part) as slow:
-        until(lambda: uploaded(server), seconds=20)  # less than its time to end
-        with trickling([slow]):
-            assert everything(slow).startswith(b"HTTP/1.1 408 ")
-    until(lambda: not uploaded(server))
+    begin = request_header("/gradio_api/upload", f"multipart/form-data; boundary=x\r\nCookie: {cookie}")
+    with connect(server, begin + part) as slow:
+        wait_until(lambda: stored_uploads(server), seconds=20)  # before it times out
+        with send_bytes_slowly([slow]):
+            assert read_all(slow).startswith(b"HTTP/1.1 408 ")
+    wait_until(lambda: not stored_uploads(server))
 
 
 @pytest.mark.parametrize(("begin", "status"), [(b"GET /healthz HTTP/1.0", 200), (b"GET /healthz HTTP/1.1", 400)])
-def test_old_clients_need_not_name_the_server(server: Server, begin: bytes, status: int) -> None:
-    with connected(server, begin + b"\r\n\r\n") as old:
-        assert f" {status} ".encode() in everything(old).partition(b"\r\n")[0]
-    with connected(server, b"GET /healthz HTTP/1.0\r\nOrigin: http://evil.example\r\n\r\n") as old:
-        assert b" 403 " in everything(old).partition(b"\r\n")[0]
+def test_http_1_0_requests_need_no_host_header(server: Server, begin: bytes, status: int) -> None:
+    with connect(server, begin + b"\r\n\r\n") as old:
+        assert f" {status} ".encode() in read_all(old).partition(b"\r\n")[0]
+    with connect(server, b"GET /healthz HTTP/1.0\r\nOrigin: http://evil.example\r\n\r\n") as old:
+        assert b" 403 " in read_all(old).partition(b"\r\n")[0]
 
 
 @pytest.mark.parametrize("begin", [b"", b"G", OPEN_HEADER, OPEN_HEADER + b"\r\n" + OPEN_HEADER])
-def test_a_header_must_come_to_its_end(server: Server, begin: bytes) -> None:
-    with connected(server, begin) as slow, trickling([slow] if begin else []):
-        assert everything(slow).count(b"HTTP/1.1 200 OK") == begin.count(b"\r\n\r\n")
+def test_unfinished_headers_time_out(server: Server, begin: bytes) -> None:
+    with connect(server, begin) as slow, send_bytes_slowly([slow] if begin else []):
+        assert read_all(slow).count(b"HTTP/1.1 200 OK") == begin.count(b"\r\n\r\n")
 
 
-def test_the_body_of_a_refused_request_is_not_waited_for(server: Server) -> None:
-    with connected(server, begun("/healthz")) as slow, trickling([slow]):
-        assert everything(slow).startswith(b"HTTP/1.1 404 ")
+def test_the_server_does_not_wait_for_the_body_of_a_refused_request(server: Server) -> None:
+    with connect(server, request_header("/healthz")) as slow, send_bytes_slowly([slow]):
+        assert read_all(slow).startswith(b"HTTP/1.1 404 ")
 
 
-def test_of_too_many_connections_the_oldest_without_a_request_go(server: Server, material: Material) -> None:
+def test_the_oldest_idle_connections_are_closed_when_there_are_too_many(server: Server, assets: Assets) -> None:
     with ExitStack() as stack:
         for _ in range(100):
-            stack.enter_context(connected(server, OPEN_HEADER))
+            stack.enter_context(connect(server, OPEN_HEADER))
         assert httpx.get(f"{server.address}/healthz").status_code == 200
         assert num_connections(server) <= 40
 
 
-def test_an_address_that_is_no_proxys_has_few_connections(server: Server) -> None:
+def test_connections_per_address_are_limited_except_for_proxies(server: Server) -> None:
     with ExitStack() as stack:
-        opened = [stack.enter_context(connected(server, OPEN_HEADER, "127.0.0.2")) for _ in range(12)]
-        other = stack.enter_context(connected(server, OPEN_HEADER, "127.0.0.3"))
-        until(lambda: [is_open(one) for one in opened] == [False] * 4 + [True] * 8)
+        opened = [stack.enter_context(connect(server, OPEN_HEADER, "127.0.0.2")) for _ in range(12)]
+        other = stack.enter_context(connect(server, OPEN_HEADER, "127.0.0.3"))
+        wait_until(lambda: [is_open(one) for one in opened] == [False] * 4 + [True] * 8)
         assert is_open(other)
 
 
 @pytest.mark.parametrize("path", [LARGE_FILE, "/gradio_api/heartbeat/nobody"])
-def test_who_does_not_read_is_not_written_to(server: Server, path: str) -> None:
+def test_clients_that_do_not_read_are_disconnected_only_if_data_is_waiting(server: Server, path: str) -> None:
     before = num_connections(server)
-    with socket.socket() as lazy:
-        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        lazy.connect(address_of(server))
-        lazy.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() * (20 if path == LARGE_FILE else 1))
+    with socket.socket() as unread:
+        unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        unread.connect(address_of(server))
+        unread.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() * (20 if path == LARGE_FILE else 1))
         if path == LARGE_FILE:
-            until(lambda: num_connections(server) > before)
-            until(lambda: num_connections(server) == before)
-        else:  # nothing waits to be read
+            wait_until(lambda: num_connections(server) > before)
+            wait_until(lambda: num_connections(server) == before)
+        else:  # no data is waiting
             time.sleep(5)
-            assert is_open(lazy)
+            assert is_open(unread)
 
 
-def steadily(bytes_a_second: int, step: Callable[[int], object], num_bytes: int) -> None:
-    """Do something with so many bytes at such a rate."""
+def at_constant_rate(bytes_a_second: int, step: Callable[[int], object], num_bytes: int) -> None:
+    """Call `step` with a number of bytes ten times a second, until `num_bytes` are reached."""
     for _ in range(0, num_bytes, bytes_a_second // 10):
         step(bytes_a_second // 10)
         time.sleep(0.1)
 
 
-def test_slow_lines_are_served_if_something_passes(server: Server, tmp_path: Path) -> None:
+def test_slow_clients_that_make_progress_are_served(server: Server, tmp_path: Path) -> None:
     body = image(tmp_path / "image.tif", 192)
     header = f"POST /api/v1/predict?preflight=warn HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
-    with connected(server, header.encode()) as slow:
+    with connect(server, header.encode()) as slow:
         left = bytearray(body)
 
         def send(count: int) -> None:
             slow.sendall(left[:count])
             del left[:count]
 
-        steadily(20_000, send, len(body))
+        at_constant_rate(20_000, send, len(body))
         assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
     expected = httpx.get(f"{server.address}{LARGE_FILE}").content
     with socket.socket() as slow:
@@ -217,20 +219,20 @@ def test_slow_lines_are_served_if_something_passes(server: Server, tmp_path: Pat
         slow.connect(address_of(server))
         slow.sendall(f"GET {LARGE_FILE} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
         found = bytearray()
-        steadily(100_000, lambda count: found.extend(slow.recv(count)), 600_000)
-        found += everything(slow)
+        at_constant_rate(100_000, lambda count: found.extend(slow.recv(count)), 600_000)
+        found += read_all(slow)
     assert found.startswith(b"HTTP/1.1 200 OK") and found.endswith(b"\r\n\r\n" + expected)
 
 
-def plain(path: Path, side: int) -> bytes:
+def uniform_image(path: Path, side: int) -> bytes:
     write_raster(path, np.full((3, side, side), 7, np.uint8))
     return path.read_bytes()
 
 
-def test_who_waits_for_an_answer_is_not_hurried(server: Server, tmp_path: Path) -> None:
-    body = plain(tmp_path / "asked.tif", 2100)  # not so much smaller than the job that this would let it pass
+def test_clients_that_wait_for_a_response_do_not_time_out(server: Server, tmp_path: Path) -> None:
+    body = uniform_image(tmp_path / "asked.tif", 2100)  # large enough not to overtake the job
     with httpx.Client(base_url=server.address, timeout=120) as client:
-        before = plain(tmp_path / "before.tif", 4000)
+        before = uniform_image(tmp_path / "before.tif", 4000)
         job = client.post("/api/v1/jobs?preflight=warn", content=before).json()["id"]
         answers: list[httpx.Response] = []
 

@@ -1,4 +1,4 @@
-"""The averaged weights that a run scores and ends with, against the formula written out here."""
+"""The exponential moving average of weights, against an explicit formula."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from satseg.train.callbacks.averaging import ExponentialMovingAverage
 
-STEPS = 64  # of one epoch
+STEPS = 64  # per epoch
 
 Weights = dict[str, np.ndarray]
 
@@ -20,8 +20,8 @@ def weights(model: nn.Module) -> Weights:
     return {name: value.detach().double().numpy().copy() for name, value in model.state_dict().items()}
 
 
-class Seen(pl.Callback):
-    """Notes the weights after each step and those that are scored."""
+class RecordWeights(pl.Callback):
+    """Records the weights after each step and those used in validation."""
 
     def __init__(self) -> None:
         self.steps: list[Weights] = []
@@ -35,7 +35,7 @@ class Seen(pl.Callback):
 
 
 def averaged(steps: list[Weights], decay: float) -> Weights:
-    """Each step keeps 2/11, 3/12, 4/13 … of the average, and never more than `decay`."""
+    """Return the average: each step keeps 2/11, 3/12, 4/13 … of it, at most `decay`."""
     average = dict(steps[0])
     for number, step in enumerate(steps[1:], start=2):
         kept = min(decay, number / (number + 9))
@@ -45,21 +45,21 @@ def averaged(steps: list[Weights], decay: float) -> Weights:
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.6])
-def test_what_is_scored_and_left_is_an_average_whose_memory_grows_with_the_run(decay: float) -> None:
+def test_validation_and_final_weights_are_averages_with_increasing_decay(decay: float) -> None:
     torch.manual_seed(0)
-    model, seen = BoringModel(), Seen()
+    model, recorded = BoringModel(), RecordWeights()
     model.layer = nn.Sequential(nn.Linear(32, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))  # type: ignore[assignment]
     quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
-    callbacks = [seen, ExponentialMovingAverage(decay)]
+    callbacks = [recorded, ExponentialMovingAverage(decay)]
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, num_sanity_val_steps=0, limit_val_batches=1, callbacks=callbacks, **quiet
     )
     loader = torch.utils.data.DataLoader(torch.randn(2 * STEPS, 32), batch_size=2)
     trainer.fit(model, loader, loader)
-    assert (len(seen.steps), len(seen.scored)) == (2 * STEPS, 2)
-    for found, steps in ((seen.scored[0], STEPS), (seen.scored[1], 2 * STEPS), (weights(model), 2 * STEPS)):
-        expected = averaged(seen.steps[:steps], decay)
+    assert (len(recorded.steps), len(recorded.scored)) == (2 * STEPS, 2)
+    for found, steps in ((recorded.scored[0], STEPS), (recorded.scored[1], 2 * STEPS), (weights(model), 2 * STEPS)):
+        expected = averaged(recorded.steps[:steps], decay)
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
-    last = seen.steps[-1]
+    last = recorded.steps[-1]
     assert max(np.abs(weights(model)[name] - last[name]).max() for name in last) > 1e-3

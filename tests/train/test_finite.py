@@ -1,4 +1,4 @@
-"""Weights that are not finite take no finite ones' place, in no file of a run."""
+"""NaN and infinite weights never replace finite ones in the files of a run."""
 
 import math
 from pathlib import Path
@@ -50,18 +50,20 @@ def trainer(task: SegmentationTask, epoch: int, score: float, path: Path | None 
     )
 
 
-def spoil(task: SegmentationTask, number: float) -> None:
-    """Set one batch statistic to what is no number."""
+def set_statistic(task: SegmentationTask, number: float) -> None:
+    """Set one running variance to a number."""
     next(b for name, b in task.network.named_buffers() if name.endswith("running_var"))[0] = number
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_the_last_finite_model_and_checkpoint_stay(number: float, task: SegmentationTask, tmp_path: Path) -> None:
+def test_the_last_finite_model_and_checkpoint_are_kept_when_training_diverges(
+    number: float, task: SegmentationTask, tmp_path: Path
+) -> None:
     best, last = BestModelFile(tmp_path / "model.safetensors", "val/miou"), SaveLast(tmp_path / "last.ckpt", 5)
     for epoch, score in ((0, 0.5), (1, 0.9)):
         if epoch == 1:
             before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-            spoil(task, number)
+            set_statistic(task, number)
         best.on_validation_end(trainer(task, epoch, score), task)
         if epoch == 0:
             last.on_train_epoch_end(trainer(task, epoch, score), task)
@@ -70,14 +72,14 @@ def test_the_last_finite_model_and_checkpoint_stay(number: float, task: Segmenta
     assert before.keys() == {"model.safetensors", "last.ckpt"}
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert best.best == 0.5 and load_model(tmp_path).spec == SPEC
-    spoil(task, 1.0)
+    set_statistic(task, 1.0)
     best.on_validation_end(trainer(task, 2, 0.9), task)
     assert best.best == pytest.approx(0.9)
     assert (tmp_path / "model.safetensors").read_bytes() != before["model.safetensors"]
 
 
-@pytest.mark.parametrize("part", ["state_dict", "current_model_state"])  # with ema the first are the averages
-def test_no_checkpoint_of_a_diverged_run_is_written_or_gone_on_from(part: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["state_dict", "current_model_state"])  # with EMA the state_dict holds the averages
+def test_checkpoints_of_a_diverged_run_are_neither_written_nor_loaded(part: str, tmp_path: Path) -> None:
     path, states = tmp_path / "last.ckpt", AtomicCheckpointIO()
     whole = {"state_dict": {"w": torch.ones(2)}, "current_model_state": {"w": torch.ones(2)}}
     states.save_checkpoint(whole, path)
@@ -92,7 +94,7 @@ def test_no_checkpoint_of_a_diverged_run_is_written_or_gone_on_from(part: str, t
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
-def test_a_number_that_is_none_is_found_in_every_floating_dtype(dtype: torch.dtype) -> None:
+def test_nan_is_found_in_every_floating_dtype(dtype: torch.dtype) -> None:
     good = {"a": torch.full((1000,), 400.0).to(dtype), "empty": torch.empty(0, dtype=dtype), "steps": torch.tensor(3)}
     assert nonfinite_tensor(good) is None
     values = torch.ones(1000)
@@ -100,7 +102,7 @@ def test_a_number_that_is_none_is_found_in_every_floating_dtype(dtype: torch.dty
     assert nonfinite_tensor(good | {"b": values.to(dtype)}) == "b"
 
 
-def test_large_finite_numbers_are_numbers() -> None:
+def test_large_finite_values_are_accepted() -> None:
     assert (
         nonfinite_tensor({"a": torch.full((1000,), 3e38), "b": torch.full((10,), -1e308, dtype=torch.float64)}) is None
     )

@@ -1,3 +1,5 @@
+"""Interrupting training with SIGINT."""
+
 import contextlib
 import signal
 from collections.abc import Iterator
@@ -10,8 +12,8 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 from satseg.train.callbacks.stopping import StopOnInterrupt
 
 
-class Deaf(BoringModel):
-    """A library that is interrupted and does not say so."""
+class SwallowsInterrupt(BoringModel):
+    """A model that interrupts itself in each step and drops the KeyboardInterrupt."""
 
     batches = 0
 
@@ -23,7 +25,7 @@ class Deaf(BoringModel):
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _restore_handler() -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
@@ -34,14 +36,14 @@ def trainer() -> pl.Trainer:
     return pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[StopOnInterrupt()], **quiet)
 
 
-def test_an_interruption_that_a_library_drops_still_ends_training_before_the_next_batch() -> None:
-    model = Deaf()
+def test_an_interrupt_swallowed_by_a_library_still_ends_training_before_the_next_batch() -> None:
+    model = SwallowsInterrupt()
     with pytest.raises(SystemExit):
         trainer().fit(model)
     assert model.batches == 1
 
 
-def test_the_signal_is_as_before_once_training_is_over() -> None:
+def test_the_signal_handler_is_restored_after_training() -> None:
     before = signal.getsignal(signal.SIGINT)
     trainer().fit(BoringModel())
     assert signal.getsignal(signal.SIGINT) is before

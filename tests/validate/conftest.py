@@ -1,4 +1,4 @@
-"""A small sound dataset on the ground, which tests break in one way each."""
+"""A small valid dataset, into which tests introduce single faults."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from dataset_files import PLACES, SIZE, make_image, make_mask, write
 
 @pytest.fixture
 def sound(tmp_path: Path) -> Path:
-    """Ten images far from each other in folders train, val and test, with a little of value 255 in the masks."""
+    """Write ten images far from each other in folders train, val and test, with some pixels of 255 in the masks."""
     root = tmp_path / "my data (1), new=ü"
     seed = 0
     for split, number in PLACES.items():

@@ -1,4 +1,4 @@
-"""Bands that give the label away or hold categories, and their sound twins."""
+"""Bands that contain the label or categories, and similar bands that are legitimate."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from dataset_faults import check, found, grave
+from dataset_faults import check, finding_of, problems
 from dataset_files import SIZE, make_mask, read, write
 from rasterio import warp
 from rasterio.features import rasterize
@@ -22,7 +22,7 @@ def add_band(root: Path, make: Callable[[np.ndarray, np.random.Generator], np.nd
     for path in sorted(root.glob("*/images/*.tif")):
         mask, random = make_mask(int(path.stem)), np.random.default_rng(int(path.stem))
         band, image = make(mask, random), read(path)
-        kind = np.float32 if (band % 1).any() else np.uint16  # one file has one dtype
+        kind = np.float32 if (band % 1).any() else np.uint16  # a file has a single dtype
         write(path, np.concatenate([image, band[None]]).astype(kind), east=int(path.stem) * 10 * SIZE)
 
 
@@ -31,7 +31,7 @@ def label_with_noise(mask: np.ndarray, random: np.random.Generator) -> np.ndarra
 
 
 def label_of_large_numbers(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Two of them together are beyond uint16."""
+    """The sum of two values exceeds uint16."""
     return 30_000 + 9_000.0 * mask + random.integers(0, 20, mask.shape)
 
 
@@ -53,7 +53,7 @@ def land_cover(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def corine(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """44 codes of three digits, some common and most rare, in areas."""
+    """Regions with 44 codes of three digits, a few common and most rare."""
     codes = np.array([111 + 100 * (i // 9) + 10 * (i % 9 // 3) + i % 3 for i in range(44)])
     areas = random.choice(codes, (16, 16), p=np.arange(1, 45) / 990)
     return zoom(areas, SIZE // 16, order=0)
@@ -72,7 +72,7 @@ def quality(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def faint(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A measurement of a narrow range, resampled from coarser pixels, as Sentinel-2's cirrus band."""
+    """A measurement of a narrow range resampled from coarser pixels, like the cirrus band of Sentinel-2."""
     coarse = gaussian_filter(random.normal(size=(16, 16)), 1.5) * 8 + random.normal(size=(16, 16)) * 0.5
     return zoom(np.rint(coarse + 20), 6, order=0)
 
@@ -84,22 +84,22 @@ def coarse(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def weather(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A model's temperature: two cells an image, in tenths of a degree."""
+    """Temperature of a weather model: two grid cells per image, in tenths of a degree."""
     return np.round(290 + random.normal() * 2 + 0.1 * (np.arange(SIZE) > 40), 1) + np.zeros(mask.shape)
 
 
 @pytest.mark.parametrize("make", [one_class, blurred, distance])
-def test_a_band_that_gives_away_one_class_of_several_is_named_with_the_class(sound, make):
+def test_a_band_that_contains_the_label_of_one_class_is_reported_with_the_class(sound, make):
     add_band(sound, make)
     validation = check(sound)
-    finding = found(validation, "giveaway_band")
-    assert grave(validation) == ["giveaway_band"] and "band_5 gives the class forest away" in finding.message
+    finding = finding_of(validation, "giveaway_band")
+    assert problems(validation) == ["giveaway_band"] and "band_5 gives the class forest away" in finding.message
     assert np.nan_to_num(next(b.score for b in validation.bands if b.name == "band_5")) < 0.9  # over all classes
     assert "dataset.bands='[1, 2, 3, 4]'" in finding.repair
 
 
 @pytest.mark.shared
-def test_near_infrared_that_tells_water_is_no_label_and_a_label_beside_it_is(shared_dir, tmp_path):
+def test_near_infrared_that_separates_water_is_no_label_band_but_a_planted_one_is(shared_dir, tmp_path):
     source = shared_dir / "data/polygons_small"
     with rasterio.open(source / "lsat.tif") as file:
         image, grid = file.read(), {"crs": file.crs, "transform": file.transform}
@@ -119,12 +119,12 @@ def test_near_infrared_that_tells_water_is_no_label_and_a_label_beside_it_is(sha
     write(tmp_path / "all/masks/a.tif", mask[None], **grid)
     options = {"split": Random(), "classes": names}
     validation = check(tmp_path, **options)
-    strong = found(validation, "strong_band")
+    strong = finding_of(validation, "strong_band")
     assert "B4_dn" not in strong.message and "band_4 water (1.000" in strong.message and strong.severity == 0
-    assert not {"giveaway_band"} & set(grave(validation))
+    assert not {"giveaway_band"} & set(problems(validation))
     planted = np.random.default_rng(0).normal(100, 5, mask.shape) + 60 * (mask == 2)
     write(tmp_path / "all/images/a.tif", np.concatenate([image, planted[None].clip(0, 255).astype(np.uint8)]), **grid)
-    finding = found(check(tmp_path, **options), "giveaway_band")
+    finding = finding_of(check(tmp_path, **options), "giveaway_band")
     assert "band_8 gives the class forest away: alone it separates it from the rest" in finding.message
 
 
@@ -145,16 +145,16 @@ def test_near_infrared_that_tells_water_is_no_label_and_a_label_beside_it_is(sha
         (weather, None),
     ],
 )
-def test_bands_that_are_no_measurement(sound, make, name):
+def test_label_and_categorical_bands_are_reported_and_measurements_are_not(sound, make, name):
     add_band(sound, make)
     validation = check(sound)
-    assert grave(validation) == ([name] if name else [])
-    assert name is None or "band_5" in found(validation, name).message
-    assert check(sound, bands=[1, 2, 3, 4]).is_sound  # training does not read it
+    assert problems(validation) == ([name] if name else [])
+    assert name is None or "band_5" in finding_of(validation, name).message
+    assert check(sound, bands=[1, 2, 3, 4]).is_sound  # the band is not used
 
 
-def test_the_threshold_of_a_giveaway_is_stated_and_can_be_set(sound):
-    message = found(check(sound, Limits(giveaway=0.8)), "giveaway_band").message
+def test_the_threshold_for_label_bands_is_stated_and_configurable(sound):
+    message = finding_of(check(sound, Limits(giveaway=0.8)), "giveaway_band").message
     assert "band_4" in message and "threshold 0.8" in message
     with pytest.raises(ConfigError, match=r"giveaway=3.*from 0 to 1"):
         Limits(giveaway=3)

@@ -1,4 +1,4 @@
-"""What training checks before it begins: headers only, a line for each finding."""
+"""The quick check of headers before training."""
 
 import logging
 
@@ -13,7 +13,7 @@ from satseg.train.build import build_datamodule, check_data
 from satseg.validate.checking import check_cheaply
 
 
-def opened(root) -> FolderDataModule:
+def open_dataset(root) -> FolderDataModule:
     return FolderDataModule(root, images="*/images/*", masks="*/masks/*", classes=CLASSES, split=Subfolder())
 
 
@@ -21,22 +21,22 @@ def move(root, name: str, **place) -> None:
     write(root / name, read(root / name), **place)
 
 
-def test_sound_headers_are_silent(sound):
-    assert check_cheaply(opened(sound)) == []
+def test_valid_headers_give_no_findings(sound):
+    assert check_cheaply(open_dataset(sound)) == []
 
 
-def test_headers_alone_tell_of_places(sound):
+def test_crs_and_adjacent_images_are_checked_from_headers_alone(sound):
     for kind in ("images", "masks"):
         move(sound, f"val/{kind}/7.tif", east=SIZE)  # beside image 0
     move(sound, "train/masks/3.tif", crs="EPSG:32634", east=3 * 10 * SIZE)
-    for path in sound.glob("*/*/*.tif"):  # no pixel can be read
+    for path in sound.glob("*/*/*.tif"):  # truncated, so that pixels cannot be read
         path.write_bytes(path.read_bytes()[:1500])
-    findings = check_cheaply(opened(sound))
+    findings = check_cheaply(open_dataset(sound))
     assert [f.check for f in findings] == ["crs", "touching"]
     assert "EPSG:32633 and EPSG:32634" in findings[0].message
 
 
-def test_training_warns_in_a_line_with_the_remedy(sound, caplog):
+def test_training_prints_one_warning_line_with_the_remedy(sound, caplog):
     for kind in ("images", "masks"):
         move(sound, f"val/{kind}/7.tif", east=SIZE)
     options = [
@@ -58,7 +58,7 @@ def test_training_warns_in_a_line_with_the_remedy(sound, caplog):
 
 
 @pytest.mark.parametrize("bands", [None, [1, 2]])
-def test_bands_that_are_not_read_may_differ_in_number(sound, bands):
+def test_unused_bands_may_differ_between_images(sound, bands):
     datamodule = FolderDataModule(
         sound, images="*/images/*", masks="*/masks/*", classes=CLASSES, split=Subfolder(), bands=bands
     )

@@ -1,4 +1,4 @@
-"""Crops of one scene that overlap across splits, without coordinates."""
+"""Detection of overlapping crops of one scene in different splits, without georeference."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from dataset_faults import check, found, grave
+from dataset_faults import check, finding_of, problems
 from dataset_files import SIZE, make_image, make_mask, read, write
-from image_changes import TURNS, jpeg, resampled
+from image_changes import ORIENTATIONS, jpeg, resampled
 from PIL import Image
 from rasterio.enums import Resampling
 from scipy.ndimage import gaussian_filter, zoom
@@ -48,19 +48,19 @@ def crops(root: Path, scene: int, stride: int, save: Save, number: int = 4, size
 
 
 @pytest.mark.parametrize(("save", "stride"), [(png, 5), (floats, 33), (png, 64), (tif, 80), (floats, 80)])
-def test_crops_with_a_stride_smaller_than_they_are(tmp_path, save, stride):
+def test_crops_with_a_stride_below_their_size_overlap(tmp_path, save, stride):
     for scene in range(4):
         crops(tmp_path, scene, stride, save, number=3)
     leaking = check(tmp_path, **PATTERNS, split=Random())
-    finding = found(leaking, "overlapping_crops")
-    assert grave(leaking) == ["overlapping_crops"]
+    finding = finding_of(leaking, "overlapping_crops")
+    assert problems(leaking) == ["overlapping_crops"]
     share = round(100 * (1 - stride / SIZE))
     assert f"with {share} % of the pixels in common" in finding.message and "dataset/split=group" in finding.repair
     assert len(finding.files) > 20
     assert check(tmp_path, **PATTERNS, split=Group(r"(\d)_", val=["2"], test=["3"])).is_sound
 
 
-def test_one_image_that_is_moved_by_five_pixels(sound):
+def test_an_image_shifted_by_five_pixels_is_found(sound):
     arrays = {kind: read(sound / f"train/{kind}/0.tif") for kind in ("images", "masks")}
     for path in sound.glob("*/*/*.tif"):
         write(path, read(path), crs=None)
@@ -69,13 +69,13 @@ def test_one_image_that_is_moved_by_five_pixels(sound):
         moved[:, :5] = moved[:, :, -5:] = fill
         write(sound / f"test/{kind}/8.tif", moved, crs=None)
     validation = check(sound)
-    assert grave(validation) == ["overlapping_crops"]
-    finding = found(validation, "overlapping_crops")
+    assert problems(validation) == ["overlapping_crops"]
+    finding = finding_of(validation, "overlapping_crops")
     assert list(finding.files) == ["train/images/0.tif", "test/images/8.tif"]
     assert "1 pair of" in finding.message and "train/0 (train) and test/8 (test), with 90 %" in finding.message
 
 
-def test_a_small_crop_of_a_large_image(sound):
+def test_a_small_crop_of_a_large_image_is_found(sound):
     for path in sound.glob("*/*/*.tif"):
         write(path, read(path), crs=None)
     mask = make_mask(50, 700)
@@ -84,12 +84,12 @@ def test_a_small_crop_of_a_large_image(sound):
     write(sound / "train/masks/large.tif", mask[None], crs=None)
     write(sound / "test/images/small.tif", image[:, 300:500, 411:611], crs=None)
     write(sound / "test/masks/small.tif", mask[None, 300:500, 411:611], crs=None)
-    finding = found(check(sound), "overlapping_crops")
+    finding = finding_of(check(sound), "overlapping_crops")
     assert "train/large (train) and test/small (test), with 100 % of" in finding.message
 
 
 @pytest.mark.parametrize(("kind", "field", "least"), [("fingerprints", "keys", 100), ("landmarks", "positions", 30)])
-def test_parts_of_an_image_give_the_same(sound, monkeypatch, kind, field, least):
+def test_fingerprints_do_not_depend_on_the_size_of_pieces(sound, monkeypatch, kind, field, least):
     whole = check(sound).facts
     monkeypatch.setattr("satseg.validate.scanning.PIECE_PIXELS", 1600)
     for one, other in zip(whole, check(sound).facts, strict=True):
@@ -98,18 +98,18 @@ def test_parts_of_an_image_give_the_same(sound, monkeypatch, kind, field, least)
             assert np.array_equal(a, b)
 
 
-def test_what_is_on_all_images_is_no_overlap(sound):
-    """A logo, a flat area, straight edges and a coarse pattern."""
+def test_logos_flat_areas_and_patterns_on_all_images_are_no_overlap(sound):
+    """Add a logo, a flat area, straight edges and a coarse pattern to all images."""
     logo = np.random.default_rng(3).integers(1000, 3000, (4, 30, 40))
     pattern = zoom(np.random.default_rng(4).integers(1000, 2000, (4, 8, 2)), (1, SIZE // 8, 10), order=0)
     for path in sound.glob("*/images/*.tif"):
         image = read(path)
         image[:, :30, :40], image[:, 30:60, :40], image[:, :, -20:] = logo, 2222, pattern
         write(path, image, crs=None)
-    assert "overlapping_crops" not in grave(check(sound))
+    assert "overlapping_crops" not in problems(check(sound))
 
 
-def test_what_coordinates_tell_is_not_told_twice(sound):
+def test_overlaps_found_by_georeference_are_reported_once(sound):
     mask = make_mask(60, 2 * SIZE)
     image = make_image(60, mask)
     for place, start in (("train/{}/0.tif", 0), ("test/{}/8.tif", SIZE // 2)):
@@ -117,13 +117,13 @@ def test_what_coordinates_tell_is_not_told_twice(sound):
         write(sound / place.format("images"), image[:, :SIZE, columns], east=start)
         write(sound / place.format("masks"), mask[None, :SIZE, columns], east=start)
     validation = check(sound)
-    assert grave(validation) == ["overlap"]
-    assert [f.check for f in check_leakage(validation.splits)] == ["overlapping_crops"]  # without the outlines
+    assert problems(validation) == ["overlap"]
+    assert [f.check for f in check_leakage(validation.splits)] == ["overlapping_crops"]  # the check without outlines
 
 
 @pytest.mark.parametrize("smooth", [1.5, 3])
-def test_eight_bits_of_one_band_tell_enough(tmp_path, smooth):
-    """Few different values lie in each neighbourhood."""
+def test_overlaps_are_found_in_single_8_bit_bands(tmp_path, smooth):
+    """Smooth scenes have few different values in each neighbourhood."""
     scene = gaussian_filter(np.random.default_rng(0).normal(size=(160, 160)), smooth)
     scene = 110 + 25 * scene / scene.std()
     mask = make_mask(0, 160)
@@ -131,11 +131,11 @@ def test_eight_bits_of_one_band_tell_enough(tmp_path, smooth):
         window = (slice(row, row + 110), slice(column, column + 110))
         png(tmp_path / name.format("images"), scene[None][:, *window])
         png(tmp_path / name.format("masks"), mask[None][:, *window])
-    assert "overlapping_crops" in grave(check(tmp_path))
+    assert "overlapping_crops" in problems(check(tmp_path))
 
 
 def halves(root: Path, scenes: list[np.ndarray], changed: Callable[[np.ndarray], np.ndarray], share: float) -> None:
-    """Put the left part of each scene in train, and what becomes of the right one in val."""
+    """Put the left part of each scene into train, and the changed right part into val."""
     for number, scene in enumerate(scenes):
         width = round(scene.shape[2] / (2 - share))
         right = np.ascontiguousarray(changed(np.ascontiguousarray(scene[:, :, -width:])))
@@ -144,8 +144,8 @@ def halves(root: Path, scenes: list[np.ndarray], changed: Callable[[np.ndarray],
             write(root / f"{split}/masks/{number}.tif", np.zeros((1, *image.shape[1:]), np.uint8), crs=None)
 
 
-def generated(number: int, bands: int = 7) -> list[np.ndarray]:
-    """Scenes of int16, as several bands of the ground are."""
+def make_scenes(number: int, bands: int = 7) -> list[np.ndarray]:
+    """Return scenes of int16 with several bands."""
     masks = [make_mask(300 + n, 200) for n in range(number)]
     scenes = [make_image(300 + n, mask) for n, mask in enumerate(masks)]
     return [np.concatenate([s, s[::-1]])[:bands].astype(np.int16) for s in scenes]
@@ -155,31 +155,36 @@ def off_by_one(image: np.ndarray) -> np.ndarray:
     return image + np.random.default_rng(1).choice([-1, 0, 1], image.shape, p=(0.01, 0.98, 0.01)).astype(image.dtype)
 
 
-@pytest.mark.parametrize("way", ["off by one", "nearest", "bilinear", "another grid", "turned", "JPEG"])
-def test_crops_that_are_made_anew(tmp_path, way):
-    """Of one scene, sharing 35 % of their pixels and more, none of which need be the same."""
-    ways = {
+@pytest.mark.parametrize("transformation", ["off by one", "nearest", "bilinear", "another grid", "turned", "JPEG"])
+def test_resampled_rotated_and_compressed_crops_are_found(tmp_path, transformation):
+    """Crops overlap by 35 % or more, but may have no pixel value in common."""
+    transformations = {
         "off by one": off_by_one,
         "nearest": lambda image: resampled(image, tmp_path / "warped", Resampling.nearest),
         "bilinear": lambda image: resampled(image, tmp_path / "warped", Resampling.bilinear),
         "another grid": lambda image: resampled(image, tmp_path / "warped", Resampling.bilinear, "EPSG:32632")[
             :, 15:-15, 15:-15
         ],
-        "turned": lambda image: TURNS["rotated by 90° and mirrored"](off_by_one(image)),
+        "turned": lambda image: ORIENTATIONS["rotated by 90° and mirrored"](off_by_one(image)),
         "JPEG": lambda image: jpeg(image),
     }
-    scenes = generated(8)
-    scenes = [np.clip(s[:3] / 20, 0, 255).astype(np.uint8) for s in scenes] if way == "JPEG" else scenes
-    halves(tmp_path / "data", scenes, ways[way], 0.35 if way in ("off by one", "nearest", "bilinear") else 0.5)
-    finding = found(check(tmp_path / "data"), "overlapping_crops")
+    scenes = make_scenes(8)
+    scenes = [np.clip(s[:3] / 20, 0, 255).astype(np.uint8) for s in scenes] if transformation == "JPEG" else scenes
+    halves(
+        tmp_path / "data",
+        scenes,
+        transformations[transformation],
+        0.35 if transformation in ("off by one", "nearest", "bilinear") else 0.5,
+    )
+    finding = finding_of(check(tmp_path / "data"), "overlapping_crops")
     assert "8 pairs" in finding.message and len(finding.files) == 16
-    assert ("rotated by 90° and mirrored" in finding.message) == (way == "turned")
+    assert ("rotated by 90° and mirrored" in finding.message) == (transformation == "turned")
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("resampling", [Resampling.nearest, Resampling.bilinear])
-def test_real_crops_that_are_made_anew(shared_dir, tmp_path, resampling):
-    """Of Sentinel-2 and Landsat; other parts of the same scenes are no copies."""
+def test_resampled_crops_of_real_scenes_are_found(shared_dir, tmp_path, resampling):
+    """Other parts of the same scenes must not be reported."""
     files = ("sen1floods11/Spain_7370579_S2Hand.tif", "polygons_small/lsat.tif", "polygons_small/sen2.tif")
     scenes = []
     for file in files:
@@ -187,7 +192,7 @@ def test_real_crops_that_are_made_anew(shared_dir, tmp_path, resampling):
             whole = source.read()[:7]
         scenes += [whole[:, row : row + 150, :230] for row in range(0, whole.shape[1] - 149, 150)]
     halves(tmp_path / "data", scenes, lambda image: resampled(image, tmp_path / "warped", resampling), 0.35)
-    finding = found(check(tmp_path / "data"), "overlapping_crops")
+    finding = finding_of(check(tmp_path / "data"), "overlapping_crops")
     assert f"{len(scenes)} pairs" in finding.message and len(finding.files) == 2 * len(scenes)
 
 

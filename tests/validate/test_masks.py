@@ -1,11 +1,11 @@
-"""Masks with values of no class, and classes that a split lacks."""
+"""Faults in masks: invalid values, anti-aliasing, JPEG artefacts, and missing classes."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_faults import check, cut, found, grave, rewrite
+from dataset_faults import check, finding_of, problems, rewrite, truncate
 from dataset_files import CLASSES, SIZE, read, write
 from PIL import Image
 
@@ -25,7 +25,7 @@ BY_COLOUR = {name: COLOURS[i].tolist() for name, i in CLASSES.items()}
 
 
 def colour_masks(root: Path, save: Callable[[Image.Image, Path], None], number: int) -> None:
-    """Make all masks colour-coded PNGs, and so many of the training split in another way."""
+    """Replace all masks by colour PNGs, but save the first `number` of the training split with `save`."""
     for path in sorted(root.glob("*/masks/*.tif")):
         mask = read(path)[0]
         picture = Image.fromarray(COLOURS[np.where(mask > 2, 0, mask)])
@@ -43,7 +43,7 @@ def jpeg(picture: Image.Image, path: Path) -> None:
     picture.save(path.with_suffix(".jpg"), quality=85)
 
 
-def once_jpeg(picture: Image.Image, path: Path) -> None:
+def from_jpeg(picture: Image.Image, path: Path) -> None:
     picture.save(path.with_suffix(".jpeg"), quality=95, subsampling=0)
     Image.open(path.with_suffix(".jpeg")).save(path.with_suffix(".png"))
     path.with_suffix(".jpeg").unlink()
@@ -54,26 +54,26 @@ def once_jpeg(picture: Image.Image, path: Path) -> None:
     [
         ("antialiased_mask", antialiased, "nearest neighbour"),
         ("jpeg_mask", jpeg, "PNG"),
-        ("jpeg_mask", once_jpeg, "PNG"),
+        ("jpeg_mask", from_jpeg, "PNG"),
     ],
 )
-def test_spoiled_masks_are_named_as_what_they_are(sound, name, save, repair):
+def test_anti_aliased_and_jpeg_masks_are_reported(sound, name, save, repair):
     colour_masks(sound, save, 2)
     validation = check(sound, classes=BY_COLOUR)
-    finding = found(validation, name)
+    finding = finding_of(validation, name)
     assert sorted(Path(f).stem for f in finding.files) == ["0", "1"]
     assert repair in finding.repair and "(" in finding.message
-    assert grave(validation) == [name]
+    assert problems(validation) == [name]
 
 
-def test_spoiled_masks_are_found_without_given_classes(sound):
+def test_anti_aliased_masks_are_found_without_given_classes(sound):
     colour_masks(sound, antialiased, 6)
     validation = check(sound, classes=None)
-    assert set(grave(validation)) == {"guessed_classes", "antialiased_mask"}
+    assert set(problems(validation)) == {"guessed_classes", "antialiased_mask"}
     assert set(validation.scheme.values) == {r << 16 | g << 8 | b for r, g, b in COLOURS.tolist()}
 
 
-def test_soft_grey_masks_are_anti_aliased(sound):
+def test_anti_aliased_grey_masks_are_reported(sound):
     for path in sound.glob("*/masks/*"):
         mask = np.where(read(path)[0] == 1, 255, 0).astype(np.uint8)
         if path.stem in "01":
@@ -84,11 +84,11 @@ def test_soft_grey_masks_are_anti_aliased(sound):
             )
         write(path, mask[None], east=int(path.stem) * 10 * SIZE)
     validation = check(sound, classes={"land": 0, "water": 255})
-    assert grave(validation) == ["antialiased_mask"]
-    assert sorted(found(validation, "antialiased_mask").files) == ["train/masks/0.tif", "train/masks/1.tif"]
+    assert problems(validation) == ["antialiased_mask"]
+    assert sorted(finding_of(validation, "antialiased_mask").files) == ["train/masks/0.tif", "train/masks/1.tif"]
 
 
-def test_masks_that_training_reads_by_a_threshold_are_sound(sound):
+def test_masks_read_with_a_threshold_have_no_problems(sound):
     pure = {"land": [255, 0, 0], "water": [0, 255, 0], "forest": [0, 0, 255]}
     table = np.array([*pure.values()])
     for path in sorted(sound.glob("*/masks/*.tif")):
@@ -97,16 +97,16 @@ def test_masks_that_training_reads_by_a_threshold_are_sound(sound):
         Image.fromarray(moved.astype(np.uint8)).save(path.with_suffix(".png"))
         path.unlink()
     assert check(sound, classes=pure, mask_threshold=128).is_sound
-    assert grave(check(sound, classes=pure)) != []
+    assert problems(check(sound, classes=pure)) != []
 
 
-def test_values_are_named_only_together_with_classes(sound):
+def test_options_for_mask_values_require_classes(sound):
     for option in ({"ignore_values": [0]}, {"mask_values": {7: "land"}}, {"mask_threshold": 128}):
         with pytest.raises(ConfigError, match=r"dataset\.\w+ needs dataset\.classes, too"):
             check(sound, classes=None, **option)
 
 
-def test_classes_are_found_in_masks_of_floats_that_lack_numbers(sound):
+def test_classes_are_discovered_in_float_masks_with_nan(sound):
     for path in sound.glob("*/masks/*.tif"):
         mask = read(path)[0].astype(np.float32)
         mask[50:60] = np.nan
@@ -115,40 +115,40 @@ def test_classes_are_found_in_masks_of_floats_that_lack_numbers(sound):
     assert validation.is_sound and validation.scheme.names == ("class_0", "class_1", "class_2")
 
 
-def test_sparse_labels_are_no_fault_and_a_single_empty_mask_is(sound):
+def test_sparse_labels_in_all_masks_are_accepted_but_not_in_a_single_one(sound):
     def hardly_labelled(mask: np.ndarray) -> np.ndarray:
         mask[0, 40:] = 255
         return mask
 
     rewrite("train/masks/2.tif", hardly_labelled)(sound)
     validation = check(sound)
-    assert grave(validation) == ["ignored_pixels"]
-    assert found(validation, "ignored_pixels").files == ("train/masks/2.tif",)
+    assert problems(validation) == ["ignored_pixels"]
+    assert finding_of(validation, "ignored_pixels").files == ("train/masks/2.tif",)
     for path in sound.glob("*/masks/*.tif"):
         rewrite(path.relative_to(sound).as_posix(), hardly_labelled)(sound)
     validation = check(sound)
-    assert validation.is_sound and "sparse labels" in found(validation, "ignored_pixels").message
+    assert validation.is_sound and "sparse labels" in finding_of(validation, "ignored_pixels").message
 
 
-def test_a_class_that_a_split_lacks_or_hardly_has(sound):
+def test_classes_that_are_absent_or_rare_in_a_split_are_reported(sound):
     for number in (6, 7):
         rewrite(f"val/masks/{number}.tif", without_class_two)(sound)
-    assert found(check(sound), "absent_class").message == "the val split has no pixel of forest"
+    assert finding_of(check(sound), "absent_class").message == "the val split has no pixel of forest"
 
-    def hardly(mask: np.ndarray) -> np.ndarray:
+    def few_pixels(mask: np.ndarray) -> np.ndarray:
         mask[0, 50, 50:55] = 2
         return mask
 
-    rewrite("val/masks/6.tif", hardly)(sound)
+    rewrite("val/masks/6.tif", few_pixels)(sound)
     validation = check(sound)
-    assert grave(validation) == ["rare_class"] and "forest (0.027 %)" in found(validation, "rare_class").message
+    assert problems(validation) == ["rare_class"] and "forest (0.027 %)" in finding_of(validation, "rare_class").message
     assert check(sound, Limits(min_class_share=0.0001)).is_sound
 
 
-def test_classes_are_found_in_the_masks_that_can_be_read(sound):
-    cut("train/masks/2.tif", 0.5)(sound)
+def test_classes_are_discovered_in_the_readable_masks(sound):
+    truncate("train/masks/2.tif", 0.5)(sound)
     validation = check(sound, classes=None)
-    assert grave(validation) == ["unreadable"]
+    assert problems(validation) == ["unreadable"]
     assert validation.scheme.names == ("class_0", "class_1", "class_2")
 
 
@@ -156,7 +156,7 @@ LOWEST = {"float32": float(np.finfo("float32").min), "int32": -(2**31), "uint16"
 
 
 @pytest.mark.parametrize("dtype", LOWEST)
-def test_what_masks_declare_as_nodata_is_no_class(sound: Path, dtype: str) -> None:
+def test_declared_nodata_of_masks_is_no_class(sound: Path, dtype: str) -> None:
     for path in sound.glob("*/masks/*.tif"):
         mask = read(path).astype(dtype)
         mask[0, 50:60] = LOWEST[dtype]
@@ -165,23 +165,25 @@ def test_what_masks_declare_as_nodata_is_no_class(sound: Path, dtype: str) -> No
         validation = check(sound, classes=classes)
         assert validation.is_sound and validation.scheme.names[1:] in (("class_1", "class_2"), ("water", "forest"))
         tally = validation.facts[0].mask
-        assert tally is not None and tally.ignored == 10 * SIZE + 10  # the rows, and the corner of 255
+        assert tally is not None and tally.ignored == 10 * SIZE + 10  # the rows, and the corner with 255
     rewritten = read(next(sound.glob("train/masks/*.tif")))
     assert (rewritten == LOWEST[dtype]).sum() == 10 * SIZE
 
 
-def test_a_nodata_value_that_looks_like_a_class_is_ignored_aloud_unless_it_is_named(sound: Path) -> None:
+def test_a_nodata_value_that_looks_like_a_class_is_ignored_with_a_note_unless_it_is_a_class(sound: Path) -> None:
     for path in sound.glob("*/masks/*.tif"):
         write(path, read(path), east=int(path.stem) * 10 * SIZE, nodata=0)
     validation = check(sound, classes=None)
     assert validation.scheme.names == ("class_1", "class_2")
-    assert "ignored mask values: 0 " in found(validation, "ignored_values").message
+    assert "ignored mask values: 0 " in finding_of(validation, "ignored_values").message
     module = FolderDataModule(sound, images="*/images/*", masks="*/masks/*", split=Subfolder(), num_workers=0)
     module.setup()
     assert "mask value 0, 255 is no class and is ignored (dataset.classes names them)" in module.assumptions
     named = check(sound)
     assert named.is_sound and named.scheme.names == tuple(CLASSES)
-    assert "10 masks declaring 0 as nodata, which dataset.classes call land" in found(named, "nodata_class").message
+    assert (
+        "10 masks declaring 0 as nodata, which dataset.classes call land" in finding_of(named, "nodata_class").message
+    )
     unpaired = sound / "train/masks/0.tif"
     write(unpaired, read(unpaired), east=0)
     with pytest.raises(DataError, match=r"[1-9]\.tif declares 0 as nodata, but .*0\.tif has it as an ordinary value"):
@@ -193,7 +195,7 @@ def test_a_nodata_value_that_looks_like_a_class_is_ignored_aloud_unless_it_is_na
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
-def test_a_value_no_class_can_have_is_named_with_what_to_do(sound: Path, dtype: str) -> None:
+def test_an_extreme_undeclared_value_raises_an_error_with_the_remedy(sound: Path, dtype: str) -> None:
     path = sound / "val/masks/6.tif"
     mask = read(path).astype(dtype)
     mask[0, :9] = LOWEST[dtype]
@@ -202,14 +204,14 @@ def test_a_value_no_class_can_have_is_named_with_what_to_do(sound: Path, dtype: 
         check(sound, classes=None)
 
 
-def test_a_transparent_background_stays_a_class(tmp_path: Path) -> None:
+def test_a_transparent_palette_entry_remains_a_class(tmp_path: Path) -> None:
     picture = Image.fromarray(np.tri(9, dtype=np.uint8), "P")
     picture.putpalette([0, 0, 0, 255, 0, 0])
     picture.save(tmp_path / "a.png", transparency=0)
     assert discover_scheme([tmp_path / "a.png"]).names == ("class_0", "class_1")
 
 
-def test_colour_masks_of_16_bits_are_those_of_8(sound: Path) -> None:
+def test_16_bit_colour_masks_equal_8_bit_ones(sound: Path) -> None:
     expected = {}
     for path in sound.glob("*/masks/*.tif"):
         expected[path] = np.where(read(path)[0] > 2, 0, read(path)[0])
@@ -224,7 +226,7 @@ def test_colour_masks_of_16_bits_are_those_of_8(sound: Path) -> None:
             tuple(COLOURS[i].tolist()) for i in classes[0]
         ]
     mask = read(path)
-    mask[1, 3, 3] = 300  # of 16 bits indeed
+    mask[1, 3, 3] = 300  # not representable with 8 bits
     write(path, mask, east=int(path.stem) * 10 * SIZE)
     with pytest.raises(DataError, match=rf"{path.name} holds colours that do not have 8 bits"):
         discover_scheme(expected)
@@ -232,7 +234,7 @@ def test_colour_masks_of_16_bits_are_those_of_8(sound: Path) -> None:
         given.read(path)
 
 
-def test_colours_with_fractions_are_refused(sound: Path) -> None:
+def test_fractional_colours_raise_an_error(sound: Path) -> None:
     for path in sound.glob("*/masks/*.tif"):
         write(path, np.stack([read(path)[0] * np.float32(0.25)] * 3), east=int(path.stem) * 10 * SIZE)  # 0 to 1
     with pytest.raises(DataError, match=r"\.tif holds colours that do not have 8 bits"):

@@ -1,17 +1,17 @@
-"""What files say of themselves and do not mean: transparency that is near infrared, 255 that is a class."""
+"""Misleading files: near infrared flagged as alpha, and 255 used both as a class and for ignored pixels."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_faults import check, found, grave
+from dataset_faults import check, finding_of, problems
 from dataset_files import SIZE, make_mask, write
 
 from satseg.data.splits import Random
 
 
 def four_bands(root: Path, alpha: str, number: int = 10) -> None:
-    """Write images of four bands, of which GDAL takes the last for transparency, and masks of two classes."""
+    """Write images of four bands, the last flagged as alpha, and masks of two classes."""
     random = np.random.default_rng(0)
     for i in range(number):
         mask = (make_mask(i) == 1).astype(np.uint8)
@@ -29,24 +29,24 @@ def check_all(root: Path, **options):
     return check(root, images="images/*", masks="masks/*", classes=None, split=Random(), **options)
 
 
-def test_infrared_that_is_flagged_as_transparency_is_named_with_the_way_to_take_it(tmp_path):
+def test_near_infrared_flagged_as_alpha_is_reported_with_the_option_that_uses_it(tmp_path):
     four_bands(tmp_path, "infrared")
     validation = check_all(tmp_path)
-    assert {"transparency", "hidden_class"} <= set(grave(validation)) and "absent_class" not in grave(validation)
-    finding = found(validation, "transparency")
+    assert {"transparency", "hidden_class"} <= set(problems(validation)) and "absent_class" not in problems(validation)
+    finding = finding_of(validation, "transparency")
     assert "band 4 of 10 images is flagged as transparency" in finding.message and len(finding.files) == 10
-    assert "35 % of their pixels" in finding.message  # as make_mask draws its class 1
+    assert "35 % of their pixels" in finding.message  # the share of class 1 in make_mask
     assert "dataset.bands='[1, 2, 3, 4]'" in finding.repair
     hidden = [f for f in validation.findings if f.check == "hidden_class"]
     assert all("class_1" in f.message and "Split differently" not in f.repair for f in hidden)
-    taken = check_all(tmp_path, bands=[1, 2, 3, 4])
-    assert not {"transparency", "hidden_class", "absent_class"} & {f.check for f in taken.findings}
+    fixed = check_all(tmp_path, bands=[1, 2, 3, 4])
+    assert not {"transparency", "hidden_class", "absent_class"} & {f.check for f in fixed.findings}
 
 
-def test_true_transparency_is_a_note(tmp_path):
+def test_real_transparency_gives_only_a_note(tmp_path):
     four_bands(tmp_path, "opaque")
     validation = check_all(tmp_path)
-    assert grave(validation) == [] and "21 % of their pixels" in found(validation, "transparency").message
+    assert problems(validation) == [] and "21 % of their pixels" in finding_of(validation, "transparency").message
 
 
 def two_codes(root: Path, coded: slice, value: int = 1, share: int = 1) -> None:
@@ -59,9 +59,11 @@ def two_codes(root: Path, coded: slice, value: int = 1, share: int = 1) -> None:
 
 
 @pytest.mark.parametrize("classes", [None, {"land": 0, "water": 1}])
-def test_masks_that_write_a_class_in_two_ways_are_a_warning(tmp_path, classes):
+def test_masks_with_two_values_for_one_class_give_a_warning(tmp_path, classes):
     two_codes(tmp_path, slice(0, None, 2), share=SIZE)
-    finding = found(check(tmp_path, images="images/*", masks="masks/*", classes=classes, split=Random()), "two_codes")
+    finding = finding_of(
+        check(tmp_path, images="images/*", masks="masks/*", classes=classes, split=Random()), "two_codes"
+    )
     name = "water" if classes else "class_1"
     assert finding.severity > 0 and sorted(Path(f).stem for f in finding.files) == list("02468")
     assert f"{name}: {{value: [1, 255]}}" in finding.repair and f"none of the 5 masks with 1 ({name})" in (
@@ -72,13 +74,18 @@ def test_masks_that_write_a_class_in_two_ways_are_a_warning(tmp_path, classes):
 @pytest.mark.parametrize(
     ("coded", "value", "share", "options"),
     [
-        (slice(0, None, 2), 1, SIZE // 2, {}),  # beside the class
-        (slice(0, 1), 1, SIZE, {}),  # once
-        (slice(0, None, 2), 1, SIZE, {"classes": {"land": 0, "water": 1}, "ignore_values": [255]}),  # by intention
+        (slice(0, None, 2), 1, SIZE // 2, {}),  # in masks that also contain the class
+        (slice(0, 1), 1, SIZE, {}),  # in a single mask
+        (
+            slice(0, None, 2),
+            1,
+            SIZE,
+            {"classes": {"land": 0, "water": 1}, "ignore_values": [255]},
+        ),  # declared by the user
         (slice(0, None, 2), 1, SIZE, {"classes": {"land": 0, "water": 1}, "mask_values": {255: "water"}}),
     ],
 )
-def test_ignored_pixels_of_other_kinds_are_no_second_code(tmp_path, coded, value, share, options):
+def test_legitimate_uses_of_255_are_not_reported_as_a_second_value(tmp_path, coded, value, share, options):
     two_codes(tmp_path, coded, value, share)
     given = {"images": "images/*", "masks": "masks/*", "classes": None, "split": Random()} | options
     assert "two_codes" not in {f.check for f in check(tmp_path, **given).findings}

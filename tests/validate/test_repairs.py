@@ -1,4 +1,4 @@
-"""Repairs that name an option: what they print works as it is printed, and the finding is gone."""
+"""Suggested repairs with options: they work exactly as printed and remove the finding."""
 
 import shlex
 from collections.abc import Callable
@@ -28,7 +28,7 @@ TABLE = np.array([[0, 0, 255], [255, 0, 0]], np.uint8)
 
 
 def make(root: Path, save: Save, image: Callable[[int, np.ndarray], np.ndarray] = make_image) -> Path:
-    """Write four images, two to train on, and their masks of two classes."""
+    """Write four images, two of them for training, and their masks of two classes."""
     for number in range(NUMBER):
         mask = make_mask(number, SIZE // 2)
         split = "train" if number < NUMBER // 2 else "val"
@@ -38,8 +38,8 @@ def make(root: Path, save: Save, image: Callable[[int, np.ndarray], np.ndarray] 
     return root
 
 
-def opened(root: Path, options: Options) -> tuple[Validation, list[Finding]]:
-    """Check a folder by a command's options; return grave findings besides."""
+def run_validation(root: Path, options: Options) -> tuple[Validation, list[Finding]]:
+    """Validate a folder with command-line options; return the validation, and its warnings and errors."""
     limits = {key: float(value) for key, value in options.items() if "." not in key}
     given = [f"{key}={value}" for key, value in options.items() if "." in key]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -49,7 +49,7 @@ def opened(root: Path, options: Options) -> tuple[Validation, list[Finding]]:
 
 
 def named_options(repair: str) -> list[Options]:
-    """Return the options that stand in a repair, each run of them by itself."""
+    """Return the options in a repair, one dictionary for each contiguous group."""
     runs: list[Options] = [{}]
     for word in shlex.split(repair):
         key, equals, value = word.rstrip(".,;").partition("=")
@@ -91,7 +91,7 @@ def jpeg_colour(path: Path, mask: np.ndarray) -> None:
     Image.fromarray(TABLE[mask]).save(path.with_suffix(".jpg"), quality=90)
 
 
-def once_jpeg(path: Path, mask: np.ndarray) -> None:
+def from_jpeg(path: Path, mask: np.ndarray) -> None:
     Image.fromarray(TABLE[mask]).save(path.with_suffix(".jpg"), quality=95, subsampling=0)
     Image.open(path.with_suffix(".jpg")).save(path.with_suffix(".png"))
     path.with_suffix(".jpg").unlink()
@@ -105,7 +105,7 @@ def wide_white(path: Path, mask: np.ndarray) -> None:
     write(path.with_suffix(".tif"), mask[None].astype(np.uint16) * 65535, crs=None)
 
 
-def forgotten(path: Path, mask: np.ndarray) -> None:
+def with_extra_value(path: Path, mask: np.ndarray) -> None:
     mask[10:30, 10:30] = 9
     write(path.with_suffix(".tif"), mask[None], crs=None)
 
@@ -117,7 +117,7 @@ def palette(path: Path, mask: np.ndarray) -> None:
     picture.save(path.with_suffix(".png"))
 
 
-def written_in_two_ways(path: Path, mask: np.ndarray) -> None:
+def with_two_values(path: Path, mask: np.ndarray) -> None:
     mask = mask * np.uint8(255 if int(path.name) % 2 else 1)
     write(path.with_suffix(".tif"), mask[None], crs=None)
 
@@ -137,25 +137,25 @@ def hardly_labelled(path: Path, mask: np.ndarray) -> None:
         (soft_colour, COLOURED, "antialiased_mask"),
         (jpeg_grey, ROAD, "jpeg_mask"),
         (jpeg_colour, COLOURED, "jpeg_mask"),
-        (once_jpeg, COLOURED, "jpeg_mask"),
+        (from_jpeg, COLOURED, "jpeg_mask"),
         (wide, {"dataset.classes": "{ground: 0, road: 2}"}, "mask_values"),
         (wide_white, ROAD, "mask_values"),
-        (forgotten, {"dataset.classes": "[ground, road]"}, "mask_values"),
+        (with_extra_value, {"dataset.classes": "[ground, road]"}, "mask_values"),
         (palette, COLOURED, "mask_values"),
-        (written_in_two_ways, {"dataset.classes": "[ground, road]"}, "two_codes"),
+        (with_two_values, {"dataset.classes": "[ground, road]"}, "two_codes"),
         (hardly_labelled, {"dataset.classes": "[ground, road]"}, "ignored_pixels"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "given" if value else None,
 )
-def test_what_a_repair_of_masks_prints_works_as_it_is(tmp_path: Path, save: Save, options: Options, check: str) -> None:
+def test_printed_repairs_of_masks_work(tmp_path: Path, save: Save, options: Options, check: str) -> None:
     root = make(tmp_path / "some data", save)
-    (finding,) = [f for f in opened(root, options)[1] if f.check == check]
+    (finding,) = [f for f in run_validation(root, options)[1] if f.check == check]
     runs = named_options(finding.repair)
     assert runs
     for run in runs:
-        again, grave = opened(root, options | run)
-        assert {f.check for f in grave} <= {"ignored_pixels"} - {check}, (run, [f.line() for f in grave])
-        # training reads the same, to the last pixel
+        again, problems = run_validation(root, options | run)
+        assert {f.check for f in problems} <= {"ignored_pixels"} - {check}, (run, [f.line() for f in problems])
+        # training reads exactly the same pixels
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             given = [f"{key}={value}" for key, value in (options | run).items() if "." in key]
             cfg = compose("train", ["dataset=folder", "dataset/split=subfolder", f"dataset.root='{root}'", *given])
@@ -166,12 +166,12 @@ def test_what_a_repair_of_masks_prints_works_as_it_is(tmp_path: Path, save: Save
         assert datamodule.class_counts.tolist() == counted.tolist() and (counted > 0).sum() >= 2
 
 
-def test_a_threshold_for_grey_reads_what_was_meant(tmp_path: Path) -> None:
+def test_the_suggested_threshold_recovers_the_original_masks(tmp_path: Path) -> None:
     root = make(tmp_path, soft_grey)
     plain = make(tmp_path / "plain", grey)
-    there = opened(root, ROAD | {"dataset.mask_threshold": "128"})[0].totals["train"].class_pixels
-    meant = opened(plain, ROAD)[0].totals["train"].class_pixels
-    assert np.abs(there - meant).max() < 0.1 * meant.sum()
+    with_threshold = run_validation(root, ROAD | {"dataset.mask_threshold": "128"})[0].totals["train"].class_pixels
+    original = run_validation(plain, ROAD)[0].totals["train"].class_pixels
+    assert np.abs(with_threshold - original).max() < 0.1 * original.sum()
 
 
 def constant(number: int, mask: np.ndarray) -> np.ndarray:
@@ -216,31 +216,31 @@ def more_bands(number: int, mask: np.ndarray) -> np.ndarray:
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
-def test_what_a_repair_of_images_prints_works_as_it_is(
+def test_printed_repairs_of_images_work(
     tmp_path: Path, image: Callable[[int, np.ndarray], np.ndarray], options: Options, check: str
 ) -> None:
     root = make(tmp_path, lambda path, mask: write(path.with_suffix(".tif"), mask[None], crs=None), image)
-    (finding,) = [f for f in opened(root, options)[1] if f.check == check]
+    (finding,) = [f for f in run_validation(root, options)[1] if f.check == check]
     (run, *others) = named_options(finding.repair)
     for one in (run, *others):
-        assert [f.check for f in opened(root, options | one)[1]] == []
+        assert [f.check for f in run_validation(root, options | one)[1]] == []
 
 
-def test_missing_pixels_stay_missing_where_a_threshold_makes_classes_of_numbers(tmp_path: Path) -> None:
+def test_nodata_is_kept_when_a_threshold_is_applied(tmp_path: Path) -> None:
     def with_missing(path: Path, mask: np.ndarray) -> None:
         stored = np.where(mask == 1, 250, 3).astype(np.uint8)
         stored[:4] = 77
         write(path.with_suffix(".tif"), stored[None], crs=None, nodata=77)
 
     root = make(tmp_path, with_missing)
-    validation, grave = opened(root, ROAD | {"dataset.mask_threshold": "128"})
-    assert grave == [] and {f.mask.ignored for f in validation.facts} == {4 * SIZE // 2}
+    validation, problems = run_validation(root, ROAD | {"dataset.mask_threshold": "128"})
+    assert problems == [] and {f.mask.ignored for f in validation.facts} == {4 * SIZE // 2}
     scheme = validation.scheme
     decoded = scheme.read(root / "train/masks/0.tif")
     assert (decoded[:4] == 255).all() and set(np.unique(decoded[4:])) == {0, 1}
 
 
-def test_colours_in_masks_by_value_name_the_threshold_only_where_it_helps(tmp_path: Path) -> None:
+def test_the_error_about_colours_suggests_a_threshold_only_where_it_helps(tmp_path: Path) -> None:
     def noisy(path: Path, mask: np.ndarray) -> None:
         soft_mask = uniform_filter(mask * 255.0, 3)
         Image.fromarray(np.stack([soft_mask, soft_mask + 1, soft_mask], -1).clip(0, 255).astype(np.uint8)).save(
@@ -249,7 +249,7 @@ def test_colours_in_masks_by_value_name_the_threshold_only_where_it_helps(tmp_pa
 
     root = make(tmp_path, noisy)
     with pytest.raises(MaskValueError, match=r"bands that differ.*or dataset\.mask_threshold=128"):
-        opened(root, ROAD)[0].scheme.read(root / "train/masks/0.png")
-    assert opened(root, ROAD | {"dataset.mask_threshold": "128"})[1] == []
+        run_validation(root, ROAD)[0].scheme.read(root / "train/masks/0.png")
+    assert run_validation(root, ROAD | {"dataset.mask_threshold": "128"})[1] == []
     with pytest.raises(MaskValueError, match=r"such as water: \[0, 0, 255\]\.$"):
-        opened(root, {"dataset.classes": "[ground, road]"})[0].scheme.read(root / "train/masks/0.png")
+        run_validation(root, {"dataset.classes": "[ground, road]"})[0].scheme.read(root / "train/masks/0.png")

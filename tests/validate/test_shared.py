@@ -28,13 +28,13 @@ def check(root, **options) -> Validation:
 
 
 def dubai(shared_dir, split) -> Validation:
-    """The five tiles with the smallest images: 25 of 99 megapixels."""
+    """Validate the five tiles with the smallest images: 25 of 99 megapixels."""
     patterns = {"images": "Tile [12346]/images/*.jpg", "masks": "Tile [12346]/masks/*.png"}
     return check(shared_dir / "data/dubai", classes=DUBAI, ignore_values=IGNORED, split=split, **patterns)
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize(("seed", "overlapping"), [(0, [OVERLAPPING]), (1, [])])  # its two images in one split
+@pytest.mark.parametrize(("seed", "overlapping"), [(0, [OVERLAPPING]), (1, [])])  # both images are in one split
 def test_a_random_split_of_dubai_leaks(shared_dir, seed, overlapping):
     validation = dubai(shared_dir, Random(seed=seed))
     leaking = [f for f in validation.findings if f.severity > Severity.NOTE]
@@ -47,7 +47,7 @@ def test_a_random_split_of_dubai_leaks(shared_dir, seed, overlapping):
 
 
 @pytest.mark.shared
-def test_a_split_of_dubai_by_tile_does_not_and_what_is_ignored_is_counted(shared_dir):
+def test_a_split_of_dubai_by_tile_does_not_leak_and_ignored_pixels_are_counted(shared_dir):
     validation = dubai(shared_dir, Group(r"Tile (\d)", val=["2"], test=["6"]))
     assert validation.is_sound
     (note,) = [f for f in validation.findings if f.check == "ignored_values"]
@@ -58,7 +58,7 @@ def test_a_split_of_dubai_by_tile_does_not_and_what_is_ignored_is_counted(shared
 
 
 @pytest.mark.shared
-def test_a_sentinel_chip_is_read_whole(shared_dir):
+def test_a_sentinel_2_image_is_validated(shared_dir):
     classes = {"land": 0, "water": 1}
     patterns = {
         "images": "*_S2Hand.tif",
@@ -68,14 +68,16 @@ def test_a_sentinel_chip_is_read_whole(shared_dir):
     }
     root = shared_dir / "data/sen1floods11"
     validation = check(root, classes=classes, ignore_values=[-1], nodata=0, split=Random(), **patterns)
-    assert [f.check for f in validation.findings if f.severity > Severity.NOTE] == ["split"]  # one image is no three
+    assert [f.check for f in validation.findings if f.severity > Severity.NOTE] == [
+        "split"
+    ]  # one image cannot be split
     assert "ignored mask values: -1 99 px (0.038 %)" in [f.message for f in validation.findings]
     assert validation.totals["all"].class_pixels.tolist() == [192_010, 70_035]
     assert len(validation.bands) == 13 and len(validation.places) == 1
 
 
 @pytest.mark.shared
-def test_a_sentinel_chip_that_is_cut_into_blocks_is_sound_and_trains(shared_dir, tmp_path):
+def test_a_sentinel_2_image_split_into_blocks_has_no_problems_and_trains(shared_dir, tmp_path):
     options = [
         "dataset=folder",
         f"dataset.root={shared_dir / 'data/sen1floods11'}",

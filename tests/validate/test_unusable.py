@@ -1,4 +1,4 @@
-"""Bands in files of their own, and labels that are polygons: each fault is found, and the rest is checked."""
+"""Incomplete band stacks and invalid polygon labels: all are reported, and the rest is validated."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pyogrio.raw
 import pytest
 import rasterio.features
 import shapely
-from dataset_faults import check, cut, grave
+from dataset_faults import check, problems, truncate
 from dataset_files import SIZE, UTM, read, write
 
 from satseg.data import FolderDataModule
@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stacked(sound: Path) -> Path:
-    """The sound dataset with a file for each band."""
+    """Add a file for each band to the valid dataset."""
     for path in sound.glob("*/images/*.tif"):
         for number, band in enumerate(read(path)):
             name = path.parents[1] / f"bands/{path.stem}_B{number}.tif"
@@ -39,8 +39,8 @@ def stacked(sound: Path) -> Path:
 
 
 @pytest.fixture
-def outlined(sound: Path) -> Path:
-    """The sound dataset with polygons of its classes."""
+def with_polygons(sound: Path) -> Path:
+    """Add polygons of the classes to the valid dataset."""
     for path in sound.glob("*/masks/*.tif"):
         with rasterio.open(path) as file:
             parts = list(rasterio.features.shapes(file.read(1), transform=file.transform))
@@ -58,13 +58,13 @@ def save(mask: Path, shapes: list[tuple[shapely.Geometry, str]]) -> None:
     pyogrio.raw.write(path, geometries, fields, ["kind"], crs=UTM, geometry_type="Polygon")
 
 
-def test_stacks_that_are_not_whole_are_found_together(stacked: Path) -> None:
+def test_all_incomplete_stacks_are_reported_together(stacked: Path) -> None:
     assert check(stacked, images=BANDS).is_sound
     (stacked / "train/bands/1_B2.tif").unlink()
     (stacked / "train/bands/3_B0.tif").unlink()
-    cut("val/bands/6_B1.tif", 0)(stacked)
+    truncate("val/bands/6_B1.tif", 0)(stacked)
     validation = check(stacked, images=BANDS)
-    assert grave(validation) == ["unusable", "unusable"]
+    assert problems(validation) == ["unusable", "unusable"]
     lacking, broken = sorted(
         (f for f in validation.findings if f.check == "unusable"), key=lambda f: len(f.files), reverse=True
     )
@@ -79,15 +79,15 @@ def test_stacks_that_are_not_whole_are_found_together(stacked: Path) -> None:
         ).samples()
 
 
-def test_labels_that_cannot_be_drawn_are_found_together(outlined: Path) -> None:
-    assert check(outlined, **POLYGONS).is_sound
-    cut("train/labels/1.gpkg", 0.01)(outlined)
+def test_all_invalid_polygon_files_are_reported_together(with_polygons: Path) -> None:
+    assert check(with_polygons, **POLYGONS).is_sound
+    truncate("train/labels/1.gpkg", 0.01)(with_polygons)
     left = 500_000 + 2 * 10 * SIZE * 10
     field = shapely.box(left, 4_999_500, left + 300, 5_000_000)
-    save(outlined / "train/masks/2.tif", [(field, "swamp")])
-    save(outlined / "train/masks/3.tif", [(shapely.transform(field, lambda p: p + 50_000), "water")])
-    write(outlined / "train/images/4.tif", read(outlined / "train/images/4.tif"), crs=None)
-    validation = check(outlined, **POLYGONS)
+    save(with_polygons / "train/masks/2.tif", [(field, "swamp")])
+    save(with_polygons / "train/masks/3.tif", [(shapely.transform(field, lambda p: p + 50_000), "water")])
+    write(with_polygons / "train/images/4.tif", read(with_polygons / "train/images/4.tif"), crs=None)
+    validation = check(with_polygons, **POLYGONS)
     unusable = {f.files: f.message for f in validation.findings if f.check == "unusable"}
     assert "holds polygons whose kind is swamp" in unusable["train/labels/2.gpkg",]
     assert "cannot be read as polygons" in unusable["train/labels/1.gpkg",]
@@ -96,17 +96,17 @@ def test_labels_that_cannot_be_drawn_are_found_together(outlined: Path) -> None:
     assert validation.totals["train"].images == 2 and not validation.is_sound
 
 
-def test_classes_that_are_not_named_and_lie_in_a_broken_file(outlined: Path) -> None:
-    for path in outlined.glob("*/labels/*.gpkg"):
+def test_discovering_classes_with_a_corrupt_polygon_file_raises_an_error(with_polygons: Path) -> None:
+    for path in with_polygons.glob("*/labels/*.gpkg"):
         path.write_bytes(b"no polygons") if path.stem != "1" else save(
-            outlined / "train/masks/1.tif", [(shapely.box(500_000, 4_999_500, 500_300, 5_000_000), "")]
+            with_polygons / "train/masks/1.tif", [(shapely.box(500_000, 4_999_500, 500_300, 5_000_000), "")]
         )
     with pytest.raises(RasterReadError, match="cannot be read as polygons"):
-        check(outlined, **POLYGONS | {"classes": None})
+        check(with_polygons, **POLYGONS | {"classes": None})
 
 
-def test_where_nothing_can_be_used_the_first_fault_is_told(outlined: Path) -> None:
-    for path in outlined.glob("*/labels/*.gpkg"):
+def test_if_no_file_is_usable_the_first_fault_is_raised(with_polygons: Path) -> None:
+    for path in with_polygons.glob("*/labels/*.gpkg"):
         path.write_bytes(b"no polygons")
     with pytest.raises(RasterReadError, match="cannot be read as polygons"):
-        check(outlined, **POLYGONS)
+        check(with_polygons, **POLYGONS)

@@ -1,4 +1,4 @@
-"""The command, and what it does with datasets that are hardly any."""
+"""The command `satseg.validate`, tiny datasets, and large files."""
 
 import json
 import tracemalloc
@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from commands import command
-from dataset_faults import check, found, grave, rewrite, value_nine
+from dataset_faults import add_value_nine, check, finding_of, problems, rewrite
 from dataset_files import make_image, make_mask, write
 
 from satseg.data.labels.discovery import scheme_from_config
@@ -19,16 +19,16 @@ from satseg.validate.scanning import scan
 from satseg.validate.write import write_validation
 
 
-def test_a_dataset_of_one_image_has_no_split_but_is_checked(tmp_path):
+def test_a_dataset_of_one_image_is_validated_without_a_split(tmp_path):
     mask = make_mask(0)
     write(tmp_path / "images/a.tif", make_image(0, mask))
-    write(tmp_path / "masks/a.tif", value_nine(mask[None]))
+    write(tmp_path / "masks/a.tif", add_value_nine(mask[None]))
     validation = check(tmp_path, images="images/*", masks="masks/*", split=Random())
-    assert set(grave(validation)) == {"split", "mask_values"}
-    assert "train split is empty" in found(validation, "split").message
+    assert set(problems(validation)) == {"split", "mask_values"}
+    assert "train split is empty" in finding_of(validation, "split").message
 
 
-def test_what_cannot_be_opened_at_all_is_an_error(tmp_path):
+def test_a_dataset_that_cannot_be_opened_raises_an_error(tmp_path):
     with pytest.raises(DataError, match="is not a folder"):
         check(tmp_path / "none")
     write(tmp_path / "train/images/a.tif", make_image(0, make_mask(0)))
@@ -36,7 +36,7 @@ def test_what_cannot_be_opened_at_all_is_an_error(tmp_path):
         check(tmp_path)
 
 
-def test_large_files_are_read_by_parts_with_the_same_result(sound, monkeypatch):
+def test_reading_large_files_by_parts_gives_the_same_result(sound, monkeypatch):
     whole = check(sound)
     monkeypatch.setattr("satseg.validate.scanning.MAX_PART_VALUES", 1)
     monkeypatch.setattr("satseg.validate.scanning.BLOCK", 40)
@@ -55,8 +55,8 @@ def test_large_files_are_read_by_parts_with_the_same_result(sound, monkeypatch):
 OPTIONS = ("images=*/images/*", "masks=*/masks/*", "classes={land: 0, water: 1, forest: 2}")
 
 
-def test_the_command_writes_a_record_and_a_page_and_exits_by_what_it_found(sound, tmp_path):
-    rewrite("train/masks/4.tif", value_nine)(sound)
+def test_the_command_writes_json_and_html_reports_and_its_exit_code_depends_on_errors(sound, tmp_path):
+    rewrite("train/masks/4.tif", add_value_nine)(sound)
     options = ["dataset=folder", "dataset/split=subfolder", f"dataset.root={sound}", "output=out", "workers=2"]
     done = command("validate", *options, *(f"dataset.{o}" for o in OPTIONS), cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -71,7 +71,7 @@ def test_the_command_writes_a_record_and_a_page_and_exits_by_what_it_found(sound
     assert 'src="http' not in page and 'href="http' not in page
 
 
-def test_data_with_warnings_alone_can_be_trained_on(sound, tmp_path):
+def test_a_dataset_with_only_warnings_is_usable(sound, tmp_path):
     options = ["dataset=folder", "dataset/split=subfolder", f"dataset.root={sound}", "output=out", "workers=2"]
     done = command("validate", *options, *(f"dataset.{o}" for o in OPTIONS), "min_class_share=0.4", cwd=tmp_path)
     record = json.loads((tmp_path / "out/report.json").read_text())
@@ -81,21 +81,21 @@ def test_data_with_warnings_alone_can_be_trained_on(sound, tmp_path):
 
 
 @pytest.mark.parametrize("dataset", ["synthetic", "synthetic_multispectral"])
-def test_the_embedded_data_is_sound_and_its_classes_have_names(tmp_path, dataset):
+def test_the_synthetic_datasets_have_no_problems_and_named_classes(tmp_path, dataset):
     thumbnail = ["dataset.size=256", "dataset.scenes={train: 3, val: 2, test: 2}"]
     done = command("validate", f"dataset={dataset}", *thumbnail, "output=out", "workers=1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "building" in json.loads((tmp_path / "out/report.json").read_text())["classes"]
 
 
-def test_a_sound_dataset_is_told_so(sound, tmp_path):
+def test_a_valid_dataset_is_reported_as_sound(sound, tmp_path):
     text = write_validation(check(sound), tmp_path / "out")
     assert text.startswith("Sound: 10 images (6 train, 2 val, 2 test), 3 classes.")
     assert json.loads((tmp_path / "out/report.json").read_text())["sound"] is True
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("satseg.validate.scanning.MAX_PART_VALUES", 1)  # a row of tiles at a time
+def test_memory_does_not_grow_with_the_size_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("satseg.validate.scanning.MAX_PART_VALUES", 1)  # one row of tiles at a time
     plan = ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1000)
     peaks = []
     for height in (2_000, 16_000):
@@ -112,6 +112,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 1.5, "many"])
-def test_workers_are_a_number(workers):
+def test_an_invalid_number_of_workers_raises_an_error(workers):
     with pytest.raises(ConfigError, match=f"workers={workers}: expected a whole number"):
         scan_all([], ScanPlan(scheme_from_config(["land", "water"]), None, None, drawn=1), workers)

@@ -1,3 +1,5 @@
+"""RGB display of images, overlays, and error maps."""
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ def test_red_green_and_blue_are_found_by_name(names, expected):
     assert display_bands(names) == expected
 
 
-def test_raw_numbers_are_stretched_between_low_and_high_by_band():
+def test_raw_values_are_stretched_between_low_and_high_per_band():
     image = np.array([[[100, 200, 300]], [[0, 5, 10]], [[0, 1000, 5000]]], np.uint16)
     valid = np.array([[True, True, False]])
     rgb = display_rgb(image, valid, low=(100, 0, 0), high=(300, 10, 2000))
@@ -37,20 +39,20 @@ def test_uint8_images_pass_unchanged_with_constants_0_and_255():
     np.testing.assert_array_equal(rgb, np.moveaxis(image, 0, -1))
 
 
-def test_bands_may_be_chosen():
+def test_bands_can_be_selected():
     image = np.arange(5).reshape(5, 1, 1) * 10
     rgb = display_rgb(image, np.ones((1, 1), bool), (0,), (255,), bands=(4, 0, 2))
     assert rgb.tolist() == [[[40, 0, 20]]]
 
 
 @pytest.mark.parametrize("bands", [(0, 1), (0, 1, 2), (0, -1, 0)])
-def test_bands_that_are_not_there_are_refused(bands):
+def test_missing_bands_raise_an_error(bands):
     with pytest.raises(BandError, match="three indices, each from 0 to 1"):
         display_rgb(np.zeros((2, 1, 1)), np.ones((1, 1), bool), (0,), (1,), bands=bands)
 
 
 @pytest.mark.filterwarnings("error")
-def test_numbers_that_are_not_finite_and_flat_bands_give_colours_without_warnings():
+def test_nan_infinity_and_constant_bands_give_colours_without_warnings():
     image = np.array([[[np.nan, np.inf, -np.inf, 1e300, 7.0]]] * 3)
     rgb = display_rgb(image, np.ones((1, 5), bool), low=(7.0,), high=(7.0,))
     assert rgb[0, :, 0].tolist() == [0, 255, 0, 255, 0]
@@ -65,12 +67,12 @@ def test_overlay_mixes_by_opacity(opacity, expected):
     assert (mixed == expected).all()
 
 
-def test_an_opacity_outside_0_to_1_is_refused():
+def test_an_opacity_outside_0_to_1_raises_an_error():
     with pytest.raises(ConfigError, match=r"opacity=1\.5"):
         overlay(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 3), np.uint8), 1.5)
 
 
-def test_errors_are_red_ignored_pixels_grey_and_right_ones_pale():
+def test_errors_are_red_ignored_pixels_grey_and_correct_pixels_pale():
     rgb = np.full((1, 4, 3), 100, np.uint8)
     picture = show_errors(rgb, np.array([[0, 1, 255, 2]]), np.array([[0, 0, 1, 2]]), num_classes=2)
     assert picture[0, 1].tolist() == list(ERROR_RED)

@@ -1,3 +1,5 @@
+"""Colour palettes of classes."""
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ def test_default_colours_differ_from_each_other_and_from_grey_black_and_white(co
     assert default_palette(255)[:count] == palette
 
 
-def test_default_colours_stay_apart_without_red_cones():
+def test_default_colours_are_distinguishable_with_red_colour_blindness():
     linear = (np.array(default_palette(12)) / 255) ** 2.2
     seen = (255 * np.clip(linear @ BLIND_TO_RED.T, 0, 1) ** (1 / 2.2)).round()
     gaps = np.abs(seen[:, None] - seen[None]).max(-1) + 999 * np.eye(12)
@@ -24,13 +26,13 @@ def test_default_colours_stay_apart_without_red_cones():
 
 
 @pytest.mark.parametrize("count", [0, 256])
-def test_a_palette_out_of_range_is_refused(count):
+def test_a_palette_of_an_invalid_size_raises_an_error(count):
     with pytest.raises(ConfigError, match="1 to 255"):
         default_palette(count)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.int16])
-def test_colourise_gives_each_class_its_colour_and_the_rest_grey(dtype):
+def test_colourise_gives_classes_their_colours_and_other_values_grey(dtype):
     mask = np.array([[0, 1, 2], [255, 1, 7]], dtype)
     grey = list(IGNORED_GREY)
     expected = [[[9, 8, 7], [0, 255, 1], [3, 3, 3]], [grey, [0, 255, 1], grey]]
@@ -39,11 +41,11 @@ def test_colourise_gives_each_class_its_colour_and_the_rest_grey(dtype):
     assert coloured.tolist() == expected
 
 
-def test_colourise_takes_another_ignore_index():
+def test_colourise_respects_the_ignore_index():
     assert colourise(np.array([[0, 1]]), ((1, 1, 1), (2, 2, 2)), ignore_index=0).tolist() == [
         [list(IGNORED_GREY), [2, 2, 2]]
     ]
 
 
-def test_css_writes_two_digits_a_channel():
+def test_css_writes_two_digits_per_channel():
     assert css((0, 15, 255)) == "#000fff"

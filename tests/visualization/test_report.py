@@ -1,3 +1,5 @@
+"""The HTML report of a run."""
+
 import base64
 import hashlib
 import io
@@ -31,7 +33,7 @@ ERROR = Notice("error", "<script>warned</script>", "Repair it.", tuple(f"file {i
 
 
 class Page(HTMLParser):
-    """What is on a page, in order: (tag, attributes), and its text."""
+    """The elements of a page in order, as (tag, attributes), and its text."""
 
     def __init__(self, text):
         super().__init__()
@@ -94,18 +96,18 @@ def html(tmp_path):
     return path.read_text(encoding="utf-8")
 
 
-def test_the_page_holds_the_numbers_and_texts(html):
+def test_the_page_contains_scores_and_texts(html):
     page = Page(html)
     for text in ("0.712", "0.600", "0.875", "0.123", "0.432", "–", "lr: 0.001", "mean over <classes>", "resnet18 <i>"):
         assert text in page.text, text
     assert "0.71234567" in html
-    assert "70.0 %" in page.text and "30.0 %" in page.text and "75.0 %" in page.text  # of the true class
+    assert "70.0 %" in page.text and "30.0 %" in page.text and "75.0 %" in page.text  # as shares of the true class
     assert "no pixel is labelled <script>" in page.text
     confidence, accuracy = (50 * 0.4 + 150 * 0.9) / 200, (50 * 0.3 + 150 * 0.8) / 200
     assert f"its mean confidence is {100 * confidence:.1f} %, and its accuracy {100 * accuracy:.1f} %." in page.text
 
 
-def test_what_is_wrong_stands_above_the_scores_and_the_test_before_the_validation(html):
+def test_findings_come_before_scores_and_test_scores_before_validation_scores(html):
     places = [
         html.index(text)
         for text in ("finding error", "finding warning", "Scores (test)</h2>", "Scores (validation)</h2>")
@@ -124,7 +126,7 @@ def test_the_page_is_self_contained(html):
     assert not re.search(r"url\(|@import", html)
 
 
-def test_each_picture_stands_once_with_the_exact_colours_of_its_classes(html):
+def test_each_picture_occurs_once_with_exact_class_colours(html):
     page = Page(html)
     pictures = page.pictures()
     assert len(pictures) == 5 * 4
@@ -136,17 +138,17 @@ def test_each_picture_stands_once_with_the_exact_colours_of_its_classes(html):
         assert example.caption in page.text
 
 
-def test_a_class_has_one_colour_everywhere(html):
+def test_a_class_has_the_same_colour_everywhere(html):
     page, colours = Page(html), ["#010203", "#f0e442", "#d55e00"]
     lines = {a["data-class"]: a["stroke"] for tag, a in page.elements if tag == "g" and "data-class" in a}
-    assert lines == {NAMES[0]: colours[0], NAMES[2]: colours[2]}  # the other has no value
+    assert lines == {NAMES[0]: colours[0], NAMES[2]: colours[2]}  # the other class has no values
     swatches = [a["style"].removeprefix("background: ") for tag, a in page.elements if a.get("class") == "swatch"]
-    legend = [*colours, "#808080", "#d61428"]  # and ignored, error
-    of_a_split = [*colours, *colours, *colours]  # table, columns and rows of the confusion
+    legend = [*colours, "#808080", "#d61428"]  # classes, ignored, error
+    of_a_split = [*colours, *colours, *colours]  # table, and columns and rows of the confusion matrix
     assert swatches == of_a_split + 2 * legend + of_a_split + legend + [colours[0], colours[2]]
 
 
-def test_curves_lie_where_the_numbers_are(html):
+def test_curves_are_drawn_at_their_values(html):
     elements = Page(html).elements
     group = next(i for i, (_, a) in enumerate(elements) if a.get("data-class") == NAMES[0])
     path = next(a["d"] for tag, a in elements[group:] if tag == "path" and "class" not in a)
@@ -163,15 +165,15 @@ def test_hostile_names_are_shown_as_text(html):
         assert text in page.text
 
 
-def test_a_page_needs_neither_pictures_nor_options(tmp_path):
+def test_a_page_without_pictures_and_options_is_valid(tmp_path):
     write_report(tmp_path / "r.html", title="t", class_names=(), palette=(), splits={})
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "h1" in page.tags
     assert "Notices" not in page.text
 
 
-def test_the_largest_page_has_no_more_than_three_megabytes(tmp_path):
-    """As many classes as there may be, with the longest names, noise for pictures, and a long training."""
+def test_the_largest_page_has_at_most_3_megabytes(tmp_path):
+    """The maximum number of classes with the longest names, incompressible pictures, and a long training."""
     random, number = np.random.default_rng(0), 255
     names = [f"{i} {'n' * 190}" for i in range(number)]
     scores = {f"{kind}/{name}": random.random() for kind in ("iou", "f1", "precision", "recall") for name in names}
@@ -219,7 +221,7 @@ OVERFLOWING = """() => [...document.querySelectorAll('.wide')].map(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_of_it_readably(html, tmp_path, browser, scheme):
+def test_the_page_is_readable_on_a_phone(html, tmp_path, browser, scheme):
     path = tmp_path / "page.html"
     path.write_text(html)
     context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
@@ -227,8 +229,10 @@ def test_a_phone_shows_all_of_it_readably(html, tmp_path, browser, scheme):
     page.goto(path.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     tables = page.evaluate(OVERFLOWING)
-    assert sum(overflows for overflows, _ in tables) >= 2  # scores and confusion
-    assert all((visibility == "visible") == overflows for overflows, visibility in tables)  # of the hint
+    assert sum(overflows for overflows, _ in tables) >= 2  # scores and confusion matrix
+    assert all(
+        (visibility == "visible") == overflows for overflows, visibility in tables
+    )  # visibility of the scroll hint
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) > 50
     assert [found for found in contrasts if found[0] < 4.5] == []
