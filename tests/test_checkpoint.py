@@ -253,9 +253,7 @@ def test_a_pickle_with_a_payload_raises_an_error_and_does_not_run(tmp_path: Path
         ("folder", r"last\.ckpt cannot be read: Is a directory"),
     ],
 )
-def test_resuming_a_sharded_run_refuses_corrupt_files_and_objects_other_than_tensors(
-    tmp_path: Path, content: str, message: str
-) -> None:
+def test_resuming_a_sharded_run_refuses_corrupt_and_foreign_files(tmp_path: Path, content: str, message: str) -> None:
     from satseg.train.sharding import ShardedStrategy
 
     path = tmp_path / "last.ckpt"
