@@ -70,18 +70,18 @@ def test_immediate_requests_are_refused_with_a_waiting_time_beyond_the_limit_of_
 
 
 def test_short_jobs_interrupt_a_long_one_which_then_continues() -> None:
-    jobs, seen, begun = Jobs(20), [], threading.Event()
+    jobs, seen, started = Jobs(20), [], threading.Event()
 
     def long(ticket: Ticket) -> str:
         ticket.total = 400
         for _ in range(400):
-            begun.set()
+            started.set()
             time.sleep(0.001)
             ticket.tick()
         return seen.append("long") or "long"
 
     first = jobs.submit(long, LONG)
-    assert begun.wait(30)
+    assert started.wait(30)
     short = [jobs.submit(lambda ticket, n=n: seen.append(n), SHORT) for n in range(5)]
     for job in short:
         job.result()
@@ -91,14 +91,14 @@ def test_short_jobs_interrupt_a_long_one_which_then_continues() -> None:
 
 
 def test_a_much_shorter_job_interrupts_a_long_one_between_steps_on_the_same_thread() -> None:
-    jobs, begun, go, seen = Jobs(20), threading.Event(), threading.Event(), []
+    jobs, started, go, seen = Jobs(20), threading.Event(), threading.Event(), []
     middle = Estimate(LONG.costs, MAP, 1.1e6)
     assert not middle.is_small
 
     def work(name: str, steps: int, ticket: Ticket) -> str:
         ticket.total = steps
         for number in range(steps):
-            begun.set()
+            started.set()
             if name == "long" and number == 0:
                 go.wait(30)
                 time.sleep(middle.seconds / 2)  # long enough for the shorter job to take precedence
@@ -107,7 +107,7 @@ def test_a_much_shorter_job_interrupts_a_long_one_between_steps_on_the_same_thre
         return name
 
     first = jobs.submit(partial(work, "long", 50), LONG)
-    begun.wait(30)
+    started.wait(30)
     second, alike = jobs.submit(partial(work, "middle", 3), middle), jobs.submit(partial(work, "alike", 3), LONG)
     assert [job.ticket.queue_position.place for job in (first, second, alike)] == [1, 2, 3]
     go.set()
@@ -256,7 +256,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.jobs = Jobs(4, most_seconds=1e9)
         self.gates: dict[Ticket, Future[bool]] = {}
         self.lanes: dict[bool, list[Ticket]] = {False: [], True: []}  # unfinished ones, in order
-        self.begun: dict[bool, list[Ticket]] = {False: [], True: []}
+        self.started: dict[bool, list[Ticket]] = {False: [], True: []}
         self.given: dict[bool, list[Ticket]] = {False: [], True: []}
 
     @rule(target=made, is_long=st.booleans(), patient=st.booleans())
@@ -264,7 +264,7 @@ class QueueMachine(RuleBasedStateMachine):
         known: Future[Future[bool]] = Future()
 
         def work(ticket: Ticket) -> str:
-            self.begun[is_long].append(ticket)
+            self.started[is_long].append(ticket)
             known.result(30).result(30)
             ticket.tick()
             return "done"
@@ -327,7 +327,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert not drained.is_alive()
         self.jobs.close()
         for is_long in (False, True):
-            ran = list(self.begun[is_long])
+            ran = list(self.started[is_long])
             assert len(set(ran)) == len(ran)
             assert [t for t in self.given[is_long] if t in set(ran)] == ran  # first come, first served
             assert all(t in set(ran) or t.cancelled for t in self.given[is_long])
