@@ -65,6 +65,14 @@ def fifth_band_alpha(folder: Path) -> MixedRaster:
     return MixedRaster(path, image, FIRST)
 
 
+def signed_alpha(folder: Path) -> MixedRaster:
+    """Write an int16 image with an alpha band that is negative or 0 where a pixel is missing."""
+    image, alpha = numbers("int16"), np.where(FIRST, -32768, 32767).astype(np.int16)
+    image[:, FIRST], alpha[SECOND] = 77, 0
+    path = write(folder / "alpha.tif", np.stack([*image, alpha]), photometric="rgb", alpha="yes", **at(0, 0))
+    return MixedRaster(path, image, FIRST | SECOND)
+
+
 def two_nodata_values(folder: Path) -> MixedRaster:
     """Write a VRT whose bands have the nodata values 65535, 65000 and none."""
     image = numbers()
@@ -101,4 +109,4 @@ def masks_per_band(folder: Path) -> MixedRaster:
     return MixedRaster(vrt(folder / "masks.vrt", files, masked=(1, 2)), image, FIRST | SECOND)
 
 
-KINDS = (fifth_band_alpha, two_nodata_values, two_dtypes, masks_per_band)
+KINDS = (fifth_band_alpha, signed_alpha, two_nodata_values, two_dtypes, masks_per_band)

@@ -197,7 +197,9 @@ def test_nodata_and_mask_are_combined_when_resampling(
     in_one, in_all, hidden = (np.zeros((SIDE, SIDE), bool) for _ in range(3))
     in_one[:20], in_all[40:], hidden[:, :16] = True, random.random((SIDE - 40, SIDE)) < 0.5, mask_type is not None
     image[1, in_one], image[:, in_all] = nodata, nodata
-    bands = [*image, np.where(hidden, 0, 100).astype(dtype)] if mask_type == "alpha" else image
+    alpha = np.where(hidden, 0, 100).astype(dtype)
+    alpha[:, :8] = np.where(hidden[:, :8], rasterio.dtypes.dtype_ranges[dtype][0], 100)  # negative in a signed dtype
+    bands = [*image, alpha] if mask_type == "alpha" else image
     kind = {"photometric": "rgb", "alpha": "yes"} if mask_type == "alpha" else {}
     path = write(tmp_path / "scene.tif", np.stack(bands), nodata=nodata, **kind)
     if mask_type == "mask":

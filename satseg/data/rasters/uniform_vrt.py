@@ -61,7 +61,7 @@ def _validities(source: Any, path: Path | str, validity: Validity, values: Mappi
     if together:
         found.append(_zero_where_all_zero(source, together))
     alpha = () if set(validity.alpha) & values.keys() else validity.alpha
-    return found + [_zero_where_equal(source, path, number, 0.0) for number in alpha]
+    return found + [_zero_unless_positive(source, path, number) for number in alpha]
 
 
 def _zero_where_equal(source: Any, path: Path | str, number: int, value: float) -> str:
@@ -72,6 +72,14 @@ def _zero_where_equal(source: Any, path: Path | str, number: int, value: float) 
         add(outer, "VRTRasterBand", dataType="Byte", band="1"), ET.tostring(inner, encoding="unicode"), "mask,1"
     )
     return ET.tostring(outer, encoding="unicode")
+
+
+def _zero_unless_positive(source: Any, path: Path | str, number: int) -> str:
+    """Return a single-band VRT that is 0 where a band of the raster is 0 or less, and 255 elsewhere."""
+    root = _dataset(source)
+    band = add(root, "VRTRasterBand", dataType="Byte", band="1")
+    _add_source(band, path, str(number), table="0:0,1e-30:255")  # values beyond either end take that end's value
+    return ET.tostring(root, encoding="unicode")
 
 
 def _zero_where_all_zero(source: Any, vrts: list[str]) -> str:
@@ -92,8 +100,10 @@ def _dataset(source: Any) -> ET.Element:
     return root
 
 
-def _add_source(band: ET.Element, name: Path | str, number: str) -> None:
-    element = add(band, "SimpleSource")
+def _add_source(band: ET.Element, name: Path | str, number: str, table: str | None = None) -> None:
+    element = add(band, "ComplexSource" if table else "SimpleSource")
     is_vrt = isinstance(name, str) and name.startswith("<")
     add(element, "SourceFilename", str(name) if is_vrt else gdal_name(name), relativeToVRT="0")
     add(element, "SourceBand", number)
+    if table:
+        add(element, "LUT", table)

@@ -23,7 +23,7 @@ class Validity:
     Attributes:
         nodata: Declared value by band; None if there is none.
         dtypes: Dtypes of the stored numbers, by band.
-        alpha: One-based numbers of the alpha bands, in which missing pixels are 0.
+        alpha: One-based numbers of the alpha bands, in which missing pixels are 0, or negative in a signed dtype.
         shared_mask: Whether one mask applies to all bands.
         own_masks: One-based numbers of the bands with a mask of their own.
     """
@@ -91,7 +91,7 @@ class Validity:
             usable &= source.read_masks(number, **part) > 0
         if not set(self.alpha) & set(bands):
             for number in self.alpha:
-                usable &= source.read(number, **part) != 0
+                usable &= source.read(number, **part) > 0
         return usable
 
 
