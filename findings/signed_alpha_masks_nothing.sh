@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A GeoTIFF that rio-tiler renders from an image of a signed dtype holds its mask, but every pixel counts as valid.
-# Guess: of an image with masked pixels the rendered file hides exactly those, whatever the dtype.
-# Seen with rio-tiler 9.4.12 and rasterio 1.4.4 (GDAL 3.10.3 inside): the mask is written as an alpha band of the
-# image's dtype, with the dtype's least number where a pixel is missing. For uint8 and uint16 that is 0; for int16 and
-# float32 it is not, and GDAL takes any alpha but 0 for visible. The missing half of an elevation, a temperature or a
-# probability becomes data. ImageData.mask holds the same numbers: as a boolean, it is true everywhere.
+# In a GeoTIFF that rio-tiler renders from an image of a signed dtype, every pixel is valid although it has a mask.
+# Expected: the rendered file masks exactly the pixels that are masked in the image, whatever the dtype.
+# Observed with rio-tiler 9.4.12 and rasterio 1.4.4 (bundled GDAL 3.10.3): the mask is written as an alpha band of the
+# image's dtype, with the minimum of that dtype where a pixel is missing. This is 0 for uint8 and uint16, but negative
+# for int16 and float32, and GDAL treats any alpha other than 0 as visible. Missing pixels of an elevation, temperature
+# or probability map become data. ImageData.mask has the same values: converted to bool, it is True everywhere.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
