@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from hydra.utils import get_class
 from torch import nn
 
 from satseg.errors import ModelError, ModelPairError, SatsegError, is_out_of_memory
-from satseg.models.catalogue import BACKBONES, check_pair
+from satseg.models.catalogue import BACKBONES, LIBRARY, check_pair, import_class
 from satseg.models.decoder_options import check_options, check_types
 from satseg.models.encoders import PREFIX, is_known, unknown_backbone_message, unsuitable_backbone_message, with_prefix
 from satseg.models.input_layer import adapt_input, check_rule, rgb_backbone
@@ -70,10 +72,16 @@ def _bands(spec: DatasetSpec) -> list[str]:
 
 def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
     try:
-        constructor = get_class(target)
+        constructor = import_class(target)
+    except Exception as error:  # the user's module may fail in any way
+        raise ModelError(
+            f"model._target_={target} cannot be imported: {' '.join(str(error).split())}. Check the spelling, and that "
+            "its folder is the current one or on PYTHONPATH, or its package installed."
+        ) from error
+    try:
         check_types(constructor, options)
         net: nn.Module = constructor(**options)
-        _try(net, options["in_channels"])
+        _check_output(net, options["in_channels"], options["classes"])
     except SatsegError:
         raise
     except Exception as error:
@@ -81,18 +89,44 @@ def _construct(target: str, encoder: str, options: dict[str, Any]) -> nn.Module:
             raise
         if not is_known(encoder):
             raise ModelError(unknown_backbone_message(encoder)) from error
-        raise ModelPairError(unsuitable_backbone_message(target.rpartition(".")[2], encoder, error)) from error
+        if not target.startswith(LIBRARY):  # a class of the user's: most likely no backbone would do
+            raise ModelError(_failure_message(constructor, encoder, error)) from error
+        raise ModelPairError(unsuitable_backbone_message(constructor.__name__, encoder, error)) from error
     return net
 
 
-def _try(net: nn.Module, in_channels: int) -> None:
-    """Run the network once on a small non-square image, as some pairs fail only then."""
+def _check_output(net: nn.Module, in_channels: int, classes: int) -> None:
+    """Run the network once on a small non-square image, as some pairs fail only then.
+
+    Raises:
+        ModelError: If it has no encoder, or does not return logits of the image's size.
+    """
+    name, size = type(net).__name__, (2 * STRIDE, 3 * STRIDE)
+    if not isinstance(getattr(net, "encoder", None), nn.Module):
+        raise ModelError(f"{name} has no encoder: its constructor must assign the backbone to self.encoder.")
     training = net.training
     with torch.no_grad():
-        logits = net.eval()(torch.zeros(1, in_channels, 2 * STRIDE, 3 * STRIDE))
+        logits = net.eval()(torch.zeros(1, in_channels, *size))
     net.train(training)
-    if logits.shape[-2:] != (2 * STRIDE, 3 * STRIDE):
-        raise ValueError(f"the output is {tuple(logits.shape[-2:])} for an image of {(2 * STRIDE, 3 * STRIDE)}")
+    expected = (1, classes, *size)
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if found != expected:
+        raise ModelError(
+            f"{name}.forward returns {found} for an image of {(1, in_channels, *size)} and {classes} classes; expected "
+            f"logits of {expected}."
+        )
+
+
+def _failure_message(constructor: type[Any], encoder: str, error: Exception) -> str:
+    """Return the message for a user's own class that fails, with the line of its file."""
+    file = inspect.getfile(constructor)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    where = f" ({Path(file).name}, line {lines[-1]})" if lines else ""
+    reason = " ".join(str(error).split()).rstrip(".")
+    return (
+        f"{constructor.__module__}.{constructor.__qualname__} fails on the backbone {encoder.removeprefix(PREFIX)}: "
+        f"{type(error).__name__}: {reason}{where}. What a decoder must do: docs/extend.md."
+    )
 
 
 def with_backbone_statistics(spec: DatasetSpec, encoder: str) -> DatasetSpec:

@@ -5,13 +5,15 @@ The table in docs/models.md and the test grid are generated from it.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Collection
 from typing import Any
 
 from satseg.errors import CheckpointError, ModelPairError
 
-_DECODERS = "segmentation_models_pytorch.decoders"
+LIBRARY = "segmentation_models_pytorch."
+_DECODERS = f"{LIBRARY}decoders"
 MODELS = {
     "unet": f"{_DECODERS}.unet.model.Unet",
     "unetplusplus": f"{_DECODERS}.unetplusplus.model.UnetPlusPlus",
@@ -93,12 +95,15 @@ def resolve_target(name: str, trusted_modules: Collection[str] = (), *, source: 
     if name not in ALLOWED_TARGETS and not is_trusted(module, trusted_modules):
         raise CheckpointError(
             f"{source} names {name}, which is not allowed; if it is your own, pass its module or package as "
-            "trusted_modules."
+            "trusted_modules, for example 'trusted_modules=[my_package]'."
         )
     try:
-        target = getattr(importlib.import_module(module), attribute)
+        target = import_class(name)
     except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"{source} names {name}, which does not exist: {error}.") from error
+        raise CheckpointError(
+            f"{source} names {name}, which cannot be imported: {error}. Run the command in the folder that holds its "
+            "package, or install the package."
+        ) from error
     if (
         not isinstance(target, type)
         or target.__qualname__ != attribute
@@ -106,6 +111,23 @@ def resolve_target(name: str, trusted_modules: Collection[str] = (), *, source: 
     ):
         raise CheckpointError(f"{source} names {name}, which is not a class of that module.")
     return target
+
+
+def import_class(name: str) -> Any:
+    """Import an object by its full name.
+
+    Raises:
+        ImportError: If its module cannot be imported.
+        AttributeError: If the module does not have it; suggests similar names.
+    """
+    module, _, attribute = name.rpartition(".")
+    loaded = importlib.import_module(module)
+    try:
+        return getattr(loaded, attribute)
+    except AttributeError:
+        near = difflib.get_close_matches(attribute, dir(loaded), n=3)
+        hint = f"; did you mean {' or '.join(near)}" if near else ""
+        raise AttributeError(f"{module} has no {attribute}{hint}") from None
 
 
 def is_trusted(module: str, trusted_modules: Collection[str]) -> bool:

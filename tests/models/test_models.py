@@ -1,5 +1,6 @@
 """Building networks: decoders and backbones, standardisation, bands, pretrained weights and initialisation."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,53 @@ def test_an_unsuitable_backbone_raises_an_error_that_says_why_and_names_suitable
     """The check comes before the download of weights."""
     with pytest.raises(ModelPairError, match=f"Unet does not work on the backbone {backbone}: {why}.*ResNet, Eff"):
         build_model(config("unet", backbone, "hub") | {"encoder_name": backbone}, spec())
+
+
+OWN_DECODER = """
+from segmentation_models_pytorch.encoders import get_encoder
+from torch import nn
+from torch.nn.functional import interpolate
+
+
+class Mine(nn.Module):
+    def __init__(self, encoder_name, encoder_weights, in_channels, classes, **options):
+        super().__init__()
+        self.encoder = get_encoder(encoder_name, in_channels=in_channels, weights=encoder_weights, **options)
+        self.head = nn.Conv2d(self.encoder.out_channels[-1], classes, 1)
+
+    def forward(self, image):
+        return interpolate(self.head(self.encoder(image)[-1]), size=image.shape[-2:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name", "expected"),
+    [
+        (
+            "(image)[-1]",
+            "(image)",
+            "Mine",
+            r"Mine fails on the backbone resnet18: .*\(own_decoder.py, line 14\)",
+        ),
+        (", size=image.shape[-2:]", ", scale_factor=8", "Mine", r"returns \(1, 4, 16, 24\) .* of \(1, 4, 64, 96\)"),
+        ("classes, 1", "classes - 1, 1", "Mine", r"returns \(1, 3, 64, 96\) .* and 4 classes; .* of \(1, 4, 64, 96\)"),
+        ("classes, 1", "classes + 2, 1", "Mine", r"returns \(1, 6, 64, 96\) .* and 4 classes; .* of \(1, 4, 64, 96\)"),
+        ("return interpolate", "return None and interpolate", "Mine", "Mine.forward returns NoneType for an image"),
+        ("self.encoder", "self.backbone", "Mine", "Mine has no encoder: .* self.encoder"),
+        ("", "", "Mime", "own_decoder has no Mime; did you mean Mine. Check the spelling"),
+        ("import nn", "import no_such_name", "Mine", "own_decoder.Mine cannot be imported: .*no_such_name"),
+    ],
+)
+def test_a_faulty_decoder_of_the_users_own_is_named_with_what_is_wrong(
+    old: str, new: str, name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_decoder", raising=False)
+    mine = config() | {"_target_": f"own_decoder.{name}", "encoder_name": "resnet18"}
+    (tmp_path / "own_decoder.py").write_text(OWN_DECODER.replace(old, new))
+    with pytest.raises(ModelError, match=expected) as error:
+        build_model(mine, spec())
+    assert not isinstance(error.value, ModelPairError)  # whose advice is to choose another backbone
 
 
 def test_a_plain_timm_name_selects_the_timm_backbone() -> None:
