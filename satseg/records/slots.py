@@ -112,8 +112,9 @@ def schema() -> Schema:
     groups -= {name for name in groups if name.partition(" ")[0] == "override"} | set(USER_GROUPS)
     files: list[tuple[str, Any]] = [("", {k: v for k, v in main.items() if k not in ("hydra", *USER_KEYS)})]
     for path in sorted(path for group in groups for path in (CONFIG_DIR / group).rglob("*.yaml")):
-        place = ".".join(path.parent.relative_to(CONFIG_DIR).parts)
-        files.append((place, yaml.safe_load(path.read_text(encoding="utf-8"))))
+        text = path.read_text(encoding="utf-8")
+        place = "" if text.startswith("# @package _global_") else ".".join(path.parent.relative_to(CONFIG_DIR).parts)
+        files.append((place, yaml.safe_load(text)))
     objects = {place for place, content in files if isinstance(content, dict) and "_target_" in content}
     for place, content in files:
         for found, value in _places(place, content or {}, objects):
@@ -226,8 +227,8 @@ class _Check:
         if not is_trusted(target.rpartition(".")[0], self.trusted_modules):
             raise self._refusal(
                 name,
-                f"names {target[:100]}, which is not allowed there; if it is your own, add its module or package to "
-                "trusted_modules",
+                f"names {target[:100]}, which is not allowed there; if it is your own, add its module or package, "
+                "for example 'trusted_modules=[my_package]'",
             )
         try:
             resolve_target(target, self.trusted_modules, source=f"{self.path}: {name}")
