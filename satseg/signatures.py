@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 PACKAGE = "satseg."  # its classes pass their **options on to their base class
+WITHOUT_OPTIONS = ("builtins.object", "torch.nn.modules.module.Module")
 
 
 def constructor_options(target: type[Any]) -> tuple[dict[str, Any], bool]:
@@ -19,7 +20,7 @@ def constructor_options(target: type[Any]) -> tuple[dict[str, Any], bool]:
     """
     found: dict[str, Any] = {}
     for cls in target.__mro__:
-        if cls is object:
+        if f"{cls.__module__}.{cls.__qualname__}" in WITHOUT_OPTIONS:
             break
         make = cls.__dict__.get("__init__")
         if make is None:
@@ -53,7 +54,8 @@ def first_mismatch(target: type[Any], options: Mapping[str, Any]) -> tuple[str, 
             if is_open:
                 continue
             near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+            names = f"there are {', '.join(known)}." if known else "there are none."
+            hint = f"did you mean {near[0]}?" if near else names
             return name, f"is unknown to {target.__name__}: remove it; {hint}"
         is_made = isinstance(value, Mapping) and "_target_" in value
         is_default = value is None and known[name] is not str  # null stands for the default of several numbers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import command, error_line
+from commands import TINY, command, error_line
 from omegaconf import OmegaConf
 
 from satseg.config import CONFIG_DIR
@@ -110,6 +110,21 @@ def test_custom_dataset_decoder_and_backbone_work_in_every_command(page_run: Pat
     scene = f"input={folder / 'data/images/0.tif'}"
     mapped = command("predict", scene, "engine=torch", "trusted_modules=[my_package]", cwd=folder)
     assert mapped.returncode == 0, mapped.stderr
+
+
+@pytest.mark.slow
+def test_mistakes_in_a_custom_loss_end_training_before_it_starts_with_one_line(tmp_path: Path) -> None:
+    write_files(PAGE, tmp_path)
+    losses = tmp_path / "my_package/losses.py"
+    losses.write_text(losses.read_text().replace("ignore_index=255, ", ""))
+    options = ["--config-dir", "my_conf", "loss=mine", *TINY, "run_dir=run"]
+    line = error_line("train", *options, "+loss.weights.pixel=1.0", cwd=tmp_path)
+    assert line == "ConfigError: loss.weights.pixel: no term has this name; did you mean pixels?"
+    number = next(i for i, text in enumerate(losses.read_text().splitlines(), 1) if "cross_entropy(" in text)
+    line = error_line("train", *options, cwd=tmp_path)
+    assert line.startswith("ConfigError: loss.terms.borders: my_package.losses.BorderLoss failed in a trial: ")
+    assert f"my_package/losses.py:{number}: IndexError: Target 255 is out of bounds" in line
+    assert not (tmp_path / "run/metrics.csv").exists()
 
 
 def test_the_documented_map_loss_is_computed_at_class_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

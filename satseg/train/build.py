@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,6 +29,7 @@ from satseg.train.callbacks.epoch_log import EpochLines
 from satseg.train.callbacks.records import BestModelFile, MetricsCsv, Throughput
 from satseg.train.callbacks.resuming import Position, SaveLast, SeedBatches
 from satseg.train.callbacks.stopping import StopOnInterrupt
+from satseg.train.loss_config import build_criterion, try_criterion
 from satseg.train.optimization import scaled_lr
 from satseg.train.sharding import SyncNorms
 from satseg.train.task import SegmentationTask
@@ -63,8 +65,16 @@ def check_data(datamodule: SegmentationDataModule) -> list[Finding]:
     return findings
 
 
-def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> SegmentationTask:
-    """Build network, criterion and optimizer settings for the classes and bands of the data."""
+def build_task(
+    cfg: DictConfig, datamodule: SegmentationDataModule, device: torch.device | str = "cpu"
+) -> SegmentationTask:
+    """Build network, criterion and optimizer settings for the classes and bands of the data.
+
+    Args:
+        cfg: The configuration.
+        datamodule: The data.
+        device: Where the losses are tried, besides the CPU.
+    """
     scores = [f"val/{name}" for name in Scores.empty(datamodule.spec.class_names).as_dict()]
     if cfg.monitor not in scores:
         raise ConfigError(f"monitor={cfg.monitor}: there is no such score; choose one of {', '.join(scores)}.")
@@ -81,8 +91,9 @@ def build_task(cfg: DictConfig, datamodule: SegmentationDataModule) -> Segmentat
         channels_last(network)
     if cfg.compile:
         network.net.compile()
-    criterion = instantiate(cfg.loss, class_weights=None)
+    criterion = build_criterion(cfg.loss)
     criterion.set_class_weights(datamodule.class_weights(_plain(cfg.loss.get("class_weights", "none"))))
+    try_criterion(criterion, datamodule.spec.num_classes, device)
     optimizer = _plain(cfg.optimizer)
     optimizer["lr"] = scaled_lr(optimizer["lr"], cfg.scale_lr, world_size())
     return SegmentationTask(network, criterion, optimizer, _plain(cfg.scheduler))

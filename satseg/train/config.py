@@ -22,6 +22,7 @@ from satseg.records.config import check_classes, read_config
 from satseg.records.slots import USER_KEYS
 from satseg.runs import find_complete, find_unfinished
 from satseg.runs.renamed import read_record
+from satseg.train.loss_config import imply_partial
 
 NAME = re.compile(r"\w{1,40}")  # loggers and options that are safe to print
 ENCODER_KEYS = ("backbone.encoder_name", "model.encoder_name")
@@ -49,6 +50,7 @@ def prepare_config(cfg: DictConfig) -> DictConfig:
         cfg = _recorded(cfg, path, "while repeating", "To change more, start a new run.")
         cfg.from_run, cfg.run_dir, cfg.resume_from = str(path.resolve()), folder, None
     _resolve_encoder_name(cfg)
+    imply_partial(cfg.loss)
     for key in DATA_PATHS:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str) and Path(value).exists():

@@ -10,6 +10,7 @@ from satseg.train.auto_options import resolve_auto
 from satseg.train.build import build_datamodule, build_task, built_trainer, check_data, check_trainer
 from satseg.train.finish import finish_run
 from satseg.train.fit import fit
+from satseg.train.loss_config import check_loss
 from satseg.train.processes import launch, num_processes
 from satseg.train.record import check_same_data, record_run
 from satseg.train.start import failure_recorded, interruptions_explained, started_run
@@ -36,6 +37,7 @@ def train_here(cfg: DictConfig, run: Run) -> float:
     """
     with interruptions_explained(run):
         check_trainer(cfg)
+        check_loss(cfg.loss)
         datamodule = build_datamodule(cfg)
         findings = check_data(datamodule)
         datamodule.use_digests(run.path / DATA)
@@ -43,7 +45,7 @@ def train_here(cfg: DictConfig, run: Run) -> float:
             check_same_data(run, datamodule)
         cfg = resolve_auto(cfg, datamodule)
         with built_trainer(cfg, run) as trainer:
-            task = build_task(cfg, datamodule)
+            task = build_task(cfg, datamodule, trainer.strategy.root_device)
             if is_rank_zero():
                 record_run(cfg, run, datamodule, trainer, task, findings)
             fit(trainer, task, datamodule, run)

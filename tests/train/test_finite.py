@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from satseg.errors import CheckpointError, DivergedError
+from satseg.losses import WeightedSum
 from satseg.models import build_model
 from satseg.models.catalogue import MODELS
 from satseg.models.checkpoint import load_model
 from satseg.models.finite import nonfinite_tensor
 from satseg.spec import DatasetSpec, InputSpec
 from satseg.train.callbacks.checkpoint_io import AtomicCheckpointIO
-from satseg.train.callbacks.records import BestModelFile
+from satseg.train.callbacks.records import BestModelFile, MetricsCsv
 from satseg.train.callbacks.resuming import SaveLast
 from satseg.train.task import SegmentationTask
 
@@ -76,6 +77,24 @@ def test_the_last_finite_model_and_checkpoint_are_kept_when_training_diverges(
     best.on_validation_end(trainer(task, 2, 0.9), task)
     assert best.best == pytest.approx(0.9)
     assert (tmp_path / "model.safetensors").read_bytes() != before["model.safetensors"]
+
+
+def test_the_terms_of_the_loss_that_diverged_first_are_named(tmp_path: Path) -> None:
+    class Diverging(nn.Module):
+        def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return logits.sum() * math.inf
+
+    criterion = WeightedSum({"good": nn.CrossEntropyLoss, "bad": Diverging})
+    loss = criterion(torch.ones(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long))
+    fitting: Any = SimpleNamespace(
+        current_epoch=3,
+        global_step=9,
+        is_global_zero=True,
+        callback_metrics={"train/loss": loss},
+        optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}])],
+    )
+    with pytest.raises(DivergedError, match=r"^train/loss \(first loss\.terms\.bad\) is inf after epoch 3: lower"):
+        MetricsCsv(tmp_path / "metrics.csv").on_train_epoch_end(fitting, SimpleNamespace(criterion=criterion))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("part", ["state_dict", "current_model_state"])  # with EMA the state_dict holds the averages

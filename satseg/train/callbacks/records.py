@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 from satseg.devices import peak_memory_gb
 from satseg.errors import DivergedError
 from satseg.files import write_text
+from satseg.losses import WeightedSum
 from satseg.models.finite import nonfinite_tensor
 from satseg.runs import read_metrics
 from satseg.train.task import SegmentationTask
@@ -35,6 +36,15 @@ def check_finite(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     """
     if not all_finite(trainer, pl_module):
         raise DivergedError(f"Weights are no longer finite in epoch {trainer.current_epoch}: {ADVICE}")
+
+
+def _first_nonfinite(pl_module: pl.LightningModule) -> str:
+    """Name the terms of the loss that diverged first; empty if all did at once."""
+    criterion = getattr(pl_module, "criterion", None)
+    if not isinstance(criterion, WeightedSum):
+        return ""
+    names = [f"loss.terms.{name}" for name in criterion.nonfinite_terms()]
+    return f" (first {' and '.join(names)})" if 0 < len(names) < len(criterion.terms) else ""
 
 
 class MetricsCsv(pl.Callback):
@@ -82,7 +92,8 @@ class MetricsCsv(pl.Callback):
         if trainer.is_global_zero:
             write_text(self.path, text.getvalue())
         if not math.isfinite(metrics["train/loss"]):
-            raise DivergedError(f"train/loss is {metrics['train/loss']} after epoch {trainer.current_epoch}: {ADVICE}")
+            loss = f"train/loss{_first_nonfinite(pl_module)}"
+            raise DivergedError(f"{loss} is {metrics['train/loss']} after epoch {trainer.current_epoch}: {ADVICE}")
         check_finite(trainer, pl_module)
 
 
