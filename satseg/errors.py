@@ -46,6 +46,10 @@ class SpecError(ConfigError, ValueError):
     """A dataset spec is inconsistent; also a ValueError, so that pydantic reports its place in a document."""
 
 
+class ExtensionError(SatsegError):
+    """A class of the user's own lacks what satseg needs of it, or its code fails."""
+
+
 class DataError(SatsegError):
     """Something is wrong with a dataset as a whole: a missing folder, no pairs, an impossible split."""
 

@@ -105,8 +105,10 @@ def test_custom_dataset_decoder_and_backbone_work_in_every_command(page_run: Pat
     checked = command("validate", *options(PAGE, "validate"), "dataset.root=data", cwd=folder)
     assert "Error" not in checked.stderr, checked.stderr
     assert "my_package.models.MyModel, which is not allowed" in error_line("evaluate", "checkpoint=latest", cwd=folder)
-    scored = command("evaluate", *options(PAGE, "evaluate"), cwd=folder)
-    assert scored.returncode == 0, scored.stderr
+    of_run = options(PAGE.partition("## A decoder")[2], "evaluate")
+    for scoring in (of_run, [*options(PAGE, "evaluate"), "dataset.root=data"]):
+        scored = command("evaluate", *scoring, cwd=folder)
+        assert scored.returncode == 0, scored.stderr
     scene = f"input={folder / 'data/images/0.tif'}"
     mapped = command("predict", scene, "engine=torch", "trusted_modules=[my_package]", cwd=folder)
     assert mapped.returncode == 0, mapped.stderr

@@ -37,6 +37,12 @@ CHOICES = {
     "split": (None, "train", "val", "test"),
     "tta": ("none", "flips", "d4"),
 }
+MISSING_HINTS = {  # appended to the error about an option without a value
+    "dataset.split.pattern": (
+        "; it is a regular expression searched in the samples' names, and what its parentheses match is the group, "
+        "such as north in north_12 by 'dataset.split.pattern=\"([a-z]+)_\"'"
+    )
+}
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".fgb")
 SIZES = ("patch_size", "batch_size", "patches_per_epoch", "num_workers")  # options of all datasets in satseg
 SYNTHETIC = "satseg.data.synthetic.datamodule.SyntheticDataModule"
@@ -103,7 +109,9 @@ def check_missing(cfg: DictConfig) -> None:
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
-        raise ConfigError(f"{missing[0]}= has no default: give it on the command line.")
+        raise ConfigError(
+            f"{missing[0]}= has no default: give it on the command line{MISSING_HINTS.get(missing[0], '')}."
+        )
 
 
 def check_values(cfg: DictConfig) -> None:

@@ -35,7 +35,6 @@ class FolderDataModule(SegmentationDataModule):
         classes: Names, or names with values or colours; by default discovered from the masks. For polygons, values of
             an attribute.
         mask_values: Further values, each with the name of its class (or `ignore`).
-        ignore_values: Values or colours that are no class.
         mask_threshold: For colour masks, or grey ones of 0 and 255: a channel is 0 below it and 255 from it on.
         vectors: For polygons: the `attribute` that holds the class (none if all are of one class), `outside`, the class
             of pixels in no polygon or `ignore`, and the `layer` if files have several.
@@ -53,7 +52,6 @@ class FolderDataModule(SegmentationDataModule):
         mask_suffix: str = "",
         classes: Sequence[Any] | Mapping[str, Any] | None = None,
         mask_values: Mapping[int, Any] | None = None,
-        ignore_values: Sequence[Any] | None = None,
         mask_threshold: int | None = None,
         vectors: Mapping[str, str | None] | None = None,
         unpaired: Literal["refuse", "leave_out"] = "refuse",
@@ -62,7 +60,7 @@ class FolderDataModule(SegmentationDataModule):
         super().__init__(**loading)
         if root is None:
             raise ConfigError(NO_ROOT)
-        self._root = Path(root)
+        self.root = Path(root)
         if image_suffix and isinstance(images, Mapping):
             raise ConfigError(
                 f"dataset.image_suffix={image_suffix}: leave it out where dataset.images names a pattern for each band."
@@ -73,20 +71,15 @@ class FolderDataModule(SegmentationDataModule):
         if unknown:
             raise ConfigError(f"dataset.vectors.{min(unknown)}: expected attribute, outside or layer.")
         if images is None or masks is None:
-            layout = recognise(self._root, images, masks, image_suffix, mask_suffix)
-            self._root, images, masks = layout.root, images or layout.images, masks or layout.masks
+            layout = recognise(self.root, images, masks, image_suffix, mask_suffix)
+            self.root, images, masks = layout.root, images or layout.images, masks or layout.masks
             image_suffix, mask_suffix = layout.image_suffix, layout.mask_suffix
             self.assumptions.append(layout.summary())
         self.images, self.masks, self.vectors = images, masks, dict(vectors or {})
         self.image_suffix, self.mask_suffix = image_suffix, mask_suffix
-        self.classes, self.mask_values, self.ignore_values = classes, mask_values, ignore_values
+        self.classes, self.mask_values = classes, mask_values
         self.mask_threshold, self.unpaired = mask_threshold, unpaired
         self._errors = FileErrors()
-
-    @property
-    def root(self) -> Path:
-        """The dataset's folder."""
-        return self._root
 
     @cached_property
     def _files(self) -> tuple[Sequence[Stack], dict[str, dict[str, Path]]]:

@@ -14,17 +14,18 @@ import torch
 from satseg.data import fingerprints
 from satseg.data.assumptions import find_assumptions
 from satseg.data.class_weights import class_weights
+from satseg.data.extension import check_attribute, check_overrides, checked_samples, explained, full_name, missing
 from satseg.data.input_spec import combine_inputs, input_spec
 from satseg.data.labels.class_options import extend_to_all_masks
-from satseg.data.labels.discovery import ClassScheme
+from satseg.data.labels.discovery import ClassScheme, ignoring
 from satseg.data.labels.reader import LabelReader
 from satseg.data.loading_options import Normalisation, check_numbers
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.reader import SampleReader
 from satseg.data.samples import Pairs, Sample
-from satseg.data.splits import Splits, left_out
+from satseg.data.splits import Splits, check_disjoint, left_out
 from satseg.data.statistics import compute_statistics, count_classes
-from satseg.errors import ConfigError, MaskValueError
+from satseg.errors import ConfigError, ExtensionError, MaskValueError
 from satseg.spec import BandStatistics, DatasetSpec
 
 
@@ -40,7 +41,22 @@ class SplitDataset:
         scale: Divisor of raw numbers to unit scale; see `input_spec` for it and the next two.
         offset: Subtracted before the division.
         normalisation: `auto`, `backbone`, `scale`, `standardise` or `percentile`.
+        ignore_values: Values or colours of masks that are no class, in addition to those of `scheme()`.
+
+    Attributes:
+        root: The dataset's folder; an attribute or a property.
     """
+
+    root: Path
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        check_overrides(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute that hides no method or property."""
+        check_attribute(type(self), name)
+        super().__setattr__(name, value)
 
     def __init__(
         self,
@@ -52,27 +68,30 @@ class SplitDataset:
         scale: float | Literal["auto"] = "auto",
         offset: float | Literal["auto"] = "auto",
         normalisation: Normalisation = "auto",
+        ignore_values: Sequence[Any] | None = None,
     ) -> None:
         super().__init__()
         check_numbers(bands, nodata, scale, offset, normalisation)
         self.split, self.cache_gb = split, cache_gb
         self.bands, self.nodata = bands, nodata
         self.scale, self.offset, self.normalisation = scale, offset, normalisation
+        self.ignore_values = ignore_values
         self.assumptions: list[str] = []
         self._checked = False
 
-    @property
-    def root(self) -> Path:
-        """The dataset's folder."""
-        raise NotImplementedError
-
     def samples(self) -> list[Sample]:
         """Find all samples."""
-        raise NotImplementedError
+        raise missing(type(self), "samples()")
+
+    @cached_property
+    def _found(self) -> list[Sample]:
+        """All samples, checked."""
+        with explained(type(self), "samples()"):
+            return checked_samples(type(self), self.samples())
 
     def paired(self) -> Pairs:
         """Return the usable samples, and the files that no sample can be made of."""
-        return Pairs(self.samples())
+        return Pairs(self._found)
 
     @property
     def finds_classes(self) -> bool:
@@ -81,7 +100,7 @@ class SplitDataset:
 
     def scheme(self) -> ClassScheme:
         """Return the classes and their values in the masks."""
-        raise NotImplementedError
+        raise missing(type(self), "scheme()")
 
     def setup(self, stage: str | None = None) -> None:
         """Find and split the samples, and compare the headers of every image and mask, once."""
@@ -94,8 +113,9 @@ class SplitDataset:
     @cached_property
     def splits(self) -> Splits:
         """Samples by split."""
-        splits = self.divide(self.samples())
-        unused = left_out(self.samples(), splits)
+        splits = self.divide(self._found)
+        check_disjoint(splits)
+        unused = left_out(self._found, splits)
         if unused:
             self.assumptions.append(f"{len(unused)} images are in no split (such as {unused[0].name})")
         return splits
@@ -104,7 +124,7 @@ class SplitDataset:
         """Split samples, and add the remarks of the split to the assumptions."""
         counts = (partial(count_classes, reader=self.reader),) if getattr(self.split, "counts_classes", False) else ()
         with self._all_unknown_values(samples):
-            splits = self.split(samples, self.root, *counts)
+            splits = self.split(samples, Path(self.root), *counts)
         self.assumptions += getattr(self.split, "notes", [])
         return splits
 
@@ -119,7 +139,14 @@ class SplitDataset:
     @cached_property
     def reader(self) -> SampleReader:
         """Reader of samples, in the training process."""
-        return SampleReader(LabelReader(self.scheme()), self.bands, self.nodata)
+        with explained(type(self), "scheme()"):
+            scheme = self.scheme()
+        if not isinstance(scheme, ClassScheme):
+            raise ExtensionError(
+                f"scheme() of {full_name(type(self))} returned {scheme!r}: expected a satseg.data.ClassScheme, such as "
+                "scheme_from_config(…) returns."
+            )
+        return SampleReader(LabelReader(ignoring(scheme, self.ignore_values)), self.bands, self.nodata)
 
     @cached_property
     def sizes(self) -> dict[str, tuple[int, int]]:

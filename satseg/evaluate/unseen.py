@@ -81,4 +81,7 @@ def _alternative(checkpoints: Sequence[Path], datamodule: SegmentationDataModule
     """Return a suggestion for what to score instead."""
     if split != "test" and datamodule.splits.get("test") and len(checkpoints) > 1:
         return "score split=test, which folds have in common"
-    return "name a dataset, or a split of it, of images that no model was trained on"
+    return (
+        "score images that no model was trained on; if another dataset or split is used here than in training, repeat "
+        "the dataset= and dataset/split= options of training, or leave all of them out to score the run's own"
+    )

@@ -6,8 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.errors import ConfigError, RunError
@@ -33,26 +31,19 @@ def recorded_datamodule(
     Raises:
         ConfigError: If classes or bands of the dataset differ from the model's, or there is no record.
     """
-    chosen = changes
+    from satseg.data.building import build_dataset
+
+    chosen, origin = changes, None
     if "_target_" not in changes:
         folder = run_folder(checkpoint)
-        chosen = read_dataset(folder, trusted_modules)
-        check_classes(chosen, "dataset", folder / "config.yaml")
+        chosen, origin = read_dataset(folder, trusted_modules), folder / "config.yaml"
+        check_classes(chosen, "dataset", origin)
         for key, value in changes.items():
             if value is not None and key not in chosen:
                 raise ConfigError(f"dataset.{key!s}={value}: the dataset of {checkpoint} has no such option.")
             if value is not None:
                 OmegaConf.update(chosen, str(key), value)
-    try:
-        datamodule: SegmentationDataModule = instantiate(
-            {k: v for k, v in chosen.items() if v is not None}, _convert_="all"
-        )
-    except InstantiationException as error:
-        if chosen is changes or not isinstance(error.__cause__, TypeError):
-            raise
-        raise ConfigError(
-            f"{folder / 'config.yaml'}: dataset cannot be built ({error.__cause__}); correct its options."
-        ) from error
+    datamodule = build_dataset({str(k): v for k, v in chosen.items() if v is not None}, origin)
     datamodule.setup()
     if datamodule.spec.class_names != spec.class_names:
         raise ConfigError(

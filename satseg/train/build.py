@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from satseg.data import SegmentationDataModule
+from satseg.data.building import build_dataset
 from satseg.errors import ConfigError
 from satseg.evaluate.metrics import Scores
 from satseg.models import build_model, channels_last, freeze_backbone, init_from
@@ -45,8 +46,7 @@ UNUSED_ALLOWED = "ddp_find_unused_parameters_true"
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     """Find the data, measure the training split, and log the assumptions made."""
     augmentation = instantiate(cfg.augmentation, _convert_="all")
-    make = instantiate(cfg.dataset, _partial_=True, _convert_="all")
-    datamodule: SegmentationDataModule = make(augmentation=augmentation, sampling_seed=cfg.seed)
+    datamodule = build_dataset(cfg.dataset, augmentation=augmentation, sampling_seed=cfg.seed)
     datamodule.accelerator = str(cfg.trainer.accelerator)
     datamodule.setup()
     for assumption in datamodule.assumptions:

@@ -13,14 +13,13 @@ def main(cfg: DictConfig) -> None:
     import time
     from pathlib import Path
 
-    from hydra.utils import instantiate
-
+    from satseg.data.building import build_dataset
     from satseg.locks import folder_lock
     from satseg.validate.checking import Limits, validate
     from satseg.validate.write import write_validation
 
     limits = Limits(cfg.min_class_share, cfg.max_ignored, cfg.giveaway)
-    datamodule = instantiate(cfg.dataset, _convert_="all")
+    datamodule = build_dataset(cfg.dataset)
     validation = validate(datamodule, limits, cfg.workers, cfg.progress)
     folder = Path(cfg.output or Path(cfg.runs_dir) / "validation" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     with folder_lock(folder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -162,6 +162,8 @@ def check_bands(
         f"No band alone separates all classes, or a class even along its borders; measurements such as NDVI stay below "
         f"{threshold:g} there (giveaway)."
     )
+    if len(bands) > 1 and all(known):
+        return [_easy_classes(giveaways)]
     findings = [
         Finding(
             "giveaway_band",
@@ -186,6 +188,19 @@ def check_bands(
         for b in bands
         if b.name in categorical
     ]
+
+
+def _easy_classes(giveaways: Mapping[str, str]) -> Finding:
+    """Return the finding about a dataset in which every band predicts the mask or a class on its own."""
+    name, words = next(iter(giveaways.items()))
+    return Finding(
+        "easy_classes",
+        Severity.WARNING,
+        f"each of the {len(giveaways)} bands alone gives the label or a class away; {name} gives {words}",
+        "No band alone separates the classes.",
+        "The classes may simply be easy to tell apart, as in synthetic data; otherwise make sure that the images are "
+        "not made from the masks.",
+    )
 
 
 def describe_exclusion(option_names: Sequence[int | str], is_left: Sequence[bool]) -> str:

@@ -135,7 +135,7 @@ def validate(
             facts,
             prepared.scheme,
             limits.max_ignored,
-            getattr(datamodule, "ignore_values", None) or (),
+            datamodule.ignore_values or (),
             given=not datamodule.finds_classes,
         ),
         *check_leakage(splits, places),

@@ -82,7 +82,7 @@ def _unreadable(facts: Sequence[Facts]) -> list[Finding]:
         Finding(
             "unreadable" if is_broken else "unusable",
             Severity.ERROR,
-            f"{count(len(some), 'file')}: {words[kind]}",
+            f"{count(len(some), 'file')}: {words[kind].removeprefix('is ')}",
             "Every file can be read completely.",
             "Copy, download or create them again, or remove them with their partners." if is_broken else "",
             tuple(some),

@@ -110,7 +110,7 @@ def _unused(samples: Sequence[Sample]) -> list[Finding]:
 def _scheme(datamodule: SegmentationDataModule, samples: Sequence[Sample]) -> tuple[ClassScheme, list[Finding]]:
     """Return the classes; if they are not given, those of the readable masks."""
     if not datamodule.finds_classes:
-        return datamodule.scheme(), []
+        return datamodule.reader.labels.scheme, []
     with bounded_cache():
         scheme, guessed = _found_scheme([s.mask for s in samples])
     return scheme, guessed or [Finding("found_classes", Severity.NOTE, describe_found_classes(scheme))]

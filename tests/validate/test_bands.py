@@ -153,6 +153,17 @@ def test_label_and_categorical_bands_are_reported_and_measurements_are_not(sound
     assert check(sound, bands=[1, 2, 3, 4]).is_sound  # the band is not used
 
 
+def test_a_dataset_in_which_every_band_separates_the_classes_gets_one_warning(sound):
+    for path in sorted(sound.glob("*/images/*.tif")):
+        mask, random = make_mask(int(path.stem)), np.random.default_rng(int(path.stem))
+        image = np.stack([label_with_noise(mask, random) for _ in range(3)]).astype(np.uint16)
+        write(path, image, east=int(path.stem) * 10 * SIZE)
+    validation = check(sound)
+    finding = finding_of(validation, "easy_classes")
+    assert problems(validation) == ["easy_classes"] and not validation.has_errors
+    assert "each of the 3 bands alone" in finding.message and "synthetic" in finding.repair
+
+
 def test_the_threshold_for_label_bands_is_stated_and_configurable(sound):
     message = finding_of(check(sound, Limits(giveaway=0.8)), "giveaway_band").message
     assert "band_4" in message and "threshold 0.8" in message

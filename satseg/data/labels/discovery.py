@@ -6,6 +6,7 @@ import colorsys
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,24 @@ def scheme_from_config(
         _check_threshold_values(threshold, values.keys(), by_colour)
     palette = tuple(display_colour(str(name), value, i, by_colour) for i, (name, value) in enumerate(given))
     return ClassScheme(names, palette, values, by_colour, threshold)
+
+
+def ignoring(scheme: ClassScheme, ignore_values: Sequence[Any] | None) -> ClassScheme:
+    """Return a scheme that also ignores values or colours of masks.
+
+    Args:
+        scheme: The classes.
+        ignore_values: As in `scheme_from_config`; those of polygons are part of their scheme already.
+
+    Raises:
+        ConfigError: If one is the value of a class, or of an unknown form.
+    """
+    if not ignore_values or scheme.from_polygons:
+        return scheme
+    values = dict(scheme.values)
+    for key in _keys("dataset.ignore_values", list(ignore_values), scheme.by_colour):
+        _add(values, key, IGNORE_INDEX, "dataset.ignore_values")
+    return replace(scheme, values=values)
 
 
 def _check_threshold_values(threshold: int, keys: Collection[int], by_colour: bool) -> None:

@@ -30,6 +30,24 @@ def check_splits(splits: Splits, hint: str) -> Splits:
     return splits
 
 
+def check_disjoint(splits: Splits) -> None:
+    """Check that no image is in two splits under different names.
+
+    Raises:
+        DataError: If one is; names the image and its samples.
+    """
+    seen: dict[object, tuple[str, Sample]] = {}
+    for split, samples in splits.items():
+        for sample in samples:
+            other, first = seen.setdefault((sample.image, sample.window), (split, sample))
+            if other != split and first.name != sample.name:
+                raise DataError(
+                    f"{sample.file} is in the {other} split as {first.name} and in the {split} split as {sample.name}, "
+                    f"so the scores would be too optimistic: list each image once, or keep its samples together with "
+                    "dataset/split=group."
+                )
+
+
 def left_out(samples: Sequence[Sample], splits: Mapping[str, Sequence[Sample]]) -> list[Sample]:
     """Return the samples whose image is in no split, not even in part."""
     used = {s.image for own in splits.values() for s in own}
