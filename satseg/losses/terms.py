@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from satseg.errors import ConfigError
 
+ARGUMENTS = ("logits", "target", "valid")
 TRIAL_SIZE = 64
 PIXELS = (
     "It is called as forward(logits, target) on pixels, (1, K, P, 1) and (1, P, 1); a loss over neighbouring pixels "
@@ -94,9 +95,11 @@ def try_term(name: str, term: nn.Module, inputs: tuple[Tensor, ...], logits: Ten
         inspect.signature(term.forward).bind(*inputs)
     except TypeError as error:
         raise ConfigError(f"{place} defines forward{inspect.signature(term.forward)}. {called}") from error
+    versions = [given._version for given in inputs]
     try:
         value = term(*inputs)
-        problem = _problem(value, called)
+        changed = [name for name, given, old in zip(ARGUMENTS, inputs, versions) if given._version != old]
+        problem = f"changes {changed[0]} in place; clone it first." if changed else _problem(value, called)
         if problem is None:
             (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
             problem = _gradient_problem(gradient, inputs, called)

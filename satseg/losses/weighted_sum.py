@@ -46,7 +46,13 @@ class WeightedSum(nn.Module):
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in terms}
         self.ignore_index = ignore_index
         self._class_weights: Tensor | None = None
-        self.terms = nn.ModuleDict({name: self._build(name) for name in terms})
+        self.terms = nn.ModuleDict()
+        for name in terms:
+            term = self._build(name)
+            try:
+                self.terms[name] = term
+            except (KeyError, TypeError) as error:  # a number, a dot, or a method of ModuleDict
+                raise ConfigError(f"loss.terms.{name}: PyTorch cannot use this name; choose another.") from error
         self._nonfinite: Tensor | None = None
 
     def _build(self, name: str) -> nn.Module:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import pydoc
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.utilities.seed import isolate_rng
 
@@ -86,9 +87,12 @@ def _class(node: Any, place: str, example: str) -> Any:
         hint = f"rename {near[0]}." if near else f"add the class, as in _target_: {example}."
         raise ConfigError(f"{place} has no _target_: {hint}")
     try:
-        return get_object(node["_target_"])
-    except Exception:  # Hydra reports it when it builds the object
+        made = pydoc.locate(node["_target_"])
+    except pydoc.ErrorDuringImport:  # reported by Hydra, when it builds the object
         return None
+    if made is not None and not callable(made):
+        raise ConfigError(f"{place}._target_ names {node['_target_']}, a {type(made).__name__}; expected a class.")
+    return made
 
 
 def _check_options(made: Any, node: Mapping[str, Any], place: str) -> None:
@@ -101,7 +105,7 @@ def _check_options(made: Any, node: Mapping[str, Any], place: str) -> None:
     found = first_mismatch(made, options) if isinstance(made, type) else None
     if found is not None:
         raise ConfigError(f"{place}.{found[0]} {found[1]}")
-    missing = [] if "_args_" in node or not callable(made) else _missing(made, options)
+    missing = [] if made is None or "_args_" in node else _missing(made, options)
     if missing and not isinstance(made, type):
         raise ConfigError(f"{place}._target_ names the function {made.__name__}; expected a class: see docs/extend.md.")
     if missing:

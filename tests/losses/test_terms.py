@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from satseg.cli import describe
 from satseg.config import CONFIG_DIR
 from satseg.errors import ConfigError
 from satseg.losses import MapLoss, WeightedSum
@@ -76,6 +78,8 @@ def squared_steps(logits: Tensor, target: Tensor) -> Tensor:
         (from_maps(lambda x, y, v: cross_entropy(x, y)), r"test_terms\.py:\d+: IndexError: Target 255.*target is 255"),
         (from_maps(lambda x, y, v: x.diff(dim=-1).square().mean()), "gives weight to pixels where valid is False"),
         (from_maps(lambda x, y, v: (x[:, 0] * v).sum((1, 2)).div(v.sum((1, 2))).mean()), "nan.*in a whole image"),
+        (from_maps(lambda x, y, v: cross_entropy(x, y.masked_fill_(~v, 0)) + 0), "changes target in place; clone it"),
+        (from_pixels(lambda x, y: cross_entropy(x.mul_(2), y)), "changes logits in place; clone it"),
         (WithoutValid, r"defines forward\(logits.*called as forward\(logits, target, valid\)"),
         (PlainWithValid, r"defines forward\(logits.*called as forward\(logits, target\) on pixels.*MapLoss"),
         (MapLoss, "NotImplementedError: forward is not defined"),
@@ -156,6 +160,19 @@ def test_weights_of_unknown_terms_are_rejected_and_missing_ones_are_1() -> None:
     assert WeightedSum(terms, {"dice": 0.5}).weights == {"focal": 1.0, "dice": 0.5}
 
 
+@pytest.mark.parametrize("name", ["a.b", "values", 1])
+def test_names_of_terms_that_pytorch_cannot_use_are_rejected(name: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"loss\.terms\.{name}: PyTorch cannot use this name"):
+        WeightedSum({name: nn.CrossEntropyLoss})
+
+
+def test_a_class_that_cannot_be_imported_is_reported_once_and_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InstantiationException) as caught:
+        check_loss(loss_config(f"{SUM}\nterms: {{a: {{_target_: torch.nn.Nope, _partial_: true}}}}"))
+    assert not caplog.records
+    assert describe(caught.value).startswith("ConfigError: loss.terms.a._target_ names torch.nn.Nope, which cannot be")
+
+
 def test_only_the_terms_that_were_first_not_finite_are_named() -> None:
     scales = iter([1.0, float("inf"), 1.0])
     terms = {"a": nn.CrossEntropyLoss, "b": from_pixels(lambda x, y: x.square().mean() * next(scales))}
@@ -199,6 +216,10 @@ DICE = "_target_: segmentation_models_pytorch.losses.DiceLoss"
         (
             f"{SUM}\nterms: {{a: {{_target_: torch.nn.functional.cross_entropy}}}}",
             "loss.terms.a._target_ names the function cross_entropy; expected a class: see docs/extend.md.",
+        ),
+        (
+            f"{SUM}\nterms: {{a: {{_target_: torch.nn}}}}",
+            "loss.terms.a._target_ names torch.nn, a module; expected a class.",
         ),
         (f"{SUM}\nweights: 1.0\nterms: {{a: {{{CE}}}}}", "loss.weights is 1.0; expected a mapping or null."),
         (
