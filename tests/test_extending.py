@@ -55,7 +55,7 @@ def test_every_command_works_on_a_run_with_a_custom_loss(readme_run: Path) -> No
     for path in (folder / "my_package").rglob("*.py"):  # only training imports it
         path.write_text("raise RuntimeError('imported')\n")
     record = OmegaConf.load(readme_run / "config.yaml")
-    assert record.loss.terms.mine._target_ == "my_package.losses.MyLoss"
+    assert record.loss.terms.mine == {"_target_": "my_package.losses.MyLoss", "_partial_": True}
     assert record.model.encoder_name == "tu-mobilenetv3_small_050"
     scene = next((folder / "cache").rglob("test/images/*.tif"))
     for name, *more in (
