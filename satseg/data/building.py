@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from satseg.data.datamodule import SegmentationDataModule
@@ -31,7 +32,12 @@ def build_dataset(section: Mapping[str, Any], origin: Path | None = None, **trai
         ConfigError: If its class needs an option that is not given, or has no such option.
         ExtensionError: If a class of the user's own is not as it must be, or its constructor fails.
     """
-    make = instantiate(section, _partial_=True, _convert_="all")
+    try:
+        make = instantiate(section, _partial_=True, _convert_="all")
+    except InstantiationException as error:
+        if found := _of_part(error):
+            raise found from error
+        raise
     cls, given = make.func, make.keywords
     if not (isinstance(cls, type) and issubclass(cls, SegmentationDataModule)):
         raise ExtensionError(
@@ -42,13 +48,25 @@ def build_dataset(section: Mapping[str, Any], origin: Path | None = None, **trai
             datamodule: SegmentationDataModule = make(**training)
     except Exception as error:
         cause = error.__cause__ if isinstance(error, ExtensionError) else error
-        found = _of_arguments(cls, str(cause), given) if isinstance(cause, TypeError) else None
-        if found is None and isinstance(error, SatsegError | MemoryError):
+        mistake = _of_arguments(cls, str(cause), given) if isinstance(cause, TypeError) else None
+        if mistake is None and isinstance(error, SatsegError | MemoryError):
             raise
-        found = found or ConfigError(f"the dataset's constructor failed: {type(error).__name__} {error}.")
-        raise type(found)(f"{origin}: dataset cannot be built: {found}" if origin else str(found)) from error
+        mistake = mistake or ConfigError(f"the dataset's constructor failed: {type(error).__name__} {error}.")
+        raise type(mistake)(f"{origin}: dataset cannot be built: {mistake}" if origin else str(mistake)) from error
     check_complete(datamodule)
     return datamodule
+
+
+def _of_part(error: InstantiationException) -> ConfigError | None:
+    """Return the error of the options of a part of the dataset, such as its split; None if it is another one."""
+    place = re.search(r"full_key: (?:dataset\.)?(\S+)", str(error))
+    message = str(error.__cause__) if isinstance(error.__cause__, TypeError) else ""
+    if place and (found := REFUSED.match(message)):
+        return ConfigError(f"there is no option dataset.{place[1]}.{found[2]}: {found[1]} does not take it.")
+    if place and (found := LACKING.match(message)):
+        names = re.findall(r"'(\w+)'", found[2])
+        return ConfigError(f"dataset.{place[1]}.{names[0]} is missing: {found[1]} needs it.")
+    return None
 
 
 def _of_arguments(cls: type, message: str, given: Mapping[str, Any]) -> SatsegError | None:

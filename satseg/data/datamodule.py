@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from satseg.data.augmentation import Augmentation
 from satseg.data.dataset import ImageDataset, Item, PatchDataset, collate, to_item
-from satseg.data.loading_options import check_options, default_workers
+from satseg.data.loading_options import check_chosen, check_options, default_workers
 from satseg.data.reader import SampleReader
 from satseg.data.samples import Sample
 from satseg.data.sampling.locations import Area, PatchLocations
@@ -59,6 +59,7 @@ class SegmentationDataModule(SplitDataset, pl.LightningDataModule):
         self.patches_per_epoch = patches_per_epoch
         self.num_workers = default_workers() if num_workers == "auto" else num_workers
         self.augmentation = augmentation or Augmentation()
+        check_chosen("sampler", sampler or Area())
         self.sampler, self.sampling_seed = sampler or Area(), sampling_seed
         self._start = (0, 0)
         self.train_sampler: PatchBatchSampler | None = None

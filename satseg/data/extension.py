@@ -146,6 +146,11 @@ def checked_samples(cls: type, samples: Iterable[Sample]) -> list[Sample]:
         )
     by_name: dict[str, Sample] = {}
     for sample in found:
+        if not isinstance(sample.name, str):
+            raise ExtensionError(
+                f"samples() of {full_name(cls)} gives the name {sample.name!r}, {_article(sample.name)}: names are "
+                "texts, such as those of files."
+            )
         first = by_name.setdefault(sample.name, sample)
         if first is not sample:
             raise ExtensionError(
@@ -156,4 +161,5 @@ def checked_samples(cls: type, samples: Iterable[Sample]) -> list[Sample]:
 
 
 def _article(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    kind = type(value).__name__
+    return "nothing" if value is None else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -44,6 +44,16 @@ def check_options(patch_size: Any, batch_size: Any, patches_per_epoch: Any, num_
             raise ConfigError(f"dataset.{name}={value}: expected a whole number from {least} up, or auto.")
 
 
+def check_chosen(name: str, value: Any) -> None:
+    """Check that a part of a dataset is an object, not the name of one.
+
+    Raises:
+        ConfigError: If it is not; names the option.
+    """
+    if not callable(value):
+        raise ConfigError(f"dataset.{name}={value}: a file of this name is chosen by dataset/{name}={value}.")
+
+
 def check_numbers(bands: Any, nodata: Any, scale: Any, offset: Any, normalisation: Any) -> None:
     """Check the options about bands and numbers of the images.
 

@@ -33,6 +33,11 @@ class Sample:
     window: Window | None = None
     label_files: tuple[Path, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("image", "mask"):  # users may give texts
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, Path(getattr(self, name)))
+
     @property
     def file(self) -> Path:
         """The user's own file of the image; the first one of a stack."""

@@ -19,7 +19,7 @@ from satseg.data.input_spec import combine_inputs, input_spec
 from satseg.data.labels.class_options import extend_to_all_masks
 from satseg.data.labels.discovery import ClassScheme, ignoring
 from satseg.data.labels.reader import LabelReader
-from satseg.data.loading_options import Normalisation, check_numbers
+from satseg.data.loading_options import Normalisation, check_chosen, check_numbers
 from satseg.data.rasters.bands import band_numbers
 from satseg.data.reader import SampleReader
 from satseg.data.samples import Pairs, Sample
@@ -71,6 +71,7 @@ class SplitDataset:
         ignore_values: Sequence[Any] | None = None,
     ) -> None:
         super().__init__()
+        check_chosen("split", split)
         check_numbers(bands, nodata, scale, offset, normalisation)
         self.split, self.cache_gb = split, cache_gb
         self.bands, self.nodata = bands, nodata

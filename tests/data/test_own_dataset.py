@@ -83,6 +83,21 @@ def test_an_own_dataset_ignores_values_that_its_options_name(build: Any) -> None
         build(ignore_values=[10]).setup()
 
 
+def test_paths_may_be_texts(build: Any, root: Path) -> None:
+    data = build(
+        ("= Path(root), classes", "= root, classes"),
+        ("self.root / self.table", "Path(self.root) / self.table"),
+        (
+            'self.root / f"{name}.tif", self.root / f"{name}_mask.tif"',
+            'f"{root}/{name}.tif", f"{root}/{name}_mask.tif"',
+        ),
+        ("names = ", "root = self.root; names = "),
+    )
+    assert validate(data, progress=False).is_sound
+    data.setup()
+    assert set(data.digests()) == set(NAMES)
+
+
 def test_root_may_be_a_property_samples_an_iterator_and_a_base_a_mixin(build: Any, root: Path) -> None:
     data = build(
         ("class Mine(", "class Mixin:\n    pass\n\nclass Mine(Mixin, "),
@@ -102,6 +117,7 @@ INIT = "super().__init__(**loading)"
     [
         ("Sample(name,", "Sample(name[:-1],", r"two samples the name north_, \S+/north_0\.tif and \S+1\.tif"),
         ("[line for line in", "[] and [line for line in", r"samples\(\) of \S+Mine found no sample"),
+        ("[Sample(name,", "[Sample(len(name),", r"samples\(\) of \S+Mine gives the name 7, an int: names are texts"),
         ("return [Sample(", "[Sample(", r"samples\(\) of \S+Mine returned nothing: a list of .*Sample"),
         ("[Sample(name,", "[(name,", r"samples\(\) of \S+Mine returned a tuple in it"),
         ("def samples", "def find", r"my_datasets_\d+\.Mine must define samples\(\); see docs/extend\.md"),
@@ -148,6 +164,13 @@ def test_a_mistake_in_the_class_is_one_line(build: Any, old: str, new: str, line
         ({"tabel": "a.csv"}, r"there is no option dataset\.tabel; did you mean dataset\.table\?"),
         ({"xyz": 1}, r"there is no option dataset\.xyz; \S+Mine takes root, classes, table, patch_size, "),
         ({"base": False, "root": ".", "classes": []}, r"dataset\.split is missing: add `defaults: \[base\]`"),
+        (
+            {"split": {"_target_": "satseg.data.splits.Random", "vall": 1}},
+            r"no option dataset\.split\.vall: Random does",
+        ),
+        ({"split": {"_target_": "satseg.data.splits.Group"}}, r"dataset\.split\.pattern is missing: Group needs it"),
+        ({"split": "random"}, r"dataset\.split=random: .*chosen by dataset/split=random"),
+        ({"sampler": "area"}, r"dataset\.sampler=area: .*chosen by dataset/sampler=area"),
         ({"base": False, "root": "."}, r"dataset\.classes is missing: \S+Mine needs it"),
     ],
 )
