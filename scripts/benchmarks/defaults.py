@@ -4,10 +4,11 @@
     python scripts/benchmarks/defaults.py --output defaults --table --page experiments/defaults/README.md
 
 An arm is `loop`, `loop lr=3e-4`, `loop val=no` (without the validation images), `satseg`, or satseg with options:
-`satseg ema=false`. The only options given to satseg are data, backbone, weights, patch size, batch size and budget, the
-required adaptation of three-band weights to other bands (`repeat`, as in the loop), and `channels_last=true`, which saves
-a third of the time, as in the loop. satseg validates on images that the loop, which has no validation, uses for training;
-neither sees the test images. Each result is a file in the output folder; existing results are not trained again.
+`satseg ema=false`. The only options given to satseg are data, backbone, weights, patch size, batch size and budget,
+the required adaptation of three-band weights to other bands (`repeat`, as in the loop), and `channels_last=true`,
+which saves a third of the time, as in the loop. satseg validates on images that the loop, which has no validation,
+uses for training; neither sees the test images. Each result is a file in the output folder; existing results are not
+trained again.
 """
 
 import argparse
