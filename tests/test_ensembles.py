@@ -152,6 +152,7 @@ def test_evaluating_on_training_images_of_a_member_raises_an_error(folder: Path)
     other += ["dataset.split.seed=1", "dataset.split.test=0.7"]
     message = error_line("evaluate", "checkpoint=runs/fold_0", *other, cwd=folder)
     assert "runs/fold_0 was trained on" in message and "no model was trained on" in message
+    assert "repeat the dataset= and dataset/split= options of training" in message
     assert command("evaluate", "checkpoint=runs/fold_0", "split=train", cwd=folder).returncode == 0
 
 

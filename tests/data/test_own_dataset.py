@@ -83,6 +83,12 @@ def test_an_own_dataset_ignores_values_that_its_options_name(build: Any) -> None
         build(ignore_values=[10]).setup()
 
 
+def test_a_listed_file_that_does_not_exist_is_an_error_that_names_it(build: Any, root: Path) -> None:
+    (root / "west_3_mask.tif").unlink()
+    found = next(f for f in validate(build(), progress=False).findings if f.check == "unreadable")
+    assert found.line().startswith("error: 1 file: not there; check the path (west_3_mask.tif).")
+
+
 def test_paths_may_be_texts(build: Any, root: Path) -> None:
     data = build(
         ("= Path(root), classes", "= root, classes"),
