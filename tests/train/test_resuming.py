@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from satseg.records.resuming import how_to_resume, modules_to_trust
 
-HELPERS = Path(__file__).parent / "helpers"
+HELPERS = Path(__file__).parents[1] / "helpers"
 CLOCKS = ("seconds", "train/images_per_second", "train/memory_gb")
 
 

@@ -229,7 +229,7 @@ def test_a_stop_request_during_validation_ends_all_processes_and_the_run_can_be_
 ) -> None:
     for name, value in fake_slurm(tmp_path).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "helpers"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"), prepend=os.pathsep)
     options = [*TINY, *TWO, "+callbacks.ask._target_=stop_requests.SignalInValidation", "ema=false"]
     process = start(options, tmp_path / "run")
     _, printed = process.communicate(timeout=300)

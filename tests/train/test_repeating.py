@@ -96,7 +96,7 @@ def test_repeating_a_run_gives_the_same_bytes_and_names_changed_files(run: Path)
 def test_a_changed_file_ends_the_run_which_can_be_resumed_after_restoring_it(run: Path) -> None:
     folder = run.parent
     path, unread = folder / "data/images/train/train1.tif", ["dataset.cache_gb=0", "dataset.num_workers=1"]
-    before, script = path.read_bytes(), str(Path(__file__).parent / "helpers/stop_requests.py")
+    before, script = path.read_bytes(), str(Path(__file__).parents[1] / "helpers/stop_requests.py")
     options = [
         *OPTIONS,
         f"dataset.root={folder / 'data'}",
