@@ -1,6 +1,8 @@
 """Errors of satseg, whose messages are one line: what is wrong, where, what was expected and what to do."""
 
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 OUT_OF_MEMORY_SIGNS = (
     "allocate memory",
@@ -205,6 +207,25 @@ def causes(error: BaseException | None) -> list[BaseException]:
         chain.append(error)
         error = error.__cause__ or error.__context__
     return chain
+
+
+def line_within(error: BaseException, name: str) -> str | None:
+    """Return the last line of a package that an error passed through, as `losses.py:12`; None if there is none.
+
+    Args:
+        error: The error.
+        name: Name of a module; its top-level package counts.
+    """
+    package = name.partition(".")[0]
+    lines = [
+        (Path(frame.f_code.co_filename), number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package
+    ]
+    if not lines:
+        return None
+    path, number = lines[-1]
+    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{number}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from satseg.data.samples import Sample
-from satseg.errors import DataError, ExtensionError, SatsegError
+from satseg.errors import DataError, ExtensionError, SatsegError, line_within
 
 GUIDE = "see docs/extend.md"
 ASSIGNABLE = ("patch_size", "batch_size")  # computed unless set
@@ -110,15 +107,11 @@ def explained(cls: type, what: str) -> Iterator[None]:
     except (SatsegError, MemoryError):
         raise
     except Exception as error:
-        ours = own_bases(cls)
-        modules = [sys.modules.get(c.__module__) for c in cls.__mro__[: cls.__mro__.index(ours[0]) if ours else 1]]
-        files = {getattr(module, "__file__", None) for module in modules}
-        places = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
-        if not places:
+        line = None if own_bases(cls)[:1] == [cls] else line_within(error, cls.__module__)
+        if line is None:
             raise
-        place = f"{Path(places[-1].filename).name}:{places[-1].lineno}"
         reason = f"{type(error).__name__} {error}".strip()
-        raise ExtensionError(f"{what} of {full_name(cls)} failed: {reason} ({place})") from error
+        raise ExtensionError(f"{what} of {full_name(cls)} failed: {reason} ({line})") from error
 
 
 def checked_samples(cls: type, samples: Iterable[Sample]) -> list[Sample]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from satseg.errors import ConfigError
+from satseg.errors import ConfigError, line_within
 
 ARGUMENTS = ("logits", "target", "valid")
 TRIAL_SIZE = 64
@@ -139,17 +137,7 @@ def _name(target: Any) -> str:
 
 
 def _described(error: Exception, target: Any) -> str:
-    """Return an error's message, and the last line of the term's package that it passed through."""
-    package = str(getattr(target, "__module__", "")).partition(".")[0]
-    frames = [
-        (Path(frame.f_code.co_filename), line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package
-    ]
+    """Return an error's message, with the line of the term's package that it comes from."""
     message = " ".join(str(error).split()).rstrip(".")
-    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    if not frames:
-        return text
-    path, line = frames[-1]
-    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"{shown}:{line}: {text}"
+    line = line_within(error, str(getattr(target, "__module__", "")))
+    return ": ".join(filter(None, (line, type(error).__name__, message)))

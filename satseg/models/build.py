@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -14,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-from satseg.errors import ModelError, ModelPairError, SatsegError, is_out_of_memory
+from satseg.errors import ModelError, ModelPairError, SatsegError, is_out_of_memory, line_within
 from satseg.models.catalogue import BACKBONES, LIBRARY, check_pair, import_class
 from satseg.models.decoder_options import check_options, check_types
 from satseg.models.encoders import PREFIX, is_known, unknown_backbone_message, unsuitable_backbone_message, with_prefix
@@ -119,9 +116,8 @@ def _check_output(net: nn.Module, in_channels: int, classes: int) -> None:
 
 def _failure_message(constructor: type[Any], encoder: str, error: Exception) -> str:
     """Return the message for a user's own class that fails, with the line of its file."""
-    file = inspect.getfile(constructor)
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    where = f" ({Path(file).name}, line {lines[-1]})" if lines else ""
+    line = line_within(error, constructor.__module__)
+    where = f" ({line})" if line else ""
     reason = " ".join(str(error).split()).rstrip(".")
     return (
         f"{constructor.__module__}.{constructor.__qualname__} fails on the backbone {encoder.removeprefix(PREFIX)}: "

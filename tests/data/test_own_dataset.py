@@ -133,9 +133,9 @@ INIT = "super().__init__(**loading)"
         (
             "read_text().split()",
             "read_text()['region']",
-            r"samples\(\) of \S+Mine failed: TypeError .* \(my_\w+\.py:11\)",
+            r"samples\(\) of \S+Mine failed: TypeError .* \(\S*my_\w+\.py:11\)",
         ),
-        ("(self.classes)", "(self.clases)", r"scheme\(\) of \S+Mine failed: AttributeError .* \(my_.*:15\)"),
+        ("(self.classes)", "(self.clases)", r"scheme\(\) of \S+Mine failed: AttributeError .* \(\S*my_.*:15\)"),
         ("Path(root)", "Path(root) / 1", r"the constructor of \S+Mine failed: TypeError .*:8\)"),
         (INIT, "pass", r"Mine does not call the constructor of its base class"),
         (INIT, "super().__init__()", r"does not pass split to its base class: accept \*\*loading"),

@@ -292,7 +292,7 @@ class Mine(nn.Module):
             "(image)[-1]",
             "(image)",
             "Mine",
-            r"Mine fails on the backbone resnet18: .*\(own_decoder.py, line 14\)",
+            r"Mine fails on the backbone resnet18: .*\(\S*own_decoder.py:14\)",
         ),
         (", size=image.shape[-2:]", ", scale_factor=8", "Mine", r"returns \(1, 4, 16, 24\) .* of \(1, 4, 64, 96\)"),
         ("classes, 1", "classes - 1, 1", "Mine", r"returns \(1, 3, 64, 96\) .* and 4 classes; .* of \(1, 4, 64, 96\)"),
