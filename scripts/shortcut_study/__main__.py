@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def train(models: list[Model], output: Path, crops: int) -> None:
-    copies.get_ready()
+    copies.import_libraries()
     for background, split in itertools.product(("embedded", "real") if has_real() else ("embedded",), SPLITS):
         backgrounds(background, split)  # cached, and inherited by the forks
     output.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def train(models: list[Model], output: Path, crops: int) -> None:
 
 
 def diagnose(models: list[Model], output: Path, label: str) -> None:
-    copies.get_ready()
+    copies.import_libraries()
     trained = [model for model in models if (output / model.name / training.FACTS).exists()]
     print(f"{len(trained)} of {len(models)} models are trained.", flush=True)
     for number, model in enumerate(trained, 1):
