@@ -114,9 +114,7 @@ def pixels(scenes: Path, split: str, window: int) -> tuple[np.ndarray, np.ndarra
         with rasterio.open(path) as image, rasterio.open(str(path).replace("images", "masks")) as mask:
             bands, truth = image.read().astype(np.float32), mask.read(1)
         pad = window // 2
-        around = sliding_window_view(
-            np.pad(bands, ((0, 0), (pad, pad), (pad, pad)), "window"), (window, window), (1, 2)
-        )
+        around = sliding_window_view(np.pad(bands, ((0, 0), (pad, pad), (pad, pad)), "edge"), (window, window), (1, 2))
         statistics = (
             [bands] if window == 1 else [bands, *(getattr(around, s)((3, 4)) for s in ("mean", "std", "min", "max"))]
         )

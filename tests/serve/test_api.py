@@ -316,7 +316,7 @@ def test_invalid_requests_get_a_status_and_one_sentence(client: httpx.Client, as
         f"Requests by web pages of other sites are not allowed; {HOST_HINT}.",
     )
     assert asked(Host="evil.example") == (421, f"This server does not accept the host name evil.example; {HOST_HINT}.")
-    assert not list(api.temporary.glob("satseg-*/requests/*")) and not list(api.temporary.rglob("jobs/[!.]*"))
+    wait_for(lambda: not [*api.temporary.glob("satseg-*/requests/*"), *api.temporary.rglob("jobs/[!.]*")])
 
 
 @pytest.mark.slow
