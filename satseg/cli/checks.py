@@ -188,8 +188,8 @@ def check_dataset(cfg: DictConfig) -> None:
         return
     from satseg.data.loading_options import check_numbers, check_options, check_root
 
-    is_chosen = HydraConfig.get().runtime.choices.get("dataset") not in (None, "null")
-    if "_target_" not in dataset and is_chosen:  # else its values override those of the recorded dataset
+    if "_target_" not in dataset and HydraConfig.get().runtime.choices.get("dataset") not in (None, "null"):
+        # without a choice, its values override those of the recorded dataset
         raise ConfigError("dataset._target_ is missing: the file of a dataset names its class; see docs/extend.md.")
     target, root = dataset.get("_target_", FOLDER), dataset.get("root")
     if target == FOLDER and not (root is None and "_target_" not in dataset):  # else the recorded root is used
